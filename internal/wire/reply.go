@@ -1,0 +1,212 @@
+package wire
+
+import "strconv"
+
+// Profile is what others may see of a user. In replies it is embedded, never with a password or an address.
+type Profile struct {
+	UID  int32  `json:"uid"`
+	Name string `json:"name"`
+	Nick string `json:"nick"`
+	Icon string `json:"icon"`
+	Sex  int32  `json:"sex"`
+	Desc string `json:"desc"`
+}
+
+// Friend is an element of 1006's friend_list. Back is the alias its reader gave that friend.
+type Friend struct {
+	Profile
+	Back string `json:"back"`
+}
+
+// Application is an element of 1006's apply_list; its desc is the greeting. Status 0 is pending.
+type Application struct {
+	Profile
+	Status int32 `json:"status"`
+}
+
+// SearchReply is 1008; on failure only the code is sent.
+type SearchReply struct {
+	Error Code `json:"error"`
+	Profile
+}
+
+// AppliedPush is 1011. Error is always 0: the stock client crashes on anything else.
+type AppliedPush struct {
+	Error    Code   `json:"error"`
+	ApplyUID int32  `json:"applyuid"`
+	Name     string `json:"name"`
+	Desc     string `json:"desc"`
+	Icon     string `json:"icon"`
+	Nick     string `json:"nick"`
+	Sex      int32  `json:"sex"`
+}
+
+// StoredText is an element of chat_datas in 1014, 1015 and 1030.
+type StoredText struct {
+	Sender    int32  `json:"sender"`
+	MsgID     int64  `json:"msg_id"`
+	ThreadID  int64  `json:"thread_id"`
+	UniqueID  string `json:"unique_id"`
+	Content   string `json:"msg_content"`
+	ChatTime  string `json:"chat_time"`
+	Status    int32  `json:"status"`
+	CreatedMS int64  `json:"created_ms"`
+}
+
+// ApproveReply is 1014: the applicant, and the messages that opened the thread. Chats is never empty when Error is 0:
+// the stock client reads its first element without looking.
+type ApproveReply struct {
+	Error Code         `json:"error"`
+	UID   int32        `json:"uid"`
+	Name  string       `json:"name"`
+	Nick  string       `json:"nick"`
+	Icon  string       `json:"icon"`
+	Sex   int32        `json:"sex"`
+	Chats []StoredText `json:"chat_datas"`
+}
+
+// ApprovedPush is 1015: the approver, and the same messages.
+type ApprovedPush struct {
+	Error   Code         `json:"error"`
+	FromUID int32        `json:"fromuid"`
+	ToUID   int32        `json:"touid"`
+	Name    string       `json:"name"`
+	Nick    string       `json:"nick"`
+	Icon    string       `json:"icon"`
+	Sex     int32        `json:"sex"`
+	Chats   []StoredText `json:"chat_datas"`
+}
+
+// Thread is an element of 1026. LastSeq is ours: the number of its newest message, so that a native client knows what
+// it has missed without asking.
+type Thread struct {
+	ID      int64  `json:"thread_id"`
+	Type    string `json:"type"`
+	User1   int32  `json:"user1_id"`
+	User2   int32  `json:"user2_id"`
+	LastSeq int64  `json:"last_seq"`
+}
+
+// ThreadsReply is 1026.
+type ThreadsReply struct {
+	Error    Code     `json:"error"`
+	UID      int32    `json:"uid"`
+	LoadMore bool     `json:"load_more"`
+	NextLast int64    `json:"next_last_id"`
+	Threads  []Thread `json:"threads"`
+}
+
+// OpenThreadReply is 1028.
+type OpenThreadReply struct {
+	Error    Code  `json:"error"`
+	UID      int32 `json:"uid"`
+	OtherUID int32 `json:"other_id"`
+	ThreadID int64 `json:"thread_id"`
+}
+
+// HistoryReply is 1030.
+type HistoryReply struct {
+	Error    Code         `json:"error"`
+	ThreadID int64        `json:"thread_id"`
+	LastID   int64        `json:"last_message_id"`
+	LoadMore bool         `json:"load_more"`
+	Chats    []StoredText `json:"chat_datas"`
+}
+
+// SyncReply is 2103: for each thread with news a page of it, as in 1030. LoadMore at the top: ask again with the cursors
+// advanced.
+type SyncReply struct {
+	Error    Code           `json:"error"`
+	LoadMore bool           `json:"load_more"`
+	Threads  []HistoryReply `json:"threads"`
+}
+
+// Goodbye is 2101.
+type Goodbye struct {
+	Error   Code   `json:"error"`
+	Reason  string `json:"reason"`
+	RetryMS int    `json:"retry_ms"`
+	// To is the host:port of a node that will take the client, or empty.
+	To string `json:"to,omitempty"`
+}
+
+// Gap is 2104.
+type Gap struct {
+	ThreadID int64 `json:"thread_id"`
+	FromSeq  int64 `json:"from_seq"`
+}
+
+// Statuses of a text as the stock client reads them. It shows 0 as "still sending".
+const (
+	StatusFailed = 1
+	StatusSent   = 2
+)
+
+// AppendCode appends the frame of a reply that is only a code: {"error":n}, with retry_ms when it is above 0.
+func AppendCode(dst []byte, id MsgID, code Code, retryMS int) []byte {
+	at := len(dst)
+	dst = AppendHeader(dst, id, 0)
+	dst = strconv.AppendInt(append(dst, `{"error":`...), int64(code), 10)
+	if retryMS > 0 {
+		dst = strconv.AppendInt(append(dst, `,"retry_ms":`...), int64(retryMS), 10)
+	}
+	return patchLen(append(dst, '}'), at)
+}
+
+// HeartbeatFrame is the whole 1024. It never changes; callers must not write to it.
+var HeartbeatFrame = AppendCode(nil, MsgHeartbeatRsp, CodeOK, 0)
+
+// patchLen writes the body length of the frame that begins at dst[at] and ends with dst. Replies built by appending are
+// bounded by their contents; one that outgrew a frame would be a fault of ours.
+func patchLen(dst []byte, at int) []byte {
+	n := len(dst) - at - HeaderLen
+	if n > MaxBody {
+		panic("wire: reply longer than a frame")
+	}
+	dst[at+2], dst[at+3] = byte(n>>8), byte(n)
+	return dst
+}
+
+// SentText is one element of 1018 and 1019 with what became of it.
+type SentText struct {
+	Seq       int64 // 0 when refused
+	CreatedMS int64
+	UniqueID  string
+	Content   string
+	Code      Code // CodeOK: stored
+}
+
+// AppendTextBody appends the body of a 1018 or, without the code of an element, a 1019: they are the same but for the
+// refusals, which only the sender sees. Status is 2 for a stored text, 1 for a refused one, which also carries its code.
+func AppendTextBody(dst []byte, from, to int32, thread int64, texts []SentText) []byte {
+	dst = appendInt(append(dst, '{'), `"error":`, 0)
+	dst = appendInt(dst, `"fromuid":`, int64(from))
+	dst = appendInt(dst, `"touid":`, int64(to))
+	dst = appendInt(dst, `"thread_id":`, thread)
+	dst = append(dst, `"chat_datas":[`...)
+	for i := range texts {
+		t := &texts[i]
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendInt(append(dst, '{'), `"message_id":`, t.Seq)
+		dst = append(AppendString(append(dst, `"unique_id":`...), t.UniqueID), ',')
+		dst = append(AppendString(append(dst, `"content":`...), t.Content), ',')
+		if t.Code != CodeOK {
+			dst = appendInt(dst, `"code":`, int64(t.Code))
+			dst = append(dst, `"status":1,"chat_time":""}`...)
+			continue
+		}
+		dst = append(dst, `"status":2,"chat_time":"`...)
+		dst = AppendChatTime(dst, t.CreatedMS)
+		dst = strconv.AppendInt(append(dst, `","created_ms":`...), t.CreatedMS, 10)
+		dst = append(dst, '}')
+	}
+	return append(dst, ']', '}')
+}
+
+// AppendTextReply appends the whole frame of a 1018.
+func AppendTextReply(dst []byte, from, to int32, thread int64, texts []SentText) []byte {
+	at := len(dst)
+	return patchLen(AppendTextBody(AppendHeader(dst, MsgTextRsp, 0), from, to, thread, texts), at)
+}

@@ -1,0 +1,200 @@
+package wire
+
+import (
+	"errors"
+	"strings"
+	"unicode/utf8"
+)
+
+var (
+	errNotUTF8     = errors.New("wire: body is not UTF-8")
+	errTextBody    = errors.New("wire: text request longer than 48 KiB")
+	errNotJSON     = errors.New("wire: body is not the expected JSON object")
+	errUID         = errors.New("wire: uid out of range")
+	errDevice      = errors.New("wire: device must be 1 to 32 of [a-z0-9_-]")
+	errNoToken     = errors.New("wire: neither token nor resume")
+	errManyTexts   = errors.New("wire: more than 64 texts in one request")
+	errHeartbeat   = errors.New("wire: heartbeat_s outside 5 to 300")
+	errWindow      = errors.New("wire: window outside 1 to 1024")
+	errManyCursors = errors.New("wire: more than 1000 cursors")
+)
+
+// Capabilities a native client may ask for in 1005 and 1006 grants.
+const (
+	CapBatch  = "batch"  // frames may be coalesced; no pacing
+	CapResume = "resume" // 1006 carries a ticket that replaces the token at the next login
+	CapGap    = "gap"    // an overflowing outbox becomes 2104 instead of a close
+)
+
+// LoginRequest is 1005. The stock client sends uid and token alone; the other keys are ours and make the client native.
+type LoginRequest struct {
+	UID    int32  `json:"uid"`
+	Token  string `json:"token"`
+	Resume string `json:"resume,omitempty"`
+	// Client is "name/version" and non-empty for native clients.
+	Client string   `json:"client,omitempty"`
+	Caps   []string `json:"caps,omitempty"`
+	Device string   `json:"device,omitempty"`
+	// HeartbeatS is the period the client would like, 5 to 300 s; 0 leaves it to the server.
+	HeartbeatS int `json:"heartbeat_s,omitempty"`
+	// Window is how many texts the client would like to have unanswered, 1 to 1,024; 0 leaves it to the server.
+	Window int `json:"window,omitempty"`
+}
+
+// Native reports whether the client announced itself, and so is none of the stock ones.
+func (r *LoginRequest) Native() bool { return r.Client != "" }
+
+// DecodeLogin reads and checks a 1005.
+func DecodeLogin(body []byte) (*LoginRequest, error) {
+	r := new(LoginRequest)
+	if err := Decode(body, r); err != nil {
+		return nil, err
+	}
+	switch {
+	case r.UID < 1:
+		return nil, Refuse(CodeUIDInvalid, errUID)
+	case r.Token == "" && r.Resume == "":
+		// llfcchat's answer to a 1005 without a token.
+		return nil, Refuse(CodeUIDInvalid, errNoToken)
+	case len(r.Token) > 256 || len(r.Resume) > 256:
+		return nil, Refuse(CodeTokenInvalid, errNoToken)
+	case r.HeartbeatS != 0 && (r.HeartbeatS < 5 || r.HeartbeatS > 300):
+		return nil, Refuse(CodeBadRequest, errHeartbeat)
+	case r.Window < 0 || r.Window > 1024:
+		return nil, Refuse(CodeBadRequest, errWindow)
+	}
+	if r.Native() && r.Device == "" {
+		r.Device = "native"
+	}
+	if !r.Native() {
+		r.Device = ""
+	} else if !validDevice(r.Device) {
+		return nil, Refuse(CodeBadRequest, errDevice)
+	}
+	return r, nil
+}
+
+func validDevice(s string) bool {
+	if len(s) > MaxDevice {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' && c != '-' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// Text is one element of a 1017. MsgID is the first generation's name for UniqueID.
+type Text struct {
+	Content  string `json:"content"`
+	UniqueID string `json:"unique_id"`
+	MsgID    string `json:"msgid,omitempty"`
+}
+
+// TextRequest is 1017. ThreadID is 0 from a first-generation client, which names only the recipient. The sender is the
+// session's user whatever fromuid says, so it is not even read.
+type TextRequest struct {
+	ToUID    int32  `json:"touid"`
+	ThreadID int64  `json:"thread_id"`
+	Texts    []Text `json:"text_array"`
+}
+
+// maxTextBody leaves room in the 1018, which repeats the texts and adds at most 160 bytes to each of MaxTexts.
+const maxTextBody = 48 << 10
+
+// DecodeText reads a 1017. Faults of single elements are not errors here: Text.Fault tells them, and the element is
+// refused alone.
+func DecodeText(body []byte) (*TextRequest, error) {
+	r := new(TextRequest)
+	if err := Decode(body, r); err != nil {
+		return nil, err
+	}
+	if len(body) > maxTextBody {
+		return nil, Refuse(CodeBadRequest, errTextBody)
+	}
+	if len(r.Texts) > MaxTexts {
+		return nil, Refuse(CodeBadRequest, errManyTexts)
+	}
+	for i := range r.Texts {
+		if t := &r.Texts[i]; t.UniqueID == "" {
+			t.UniqueID = t.MsgID
+		}
+	}
+	return r, nil
+}
+
+// Fault returns CodeOK for a text that may be stored, else CodeBadRequest: the id is missing or longer than
+// MaxUniqueID, or the content is empty, longer than MaxText, not UTF-8 or holds a NUL.
+func (t *Text) Fault() Code {
+	if t.UniqueID == "" || len(t.UniqueID) > MaxUniqueID || t.Content == "" || len(t.Content) > MaxText ||
+		strings.IndexByte(t.Content, 0) >= 0 || !utf8.ValidString(t.Content) || !utf8.ValidString(t.UniqueID) {
+		return CodeBadRequest
+	}
+	return CodeOK
+}
+
+// SearchRequest is 1007. The stock client sends a string in uid, digits for an id and anything else for a name.
+type SearchRequest struct {
+	Query any `json:"uid"`
+}
+
+// ApplyRequest is 1009. The first generation puts its display name where the second puts the greeting.
+type ApplyRequest struct {
+	ToUID    int32  `json:"touid"`
+	Greeting string `json:"applyname"`
+	Back     string `json:"bakname"`
+}
+
+// ApproveRequest is 1013.
+type ApproveRequest struct {
+	ToUID int32  `json:"touid"` // the applicant
+	Back  string `json:"back"`  // alias the approver gives the applicant
+}
+
+// ThreadsRequest is 1025: threads with an id above the cursor. Limit, 0 to 500, is read from native clients only.
+type ThreadsRequest struct {
+	After int64 `json:"thread_id"`
+	Limit int   `json:"limit,omitempty"`
+}
+
+// OpenThreadRequest is 1027.
+type OpenThreadRequest struct {
+	OtherUID int32 `json:"other_id"`
+}
+
+// HistoryRequest is 1029: messages of the thread with a number above the cursor. Limit as in ThreadsRequest.
+type HistoryRequest struct {
+	ThreadID int64 `json:"thread_id"`
+	After    int64 `json:"message_id"`
+	Limit    int   `json:"limit,omitempty"`
+}
+
+// Cursor says how far the client has read a thread.
+type Cursor struct {
+	ThreadID int64 `json:"thread_id"`
+	Seq      int64 `json:"seq"`
+}
+
+// SyncRequest is 2102. Threads without a cursor are read from their beginning when All is set, else left out.
+type SyncRequest struct {
+	Cursors []Cursor `json:"cursors"`
+	All     bool     `json:"all,omitempty"`
+}
+
+// DecodeSync reads and checks a 2102.
+func DecodeSync(body []byte) (*SyncRequest, error) {
+	r := new(SyncRequest)
+	if err := Decode(body, r); err != nil {
+		return nil, err
+	}
+	if len(r.Cursors) > MaxCursors {
+		return nil, Refuse(CodeBadRequest, errManyCursors)
+	}
+	return r, nil
+}
+
+// MaxCursors bounds the cursors of one 2102: 1,000 of them fit the default frame.
+const MaxCursors = 1000
