@@ -1,0 +1,41 @@
+package router
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// Why a push was left to the store although its user was, or may have been, online.
+const (
+	dropSession = iota // the session here refused it: closed, or slow
+	dropGone           // not where presence said, twice
+	dropFull           // the lane was full
+	dropPeer           // the peer is down, or its queue full
+	dropLookup         // Redis did not say where
+	drops
+)
+
+type metrics struct {
+	local, forwarded, offline prometheus.Counter
+	dropped                   [drops]prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	f := promauto.With(reg)
+	counter := func(name, help string) prometheus.Counter {
+		return f.NewCounter(prometheus.CounterOpts{Name: "parley_router_" + name, Help: help})
+	}
+	m := &metrics{
+		local:     counter("pushes_local_total", "Pushes handed to a session of this node."),
+		forwarded: counter("pushes_forwarded_total", "Pushes queued for another node."),
+		offline:   counter("pushes_offline_total", "Pushes for users who are nowhere; the store has what they missed."),
+	}
+	dropped := f.NewCounterVec(prometheus.CounterOpts{
+		Name: "parley_router_pushes_dropped_total",
+		Help: "Pushes left to the store, by reason: session, gone, full, peer, lookup.",
+	}, []string{"reason"})
+	for i, reason := range [drops]string{"session", "gone", "full", "peer", "lookup"} {
+		m.dropped[i] = dropped.WithLabelValues(reason)
+	}
+	return m
+}

@@ -1,0 +1,131 @@
+// Package router takes a push to its user: to a session here, else to the node where presence says the user is, else
+// nowhere, because the store has it. Delivery is a hint; nothing that matters depends on it.
+//
+// It knows no message bodies and no transport.
+package router
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"parley/internal/session"
+)
+
+// Locator finds users in the cluster.
+type Locator interface {
+	// Locate returns, for each uid, the other live nodes that hold sessions of the user; none when offline.
+	Locate(ctx context.Context, uids []int32) ([][]string, error)
+}
+
+// Forwarder hands pushes to other nodes.
+type Forwarder interface {
+	// Forward queues a copy of p for the node and returns false when it cannot: unknown, down or full. It never blocks.
+	Forward(node string, p *session.Push) bool
+}
+
+// Config bounds a router. See DefaultConfig.
+type Config struct {
+	Lanes       int           // goroutines that look users up; one user is always in the same lane, which keeps order
+	LanePushes  int           // pushes waiting in a lane
+	LaneBytes   int           // bytes of their bodies
+	Batch       int           // pushes that share one look-up
+	CacheUsers  int           // users whose node is remembered, in each of two generations
+	CacheTTL    time.Duration // how long, at most
+	LookupLimit time.Duration // one look-up
+}
+
+// DefaultConfig returns the bounds of docs/CONFIG.md.
+func DefaultConfig() Config {
+	return Config{
+		Lanes: 4, LanePushes: 16384, LaneBytes: 16 << 20, Batch: 256,
+		CacheUsers: 65536, CacheTTL: 10 * time.Second, LookupLimit: time.Second,
+	}
+}
+
+// Router delivers pushes. New starts it; Close ends it. All methods are safe for concurrent use and never block on a
+// client, a peer or Redis.
+type Router struct {
+	cfg      Config
+	log      *slog.Logger
+	metrics  *metrics
+	registry *session.Registry
+	locator  Locator
+	forward  Forwarder
+	lanes    []*lane
+	wg       sync.WaitGroup
+	stop     context.CancelFunc
+}
+
+// New starts a router over the sessions of reg.
+func New(cfg Config, log *slog.Logger, metrics prometheus.Registerer, reg *session.Registry, loc Locator, fwd Forwarder) *Router {
+	ctx, stop := context.WithCancel(context.Background())
+	r := &Router{
+		cfg: cfg, log: log.With("pkg", "router"), metrics: newMetrics(metrics),
+		registry: reg, locator: loc, forward: fwd, stop: stop,
+	}
+	for range cfg.Lanes {
+		l := newLane(r)
+		r.lanes = append(r.lanes, l)
+		r.wg.Go(func() { l.run(ctx) })
+	}
+	return r
+}
+
+// Close drops what waits and returns when all goroutines have ended.
+func (r *Router) Close() {
+	r.stop()
+	r.wg.Wait()
+}
+
+// Deliver takes pushes in order; of two for the same user the first arrives first, unless the user moves meanwhile. It
+// copies the slice's elements and keeps their bodies.
+func (r *Router) Deliver(pushes []session.Push) {
+	for i := range pushes {
+		p := &pushes[i]
+		here, elsewhere := r.local(p)
+		if here && !elsewhere {
+			continue
+		}
+		r.lane(p.To).put(p)
+	}
+}
+
+// local offers p to this node's sessions.
+func (r *Router) local(p *session.Push) (here, elsewhere bool) {
+	n, elsewhere, err := r.registry.Deliver(p)
+	if n > 0 {
+		r.metrics.local.Add(float64(n))
+	}
+	if err != nil {
+		r.metrics.dropped[dropSession].Inc()
+	}
+	// A session that closes may do so because its user moved: look again. A slow one is still the user's.
+	return n > 0 || errors.Is(err, session.ErrSlow), elsewhere
+}
+
+// NotHere says that the node named for p's user did not know it. The user is looked up once more; after that the push is
+// left to the store.
+func (r *Router) NotHere(p *session.Push) {
+	l := r.lane(p.To)
+	l.cache.forget(p.To)
+	if p.Again {
+		r.metrics.dropped[dropGone].Inc()
+		return
+	}
+	again := *p
+	again.Again = true
+	if here, elsewhere := r.local(&again); here && !elsewhere {
+		return
+	}
+	l.put(&again)
+}
+
+// Forget drops what is remembered of where a user is.
+func (r *Router) Forget(uid int32) { r.lane(uid).cache.forget(uid) }
+
+func (r *Router) lane(uid int32) *lane { return r.lanes[uint32(uid)%uint32(len(r.lanes))] }

@@ -1,0 +1,175 @@
+package session
+
+import "sync"
+
+// MaxDevices bounds the live sessions of one user on one node.
+const MaxDevices = 8
+
+// shards spreads the registry's locks; a power of two.
+const shards = 64
+
+// Registry finds the sessions of a user on this node. All methods are safe for concurrent use; New makes one.
+type Registry struct {
+	shard [shards]struct {
+		mu    sync.RWMutex
+		users map[int32]*Session // newest first, linked by Session.next
+		live  int
+		_     [24]byte // keeps neighbours off one cache line
+	}
+}
+
+// NewRegistry returns an empty registry.
+func NewRegistry() *Registry {
+	r := new(Registry)
+	for i := range r.shard {
+		r.shard[i].users = make(map[int32]*Session)
+	}
+	return r
+}
+
+// Add makes a Pending session known by its id. Pushes do not find it before Activate.
+func (r *Registry) Add(s *Session) {
+	sh := &r.shard[uint32(s.uid)%shards]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	s.next = sh.users[s.uid]
+	sh.users[s.uid] = s
+}
+
+// Activate makes an added session Live. It returns false, and changes nothing, if the session died meanwhile: kicked by a
+// newer login, or closed.
+func (r *Registry) Activate(s *Session) bool {
+	sh := &r.shard[uint32(s.uid)%shards]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if !s.activate() {
+		return false
+	}
+	sh.live++
+	s.counted = true
+	return true
+}
+
+// Remove forgets this session, and no other of the same user. It reports whether the session was there.
+func (r *Registry) Remove(s *Session) bool {
+	sh := &r.shard[uint32(s.uid)%shards]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	var before *Session
+	for at := sh.users[s.uid]; at != nil; before, at = at, at.next {
+		if at != s {
+			continue
+		}
+		switch {
+		case before != nil:
+			before.next = s.next
+		case s.next != nil:
+			sh.users[s.uid] = s.next
+		default:
+			delete(sh.users, s.uid)
+		}
+		s.next = nil
+		if s.counted {
+			s.counted = false
+			sh.live--
+		}
+		return true
+	}
+	return false
+}
+
+// BySID returns the user's session with that id, in any state, or nil.
+func (r *Registry) BySID(uid int32, sid SID) *Session {
+	sh := &r.shard[uint32(uid)%shards]
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	for s := sh.users[uid]; s != nil; s = s.next {
+		if s.sid == sid {
+			return s
+		}
+	}
+	return nil
+}
+
+// Of appends the user's sessions that are not dead, pending ones included.
+func (r *Registry) Of(dst []*Session, uid int32) []*Session {
+	sh := &r.shard[uint32(uid)%shards]
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	for s := sh.users[uid]; s != nil; s = s.next {
+		if s.State() != Dead {
+			dst = append(dst, s)
+		}
+	}
+	return dst
+}
+
+// Deliver hands p to the user's live sessions that it is meant for. It returns how many took it, whether one of them knows
+// of sessions on other nodes, and the first reason why one did not take it: ErrSlow or ErrClosed.
+func (r *Registry) Deliver(p *Push) (n int, elsewhere bool, err error) {
+	var few [MaxDevices]*Session // Push must not run under the shard's lock: a slow consumer is closed inside it
+	list := few[:0]
+	sh := &r.shard[uint32(p.To)%shards]
+	sh.mu.RLock()
+	for s := sh.users[p.To]; s != nil && len(list) < len(few); s = s.next {
+		if s.State() == Live && (p.Device == "" || p.Device == s.device) && (p.SID == "" || p.SID == s.sid.String()) {
+			list = append(list, s)
+			elsewhere = elsewhere || s.elsewhere.Load()
+		}
+	}
+	sh.mu.RUnlock()
+	for _, s := range list {
+		if e := s.Push(p); e == nil {
+			n++
+		} else if err == nil {
+			err = e
+		}
+	}
+	return n, elsewhere, err
+}
+
+// Elsewhere notes that the user has sessions on other nodes too, so that pushes from here look for them. It reports
+// whether the user has a session here. It is not taken back: a needless look-up is harmless, a missed device is not.
+func (r *Registry) Elsewhere(uid int32) bool {
+	sh := &r.shard[uint32(uid)%shards]
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	s := sh.users[uid]
+	here := s != nil
+	for ; s != nil; s = s.next {
+		s.elsewhere.Store(true)
+	}
+	return here
+}
+
+// Live returns how many sessions are logged in.
+func (r *Registry) Live() int {
+	n := 0
+	for i := range r.shard {
+		sh := &r.shard[i]
+		sh.mu.RLock()
+		n += sh.live
+		sh.mu.RUnlock()
+	}
+	return n
+}
+
+// Each calls f for every session, pending ones included, without holding a lock. Sessions that come or go meanwhile may be
+// missed.
+func (r *Registry) Each(f func(*Session)) {
+	var list []*Session
+	for i := range r.shard {
+		sh := &r.shard[i]
+		list = list[:0]
+		sh.mu.RLock()
+		for _, s := range sh.users {
+			for ; s != nil; s = s.next {
+				list = append(list, s)
+			}
+		}
+		sh.mu.RUnlock()
+		for _, s := range list {
+			f(s)
+		}
+	}
+}
