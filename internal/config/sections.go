@@ -1,0 +1,269 @@
+package config
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/redis/go-redis/v9"
+)
+
+// Self is [SelfServer], a chat node's own names and addresses.
+type Self struct {
+	Name         string `help:"name of this node, unique in the cluster; peers and Redis know it by this"`
+	Host         string `help:"address to listen on for clients and peers; empty or 0.0.0.0 means all"`
+	Port         int    `help:"TCP port for clients; 0 takes a free one" min:"0" max:"65535"`
+	RPCPort      int    `help:"port for peers and foreign callers; 0 takes a free one" min:"0" max:"65535"`
+	Advertise    string `help:"HOST or HOST:PORT that clients are told; empty means Host and Port, or this machine's first address when Host means all"`
+	AdvertiseRPC string `help:"HOST or HOST:PORT that peers are told; empty means Advertise's host, then as above"`
+}
+
+// Validate checks the name: it becomes part of Redis keys.
+func (s Self) Validate() error {
+	if s.Name == "" {
+		return Faultf("Name", "must not be empty")
+	}
+	if len(s.Name) > 64 {
+		return Faultf("Name", "is longer than 64 bytes")
+	}
+	for _, r := range s.Name {
+		if r <= ' ' || r == '{' || r == '}' || r == '|' || r == 0x7f {
+			return Faultf("Name", "must not contain spaces, {, } or |")
+		}
+	}
+	return nil
+}
+
+// ListenAddr is where to listen for clients.
+func (s Self) ListenAddr() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.Port)) }
+
+// RPCListenAddr is where to listen for peers.
+func (s Self) RPCListenAddr() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.RPCPort)) }
+
+// ClientAddr is the address clients are told, host:port. port is the one that was bound.
+func (s Self) ClientAddr(port int) string { return advertised(s.Advertise, s.Host, port) }
+
+// RPCAddr is the address peers are told, host:port. port is the one that was bound.
+func (s Self) RPCAddr(port int) string {
+	if s.AdvertiseRPC == "" && s.Advertise != "" {
+		host, _, err := net.SplitHostPort(s.Advertise)
+		if err != nil {
+			host = s.Advertise
+		}
+		return net.JoinHostPort(host, strconv.Itoa(port))
+	}
+	return advertised(s.AdvertiseRPC, s.Host, port)
+}
+
+func advertised(advertise, host string, port int) string {
+	if advertise != "" {
+		if _, _, err := net.SplitHostPort(advertise); err == nil {
+			return advertise
+		}
+		return net.JoinHostPort(advertise, strconv.Itoa(port))
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = firstAddress()
+	}
+	return net.JoinHostPort(host, strconv.Itoa(port))
+}
+
+// firstAddress is this machine's first IPv4 address that others could reach, else the loopback.
+func firstAddress() string {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return "127.0.0.1"
+	}
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && n.IP.IsGlobalUnicast() {
+			return n.IP.String()
+		}
+	}
+	return "127.0.0.1"
+}
+
+// Peers is [PeerServer], the seed's static list of other chat nodes. Parley's own nodes find each other by their leases
+// and need none.
+type Peers struct {
+	Servers []string `help:"names of foreign chat nodes to call; Parley's own find each other without"`
+	Nodes   []Peer   `each:"Servers" help:"A chat node that has no lease in our Redis."`
+}
+
+// Peer is a section that [PeerServer] Servers names.
+type Peer struct {
+	Name string `help:"the node's name in Redis; the section's name by default"`
+	Host string `help:"where its RPC port is reached"`
+	Port int    `help:"its RPC port" min:"1" max:"65535"`
+}
+
+// Validate checks what a caller of the peer needs.
+func (p Peer) Validate() error {
+	if p.Host == "" {
+		return Faultf("Host", "must not be empty")
+	}
+	return nil
+}
+
+// Addr is the peer's RPC address, host:port.
+func (p Peer) Addr() string { return net.JoinHostPort(p.Host, strconv.Itoa(p.Port)) }
+
+// Endpoint is a seed section that is an address alone: [StatusServer], [GateServer], [VarifyServer]. The node it is
+// about listens there, the others call it there.
+type Endpoint struct {
+	Host string `help:"address of the server; empty or 0.0.0.0 listens on all"`
+	Port int    `help:"its port; 0 listens on a free one" min:"0" max:"65535"`
+}
+
+// Addr is host:port.
+func (e Endpoint) Addr() string { return net.JoinHostPort(e.Host, strconv.Itoa(e.Port)) }
+
+// Redis is [Redis]. The zero value with a Host and Port is a single server without a password.
+type Redis struct {
+	Host        string        `help:"host of a single server"`
+	Port        int           `help:"its port" min:"1" max:"65535"`
+	User        string        `help:"ACL user; empty for the password alone"`
+	Passwd      string        `help:"password; empty for none" secret:"true"`
+	Addr        []string      `help:"HOST:PORT list in place of Host and Port: a cluster's seeds, or sentinels"`
+	Master      string        `help:"name of the sentinels' master; set it when Addr lists sentinels"`
+	DB          int           `help:"database; 0 is the only one of a cluster" min:"0"`
+	Cluster     bool          `help:"Addr is a Redis Cluster; keys of one user then share a slot"`
+	TLS         bool          `help:"connect with TLS"`
+	PoolSize    int           `help:"connections a server; calls are pipelined, more seldom helps" min:"1" max:"1000"`
+	DialTimeout time.Duration `help:"longest wait for a connection" min:"10ms"`
+	Timeout     time.Duration `help:"longest wait for a reply" min:"10ms"`
+}
+
+// DefaultRedis is a server on the loopback.
+func DefaultRedis() Redis {
+	return Redis{Host: "127.0.0.1", Port: 6379, PoolSize: 32, DialTimeout: 2 * time.Second, Timeout: 2 * time.Second}
+}
+
+// Validate checks that the addresses and the mode agree.
+func (r Redis) Validate() error {
+	var faults []error
+	if len(r.Addr) == 0 && r.Host == "" {
+		faults = append(faults, Faultf("Host", "must not be empty when Addr is"))
+	}
+	for _, a := range r.Addr {
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			faults = append(faults, Faultf("Addr", "has %q, want HOST:PORT", a))
+		}
+	}
+	switch {
+	case r.Cluster && r.Master != "":
+		faults = append(faults, Faultf("Master", "means sentinels and excludes Cluster"))
+	case r.Master != "" && len(r.Addr) == 0:
+		faults = append(faults, Faultf("Master", "needs the sentinels in Addr"))
+	case len(r.Addr) > 1 && !r.Cluster && r.Master == "":
+		faults = append(faults, Faultf("Addr", "lists several servers, which needs Cluster or Master"))
+	}
+	if r.Cluster && r.DB != 0 {
+		faults = append(faults, Faultf("DB", "must be 0 with Cluster"))
+	}
+	return errors.Join(faults...)
+}
+
+// Options returns the settings for redis.NewUniversalClient: RESP2 and no CLIENT SETINFO, which save a round trip a
+// connection, and one retry, because every caller has a deadline of its own.
+func (r Redis) Options() *redis.UniversalOptions {
+	addrs := r.Addr
+	if len(addrs) == 0 {
+		addrs = []string{net.JoinHostPort(r.Host, strconv.Itoa(r.Port))}
+	}
+	o := &redis.UniversalOptions{
+		Addrs: addrs, MasterName: r.Master, DB: r.DB, Username: r.User, Password: r.Passwd, IsClusterMode: r.Cluster,
+		Protocol: 2, DisableIdentity: true, MaxRetries: 1,
+		PoolSize: r.PoolSize, DialTimeout: r.DialTimeout, ReadTimeout: r.Timeout, WriteTimeout: r.Timeout,
+		ContextTimeoutEnabled: true,
+	}
+	if r.TLS {
+		o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	return o
+}
+
+// MySQL is [Mysql]: MySQL, MariaDB, or anything that speaks their protocol.
+type MySQL struct {
+	Host        string        `help:"host of the server"`
+	Port        int           `help:"its port" min:"1" max:"65535"`
+	User        string        `help:"user"`
+	Passwd      string        `help:"password; empty for none" secret:"true"`
+	Schema      string        `help:"database; it must exist, its tables are made at start"`
+	MaxOpen     int           `help:"connections at most; each costs the server memory" min:"2" max:"10000"`
+	DialTimeout time.Duration `help:"longest wait for a connection" min:"10ms"`
+	Timeout     time.Duration `help:"longest wait for a reply; must exceed the longest lock wait, 2s" min:"3s"`
+	TLS         string        `help:"TLS to the server" oneof:"false true skip-verify preferred"`
+}
+
+// DefaultMySQL is a server on the loopback.
+func DefaultMySQL() MySQL {
+	return MySQL{
+		Host: "127.0.0.1", Port: 3306, User: "parley", Schema: "parley", MaxOpen: 32,
+		DialTimeout: 3 * time.Second, Timeout: 10 * time.Second, TLS: "false",
+	}
+}
+
+// Validate checks what a connection needs.
+func (m MySQL) Validate() error {
+	var faults []error
+	for _, k := range []struct{ key, value string }{{"Host", m.Host}, {"User", m.User}, {"Schema", m.Schema}} {
+		if k.value == "" {
+			faults = append(faults, Faultf(k.key, "must not be empty"))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// DSN returns the data source name for github.com/go-sql-driver/mysql. It holds the password: never log it. Session
+// variables are the store's to add.
+func (m MySQL) DSN() string {
+	c := mysql.NewConfig()
+	c.User, c.Passwd, c.DBName = m.User, m.Passwd, m.Schema
+	c.Net, c.Addr = "tcp", net.JoinHostPort(m.Host, strconv.Itoa(m.Port))
+	c.Timeout, c.ReadTimeout, c.WriteTimeout = m.DialTimeout, m.Timeout, m.Timeout
+	if m.TLS != "false" {
+		c.TLSConfig = m.TLS
+	}
+	return c.FormatDSN()
+}
+
+// Log is [Log].
+type Log struct {
+	Level  string `help:"least severe level that is written" oneof:"debug info warn error"`
+	Format string `help:"auto is coloured text on a terminal, else JSON" oneof:"auto json text"`
+}
+
+// DefaultLog writes Info and above, in the form the reader can use.
+func DefaultLog() Log { return Log{Level: "info", Format: "auto"} }
+
+// Ops is [Ops], the operations listener: metrics, health, profiles. It has no authentication.
+type Ops struct {
+	Addr string `help:"HOST:PORT of /metrics, /healthz, /readyz and /debug/pprof; keep it on the loopback or a private network"`
+}
+
+// DefaultOps takes a free port on the loopback; the log says which.
+func DefaultOps() Ops { return Ops{Addr: "127.0.0.1:0"} }
+
+// Validate checks the form of the address.
+func (o Ops) Validate() error {
+	if _, _, err := net.SplitHostPort(o.Addr); err != nil {
+		return Faultf("Addr", "is %q, want HOST:PORT", o.Addr)
+	}
+	return nil
+}
+
+// Cluster is [Cluster], what all nodes of a cluster share.
+type Cluster struct {
+	Secret string `help:"shared by all nodes: authenticates RPC between them; empty switches that off, for one machine only" secret:"true"`
+}
+
+// Validate refuses a secret that can be guessed.
+func (c Cluster) Validate() error {
+	if c.Secret != "" && len(c.Secret) < 16 {
+		return Faultf("Secret", "is shorter than 16 bytes")
+	}
+	return nil
+}
