@@ -1,0 +1,129 @@
+package presence
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"strconv"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// pipelined runs native commands in one round trip and returns the first error that is not "no such key".
+func (p *Presence) pipelined(ctx context.Context, fill func(context.Context, redis.Pipeliner)) ([]redis.Cmder, error) {
+	ctx, cancel := p.bound(ctx)
+	defer cancel()
+	pipe := p.rdb.Pipeline()
+	fill(ctx, pipe)
+	if pipe.Len() == 0 {
+		return nil, nil
+	}
+	cmds, err := pipe.Exec(ctx)
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return cmds, err
+	}
+	for _, c := range cmds { // Exec reports the first error, which a Nil may hide others behind
+		if err := c.Err(); err != nil && !errors.Is(err, redis.Nil) {
+			return cmds, err
+		}
+	}
+	return cmds, nil
+}
+
+// PutProfile caches a user's encoded profile under uid and name for ProfileTTL. Values past MaxCachedBytes are dropped
+// instead. The data must not hold a password or an e-mail address.
+func (p *Presence) PutProfile(ctx context.Context, uid int32, name string, data []byte) error {
+	if len(data) > MaxCachedBytes || len(data) == 0 {
+		return p.DropProfile(ctx, uid, name)
+	}
+	_, err := p.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
+		pipe.Set(ctx, p.keys.profile(uid), data, ProfileTTL)
+		pipe.Set(ctx, p.keys.name(name), data, ProfileTTL)
+	})
+	if err != nil {
+		return failed("put profile", err)
+	}
+	return nil
+}
+
+// ProfileByUID returns a cached profile; nil without an error when there is none.
+func (p *Presence) ProfileByUID(ctx context.Context, uid int32) ([]byte, error) {
+	return p.get(ctx, "profile by uid", p.keys.profile(uid))
+}
+
+// ProfileByName is ProfileByUID by name, without regard to case.
+func (p *Presence) ProfileByName(ctx context.Context, name string) ([]byte, error) {
+	return p.get(ctx, "profile by name", p.keys.name(name))
+}
+
+func (p *Presence) get(ctx context.Context, op, key string) ([]byte, error) {
+	ctx, cancel := p.bound(ctx)
+	defer cancel()
+	data, err := p.rdb.Get(ctx, key).Bytes()
+	if errors.Is(err, redis.Nil) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, failed(op, err)
+	}
+	return data, nil
+}
+
+// DropProfile forgets a cached profile after it changed.
+func (p *Presence) DropProfile(ctx context.Context, uid int32, name string) error {
+	_, err := p.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
+		pipe.Del(ctx, p.keys.profile(uid))
+		pipe.Del(ctx, p.keys.name(name))
+	})
+	if err != nil {
+		return failed("drop profile", err)
+	}
+	return nil
+}
+
+// PutLists caches a user's encoded friend and application lists for ListsTTL. version must have been read before the
+// lists were (ListsVersion, Prelogin): if they changed meanwhile, the entry is out of date from the start and Prelogin
+// ignores it. Values past MaxCachedBytes are dropped instead.
+func (p *Presence) PutLists(ctx context.Context, uid int32, version int64, data []byte) error {
+	_, err := p.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
+		if len(data) > MaxCachedBytes {
+			pipe.Del(ctx, p.keys.lists(uid))
+			return
+		}
+		// First: a version must outlive every list cached under another.
+		pipe.Expire(ctx, p.keys.listsVersion(uid), listsVersionTTL)
+		pipe.Set(ctx, p.keys.lists(uid), append(strconv.AppendInt(nil, version, 10), "\n"+string(data)...), ListsTTL)
+	})
+	if err != nil {
+		return failed("put lists", err)
+	}
+	return nil
+}
+
+// ListsVersion returns the version of a user's lists; 0 if they have not changed for long. Only equality means
+// anything.
+func (p *Presence) ListsVersion(ctx context.Context, uid int32) (int64, error) {
+	data, err := p.get(ctx, "lists version", p.keys.listsVersion(uid))
+	if err != nil || data == nil {
+		return 0, err
+	}
+	version, _ := strconv.ParseInt(string(data), 10, 64) // strange: 0, and the next bump puts it right
+	return version, nil
+}
+
+// BumpLists outdates the cached lists of users. Call it after the commit that changed them; while it fails, cached
+// lists may be out of date by up to ListsTTL.
+func (p *Presence) BumpLists(ctx context.Context, uids ...int32) error {
+	_, err := p.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
+		for _, uid := range uids {
+			// Random steps: after Redis lost its data a counter of ones would soon meet the number of a list that was
+			// being loaded meanwhile.
+			pipe.IncrBy(ctx, p.keys.listsVersion(uid), 1+rand.Int64N(1<<31))
+			pipe.Expire(ctx, p.keys.listsVersion(uid), listsVersionTTL)
+		}
+	})
+	if err != nil {
+		return failed("bump lists", err)
+	}
+	return nil
+}

@@ -1,0 +1,54 @@
+package presence
+
+import (
+	"strconv"
+	"strings"
+)
+
+// keys builds every key name. On a cluster the uid is a hash tag, so that all keys of one user share a slot and a
+// script or MGET may use them together. Placement keys are tagged {logincount}, which hashes like the plain name
+// "logincount" that other programs read.
+type keys struct {
+	cluster bool
+}
+
+const (
+	keyLoginCount = "logincount"            // hash: node name -> logged-in sessions
+	keyLastPick   = "lastpick_{logincount}" // hash: node name -> number of its latest placement; "#" -> placements so far
+	keyGeneration = "parley_gen"            // string: "<random id> <ms of creation>"
+)
+
+func (k keys) uid(uid int32) string {
+	s := strconv.FormatInt(int64(uid), 10)
+	if k.cluster {
+		return "{" + s + "}"
+	}
+	return s
+}
+
+// token is the key of one login token: "<issued ms>", or "<issued ms> <location> <displaced>" for a moment after use.
+func (k keys) token(uid int32, digest string) string { return "utoken_" + k.uid(uid) + ":" + digest }
+
+// tokenMin holds the time of the last revocation; tokens and tickets issued at or before it are refused.
+func (k keys) tokenMin(uid int32) string { return "utokmin_" + k.uid(uid) }
+
+// resume holds the tickets of one device: "<issued ms> <location> <displaced> <current> <previous>", "-" for none.
+func (k keys) resume(uid int32, device string) string { return "uresume_" + k.uid(uid) + ":" + device }
+
+// session is a hash: device -> "sid|node|boot".
+func (k keys) session(uid int32) string { return "usession_" + k.uid(uid) }
+
+// nodeOf names the node of the latest login. Nothing of ours reads it; people and the seed's tools do.
+func (k keys) nodeOf(uid int32) string { return "uip_" + k.uid(uid) }
+
+func (k keys) profile(uid int32) string      { return "ubaseinfo_" + k.uid(uid) }
+func (k keys) lists(uid int32) string        { return "ulists_" + k.uid(uid) }
+func (k keys) listsVersion(uid int32) string { return "ulistsver_" + k.uid(uid) }
+
+// name is keyed without regard to case, as names are unique without regard to case.
+func (k keys) name(name string) string { return "nameinfo_" + strings.ToLower(name) }
+
+func (k keys) lease(node string) string { return "node_" + node }
+
+// reserve is a sorted set: token digest -> ms at which the reservation lapses.
+func (k keys) reserve(node string) string { return "reserve_{logincount}_" + node }

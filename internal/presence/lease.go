@@ -1,0 +1,188 @@
+package presence
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// A Lease is what a live node says about itself.
+type Lease struct {
+	Name       string `json:"name"`   // 1-64 of A-Z a-z 0-9 . _ -
+	Boot       string `json:"boot"`   // random id of this process' life
+	ClientAddr string `json:"client"` // host:port as clients reach it
+	RPCAddr    string `json:"rpc"`    // host:port as peers reach it
+	Version    string `json:"version,omitempty"`
+	Draining   bool   `json:"draining,omitempty"` // gets no new logins
+	StartedMS  int64  `json:"started_ms,omitempty"`
+}
+
+// HeldError says who holds a lease.
+type HeldError struct {
+	Holder Lease // zero but for Name if what is stored cannot be read
+}
+
+func (e *HeldError) Error() string {
+	return fmt.Sprintf("presence: lease of node %q is held by boot %q at %s", e.Holder.Name, e.Holder.Boot, e.Holder.RPCAddr)
+}
+
+// validNode keeps separators of our stored values, and nothing people would miss, out of node names.
+func validNode(name string) bool {
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '.', c == '_', c == '-':
+		default:
+			return false
+		}
+	}
+	return name != "" && len(name) <= 64
+}
+
+func (l Lease) encode() ([]byte, error) {
+	if !validNode(l.Name) || l.Boot == "" {
+		return nil, fmt.Errorf("presence: malformed lease of node %q: the name must be 1-64 of A-Z a-z 0-9 . _ -, the boot id not empty", l.Name)
+	}
+	return json.Marshal(l)
+}
+
+func decodeLease(name, stored string) *Lease {
+	var l Lease
+	if json.Unmarshal([]byte(stored), &l) != nil {
+		l = Lease{}
+	}
+	l.Name = name
+	return &l
+}
+
+// TakeLease makes l the lease of its name if there is none, if l.Boot holds it already, or if the boot id replaceBoot
+// (when not "") does; else it returns *HeldError. It lasts Options.Lease.
+// Peers and placement see the node from its first ReportLoad on.
+func (p *Presence) TakeLease(ctx context.Context, l Lease, replaceBoot string) error {
+	value, err := l.encode()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := p.bound(ctx)
+	defer cancel()
+	held, err := leaseTakeScript.Run(ctx, p.rdb, []string{p.keys.lease(l.Name)},
+		value, l.Boot, replaceBoot, p.opt.Lease.Milliseconds()).Text()
+	if err != nil {
+		return failed("take lease", err)
+	}
+	if held != "" {
+		return &HeldError{Holder: *decodeLease(l.Name, held)}
+	}
+	return nil
+}
+
+// ExtendLease writes l, whose fields may have changed, for another Options.Lease, and returns the id of the generation
+// (see Generation). It never revives a lease: one that lapsed gives ErrLeaseLost, one that another boot holds
+// ErrLeaseLost and *HeldError.
+func (p *Presence) ExtendLease(ctx context.Context, l Lease) (gen string, err error) {
+	value, err := l.encode()
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := p.bound(ctx)
+	defer cancel()
+	reply, err := leaseExtendScript.Run(ctx, p.rdb, []string{p.keys.lease(l.Name)},
+		value, l.Boot, p.opt.Lease.Milliseconds()).Slice()
+	if err != nil {
+		return "", failed("extend lease", err)
+	}
+	if extended, _ := reply[0].(int64); extended == 0 {
+		if len(reply) < 2 {
+			return "", ErrLeaseLost
+		}
+		held, _ := reply[1].(string)
+		return "", fmt.Errorf("%w: %w", ErrLeaseLost, &HeldError{Holder: *decodeLease(l.Name, held)})
+	}
+	gen, _, err = p.Generation(ctx)
+	return gen, err
+}
+
+// DropLease gives the lease up at a clean exit and removes the node from the load counts and from placement. If another
+// boot holds the lease, it changes nothing and returns nil.
+func (p *Presence) DropLease(ctx context.Context, l Lease) error {
+	ctx, cancel := p.bound(ctx)
+	defer cancel()
+	dropped, err := leaseDropScript.Run(ctx, p.rdb, []string{p.keys.lease(l.Name)}, l.Boot).Int()
+	if err == nil && dropped != 0 {
+		err = p.forget(ctx, l.Name)
+	}
+	if err != nil {
+		return failed("drop lease", err)
+	}
+	return nil
+}
+
+// forget removes what placement knows about nodes.
+func (p *Presence) forget(ctx context.Context, names ...string) error {
+	_, err := p.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
+		if len(names) == 0 {
+			return
+		}
+		pipe.HDel(ctx, keyLoginCount, names...)
+		pipe.HDel(ctx, keyLastPick, names...)
+		for _, name := range names {
+			pipe.Del(ctx, p.keys.reserve(name))
+		}
+	})
+	return err
+}
+
+// leases reads the leases of nodes in one round trip; nil for one that has none.
+func (p *Presence) leases(ctx context.Context, names []string) ([]*Lease, error) {
+	cmds, err := p.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
+		for _, name := range names {
+			pipe.Get(ctx, p.keys.lease(name))
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*Lease, len(names))
+	for i, c := range cmds {
+		if get, ok := c.(*redis.StringCmd); ok && get.Err() == nil {
+			out[i] = decodeLease(names[i], get.Val())
+		}
+	}
+	return out, nil
+}
+
+// Generation returns the id of this body of data in Redis and its age by Redis' clock. A process that sees another id
+// than before knows that Redis lost its data; a young one means that others may not have restored their sessions yet.
+func (p *Presence) Generation(ctx context.Context) (id string, ageMS int64, err error) {
+	ctx, cancel := p.bound(ctx)
+	defer cancel()
+	reply, err := generationScript.Run(ctx, p.rdb, []string{keyGeneration}, NewToken()[:16]).Slice()
+	if err != nil {
+		return "", 0, failed("generation", err)
+	}
+	if len(reply) == 2 {
+		id, _ = reply[0].(string)
+		ageMS, _ = reply[1].(int64)
+	}
+	if id == "" {
+		return "", 0, failed("generation", errors.New("empty reply"))
+	}
+	return id, ageMS, nil
+}
+
+// SeedGeneration writes a generation that looks an hour old into a Redis that has none: for one known to be new, where
+// nobody has sessions to restore and logins need not wait.
+func SeedGeneration(ctx context.Context, rdb redis.UniversalClient) error {
+	now, err := rdb.Time(ctx).Result()
+	if err == nil {
+		const hour = 3600 * 1000
+		value := fmt.Sprintf("%s %d", NewToken()[:16], now.UnixMilli()-hour)
+		err = rdb.SetNX(ctx, keyGeneration, value, 0).Err()
+	}
+	if err != nil {
+		return failed("seed generation", err)
+	}
+	return nil
+}

@@ -1,0 +1,177 @@
+package presence
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// A Location says that a session of a user lives in a process. It counts only while Node's lease carries Boot.
+type Location struct {
+	UID    int32
+	Device string // "" for stock clients
+	SID    string // session id
+	Node   string
+	Boot   string // boot id of the node's process
+}
+
+// value is what the session hash stores for a device.
+func (l Location) value() string { return l.SID + "|" + l.Node + "|" + l.Boot }
+
+// check keeps the separators of stored values out of their parts.
+func (l Location) check() error {
+	if l.SID == "" || l.Boot == "" || !validNode(l.Node) || strings.ContainsAny(l.SID+l.Boot, "| \n") {
+		return fmt.Errorf("presence: malformed location of user %d on node %q", l.UID, l.Node)
+	}
+	return nil
+}
+
+// parseLocation is the inverse of value; false for what we did not write.
+func parseLocation(uid int32, device, value string) (Location, bool) {
+	sid, rest, ok := strings.Cut(value, "|")
+	node, boot, ok2 := strings.Cut(rest, "|")
+	return Location{UID: uid, Device: device, SID: sid, Node: node, Boot: boot}, ok && ok2
+}
+
+// Locate returns the sessions of each user, in the order of uids, a user's by device; nil for a user without any.
+// Entries are not checked against leases: ask View.Alive. Concurrent calls share round trips.
+func (p *Presence) Locate(ctx context.Context, uids []int32) ([][]Location, error) {
+	out := make([][]Location, 0, len(uids))
+	for part := range slices.Chunk(uids, p.opt.MaxBatch) {
+		// A clone: the caller may leave, and use its slice again, while a worker reads it.
+		j := &locateJob{job: newJob(), keys: p.keys, uids: slices.Clone(part)}
+		if err := p.commands.do(ctx, j, false); err != nil {
+			return nil, failed("locate", err)
+		}
+		out = append(out, j.out...)
+	}
+	return out, nil
+}
+
+type locateJob struct {
+	job
+	keys keys
+	uids []int32
+	cmds []*redis.MapStringStringCmd
+	out  [][]Location
+}
+
+func (j *locateJob) weight() int { return len(j.uids) }
+
+func (j *locateJob) add(ctx context.Context, pipe redis.Pipeliner) {
+	j.cmds = make([]*redis.MapStringStringCmd, len(j.uids))
+	for i, uid := range j.uids {
+		j.cmds[i] = pipe.HGetAll(ctx, j.keys.session(uid))
+	}
+}
+
+func (j *locateJob) finish() error {
+	j.out = make([][]Location, len(j.uids))
+	for i, cmd := range j.cmds {
+		fields, err := cmd.Result()
+		if err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE") { // the seed kept a string here
+			return err
+		}
+		for device, value := range fields {
+			if l, ok := parseLocation(j.uids[i], device, value); ok {
+				j.out[i] = append(j.out[i], l)
+			}
+		}
+		slices.SortFunc(j.out[i], func(a, b Location) int { return cmp.Compare(a.Device, b.Device) })
+	}
+	return nil
+}
+
+// Release removes sessions that ended. A session that was replaced since stays: the entry goes only if it still names
+// this sid, node and boot. It may be repeated. After an error some may have been removed. Concurrent calls share round
+// trips.
+func (p *Presence) Release(ctx context.Context, locs []Location) error {
+	for part := range slices.Chunk(locs, p.opt.MaxBatch) {
+		j := &releaseJob{job: newJob(), keys: p.keys, locs: slices.Clone(part)}
+		if err := p.commands.do(ctx, j, false); err != nil {
+			return failed("release", err)
+		}
+	}
+	return nil
+}
+
+type releaseJob struct {
+	job
+	keys keys
+	locs []Location
+	cmds []*redis.Cmd
+}
+
+func (j *releaseJob) weight() int { return len(j.locs) }
+
+func (j *releaseJob) add(ctx context.Context, pipe redis.Pipeliner) {
+	j.cmds = make([]*redis.Cmd, len(j.locs))
+	for i, l := range j.locs {
+		j.cmds[i] = pipe.EvalSha(ctx, releaseScript.Hash(), releaseKeys(j.keys, l.UID), l.Device, l.value(), seconds(SessionTTL))
+	}
+}
+
+func releaseKeys(k keys, uid int32) []string { return []string{k.session(uid), k.nodeOf(uid)} }
+
+func (j *releaseJob) finish() error {
+	for _, cmd := range j.cmds {
+		if err := cmd.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Touch keeps sessions from expiring. Owners call it well within SessionTTL, spread over their sessions. It neither
+// creates nor checks entries; Restore does both and may be called in its place.
+func (p *Presence) Touch(ctx context.Context, locs []Location) error {
+	for part := range slices.Chunk(locs, p.opt.MaxBatch) {
+		_, err := p.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
+			for _, l := range part {
+				pipe.Expire(ctx, p.keys.session(l.UID), SessionTTL)
+				pipe.Expire(ctx, p.keys.nodeOf(l.UID), SessionTTL)
+			}
+		})
+		if err != nil {
+			return failed("touch", err)
+		}
+	}
+	return nil
+}
+
+// Restore writes the sessions of this process again after Redis lost its data, where no other session was written
+// first, and extends those that are there. It returns those of locs whose place another session holds; their owner
+// should close them. It may be repeated; after an error lost is incomplete.
+func (p *Presence) Restore(ctx context.Context, locs []Location) (lost []Location, err error) {
+	for part := range slices.Chunk(locs, p.opt.MaxBatch) {
+		held := make([]*redis.StringCmd, len(part))
+		for _, l := range part {
+			if err := l.check(); err != nil {
+				return lost, err
+			}
+		}
+		_, err := p.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
+			for i, l := range part {
+				pipe.HSetNX(ctx, p.keys.session(l.UID), l.Device, l.value())
+				held[i] = pipe.HGet(ctx, p.keys.session(l.UID), l.Device)
+				pipe.Expire(ctx, p.keys.session(l.UID), SessionTTL)
+				pipe.SetNX(ctx, p.keys.nodeOf(l.UID), l.Node, SessionTTL)
+				pipe.Expire(ctx, p.keys.nodeOf(l.UID), SessionTTL)
+			}
+		})
+		if err != nil {
+			return lost, failed("restore", err)
+		}
+		for i, l := range part {
+			// Nil: the entry that was there when HSETNX came was released before HGET. It was not ours.
+			if held[i].Val() != l.value() {
+				lost = append(lost, l)
+			}
+		}
+	}
+	return lost, nil
+}

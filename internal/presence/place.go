@@ -1,0 +1,143 @@
+package presence
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// A Placement tells a user where to log in.
+type Placement struct {
+	Node       string
+	ClientAddr string // host:port
+	Token      string // good once, on any node, for TokenTTL
+}
+
+// Place chooses a chat node for each user and mints a login token: the least loaded live node that is not draining,
+// where load is its reported sessions plus the placements of the last Options.Reserve that have not logged in. Several
+// Presences may place at once. It returns ErrNoNode if there is no such node; after any error no token of the call
+// should be used, and what was reserved lapses. Concurrent calls share round trips; a call with more than 1,000 users
+// takes several.
+func (p *Presence) Place(ctx context.Context, uids []int32) ([]Placement, error) {
+	out := make([]Placement, 0, len(uids))
+	for part := range slices.Chunk(uids, maxPlace) {
+		j := &placeJob{job: newJob(), uids: slices.Clone(part)}
+		err := p.placements.do(ctx, j, false)
+		switch {
+		case err == nil:
+			p.metrics.placed.Add(float64(len(part)))
+		case errors.Is(err, ErrNoNode):
+			p.metrics.placeNoNode.Add(float64(len(part)))
+		default:
+			p.metrics.placeFailed.Add(float64(len(part)))
+		}
+		if err != nil {
+			return nil, failed("place", err)
+		}
+		out = append(out, j.out...)
+	}
+	return out, nil
+}
+
+type placeJob struct {
+	job
+	uids []int32
+	out  []Placement
+}
+
+func (j *placeJob) weight() int { return len(j.uids) }
+
+// runPlacements serves a batch with one script and one pipeline of tokens.
+func (p *Presence) runPlacements(ctx context.Context, batch []*placeJob) {
+	err := p.place(ctx, batch)
+	for _, j := range batch {
+		j.err = err
+	}
+}
+
+func (p *Presence) place(ctx context.Context, batch []*placeJob) error {
+	v, err := p.refresh(ctx, viewMaxAge)
+	if err != nil {
+		return err
+	}
+	open := v.open()
+	if len(open) == 0 {
+		return ErrNoNode
+	}
+	var uids []int32
+	for _, j := range batch {
+		uids = append(uids, j.uids...)
+	}
+	tokens, digests := make([]string, len(uids)), make([]string, len(uids))
+	args := make([]any, 0, 2+len(open)+len(uids))
+	args = append(args, p.opt.Reserve.Milliseconds(), len(open))
+	for _, n := range open {
+		args = append(args, n.Name)
+	}
+	for i := range uids {
+		tokens[i] = NewToken()
+		digests[i] = digest(tokens[i])
+		args = append(args, digests[i])
+	}
+	reply, err := placeScript.Run(ctx, p.rdb, placeKeys(p.keys, open), args...).Int64Slice()
+	if err != nil {
+		return err
+	}
+	if len(reply) != 1+len(uids) {
+		return fmt.Errorf("reply of %d elements for %d users", len(reply), len(uids))
+	}
+	issued, picks := strconv.FormatInt(reply[0], 10), reply[1:]
+	_, err = p.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
+		for i, uid := range uids {
+			pipe.Set(ctx, p.keys.token(uid, digests[i]), issued, TokenTTL)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	next := 0
+	for _, j := range batch {
+		j.out = make([]Placement, len(j.uids))
+		for i := range j.uids {
+			n := &open[picks[next]-1]
+			j.out[i] = Placement{Node: n.Name, ClientAddr: n.ClientAddr, Token: tokens[next]}
+			next++
+		}
+	}
+	return nil
+}
+
+func placeKeys(k keys, open []Node) []string {
+	out := make([]string, 0, 2+len(open))
+	out = append(out, keyLoginCount, keyLastPick)
+	for _, n := range open {
+		out = append(out, k.reserve(n.Name))
+	}
+	return out
+}
+
+// ReportLoad writes a node's number of logged-in sessions and, in the same step, ends the reservations of the tokens
+// that logged in since the last report; count must include them. The owner calls it each second. Tokens that were placed
+// on another node are ignored; their reservation lapses there.
+func (p *Presence) ReportLoad(ctx context.Context, node string, count int, loggedIn []string) error {
+	if !validNode(node) {
+		return fmt.Errorf("presence: malformed node name %q", node)
+	}
+	ctx, cancel := p.bound(ctx)
+	defer cancel()
+	args := make([]any, 0, 2+len(loggedIn))
+	args = append(args, node, count)
+	for _, token := range loggedIn {
+		args = append(args, digest(token))
+	}
+	if err := loadScript.Run(ctx, p.rdb, loadKeys(p.keys, node), args...).Err(); err != nil {
+		return failed("report load", err)
+	}
+	return nil
+}
+
+func loadKeys(k keys, node string) []string { return []string{keyLoginCount, k.reserve(node)} }

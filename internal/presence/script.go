@@ -1,0 +1,67 @@
+package presence
+
+import (
+	"context"
+	_ "embed" // the scripts
+	"errors"
+
+	"github.com/redis/go-redis/v9"
+)
+
+var (
+	//go:embed claim.lua
+	claimSource string
+	//go:embed release.lua
+	releaseSource string
+	//go:embed revoke.lua
+	revokeSource string
+	//go:embed place.lua
+	placeSource string
+	//go:embed load.lua
+	loadSource string
+	//go:embed lease_take.lua
+	leaseTakeSource string
+	//go:embed lease_extend.lua
+	leaseExtendSource string
+	//go:embed lease_drop.lua
+	leaseDropSource string
+	//go:embed generation.lua
+	generationSource string
+)
+
+var (
+	claimScript       = redis.NewScript(claimSource)
+	releaseScript     = redis.NewScript(releaseSource)
+	revokeScript      = redis.NewScript(revokeSource)
+	placeScript       = redis.NewScript(placeSource)
+	loadScript        = redis.NewScript(loadSource)
+	leaseTakeScript   = redis.NewScript(leaseTakeSource)
+	leaseExtendScript = redis.NewScript(leaseExtendSource)
+	leaseDropScript   = redis.NewScript(leaseDropSource)
+	generationScript  = redis.NewScript(generationSource)
+
+	// packedScripts run as EVALSHA inside pipelines, where nothing falls back to EVAL, so Redis must know them. All
+	// others go through Script.Run, which does fall back.
+	packedScripts = []*redis.Script{claimScript, releaseScript}
+)
+
+// loadScripts makes the packed scripts known to Redis, on a cluster to each of its masters.
+func (p *Presence) loadScripts(ctx context.Context) error {
+	for _, s := range packedScripts {
+		if err := s.Load(ctx, p.rdb).Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *Presence) loadScriptsAtStart() {
+	ctx, cancel := p.bound(context.Background())
+	defer cancel()
+	_ = p.loadScripts(ctx) // Redis may be away; NOSCRIPT loads them when it is back
+}
+
+// isNoScript tells that a script did not run because Redis does not know it: it restarted, or SCRIPT FLUSH.
+func isNoScript(err error) bool {
+	return err != nil && (errors.Is(err, redis.ErrNoScript) || redis.HasErrorPrefix(err, "NOSCRIPT"))
+}
