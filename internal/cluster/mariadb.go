@@ -1,0 +1,168 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
+// MariaDBOptions says how to start a mariadbd. The zero value is a fresh server in a directory of its own.
+type MariaDBOptions struct {
+	// Dir holds mariadb.log and the data; it must exist; empty: a new temporary directory, removed by Close. Data that
+	// an earlier server left there is used again.
+	Dir        string
+	BufferPool string   // innodb_buffer_pool_size; empty: 64M, enough for tests
+	Args       []string // more command line, such as "--max-connections=2000"
+}
+
+// MariaDB is a running mariadbd of our own, durable as in production: innodb_flush_log_at_trx_commit is 1.
+type MariaDB struct {
+	*Proc
+	// User may do everything, from 127.0.0.1 only; Schema exists and is empty at first.
+	User, Password, Schema string
+
+	port   port
+	tmpDir string // removed by Close
+}
+
+// StartMariaDB makes a data directory, starts mariadbd on a free loopback port and returns when it takes connections,
+// after one to three seconds. ErrMissing without the programs.
+func StartMariaDB(ctx context.Context, o MariaDBOptions) (_ *MariaDB, err error) {
+	path, err := findProgram("mariadbd", "mariadb-server")
+	if err != nil {
+		return nil, err
+	}
+	m := &MariaDB{User: "parley", Password: rand.Text(), Schema: "parley"}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, m.Close())
+		}
+	}()
+	if o.Dir, m.tmpDir, err = ownDir(o.Dir, "parley-mariadb-"); err != nil {
+		return nil, err
+	}
+	if m.port, err = takePort(); err != nil {
+		return nil, err
+	}
+	data := filepath.Join(o.Dir, "mariadb")
+	logPath := filepath.Join(o.Dir, "mariadb.log")
+	if err := installMariaDB(ctx, data, logPath); err != nil {
+		return nil, err
+	}
+	initFile := filepath.Join(o.Dir, "mariadb-init.sql")
+	if err := os.WriteFile(initFile, []byte(m.initSQL()), 0o600); err != nil {
+		return nil, err
+	}
+	if o.BufferPool == "" {
+		o.BufferPool = "64M"
+	}
+	args := append(baseArgs(data),
+		"--bind-address=127.0.0.1", "--port="+m.port.String(),
+		// Relative to the data directory: the path of a socket is limited to 107 bytes, that of a test's directory is not.
+		"--socket=mariadb.sock", "--pid-file="+filepath.Join(o.Dir, "mariadb.pid"), "--tmpdir="+data,
+		"--init-file="+initFile, "--skip-name-resolve", "--skip-log-bin", "--skip-slave-start",
+		"--character-set-server=utf8mb4", "--innodb-flush-log-at-trx-commit=1", "--innodb-buffer-pool-size="+o.BufferPool,
+		"--performance-schema=OFF", "--max-connections=500",
+	)
+	m.Proc = newProc("mariadb", path, logPath, m.greets, append(args, o.Args...)...)
+	if err := m.Start(ctx); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// baseArgs are common to the installation and the server; --no-defaults comes first or is not accepted.
+func baseArgs(data string) []string {
+	args := []string{"--no-defaults", "--datadir=" + data, "--innodb-log-file-size=32M"}
+	if os.Geteuid() == 0 {
+		args = append(args, "--user=root") // mariadbd refuses to run as root unless told so
+	}
+	return args
+}
+
+// installMariaDB fills an empty data directory and leaves a filled one alone.
+func installMariaDB(ctx context.Context, data, logPath string) error {
+	if _, err := os.Stat(filepath.Join(data, "mysql")); err == nil {
+		return nil
+	}
+	path, err := findProgram("mariadb-install-db", "mariadb-server")
+	if err != nil {
+		return err
+	}
+	out, err := os.OpenFile(logPath, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	args := append(baseArgs(data), "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve")
+	cmd := exec.Command(path, args...)
+	cmd.Stdout, cmd.Stderr = out, out
+	l, err := launch(cmd)
+	if err != nil {
+		return fmt.Errorf("cluster: mariadb-install-db: %w", err)
+	}
+	select {
+	case <-l.done:
+	case <-ctx.Done():
+		// The script has a mariadbd of its own below it, in the same group where there is one.
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // ESRCH: it has just ended
+		_ = cmd.Process.Kill()                              // os.ErrProcessDone: the same
+		<-l.done
+		return fmt.Errorf("cluster: mariadb-install-db: %w", ctx.Err())
+	}
+	if l.err != nil {
+		return fmt.Errorf("cluster: mariadb-install-db: %w, see %s", l.err, logPath)
+	}
+	return nil
+}
+
+// initSQL is run by every start of the server, before it takes connections. A server without --skip-grant-tables
+// needs a user that may come in over TCP; the password is new for each one. (ALTER: a used directory has the old one.)
+func (m *MariaDB) initSQL() string {
+	return fmt.Sprintf("CREATE DATABASE IF NOT EXISTS `%s` CHARACTER SET utf8mb4;\n"+
+		"CREATE USER IF NOT EXISTS '%s'@'127.0.0.1' IDENTIFIED BY '%s';\n"+
+		"ALTER USER '%s'@'127.0.0.1' IDENTIFIED BY '%s';\n"+
+		"GRANT ALL ON *.* TO '%s'@'127.0.0.1' WITH GRANT OPTION;\n",
+		m.Schema, m.User, m.Password, m.User, m.Password, m.User)
+}
+
+// Addr is host:port of the server; it stays the same over restarts.
+func (m *MariaDB) Addr() string { return m.port.Addr() }
+
+// Port is the number in Addr.
+func (m *MariaDB) Port() int { return m.port.number }
+
+// DSN is the data source name of the schema for go-sql-driver/mysql.
+func (m *MariaDB) DSN() string { return m.DSNOf(m.Schema) }
+
+// DSNOf is DSN for another schema, which must exist before it is used. Empty: no schema chosen.
+func (m *MariaDB) DSNOf(schema string) string {
+	return m.User + ":" + m.Password + "@tcp(" + m.Addr() + ")/" + schema
+}
+
+// Close stops the server and waits for it. The log and the data stay when the caller gave the directory.
+func (m *MariaDB) Close() error { return closeServer(m.Proc, m.port, m.tmpDir) }
+
+// greets reads the first packet of a connection: the server sends it once it has recovered and run its init file.
+func (m *MariaDB) greets(ctx context.Context) error {
+	conn, err := dial(ctx, m.Addr())
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	var head [5]byte // length (3), sequence, protocol version
+	if _, err := io.ReadFull(conn, head[:]); err != nil {
+		return err
+	}
+	if head[4] != 10 {
+		return fmt.Errorf("mariadb greets with protocol %s", strconv.Itoa(int(head[4])))
+	}
+	return nil
+}

@@ -1,0 +1,161 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+)
+
+// Role is what a node does; its text is the name of its binary.
+type Role string
+
+// The roles of a cluster.
+const (
+	Chat   Role = "chatnode"
+	Status Role = "statusnode"
+	Gate   Role = "gatenode"
+)
+
+// Node is one node process. Its addresses stay the same over restarts.
+type Node struct {
+	*Proc
+	role            Role
+	addr, rpc, ops  port
+	configPath      string
+	readyHTTPClient *http.Client
+}
+
+// Role is what the node does.
+func (n *Node) Role() Role { return n.role }
+
+// Addr is host:port of what the node is there for: a chat node's TCP port for clients, a status node's RPC port, a
+// gate's HTTP port.
+func (n *Node) Addr() string { return n.addr.Addr() }
+
+// RPCAddr is host:port of the RPC port: of a chat node the one for its peers, of a gate that of its VarifyService, of a
+// status node Addr.
+func (n *Node) RPCAddr() string {
+	if n.role == Status {
+		return n.Addr()
+	}
+	return n.rpc.Addr()
+}
+
+// OpsAddr is host:port of the operations listener: /metrics, /healthz, /readyz, /debug/pprof.
+func (n *Node) OpsAddr() string { return n.ops.Addr() }
+
+// ConfigPath is the INI file the node was started with. It is read again by Restart, so a test may change it before.
+func (n *Node) ConfigPath() string { return n.configPath }
+
+// newNode takes the ports of a node and writes its configuration; it starts nothing.
+func (c *Cluster) newNode(role Role, index int, o *Options) (*Node, error) {
+	name := map[Role]string{Chat: "chat", Status: "status", Gate: "gate"}[role] + strconv.Itoa(index+1)
+	n := &Node{role: role, readyHTTPClient: c.http}
+	for _, p := range []*port{&n.addr, &n.rpc, &n.ops} {
+		taken, err := takePort()
+		if err != nil {
+			return nil, err
+		}
+		c.ports = append(c.ports, taken)
+		*p = taken
+	}
+	n.configPath = filepath.Join(c.dir, name+".ini")
+	n.Proc = newProc(name, filepath.Join(c.bin, string(role)), filepath.Join(c.dir, name+".log"), n.answersReady,
+		"--config", n.configPath)
+	file := c.config(n, name, index, o)
+	if o.Configure != nil {
+		if err := o.Configure(n, index, file); err != nil {
+			return nil, fmt.Errorf("cluster: configure %s: %w", name, err)
+		}
+	}
+	if err := os.WriteFile(n.configPath, []byte(file.String()), 0o600); err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// config is the file of a node before Options.Configure.
+func (c *Cluster) config(n *Node, name string, index int, o *Options) *INI {
+	f := &INI{}
+	host := "127.0.0.1"
+	status := func() {
+		if len(c.Status) == 0 {
+			return
+		}
+		target := c.Status[index%len(c.Status)] // several gates spread over several status nodes
+		f.Set("StatusServer", "Host", host)
+		f.Set("StatusServer", "Port", target.addr.String())
+	}
+	switch n.role {
+	case Chat:
+		f.Set("SelfServer", "Name", name)
+		f.Set("SelfServer", "Host", host)
+		f.Set("SelfServer", "Port", n.addr.String())
+		f.Set("SelfServer", "RPCPort", n.rpc.String())
+	case Status:
+		f.Set("StatusServer", "Host", host)
+		f.Set("StatusServer", "Port", n.addr.String())
+	case Gate:
+		f.Set("GateServer", "Host", host)
+		f.Set("GateServer", "Port", n.addr.String())
+		f.Set("GateServer", "RPCPort", n.rpc.String())
+		status()
+	}
+	if c.Redis != nil {
+		f.Set("Redis", "Host", host)
+		f.Set("Redis", "Port", c.Redis.port.String())
+	}
+	if c.MariaDB != nil && n.role != Status { // a status node has no business with SQL
+		f.Set("Mysql", "Host", host)
+		f.Set("Mysql", "Port", c.MariaDB.port.String())
+		f.Set("Mysql", "User", c.MariaDB.User)
+		f.Set("Mysql", "Passwd", c.MariaDB.Password)
+		f.Set("Mysql", "Schema", c.MariaDB.Schema)
+	}
+	f.Set("Ops", "Addr", n.ops.Addr())
+	f.Set("Log", "Level", o.LogLevel)
+	f.Set("Log", "Format", "json")
+	f.Set("Cluster", "Secret", c.secret)
+	return f
+}
+
+// answersReady asks /readyz, which is 200 once every dependency answers.
+func (n *Node) answersReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.OpsAddr()+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := n.readyHTTPClient.Do(req)
+	if err != nil {
+		return err
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
+	if err := errors.Join(err, resp.Body.Close()); err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("/readyz answers %s: %s", resp.Status, body)
+	}
+	return nil
+}
+
+// AwaitReady waits until /readyz answers 200: after Resume, after a dependency came back. It returns an error when ctx
+// or the process ends first.
+func (n *Node) AwaitReady(ctx context.Context) error {
+	l := n.life()
+	if l == nil {
+		return fmt.Errorf("cluster: %s: %w", n.Name(), ErrNotRunning)
+	}
+	if err := n.awaitReady(ctx, l); err != nil {
+		return fmt.Errorf("cluster: %s: %w", n.Name(), err)
+	}
+	return nil
+}
