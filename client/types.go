@@ -1,0 +1,172 @@
+package client
+
+import (
+	"crypto/rand"
+	"fmt"
+	"time"
+
+	"parley/internal/wire"
+)
+
+// Limits of the protocol.
+const (
+	// MaxText is the longest text, in bytes of UTF-8.
+	MaxText = wire.MaxText
+	// MaxUniqueID is the longest unique id of a text, in bytes.
+	MaxUniqueID = wire.MaxUniqueID
+	// MaxDevice is the longest device name, in bytes of [a-z0-9_-].
+	MaxDevice = wire.MaxDevice
+)
+
+// Profile is what others may see of a user.
+type Profile struct {
+	UID  int32
+	Name string // unique
+	Nick string
+	Icon string // a path among the stock client's resources; may be empty
+	Sex  int32
+	Desc string
+}
+
+// Friend is somebody whose texts we get and who gets ours.
+type Friend struct {
+	Profile
+	// Alias is the name this user gave the friend; may be empty.
+	Alias string
+}
+
+// Application is somebody's wish to be a friend.
+type Application struct {
+	Profile
+	Greeting string
+}
+
+// Thread is a conversation.
+type Thread struct {
+	ID int64
+	// Private says that the thread is between two users; otherwise it is a group and Peer is 0.
+	Private bool
+	// Peer is the other user of a private thread.
+	Peer int32
+	// LastID is the id of the newest message; 0 in an empty thread.
+	LastID int64
+}
+
+// Message is a stored text. Within a thread ids count 1, 2, 3 … without holes, in the same order for everybody.
+type Message struct {
+	ThreadID int64
+	ID       int64
+	Sender   int32
+	// UniqueID is the id its sender gave it.
+	UniqueID string
+	Text     string
+	// Time is when the server stored it, to the millisecond, in UTC.
+	Time time.Time
+}
+
+// To says where a text goes: to a user, or into a thread. Set exactly one.
+type To struct {
+	UID      int32
+	ThreadID int64
+}
+
+// User addresses a friend. The server finds, or makes, the private thread.
+func User(uid int32) To { return To{UID: uid} }
+
+// InThread addresses a thread of this user.
+func InThread(id int64) To { return To{ThreadID: id} }
+
+// Draft is a text to send. A second draft with the same UniqueID by the same user is not stored again: the server
+// answers with the first one's place. So whoever keeps drafts until they are answered may send them as often as needed.
+type Draft struct {
+	UniqueID string // at most MaxUniqueID bytes; empty: one is made
+	Text     string // at most MaxText bytes of UTF-8 without NUL
+}
+
+// NewDraft returns a draft with a random unique id.
+func NewDraft(text string) Draft { return Draft{UniqueID: rand.Text(), Text: text} }
+
+// Sent is what became of a draft.
+type Sent struct {
+	UniqueID string
+	// ThreadID, MessageID and Time say where and when the text was stored; all zero if it was not.
+	ThreadID  int64
+	MessageID int64
+	Time      time.Time
+	// Err is nil for a stored text. An *Error is a refusal by the server; anything else means that the outcome is not
+	// known, and that sending the draft again is safe.
+	Err error
+}
+
+// Page is a part of a thread's history.
+type Page struct {
+	ThreadID int64
+	Messages []Message // ascending by ID
+	// Next is the cursor for the following page: the id of the last message, or the cursor asked with.
+	Next int64
+	// More says that there was more at that moment.
+	More bool
+}
+
+// Cursor says that the messages of a thread up to LastID are known.
+type Cursor struct {
+	ThreadID int64
+	LastID   int64
+}
+
+// SyncPage is what a Sync returned.
+type SyncPage struct {
+	// Threads holds a page of each thread that had messages past its cursor.
+	Threads []Page
+	// More says that some were left out: ask again with the cursors moved.
+	More bool
+}
+
+// Approval is what approving somebody's application led to.
+type Approval struct {
+	Friend Profile
+	// Messages opened the thread: usually the greeting and a fixed line.
+	Messages []Message
+}
+
+// Ticket lets one user log in at a chat node once: by the Token of a gate login or by the Resume ticket of an earlier
+// connection. It is a secret; printing it shows only the address and the user.
+type Ticket struct {
+	Addr   string // host:port of the chat node
+	UID    int32
+	Token  string // good for 10 minutes
+	Resume string // good for a day on any node, until the next one is used; wins over Token
+}
+
+// Format writes the address and the user, never the secrets, whatever the verb.
+func (t Ticket) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "uid %d at %s", t.UID, t.Addr) }
+
+func profileOf(p wire.Profile) Profile { return Profile(p) }
+
+// timeOf prefers milliseconds; nodes that are not ours send only the text form.
+func timeOf(ms int64, text string) time.Time {
+	if ms > 0 {
+		return time.UnixMilli(ms).UTC()
+	}
+	t, err := time.Parse(time.DateTime, text)
+	if err != nil {
+		return time.Time{}
+	}
+	return t
+}
+
+func messagesOf(stored []wire.StoredText) []Message {
+	out := make([]Message, len(stored))
+	for i := range stored {
+		s := &stored[i]
+		out[i] = Message{
+			ThreadID: s.ThreadID, ID: s.MsgID, Sender: s.Sender, UniqueID: s.UniqueID, Text: s.Content,
+			Time: timeOf(s.CreatedMS, s.ChatTime),
+		}
+	}
+	return out
+}
+
+func pageOf(r *wire.HistoryReply) Page {
+	return Page{ThreadID: r.ThreadID, Messages: messagesOf(r.Chats), Next: r.LastID, More: r.LoadMore}
+}
