@@ -1,0 +1,363 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+	"unicode/utf8"
+)
+
+// MaxContent is how many bytes of text one message may have.
+const MaxContent = 65535
+
+const (
+	maxSeq = math.MaxInt32 // the stock client keeps message ids in 31 bits
+
+	// maxBatchBytes bounds the content of one transaction well below the smallest usual max_allowed_packet (16 MiB).
+	maxBatchBytes = 4 << 20
+
+	// maxPoison is how many rows the database may refuse in one call, without taking any, before it is the database
+	// that is taken for broken and not the rows.
+	maxPoison = 16
+)
+
+// NewMessage is a message to append. UniqueID is 1–64 bytes and names the message among all of its sender's: a message
+// appended again with the same UniqueID is a resend and is stored once. Content is UTF-8 of at most MaxContent bytes.
+type NewMessage struct {
+	ThreadID          int64
+	Sender            int32
+	UniqueID, Content string
+}
+
+func (m *NewMessage) valid() bool {
+	return m.UniqueID != "" && len(m.UniqueID) <= maxUnique && len(m.Content) <= MaxContent &&
+		utf8.ValidString(m.UniqueID) && utf8.ValidString(m.Content)
+}
+
+// Appended is the fate of one message. If Err is nil the message is committed, as number Seq of its thread, at CreatedMS;
+// Resent tells that an earlier message had its UniqueID, whose Seq and CreatedMS these are. If Err is not nil, Seq is 0.
+type Appended struct {
+	Seq, CreatedMS int64
+	Resent         bool
+	Err            error
+}
+
+// Append stores msgs in the order given, each as the next of its thread, and says in out[i] what became of msgs[i]; out
+// must be as long as msgs, and its old contents do not matter. It is meant for batches: up to 256 messages cost one
+// transaction, which locks their threads. Batches of other goroutines and nodes that share no thread run beside it.
+//
+// A message alone can fail with ErrInvalid, ErrNotFound (no such thread), ErrUniqueIDTaken, ErrThreadFull, or because the
+// database refused it; the others are stored. When Append itself fails, its error stands in out for each message that is
+// not known to be stored: after ErrFenced none of these is; after another error any of them may be, and appending it
+// again, with the same UniqueID, is safe and tells. Whether the sender may write to the thread is the caller's business.
+func (s *Store) Append(ctx context.Context, node, boot string, msgs []NewMessage, out []Appended) error {
+	if len(out) != len(msgs) {
+		return fmt.Errorf("store: append: %d messages but %d results", len(msgs), len(out))
+	}
+	start := time.Now()
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	b := batch{s: s, node: node, boot: boot, msgs: msgs, out: out}
+	err := b.run(ctx)
+	if err != nil {
+		err = fmt.Errorf("store: append %d messages: %w", len(msgs), err)
+		for i := range out {
+			if out[i].Seq == 0 && out[i].Err == nil {
+				out[i].Err = err
+			}
+		}
+	}
+	b.resolveRepeats()
+	b.count()
+	s.m.appendSeconds.Observe(time.Since(start).Seconds())
+	return err
+}
+
+// batch is one call of Append.
+type batch struct {
+	s          *Store
+	node, boot string
+	msgs       []NewMessage
+	out        []Appended
+
+	repeats        [][2]int // index of a message, and of the first in the batch with its sender and unique id
+	stored, poison int      // rows taken and refused by the database so far
+
+	// Reused from attempt to attempt.
+	args    []any
+	threads []threadRun
+	results []Appended
+}
+
+// threadRun is a thread of the batch and where its rows are.
+type threadRun struct {
+	id       int64
+	from, to int // half-open range of rows
+	found    bool
+	last     int64
+}
+
+// messageID is what makes a message the same as another.
+type messageID struct {
+	sender int32
+	unique string
+}
+
+// run stores the batch, a transaction's worth at a time.
+func (b *batch) run(ctx context.Context) error {
+	rows := b.distinct()
+	for len(rows) > 0 {
+		n, bytes := 0, 0
+		for n < len(rows) && n < maxList {
+			bytes += len(b.msgs[rows[n]].Content)
+			if n > 0 && bytes > maxBatchBytes {
+				break
+			}
+			n++
+		}
+		if err := b.store(ctx, rows[:n]); err != nil {
+			return err
+		}
+		rows = rows[n:]
+	}
+	return nil
+}
+
+// distinct returns the indices of the messages to store: valid, the first of its kind in the batch, ordered by thread
+// and, within a thread, as given.
+func (b *batch) distinct() []int {
+	rows := make([]int, 0, len(b.msgs))
+	seen := make(map[messageID]int, len(b.msgs))
+	for i := range b.msgs {
+		b.out[i] = Appended{}
+		m := &b.msgs[i]
+		if !m.valid() {
+			b.out[i].Err = ErrInvalid
+			continue
+		}
+		id := messageID{m.Sender, m.UniqueID}
+		if first, ok := seen[id]; ok {
+			b.repeats = append(b.repeats, [2]int{i, first})
+			continue
+		}
+		seen[id] = i
+		rows = append(rows, i)
+	}
+	slices.SortStableFunc(rows, func(x, y int) int { return cmp.Compare(b.msgs[x].ThreadID, b.msgs[y].ThreadID) })
+	return rows
+}
+
+// store stores rows in one transaction or, if the database refuses one of them, in several, so that it fails alone.
+func (b *batch) store(ctx context.Context, rows []int) error {
+	err := b.s.transact(ctx, retryAll, func(ctx context.Context, t *tx) error { return b.attempt(ctx, t, rows) })
+	if err == nil {
+		for i, row := range rows {
+			b.out[row] = b.results[i]
+		}
+		b.stored += len(rows)
+		return nil
+	}
+	c, ours := classOf(err)
+	if !ours || (c != classRow && c != classDuplicate) {
+		return err
+	}
+	if len(rows) == 1 {
+		b.out[rows[0]].Err = fmt.Errorf("store: append to thread %d: %w", b.msgs[rows[0]].ThreadID, err)
+		if b.poison++; b.stored == 0 && b.poison >= maxPoison {
+			return err
+		}
+		return nil
+	}
+	b.s.m.bisected.Inc()
+	half := len(rows) / 2
+	if err := b.store(ctx, rows[:half]); err != nil {
+		return err
+	}
+	return b.store(ctx, rows[half:])
+}
+
+// attempt is the transaction. It leaves its findings in b.results, which count only if it commits.
+func (b *batch) attempt(ctx context.Context, t *tx, rows []int) error {
+	if err := t.checkFence(ctx, b.node, b.boot); err != nil {
+		return err
+	}
+	if err := b.lockThreads(ctx, t, rows); err != nil {
+		return err
+	}
+	var known map[messageID]storedMessage
+	if t.unclear || t.duplicate {
+		// Only now: with the threads locked nothing of an earlier attempt can still be under way. The first attempt
+		// goes without, because resends are rare and the unique key catches them.
+		var err error
+		if known, err = b.lookUp(ctx, t, rows); err != nil {
+			return err
+		}
+	}
+	b.number(rows, known)
+	if err := b.insert(ctx, t, rows); err != nil {
+		return err
+	}
+	return b.bump(ctx, t)
+}
+
+// lockThreads locks the threads of rows by ascending id and reads their last sequence numbers.
+func (b *batch) lockThreads(ctx context.Context, t *tx, rows []int) error {
+	b.threads = b.threads[:0]
+	for i, row := range rows {
+		id := b.msgs[row].ThreadID
+		if n := len(b.threads); n > 0 && b.threads[n-1].id == id {
+			b.threads[n-1].to = i + 1
+			continue
+		}
+		b.threads = append(b.threads, threadRun{id: id, from: i, to: i + 1})
+	}
+	n := padded(len(b.threads))
+	b.args = b.args[:0]
+	for i := range n {
+		b.args = append(b.args, b.threads[min(i, len(b.threads)-1)].id)
+	}
+	next := 0
+	return t.each(ctx, qThreadsLock, n, b.args, func(r *sql.Rows) error {
+		var id, last int64
+		if err := r.Scan(&id, &last); err != nil {
+			return err
+		}
+		for next < len(b.threads) && b.threads[next].id < id {
+			next++
+		}
+		if next < len(b.threads) && b.threads[next].id == id {
+			b.threads[next].found, b.threads[next].last = true, last
+		}
+		return nil
+	})
+}
+
+// storedMessage is where a resent message is.
+type storedMessage struct{ thread, seq, createdMS int64 }
+
+// lookUp finds those of rows that are stored already.
+func (b *batch) lookUp(ctx context.Context, t *tx, rows []int) (map[messageID]storedMessage, error) {
+	n := padded(len(rows))
+	b.args = b.args[:0]
+	for i := range n {
+		m := &b.msgs[rows[min(i, len(rows)-1)]]
+		b.args = append(b.args, m.Sender, m.UniqueID)
+	}
+	known := make(map[messageID]storedMessage)
+	err := t.each(ctx, qResends, n, b.args, func(r *sql.Rows) error {
+		var id messageID
+		var m storedMessage
+		if err := r.Scan(&id.sender, &id.unique, &m.thread, &m.seq, &m.createdMS); err != nil {
+			return err
+		}
+		known[id] = m
+		return nil
+	})
+	return known, err
+}
+
+// number gives every row that is not known yet the next sequence number of its thread.
+func (b *batch) number(rows []int, known map[messageID]storedMessage) {
+	now := b.s.ms()
+	b.results = slices.Grow(b.results[:0], len(rows))[:len(rows)]
+	for i := range b.threads {
+		t := &b.threads[i]
+		for j := t.from; j < t.to; j++ {
+			m := &b.msgs[rows[j]]
+			was, resent := known[messageID{m.Sender, m.UniqueID}]
+			switch {
+			case resent && was.thread == t.id:
+				b.results[j] = Appended{Seq: was.seq, CreatedMS: was.createdMS, Resent: true}
+			case resent:
+				b.results[j] = Appended{Err: ErrUniqueIDTaken}
+			case !t.found:
+				b.results[j] = Appended{Err: ErrNotFound}
+			case t.last >= maxSeq:
+				b.results[j] = Appended{Err: ErrThreadFull}
+			default:
+				t.last++
+				b.results[j] = Appended{Seq: t.last, CreatedMS: now}
+			}
+		}
+	}
+}
+
+// isNew reports whether results[i] is a row to insert.
+func (b *batch) isNew(i int) bool { return b.results[i].Err == nil && !b.results[i].Resent }
+
+// insert inserts the rows that number has numbered.
+func (b *batch) insert(ctx context.Context, t *tx, rows []int) error {
+	b.args = b.args[:0]
+	for i, row := range rows {
+		if !b.isNew(i) {
+			continue
+		}
+		m, r := &b.msgs[row], &b.results[i]
+		b.args = append(b.args, m.ThreadID, r.Seq, m.Sender, m.UniqueID, m.Content, r.CreatedMS)
+	}
+	for args := b.args; len(args) > 0; {
+		n := insertShape(len(args) / messageColumns)
+		if _, err := t.exec(ctx, qMessagesPut, n, args[:n*messageColumns]...); err != nil {
+			return err
+		}
+		args = args[n*messageColumns:]
+	}
+	return nil
+}
+
+// bump writes the new last sequence numbers.
+func (b *batch) bump(ctx context.Context, t *tx) error {
+	b.args = b.args[:0]
+	for _, th := range b.threads {
+		if slices.ContainsFunc(b.results[th.from:th.to], func(r Appended) bool { return r.Err == nil && !r.Resent }) {
+			b.args = append(b.args, th.id, th.last)
+		}
+	}
+	n := len(b.args) / 2
+	if n == 0 {
+		return nil
+	}
+	for range padded(n) - n {
+		b.args = append(b.args, b.args[2*n-2], b.args[2*n-1])
+	}
+	_, err := t.exec(ctx, qThreadsBump, padded(n), b.args...)
+	return err
+}
+
+// resolveRepeats answers the messages that the batch held more than once.
+func (b *batch) resolveRepeats() {
+	for _, r := range b.repeats {
+		first := b.out[r[1]]
+		switch {
+		case first.Err == nil && b.msgs[r[0]].ThreadID != b.msgs[r[1]].ThreadID:
+			b.out[r[0]] = Appended{Err: ErrUniqueIDTaken}
+		case first.Err == nil:
+			first.Resent = true
+			b.out[r[0]] = first
+		default:
+			b.out[r[0]] = first
+		}
+	}
+}
+
+// count counts the results.
+func (b *batch) count() {
+	stored, resent, refused := 0, 0, 0
+	for i := range b.out {
+		switch {
+		case b.out[i].Err != nil:
+			refused++
+		case b.out[i].Resent:
+			resent++
+		default:
+			stored++
+		}
+	}
+	b.s.m.stored.Add(float64(stored))
+	b.s.m.resent.Add(float64(resent))
+	b.s.m.refused.Add(float64(refused))
+}

@@ -1,0 +1,189 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/hex"
+	"fmt"
+)
+
+// FriendsNow is the approver's first message to the new friend.
+const FriendsNow = "We are friends now!"
+
+// Approval is what an approval has stored.
+type Approval struct {
+	ThreadID int64     // the private thread of the pair, which may be older than their friendship
+	Messages []Message // the applicant's greeting, unless it was empty, and the approver's FriendsNow
+}
+
+// Approve accepts applicant's pending application to approver: it makes them friends, gives them a thread if they have
+// none, and appends one or two messages to it, all in one transaction, under node's fence. back is the name approver
+// gives applicant, at most 255 characters. An application the other way round is accepted with it.
+//
+// It returns ErrNoApplication if there is no pending application, ErrAlreadyFriends if they are friends (the application
+// is then no longer pending), ErrFenced, ErrSelf and ErrInvalid.
+func (s *Store) Approve(ctx context.Context, node, boot string, approver, applicant int32, back string) (Approval, error) {
+	result, err := s.approve(ctx, node, boot, approver, applicant, back)
+	if err != nil {
+		return Approval{}, fmt.Errorf("store: user %d approves %d: %w", approver, applicant, err)
+	}
+	return result, nil
+}
+
+func (s *Store) approve(ctx context.Context, node, boot string, approver, applicant int32, back string) (Approval, error) {
+	if approver == applicant {
+		return Approval{}, ErrSelf
+	}
+	if !fits(back) {
+		return Approval{}, ErrInvalid
+	}
+	// Unguessable: a client that used the id before would make its own approval impossible.
+	greetingID, helloID := newUniqueID(), newUniqueID()
+	var result Approval
+	var already bool
+	err := s.transact(ctx, retryAll, func(ctx context.Context, t *tx) error {
+		result, already = Approval{}, false
+		if t.unclear {
+			found, err := t.approved(ctx, approver, helloID, applicant, greetingID, &result)
+			if err != nil || found {
+				return err
+			}
+		}
+		if err := t.checkFence(ctx, node, boot); err != nil {
+			return err
+		}
+		app, err := t.acceptApplications(ctx, approver, applicant)
+		if err != nil {
+			return err
+		}
+		friends, err := t.friends(ctx, approver, applicant)
+		switch {
+		case err != nil:
+			return err
+		case friends:
+			already = true
+			return nil // and commit, so that the application goes away
+		case !app.pending():
+			return ErrNoApplication
+		}
+		if err := t.befriend(ctx, approver, back, applicant, app.back); err != nil {
+			return err
+		}
+		if result.ThreadID, err = t.ensurePair(ctx, approver, applicant); err != nil {
+			return err
+		}
+		if app.greeting != "" {
+			result.Messages = append(result.Messages, Message{Sender: applicant, UniqueID: greetingID, Content: app.greeting})
+		}
+		result.Messages = append(result.Messages, Message{Sender: approver, UniqueID: helloID, Content: FriendsNow})
+		return t.appendOwn(ctx, result.ThreadID, result.Messages)
+	})
+	if err == nil && already {
+		err = ErrAlreadyFriends
+	}
+	return result, err
+}
+
+func newUniqueID() string {
+	b := make([]byte, 16)
+	_, _ = rand.Read(b) // never fails
+	return "parley:" + hex.EncodeToString(b)
+}
+
+// acceptApplications locks the applications in both directions, the one from the smaller uid first so that two who
+// approve each other do not deadlock, and marks those that are pending as accepted. It returns the applicant's.
+func (t *tx) acceptApplications(ctx context.Context, approver, applicant int32) (application, error) {
+	var app application
+	pairs := [2][2]int32{{approver, applicant}, {applicant, approver}} // from, to
+	if approver > applicant {
+		pairs[0], pairs[1] = pairs[1], pairs[0]
+	}
+	var locked [2]application
+	for i, p := range pairs {
+		a, err := t.lockApplication(ctx, p[0], p[1])
+		if err != nil {
+			return app, err
+		}
+		locked[i] = a
+		if p[0] == applicant {
+			app = a
+		}
+	}
+	for i, p := range pairs {
+		if !locked[i].pending() {
+			continue
+		}
+		if _, err := t.exec(ctx, qApplicationAccept, 1, p[0], p[1]); err != nil {
+			return app, err
+		}
+	}
+	return app, nil
+}
+
+// befriend inserts the friendship's two rows in the order of their keys. A row that exists keeps its name for the friend.
+func (t *tx) befriend(ctx context.Context, a int32, aBack string, b int32, bBack string) error {
+	if a > b {
+		a, b, aBack, bBack = b, a, bBack, aBack
+	}
+	if _, err := t.exec(ctx, qFriendPut, 1, a, b, aBack); err != nil {
+		return err
+	}
+	_, err := t.exec(ctx, qFriendPut, 1, b, a, bBack)
+	return err
+}
+
+// appendOwn appends messages of our own making to a thread and completes them.
+func (t *tx) appendOwn(ctx context.Context, thread int64, msgs []Message) error {
+	var last int64
+	found := false
+	err := t.each(ctx, qThreadsLock, 1, []any{thread}, func(rows *sql.Rows) error {
+		var id int64
+		found = true
+		return rows.Scan(&id, &last)
+	})
+	if err != nil {
+		return err
+	}
+	if !found {
+		return ErrNotFound
+	}
+	if last+int64(len(msgs)) > maxSeq {
+		return ErrThreadFull
+	}
+	now := t.s.ms()
+	args := make([]any, 0, messageColumns*len(msgs))
+	for i := range msgs {
+		last++
+		m := &msgs[i]
+		m.ThreadID, m.Seq, m.CreatedMS = thread, last, now
+		args = append(args, thread, m.Seq, m.Sender, m.UniqueID, m.Content, now)
+	}
+	if _, err := t.exec(ctx, qMessagesPut, len(msgs), args...); err != nil {
+		return err
+	}
+	_, err = t.exec(ctx, qThreadsBump, 1, thread, last)
+	return err
+}
+
+// approved looks for what an approval with these unique ids has stored.
+func (t *tx) approved(ctx context.Context, approver int32, helloID string, applicant int32, greetingID string, a *Approval) (bool, error) {
+	// The applications' locks are taken first: the transaction whose COMMIT was unclear may still hold them.
+	if _, err := t.lockApplication(ctx, min(approver, applicant), max(approver, applicant)); err != nil {
+		return false, err
+	}
+	if _, err := t.lockApplication(ctx, max(approver, applicant), min(approver, applicant)); err != nil {
+		return false, err
+	}
+	for _, m := range []Message{{Sender: applicant, UniqueID: greetingID}, {Sender: approver, UniqueID: helloID}} {
+		found, err := t.one(ctx, qMessageByID, []any{m.Sender, m.UniqueID}, &m.ThreadID, &m.Seq, &m.Content, &m.Status, &m.CreatedMS)
+		if err != nil {
+			return false, err
+		}
+		if found {
+			a.ThreadID = m.ThreadID
+			a.Messages = append(a.Messages, m)
+		}
+	}
+	return len(a.Messages) > 0, nil
+}

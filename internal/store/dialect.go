@@ -1,0 +1,136 @@
+package store
+
+// Dialect is the SQL an engine speaks.
+type Dialect uint8
+
+const (
+	MySQL  Dialect = iota // MySQL 8, MariaDB 10.6 and later, and engines that speak their protocol
+	SQLite                // one file, one writer
+)
+
+func (d Dialect) String() string {
+	if d == SQLite {
+		return "sqlite"
+	}
+	return "mysql"
+}
+
+// Everything that differs between the engines is in this file: statements, the words around a transaction, error numbers.
+
+// SQLite takes its one write lock at BEGIN IMMEDIATE, so its statements lock nothing. On MySQL the order of locks is the
+// same in every transaction: node_fence, friend_apply, friend, private_chat, chat_thread by ascending id, chat_message.
+var (
+	qFenceCheck = differ(
+		"SELECT boot FROM node_fence WHERE node=? LOCK IN SHARE MODE",
+		"SELECT boot FROM node_fence WHERE node=?")
+
+	qFenceTake = differ(
+		"INSERT INTO node_fence(node,boot) VALUES(?,?) ON DUPLICATE KEY UPDATE boot=VALUES(boot)",
+		"INSERT INTO node_fence(node,boot) VALUES(?,?) ON CONFLICT(node) DO UPDATE SET boot=excluded.boot")
+
+	// FORCE INDEX: with a long list over a small table the optimizer would scan, and lock, all of it.
+	qThreadsLock = list(
+		"SELECT id,last_seq FROM chat_thread FORCE INDEX (PRIMARY) WHERE id IN (@) ORDER BY id FOR UPDATE",
+		"SELECT id,last_seq FROM chat_thread WHERE id IN (@) ORDER BY id",
+		"?", ",")
+
+	// One statement for all threads of a batch. The rows exist and are locked, so nothing is ever inserted.
+	qThreadsBump = list(
+		"INSERT INTO chat_thread(id,last_seq) VALUES @ ON DUPLICATE KEY UPDATE last_seq=VALUES(last_seq)",
+		"INSERT INTO chat_thread(id,last_seq) VALUES @ ON CONFLICT(id) DO UPDATE SET last_seq=excluded.last_seq",
+		"(?,?)", ",")
+
+	// MariaDB uses the index for OR but scans for (a,b) IN (…); SQLite has it the other way round for long lists.
+	qResends = list(
+		"SELECT sender_id,unique_id,thread_id,seq,created_ms FROM chat_message FORCE INDEX (chat_message_unique_id) WHERE @",
+		"SELECT sender_id,unique_id,thread_id,seq,created_ms FROM chat_message WHERE @",
+		"(sender_id=? AND unique_id=?)", " OR ")
+
+	qApplicationLock = differ(
+		"SELECT status,descs,back_name FROM friend_apply WHERE from_uid=? AND to_uid=? FOR UPDATE",
+		"SELECT status,descs,back_name FROM friend_apply WHERE from_uid=? AND to_uid=?")
+
+	qApplicationPut = differ(
+		`INSERT INTO friend_apply(from_uid,to_uid,status,descs,back_name,applied_ms) VALUES(?,?,0,?,?,?)
+		 ON DUPLICATE KEY UPDATE status=0,descs=VALUES(descs),back_name=VALUES(back_name),applied_ms=VALUES(applied_ms)`,
+		`INSERT INTO friend_apply(from_uid,to_uid,status,descs,back_name,applied_ms) VALUES(?,?,0,?,?,?)
+		 ON CONFLICT(from_uid,to_uid) DO UPDATE SET
+			status=0,descs=excluded.descs,back_name=excluded.back_name,applied_ms=excluded.applied_ms`)
+
+	// INSERT IGNORE would also swallow values that do not fit.
+	qFriendPut = differ(
+		"INSERT INTO friend(self_id,friend_id,back) VALUES(?,?,?) ON DUPLICATE KEY UPDATE self_id=VALUES(self_id)",
+		"INSERT INTO friend(self_id,friend_id,back) VALUES(?,?,?) ON CONFLICT(self_id,friend_id) DO NOTHING")
+
+	qPasswordLock = differ(
+		"SELECT uid FROM user WHERE name_key=? AND email_key=? FOR UPDATE",
+		"SELECT uid FROM user WHERE name_key=? AND email_key=?")
+
+	qUsersPut = list(
+		"INSERT INTO user(uid,name,name_key,email,email_key,pwd,nick,icon,sex,created_ms) VALUES @ ON DUPLICATE KEY UPDATE uid=uid",
+		"INSERT INTO user(uid,name,name_key,email,email_key,pwd,nick,icon,sex,created_ms) VALUES @ ON CONFLICT DO NOTHING",
+		"(?,?,?,?,?,?,?,?,?,?)", ",")
+
+	qFriendsPut = list(
+		"INSERT INTO friend(self_id,friend_id,back) VALUES @ ON DUPLICATE KEY UPDATE self_id=VALUES(self_id)",
+		"INSERT INTO friend(self_id,friend_id,back) VALUES @ ON CONFLICT DO NOTHING",
+		"(?,?,'')", ",")
+)
+
+// dialect is what differs beside the statements.
+type dialect struct {
+	Dialect
+	begin, commit, rollback string
+	classify                func(code int) class
+}
+
+func dialectOf(d Dialect) *dialect {
+	if d == SQLite {
+		return &dialect{SQLite, "BEGIN IMMEDIATE", "COMMIT", "ROLLBACK", classifySQLite}
+	}
+	return &dialect{MySQL, "START TRANSACTION", "COMMIT", "ROLLBACK", classifyMySQL}
+}
+
+// classifyMySQL sorts the error numbers of MySQL, MariaDB and TiDB.
+func classifyMySQL(code int) class {
+	switch code {
+	case 1062, 1586: // duplicate entry, also with the key's name
+		return classDuplicate
+	case 1213, 1205, // deadlock, lock wait time-out
+		1020, 1412, // the record or the table definition changed since it was read
+		1637,             // too many concurrent transactions
+		8002, 8022, 9007: // TiDB: write conflicts
+		return classRetry
+	case 1053, 1077, 1079, // the server shuts down
+		1152, 1158, 1159, 1160, 1161, 1184, // the connection was aborted, or its packets were lost
+		1243, 1615, // the server does not know the prepared statement, or wants it prepared again
+		1317, 3024, 1969, // the statement was interrupted or took too long
+		1927, 1928, 4031, // the connection was killed, or closed for inactivity
+		2006, 2013, 2055: // what clients call a lost server
+		return classConn
+	case 1021, 1026, 1030, 1037, 1041, 1114, // disk or table full, out of memory, storage engine errors
+		1040, 1203, 1206, 1226, 1461, // too many connections, locks, statements, or of something of this user's
+		1044, 1045, 1142, 1143, 1227, 1370, // access denied
+		1046, 1049, 1051, 1054, 1064, 1109, 1146, 1932, // the schema is not ours
+		1036, 1290, 1792, 1836, 3100, // read-only
+		1180, 1181, 1196, // COMMIT or ROLLBACK failed
+		1016, 1033, 1034, 1194, 1195, 1712: // corruption
+		return classSystem
+	}
+	return classRow
+}
+
+// classifySQLite sorts SQLite's extended result codes.
+func classifySQLite(code int) class {
+	switch code {
+	case 1555, 2067, 2579: // PRIMARY KEY, UNIQUE, rowid
+		return classDuplicate
+	}
+	switch code & 0xff {
+	case 5, 6, 17: // BUSY, LOCKED, SCHEMA
+		return classRetry
+	case 18, 19, 20, 25: // TOOBIG, CONSTRAINT, MISMATCH, RANGE
+		return classRow
+	}
+	return classSystem
+}

@@ -1,0 +1,95 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"io"
+	"net"
+)
+
+// Errors a caller may test with errors.Is. Everything else that this package returns is the database's fault: nothing
+// was stored, or it is not known whether it was, and repeating the call is safe.
+var (
+	// ErrNotFound: no such user, thread or row.
+	ErrNotFound = errors.New("not found")
+	// ErrExists: the name or the e-mail address belongs to somebody.
+	ErrExists = errors.New("name or e-mail address is taken")
+	// ErrAlreadyFriends: there is nothing to apply for or to approve.
+	ErrAlreadyFriends = errors.New("already friends")
+	// ErrSelf: both ends are the same user.
+	ErrSelf = errors.New("both users are the same")
+	// ErrNoApplication: the applicant has no pending application to this user.
+	ErrNoApplication = errors.New("no pending application")
+	// ErrFenced: the node's row in node_fence does not carry its boot id. The node must stop serving.
+	ErrFenced = errors.New("this node is fenced off")
+	// ErrNotMember: the user is not in the thread.
+	ErrNotMember = errors.New("not a member of the thread")
+	// ErrInvalid: a value does not fit its column. Repeating the call is useless.
+	ErrInvalid = errors.New("value does not fit")
+	// ErrUniqueIDTaken: the sender used this unique id before, in another thread.
+	ErrUniqueIDTaken = errors.New("unique id was used in another thread")
+	// ErrThreadFull: the thread's sequence reached 2^31-1.
+	ErrThreadFull = errors.New("thread is full")
+	// ErrForeignSchema: the schema holds tables of llfcchat. Nothing was changed.
+	ErrForeignSchema = errors.New("the schema holds tables of another program")
+	// ErrClosed: Close was called.
+	ErrClosed = errors.New("store is closed")
+)
+
+// class says what a database error means for the transaction that met it.
+type class uint8
+
+const (
+	classRow       class = iota // the fault of a row or of a value: repeating is useless, other rows may do
+	classDuplicate              // a unique key is taken
+	classRetry                  // deadlock, lock time-out, busy: roll back, wait a little, repeat
+	classConn                   // the connection is gone: repeat on another
+	classSystem                 // the database refuses everybody: disk full, read-only, no such table
+	classCanceled               // the caller's context ended
+)
+
+// dbError is an error of the database, as opposed to a finding of ours.
+type dbError struct {
+	class class
+	err   error
+}
+
+func (e *dbError) Error() string { return e.err.Error() }
+func (e *dbError) Unwrap() error { return e.err }
+
+// classOf returns the class of err and whether err comes from the database at all.
+func classOf(err error) (class, bool) {
+	e, ok := errors.AsType[*dbError](err)
+	if !ok {
+		return 0, false
+	}
+	return e.class, true
+}
+
+// wrap classifies an error of database/sql. It returns nil for nil.
+func (s *Store) wrap(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &dbError{class: s.classify(err), err: err}
+}
+
+func (s *Store) classify(err error) class {
+	// The context first: a cancelled statement may come back as an interrupt or a broken connection as well.
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return classCanceled
+	}
+	if code, ok := s.code(err); ok {
+		return s.d.classify(code)
+	}
+	if errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) || errors.Is(err, io.EOF) ||
+		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) {
+		return classConn
+	}
+	if _, ok := errors.AsType[net.Error](err); ok {
+		return classConn
+	}
+	return classRow
+}

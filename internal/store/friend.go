@@ -1,0 +1,138 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+)
+
+var (
+	qFriends = same(`SELECT u.uid,u.name,u.nick,u.desc,u.icon,u.sex,f.back
+		FROM friend f JOIN user u ON u.uid=f.friend_id
+		WHERE f.self_id=? ORDER BY f.friend_id`)
+
+	// When two apply to each other at the same moment, one application can outlive their friendship: it is not pending.
+	qApplications = same(`SELECT u.uid,u.name,u.nick,u.desc,u.icon,u.sex,a.descs,a.status
+		FROM friend_apply a JOIN user u ON u.uid=a.from_uid
+		WHERE a.to_uid=? AND a.status=0
+		AND NOT EXISTS (SELECT 1 FROM friend f WHERE f.self_id=a.to_uid AND f.friend_id=a.from_uid)
+		ORDER BY a.applied_ms DESC, a.from_uid DESC LIMIT ?`)
+
+	qFriendRows        = same("SELECT COUNT(*) FROM friend WHERE (self_id=? AND friend_id=?) OR (self_id=? AND friend_id=?)")
+	qApplicationAccept = same("UPDATE friend_apply SET status=1 WHERE from_uid=? AND to_uid=?")
+)
+
+// Status of an application, as stored.
+const (
+	ApplicationPending  int32 = 0
+	ApplicationAccepted int32 = 1
+)
+
+// Friend is a friend's profile, and the name the user gave that friend ("" for none).
+type Friend struct {
+	Profile
+	Back string
+}
+
+// Friends returns the friends of uid by ascending uid.
+func (s *Store) Friends(ctx context.Context, uid int32) ([]Friend, error) {
+	var friends []Friend
+	err := s.each(ctx, qFriends, 1, []any{uid}, func(rows *sql.Rows) error {
+		var f Friend
+		if err := rows.Scan(append(f.dest(), &f.Back)...); err != nil {
+			return err
+		}
+		friends = append(friends, f)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("store: friends of user %d: %w", uid, err)
+	}
+	return friends, nil
+}
+
+// Application is the applicant's profile and greeting. Desc is the greeting, not the profile's Desc.
+type Application struct {
+	Profile
+	Desc   string
+	Status int32
+}
+
+// Applications returns the newest limit applications to uid that are pending, the oldest of them first. Applying again
+// makes an application the newest.
+func (s *Store) Applications(ctx context.Context, uid int32, limit int) ([]Application, error) {
+	var apps []Application
+	err := s.each(ctx, qApplications, 1, []any{uid, max(limit, 0)}, func(rows *sql.Rows) error {
+		var a Application
+		if err := rows.Scan(append(a.dest(), &a.Desc, &a.Status)...); err != nil {
+			return err
+		}
+		apps = append(apps, a)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("store: applications to user %d: %w", uid, err)
+	}
+	slices.Reverse(apps)
+	return apps, nil
+}
+
+// Apply records that from wants to be to's friend. greeting becomes the first message of their thread, back is the name
+// from gives to; both are at most 255 characters, else ErrInvalid. Applying again while the application is pending
+// replaces both. It returns ErrSelf, ErrNotFound if to does not exist, and ErrAlreadyFriends.
+func (s *Store) Apply(ctx context.Context, from, to int32, greeting, back string) error {
+	err := s.apply(ctx, from, to, greeting, back)
+	if err != nil {
+		return fmt.Errorf("store: application of user %d to %d: %w", from, to, err)
+	}
+	return nil
+}
+
+func (s *Store) apply(ctx context.Context, from, to int32, greeting, back string) error {
+	if from == to {
+		return ErrSelf
+	}
+	if !fits(greeting, back) {
+		return ErrInvalid
+	}
+	return s.transact(ctx, retryAll, func(ctx context.Context, t *tx) error {
+		if err := t.exists(ctx, to); err != nil {
+			return err
+		}
+		// The lock first: an approval of this application holds it until the friendship can be seen.
+		if _, err := t.lockApplication(ctx, from, to); err != nil {
+			return err
+		}
+		friends, err := t.friends(ctx, from, to)
+		if err != nil {
+			return err
+		}
+		if friends {
+			return ErrAlreadyFriends
+		}
+		_, err = t.exec(ctx, qApplicationPut, 1, from, to, greeting, back, s.ms())
+		return err
+	})
+}
+
+// application is a locked row of friend_apply.
+type application struct {
+	found          bool
+	status         int32
+	greeting, back string
+}
+
+func (a *application) pending() bool { return a.found && a.status == ApplicationPending }
+
+func (t *tx) lockApplication(ctx context.Context, from, to int32) (a application, err error) {
+	a.found, err = t.one(ctx, qApplicationLock, []any{from, to}, &a.status, &a.greeting, &a.back)
+	return a, err
+}
+
+// friends reports whether each is in the other's list.
+func (t *tx) friends(ctx context.Context, a, b int32) (bool, error) {
+	var rows int
+	_, err := t.one(ctx, qFriendRows, []any{a, b, b, a}, &rows)
+	return rows == 2, err
+}

@@ -1,0 +1,56 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+)
+
+var (
+	qHistory = same(`SELECT seq,sender_id,unique_id,content,status,created_ms FROM chat_message
+		WHERE thread_id=? AND seq>? ORDER BY seq LIMIT ?`)
+	qMessageByID = same(`SELECT thread_id,seq,content,status,created_ms FROM chat_message
+		WHERE sender_id=? AND unique_id=?`)
+	qMessagesPut = sameList(`INSERT INTO chat_message(thread_id,seq,sender_id,unique_id,content,status,created_ms) VALUES @`,
+		"(?,?,?,?,?,0,?)", ",")
+)
+
+// messageColumns is how many values one row of qMessagesPut takes.
+const messageColumns = 6
+
+// Message is a stored message. Seq counts from 1 in each thread without a gap. CreatedMS is Unix time in milliseconds by
+// the clock of the node that stored it, so it may step back from one message to the next. Status is 0.
+type Message struct {
+	ThreadID, Seq     int64
+	Sender            int32
+	UniqueID, Content string
+	Status            int32
+	CreatedMS         int64
+}
+
+// History returns the messages of a thread whose seq is greater than after, in ascending order: at most limit, and as
+// many as have at most maxBytes of content together, but at least one if there is any. more tells that others follow.
+// limit and maxBytes below 1 count as 1. Who may read the thread is the caller's business.
+func (s *Store) History(ctx context.Context, thread, after int64, limit, maxBytes int) (msgs []Message, more bool, err error) {
+	limit, bytes := max(limit, 1), 0
+	err = s.each(ctx, qHistory, 1, []any{thread, after, limit + 1}, func(rows *sql.Rows) error {
+		if more {
+			return nil // the rest is dropped: closing early would have the driver read it all the same
+		}
+		m := Message{ThreadID: thread}
+		if err := rows.Scan(&m.Seq, &m.Sender, &m.UniqueID, &m.Content, &m.Status, &m.CreatedMS); err != nil {
+			return err
+		}
+		bytes += len(m.Content)
+		if len(msgs) == limit || (len(msgs) > 0 && bytes > maxBytes) {
+			more = true
+			return nil
+		}
+		msgs = append(msgs, m)
+		return nil
+	})
+	if err != nil {
+		return nil, false, fmt.Errorf("store: history of thread %d: %w", thread, err)
+	}
+	return msgs, more, nil
+}

@@ -1,0 +1,46 @@
+package store
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+type metrics struct {
+	retryDeadlock, retryDuplicate, retryConn prometheus.Counter
+	unclear, bisected                        prometheus.Counter
+	stored, resent, refused                  prometheus.Counter
+	appendSeconds                            prometheus.Histogram
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	f := promauto.With(reg)
+	retries := f.NewCounterVec(prometheus.CounterOpts{
+		Name: "parley_store_retries_total",
+		Help: "Transactions and reads run again, by reason: deadlock (also lock time-outs), duplicate, connection.",
+	}, []string{"reason"})
+	rows := f.NewCounterVec(prometheus.CounterOpts{
+		Name: "parley_store_append_rows_total",
+		Help: "Messages given to Append, by result: stored, resent (known already), refused.",
+	}, []string{"result"})
+	return &metrics{
+		retryDeadlock:  retries.WithLabelValues("deadlock"),
+		retryDuplicate: retries.WithLabelValues("duplicate"),
+		retryConn:      retries.WithLabelValues("connection"),
+		unclear: f.NewCounter(prometheus.CounterOpts{
+			Name: "parley_store_unclear_commits_total",
+			Help: "COMMITs whose outcome was not known at first.",
+		}),
+		bisected: f.NewCounter(prometheus.CounterOpts{
+			Name: "parley_store_bisected_batches_total",
+			Help: "Batches cut in two because the database refused a row.",
+		}),
+		stored:  rows.WithLabelValues("stored"),
+		resent:  rows.WithLabelValues("resent"),
+		refused: rows.WithLabelValues("refused"),
+		appendSeconds: f.NewHistogram(prometheus.HistogramOpts{
+			Name:    "parley_store_append_seconds",
+			Help:    "Time of one call of Append.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
+		}),
+	}
+}

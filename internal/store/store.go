@@ -1,0 +1,174 @@
+// Package store keeps users, friends, threads and messages in SQL. It knows tables and transactions; who may do what,
+// caches and the wire are its callers' business. It runs on MySQL 8, MariaDB and SQLite through database/sql and imports
+// no driver: internal/store/mysql and internal/store/sqlite open pools for it.
+//
+// Every call blocks until the database has answered, the context has ended or, without a deadline, DefaultTimeout has
+// passed. All methods of Store are safe for concurrent use. What a method was told has been stored is durable as far as
+// the database's settings make it so; see DurabilityWarnings.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// DefaultTimeout bounds a call whose context has no deadline. Migrate is not bounded.
+const DefaultTimeout = 10 * time.Second
+
+// DefaultWriters is how many transactions run at once on MySQL unless Options says otherwise: two committers, and room
+// for accounts and friendships beside them. It never takes more than half of the pool.
+const DefaultWriters = 8
+
+// Options are what New cannot find out by itself.
+type Options struct {
+	// ErrorCode returns the number by which the engine calls err: MySQL's error number, SQLite's extended result code.
+	// ok is false if err is not the engine's. Required.
+	ErrorCode func(err error) (code int, ok bool)
+	// Writers bounds the transactions at once, each of which holds a connection. 0 means DefaultWriters. SQLite has one.
+	Writers int
+	// Metrics is where counters are registered; nil registers nowhere.
+	Metrics prometheus.Registerer
+}
+
+// Store is the database. Make it with New.
+type Store struct {
+	d           *dialect
+	write, read *sql.DB
+	writers     *writers
+	reads       *statements
+	code        func(error) (int, bool)
+	now         func() time.Time
+	m           *metrics
+}
+
+// New returns a Store over two pools, which Close closes. On MySQL both may be the same pool of at least two
+// connections. On SQLite write must have exactly one connection, which the store keeps, and read is another pool on the
+// same file. Nothing is read or written yet.
+func New(d Dialect, write, read *sql.DB, o Options) (*Store, error) {
+	if o.ErrorCode == nil {
+		return nil, errors.New("store: Options.ErrorCode is required")
+	}
+	n := o.Writers
+	if n <= 0 {
+		n = DefaultWriters
+	}
+	most := write.Stats().MaxOpenConnections
+	switch {
+	case d == SQLite:
+		if most != 1 || write == read {
+			return nil, errors.New("store: SQLite needs a write pool of one connection and a read pool of its own")
+		}
+		n = 1
+	case write == read && most == 1:
+		return nil, errors.New("store: the pool needs at least two connections")
+	case write == read && most > 0:
+		n = min(n, most/2)
+	case most > 0:
+		n = min(n, most)
+	}
+	return &Store{
+		d:       dialectOf(d),
+		write:   write,
+		read:    read,
+		writers: newWriters(write, d, n),
+		reads:   &statements{on: read, d: d, open: make(map[shape]*sql.Stmt)},
+		code:    o.ErrorCode,
+		now:     time.Now,
+		m:       newMetrics(o.Metrics),
+	}, nil
+}
+
+// Dialect returns the SQL the store speaks.
+func (s *Store) Dialect() Dialect { return s.d.Dialect }
+
+// Ping reports whether the database answers.
+func (s *Store) Ping(ctx context.Context) error {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	if err := s.read.PingContext(ctx); err != nil {
+		return fmt.Errorf("store: ping: %w", err)
+	}
+	return nil
+}
+
+// Close closes statements and pools. It waits for running statements; calls that come later return an error.
+func (s *Store) Close() error {
+	s.writers.close()
+	s.reads.close()
+	err := s.write.Close()
+	if s.read != s.write {
+		err = errors.Join(s.read.Close(), err)
+	}
+	if err != nil {
+		return fmt.Errorf("store: close: %w", err)
+	}
+	return nil
+}
+
+// each runs a read and calls row for each of its rows. It is repeated once on a fresh connection if the first broke
+// before it returned a row.
+func (s *Store) each(ctx context.Context, q *query, n int, args []any, row func(*sql.Rows) error) error {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	for retried := false; ; retried = true {
+		st, err := s.reads.get(ctx, q, n)
+		if err != nil {
+			err = s.wrap(err)
+		}
+		started := false
+		if err == nil {
+			err = s.scan(ctx, st, args, func(rows *sql.Rows) error {
+				started = true
+				return row(rows)
+			})
+		}
+		c, ours := classOf(err)
+		if !ours || started || retried || ctx.Err() != nil || (c != classConn && c != classRetry) {
+			return err
+		}
+		if st != nil {
+			s.reads.drop(q, n, st)
+		}
+		s.m.retryConn.Inc()
+	}
+}
+
+// one reads the first row into dest and returns ErrNotFound if there is none.
+func (s *Store) one(ctx context.Context, q *query, args []any, dest ...any) error {
+	found := false
+	err := s.each(ctx, q, 1, args, func(rows *sql.Rows) error {
+		found = true
+		return rows.Scan(dest...)
+	})
+	if err == nil && !found {
+		return ErrNotFound
+	}
+	return err
+}
+
+// Key returns what two names, or two e-mail addresses, have in common when they count as the same: the lower-cased text.
+// It is made here and not by the database, because collations differ between engines and versions.
+func Key(name string) string { return strings.ToLower(name) }
+
+// fits reports whether a text may be stored in a column of 255 characters.
+func fits(texts ...string) bool {
+	for _, t := range texts {
+		if len(t) > 4*maxText || !utf8.ValidString(t) || utf8.RuneCountInString(t) > maxText {
+			return false
+		}
+	}
+	return true
+}
+
+// maxText is the length of the short texts' columns, in characters.
+const maxText = 255
+
+// ms is the node's clock in milliseconds.
+func (s *Store) ms() int64 { return s.now().UnixMilli() }

@@ -1,0 +1,192 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+)
+
+var (
+	// Each part is cut before the parts are put together: a user may have very many threads.
+	qThreads = same(`SELECT * FROM (
+			SELECT t.id AS id,t.type,p.user1_id,p.user2_id,t.last_seq FROM private_chat p JOIN chat_thread t ON t.id=p.thread_id
+			WHERE p.user1_id=? AND p.thread_id>? ORDER BY p.thread_id LIMIT ?) a
+		UNION ALL SELECT * FROM (
+			SELECT t.id AS id,t.type,p.user1_id,p.user2_id,t.last_seq FROM private_chat p JOIN chat_thread t ON t.id=p.thread_id
+			WHERE p.user2_id=? AND p.thread_id>? ORDER BY p.thread_id LIMIT ?) b
+		UNION ALL SELECT * FROM (
+			SELECT t.id AS id,t.type,0,0,t.last_seq FROM group_chat_member m JOIN chat_thread t ON t.id=m.thread_id
+			WHERE m.user_id=? AND m.thread_id>? ORDER BY m.thread_id LIMIT ?) c
+		ORDER BY id LIMIT ?`)
+
+	qPair = same("SELECT thread_id FROM private_chat WHERE user1_id=? AND user2_id=?")
+
+	qFriendsWithoutThread = same(`SELECT f.friend_id FROM friend f WHERE f.self_id=?
+		AND NOT EXISTS (SELECT 1 FROM private_chat p WHERE p.user1_id=f.self_id AND p.user2_id=f.friend_id)
+		AND NOT EXISTS (SELECT 1 FROM private_chat p WHERE p.user1_id=f.friend_id AND p.user2_id=f.self_id)
+		ORDER BY f.friend_id`)
+
+	qAccess = sameList(`SELECT p.thread_id,p.user1_id,p.user2_id,
+			CASE WHEN f1.self_id IS NOT NULL AND f2.self_id IS NOT NULL THEN 1 ELSE 0 END
+		FROM private_chat p
+		LEFT JOIN friend f1 ON f1.self_id=p.user1_id AND f1.friend_id=p.user2_id
+		LEFT JOIN friend f2 ON f2.self_id=p.user2_id AND f2.friend_id=p.user1_id
+		WHERE p.thread_id IN (@)`, "?", ",")
+
+	qThreadPut = same("INSERT INTO chat_thread(type,created_ms) VALUES('private',?)")
+	qPairPut   = same("INSERT INTO private_chat(thread_id,user1_id,user2_id,created_ms) VALUES(?,?,?,?)")
+)
+
+// Types of a thread.
+const (
+	ThreadPrivate = "private"
+	ThreadGroup   = "group"
+)
+
+// Thread is a conversation. User1 < User2 are the members of a private one and 0 for a group. LastSeq is the sequence
+// number of the newest message, 0 when there is none.
+type Thread struct {
+	ID           int64
+	Type         string
+	User1, User2 int32
+	LastSeq      int64
+}
+
+// Threads returns up to limit threads of uid, by ascending id, whose id is greater than after: private ones, with friends
+// or not, and groups.
+func (s *Store) Threads(ctx context.Context, uid int32, after int64, limit int) ([]Thread, error) {
+	limit = max(limit, 0)
+	args := []any{uid, after, limit, uid, after, limit, uid, after, limit, limit}
+	var threads []Thread
+	err := s.each(ctx, qThreads, 1, args, func(rows *sql.Rows) error {
+		var t Thread
+		if err := rows.Scan(&t.ID, &t.Type, &t.User1, &t.User2, &t.LastSeq); err != nil {
+			return err
+		}
+		threads = append(threads, t)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("store: threads of user %d: %w", uid, err)
+	}
+	return threads, nil
+}
+
+// PairThread returns the private thread of a and b, in either order, or ErrNotFound.
+func (s *Store) PairThread(ctx context.Context, a, b int32) (int64, error) {
+	var id int64
+	if err := s.one(ctx, qPair, []any{min(a, b), max(a, b)}, &id); err != nil {
+		return 0, fmt.Errorf("store: thread of users %d and %d: %w", a, b, err)
+	}
+	return id, nil
+}
+
+// EnsurePrivateThread returns the private thread of a and b, in either order, and creates it if they have none. However
+// many call it at once, there is one. It returns ErrSelf, and does not check that the users exist.
+func (s *Store) EnsurePrivateThread(ctx context.Context, a, b int32) (id int64, err error) {
+	if a == b {
+		return 0, fmt.Errorf("store: private thread of user %d: %w", a, ErrSelf)
+	}
+	id, err = s.PairThread(ctx, a, b)
+	if !errors.Is(err, ErrNotFound) {
+		return id, err
+	}
+	err = s.transact(ctx, retryAll, func(ctx context.Context, t *tx) error {
+		id, err = t.ensurePair(ctx, a, b)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("store: private thread of users %d and %d: %w", a, b, err)
+	}
+	return id, nil
+}
+
+// ensurePair returns the thread of a pair or creates it. A duplicate key means that somebody else does: repeat.
+func (t *tx) ensurePair(ctx context.Context, a, b int32) (id int64, err error) {
+	lo, hi := min(a, b), max(a, b)
+	found, err := t.one(ctx, qPair, []any{lo, hi}, &id)
+	if err != nil || found {
+		return id, err
+	}
+	now := t.s.ms()
+	res, err := t.exec(ctx, qThreadPut, 1, now)
+	if err != nil {
+		return 0, err
+	}
+	if id, err = res.LastInsertId(); err != nil {
+		return 0, fmt.Errorf("new thread id: %w", err)
+	}
+	_, err = t.exec(ctx, qPairPut, 1, id, lo, hi, now)
+	return id, err
+}
+
+// EnsureFriendThreads creates the private thread of each friend of uid who has none with uid: approvals always make one,
+// but friendships of a migrated database may lack it. When there is nothing to do it costs one read.
+func (s *Store) EnsureFriendThreads(ctx context.Context, uid int32) error {
+	var missing []int32
+	err := s.each(ctx, qFriendsWithoutThread, 1, []any{uid}, func(rows *sql.Rows) error {
+		var friend int32
+		if err := rows.Scan(&friend); err != nil {
+			return err
+		}
+		missing = append(missing, friend)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("store: friends of user %d without a thread: %w", uid, err)
+	}
+	for _, friend := range missing {
+		if friend == uid {
+			continue // llfcchat let users befriend themselves
+		}
+		if _, err := s.EnsurePrivateThread(ctx, uid, friend); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Access tells who may use a private thread. Friends means that each is in the other's list.
+type Access struct {
+	User1, User2 int32
+	Friends      bool
+}
+
+// Peer returns the other member, or ErrNotMember if uid is none.
+func (a Access) Peer(uid int32) (int32, error) {
+	switch uid {
+	case a.User1:
+		return a.User2, nil
+	case a.User2:
+		return a.User1, nil
+	}
+	return 0, ErrNotMember
+}
+
+// Access reads the access of private threads, 256 in one statement. Threads that do not exist or are not private are
+// missing in the result. It sees what was committed before the call.
+func (s *Store) Access(ctx context.Context, threads []int64) (map[int64]Access, error) {
+	access := make(map[int64]Access, len(threads))
+	for len(threads) > 0 {
+		part := threads[:min(len(threads), maxList)]
+		threads = threads[len(part):]
+		args := make([]any, padded(len(part)))
+		for i := range args {
+			args[i] = part[min(i, len(part)-1)]
+		}
+		err := s.each(ctx, qAccess, len(args), args, func(rows *sql.Rows) error {
+			var id int64
+			var a Access
+			if err := rows.Scan(&id, &a.User1, &a.User2, &a.Friends); err != nil {
+				return err
+			}
+			access[id] = a
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("store: access to %d threads: %w", len(part), err)
+		}
+	}
+	return access, nil
+}
