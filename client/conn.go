@@ -265,7 +265,7 @@ func (c *Conn) fail(err error) {
 			call.reply <- answer{err: err}
 		}
 	}
-	failTexts(texts, err)
+	failTexts(texts, fmt.Errorf("send: %w", err))
 }
 
 // heartbeat runs twice a period: it sends one, then looks whether anything came back.

@@ -10,6 +10,9 @@ import (
 	"parley/internal/wire"
 )
 
+// opSend is the Op of a refused text.
+const opSend = "send"
+
 // textBody is 1018 and 1019.
 type textBody struct {
 	Error    wire.Code   `json:"error"`
@@ -147,7 +150,7 @@ func (c *Conn) textReply(body []byte, frameLen int) error {
 	}
 	if len(reply.Texts) == 0 {
 		if reply.Error != wire.CodeOK {
-			c.refuseTexts(&Error{Op: "send", Code: Code(reply.Error)})
+			c.refuseTexts(&Error{Op: opSend, Code: Code(reply.Error)})
 		}
 		return nil
 	}
@@ -207,7 +210,7 @@ func refusal(code wire.Code) error {
 	if code == wire.CodeOK {
 		code = wire.CodeInternal
 	}
-	return &Error{Op: "send", Code: Code(code)}
+	return &Error{Op: opSend, Code: Code(code)}
 }
 
 // refuseTexts handles a 1018 that names no text. Refusals may overtake answers, so it could be about any: all in flight
@@ -227,7 +230,7 @@ func (c *Conn) refuseTexts(err error) {
 func failTexts(texts map[string]*textCall, err error) {
 	for call := range distinct(texts) {
 		for i := range call.results {
-			call.results[i].Err = fmt.Errorf("send: %w", err)
+			call.results[i].Err = err
 		}
 		call.done(call.results)
 	}

@@ -1,0 +1,136 @@
+package client
+
+import "slices"
+
+// order puts the messages of each thread into their one order, without holes and without doubles. Messages come as
+// pushes, which may be early, late, doubled or missing, and as pages of the history, which say what there is. It is
+// plain state: no locks, no time.
+type order struct {
+	threads map[int64]*position
+}
+
+type position struct {
+	cursor  int64 // everything up to here has been handed on
+	highest int64 // the highest id heard of; above cursor means that something is missing
+	ahead   map[int64]Message
+}
+
+// maxAhead bounds the messages kept of a thread while what comes before them is fetched. What is beyond is fetched too.
+const maxAhead = 256
+
+func (o *order) at(thread int64) *position {
+	p := o.threads[thread]
+	if p == nil {
+		if o.threads == nil {
+			o.threads = make(map[int64]*position)
+		}
+		p = new(position)
+		o.threads[thread] = p
+	}
+	return p
+}
+
+// start says that everything of the thread up to id is known. It never moves backwards.
+func (o *order) start(thread, id int64) {
+	p := o.at(thread)
+	p.cursor = max(p.cursor, id)
+	p.highest = max(p.highest, id)
+}
+
+// expect says that the thread holds messages up to id.
+func (o *order) expect(thread, id int64) {
+	p := o.at(thread)
+	p.highest = max(p.highest, id)
+}
+
+// push takes messages as they arrive and returns those that are next, in order.
+func (o *order) push(thread int64, msgs []Message) []Message {
+	p := o.at(thread)
+	var ready []Message
+	for _, m := range msgs {
+		p.highest = max(p.highest, m.ID)
+		switch {
+		case m.ID <= p.cursor:
+		case m.ID == p.cursor+1:
+			p.cursor++
+			ready = p.drain(append(ready, m))
+		case len(p.ahead) < maxAhead:
+			if p.ahead == nil {
+				p.ahead = make(map[int64]Message)
+			}
+			p.ahead[m.ID] = m
+		}
+	}
+	return ready
+}
+
+// page takes a part of the history that begins right after the cursor and returns what is new in it, in order. An id
+// the history leaves out does not exist.
+func (o *order) page(thread int64, msgs []Message, next int64) []Message {
+	p := o.at(thread)
+	var ready []Message
+	for _, m := range msgs {
+		if m.ID > p.cursor {
+			p.cursor = m.ID
+			ready = append(ready, m)
+		}
+	}
+	p.cursor = max(p.cursor, next)
+	p.highest = max(p.highest, p.cursor)
+	return p.drain(ready)
+}
+
+// drain appends what was kept and is next now, and forgets what is known by now.
+func (p *position) drain(ready []Message) []Message {
+	for len(p.ahead) > 0 {
+		m, ok := p.ahead[p.cursor+1]
+		if !ok {
+			break
+		}
+		delete(p.ahead, m.ID)
+		p.cursor++
+		ready = append(ready, m)
+	}
+	for id := range p.ahead {
+		if id <= p.cursor {
+			delete(p.ahead, id)
+		}
+	}
+	if len(p.ahead) == 0 {
+		p.ahead = nil
+	}
+	return ready
+}
+
+// skip gives up on what is missing and returns what was kept, in order. It is for a history that does not hold what was
+// pushed.
+func (o *order) skip(thread int64) []Message {
+	p := o.at(thread)
+	var ready []Message
+	for _, m := range p.ahead {
+		ready = append(ready, m)
+	}
+	slices.SortFunc(ready, func(a, b Message) int { return int(a.ID - b.ID) })
+	p.ahead = nil
+	p.cursor = p.highest
+	return ready
+}
+
+// cursor returns up to where the thread has been handed on.
+func (o *order) cursor(thread int64) int64 { return o.at(thread).cursor }
+
+// hole reports whether something of the thread is known to be missing.
+func (o *order) hole(thread int64) bool {
+	p := o.at(thread)
+	return p.highest > p.cursor
+}
+
+// cursors returns all cursors, by thread id.
+func (o *order) cursors() []Cursor {
+	out := make([]Cursor, 0, len(o.threads))
+	for thread, p := range o.threads {
+		out = append(out, Cursor{ThreadID: thread, LastID: p.cursor})
+	}
+	slices.SortFunc(out, func(a, b Cursor) int { return int(a.ThreadID - b.ThreadID) })
+	return out
+}

@@ -1,0 +1,280 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// What a session waits before it reads the history for a hole.
+const (
+	ownWait   = 50 * time.Millisecond  // while own texts are unanswered: the answer may be what is missing
+	holeBase  = 100 * time.Millisecond // after a page that did not fill it; doubled each time
+	holeLimit = 10 * time.Second       // at most
+	holeTries = 4                      // then the history's word counts: there is nothing
+)
+
+// syncCursors is how many cursors of the largest ids fit a request.
+const syncCursors = 350
+
+// hole is something to be read from the history at a time; the zero value is nothing.
+type hole struct {
+	due   time.Time
+	tries int // without an answer that filled it
+}
+
+// later puts the next try off.
+func (h *hole) later(atLeast time.Duration) {
+	h.due = time.Now().Add(max(atLeast, min(holeBase<<min(h.tries, 10), holeLimit)))
+	h.tries++
+}
+
+// serve hands on what conn brings, until it ends or the session is closed.
+func (s *Session) serve(ctx context.Context, conn *Conn) error {
+	s.holes = make(map[int64]*hole)
+	s.resync = hole{due: time.Now()}
+	if err := s.handOut(ctx, conn); err != nil {
+		return err
+	}
+	for {
+		wake := s.earliest()
+		if !wake.IsZero() && !time.Now().Before(wake) {
+			if err := s.fetch(ctx, conn); err != nil {
+				return err
+			}
+			continue
+		}
+		ev, err := nextBefore(ctx, conn, wake)
+		switch {
+		case errors.Is(err, context.DeadlineExceeded):
+			continue
+		case ctx.Err() != nil:
+			return ErrClosed
+		case err != nil:
+			return err
+		}
+		if err := s.handle(ctx, conn, ev); err != nil {
+			return err
+		}
+	}
+}
+
+// nextBefore is conn.Next with a deadline; the zero time is none.
+func nextBefore(ctx context.Context, conn *Conn, deadline time.Time) (Event, error) {
+	if !deadline.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline)
+		defer cancel()
+	}
+	return conn.Next(ctx)
+}
+
+// earliest returns when something is to be fetched, or the zero time.
+func (s *Session) earliest() time.Time {
+	at := s.resync.due
+	for _, h := range s.holes {
+		if at.IsZero() || h.due.Before(at) {
+			at = h.due
+		}
+	}
+	return at
+}
+
+func (s *Session) handle(ctx context.Context, conn *Conn, ev Event) error {
+	switch ev := ev.(type) {
+	case Texts:
+		return s.pushed(ctx, conn, ev.ThreadID, ev.Messages)
+	case Gap:
+		s.ord.expect(ev.ThreadID, ev.From)
+		s.noteHole(ev.ThreadID, 0)
+	case Applied:
+		s.applied(ev.Application)
+		return s.hand(ctx, conn, ev)
+	case Approved:
+		s.befriend(Friend{Profile: ev.Friend})
+		if err := s.hand(ctx, conn, ev); err != nil || len(ev.Messages) == 0 {
+			return err
+		}
+		return s.pushed(ctx, conn, ev.Messages[0].ThreadID, ev.Messages)
+	case Disconnected:
+		return ev.Err
+	}
+	return nil
+}
+
+// pushed takes messages that came by themselves.
+func (s *Session) pushed(ctx context.Context, conn *Conn, thread int64, msgs []Message) error {
+	ready := s.ord.push(thread, msgs)
+	if s.ord.hole(thread) {
+		wait := time.Duration(0)
+		if s.box.inFlight() {
+			wait = ownWait
+		}
+		s.noteHole(thread, wait)
+	} else {
+		delete(s.holes, thread)
+	}
+	return s.handTexts(ctx, conn, thread, ready)
+}
+
+// noteHole has the thread's history read after wait, unless that is planned already.
+func (s *Session) noteHole(thread int64, wait time.Duration) {
+	if s.holes[thread] == nil {
+		s.holes[thread] = &hole{due: time.Now().Add(wait)}
+	}
+}
+
+// fetch reads what is due. Refusals put it off; an error means that the connection, or the session, has ended.
+func (s *Session) fetch(ctx context.Context, conn *Conn) error {
+	now := time.Now()
+	if at := s.resync.due; !at.IsZero() && !now.Before(at) {
+		err := s.catchUp(ctx, conn)
+		switch {
+		case err == nil:
+			s.resync = hole{}
+		case fatal(ctx, conn) != nil:
+			return fatal(ctx, conn)
+		default:
+			s.resync.later(RetryAfter(err))
+		}
+	}
+	for thread, h := range s.holes {
+		if now.Before(h.due) {
+			continue
+		}
+		err := s.pull(ctx, conn, thread)
+		switch {
+		case fatal(ctx, conn) != nil:
+			return fatal(ctx, conn)
+		case err != nil:
+			h.later(RetryAfter(err))
+		case !s.ord.hole(thread):
+			delete(s.holes, thread)
+		case h.tries < holeTries:
+			h.later(0)
+		default:
+			delete(s.holes, thread)
+			if err := s.handTexts(ctx, conn, thread, s.ord.skip(thread)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// fatal returns why nothing more can be read from conn, or nil.
+func fatal(ctx context.Context, conn *Conn) error {
+	if ctx.Err() != nil {
+		return ErrClosed
+	}
+	return conn.Err()
+}
+
+// pull reads the thread's history from its cursor to its end.
+func (s *Session) pull(ctx context.Context, conn *Conn, thread int64) error {
+	for {
+		p, err := conn.History(ctx, thread, s.ord.cursor(thread), pageLimit)
+		if err != nil {
+			return err
+		}
+		if err := s.handTexts(ctx, conn, thread, s.ord.page(thread, p.Messages, p.Next)); err != nil {
+			return err
+		}
+		if !p.More {
+			return nil
+		}
+	}
+}
+
+// catchUp reads what was stored while we were away: by one request as a rule, thread by thread if there are very many
+// or the server cannot.
+func (s *Session) catchUp(ctx context.Context, conn *Conn) error {
+	if len(s.ord.threads) <= syncCursors {
+		err := s.sync(ctx, conn)
+		if err == nil || fatal(ctx, conn) != nil {
+			return err
+		}
+		switch CodeOf(err) {
+		case CodeBusy, CodeUnavailable, CodeRateLimited:
+			return err
+		}
+	}
+	threads, err := conn.Threads(ctx)
+	if err != nil {
+		return err
+	}
+	for _, t := range threads {
+		s.ord.expect(t.ID, t.LastID)
+		if s.ord.hole(t.ID) {
+			if err := s.pull(ctx, conn, t.ID); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Session) sync(ctx context.Context, conn *Conn) error {
+	for {
+		p, err := conn.Sync(ctx, s.ord.cursors(), true)
+		if err != nil {
+			return err
+		}
+		moved := false
+		for _, page := range p.Threads {
+			before := s.ord.cursor(page.ThreadID)
+			ready := s.ord.page(page.ThreadID, page.Messages, page.Next)
+			moved = moved || s.ord.cursor(page.ThreadID) > before
+			if err := s.handTexts(ctx, conn, page.ThreadID, ready); err != nil {
+				return err
+			}
+		}
+		if !p.More {
+			return nil
+		}
+		if !moved {
+			return ErrProtocol
+		}
+	}
+}
+
+// handTexts hands on texts that are in order; none is nothing.
+func (s *Session) handTexts(ctx context.Context, conn *Conn, thread int64, msgs []Message) error {
+	if len(msgs) == 0 {
+		return nil
+	}
+	return s.hand(ctx, conn, Texts{ThreadID: thread, Messages: msgs})
+}
+
+// hand gives ev to Next, waiting for room. If the connection ends meanwhile ev stays in the backlog, and the session can
+// see to its connection although nobody takes its events.
+func (s *Session) hand(ctx context.Context, conn *Conn, ev Event) error {
+	s.backlog = append(s.backlog, ev)
+	return s.handOut(ctx, conn)
+}
+
+func (s *Session) handOut(ctx context.Context, conn *Conn) error {
+	for len(s.backlog) > 0 {
+		select {
+		case s.out <- s.backlog[0]:
+			s.backlog = s.backlog[1:]
+		case <-conn.Done():
+			return conn.Err()
+		case <-ctx.Done():
+			return ErrClosed
+		}
+	}
+	s.backlog = nil
+	return nil
+}
+
+// tell gives a change of state to Next if there is room; such an event is not worth waiting for.
+func (s *Session) tell(ev Event) {
+	if len(s.backlog) > 0 {
+		return
+	}
+	select {
+	case s.out <- ev:
+	default:
+	}
+}
