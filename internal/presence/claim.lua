@@ -75,6 +75,8 @@ if not resuming then
   redis.call('SET', KEYS[1], issued .. ' ' .. record, 'PX', ARGV[9])
   if ARGV[7] ~= '' then
     redis.call('SET', KEYS[5], now() .. ' - - ' .. ARGV[7] .. ' -', 'EX', ARGV[8])
+  elseif device ~= '' then -- stock clients never have tickets
+    redis.call('DEL', KEYS[5])
   end
 elseif ARGV[7] ~= '' then
   -- What was presented stays good until the next ticket is used: the reply that carries it may get lost.

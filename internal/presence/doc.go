@@ -12,5 +12,8 @@
 // The login path is packed: concurrent Prelogin, Claim, Release and Locate calls share pipelines (combiner.go), because
 // a round trip costs more than the work inside it.
 //
+// Redis should not evict (maxmemory-policy noeviction) and needs no persistence. With snapshots a restart may bring back
+// an older state under the same generation id; without any, all nodes see that the data is gone and restore theirs.
+//
 // The package does not decide what a node does when it loses its lease, whom to kick, or what a cached value means.
 package presence

@@ -28,7 +28,7 @@ type Node struct {
 func (p *Presence) Nodes(ctx context.Context) ([]Node, error) {
 	v, err := p.refresh(ctx, 0)
 	if err != nil {
-		return nil, err
+		return nil, failed("nodes", err)
 	}
 	return slices.Clone(v.nodes), nil
 }
@@ -43,7 +43,7 @@ func (p *Presence) refresh(ctx context.Context, maxAge time.Duration) (*View, er
 	case p.refreshing <- struct{}{}:
 		defer func() { <-p.refreshing }()
 	case <-ctx.Done():
-		return nil, failed("nodes", context.Cause(ctx))
+		return nil, context.Cause(ctx)
 	}
 	if v := p.view.Load(); v.at.After(asked) || v.Age() < maxAge {
 		return v, nil
@@ -51,7 +51,7 @@ func (p *Presence) refresh(ctx context.Context, maxAge time.Duration) (*View, er
 	v, err := p.readView(ctx)
 	if err != nil {
 		p.metrics.viewErrors.Inc()
-		return nil, failed("nodes", err)
+		return nil, err
 	}
 	p.view.Store(v)
 	return v, nil

@@ -13,25 +13,41 @@ end
 local counts = redis.call('HMGET', KEYS[1], unpack(names))
 local picks = redis.call('HMGET', KEYS[2], '#', unpack(names))
 local pick = tonumber(picks[1] or '0') or 0
-local load, last, reserved = {}, {}, {}
+local last, reserved = {}, {}
+local levels, level = {}, nil -- load -> nodes that have it, in the order in which they are due
 local after = '(' .. string.format('%.0f', now)
 for i = 1, n do
-  load[i] = (tonumber(counts[i] or '0') or 0) + redis.call('ZCOUNT', KEYS[2 + i], after, '+inf')
-  last[i] = tonumber(picks[1 + i] or '0') or 0
-  reserved[i] = {}
+  local load = tonumber(string.match(counts[i] or '', '^%d+$') or '0') + redis.call('ZCOUNT', KEYS[2 + i], after, '+inf')
+  last[i], reserved[i] = tonumber(picks[1 + i] or '0') or 0, {}
+  levels[load] = levels[load] or {}
+  table.insert(levels[load], i)
+  level = math.min(level or load, load)
+end
+for _, nodes in pairs(levels) do
+  table.sort(nodes, function(a, b)
+    if last[a] ~= last[b] then
+      return last[a] < last[b]
+    end
+    return a < b
+  end)
 end
 
+-- A pick raises its node by one level, behind those that are there, because it is now the latest. So a level is used up
+-- from front to back before the next one begins, and a pick costs the same however many nodes there are.
 local reply = {now}
 local lapse = string.format('%.0f', now + tonumber(ARGV[1]))
+local nodes, at = levels[level], 1
 for a = 3 + n, #ARGV do
-  local best = 1
-  for i = 2, n do
-    if load[i] < load[best] or (load[i] == load[best] and last[i] < last[best]) then
-      best = i
-    end
+  if at > #nodes then
+    level = level + 1
+    nodes, at = levels[level], 1
   end
+  local best = nodes[at]
+  at = at + 1
+  levels[level + 1] = levels[level + 1] or {}
+  table.insert(levels[level + 1], best)
   pick = pick + 1
-  load[best], last[best] = load[best] + 1, pick
+  last[best] = pick
   local r = reserved[best]
   r[#r + 1] = lapse
   r[#r + 1] = ARGV[a]
