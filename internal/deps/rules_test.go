@@ -1,0 +1,155 @@
+package deps
+
+// rule says what one package of ours may import of ours. Paths are relative to the module; "x/..." is x and everything
+// below it.
+type rule struct {
+	pkg string
+	may []string
+	why string
+}
+
+// rules is the layout: imports point down only. The rule with the longest matching path counts. A new package needs a
+// line here before it may import anything of ours, or be imported.
+var rules = []rule{
+	// What knows nothing of ours.
+	{"kitex_gen/...", []string{"kitex_gen/..."}, "generated from idl/, which is all it knows"},
+	{"internal/wire", nil, "the client protocol stands alone: the public client links it, and nothing else of ours"},
+	{"internal/store", nil, "storage takes a *sql.DB: it knows neither the protocol nor a driver"},
+	{"internal/store/...", []string{"internal/store"}, "opens a store on one engine: the only place that knows its driver"},
+	{"internal/presence", nil, "Redis scripts and keys, opaque to them what the values mean"},
+	{"internal/config", nil, "a loader that knows no node"},
+	{"internal/obs", nil, "what an operator sees of any process"},
+	{"internal/rpc", []string{"kitex_gen/..."}, "how any node calls another, whatever it says"},
+
+	// The rooms of a chat node.
+	{"internal/session", []string{"internal/wire"}, "one logged-in connection: it knows frames, not what they mean"},
+	{"internal/router", []string{"internal/session", "internal/wire"}, "sees presence and peers through interfaces of its own"},
+	{
+		"internal/peer",
+		[]string{"internal/session", "internal/wire", "internal/rpc", "kitex_gen/..."},
+		"carries pushes between nodes: it neither stores nor locates",
+	},
+	{
+		"internal/commit",
+		[]string{"internal/session", "internal/store", "internal/wire"},
+		"texts in, one transaction, acks out: who gets the push is the router's business",
+	},
+	{"internal/legacy", []string{"internal/session", "internal/wire"}, "what stock clients need, to be deleted as a unit one day"},
+
+	// The nodes. They meet in idl/, never in Go.
+	{
+		"internal/chat",
+		[]string{
+			"internal/commit", "internal/legacy", "internal/peer", "internal/router", "internal/session", "internal/wire",
+			"internal/store", "internal/presence", "internal/config", "internal/obs", "internal/rpc", "kitex_gen/...",
+		},
+		"a node imports no other node",
+	},
+	{
+		"internal/gate",
+		[]string{
+			"internal/store", "internal/presence", "internal/wire", "internal/rpc", "internal/config", "internal/obs",
+			"kitex_gen/...",
+		},
+		"a node imports no other node, nor a chat node's rooms",
+	},
+	{
+		"internal/status",
+		[]string{"internal/presence", "internal/wire", "internal/rpc", "internal/config", "internal/obs", "kitex_gen/..."},
+		"a node imports no other node, and status has no business with SQL",
+	},
+	{
+		"internal/standalone",
+		[]string{
+			"internal/chat", "internal/gate", "internal/status", "internal/store", "internal/store/sqlite",
+			"internal/presence", "internal/config", "internal/obs", "internal/wire", "client",
+		},
+		"all nodes in one process, over miniredis and SQLite",
+	},
+
+	// What stands outside the nodes.
+	{"client", []string{"internal/wire"}, "the public client: whoever imports it must not get a server with it"},
+	{
+		"internal/cluster/...",
+		[]string{"internal/cluster/..."},
+		"starts nodes as processes: it knows their command line, and its tests may be anybody's",
+	},
+	{"internal/deps", nil, "looks at imports"},
+	{
+		"test/...",
+		[]string{
+			"client", "internal/cluster/...", "internal/standalone", "internal/wire", "internal/rpc", "internal/presence",
+			"internal/store/...", "internal/config", "kitex_gen/...", "test/...",
+		},
+		"black-box tests come through the front door, and look into the stores",
+	},
+
+	// Programs.
+	{
+		"chatnode",
+		[]string{"internal/chat", "internal/config", "internal/obs", "internal/presence", "internal/store", "internal/store/mysql"},
+		"a main wires one node and has no logic",
+	},
+	{
+		"gatenode",
+		[]string{"internal/gate", "internal/config", "internal/obs", "internal/presence", "internal/store", "internal/store/mysql"},
+		"a main wires one node and has no logic",
+	},
+	{
+		"statusnode",
+		[]string{"internal/status", "internal/config", "internal/obs", "internal/presence"},
+		"a main wires one node and has no logic",
+	},
+	{"standalone", []string{"internal/standalone", "internal/config", "internal/obs"}, "a main has no logic"},
+	{
+		"parleyctl/...",
+		[]string{"client", "internal/wire", "internal/config", "internal/obs", "internal/rpc", "kitex_gen/...", "parleyctl/..."},
+		"a tool that talks to nodes, not one that contains them",
+	},
+	{
+		"bench/seed",
+		[]string{"internal/store", "internal/store/mysql", "internal/presence", "internal/config", "internal/wire"},
+		"the only part of bench that writes into the stores",
+	},
+	{
+		"bench/local",
+		[]string{"internal/cluster", "internal/cluster/faultproxy", "bench/seed"},
+		"the only part of bench that starts processes",
+	},
+	{
+		"bench/...",
+		[]string{"client", "internal/wire", "internal/config", "internal/obs", "internal/rpc", "kitex_gen/...", "bench/..."},
+		"a client like any other: only bench/seed opens the stores, only bench/local starts processes",
+	},
+}
+
+// only says which packages of ours may import a package from outside, tests aside.
+var only = []rule{
+	{"os/exec", []string{"internal/cluster"}, "processes are started by pid, with an owner, in one place"},
+	{"modernc.org/sqlite", []string{"internal/store/sqlite"}, "a driver is known where it is opened"},
+	{"github.com/alicebob/miniredis/v2", []string{"internal/standalone"}, "production uses a real Redis"},
+	{
+		"github.com/go-sql-driver/mysql",
+		[]string{"internal/store/mysql", "internal/config", "internal/obs"},
+		"a driver is known where it is opened, where its DSN is made, and where its errors are named",
+	},
+	{
+		"github.com/stretchr/testify/require",
+		nil,
+		"assertions belong in tests",
+	},
+}
+
+// programs are the main packages that are deployed, and what none of them may link.
+var (
+	programs  = []string{"chatnode", "gatenode", "statusnode", "parleyctl", "bench"}
+	notLinked = map[string]string{
+		"modernc.org/sqlite":               "SQLite is standalone's: it is the largest dependency of all",
+		"github.com/alicebob/miniredis/v2": "an embedded Redis is standalone's",
+	}
+)
+
+// ownServers are packages whose tests start servers by themselves in spite of internal/cluster, and why.
+var ownServers = map[string]string{
+	"internal/presence": "two redis-servers that form a cluster",
+}
