@@ -16,13 +16,17 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 )
 
 // The tests run on miniredis, on a redis-server and on a cluster of two, which refuses what crosses slots.
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(withServers{m}) }
+func TestMain(m *testing.M) {
+	logging.Disable() // go-redis tells stderr of each connection that a stopped server refuses
+	goleak.VerifyTestMain(withServers{m})
+}
 
 type withServers struct{ m *testing.M }
 
