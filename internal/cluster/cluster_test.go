@@ -101,12 +101,13 @@ func TestClusterOfFakeNodes(t *testing.T) {
 		require.NoError(t, n.AwaitReady(t.Context()))
 		require.Contains(t, log.String(), n.Name()+": pid "+port{number: n.Pid()}.String())
 	}
-	// Gates after the nodes they ask, and spread over the status nodes.
+	// Gates after the nodes they ask, and each begins with another status node.
 	require.Greater(t, strings.Index(log.String(), "gate1"), strings.Index(log.String(), "chat2"))
-	for i, status := range []int{0, 1, 0} {
+	for i, first := range []int{0, 1, 0} {
 		text, err := os.ReadFile(c.Gate[i].ConfigPath())
 		require.NoError(t, err)
-		require.Contains(t, string(text), "[StatusServer]\nHost = 127.0.0.1\nPort = "+c.Status[status].addr.String()+"\n")
+		require.Contains(t, string(text), "Addrs = "+c.StatusAddr(first)+","+c.StatusAddr(1-first)+"\n")
+		require.Contains(t, string(text), "VarifyAddr = "+c.Gate[i].RPCAddr()+"\n")
 	}
 	text, err := os.ReadFile(c.Chat[1].ConfigPath())
 	require.NoError(t, err)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -84,14 +85,6 @@ func (c *Cluster) newNode(role Role, index int, o *Options) (*Node, error) {
 func (c *Cluster) config(n *Node, name string, index int, o *Options) *INI {
 	f := &INI{}
 	host := "127.0.0.1"
-	status := func() {
-		if len(c.Status) == 0 {
-			return
-		}
-		target := c.Status[index%len(c.Status)] // several gates spread over several status nodes
-		f.Set("StatusServer", "Host", host)
-		f.Set("StatusServer", "Port", target.addr.String())
-	}
 	switch n.role {
 	case Chat:
 		f.Set("SelfServer", "Name", name)
@@ -104,8 +97,14 @@ func (c *Cluster) config(n *Node, name string, index int, o *Options) *INI {
 	case Gate:
 		f.Set("GateServer", "Host", host)
 		f.Set("GateServer", "Port", n.addr.String())
-		f.Set("GateServer", "RPCPort", n.rpc.String())
-		status()
+		f.Set("GateServer", "VarifyAddr", n.rpc.Addr())
+		if count := len(c.Status); count > 0 {
+			addrs := make([]string, count)
+			for i := range addrs { // each gate begins with another one
+				addrs[i] = c.Status[(index+i)%count].Addr()
+			}
+			f.Set("StatusServer", "Addrs", strings.Join(addrs, ","))
+		}
 	}
 	if c.Redis != nil {
 		f.Set("Redis", "Host", host)

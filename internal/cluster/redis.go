@@ -25,15 +25,19 @@ const serverStop = 15 * time.Second
 // RedisOptions says how to start a redis-server. The zero value is a server without persistence in a directory of its
 // own: a restart loses all data.
 type RedisOptions struct {
-	Dir        string   // holds redis.log and the data; must exist; empty: a new temporary directory, removed by Close
-	AppendOnly bool     // keep data over Kill and Restart (appendfsync always: it is there to be killed)
-	Args       []string // more command line, such as "--maxmemory", "64mb"
+	Dir        string // holds redis.log and the data; must exist; empty: a new temporary directory, removed by Close
+	AppendOnly bool   // keep data over Kill and Restart (appendfsync always: it is there to be killed)
+	// Cluster makes it a member of a Redis Cluster, with a bus port of its own, that does not know its slots nor the
+	// other members yet.
+	Cluster bool
+	Args    []string // more command line, such as "--maxmemory", "64mb"
 }
 
 // Redis is a running redis-server of our own.
 type Redis struct {
 	*Proc
 	port   port
+	bus    port   // of a cluster's member
 	tmpDir string // removed by Close
 }
 
@@ -62,6 +66,12 @@ func StartRedis(ctx context.Context, o RedisOptions) (_ *Redis, err error) {
 	if o.AppendOnly {
 		args = append(args[:len(args)-1], "yes", "--appendfsync", "always")
 	}
+	if o.Cluster {
+		if r.bus, err = takePort(); err != nil {
+			return nil, err
+		}
+		args = append(args, "--cluster-enabled", "yes", "--cluster-port", r.bus.String(), "--cluster-config-file", "nodes.conf")
+	}
 	args = append(args, o.Args...)
 	r.Proc = newProc("redis", path, filepath.Join(o.Dir, "redis.log"), r.answers, args...)
 	if err := r.Start(ctx); err != nil {
@@ -73,8 +83,14 @@ func StartRedis(ctx context.Context, o RedisOptions) (_ *Redis, err error) {
 // Addr is host:port of the server; it stays the same over restarts.
 func (r *Redis) Addr() string { return r.port.Addr() }
 
+// BusPort is the port by which members of a Redis Cluster talk to each other, as CLUSTER MEET wants it; 0 without
+// RedisOptions.Cluster.
+func (r *Redis) BusPort() int { return r.bus.number }
+
 // Close stops the server and waits for it. The log stays when the caller gave the directory.
-func (r *Redis) Close() error { return closeServer(r.Proc, r.port, r.tmpDir) }
+func (r *Redis) Close() error {
+	return errors.Join(closeServer(r.Proc, r.port, r.tmpDir), r.bus.Close())
+}
 
 // answers sends a PING by hand: a whole Redis client would be too much for one line.
 func (r *Redis) answers(ctx context.Context) error {

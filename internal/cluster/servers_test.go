@@ -96,6 +96,17 @@ func TestRedisPausedAnswersLate(t *testing.T) {
 	require.NoDirExists(t, dir)
 }
 
+func TestRedisClusterMember(t *testing.T) {
+	needServers(t)
+	r, err := StartRedis(t.Context(), RedisOptions{Cluster: true})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, r.Close()) }()
+	require.NotZero(t, r.BusPort())
+	require.NotEqual(t, r.Addr(), r.bus.Addr())
+	require.Contains(t, redisDo(t, r.Addr(), "CLUSTER", "NODES"), fmt.Sprintf("@%d ", r.BusPort()))
+	require.Equal(t, "+OK", redisDo(t, r.Addr(), "CLUSTER", "ADDSLOTSRANGE", "0", "16383"))
+}
+
 func TestRedisFailsToStart(t *testing.T) {
 	needServers(t)
 	_, err := StartRedis(t.Context(), RedisOptions{Args: []string{"--no-such-setting", "1"}})
