@@ -1,0 +1,65 @@
+// Package client is the Go client of a Parley cluster: register, log in, chat, read history. It speaks Parley's native
+// variant of the protocol, which docs/PROTOCOL.md describes.
+//
+// There are three layers. A [Gate] does accounts and logins over HTTP; its Login gives a [Ticket]. [Dial] turns a ticket
+// into a [Conn], one connection to one chat node, with every request the protocol has. [Open] starts a [Session], which
+// is what most programs want: it stays logged in through lost connections and restarted nodes, sends what was not
+// answered again, and brings each text of each thread once and in order.
+//
+// A complete program that sends a line and prints what comes, until it is interrupted:
+//
+//	package main
+//
+//	import (
+//		"context"
+//		"fmt"
+//		"log"
+//		"os"
+//		"os/signal"
+//
+//		"parley/client"
+//	)
+//
+//	func main() {
+//		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+//		defer stop()
+//		gate, err := client.NewGate("http://127.0.0.1:8080")
+//		if err != nil {
+//			log.Fatal(err)
+//		}
+//		s, err := client.Open(ctx, client.SessionOptions{Gate: gate, Email: os.Args[1], Password: os.Args[2]})
+//		if err != nil {
+//			log.Fatal(err)
+//		}
+//		defer s.Close()
+//		for _, friend := range s.Friends() {
+//			if _, err := s.SendText(ctx, client.User(friend.UID), "hello, "+friend.Name); err != nil {
+//				log.Print(err)
+//			}
+//		}
+//		for ev := range s.Events(ctx) {
+//			if texts, ok := ev.(client.Texts); ok {
+//				for _, m := range texts.Messages {
+//					fmt.Printf("%s %d: %s\n", m.Time.Local().Format("15:04"), m.Sender, m.Text)
+//				}
+//			}
+//		}
+//	}
+//
+// # Errors
+//
+// A refusal by a server is an [*Error] with a [Code]. [Advise] says of any error whether to retry, to log in again or
+// to give up, and [RetryAfter] how long the server wants to be left alone.
+//
+// # What is promised
+//
+// A [Sent] without an error is stored, for good. A draft may be sent any number of times under one unique id and is
+// stored once. Ids of messages count from 1 without holes in each thread, and are the same for everybody; whoever keeps
+// the id of the last message dealt with can continue there. See docs/GUARANTEES.md for what the cluster promises.
+//
+// # Slow consumers
+//
+// Nothing here grows without bound. A Conn queues events for Next up to Options.EventBytes; beyond that texts are dropped
+// and a [Gap] says from where to read the history, so that nothing is lost unnoticed. A Session does that reading by
+// itself: one whose events are taken late gets them all, later.
+package client
