@@ -90,7 +90,17 @@ type batch struct {
 	// Reused from attempt to attempt.
 	args    []any
 	threads []threadRun
-	results []Appended
+	results []Appended // by position in the transaction's rows
+	fresh   []bool     // whether that row is to be inserted
+
+	// mine is what attempts with an unclear COMMIT tried to store: found again, it is no resend.
+	mine map[claim]bool
+}
+
+// claim is a message, by its index, in the place an attempt gave it.
+type claim struct {
+	row            int
+	seq, createdMS int64
 }
 
 // threadRun is a thread of the batch and where its rows are.
@@ -99,6 +109,7 @@ type threadRun struct {
 	from, to int // half-open range of rows
 	found    bool
 	last     int64
+	grown    bool // last is to be written
 }
 
 // messageID is what makes a message the same as another.
@@ -153,6 +164,7 @@ func (b *batch) distinct() []int {
 
 // store stores rows in one transaction or, if the database refuses one of them, in several, so that it fails alone.
 func (b *batch) store(ctx context.Context, rows []int) error {
+	b.results, b.fresh = b.results[:0], b.fresh[:0]
 	err := b.s.transact(ctx, retryAll, func(ctx context.Context, t *tx) error { return b.attempt(ctx, t, rows) })
 	if err == nil {
 		for i, row := range rows {
@@ -182,6 +194,9 @@ func (b *batch) store(ctx context.Context, rows []int) error {
 
 // attempt is the transaction. It leaves its findings in b.results, which count only if it commits.
 func (b *batch) attempt(ctx context.Context, t *tx, rows []int) error {
+	if t.unclear {
+		b.claim(rows)
+	}
 	if err := t.checkFence(ctx, b.node, b.boot); err != nil {
 		return err
 	}
@@ -202,6 +217,18 @@ func (b *batch) attempt(ctx context.Context, t *tx, rows []int) error {
 		return err
 	}
 	return b.bump(ctx, t)
+}
+
+// claim remembers what the attempt before this one numbered.
+func (b *batch) claim(rows []int) {
+	if b.mine == nil {
+		b.mine = make(map[claim]bool)
+	}
+	for i, r := range b.results {
+		if b.fresh[i] {
+			b.mine[claim{rows[i], r.Seq, r.CreatedMS}] = true
+		}
+	}
 }
 
 // lockThreads locks the threads of rows by ascending id and reads their last sequence numbers.
@@ -264,15 +291,18 @@ func (b *batch) lookUp(ctx context.Context, t *tx, rows []int) (map[messageID]st
 func (b *batch) number(rows []int, known map[messageID]storedMessage) {
 	now := b.s.ms()
 	b.results = slices.Grow(b.results[:0], len(rows))[:len(rows)]
+	b.fresh = slices.Grow(b.fresh[:0], len(rows))[:len(rows)]
 	for i := range b.threads {
 		t := &b.threads[i]
 		for j := t.from; j < t.to; j++ {
 			m := &b.msgs[rows[j]]
-			was, resent := known[messageID{m.Sender, m.UniqueID}]
+			was, found := known[messageID{m.Sender, m.UniqueID}]
+			b.fresh[j] = false
 			switch {
-			case resent && was.thread == t.id:
-				b.results[j] = Appended{Seq: was.seq, CreatedMS: was.createdMS, Resent: true}
-			case resent:
+			case found && was.thread == t.id:
+				resent := !b.mine[claim{rows[j], was.seq, was.createdMS}]
+				b.results[j] = Appended{Seq: was.seq, CreatedMS: was.createdMS, Resent: resent}
+			case found:
 				b.results[j] = Appended{Err: ErrUniqueIDTaken}
 			case !t.found:
 				b.results[j] = Appended{Err: ErrNotFound}
@@ -280,20 +310,19 @@ func (b *batch) number(rows []int, known map[messageID]storedMessage) {
 				b.results[j] = Appended{Err: ErrThreadFull}
 			default:
 				t.last++
+				t.grown = true
 				b.results[j] = Appended{Seq: t.last, CreatedMS: now}
+				b.fresh[j] = true
 			}
 		}
 	}
 }
 
-// isNew reports whether results[i] is a row to insert.
-func (b *batch) isNew(i int) bool { return b.results[i].Err == nil && !b.results[i].Resent }
-
 // insert inserts the rows that number has numbered.
 func (b *batch) insert(ctx context.Context, t *tx, rows []int) error {
 	b.args = b.args[:0]
 	for i, row := range rows {
-		if !b.isNew(i) {
+		if !b.fresh[i] {
 			continue
 		}
 		m, r := &b.msgs[row], &b.results[i]
@@ -313,7 +342,7 @@ func (b *batch) insert(ctx context.Context, t *tx, rows []int) error {
 func (b *batch) bump(ctx context.Context, t *tx) error {
 	b.args = b.args[:0]
 	for _, th := range b.threads {
-		if slices.ContainsFunc(b.results[th.from:th.to], func(r Appended) bool { return r.Err == nil && !r.Resent }) {
+		if th.grown {
 			b.args = append(b.args, th.id, th.last)
 		}
 	}

@@ -29,7 +29,9 @@ func same(text string) *query { return &query{text: [2]string{text, text}} }
 func sameList(text, item, sep string) *query { return list(text, text, item, sep) }
 
 // differ is a query that each dialect says in its own way; dialect.go holds them all.
-func differ(mysql, sqlite string) *query { return &query{text: [2]string{MySQL: mysql, SQLite: sqlite}} }
+func differ(mysql, sqlite string) *query {
+	return &query{text: [2]string{MySQL: mysql, SQLite: sqlite}}
+}
 
 // list is differ with a list.
 func list(mysql, sqlite, item, sep string) *query {

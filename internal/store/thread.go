@@ -16,7 +16,7 @@ var (
 			SELECT t.id AS id,t.type,p.user1_id,p.user2_id,t.last_seq FROM private_chat p JOIN chat_thread t ON t.id=p.thread_id
 			WHERE p.user2_id=? AND p.thread_id>? ORDER BY p.thread_id LIMIT ?) b
 		UNION ALL SELECT * FROM (
-			SELECT t.id AS id,t.type,0,0,t.last_seq FROM group_chat_member m JOIN chat_thread t ON t.id=m.thread_id
+			SELECT t.id AS id,t.type,0 AS user1_id,0 AS user2_id,t.last_seq FROM group_chat_member m JOIN chat_thread t ON t.id=m.thread_id
 			WHERE m.user_id=? AND m.thread_id>? ORDER BY m.thread_id LIMIT ?) c
 		ORDER BY id LIMIT ?`)
 

@@ -8,13 +8,13 @@ import (
 var (
 	qUserPut = same(`INSERT INTO user(name,name_key,email,email_key,pwd,nick,icon,sex,created_ms)
 		VALUES(?,?,?,?,?,?,?,?,?)`)
-	qUserStored      = same("SELECT uid FROM user WHERE email_key=? AND name_key=? AND pwd=?")
-	qCredentials     = same("SELECT uid,name,email,pwd FROM user WHERE email_key=?")
-	qPasswordSwap    = same("UPDATE user SET pwd=? WHERE uid=? AND pwd=?")
-	qPasswordIs      = same("SELECT 1 FROM user WHERE uid=? AND pwd=?")
-	qPasswordSet     = same("UPDATE user SET pwd=? WHERE uid=?")
-	qProfile         = same("SELECT uid,name,nick,user.desc,icon,sex FROM user WHERE uid=?")
-	qProfileByName   = same("SELECT uid,name,nick,user.desc,icon,sex FROM user WHERE name_key=?")
+	qUserStored    = same("SELECT uid FROM user WHERE email_key=? AND name_key=? AND pwd=?")
+	qCredentials   = same("SELECT uid,name,email,pwd FROM user WHERE email_key=?")
+	qPasswordSwap  = same("UPDATE user SET pwd=? WHERE uid=? AND pwd=?")
+	qPasswordIs    = same("SELECT 1 FROM user WHERE uid=? AND pwd=?")
+	qPasswordSet   = same("UPDATE user SET pwd=? WHERE uid=?")
+	qProfile       = same("SELECT uid,name,nick,user.desc,icon,sex FROM user WHERE uid=?")
+	qProfileByName = same("SELECT uid,name,nick,user.desc,icon,sex FROM user WHERE name_key=?")
 )
 
 // maxPasswordBytes holds 255 characters of any alphabet, as the column of llfcchat did.

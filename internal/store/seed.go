@@ -1,0 +1,78 @@
+package store
+
+import (
+	"context"
+	"fmt"
+)
+
+// What demonstrations and load tests fill a database with. These skip the checks that CreateUser and Approve make.
+
+// SeedUsers inserts users with the uids first, first+1, …; those whose uid, name or e-mail address exists are skipped.
+// New users of CreateUser get uids after the highest one seeded. It is one transaction for each 256 users.
+func (s *Store) SeedUsers(ctx context.Context, first int32, users []NewUser) error {
+	const columns = 10
+	for i := range users {
+		if !users[i].valid() {
+			return fmt.Errorf("store: seed user %d: %w", first+int32(i), ErrInvalid)
+		}
+	}
+	for at := 0; at < len(users); {
+		n := insertShape(len(users) - at)
+		args := make([]any, 0, n*columns)
+		now := s.ms()
+		for i, u := range users[at : at+n] {
+			args = append(args, first+int32(at+i), u.Name, Key(u.Name), u.Email, Key(u.Email), u.PasswordHash, u.Nick, u.Icon, u.Sex, now)
+		}
+		err := s.transact(ctx, retryLocks, func(ctx context.Context, t *tx) error {
+			_, err := t.exec(ctx, qUsersPut, n, args...)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("store: seed users from %d: %w", first, err)
+		}
+		at += n
+	}
+	return nil
+}
+
+// SeedFriends makes each pair friends, with a private thread and without a message. Pairs that are friends, and threads
+// that exist, stay as they are. It returns the threads' ids. It is one transaction for each 64 pairs.
+func (s *Store) SeedFriends(ctx context.Context, pairs [][2]int32) ([]int64, error) {
+	const most = 64
+	threads := make([]int64, 0, len(pairs))
+	for at := 0; at < len(pairs); {
+		part := pairs[at:min(at+most, len(pairs))]
+		args := make([]any, 0, 4*len(part))
+		for _, p := range part {
+			if p[0] == p[1] {
+				return threads, fmt.Errorf("store: seed friends: user %d: %w", p[0], ErrSelf)
+			}
+			args = append(args, p[0], p[1], p[1], p[0])
+		}
+		var ids []int64
+		err := s.transact(ctx, retryAll, func(ctx context.Context, t *tx) error {
+			ids = ids[:0]
+			for rows := args; len(rows) > 0; {
+				n := insertShape(len(rows) / 2)
+				if _, err := t.exec(ctx, qFriendsPut, n, rows[:2*n]...); err != nil {
+					return err
+				}
+				rows = rows[2*n:]
+			}
+			for _, p := range part {
+				id, err := t.ensurePair(ctx, p[0], p[1])
+				if err != nil {
+					return err
+				}
+				ids = append(ids, id)
+			}
+			return nil
+		})
+		if err != nil {
+			return threads, fmt.Errorf("store: seed friends: %w", err)
+		}
+		threads = append(threads, ids...)
+		at += len(part)
+	}
+	return threads, nil
+}
