@@ -1,0 +1,204 @@
+package rpc
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cloudwego/kitex/client"
+	"github.com/cloudwego/kitex/pkg/connpool"
+	"github.com/cloudwego/kitex/pkg/discovery"
+	"github.com/cloudwego/kitex/pkg/remote"
+	"github.com/cloudwego/kitex/pkg/remote/codec"
+	longpool "github.com/cloudwego/kitex/pkg/remote/connpool"
+	"github.com/cloudwego/kitex/pkg/rpcinfo"
+	"github.com/cloudwego/kitex/pkg/stats"
+	"github.com/cloudwego/kitex/pkg/transmeta"
+	"github.com/cloudwego/kitex/transport"
+	"github.com/cloudwego/netpoll"
+)
+
+const (
+	// DefaultTimeout bounds a call, connecting included.
+	DefaultTimeout = 2 * time.Second
+	// DefaultConnectTimeout bounds a connect; Kitex's own 50 ms is too short for a machine under load.
+	DefaultConnectTimeout = time.Second
+	// DefaultMaxIdle is how many idle connections are kept to one address.
+	DefaultMaxIdle = 8
+)
+
+// ClientConfig is what a Client needs besides addresses. The zero value calls without authentication or metrics.
+type ClientConfig struct {
+	Auth           *Auth
+	Metrics        *Metrics
+	Timeout        time.Duration // of a call; 0: DefaultTimeout. A call's context may end it earlier.
+	ConnectTimeout time.Duration // 0: DefaultConnectTimeout
+	MaxIdle        int           // idle connections kept to one address; 0: DefaultMaxIdle
+	GRPC           bool          // the callee is foreign and speaks gRPC; ours speak TTHeader too, which costs less
+}
+
+// Client is the transport under a generated Kitex client: calls are never retried, and time out. Generated clients have
+// no Close, so the connections are this type's to close.
+//
+//	c := rpc.NewClient(rpc.ClientConfig{Auth: auth}, "127.0.0.1:50052")
+//	status, err := statusservice.NewClient("statusnode", c.Options()...)
+//	defer c.Close()
+type Client struct {
+	config ClientConfig
+	addrs  []string
+	pool   *longpool.LongPool // nil for gRPC, whose pool Kitex makes
+	dialer dialer
+}
+
+// NewClient returns a Client that spreads its calls over addrs (host:port; a name is looked up every few seconds
+// and may have several addresses). It
+// connects at the first call. There must be at least one address.
+func NewClient(c ClientConfig, addrs ...string) *Client {
+	silence()
+	if c.Timeout == 0 {
+		c.Timeout = DefaultTimeout
+	}
+	if c.ConnectTimeout == 0 {
+		c.ConnectTimeout = DefaultConnectTimeout
+	}
+	if c.MaxIdle == 0 {
+		c.MaxIdle = DefaultMaxIdle
+	}
+	cl := &Client{config: c, addrs: addrs}
+	cl.dialer.conns = map[netpoll.Connection]struct{}{}
+	if !c.GRPC {
+		cl.pool = longpool.NewLongPool("parley", *connpool.CheckPoolConfig(connpool.IdleConfig{
+			MaxIdlePerAddress: c.MaxIdle, MaxIdleGlobal: 1024, MaxIdleTimeout: time.Minute,
+		}))
+	}
+	return cl
+}
+
+// Options returns the options for a generated NewClient. Use them for one client: Kitex closes the pool with it.
+func (c *Client) Options() []client.Option {
+	opts := []client.Option{
+		client.WithResolver(resolver),
+		client.WithTag(addrTag, strings.Join(c.addrs, ",")),
+		client.WithDialer(&c.dialer),
+		client.WithRPCTimeout(c.config.Timeout),
+		client.WithConnectTimeout(c.config.ConnectTimeout),
+		client.WithMiddleware(c.config.Auth.ClientMiddleware()),
+		client.WithMetaHandler(transmeta.ClientTTHeaderHandler),
+		client.WithCodec(codec.NewDefaultCodecWithSizeLimit(MaxMessageBytes)),
+	}
+	if c.config.GRPC {
+		opts = append(opts, client.WithTransportProtocol(transport.GRPC))
+	} else {
+		opts = append(opts, client.WithTransportProtocol(transport.TTHeaderFramed), client.WithConnPool(c.pool))
+	}
+	if c.config.Metrics != nil {
+		opts = append(opts, client.WithStatsLevel(stats.LevelBase),
+			client.WithTracer(tracer{c.config.Metrics.called, c.config.Metrics.calledSec}))
+	}
+	return opts
+}
+
+// Close closes all connections; calls under way fail, and so do later ones. It may be called more than once.
+func (c *Client) Close() {
+	if c.pool != nil {
+		_ = c.pool.Close() // fails only when it is closed already
+	}
+	c.dialer.close()
+}
+
+// addrTag carries a client's addresses to the resolver.
+const addrTag = "parley-addrs"
+
+// resolver is shared by all clients of the process, because Kitex keeps a balancer, with goroutines that never end, for
+// each resolver name it has seen, and asks the first resolver of that name for all. client.WithHostPorts has a name for
+// each address list, panics on a name that has no address yet, and looks names up only at each connect.
+var resolver = &discovery.SynthesizedResolver{
+	NameFunc: func() string { return "parley" },
+	TargetFunc: func(_ context.Context, to rpcinfo.EndpointInfo) string {
+		addrs, _ := to.Tag(addrTag)
+		return addrs
+	},
+	ResolveFunc: resolve,
+}
+
+// resolve returns one instance for each address behind each name in addrs, a comma list. Kitex asks again every 5 s.
+func resolve(ctx context.Context, addrs string) (discovery.Result, error) {
+	result := discovery.Result{Cacheable: true, CacheKey: addrs}
+	var failed error
+	for addr := range strings.SplitSeq(addrs, ",") {
+		host, port, err := net.SplitHostPort(addr)
+		if err != nil {
+			return discovery.Result{}, fmt.Errorf("rpc: address %q: %w", addr, err)
+		}
+		ips := []string{host}
+		if host != "" && net.ParseIP(host) == nil {
+			if ips, err = net.DefaultResolver.LookupHost(ctx, host); err != nil {
+				failed = fmt.Errorf("rpc: look up %s: %w", host, err)
+				continue
+			}
+		}
+		for _, ip := range ips {
+			result.Instances = append(result.Instances, discovery.NewInstance("tcp", net.JoinHostPort(ip, port), discovery.DefaultWeight, nil))
+		}
+	}
+	if len(result.Instances) == 0 {
+		return discovery.Result{}, failed
+	}
+	return result, nil
+}
+
+// dialer remembers its connections, for Kitex has no way to close those that are in use.
+type dialer struct {
+	mu     sync.Mutex // guards the following
+	conns  map[netpoll.Connection]struct{}
+	closed bool
+}
+
+var _ remote.Dialer = (*dialer)(nil)
+
+func (d *dialer) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
+	conn, err := netpoll.DialConnection(network, address, timeout)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	closed := d.closed
+	if !closed {
+		d.conns[conn] = struct{}{}
+	}
+	d.mu.Unlock()
+	if closed {
+		_ = conn.Close() // the caller is told below
+		return nil, net.ErrClosed
+	}
+	if err := conn.AddCloseCallback(func(netpoll.Connection) error { d.forget(conn); return nil }); err != nil {
+		d.forget(conn)
+		return nil, err
+	}
+	if !conn.IsActive() { // it may have closed before the callback was there
+		d.forget(conn)
+	}
+	return conn, nil
+}
+
+func (d *dialer) forget(conn netpoll.Connection) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.conns, conn)
+}
+
+func (d *dialer) close() {
+	d.mu.Lock()
+	d.closed = true
+	var conns []netpoll.Connection
+	for c := range d.conns {
+		conns = append(conns, c)
+	}
+	d.mu.Unlock()
+	for _, c := range conns { // outside the lock: the callback takes it
+		_ = c.Close() // it is gone either way
+	}
+}

@@ -1,0 +1,117 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"github.com/cloudwego/kitex/pkg/kerrors"
+	"github.com/cloudwego/kitex/pkg/remote"
+	"github.com/cloudwego/kitex/pkg/rpcinfo"
+	"github.com/cloudwego/kitex/pkg/stats"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// Metrics counts calls by service and method, as callers and as callees see them. Make one a node and give it to all its
+// servers and clients; nil counts nothing.
+type Metrics struct {
+	served, called           *prometheus.CounterVec
+	servedSeconds, calledSec *prometheus.HistogramVec
+	refusals                 *prometheus.CounterVec
+}
+
+// NewMetrics registers with reg; nil registers nowhere.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	f := promauto.With(reg)
+	calls := []string{"service", "method", "result"}
+	method := []string{"service", "method"}
+	buckets := []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}
+	return &Metrics{
+		served: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "parley_rpc_served_total", Help: "Calls answered, by result: ok, timeout, unauthenticated, panic, error.",
+		}, calls),
+		servedSeconds: f.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "parley_rpc_served_seconds", Help: "Time from a call's first byte read to its reply's last written.", Buckets: buckets,
+		}, method),
+		called: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "parley_rpc_called_total", Help: "Calls made, by result: ok, timeout, unauthenticated, unreachable, error.",
+		}, calls),
+		calledSec: f.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "parley_rpc_called_seconds", Help: "Time from making a call to having its reply.", Buckets: buckets,
+		}, method),
+		refusals: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "parley_rpc_refused_total",
+			Help: "Calls whose signature was not accepted, by reason: unsigned, malformed, signature, clock, replay, full.",
+		}, []string{"reason"}),
+	}
+}
+
+func (m *Metrics) refused(reason error) {
+	if m != nil {
+		m.refusals.WithLabelValues(reason.Error()).Inc()
+	}
+}
+
+// tracer is Kitex's hook at the end of each call.
+type tracer struct {
+	calls   *prometheus.CounterVec
+	seconds *prometheus.HistogramVec
+}
+
+var _ stats.Tracer = tracer{}
+
+func (tracer) Start(ctx context.Context) context.Context { return ctx }
+
+func (t tracer) Finish(ctx context.Context) {
+	ri := rpcinfo.GetRPCInfo(ctx)
+	st := ri.Stats()
+	service, method := ri.Invocation().ServiceName(), ri.Invocation().MethodName()
+	if ri.Invocation().MethodInfo() == nil {
+		// Names that no handler has are the caller's to choose, without bound.
+		service, method = "unknown", "unknown"
+	}
+	panicked, _ := st.Panicked()
+	t.calls.WithLabelValues(service, method, result(st.Error(), panicked)).Inc()
+	start, finish := st.GetEvent(stats.RPCStart), st.GetEvent(stats.RPCFinish)
+	if start != nil && finish != nil && !start.IsNil() && !finish.IsNil() {
+		t.seconds.WithLabelValues(service, method).Observe(finish.Time().Sub(start.Time()).Seconds())
+	}
+}
+
+func result(err error, panicked bool) string {
+	switch {
+	case panicked:
+		return "panic"
+	case err == nil:
+		return "ok"
+	case IsUnauthenticated(err):
+		return "unauthenticated"
+	case IsTimeout(err):
+		return "timeout"
+	case IsUnreachable(err):
+		return "unreachable"
+	}
+	return "error"
+}
+
+// IsTimeout reports whether a call ended because its time was up. It may have been executed all the same.
+func IsTimeout(err error) bool {
+	return errors.Is(err, kerrors.ErrRPCTimeout) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// IsUnreachable reports whether no connection could be had, so that the call was certainly not executed.
+func IsUnreachable(err error) bool {
+	for _, target := range []error{kerrors.ErrGetConnection, kerrors.ErrNoConnection, kerrors.ErrServiceDiscovery, kerrors.ErrLoadbalance} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}
+
+// IsUnknownMethod reports whether the callee has no such method, as a foreign server answers to NodeService.
+func IsUnknownMethod(err error) bool {
+	te, ok := errors.AsType[*remote.TransError](err)
+	return ok && (te.TypeID() == remote.UnknownMethod || te.TypeID() == remote.UnknownService)
+}

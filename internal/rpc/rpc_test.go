@@ -1,0 +1,305 @@
+package rpc_test
+
+import (
+	"context"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	grpcstatus "google.golang.org/grpc/status"
+
+	"parley/internal/rpc"
+	"parley/kitex_gen/message"
+	"parley/kitex_gen/message/statusservice"
+)
+
+// prutalCodec lets grpc-go carry the generated messages, which are not google protobuf ones. What goes over the wire is
+// what a stock gRPC stub sends.
+type prutalCodec struct{}
+
+type prutalMessage interface {
+	Marshal([]byte) ([]byte, error)
+	Unmarshal([]byte) error
+}
+
+func (prutalCodec) Marshal(v any) ([]byte, error)   { return v.(prutalMessage).Marshal(nil) }
+func (prutalCodec) Unmarshal(b []byte, v any) error { return v.(prutalMessage).Unmarshal(b) }
+func (prutalCodec) Name() string                    { return "proto" }
+
+// statusHandler answers from memory.
+type statusHandler struct {
+	calls   atomic.Int64
+	entered chan struct{} // when not nil: a call says that it is in
+	block   chan struct{} // when not nil: a call waits for it
+}
+
+func (h *statusHandler) GetChatServer(_ context.Context, req *message.GetChatServerReq) (*message.GetChatServerRsp, error) {
+	h.calls.Add(1)
+	if h.entered != nil {
+		h.entered <- struct{}{}
+		<-h.block
+	}
+	if req.Uid == 666 {
+		panic("handler panics")
+	}
+	return &message.GetChatServerRsp{Host: "127.0.0.1", Port: "8090", Token: "token", Node: "chat1"}, nil
+}
+
+func (h *statusHandler) Login(_ context.Context, req *message.LoginReq) (*message.LoginRsp, error) {
+	h.calls.Add(1)
+	return &message.LoginRsp{Uid: req.Uid, Token: req.Token}, nil
+}
+
+func (h *statusHandler) GetChatServers(context.Context, *message.GetChatServersReq) (*message.GetChatServersRsp, error) {
+	h.calls.Add(1)
+	return &message.GetChatServersRsp{}, nil
+}
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	return ln
+}
+
+// serve runs a status service until stop is called or the test ends.
+func serve(t *testing.T, h *statusHandler, c rpc.ServerConfig) (addr string, stop func()) {
+	t.Helper()
+	s, err := rpc.NewServer(listen(t), c)
+	require.NoError(t, err)
+	require.NoError(t, statusservice.RegisterService(s, h))
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx) }()
+	var stopped atomic.Bool
+	stop = func() {
+		if stopped.Swap(true) {
+			return
+		}
+		cancel()
+		require.NoError(t, <-done)
+	}
+	t.Cleanup(stop)
+	return s.Addr(), stop
+}
+
+func kitexClient(t *testing.T, addr string, c rpc.ClientConfig) statusservice.Client {
+	t.Helper()
+	cl := rpc.NewClient(c, addr)
+	t.Cleanup(cl.Close)
+	st, err := statusservice.NewClient("status", cl.Options()...)
+	require.NoError(t, err)
+	return st
+}
+
+func grpcConn(t *testing.T, addr string) *grpc.ClientConn {
+	t.Helper()
+	cc, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.ForceCodec(prutalCodec{})))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, cc.Close()) })
+	return cc
+}
+
+func TestOnePortTwoTransports(t *testing.T) {
+	for _, secret := range []string{"", "a secret of the cluster"} {
+		name := "open"
+		if secret != "" {
+			name = "signed"
+		}
+		t.Run(name, func(t *testing.T) {
+			h := &statusHandler{}
+			addr, _ := serve(t, h, rpc.ServerConfig{Auth: rpc.NewAuth(secret)})
+			for _, c := range []struct {
+				name string
+				grpc bool
+			}{{"ttheader", false}, {"kitex grpc", true}} {
+				t.Run(c.name, func(t *testing.T) {
+					st := kitexClient(t, addr, rpc.ClientConfig{Auth: rpc.NewAuth(secret), GRPC: c.grpc})
+					for range 3 {
+						rsp, err := st.GetChatServer(t.Context(), &message.GetChatServerReq{Uid: 1})
+						require.NoError(t, err)
+						require.Equal(t, &message.GetChatServerRsp{Host: "127.0.0.1", Port: "8090", Token: "token", Node: "chat1"}, rsp)
+					}
+				})
+			}
+			t.Run("grpc-go", func(t *testing.T) {
+				cc, auth := grpcConn(t, addr), rpc.NewAuth(secret)
+				for range 3 {
+					ctx := metadata.NewOutgoingContext(t.Context(), metadata.New(auth.Sign("StatusService", "Login")))
+					var rsp message.LoginRsp
+					require.NoError(t, cc.Invoke(ctx, "/message.StatusService/Login", &message.LoginReq{Uid: 7, Token: "x"}, &rsp))
+					require.Equal(t, message.LoginRsp{Uid: 7, Token: "x"}, rsp)
+				}
+			})
+			require.EqualValues(t, 9, h.calls.Load())
+		})
+	}
+}
+
+func TestRefusesStrangers(t *testing.T) {
+	h := &statusHandler{}
+	reg := prometheus.NewRegistry()
+	m := rpc.NewMetrics(reg)
+	addr, _ := serve(t, h, rpc.ServerConfig{Auth: rpc.NewAuth("a secret of the cluster"), Metrics: m})
+
+	for _, c := range []struct {
+		name string
+		auth *rpc.Auth
+		grpc bool
+	}{
+		{"ttheader unsigned", nil, false},
+		{"ttheader other secret", rpc.NewAuth("another secret entirely"), false},
+		{"kitex grpc unsigned", nil, true},
+		{"kitex grpc other secret", rpc.NewAuth("another secret entirely"), true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cm := rpc.NewMetrics(nil)
+			st := kitexClient(t, addr, rpc.ClientConfig{Auth: c.auth, GRPC: c.grpc, Metrics: cm})
+			_, err := st.GetChatServer(t.Context(), &message.GetChatServerReq{Uid: 1})
+			require.Error(t, err)
+			require.True(t, rpc.IsUnauthenticated(err), "%v", err)
+			require.False(t, rpc.IsTimeout(err))
+			require.False(t, rpc.IsUnreachable(err))
+		})
+	}
+	cc := grpcConn(t, addr)
+	invoke := func(md map[string]string) error {
+		ctx := metadata.NewOutgoingContext(t.Context(), metadata.New(md))
+		return cc.Invoke(ctx, "/message.StatusService/Login", &message.LoginReq{Uid: 7}, &message.LoginRsp{})
+	}
+	auth := rpc.NewAuth("a secret of the cluster")
+	signed := auth.Sign("StatusService", "Login")
+	require.NoError(t, invoke(signed))
+	for _, c := range []struct {
+		name, want string
+		md         map[string]string
+	}{
+		{"unsigned", "unsigned", nil},
+		{"replayed", "replay", signed},
+		{"for another method", "signature", auth.Sign("StatusService", "GetChatServer")},
+		{"other secret", "signature", rpc.NewAuth("another secret entirely").Sign("StatusService", "Login")},
+		{"no nonce", "malformed", map[string]string{rpc.HeaderTime: "1", rpc.HeaderSig: "00"}},
+	} {
+		t.Run("grpc-go "+c.name, func(t *testing.T) {
+			err := invoke(c.md)
+			require.Equal(t, codes.Unauthenticated, grpcstatus.Code(err), "%v", err)
+			require.True(t, strings.HasSuffix(err.Error(), ": "+c.want), "%v", err)
+		})
+	}
+	require.EqualValues(t, 1, h.calls.Load(), "a refused call reaches no handler")
+	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
+# HELP parley_rpc_refused_total Calls whose signature was not accepted, by reason: unsigned, malformed, signature, clock, replay, full.
+# TYPE parley_rpc_refused_total counter
+parley_rpc_refused_total{reason="malformed"} 1
+parley_rpc_refused_total{reason="replay"} 1
+parley_rpc_refused_total{reason="signature"} 4
+parley_rpc_refused_total{reason="unsigned"} 3
+`), "parley_rpc_refused_total"))
+}
+
+func TestStopWaitsForCalls(t *testing.T) {
+	h := &statusHandler{entered: make(chan struct{}), block: make(chan struct{})}
+	addr, stop := serve(t, h, rpc.ServerConfig{})
+	st := kitexClient(t, addr, rpc.ClientConfig{Timeout: 10 * time.Second})
+	answered := make(chan error, 1)
+	go func() {
+		_, err := st.GetChatServer(context.Background(), &message.GetChatServerReq{Uid: 1})
+		answered <- err
+	}()
+	<-h.entered
+	stopped := make(chan struct{})
+	go func() { stop(); close(stopped) }()
+	require.Eventually(t, func() bool { // it no longer accepts
+		c, err := net.DialTimeout("tcp", addr, time.Second)
+		if err == nil {
+			_ = c.Close()
+		}
+		return err != nil
+	}, 5*time.Second, 10*time.Millisecond)
+	select {
+	case <-stopped:
+		t.Fatal("Serve returned while a handler ran")
+	default:
+	}
+	close(h.block)
+	require.NoError(t, <-answered, "a call that was being answered is answered")
+	<-stopped
+	ln, err := net.Listen("tcp", addr)
+	require.NoError(t, err, "the port is free when Serve has returned")
+	require.NoError(t, ln.Close())
+}
+
+func TestStopBeforeStart(t *testing.T) {
+	s, err := rpc.NewServer(listen(t), rpc.ServerConfig{})
+	require.NoError(t, err)
+	require.NoError(t, statusservice.RegisterService(s, &statusHandler{}))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.NoError(t, s.Serve(ctx))
+	_, err = net.DialTimeout("tcp", s.Addr(), time.Second)
+	require.Error(t, err)
+}
+
+func TestCloseWithoutServe(t *testing.T) {
+	s, err := rpc.NewServer(listen(t), rpc.ServerConfig{})
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	require.NoError(t, s.Close())
+	_, err = net.DialTimeout("tcp", s.Addr(), time.Second)
+	require.Error(t, err)
+}
+
+func TestClientTimeoutAndDeadPeer(t *testing.T) {
+	h := &statusHandler{entered: make(chan struct{}, 8), block: make(chan struct{})}
+	addr, stop := serve(t, h, rpc.ServerConfig{})
+	reg := prometheus.NewRegistry()
+	st := kitexClient(t, addr, rpc.ClientConfig{Timeout: 50 * time.Millisecond, Metrics: rpc.NewMetrics(reg)})
+	_, err := st.GetChatServer(t.Context(), &message.GetChatServerReq{Uid: 1})
+	require.True(t, rpc.IsTimeout(err), "%v", err)
+	<-h.entered
+	close(h.block)
+	stop()
+	_, err = st.GetChatServer(t.Context(), &message.GetChatServerReq{Uid: 1})
+	require.True(t, rpc.IsUnreachable(err), "%v", err)
+	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
+# HELP parley_rpc_called_total Calls made, by result: ok, timeout, unauthenticated, unreachable, error.
+# TYPE parley_rpc_called_total counter
+parley_rpc_called_total{method="GetChatServer",result="timeout",service="StatusService"} 1
+parley_rpc_called_total{method="GetChatServer",result="unreachable",service="StatusService"} 1
+`), "parley_rpc_called_total"))
+}
+
+func TestServerSurvivesPanicAndUnknownMethod(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	addr, _ := serve(t, &statusHandler{}, rpc.ServerConfig{Metrics: rpc.NewMetrics(reg)})
+	st := kitexClient(t, addr, rpc.ClientConfig{})
+	_, err := st.GetChatServer(t.Context(), &message.GetChatServerReq{Uid: 666})
+	require.Error(t, err)
+	_, err = st.GetChatServer(t.Context(), &message.GetChatServerReq{Uid: 1})
+	require.NoError(t, err)
+	cc := grpcConn(t, addr)
+	require.Error(t, cc.Invoke(t.Context(), "/message.StatusService/Nothing", &message.LoginReq{}, &message.LoginRsp{}))
+	require.Error(t, cc.Invoke(t.Context(), "/message.Nobody/Nothing", &message.LoginReq{}, &message.LoginRsp{}))
+	want := `
+# HELP parley_rpc_served_total Calls answered, by result: ok, timeout, unauthenticated, panic, error.
+# TYPE parley_rpc_served_total counter
+parley_rpc_served_total{method="GetChatServer",result="ok",service="StatusService"} 1
+parley_rpc_served_total{method="GetChatServer",result="panic",service="StatusService"} 1
+parley_rpc_served_total{method="unknown",result="error",service="unknown"} 2
+`
+	// A call is counted just after its reply was written.
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		require.NoError(c, testutil.GatherAndCompare(reg, strings.NewReader(want), "parley_rpc_served_total"))
+	}, 5*time.Second, 5*time.Millisecond)
+}

@@ -1,0 +1,181 @@
+package rpc
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/cloudwego/kitex/pkg/endpoint"
+	"github.com/cloudwego/kitex/pkg/limiter"
+	"github.com/cloudwego/kitex/pkg/remote/codec"
+	"github.com/cloudwego/kitex/pkg/rpcinfo"
+	"github.com/cloudwego/kitex/pkg/stats"
+	"github.com/cloudwego/kitex/pkg/transmeta"
+	"github.com/cloudwego/kitex/server"
+)
+
+const (
+	// DefaultExitWait is how long a server that stops waits for the calls it is answering.
+	DefaultExitWait = 5 * time.Second
+	// DefaultMaxConns bounds a server's connections: peers pool a handful each.
+	DefaultMaxConns = 4096
+	// MaxMessageBytes bounds a TTHeader message either way. The largest of ours is a batch of 64 KiB of bodies.
+	MaxMessageBytes = 4 << 20
+	// maxStreams bounds the calls in flight on one gRPC connection.
+	maxStreams = 1024
+)
+
+// ServerConfig is what a Server needs besides its listener. The zero value serves without authentication or metrics.
+type ServerConfig struct {
+	Name     string // of the node, for Kitex's messages
+	Log      *slog.Logger
+	Auth     *Auth
+	Metrics  *Metrics
+	ExitWait time.Duration // 0: DefaultExitWait
+	MaxConns int           // 0: DefaultMaxConns; more are closed at once
+}
+
+// Server is a Kitex server for any number of services. Give it to the generated RegisterService functions, then call
+// Serve; the Run and Stop it inherits are not for callers.
+type Server struct {
+	server.Server
+	ln       *Listener
+	log      *slog.Logger
+	exit     chan error
+	exitWait time.Duration
+	calls    *inFlight
+}
+
+// NewServer takes ln over, which must be a *net.TCPListener; nothing is served before Serve. When there is no secret and
+// ln is not on the loopback it logs a warning.
+func NewServer(ln net.Listener, c ServerConfig) (*Server, error) {
+	silence()
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.ExitWait == 0 {
+		c.ExitWait = DefaultExitWait
+	}
+	if c.MaxConns == 0 {
+		c.MaxConns = DefaultMaxConns
+	}
+	l, err := NewListener(ln)
+	if err != nil {
+		return nil, err
+	}
+	if tcp, ok := l.Addr().(*net.TCPAddr); c.Auth == nil && ok && !tcp.IP.IsLoopback() {
+		c.Log.Warn("rpc: no cluster secret is set and the listener is not on the loopback: anybody who reaches it can call",
+			"addr", l.Addr().String())
+	}
+	s := &Server{ln: l, log: c.Log, exit: make(chan error, 1), exitWait: c.ExitWait, calls: &inFlight{}}
+	opts := []server.Option{
+		server.WithListener(l),
+		server.WithServerBasicInfo(&rpcinfo.EndpointBasicInfo{ServiceName: c.Name}),
+		server.WithExitSignal(func() <-chan error { return s.exit }),
+		server.WithExitWaitTime(c.ExitWait),
+		server.WithMetaHandler(transmeta.ServerTTHeaderHandler),
+		// Not WithLimit: its rate limiter has a goroutine that never ends, also when no rate is set.
+		server.WithConnectionLimiter(limiter.NewConnectionLimiter(c.MaxConns)),
+		server.WithCodec(codec.NewDefaultCodecWithSizeLimit(MaxMessageBytes)),
+		server.WithGRPCMaxConcurrentStreams(maxStreams),
+		server.WithMiddleware(c.Auth.serverMiddleware(c.Metrics)),
+		server.WithMiddleware(s.calls.middleware),
+	}
+	if c.Metrics != nil {
+		opts = append(opts, server.WithStatsLevel(stats.LevelBase),
+			server.WithTracer(tracer{c.Metrics.served, c.Metrics.servedSeconds}))
+	}
+	s.Server = server.NewServer(opts...)
+	return s, nil
+}
+
+// Addr is the bound address, host:port.
+func (s *Server) Addr() string { return s.ln.Addr().String() }
+
+// Serve serves until ctx ends, then stops accepting, tells callers to go elsewhere, and waits up to the exit wait for the
+// calls that are being answered. When it returns the port is free and no handler runs, except those that outlasted the
+// wait, which are logged. It returns nil after ctx ended. It may be called once.
+func (s *Server) Serve(ctx context.Context) error {
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-done:
+			return
+		}
+		// A server that is stopped before it listens would start afterwards and stay.
+		select {
+		case <-s.ln.serving:
+		case <-done:
+			return
+		}
+		s.exit <- nil
+	})
+	err := s.Server.Run()
+	close(done)
+	wg.Wait()
+	if rerr := s.ln.Release(); err == nil {
+		err = rerr
+	}
+	if n := s.calls.wait(s.exitWait); n > 0 {
+		s.log.Warn("rpc: calls still run after the exit wait", "n", n, "dur", s.exitWait)
+	}
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("rpc: serve on %s: %w", s.Addr(), err)
+	}
+	return nil
+}
+
+// Close gives the port back when Serve was never called.
+func (s *Server) Close() error { return s.ln.Release() }
+
+// inFlight counts the calls that handlers are answering.
+type inFlight struct {
+	mu   sync.Mutex
+	n    int
+	idle chan struct{} // closed when n falls to 0; nil while nobody waits
+}
+
+func (f *inFlight) middleware(next endpoint.Endpoint) endpoint.Endpoint {
+	return func(ctx context.Context, req, resp any) error {
+		f.add(1)
+		defer f.add(-1)
+		return next(ctx, req, resp)
+	}
+}
+
+func (f *inFlight) add(d int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.n += d
+	if f.n == 0 && f.idle != nil {
+		close(f.idle)
+		f.idle = nil
+	}
+}
+
+// wait returns the number of calls left when none is or limit has passed.
+func (f *inFlight) wait(limit time.Duration) int {
+	f.mu.Lock()
+	if f.n == 0 {
+		f.mu.Unlock()
+		return 0
+	}
+	idle := make(chan struct{})
+	f.idle = idle
+	f.mu.Unlock()
+	t := time.NewTimer(limit)
+	defer t.Stop()
+	select {
+	case <-idle:
+		return 0
+	case <-t.C:
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.n
+}
