@@ -36,18 +36,50 @@ func (r *Registry) Add(s *Session) {
 	sh.users[s.uid] = s
 }
 
-// Activate makes an added session Live. It returns false, and changes nothing, if the session died meanwhile: kicked by a
-// newer login, or closed.
-func (r *Registry) Activate(s *Session) bool {
+// Activation is what Activate found.
+type Activation uint8
+
+// What became of a login by the time it was done.
+const (
+	Activated  Activation = iota // the session is Live
+	Superseded                   // a newer login took over meanwhile: tell the client so
+	Died                         // the connection closed meanwhile
+)
+
+// Activate makes an added session Live, unless a newer login or a close came first.
+func (r *Registry) Activate(s *Session) Activation {
 	sh := &r.shard[uint32(s.uid)%shards]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	if s.superseded {
+		return Superseded
+	}
 	if !s.activate() {
-		return false
+		return Died
 	}
 	sh.live++
 	s.counted = true
-	return true
+	return Activated
+}
+
+// Supersede prepares the end of a session that a newer login replaces. It returns the session if it is Live, to be
+// finished by the caller. One that is Pending is marked instead, so that Activate refuses it: then, and when there is no
+// such session, it returns nil. Either way a nil result means that no push reaches that session any more.
+func (r *Registry) Supersede(uid int32, sid SID) *Session {
+	sh := &r.shard[uint32(uid)%shards]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	for s := sh.users[uid]; s != nil; s = s.next {
+		if s.sid != sid {
+			continue
+		}
+		if s.State() == Live {
+			return s
+		}
+		s.superseded = true
+		return nil
+	}
+	return nil
 }
 
 // Remove forgets this session, and no other of the same user. It reports whether the session was there.
@@ -78,27 +110,14 @@ func (r *Registry) Remove(s *Session) bool {
 	return false
 }
 
-// BySID returns the user's session with that id, in any state, or nil.
-func (r *Registry) BySID(uid int32, sid SID) *Session {
-	sh := &r.shard[uint32(uid)%shards]
-	sh.mu.RLock()
-	defer sh.mu.RUnlock()
-	for s := sh.users[uid]; s != nil; s = s.next {
-		if s.sid == sid {
-			return s
-		}
-	}
-	return nil
-}
-
-// Of appends the user's sessions that are not dead, pending ones included.
-func (r *Registry) Of(dst []*Session, uid int32) []*Session {
+// Of appends the ids of the user's sessions that are not dead, pending ones included.
+func (r *Registry) Of(dst []SID, uid int32) []SID {
 	sh := &r.shard[uint32(uid)%shards]
 	sh.mu.RLock()
 	defer sh.mu.RUnlock()
 	for s := sh.users[uid]; s != nil; s = s.next {
 		if s.State() != Dead {
-			dst = append(dst, s)
+			dst = append(dst, s.sid)
 		}
 	}
 	return dst

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -69,7 +70,7 @@ type Stock interface {
 	Reply(frame []byte) error
 	// Push takes a push; it keeps no reference to p, but may to p.Body.
 	Push(p *Push) error
-	// Close takes the last frame, may be empty, after which the policy calls Session.finish, and then takes no more.
+	// Close takes the last frame, may be empty, after which the policy calls Session.FinishNow, and then takes no more.
 	Close(last []byte)
 	// Gone says that the connection is closed; the policy drops what waits.
 	Gone()
@@ -92,6 +93,7 @@ type Session struct {
 	conn   Conn
 	fd     int
 	limits *Limits
+	owner  any
 
 	// Fixed by Identify, before the state becomes Pending.
 	uid    int32
@@ -106,8 +108,10 @@ type Session struct {
 	// elsewhere is set once another device of the user logged in on another node.
 	elsewhere atomic.Bool
 
-	next    *Session // the registry's; both guarded by the user's shard
-	counted bool
+	// The registry's, guarded by the user's shard.
+	next       *Session
+	counted    bool
+	superseded bool
 
 	wmu sync.Mutex // guards the descriptor: held for each write, and by Gone
 
@@ -119,10 +123,14 @@ type Session struct {
 	gone    bool       // the connection is closed and the descriptor may be somebody else's
 }
 
-// Init makes s the session of conn, in state New. It must be called once, before any other method.
-func (s *Session) Init(conn Conn, limits *Limits) {
-	s.conn, s.fd, s.limits = conn, conn.Fd(), limits
+// Init makes s the session of conn, in state New. It must be called once, before any other method. owner is whatever the
+// caller wants to find again through Owner.
+func (s *Session) Init(conn Conn, limits *Limits, owner any) {
+	s.conn, s.fd, s.limits, s.owner = conn, conn.Fd(), limits, owner
 }
+
+// Owner returns what Init was given.
+func (s *Session) Owner() any { return s.owner }
 
 // Identity is what a login adds to a connection.
 type Identity struct {
@@ -384,7 +392,7 @@ func (s *Session) slow() {
 		s.limits.OnSlow(s)
 	}
 	if !s.native || s.limits.SlowFrame == nil {
-		s.Close()
+		s.CloseSoon()
 		return
 	}
 	s.mu.Lock()
@@ -437,6 +445,12 @@ func (s *Session) Close() {
 	_ = s.conn.Close() // closing twice is not an error worth telling
 }
 
+// CloseSoon is Close on a goroutine of its own, for callers that hold a lock which Gone's listeners want.
+func (s *Session) CloseSoon() {
+	s.die()
+	s.limits.Go(s.Close)
+}
+
 // Gone says that the connection is closed. It must be called from the connection's close callback, before the
 // descriptor is given back: from its return on nothing touches the descriptor.
 func (s *Session) Gone() {
@@ -475,4 +489,13 @@ func putBuffer(b []byte) {
 		return
 	}
 	buffers.Put(&b)
+}
+
+// ParseSID is the inverse of SID.String; false for anything else.
+func ParseSID(s string) (SID, bool) {
+	if len(s) != 16 {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(s, 16, 64)
+	return SID(n), err == nil
 }

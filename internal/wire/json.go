@@ -69,6 +69,20 @@ func AppendString(dst []byte, s string) []byte {
 	return append(append(dst, s[start:]...), '"')
 }
 
+// StringLen returns how many bytes AppendString adds for s, or a little more.
+func StringLen(s string) int {
+	n := len(s) + 2
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '"' || c == '\\' || c == '\n' || c == '\t' || c == '\r':
+			n++
+		case c < ' ':
+			n += 5
+		}
+	}
+	return n
+}
+
 // appendInt appends `"key":n,`; key includes its quotes and colon.
 func appendInt(dst []byte, key string, n int64) []byte {
 	return append(strconv.AppendInt(append(dst, key...), n, 10), ',')

@@ -210,3 +210,23 @@ func AppendTextReply(dst []byte, from, to int32, thread int64, texts []SentText)
 	at := len(dst)
 	return patchLen(AppendTextBody(AppendHeader(dst, MsgTextRsp, 0), from, to, thread, texts), at)
 }
+
+// TextPush is 1019 as a reader sees it; a 1018 reads the same. Seq is message_id.
+type TextPush struct {
+	Error    Code         `json:"error"`
+	FromUID  int32        `json:"fromuid"`
+	ToUID    int32        `json:"touid"`
+	ThreadID int64        `json:"thread_id"`
+	Chats    []PushedText `json:"chat_datas"`
+}
+
+// PushedText is an element of 1018 and 1019. Code is set in a 1018 only, and only when Status is StatusFailed.
+type PushedText struct {
+	Seq       int64  `json:"message_id"`
+	UniqueID  string `json:"unique_id"`
+	Content   string `json:"content"`
+	Code      Code   `json:"code,omitempty"`
+	Status    int32  `json:"status"`
+	ChatTime  string `json:"chat_time"`
+	CreatedMS int64  `json:"created_ms"`
+}

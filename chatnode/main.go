@@ -1,0 +1,54 @@
+// Command chatnode is one chat server of a Parley cluster: clients on TCP, other nodes by RPC. docs/CONFIG.md lists what
+// it can be told, chatnode --help as well.
+package main
+
+import (
+	"context"
+
+	"github.com/redis/go-redis/v9"
+
+	"parley/internal/chat"
+	"parley/internal/config"
+	"parley/internal/obs"
+	"parley/internal/presence"
+	"parley/internal/store/mysql"
+)
+
+func main() { config.Main("chatnode", obs.Version(), run) }
+
+func run(ctx context.Context, p config.Process) error {
+	cfg := chat.DefaultConfig()
+	loaded, err := config.Load(p, &cfg)
+	if err != nil {
+		return err
+	}
+	log := obs.NewLogger(p.Stderr, cfg.Log.Level, cfg.Log.Format, cfg.SelfServer.Name)
+	loaded.Log(log)
+	log.Info("starting", "version", p.Version)
+	reg := obs.NewRegistry("chatnode")
+
+	st, err := mysql.Open(ctx, cfg.Mysql.DSN(), mysql.Options{MaxOpen: cfg.Mysql.MaxOpen, Metrics: reg})
+	if err != nil {
+		return config.Dependency(err)
+	}
+	defer st.Close()
+	if err := st.Prepare(ctx, log); err != nil {
+		return config.Dependency(err)
+	}
+	rdb := redis.NewUniversalClient(cfg.Redis.Options())
+	defer rdb.Close()
+	pr := presence.New(rdb, presence.Options{Cluster: cfg.Redis.Cluster, Metrics: reg})
+	defer pr.Close()
+	ops, err := obs.ListenOps(cfg.Ops.Addr, log, reg, []obs.Check{{Name: "redis", Probe: pr.Ping}, {Name: "sql", Probe: st.Ping}})
+	if err != nil {
+		return err
+	}
+	defer ops.Close()
+	node, err := chat.New(cfg, chat.Deps{Log: log, Metrics: reg, Store: st, Presence: pr, Draining: ops.SetDraining})
+	if err != nil {
+		return err
+	}
+	err = ops.While(ctx, node.Run)
+	log.Info("stopped")
+	return err
+}

@@ -1,0 +1,130 @@
+package chat
+
+import (
+	"errors"
+	"time"
+
+	"parley/internal/commit"
+	"parley/internal/config"
+	"parley/internal/peer"
+	"parley/internal/presence"
+	"parley/internal/router"
+	"parley/internal/wire"
+)
+
+// Config is all a chat node can be told. DefaultConfig is the place to start from: the zero value is not usable.
+type Config struct {
+	SelfServer config.Self
+	PeerServer config.Peers
+	Redis      config.Redis
+	Mysql      config.MySQL
+	Cluster    config.Cluster
+	Log        config.Log
+	Ops        config.Ops
+	Limits     Limits
+}
+
+// Limits bound what one client, one address or all of them can make a node hold. docs/CONFIG.md lists them.
+type Limits struct {
+	MaxFrameBytes   int           `help:"largest body of a logged-in client's frame" min:"2048" max:"65535"`
+	OutboxBytes     int           `help:"bytes that may wait for one client; past it the client is closed as a slow consumer" min:"65540"`
+	SendBufferBytes int           `help:"kernel send buffer of one client; 0 leaves it to the kernel" min:"0"`
+	WriteTimeout    time.Duration `help:"how long a full socket may take to accept more" min:"100ms"`
+	LoginTimeout    time.Duration `help:"from accept to a successful login" min:"100ms"`
+	Heartbeat       time.Duration `help:"period that native clients are asked for unless they name one; dead after 2.5 periods" min:"5s" max:"300s"`
+	StockTimeout    time.Duration `help:"a stock client is dead after this long without a frame" min:"1s"`
+	QuietTimeout    time.Duration `help:"the same for a first-generation client, which sends no heartbeats" min:"1m"`
+	Unauthenticated int           `help:"connections that have not logged in yet" min:"1"`
+	Connections     int           `help:"all client connections; 0 means nine tenths of the descriptor limit" min:"0"`
+	PerAddress      int           `help:"connections from one address; 0 means no limit" min:"0"`
+	AddressRate     int           `help:"new connections a second from one address; 0 means no limit" min:"0"`
+	LimitLoopback   bool          `help:"apply the limits of an address to loopback too"`
+	AcceptRate      int           `help:"new connections a second in all; 0 means no limit" min:"0"`
+	RequestRate     int           `help:"texts and requests that need the database, a second and connection; 0 means no limit" min:"0"`
+	RequestBurst    int           `help:"how many of them at once" min:"1"`
+	InFlightTexts   int           `help:"unanswered texts of one connection, and a native client's default window" min:"1" max:"1024"`
+	InFlightBytes   int           `help:"bytes of unanswered text requests of one connection" min:"65536"`
+	QueuedFrames    int           `help:"requests of one connection that wait for the one before" min:"1"`
+	QueuedBytes     int           `help:"bytes of their bodies" min:"65536"`
+	RequestTimeout  time.Duration `help:"one request, from its turn to its answer" min:"100ms"`
+	Linger          time.Duration `help:"how long a closing connection waits for the client to hang up" min:"10ms"`
+	DrainTimeout    time.Duration `help:"how long a stopping node takes to see its clients off" min:"0s"`
+	CommitShards    int           `help:"SQL transactions of texts at once" min:"1" max:"64"`
+	CommitBatch     int           `help:"texts a transaction" min:"64" max:"4096"`
+}
+
+// DefaultConfig returns a node on the loopback with the limits of docs/CONFIG.md.
+func DefaultConfig() Config {
+	commits := commit.DefaultConfig()
+	return Config{
+		SelfServer: config.Self{Name: "chat1", Host: "127.0.0.1", Port: 8090, RPCPort: 50055},
+		Redis:      config.DefaultRedis(),
+		Mysql:      config.DefaultMySQL(),
+		Log:        config.DefaultLog(),
+		Ops:        config.DefaultOps(),
+		Limits: Limits{
+			MaxFrameBytes:   wire.DefaultMaxBody,
+			OutboxBytes:     128 << 10,
+			SendBufferBytes: 32 << 10,
+			WriteTimeout:    5 * time.Second,
+			LoginTimeout:    10 * time.Second,
+			Heartbeat:       30 * time.Second,
+			StockTimeout:    30 * time.Second,
+			QuietTimeout:    10 * time.Minute,
+			Unauthenticated: 4096,
+			PerAddress:      100,
+			AddressRate:     50,
+			RequestRate:     50,
+			RequestBurst:    100,
+			InFlightTexts:   64,
+			InFlightBytes:   128 << 10,
+			QueuedFrames:    16,
+			QueuedBytes:     64 << 10,
+			RequestTimeout:  5 * time.Second,
+			Linger:          3 * time.Second,
+			DrainTimeout:    10 * time.Second,
+			CommitShards:    commits.Shards,
+			CommitBatch:     commits.Batch,
+		},
+	}
+}
+
+// LocalConfig returns a node on free loopback ports, for tests and for all nodes in one process.
+func LocalConfig(name string) Config {
+	c := DefaultConfig()
+	c.SelfServer.Name, c.SelfServer.Port, c.SelfServer.RPCPort = name, 0, 0
+	c.Ops.Addr = "127.0.0.1:0"
+	return c
+}
+
+// Validate joins every fault of the sections and of how they fit together.
+func (c *Config) Validate() error {
+	errs := []error{config.ValidateSections(c)}
+	if c.Limits.OutboxBytes < c.Limits.MaxFrameBytes {
+		errs = append(errs, config.Faultf("Limits.OutboxBytes", "must hold at least one frame of MaxFrameBytes"))
+	}
+	if c.Limits.QueuedBytes < c.Limits.MaxFrameBytes {
+		errs = append(errs, config.Faultf("Limits.QueuedBytes", "must hold at least one frame of MaxFrameBytes"))
+	}
+	return errors.Join(errs...)
+}
+
+// Times that are promises to other nodes rather than tuning; docs/GUARANTEES.md builds on them.
+const (
+	leaseTTL     = presence.DefaultLease
+	leaseRefresh = presence.DefaultRefresh
+	leaseDoubt   = 7 * time.Second // without a refresh for so long a node refuses logins
+	tick         = time.Second     // load reports, fence reads, sweeps
+	touchEvery   = 20 * time.Minute
+	kickTimeout  = time.Second
+)
+
+func commitConfig(l Limits) commit.Config {
+	c := commit.DefaultConfig()
+	c.Shards, c.Batch, c.MaxWait = l.CommitShards, l.CommitBatch, l.RequestTimeout
+	return c
+}
+
+// routerConfig and peerConfig have no keys of their own: nobody has needed other values yet.
+func routerConfig() router.Config { return router.DefaultConfig() }
+func peerConfig() peer.Config     { return peer.DefaultConfig() }

@@ -1,0 +1,244 @@
+package chat
+
+import (
+	"context"
+	"net/netip"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cloudwego/netpoll"
+
+	"parley/internal/session"
+	"parley/internal/wire"
+)
+
+// conn is one client connection from accept to close. It is also the context that netpoll passes to its callbacks,
+// which saves a look-up.
+type conn struct {
+	context.Context
+	session.Session
+
+	// Fixed after accept.
+	srv      *Server
+	np       netpoll.Connection
+	addr     netip.Addr
+	accepted time.Time
+
+	// Owned by the reader, onRequest.
+	split     wire.Splitter
+	bucket    bucket
+	loggingIn bool // a 1005 was taken
+
+	// What the committer holds of this connection.
+	texts atomic.Int32
+	bytes atomic.Int32
+
+	// Written by login before the session is live.
+	window int32         // texts that may be unanswered
+	dead   time.Duration // silence longer than this ends the session
+	boot   string        // of the node, as it stands in Redis beside this session
+
+	firstGen atomic.Bool // a stock client of the first generation, which sends no heartbeats
+
+	mu      sync.Mutex // guards the following
+	queue   []request
+	queued  int  // bytes of their bodies
+	running bool // a goroutine works the queue off
+}
+
+// request is a frame that waits for the one before it.
+type request struct {
+	id   wire.MsgID
+	body []byte // owned
+}
+
+// npConn is both halves of netpoll's connection.
+type npConn interface {
+	netpoll.Connection
+	Fd() int
+}
+
+// accept prepares a connection that was just accepted; netpoll calls it on its poller, so it must not wait.
+func (s *Server) accept(np netpoll.Connection) context.Context {
+	c := &conn{Context: context.Background(), srv: s, np: np, accepted: time.Now()}
+	c.Init(np.(npConn), &s.limits, c)
+	c.Seen(c.accepted)
+	c.addr = addrOf(np.RemoteAddr())
+	if reason := s.admission.admit(c.addr, c.accepted); reason != admitted {
+		s.metrics.refusedConns[reason].Inc()
+		_ = np.Close() // nothing was sent or read yet; there is nobody to tell
+		return c
+	}
+	if n := s.cfg.Limits.SendBufferBytes; n > 0 {
+		setSendBuffer(np.(npConn).Fd(), n)
+	}
+	_ = np.AddCloseCallback(c.onClose) // fails only for nil
+	s.noteOpen(c)
+	return c
+}
+
+// onRequest takes all that has arrived. It never waits: what needs I/O goes to the committer or to the serial queue.
+func onRequest(ctx context.Context, np netpoll.Connection) error {
+	c := ctx.(*conn)
+	defer c.recover()
+	r := np.Reader()
+	for {
+		n := r.Len()
+		if n == 0 {
+			return nil
+		}
+		data, err := r.Next(n)
+		if err != nil {
+			c.Close()
+			return nil
+		}
+		ok := c.State() != session.Dead && c.take(data)
+		_ = r.Release() // the only error is that nothing was read
+		if !ok && c.State() != session.Dead {
+			c.Close()
+			return nil
+		}
+	}
+}
+
+// recover keeps a panic of a handler from taking the node down: it costs the connection.
+func (c *conn) recover() {
+	if v := recover(); v != nil {
+		c.srv.metrics.panics.Inc()
+		c.srv.log.Error("panic in a handler", "uid", c.UID(), "sid", c.SID(), "err", v, "stack", string(debug.Stack()))
+		c.Close()
+	}
+}
+
+// take cuts data into frames and dispatches them. false: the stream is lost, or the connection not worth keeping.
+func (c *conn) take(data []byte) bool {
+	now := time.Now()
+	var beats int
+	for len(data) > 0 {
+		limit := c.srv.cfg.Limits.MaxFrameBytes
+		if c.State() == session.New {
+			limit = wire.MaxLoginBody
+		}
+		id, body, rest, ok, err := c.split.Next(data, limit)
+		if err != nil {
+			c.srv.metrics.badFrames.Inc()
+			return c.refuseStream(wire.CodeBadRequest)
+		}
+		if !ok {
+			break
+		}
+		data = rest
+		c.Seen(now)
+		if id == wire.MsgHeartbeat && c.State() == session.Live {
+			beats++
+			continue
+		}
+		if !c.dispatch(now, id, body) {
+			return false
+		}
+	}
+	c.beat(beats)
+	return true
+}
+
+// beat answers n heartbeats with one write.
+func (c *conn) beat(n int) {
+	if n == 0 {
+		return
+	}
+	c.srv.metrics.heartbeats.Add(float64(n))
+	if stock := c.Stock(); stock != nil {
+		_ = stock.Reply(wire.HeartbeatFrame) // dropped when anything waits: the stock client does not read it
+		return
+	}
+	var few [8 * 16]byte
+	frames := few[:0]
+	for range n {
+		frames = append(frames, wire.HeartbeatFrame...)
+	}
+	_ = c.WriteInline(frames) // a failed write has closed the connection
+}
+
+// refuseStream ends a connection whose input cannot be understood any further.
+func (c *conn) refuseStream(code wire.Code) bool {
+	if c.Native() {
+		c.goodbye(code, "frame refused", 0)
+		return true
+	}
+	return false
+}
+
+// enqueue hands a frame to the serial queue, copying its body. false: a bound was reached.
+func (c *conn) enqueue(id wire.MsgID, body []byte) bool {
+	l := &c.srv.cfg.Limits
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.queue) >= l.QueuedFrames || c.queued+len(body) > l.QueuedBytes {
+		c.srv.metrics.queueFull.Inc()
+		return false
+	}
+	c.queue = append(c.queue, request{id, append([]byte(nil), body...)})
+	c.queued += len(body)
+	if !c.running {
+		c.running = true
+		c.srv.spawn(c.work)
+	}
+	return true
+}
+
+// work runs the handlers of the queued requests, one after the other, until none waits.
+func (c *conn) work() {
+	defer c.recover()
+	for {
+		c.mu.Lock()
+		if len(c.queue) == 0 || c.State() == session.Dead {
+			c.queue, c.queued, c.running = nil, 0, false
+			c.mu.Unlock()
+			return
+		}
+		r := c.queue[0]
+		c.queue[0] = request{}
+		c.queue = c.queue[1:]
+		c.queued -= len(r.body)
+		c.mu.Unlock()
+		c.handle(r)
+	}
+}
+
+// goodbye ends a session in a way the client understands: 2101 for a native one, a plain end for a stock one.
+func (c *conn) goodbye(code wire.Code, reason string, retry time.Duration) bool {
+	if !c.Native() {
+		return c.finish(nil)
+	}
+	to := ""
+	if code == wire.CodeDraining {
+		to = c.srv.nextNode()
+	}
+	frame, err := goodbyeFrame(code, reason, retry, to)
+	if err != nil {
+		return c.finish(nil)
+	}
+	return c.finish(frame)
+}
+
+func goodbyeFrame(code wire.Code, reason string, retry time.Duration, to string) ([]byte, error) {
+	return encodeFrame(wire.MsgGoodbye, wire.Goodbye{Error: code, Reason: reason, RetryMS: int(retry.Milliseconds()), To: to})
+}
+
+// finish sends the last frame and closes politely. From now on the user is not here: the session leaves the registry,
+// and Redis, before the client has hung up.
+func (c *conn) finish(last []byte) bool {
+	won := c.Finish(last)
+	c.srv.leave(c)
+	return won
+}
+
+// onClose is netpoll's close callback. It runs among other hang-ups, so it touches memory only.
+func (c *conn) onClose(netpoll.Connection) error {
+	c.Gone()
+	c.srv.leave(c)
+	c.srv.noteClosed(c)
+	return nil
+}

@@ -1,0 +1,155 @@
+package chat
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"parley/internal/session"
+	"parley/internal/wire"
+)
+
+// handler answers one request. It may block within ctx: only requests of the same connection wait for it. An error
+// becomes a refusal in dispatch; see refuse.
+type handler func(s *Server, ctx context.Context, c *conn, body []byte) error
+
+// handlers is what a logged-in client may ask, in the serial queue. Texts and heartbeats pass through it only while a
+// login is under way.
+var handlers = map[wire.MsgID]handler{
+	wire.MsgSearch:     (*Server).search,
+	wire.MsgApply:      (*Server).apply,
+	wire.MsgApprove:    (*Server).approve,
+	wire.MsgThreads:    (*Server).threads,
+	wire.MsgOpenThread: (*Server).openThread,
+	wire.MsgHistory:    (*Server).history,
+	wire.MsgSync:       (*Server).sync,
+}
+
+var (
+	errSecondLogin = errors.New("chat: second login on one connection")
+	errUnknownID   = errors.New("chat: unknown message id")
+	errTooFast     = errors.New("chat: request rate exceeded")
+	errQueueFull   = errors.New("chat: too many requests wait")
+)
+
+// dispatch takes one frame from the reader. body is borrowed. false: close the connection.
+func (c *conn) dispatch(now time.Time, id wire.MsgID, body []byte) bool {
+	s := c.srv
+	if c.State() == session.New {
+		// Only a login, and only one: what follows it waits behind it.
+		if !c.loggingIn && id != wire.MsgLogin {
+			s.metrics.badFrames.Inc()
+			return false
+		}
+		c.loggingIn = true
+		return c.enqueue(id, body)
+	}
+	if c.State() == session.Dead {
+		return true // it was told goodbye; what it still sends is swallowed
+	}
+	if id == wire.MsgHeartbeat {
+		return true // the login is under way; 1006 must be the first thing the client gets
+	}
+	known := id == wire.MsgText || id == wire.MsgLogin || handlers[id] != nil
+	if r := s.cfg.Limits.RequestRate; r > 0 && !c.bucket.take(now, r, s.cfg.Limits.RequestBurst) {
+		s.metrics.rateLimited.Inc()
+		return c.refuseFrame(id, body, &wire.Error{Code: wire.CodeRateLimited, Err: errTooFast})
+	}
+	switch {
+	case !known:
+		s.metrics.unknownIDs.Inc()
+		return !c.Native() || c.refuseFrame(id, body, &wire.Error{Code: wire.CodeBadRequest, Err: errUnknownID})
+	case id == wire.MsgText && c.State() == session.Live:
+		s.metrics.requests(id).Inc()
+		return c.text(body)
+	}
+	if !c.enqueue(id, body) {
+		return c.refuseFrame(id, body, &wire.Error{Code: wire.CodeBusy, Err: errQueueFull})
+	}
+	return true
+}
+
+// retryMS is the hint that goes with a refusal for load, in milliseconds.
+const retryMS = 1000
+
+// refuseFrame refuses a frame that reached no handler. A refused text has a form that every client bears; of other
+// requests a stock client would wait for the answer for ever, so its connection closes.
+func (c *conn) refuseFrame(id wire.MsgID, body []byte, why *wire.Error) bool {
+	if id == wire.MsgText {
+		return c.refuseText(body, why.Code)
+	}
+	if !c.Native() {
+		return false
+	}
+	_ = c.Reply(wire.AppendCode(nil, id+1, why.Code, retryMS))
+	return true
+}
+
+// handle runs the handler of one request and turns its error into what the client can bear.
+func (c *conn) handle(r request) {
+	s := c.srv
+	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Limits.RequestTimeout)
+	defer cancel()
+	began := time.Now()
+	var err error
+	switch h := handlers[r.id]; {
+	case r.id == wire.MsgLogin && c.State() == session.New:
+		s.login(ctx, c, r.body)
+	case r.id == wire.MsgLogin:
+		err = wire.Fatal(wire.CodeBadRequest, errSecondLogin)
+	case c.State() == session.New:
+		return // the login before it failed
+	case r.id == wire.MsgText:
+		c.textFromQueue(ctx, r.body)
+	case h != nil:
+		err = h(s, ctx, c, r.body)
+	case r.id != wire.MsgHeartbeat:
+		s.metrics.unknownIDs.Inc()
+	}
+	s.metrics.requests(r.id).Inc()
+	s.metrics.handlerSeconds.Observe(time.Since(began).Seconds())
+	if err != nil {
+		c.refuse(ctx, r.id, err)
+	}
+}
+
+// refuse answers a request that failed, logs why once, and closes where the client could only hang.
+func (c *conn) refuse(ctx context.Context, id wire.MsgID, err error) {
+	code := codeOf(err)
+	level := slog.LevelDebug // the client's own doing
+	switch code {
+	case wire.CodeInternal:
+		level = slog.LevelError
+	case wire.CodeUnavailable:
+		level = slog.LevelWarn
+	}
+	c.srv.metrics.refusals(code).Inc()
+	c.srv.log.LogAttrs(ctx, level, "request refused", slog.String("sid", c.SID().String()), slog.Int("msg", int(id)),
+		slog.Int("code", int(code)), slog.Any("err", err))
+
+	e, ok := errors.AsType[*wire.Error](err)
+	switch fatal := ok && e.Fatal; {
+	case fatal && c.Native():
+		c.goodbye(code, "request refused", 0)
+	case fatal, !c.Native() && (id == wire.MsgThreads || id == wire.MsgHistory):
+		// A stock client that gets an error here shows its loading window for ever; without a connection it logs in again.
+		c.finish(nil)
+	default:
+		retry := 0
+		if code == wire.CodeUnavailable || code == wire.CodeBusy || code == wire.CodeRateLimited {
+			retry = retryMS
+		}
+		_ = c.Reply(wire.AppendCode(nil, id+1, code, retry))
+	}
+}
+
+// codeOf is wire.CodeOf for errors that name their code. Handlers name it for all that the client or we did wrong; what is
+// left is a dependency that did not do its part.
+func codeOf(err error) wire.Code {
+	if _, ok := errors.AsType[*wire.Error](err); ok || err == nil {
+		return wire.CodeOf(err)
+	}
+	return wire.CodeUnavailable
+}
+

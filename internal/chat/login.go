@@ -1,0 +1,240 @@
+package chat
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"slices"
+	"strconv"
+	"time"
+
+	"parley/internal/presence"
+	"parley/internal/session"
+	"parley/internal/wire"
+)
+
+var (
+	errDoubt    = errors.New("chat: node is not sure of its lease")
+	errDraining = errors.New("chat: node is draining")
+)
+
+// granted is what of the known capabilities this server offers; the rest is ignored.
+var granted = []string{wire.CapBatch, wire.CapResume, wire.CapGap}
+
+// login takes 1005. A login that fails has changed nothing, and its connection closes after the refusal: the stock client
+// cannot log in twice on one connection.
+func (s *Server) login(ctx context.Context, c *conn, body []byte) {
+	began := time.Now()
+	err := s.tryLogin(ctx, c, body)
+	if err == nil {
+		s.metrics.logins.Inc()
+		s.metrics.loginSeconds.Observe(time.Since(began).Seconds())
+		return
+	}
+	code := codeOf(err)
+	s.metrics.loginsRefused(code).Inc()
+	if code == wire.CodeInternal || code == wire.CodeUnavailable {
+		s.log.Warn("login failed", "remote", c.addr, "code", int(code), "err", err)
+	} else {
+		s.log.Debug("login refused", "remote", c.addr, "code", int(code), "err", err)
+	}
+	retry := 0
+	if code == wire.CodeUnavailable || code == wire.CodeBusy {
+		retry = retryMS
+	}
+	c.finish(wire.AppendCode(nil, wire.MsgLoginRsp, code, retry))
+}
+
+func (s *Server) tryLogin(ctx context.Context, c *conn, body []byte) error {
+	req, err := wire.DecodeLogin(body)
+	if err != nil {
+		return err
+	}
+	boot, code := s.lease.admits()
+	switch code {
+	case wire.CodeOK:
+	case wire.CodeDraining:
+		return wire.Refuse(code, errDraining)
+	default:
+		return wire.Refuse(code, errDoubt)
+	}
+
+	known, err := s.prelogin(ctx, req)
+	if err != nil {
+		return err
+	}
+	profile, lists, err := s.loginData(ctx, req.UID, known)
+	if err != nil {
+		return err
+	}
+
+	id := session.Identity{UID: req.UID, Device: req.Device, SID: newSID(), Native: req.Native()}
+	grant := loginGrant{req: req, sid: id.SID, node: s.cfg.SelfServer.Name, window: s.cfg.Limits.InFlightTexts}
+	c.dead = s.cfg.Limits.StockTimeout
+	if req.Native() {
+		grant.caps = intersect(req.Caps, granted)
+		id.Gap = slices.Contains(grant.caps, wire.CapGap)
+		grant.heartbeat = s.cfg.Limits.Heartbeat
+		if req.HeartbeatS > 0 {
+			grant.heartbeat = time.Duration(req.HeartbeatS) * time.Second
+		}
+		c.dead = grant.heartbeat * 5 / 2
+		if req.Window > 0 {
+			grant.window = min(req.Window, grant.window)
+		}
+		if slices.Contains(grant.caps, wire.CapResume) {
+			grant.resume = newTicket()
+		}
+	} else {
+		id.Stock = s.newStock(&c.Session, lists)
+	}
+	c.window, c.boot = int32(grant.window), boot
+	reply, err := grant.frame(profile, lists)
+	if err != nil {
+		return err
+	}
+
+	if !c.Identify(id) {
+		return nil // the client has hung up
+	}
+	s.registry.Add(&c.Session) // before the claim: whoever replaces it must find it
+	claimed, err := s.claim(ctx, c, req, grant.resume, boot)
+	if err != nil {
+		return err
+	}
+	if err := s.supersede(ctx, claimed); err != nil {
+		return err
+	}
+
+	// 1006 is the first frame; only then is the session found by pushes.
+	_ = c.Reply(reply) // a dead session shows in Activate
+	switch s.registry.Activate(&c.Session) {
+	case session.Superseded:
+		c.finish(s.replacedFrame(req.UID))
+	case session.Died:
+		// The close came before the claim, so its release may have come first too.
+		s.janitor.release(c.location())
+	case session.Activated:
+		s.noteLogin(c, req.Token)
+	}
+	return nil
+}
+
+// prelogin is the first round trip to Redis: is the token good, and what of the user is cached.
+func (s *Server) prelogin(ctx context.Context, req *wire.LoginRequest) (known presence.Prelogin, err error) {
+	if req.Resume != "" {
+		known, err = s.presence.PreloginResume(ctx, req.UID, req.Device, req.Resume)
+	} else {
+		known, err = s.presence.Prelogin(ctx, req.UID, req.Token)
+	}
+	if err == nil && !known.TokenOK {
+		err = wire.Refuse(wire.CodeTokenInvalid, presence.ErrTokenInvalid)
+	}
+	return known, err
+}
+
+// claim is the second: the token is used up and the user's place becomes this session, in one step.
+func (s *Server) claim(ctx context.Context, c *conn, req *wire.LoginRequest, next, boot string) (presence.Claimed, error) {
+	claim := presence.Claim{
+		UID: req.UID, Device: req.Device, Token: req.Token, SID: c.SID().String(),
+		Node: s.cfg.SelfServer.Name, Boot: boot, NextResume: next,
+	}
+	if req.Resume != "" {
+		claim.Token, claim.Resume = req.Resume, true
+	}
+	claimed, err := s.presence.Claim(ctx, claim)
+	switch {
+	case errors.Is(err, presence.ErrTokenInvalid):
+		err = wire.Refuse(wire.CodeTokenInvalid, err)
+	case errors.Is(err, presence.ErrTooManyDevices):
+		err = wire.Refuse(wire.CodeNotAllowed, err)
+	}
+	// Whatever went wrong, finish takes the session out of Redis again, in case it got there.
+	return claimed, err
+}
+
+// supersede ends the session that this login replaces, before the client learns that it is logged in.
+func (s *Server) supersede(ctx context.Context, claimed presence.Claimed) error {
+	s.tellElsewhere(claimed.Others)
+	old := claimed.Old
+	if old == nil {
+		return nil
+	}
+	if old.Node == s.cfg.SelfServer.Name && old.Boot == s.lease.Boot() {
+		s.kickLocal(old.UID, old.SID)
+		return nil
+	}
+	return s.kickRemote(ctx, *old)
+}
+
+// noteLogin makes the session count.
+func (s *Server) noteLogin(c *conn, token string) {
+	s.noteLoggedIn(c)
+	s.lease.noteLogin(token)
+	s.log.Debug("login", "sid", c.SID(), "remote", c.addr, "native", c.Native())
+}
+
+// loginGrant is what 1006 says beside the user's data.
+type loginGrant struct {
+	req       *wire.LoginRequest
+	sid       session.SID
+	node      string
+	caps      []string
+	resume    string
+	window    int
+	heartbeat time.Duration
+}
+
+// frame builds 1006. profile is a JSON object, lists the members apply_list and friend_list without braces.
+func (g *loginGrant) frame(profile, lists []byte) ([]byte, error) {
+	b := make([]byte, 0, len(profile)+len(lists)+512)
+	b = append(b, `{"error":0,`...)
+	b = append(b, profile[1:len(profile)-1]...)
+	if g.req.Token != "" {
+		b = wire.AppendString(append(b, `,"token":`...), g.req.Token)
+	}
+	if g.req.Native() {
+		b = append(b, `,"caps":[`...)
+		for i, cap := range g.caps {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = wire.AppendString(b, cap)
+		}
+		b = strconv.AppendInt(append(b, `],"window":`...), int64(g.window), 10)
+		b = strconv.AppendInt(append(b, `,"heartbeat_s":`...), int64(g.heartbeat/time.Second), 10)
+		b = wire.AppendString(append(b, `,"node":`...), g.node)
+		b = wire.AppendString(append(b, `,"device":`...), g.req.Device)
+		b = wire.AppendString(append(b, `,"sid":`...), g.sid.String())
+		if g.resume != "" {
+			b = wire.AppendString(append(b, `,"resume":`...), g.resume)
+		}
+	}
+	b = append(append(append(b, ','), lists...), '}')
+	return wire.AppendFrame(make([]byte, 0, len(b)+wire.HeaderLen), wire.MsgLoginRsp, b)
+}
+
+func intersect(asked, offered []string) []string {
+	out := make([]string, 0, len(offered))
+	for _, o := range offered {
+		if slices.Contains(asked, o) {
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+func newSID() session.SID {
+	var b [8]byte
+	rand.Read(b[:]) // never fails: crypto/rand ends the process instead
+	return session.SID(binary.BigEndian.Uint64(b[:]))
+}
+
+// newTicket returns 32 random bytes, as a token is made.
+func newTicket() string {
+	var b [32]byte
+	rand.Read(b[:])
+	return base64.RawURLEncoding.EncodeToString(b[:])
+}

@@ -1,0 +1,102 @@
+package chat
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"parley/internal/legacy"
+	"parley/internal/wire"
+)
+
+type metrics struct {
+	refusedConns                                                 [refusals]prometheus.Counter
+	logins, replaced, stale, loginTimeouts, heartbeats           prometheus.Counter
+	badFrames, unknownIDs, rateLimited, queueFull, windowFull    prometheus.Counter
+	panics, slow, writeFailures                                  prometheus.Counter
+	kickFailures, releasesLost, leaseFailures, fenced, delivered prometheus.Counter
+	loginSeconds, handlerSeconds                                 prometheus.Histogram
+	legacy                                                       legacy.Counters
+
+	requestsByID   *prometheus.CounterVec
+	refusalsByCode *prometheus.CounterVec
+	loginsByCode   *prometheus.CounterVec
+	texts          prometheus.Counter // requestsByID of the hot id, resolved once
+}
+
+func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
+	f := promauto.With(reg)
+	counter := func(name, help string) prometheus.Counter {
+		return f.NewCounter(prometheus.CounterOpts{Name: "parley_chat_" + name, Help: help})
+	}
+	vec := func(name, help, label string) *prometheus.CounterVec {
+		return f.NewCounterVec(prometheus.CounterOpts{Name: "parley_chat_" + name, Help: help}, []string{label})
+	}
+	gauge := func(name, help string, read func() float64) {
+		f.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_chat_" + name, Help: help}, read)
+	}
+	seconds := func(name, help string) prometheus.Histogram {
+		return f.NewHistogram(prometheus.HistogramOpts{
+			Name: "parley_chat_" + name, Help: help, Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
+		})
+	}
+	m := &metrics{
+		logins:         counter("logins_total", "Logins granted."),
+		replaced:       counter("sessions_replaced_total", "Sessions ended because a newer login took their place."),
+		stale:          counter("sessions_stale_total", "Sessions ended because nothing was heard for too long."),
+		loginTimeouts:  counter("login_timeouts_total", "Connections closed because they did not log in in time."),
+		heartbeats:     counter("heartbeats_total", "Heartbeats answered."),
+		badFrames:      counter("bad_frames_total", "Connections closed for a frame that is not allowed where it came."),
+		unknownIDs:     counter("unknown_ids_total", "Frames with an id that no client sends."),
+		rateLimited:    counter("rate_limited_total", "Requests refused because a connection sent too many a second."),
+		queueFull:      counter("queue_full_total", "Requests refused because too many of a connection waited."),
+		windowFull:     counter("window_full_total", "Text requests refused because too many of a connection were unanswered."),
+		panics:         counter("panics_total", "Panics recovered in handlers; each closed one connection."),
+		slow:           counter("slow_consumers_total", "Sessions ended because their client did not read."),
+		writeFailures:  counter("write_failures_total", "Connections closed because a write failed or took too long."),
+		kickFailures:   counter("kick_failures_total", "Kicks that another node did not answer at once."),
+		releasesLost:   counter("releases_lost_total", "Ended sessions left in Redis to expire, because too many waited."),
+		leaseFailures:  counter("lease_failures_total", "Refreshes of the node's lease that failed."),
+		fenced:         counter("fenced_total", "Times this node found itself taken for dead."),
+		delivered:      counter("peer_pushes_total", "Pushes that other nodes handed over."),
+		loginSeconds:   seconds("login_seconds", "Time of a granted login, from its turn to 1006."),
+		handlerSeconds: seconds("handler_seconds", "Time of a request in the serial queue, logins included."),
+		requestsByID:   vec("requests_total", "Requests by message id.", "msg"),
+		refusalsByCode: vec("refusals_total", "Requests refused, by code.", "code"),
+		loginsByCode:   vec("logins_refused_total", "Logins refused, by code.", "code"),
+	}
+	m.texts = m.requestsByID.WithLabelValues(wire.MsgText.String())
+	refused := vec("connections_refused_total", "Connections closed at accept, by reason.", "reason")
+	for i, name := range refusalNames {
+		m.refusedConns[i] = refused.WithLabelValues(name)
+	}
+	stock := vec("stock_frames_total", "Frames held, dropped or added for stock clients, by what was done.", "done")
+	add := func(done string) func() { return stock.WithLabelValues(done).Inc }
+	m.legacy = legacy.Counters{
+		HeartbeatDropped: add("heartbeat_dropped"), Merged: add("merged"), Reannounced: add("announced"),
+		Unsafe: add("unsafe_dropped"), Overflowed: add("overflowed"),
+	}
+	gauge("sessions", "Sessions logged in.", func() float64 { return float64(s.registry.Live()) })
+	gauge("connections", "Client connections, logged in or not.", func() float64 { return float64(s.connections()) })
+	gauge("texts_waiting", "Texts that wait for their answer.", func() float64 { return float64(s.commits.Waiting()) })
+	return m
+}
+
+func (m *metrics) requests(id wire.MsgID) prometheus.Counter {
+	if id == wire.MsgText {
+		return m.texts
+	}
+	if _, known := id.Reply(); !known {
+		return m.unknownIDs
+	}
+	return m.requestsByID.WithLabelValues(id.String())
+}
+
+func (m *metrics) refusals(code wire.Code) prometheus.Counter {
+	return m.refusalsByCode.WithLabelValues(strconv.Itoa(int(code)))
+}
+
+func (m *metrics) loginsRefused(code wire.Code) prometheus.Counter {
+	return m.loginsByCode.WithLabelValues(strconv.Itoa(int(code)))
+}

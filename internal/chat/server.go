@@ -1,0 +1,335 @@
+// Package chat is the chat node: clients on TCP, their sessions, what they may ask, and what other nodes ask of it.
+//
+// The way of a frame: conn.go takes it off the socket, dispatch.go sends it to its handler, text.go to the committer; what
+// comes out goes through internal/router to internal/session, here or on a peer.
+package chat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cloudwego/netpoll"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"parley/internal/commit"
+	"parley/internal/config"
+	"parley/internal/legacy"
+	"parley/internal/obs"
+	"parley/internal/peer"
+	"parley/internal/presence"
+	"parley/internal/router"
+	"parley/internal/rpc"
+	"parley/internal/session"
+	"parley/internal/store"
+	"parley/internal/wire"
+	"parley/kitex_gen/message/chatservice"
+	"parley/kitex_gen/message/nodeservice"
+)
+
+// Deps is what a node works with. The store and presence stay the caller's to close, after Run has returned.
+type Deps struct {
+	Log      *slog.Logger
+	Metrics  prometheus.Registerer // nil: registered nowhere
+	Store    *store.Store
+	Presence *presence.Presence
+	Draining func(bool) // told when the node begins to drain, may be nil
+}
+
+// Server is one chat node. New makes it, Run serves.
+type Server struct {
+	// Fixed after New.
+	cfg      Config
+	log      *slog.Logger
+	store    *store.Store
+	presence *presence.Presence
+	draining func(bool)
+	limits   session.Limits
+	metrics  *metrics
+
+	registry  *session.Registry
+	commits   *commit.Committer
+	router    *router.Router
+	peers     *peer.Pool
+	lease     *lease
+	janitor   *janitor
+	wheel     *legacy.Wheel
+	admission *admission
+	fenced    fences
+	rpc       *rpc.Server
+	rpcAuth   *rpc.Auth
+	rpcStats  *rpc.Metrics
+	clients   *rpc.Listener
+	loop      netpoll.EventLoop
+	wakeLease chan struct{}
+
+	ctx   context.Context // of handlers; ends when the drain is over
+	stop  context.CancelFunc
+	wg    sync.WaitGroup // of goroutines of connections
+	kicks atomic.Int64
+
+	openMu          sync.Mutex // guards the following
+	open            map[*conn]struct{}
+	unauthenticated map[*conn]struct{}
+}
+
+// tuneNetpoll is process-wide: netpoll drops a connection's read buffer when it is idle only if the buffer may be larger
+// than 8,192 bytes. An idle connection costs 2.9 KiB with it, 11.6 KiB without.
+var tuneNetpoll = sync.OnceValue(func() error { return netpoll.Configure(netpoll.Config{BufferSize: 8193}) })
+
+// New binds the node's listeners, so that a taken port fails here, before anything runs.
+func New(cfg Config, d Deps) (*Server, error) {
+	if err := tuneNetpoll(); err != nil {
+		return nil, fmt.Errorf("chat: netpoll: %w", err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	s := &Server{
+		cfg: cfg, log: d.Log.With("pkg", "chat"), store: d.Store, presence: d.Presence, draining: d.Draining,
+		registry: session.NewRegistry(), wheel: legacy.NewWheel(), wakeLease: make(chan struct{}, 1),
+		ctx: ctx, stop: stop, open: make(map[*conn]struct{}), unauthenticated: make(map[*conn]struct{}),
+	}
+	s.admission = newAdmission(&s.cfg.Limits, maxConnections(&cfg.Limits))
+	s.metrics = newMetrics(d.Metrics, s)
+	s.janitor = newJanitor(s)
+	slow, err := goodbyeFrame(wire.CodeSlowConsumer, "slow consumer", retryMS*time.Millisecond, "")
+	if err != nil {
+		return nil, fmt.Errorf("chat: goodbye: %w", err)
+	}
+	s.limits = session.Limits{
+		OutboxBytes: cfg.Limits.OutboxBytes, Linger: cfg.Limits.Linger, SlowFrame: slow, Go: s.spawn,
+		OnSlow:      func(sess *session.Session) { s.metrics.slow.Inc(); s.leave(sess.Owner().(*conn)) },
+		OnWriteFail: func(*session.Session, error) { s.metrics.writeFailures.Inc() },
+	}
+	if err := s.listen(d); err != nil {
+		stop()
+		return nil, err
+	}
+	s.peers = peer.New(peerConfig(), peer.Deps{
+		Log: d.Log, Metrics: d.Metrics, Self: cfg.SelfServer.Name, Dial: s.dialPeer,
+		NotHere: func(p *session.Push) { s.router.NotHere(p) },
+		Forget:  func(uid int32) { s.router.Forget(uid) },
+	})
+	s.router = router.New(routerConfig(), d.Log, d.Metrics, s.registry, locator{s}, s.peers)
+	s.commits = commit.New(commitConfig(cfg.Limits), commit.Deps{
+		Log: d.Log, Metrics: d.Metrics, Store: d.Store, Node: cfg.SelfServer.Name, Boot: s.lease.Boot,
+		Deliver: s.router.Deliver, Fenced: s.lease.noteFenced,
+	})
+	return s, nil
+}
+
+// listen binds the client and the RPC listener and, from their ports, makes the lease.
+func (s *Server) listen(d Deps) error {
+	self := &s.cfg.SelfServer
+	tcp, err := net.Listen("tcp", self.ListenAddr())
+	if err != nil {
+		return fmt.Errorf("chat: client listener: %w", err)
+	}
+	if s.clients, err = rpc.NewListener(tcp); err != nil {
+		return fmt.Errorf("chat: client listener: %w", err)
+	}
+	ln, err := net.Listen("tcp", self.RPCListenAddr())
+	if err != nil {
+		return errors.Join(fmt.Errorf("chat: RPC listener: %w", err), s.clients.Close(), s.clients.Release())
+	}
+	s.rpcAuth, s.rpcStats = rpc.NewAuth(s.cfg.Cluster.Secret), rpc.NewMetrics(d.Metrics)
+	s.rpc, err = rpc.NewServer(ln, rpc.ServerConfig{Name: self.Name, Log: d.Log, Auth: s.rpcAuth, Metrics: s.rpcStats})
+	if err == nil {
+		service := &peerService{s}
+		err = errors.Join(nodeservice.RegisterService(s.rpc, service), chatservice.RegisterService(s.rpc, service))
+	}
+	if err == nil {
+		s.loop, err = netpoll.NewEventLoop(onRequest,
+			netpoll.WithOnPrepare(s.accept),
+			netpoll.WithWriteTimeout(s.cfg.Limits.WriteTimeout),
+			netpoll.WithIdleTimeout(time.Minute), // TCP keep-alive, for peers that vanish without a word
+		)
+	}
+	if err != nil {
+		return fmt.Errorf("chat: server: %w", err)
+	}
+	s.lease = &lease{s: s}
+	s.lease.mine = presence.Lease{
+		Name: self.Name, ClientAddr: self.ClientAddr(portOf(s.clients.Addr())), RPCAddr: self.RPCAddr(portOf(ln.Addr())),
+		Version: obs.Version(), StartedMS: time.Now().UnixMilli(),
+	}
+	return nil
+}
+
+func portOf(a net.Addr) int {
+	_, port, _ := net.SplitHostPort(a.String())
+	n, _ := strconv.Atoi(port)
+	return n
+}
+
+// maxConnections is the configured bound, or nine tenths of the descriptors: the rest is for Redis, SQL and peers.
+func maxConnections(l *Limits) int {
+	if l.Connections > 0 {
+		return l.Connections
+	}
+	return descriptorLimit() / 10 * 9
+}
+
+// ClientAddr is where clients are told to connect, RPCAddr where peers are, host:port.
+func (s *Server) ClientAddr() string { return s.lease.mine.ClientAddr }
+
+// RPCAddr is where peers and foreign callers reach the node.
+func (s *Server) RPCAddr() string { return s.lease.mine.RPCAddr }
+
+// Sessions returns how many users are logged in here.
+func (s *Server) Sessions() int { return s.registry.Live() }
+
+// Run takes the node's place in the cluster and serves until ctx ends or the node may not go on; then it drains within
+// Limits.DrainTimeout. It returns when all its goroutines have ended, and may be called once.
+func (s *Server) Run(ctx context.Context) error {
+	inner, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	fail := func(err error) {
+		if err != nil {
+			cancel(err)
+		}
+	}
+	// Background work goes on while the node drains; it ends with this context.
+	back, stopBack := context.WithCancel(context.WithoutCancel(ctx))
+	var serving, background sync.WaitGroup
+
+	serving.Go(func() { fail(s.rpc.Serve(back)) })
+	err := s.join(inner)
+	if err == nil {
+		s.log.Info("chat node ready", "node", s.cfg.SelfServer.Name, "clients", s.ClientAddr(), "rpc", s.RPCAddr())
+		background.Go(func() { s.presence.Watch(back, tick, s.onNodes) })
+		background.Go(func() { fail(s.lease.run(back)) })
+		background.Go(func() { s.sweep(back) })
+		background.Go(func() { s.wheel.Run(back) })
+		background.Go(func() { s.janitor.run(back) })
+		serving.Go(func() { fail(s.loop.Serve(s.clients)) })
+		<-inner.Done()
+		if cause := context.Cause(inner); !errors.Is(cause, context.Canceled) {
+			err = cause
+		}
+		s.drain()
+	}
+	s.commits.Close()
+	s.stop()
+	s.shutdownLoop(err == nil || s.lease.Boot() != "")
+	s.wg.Wait()
+	stopBack()
+	background.Wait()
+	s.router.Close()
+	s.peers.Close()
+	last, done := context.WithTimeout(context.Background(), 2*time.Second)
+	defer done()
+	s.lease.drop(last)
+	serving.Wait()
+	return err
+}
+
+// join waits for Redis and SQL, then takes the lease.
+func (s *Server) join(ctx context.Context) error {
+	for _, p := range s.cfg.PeerServer.Nodes {
+		if err := s.addStatic(ctx, p); err != nil {
+			return err
+		}
+	}
+	var err error
+	for try := 0; try < 20; try++ {
+		if err = s.lease.take(ctx); err == nil || config.ExitCode(err) == config.ExitDependency {
+			return err
+		}
+		s.log.Warn("cannot join the cluster yet", "err", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(250 * time.Millisecond):
+		}
+	}
+	return config.Dependency(fmt.Errorf("chat: join the cluster: %w", err))
+}
+
+// addStatic adds a peer of [PeerServer]. One that answers NodeService is one of ours, any other is spoken to as the seed's
+// nodes speak to each other.
+func (s *Server) addStatic(ctx context.Context, p config.Peer) error {
+	if p.Name == s.cfg.SelfServer.Name {
+		return config.Invalid(fmt.Errorf("chat: [PeerServer] lists this node itself, %q", p.Name))
+	}
+	_, _, err := s.peers.Hello(ctx, p.Addr())
+	if err != nil {
+		s.log.Info("static peer speaks ChatService only, or is not up yet", "peer", p.Name, "addr", p.Addr(), "err", err)
+	}
+	return s.peers.AddStatic(p.Name, p.Addr(), err != nil)
+}
+
+func (s *Server) dialPeer(addr string) (peer.Clients, error) {
+	config := rpc.ClientConfig{Auth: s.rpcAuth, Metrics: s.rpcStats, Timeout: 3 * kickTimeout}
+	a, b := rpc.NewClient(config, addr), rpc.NewClient(config, addr)
+	node, err := nodeservice.NewClient("chatnode", a.Options()...)
+	if err != nil {
+		return peer.Clients{}, err
+	}
+	chat, err := chatservice.NewClient("chatnode", b.Options()...)
+	if err != nil {
+		a.Close()
+		return peer.Clients{}, err
+	}
+	return peer.Clients{Node: node, Chat: chat, Close: func() { a.Close(); b.Close() }}, nil
+}
+
+// onNodes keeps the links to peers those of the live leases.
+func (s *Server) onNodes(v *presence.View) {
+	addrs := make(map[string]string)
+	for _, n := range v.Nodes() {
+		if n.Live {
+			addrs[n.Name] = n.RPCAddr
+		}
+	}
+	s.peers.SetNodes(addrs)
+}
+
+// nextNode returns the address of the least loaded other node that takes logins, "" if there is none.
+func (s *Server) nextNode() string {
+	best := ""
+	var least int64
+	for _, n := range s.presence.View().Nodes() {
+		if n.Live && !n.Draining && n.Name != s.cfg.SelfServer.Name && (best == "" || n.Count < least) {
+			best, least = n.ClientAddr, n.Count
+		}
+	}
+	return best
+}
+
+// locator is the router's view of presence: the other live nodes of each user.
+type locator struct{ s *Server }
+
+func (l locator) Locate(ctx context.Context, uids []int32) ([][]string, error) {
+	found, err := l.s.presence.Locate(ctx, uids)
+	if err != nil {
+		return nil, err
+	}
+	view, self := l.s.presence.View(), l.s.cfg.SelfServer.Name
+	nodes := make([][]string, len(uids))
+	for i, locs := range found {
+		for _, loc := range locs {
+			if loc.Node != self && view.Alive(loc.Node, loc.Boot) && !contains(nodes[i], loc.Node) {
+				nodes[i] = append(nodes[i], loc.Node)
+			}
+		}
+	}
+	return nodes, nil
+}
+
+func contains(list []string, s string) bool {
+	for _, have := range list {
+		if have == s {
+			return true
+		}
+	}
+	return false
+}
+
+// spawn starts a goroutine of a connection, which Run waits for.
+func (s *Server) spawn(f func()) { s.wg.Go(f) }

@@ -1,0 +1,284 @@
+package commit
+
+import (
+	"context"
+	"errors"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"parley/internal/session"
+	"parley/internal/store"
+	"parley/internal/wire"
+)
+
+// minSQL is the least time a batch gets, however long its oldest request has waited.
+const minSQL = 250 * time.Millisecond
+
+// shard commits the texts of its share of the threads, one transaction at a time.
+type shard struct {
+	c *Committer
+
+	mu     sync.Mutex // guards the following
+	queue  []*Request
+	closed bool
+	wake   chan struct{} // holds one token while the queue may be non-empty
+
+	// Owned by run, and kept between batches.
+	members memberCache
+	batch   []*Request
+	msgs    []store.NewMessage
+	stored  []store.Appended
+	where   []place
+	pushes  []session.Push
+	frame   []byte
+}
+
+// place says which text of which request a row is.
+type place struct{ req, text int }
+
+func newShard(c *Committer) *shard {
+	return &shard{c: c, wake: make(chan struct{}, 1)}
+}
+
+func (s *shard) put(req *Request) {
+	s.mu.Lock()
+	s.queue = append(s.queue, req)
+	s.mu.Unlock()
+	s.signal()
+}
+
+func (s *shard) close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.signal()
+}
+
+func (s *shard) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *shard) run() {
+	for {
+		more, ended := s.take()
+		switch {
+		case more:
+			s.commit()
+		case ended:
+			return
+		default:
+			<-s.wake
+		}
+	}
+}
+
+// take moves what fits one transaction into s.batch, in order.
+func (s *shard) take() (more, ended bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, texts := 0, 0
+	for n < len(s.queue) && (n == 0 || texts+len(s.queue[n].Texts) <= s.c.cfg.Batch) {
+		texts += len(s.queue[n].Texts)
+		n++
+	}
+	s.batch = append(s.batch[:0], s.queue[:n]...)
+	rest := copy(s.queue, s.queue[n:])
+	clear(s.queue[rest:])
+	s.queue = s.queue[:rest]
+	return n > 0, s.closed && n == 0
+}
+
+// commit decides, stores, answers and delivers one batch.
+func (s *shard) commit() {
+	defer func() {
+		if v := recover(); v != nil {
+			s.c.metrics.panics.Inc()
+			s.c.deps.Log.Error("panic in a batch", "err", v, "stack", string(debug.Stack()))
+			s.answerAll()
+		}
+	}()
+	now := time.Now()
+	oldest := now
+	for _, r := range s.batch {
+		oldest = earlier(oldest, r.queued)
+		r.sent = make([]wire.SentText, len(r.Texts))
+		for i := range r.Texts {
+			t := &r.Texts[i]
+			r.sent[i] = wire.SentText{UniqueID: t.UniqueID, Content: t.Content, Code: t.Fault()}
+		}
+		if now.Sub(r.queued) > s.c.cfg.MaxWait {
+			r.refuse(wire.CodeBusy)
+			s.c.metrics.late.Inc()
+		}
+	}
+	timeout := max(min(s.c.cfg.MaxSQL, s.c.cfg.MaxWait-now.Sub(oldest)), minSQL)
+	// The batch belongs to many requests and outlives none of them: its only limit is time.
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+
+	s.authorise(ctx, now)
+	s.store(ctx)
+	s.answerAll()
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// refuse gives every text of the request that is not refused yet the same code.
+func (r *Request) refuse(code wire.Code) {
+	for i := range r.sent {
+		if r.sent[i].Code == wire.CodeOK {
+			r.sent[i].Code = code
+		}
+	}
+}
+
+// store appends what was not refused and notes what became of it.
+func (s *shard) store(ctx context.Context) {
+	s.msgs, s.where = s.msgs[:0], s.where[:0]
+	for ri, r := range s.batch {
+		for ti := range r.sent {
+			if t := &r.sent[ti]; t.Code == wire.CodeOK {
+				s.msgs = append(s.msgs, store.NewMessage{ThreadID: r.Thread, Sender: r.From.UID(), UniqueID: t.UniqueID, Content: t.Content})
+				s.where = append(s.where, place{ri, ti})
+			}
+		}
+	}
+	if len(s.msgs) == 0 {
+		return
+	}
+	if cap(s.stored) < len(s.msgs) {
+		s.stored = make([]store.Appended, len(s.msgs))
+	}
+	s.stored = s.stored[:len(s.msgs)]
+	clear(s.stored)
+
+	boot := s.c.deps.Boot()
+	began := time.Now()
+	err := s.c.deps.Store.Append(ctx, s.c.deps.Node, boot, s.msgs, s.stored)
+	s.c.metrics.seconds.Observe(time.Since(began).Seconds())
+	s.c.metrics.size.Observe(float64(len(s.msgs)))
+	if errors.Is(err, store.ErrFenced) && s.c.deps.Fenced != nil {
+		s.c.deps.Fenced(boot)
+	}
+	if err != nil {
+		s.c.metrics.failed.Add(float64(len(s.msgs)))
+		s.c.deps.Log.Warn("texts not stored", "n", len(s.msgs), "err", err, "dur", time.Since(began))
+		for _, at := range s.where {
+			s.batch[at.req].sent[at.text].Code = wire.CodeUnavailable
+		}
+		return
+	}
+	for i, at := range s.where {
+		t, got := &s.batch[at.req].sent[at.text], &s.stored[i]
+		if got.Err != nil {
+			s.c.metrics.failed.Inc()
+			s.c.deps.Log.Warn("text not stored", "err", got.Err)
+			t.Code = codeOf(got.Err)
+			continue
+		}
+		t.Seq, t.CreatedMS = got.Seq, got.CreatedMS
+		if got.Resent {
+			s.c.metrics.resent.Inc()
+		} else {
+			s.c.metrics.stored.Inc()
+		}
+	}
+	s.deliver()
+}
+
+// codeOf tells a text that can never be stored from one that failed by our fault.
+func codeOf(err error) wire.Code {
+	switch {
+	case errors.Is(err, store.ErrUniqueIDTaken), errors.Is(err, store.ErrInvalid):
+		return wire.CodeBadRequest
+	case errors.Is(err, store.ErrThreadFull), errors.Is(err, store.ErrNotFound):
+		return wire.CodeNotAllowed
+	}
+	return wire.CodeInternal
+}
+
+// deliver hands the new texts to the router, one push a request. A resent text was pushed when it was stored.
+func (s *shard) deliver() {
+	s.pushes = s.pushes[:0]
+	row := 0
+	for ri, r := range s.batch {
+		fresh := 0
+		last := int64(0)
+		all := true
+		for ti := range r.sent {
+			isRow := row < len(s.where) && s.where[row] == (place{ri, ti})
+			if isRow && r.sent[ti].Code == wire.CodeOK && !s.stored[row].Resent {
+				fresh++
+				last = r.sent[ti].Seq
+			} else {
+				all = false
+			}
+			if isRow {
+				row++
+			}
+		}
+		if fresh == 0 {
+			continue
+		}
+		texts := r.sent
+		if !all {
+			texts = s.fresh(ri)
+		}
+		// 128 bytes of envelope and 176 a text hold all but the content, so that this is one allocation.
+		size := 128
+		for i := range texts {
+			size += 176 + len(texts[i].Content)
+		}
+		body := wire.AppendTextBody(make([]byte, 0, size), r.From.UID(), r.peer, r.Thread, texts)
+		s.pushes = append(s.pushes, session.Push{
+			To: r.peer, ID: wire.MsgTextPush, From: r.From.UID(), Thread: r.Thread, Seq: last, Body: body,
+		})
+	}
+	if len(s.pushes) > 0 {
+		s.c.deps.Deliver(s.pushes)
+	}
+	clear(s.pushes)
+}
+
+// fresh returns the texts of one request that this batch stored for the first time.
+func (s *shard) fresh(req int) []wire.SentText {
+	var texts []wire.SentText
+	for i, at := range s.where {
+		if at.req == req && s.stored[i].Err == nil && !s.stored[i].Resent {
+			texts = append(texts, s.batch[req].sent[at.text])
+		}
+	}
+	return texts
+}
+
+// answerAll sends the 1018 of every request that has none yet, in order.
+func (s *shard) answerAll() {
+	for i, r := range s.batch {
+		if r == nil {
+			continue
+		}
+		s.batch[i] = nil
+		to := r.To
+		if r.peer != 0 {
+			to = r.peer
+		}
+		for j := range r.sent {
+			if t := &r.sent[j]; t.Seq == 0 && t.Code == wire.CodeOK {
+				t.Code = wire.CodeInternal // a panic left it undecided
+			}
+		}
+		s.frame = wire.AppendTextReply(s.frame[:0], r.From.UID(), to, r.Thread, r.sent)
+		s.c.release(r)
+		s.c.metrics.wait.Observe(time.Since(r.queued).Seconds())
+		r.From.Answer(s.frame, r)
+	}
+}

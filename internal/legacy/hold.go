@@ -1,0 +1,237 @@
+package legacy
+
+import (
+	"time"
+
+	"parley/internal/session"
+	"parley/internal/wire"
+)
+
+// ThreadsAsked takes the cursor of a 1025 and returns the one to use. The first 1025 of a session starts from the
+// beginning whatever it says: the client keeps its old cursor over a new login, but not its list.
+func (p *Policy) ThreadsAsked(after int64) (cursor int64, first bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.asked {
+		return after, false
+	}
+	p.asked, p.gen1 = true, false
+	return 0, true
+}
+
+// Announce notes that a 1026 is about to list a thread, and returns false if it must not: its peer is not in the
+// friend_list of this login, and the client would crash. A thread with messages counts as loading until they are served.
+func (p *Policy) Announce(id int64, peer int32, lastSeq int64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, ok := p.friends[peer]; !ok {
+		return false
+	}
+	p.threads[id] = thread{loading: true}
+	return true
+}
+
+// ThreadsListed notes that the last 1026 was sent: pushes may go, those of threads as these are loaded.
+func (p *Policy) ThreadsListed() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.listed = true
+	p.pumpLocked(time.Now())
+}
+
+// AnnounceLoaded notes that a reply is about to name a thread that needs no loading: a 1028. It returns false if it must
+// not, as Announce does.
+func (p *Policy) AnnounceLoaded(id int64, peer int32) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, ok := p.friends[peer]; !ok {
+		return false
+	}
+	if _, known := p.threads[id]; !known {
+		p.threads[id] = thread{}
+	}
+	return true
+}
+
+// Befriended notes that a 1014 or 1015 tells of a new friend and the first messages of its thread.
+func (p *Policy) Befriended(uid int32, id, lastSeq int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.befriendLocked(uid, id, lastSeq)
+}
+
+func (p *Policy) befriendLocked(uid int32, id, lastSeq int64) {
+	p.friends[uid] = struct{}{}
+	if t := p.threads[id]; t.served < lastSeq {
+		p.threads[id] = thread{loading: t.loading, served: lastSeq}
+	}
+}
+
+// HistoryServed notes that a 1030 brought a thread up to a number; with more the client will ask for the next page.
+func (p *Policy) HistoryServed(id, last int64, more bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t, ok := p.threads[id]
+	if !ok {
+		return
+	}
+	p.threads[id] = thread{loading: more, served: max(t.served, last)}
+	p.pumpLocked(time.Now())
+}
+
+// FirstGeneration notes that the client turned out to know no threads.
+func (p *Policy) FirstGeneration() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.gen1 = !p.asked
+	p.pumpLocked(time.Now())
+}
+
+// releasableLocked reports whether a push can be written as far as the load goes.
+func (p *Policy) releasableLocked(push *session.Push, now time.Time) bool {
+	if !p.listed && !p.gen1 {
+		return false
+	}
+	if push.ID != wire.MsgTextPush || p.gen1 {
+		return true
+	}
+	return !p.threads[push.Thread].loading || now.Sub(p.opened) >= LoadPatience
+}
+
+// nextPushLocked takes the first push that can go and returns its frame; nil if none can.
+func (p *Policy) nextPushLocked(now time.Time) []byte {
+	for i := 0; i < len(p.pushes); {
+		if !p.releasableLocked(&p.pushes[i], now) {
+			i++
+			continue
+		}
+		push := p.pushes[i]
+		if push.ID != wire.MsgTextPush {
+			p.dropLocked(i)
+			if frame := p.frameLocked(&push); frame != nil {
+				return frame
+			}
+			continue
+		}
+		if _, known := p.threads[push.Thread]; !known && !p.gen1 {
+			if _, friend := p.friends[push.From]; !friend {
+				count(p.counters.Unsafe) // the next login lists both the friend and the thread
+				p.dropLocked(i)
+				continue
+			}
+			// Made while this session was on. The announcement goes first, the text after the gap.
+			p.threads[push.Thread] = thread{}
+			count(p.counters.Reannounced)
+			return encode(wire.MsgOpenThreadRsp, wire.OpenThreadReply{UID: push.To, OtherUID: push.From, ThreadID: push.Thread})
+		}
+		if frame := p.textsLocked(i); frame != nil {
+			return frame
+		}
+	}
+	return nil
+}
+
+func (p *Policy) dropLocked(i int) {
+	p.held -= len(p.pushes[i].Body)
+	p.pushes = append(p.pushes[:i], p.pushes[i+1:]...)
+	if len(p.pushes) == 0 {
+		p.pushes = nil
+	}
+}
+
+// frameLocked returns the frame of a push other than a text, noting what it tells the client.
+func (p *Policy) frameLocked(push *session.Push) []byte {
+	if push.ID == wire.MsgApproved {
+		var body wire.ApprovedPush
+		if err := wire.Decode(push.Body, &body); err != nil || len(body.Chats) == 0 {
+			count(p.counters.Unsafe)
+			return nil
+		}
+		last := body.Chats[len(body.Chats)-1]
+		p.befriendLocked(body.FromUID, last.ThreadID, last.MsgID)
+	}
+	frame, err := wire.AppendFrame(nil, push.ID, push.Body)
+	if err != nil {
+		return nil
+	}
+	return frame
+}
+
+// textsLocked takes the text at i and all later ones of the same thread and sender that fit, leaves out what the client
+// has from history, and returns one frame; nil if nothing is left.
+func (p *Policy) textsLocked(i int) []byte {
+	first := p.pushes[i]
+	served := p.threads[first.Thread].served
+	var merged wire.TextPush
+	size := 0
+	for j := i; j < len(p.pushes); {
+		at := &p.pushes[j]
+		if at.ID != wire.MsgTextPush || at.Thread != first.Thread || at.From != first.From {
+			j++
+			continue
+		}
+		if size > 0 && size+len(at.Body) > maxMerged {
+			break
+		}
+		var body wire.TextPush
+		if err := wire.Decode(at.Body, &body); err == nil {
+			if j > i {
+				count(p.counters.Merged)
+			}
+			size += len(at.Body)
+			chats := merged.Chats
+			for _, t := range body.Chats {
+				if t.Seq > served {
+					chats = append(chats, t)
+				}
+			}
+			merged = body
+			merged.Chats = chats
+		}
+		p.dropLocked(j)
+	}
+	if len(merged.Chats) == 0 {
+		return nil
+	}
+	if p.gen1 {
+		return encode(wire.MsgTextPush, firstGeneration(&merged))
+	}
+	return encode(wire.MsgTextPush, merged)
+}
+
+// gen1Push is the first generation's 1019.
+type gen1Push struct {
+	Error   wire.Code  `json:"error"`
+	FromUID int32      `json:"fromuid"`
+	ToUID   int32      `json:"touid"`
+	Texts   []gen1Text `json:"text_array"`
+	// The second generation's members stay beside them: a client taken for the first in error finds what it needs.
+	ThreadID int64             `json:"thread_id"`
+	Chats    []wire.PushedText `json:"chat_datas"`
+}
+
+type gen1Text struct {
+	Content string `json:"content"`
+	MsgID   string `json:"msgid"`
+}
+
+func firstGeneration(b *wire.TextPush) gen1Push {
+	out := gen1Push{FromUID: b.FromUID, ToUID: b.ToUID, ThreadID: b.ThreadID, Chats: b.Chats}
+	for _, t := range b.Chats {
+		out.Texts = append(out.Texts, gen1Text{t.Content, t.UniqueID})
+	}
+	return out
+}
+
+// encode returns the frame of v; nil if it does not fit one, which the bounds above exclude.
+func encode(id wire.MsgID, v any) []byte {
+	body, err := wire.Encode(v)
+	if err != nil {
+		return nil
+	}
+	frame, err := wire.AppendFrame(nil, id, body)
+	if err != nil {
+		return nil
+	}
+	return frame
+}

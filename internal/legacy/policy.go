@@ -1,0 +1,211 @@
+// Package legacy is everything that a stock client needs and a native one does not: a gap between frames, pushes held
+// back until its first load is done, threads announced before they are used, waiting texts merged into one frame.
+//
+// The stock client decodes only the first frame header of what one read of its socket brings, and crashes on pushes that
+// name a thread or a friend it was not told of. It cannot say who it is, so every session is treated this way until it
+// announces itself. docs/PROTOCOL.md lists the rules.
+package legacy
+
+import (
+	"sync"
+	"time"
+
+	"parley/internal/session"
+	"parley/internal/wire"
+)
+
+// Times and bounds; docs/PROTOCOL.md "Stock clients" has the measurements.
+const (
+	// Gap is the least time between two frames. The real client lost its place after 17 of 300 frames at 5 ms and after
+	// 264 at 10 ms; at 20 ms it took 1,000, under load as well.
+	Gap = 20 * time.Millisecond
+	// FirstLoad is how long after 1006 a client that sends no 1025 is taken for one that never will.
+	FirstLoad = 5 * time.Second
+	// LoadPatience is how long pushes wait for a thread's history to be loaded.
+	LoadPatience = 30 * time.Second
+	// MaxHeld bounds the bytes of waiting pushes; past it the session closes.
+	MaxHeld = 64 << 10
+	// maxMerged bounds the body of merged texts: upstream's servers cannot send more, its clients were never given more.
+	maxMerged = 32000
+	// maxReplies bounds the replies that wait for their turn. A client has at most 16 requests queued and 64 texts.
+	maxReplies = 128
+)
+
+// Counters are what a node counts of all its policies; any may be nil.
+type Counters struct {
+	HeartbeatDropped, Merged, Reannounced, Unsafe, Overflowed func()
+}
+
+func count(f func()) {
+	if f != nil {
+		f()
+	}
+}
+
+// thread is what the client knows of one.
+type thread struct {
+	loading bool  // its history is still being read
+	served  int64 // the client has everything up to this number
+}
+
+// Policy decides what a stock session is sent, and when. It implements session.Stock. All methods are safe for
+// concurrent use and none blocks.
+type Policy struct {
+	s        *session.Session
+	wheel    *Wheel
+	counters *Counters
+	opened   time.Time
+
+	mu       sync.Mutex // guards the following
+	friends  map[int32]struct{}
+	threads  map[int64]thread
+	asked    bool // the first 1025 came
+	listed   bool // the last 1026 was sent
+	gen1     bool // no threads: first generation
+	replies  [][]byte
+	pushes   []session.Push
+	held     int // bytes of their bodies
+	last     time.Time
+	due      bool // the wheel has us
+	closing  bool
+	final    []byte
+	finished bool
+}
+
+// New returns the policy of a session that logs in now. friends is the friend_list the client is about to get.
+func New(s *session.Session, wheel *Wheel, friends map[int32]struct{}, counters *Counters, now time.Time) *Policy {
+	return &Policy{s: s, wheel: wheel, friends: friends, counters: counters, opened: now, threads: make(map[int64]thread)}
+}
+
+// Reply queues an answer; answers go before pushes. The answer to a heartbeat is dropped when anything waits: the client
+// does not read it.
+func (p *Policy) Reply(frame []byte) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closing {
+		return session.ErrClosed
+	}
+	id, _ := wire.ParseHeader(frame)
+	if id == wire.MsgHeartbeatRsp && (len(p.replies) > 0 || p.due) {
+		count(p.counters.HeartbeatDropped)
+		return nil
+	}
+	if len(p.replies) >= maxReplies {
+		count(p.counters.Overflowed)
+		p.s.CloseSoon() // not at once: the close callback wants our lock
+		return session.ErrSlow
+	}
+	p.replies = append(p.replies, append([]byte(nil), frame...))
+	p.pumpLocked(time.Now())
+	return nil
+}
+
+// Push queues a push until the client can bear it.
+func (p *Policy) Push(push *session.Push) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closing {
+		return session.ErrClosed
+	}
+	if !understood(push.ID) {
+		return nil // one of ours; the store has what it was about
+	}
+	if p.held+len(push.Body) > MaxHeld {
+		count(p.counters.Overflowed)
+		p.s.CloseSoon() // not at once: the close callback wants our lock
+		return session.ErrSlow
+	}
+	p.pushes = append(p.pushes, *push)
+	p.held += len(push.Body)
+	p.pumpLocked(time.Now())
+	return nil
+}
+
+func understood(id wire.MsgID) bool {
+	return id == wire.MsgTextPush || id == wire.MsgApplied || id == wire.MsgApproved || id == wire.MsgOpenThreadRsp
+}
+
+// Close takes the last frame; what waits before it is still sent, pushes are not.
+func (p *Policy) Close(last []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closing, p.pushes, p.held = true, nil, 0
+	p.final = append([]byte(nil), last...)
+	p.pumpLocked(time.Now())
+}
+
+// Gone drops what waits.
+func (p *Policy) Gone() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closing, p.finished = true, true
+	p.replies, p.pushes, p.held, p.final = nil, nil, 0, nil
+}
+
+// Tick lets time pass: holds that have lasted too long end. The node calls it each second.
+func (p *Policy) Tick(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.asked && !p.gen1 && now.Sub(p.opened) >= FirstLoad {
+		p.gen1 = true
+	}
+	if len(p.pushes) > 0 {
+		p.pumpLocked(now)
+	}
+}
+
+func (p *Policy) pump(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.due = false
+	p.pumpLocked(now)
+}
+
+// pumpLocked writes the next frame if its time has come, and asks to be called again while something waits.
+func (p *Policy) pumpLocked(now time.Time) {
+	if p.due || p.finished {
+		return
+	}
+	if wait := Gap - now.Sub(p.last); wait > 0 {
+		if p.waitingLocked() {
+			p.due = true
+			p.wheel.after(wait, p)
+		}
+		return
+	}
+	var frame []byte
+	switch {
+	case len(p.replies) > 0:
+		frame = p.replies[0]
+		p.replies[0] = nil
+		p.replies = p.replies[1:]
+	case p.closing:
+		p.finished = true
+		p.s.FinishNow(p.final)
+		return
+	default:
+		frame = p.nextPushLocked(now)
+	}
+	if frame == nil {
+		return
+	}
+	p.last = now
+	_ = p.s.Write(frame) // an error has closed the session
+	if p.waitingLocked() {
+		p.due = true
+		p.wheel.after(Gap, p)
+	}
+}
+
+// waitingLocked reports whether the wheel should come back. Held pushes do not count: what releases them pumps.
+func (p *Policy) waitingLocked() bool {
+	if len(p.replies) > 0 || p.closing {
+		return true
+	}
+	for i := range p.pushes {
+		if p.releasableLocked(&p.pushes[i], time.Now()) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,76 @@
+package legacy
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Resolution is how finely frames are spaced.
+const Resolution = 10 * time.Millisecond
+
+// slots must cover the longest wait asked for, in steps of Resolution.
+const slots = 16
+
+// Wheel wakes policies a few steps later: one timer for all stock clients of a node. It ticks only while somebody waits.
+// New makes one; it is safe for concurrent use.
+type Wheel struct {
+	mu      sync.Mutex // guards the following
+	slot    [slots][]*Policy
+	at      int
+	waiting int
+	wake    chan struct{}
+}
+
+// NewWheel returns a wheel; Run turns it.
+func NewWheel() *Wheel { return &Wheel{wake: make(chan struct{}, 1)} }
+
+// after has p.pump called once, d from now, rounded up to Resolution and cut to what the wheel covers.
+func (w *Wheel) after(d time.Duration, p *Policy) {
+	steps := min(max(int((d+Resolution-1)/Resolution), 1), slots-1)
+	w.mu.Lock()
+	i := (w.at + steps) % slots
+	w.slot[i] = append(w.slot[i], p)
+	w.waiting++
+	w.mu.Unlock()
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run turns the wheel until ctx ends.
+func (w *Wheel) Run(ctx context.Context) {
+	tick := time.NewTicker(Resolution)
+	defer tick.Stop()
+	var due []*Policy
+	for {
+		w.mu.Lock()
+		idle := w.waiting == 0
+		w.mu.Unlock()
+		if idle {
+			select {
+			case <-w.wake:
+				continue
+			case <-ctx.Done():
+				return
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		w.mu.Lock()
+		w.at = (w.at + 1) % slots
+		due = append(due[:0], w.slot[w.at]...)
+		clear(w.slot[w.at])
+		w.slot[w.at] = w.slot[w.at][:0]
+		w.waiting -= len(due)
+		w.mu.Unlock()
+		for i, p := range due {
+			p.pump(time.Now())
+			due[i] = nil
+		}
+	}
+}

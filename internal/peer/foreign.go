@@ -1,0 +1,70 @@
+package peer
+
+import (
+	"context"
+	"time"
+
+	"parley/internal/session"
+	"parley/internal/wire"
+	"parley/kitex_gen/message"
+)
+
+// notify hands a batch to a node that is not one of ours, with the calls the seed's nodes make: one a push. What has no
+// call of its own is dropped, as the seed does.
+func (n *linkLane) notify(batch []session.Push) {
+	for i := range batch {
+		ctx, cancel := context.WithTimeout(n.l.pool.ctx, n.l.pool.cfg.Timeout)
+		err := n.notifyOne(ctx, &batch[i])
+		cancel()
+		if err != nil {
+			n.l.noteFailure(err)
+			n.l.pool.metrics.lost.Add(float64(len(batch) - i))
+			return
+		}
+	}
+	n.l.noteSuccess()
+}
+
+func (n *linkLane) notifyOne(ctx context.Context, p *session.Push) error {
+	chat := n.l.clients.Chat
+	switch p.ID {
+	case wire.MsgTextPush:
+		var body wire.TextPush
+		if err := wire.Decode(p.Body, &body); err != nil {
+			return err
+		}
+		req := &message.TextChatMsgReq{Fromuid: p.From, Touid: p.To, ThreadId: int32(p.Thread)}
+		for _, t := range body.Chats {
+			req.Textmsgs = append(req.Textmsgs, &message.TextChatData{
+				UniqueId: t.UniqueID, MsgId: int32(t.Seq), Msgcontent: t.Content,
+				ChatTime: time.UnixMilli(t.CreatedMS).UTC().Format(time.DateTime),
+			})
+		}
+		_, err := chat.NotifyTextChatMsg(ctx, req)
+		return err
+	case wire.MsgApplied:
+		var body wire.AppliedPush
+		if err := wire.Decode(p.Body, &body); err != nil {
+			return err
+		}
+		_, err := chat.NotifyAddFriend(ctx, &message.AddFriendReq{
+			Applyuid: body.ApplyUID, Name: body.Name, Desc: body.Desc, Icon: body.Icon, Nick: body.Nick, Sex: body.Sex, Touid: p.To,
+		})
+		return err
+	case wire.MsgApproved:
+		var body wire.ApprovedPush
+		if err := wire.Decode(p.Body, &body); err != nil {
+			return err
+		}
+		req := &message.AuthFriendReq{Fromuid: body.FromUID, Touid: p.To}
+		for _, t := range body.Chats {
+			req.Textmsgs = append(req.Textmsgs, &message.AddFriendMsg{
+				SenderId: t.Sender, UniqueId: t.UniqueID, MsgId: int32(t.MsgID), ThreadId: int32(t.ThreadID),
+				Msgcontent: t.Content, Status: t.Status,
+			})
+		}
+		_, err := chat.NotifyAuthFriend(ctx, req)
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,235 @@
+// Package peer is a chat node's connections to the others: pushes that wait for one node are packed into few calls, and
+// a node that does not answer is left alone for a while.
+package peer
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cloudwego/kitex/pkg/kerrors"
+
+	"parley/internal/session"
+	"parley/internal/wire"
+	"parley/kitex_gen/message"
+	"parley/kitex_gen/message/chatservice"
+	"parley/kitex_gen/message/nodeservice"
+)
+
+// Codes of one push in a DeliverRsp, besides wire.CodeOK and wire.CodeSlowConsumer.
+const (
+	// CodeNotHere: no session of the user that the push is meant for.
+	CodeNotHere = int32(wire.CodeUIDInvalid)
+	// CodeElsewhereToo: handed over, and the user has sessions on other nodes as well.
+	CodeElsewhereToo = int32(1)
+)
+
+// Clients are the two services of one node.
+type Clients struct {
+	Node  nodeservice.Client
+	Chat  chatservice.Client
+	Close func() // ends their connections; calls under way fail
+}
+
+// Config bounds the links of a node. See DefaultConfig.
+type Config struct {
+	Lanes      int           // calls in flight to one peer; a user is always in the same lane, which keeps order
+	LanePushes int           // pushes waiting in a lane
+	LaneBytes  int           // bytes of their bodies
+	CallPushes int           // pushes a call
+	CallBytes  int           // bytes of their bodies, unless one alone is larger
+	Timeout    time.Duration // one call
+	MaxPause   time.Duration // a peer that fails is left alone this long at most; the first pause is a twentieth
+}
+
+// DefaultConfig returns the bounds of docs/CONFIG.md. A call of 16 pushes costs 1 µs a push, of one 16 to 26 µs.
+func DefaultConfig() Config {
+	return Config{
+		Lanes: 4, LanePushes: 8192, LaneBytes: 8 << 20, CallPushes: 256, CallBytes: 64 << 10,
+		Timeout: time.Second, MaxPause: 2 * time.Second,
+	}
+}
+
+// link is the way to one other node.
+type link struct {
+	pool    *Pool
+	node    string
+	addr    string
+	clients Clients
+	foreign bool // speaks ChatService only
+	lanes   []*linkLane
+
+	mu     sync.Mutex // guards the following
+	paused time.Time  // until when nothing is sent
+	pause  time.Duration
+	closed bool
+}
+
+// linkLane carries one call at a time. Its goroutine exists only while something waits.
+type linkLane struct {
+	l *link
+
+	mu      sync.Mutex // guards the following
+	queue   []session.Push
+	bytes   int
+	running bool
+}
+
+func (l *link) lane(uid int32) *linkLane { return l.lanes[uint32(uid)%uint32(len(l.lanes))] }
+
+// up reports whether the peer may be called now.
+func (l *link) up(now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.closed && !now.Before(l.paused)
+}
+
+func (l *link) noteFailure(err error) {
+	cfg := &l.pool.cfg
+	l.mu.Lock()
+	first := l.pause == 0
+	l.pause = min(max(l.pause*2, cfg.MaxPause/20), cfg.MaxPause)
+	l.paused = time.Now().Add(l.pause)
+	l.mu.Unlock()
+	l.pool.metrics.failures.Inc()
+	if first {
+		l.pool.log.Warn("peer unreachable", "peer", l.node, "err", err)
+	}
+}
+
+func (l *link) noteSuccess() {
+	l.mu.Lock()
+	was := l.pause
+	l.pause = 0
+	l.mu.Unlock()
+	if was > 0 {
+		l.pool.log.Info("peer reachable again", "peer", l.node)
+	}
+}
+
+// put queues a copy of p and reports whether it could.
+func (n *linkLane) put(p *session.Push) bool {
+	cfg := &n.l.pool.cfg
+	if !n.l.up(time.Now()) {
+		return false
+	}
+	n.mu.Lock()
+	if len(n.queue) >= cfg.LanePushes || n.bytes+len(p.Body) > cfg.LaneBytes {
+		n.mu.Unlock()
+		n.l.pool.metrics.full.Inc()
+		return false
+	}
+	n.queue = append(n.queue, *p)
+	n.bytes += len(p.Body)
+	start := !n.running
+	n.running = true
+	n.mu.Unlock()
+	if start && !n.l.pool.spawn(n.run) {
+		return false
+	}
+	return true
+}
+
+func (n *linkLane) run() {
+	var batch []session.Push
+	for {
+		batch = n.take(batch[:0])
+		if len(batch) == 0 {
+			return
+		}
+		n.l.pool.metrics.calls.Observe(float64(len(batch)))
+		if n.l.foreign {
+			n.notify(batch)
+		} else {
+			n.deliver(batch)
+		}
+		clear(batch)
+	}
+}
+
+// take moves what fits one call into batch; when nothing waits the lane's goroutine ends.
+func (n *linkLane) take(batch []session.Push) []session.Push {
+	cfg := &n.l.pool.cfg
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	size := 0
+	for i := 0; i < len(n.queue) && i < cfg.CallPushes; i++ {
+		if size += len(n.queue[i].Body); size > cfg.CallBytes && i > 0 {
+			break
+		}
+		batch = append(batch, n.queue[i])
+		n.bytes -= len(n.queue[i].Body)
+	}
+	rest := copy(n.queue, n.queue[len(batch):])
+	clear(n.queue[rest:])
+	n.queue = n.queue[:rest]
+	if rest == 0 && cap(n.queue) > 1024 {
+		n.queue = nil
+	}
+	n.running = len(batch) > 0
+	return batch
+}
+
+// deliver makes one call to a node of ours, and acts on what it says of each push.
+func (n *linkLane) deliver(batch []session.Push) {
+	l := n.l
+	req := &message.DeliverReq{From: l.pool.self, Pushes: make([]*message.Push, len(batch))}
+	made := make([]message.Push, len(batch))
+	for i := range batch {
+		p := &batch[i]
+		made[i] = message.Push{
+			ToUid: p.To, Device: p.Device, MsgId: int32(p.ID), FromUid: p.From, ThreadId: p.Thread, Seq: p.Seq,
+			Body: p.Body, Sid: p.SID,
+		}
+		req.Pushes[i] = &made[i]
+	}
+	rsp, err := n.call(req)
+	if err != nil {
+		l.noteFailure(err)
+		l.pool.metrics.lost.Add(float64(len(batch)))
+		for i := range batch {
+			l.pool.forget(batch[i].To)
+		}
+		return
+	}
+	l.noteSuccess()
+	for i := range batch {
+		if i >= len(rsp.Codes) {
+			break
+		}
+		switch rsp.Codes[i] {
+		case CodeNotHere:
+			l.pool.notHere(&batch[i])
+		case CodeElsewhereToo:
+			l.pool.forget(batch[i].To)
+		}
+	}
+}
+
+// call tries again at once when the pooled connection turned out to be dead, as after the peer's restart. It does not
+// after a time-out: the peer may have delivered, and a stock client cannot tell a repeated push from a new one.
+func (n *linkLane) call(req *message.DeliverReq) (*message.DeliverRsp, error) {
+	for try := 0; ; try++ {
+		ctx, cancel := context.WithTimeout(n.l.pool.ctx, n.l.pool.cfg.Timeout)
+		rsp, err := n.l.clients.Node.Deliver(ctx, req)
+		cancel()
+		if err == nil && rsp.Error != 0 {
+			err = wire.Refuse(wire.Code(rsp.Error), errors.New("peer: call refused"))
+		}
+		if err == nil || try > 0 || !neverSent(err) {
+			return rsp, err
+		}
+	}
+}
+
+// neverSent reports whether err says that the request cannot have been handled.
+func neverSent(err error) bool {
+	if errors.Is(err, kerrors.ErrRPCTimeout) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return false
+	}
+	text := err.Error()
+	return errors.Is(err, kerrors.ErrGetConnection) || strings.Contains(text, "broken pipe")
+}
+

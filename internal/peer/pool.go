@@ -1,0 +1,206 @@
+package peer
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"parley/internal/session"
+	"parley/kitex_gen/message"
+)
+
+// Deps is what a pool works with.
+type Deps struct {
+	Log     *slog.Logger
+	Metrics prometheus.Registerer // nil: registered nowhere
+	Self    string                // this node's name
+	// Dial makes the clients of one address; it connects lazily.
+	Dial func(addr string) (Clients, error)
+	// NotHere is told of a push whose user the peer does not know, Forget of a user whose remembered place may be wrong.
+	NotHere func(*session.Push)
+	Forget  func(uid int32)
+}
+
+// Pool holds a link to each other chat node. It implements the router's Forwarder. All methods are safe for concurrent
+// use.
+type Pool struct {
+	cfg     Config
+	self    string
+	log     *slog.Logger
+	metrics *metrics
+	dial    func(string) (Clients, error)
+	notHere func(*session.Push)
+	forget  func(int32)
+
+	ctx  context.Context // ends the calls in flight at Close
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+
+	mu     sync.RWMutex // guards the following
+	links  map[string]*link
+	static map[string]*link
+	closed bool
+}
+
+// New returns a pool without links.
+func New(cfg Config, d Deps) *Pool {
+	ctx, stop := context.WithCancel(context.Background())
+	return &Pool{
+		cfg: cfg, self: d.Self, log: d.Log.With("pkg", "peer"), metrics: newMetrics(d.Metrics), dial: d.Dial,
+		notHere: d.NotHere, forget: d.Forget, ctx: ctx, stop: stop,
+		links: make(map[string]*link), static: make(map[string]*link),
+	}
+}
+
+// Close ends the calls in flight, drops what waits, and returns when all goroutines have ended.
+func (p *Pool) Close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.stop()
+	p.wg.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range p.links {
+		l.close()
+	}
+	for _, l := range p.static {
+		l.close()
+	}
+}
+
+// spawn starts a goroutine that Close waits for, unless the pool is closed.
+func (p *Pool) spawn(f func()) bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.closed {
+		return false
+	}
+	p.wg.Go(f)
+	return true
+}
+
+// AddStatic adds a peer from the configuration, which stays whatever the leases say. foreign: it speaks ChatService only.
+func (p *Pool) AddStatic(node, addr string, foreign bool) error {
+	l, err := p.newLink(node, addr)
+	if err != nil {
+		return err
+	}
+	l.foreign = foreign
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.static[node] = l
+	return nil
+}
+
+// SetNodes makes the pool's links those of the given addresses by node name, this node's own left out. What waits for a
+// node that is gone is dropped.
+func (p *Pool) SetNodes(addrs map[string]string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for name, l := range p.links {
+		if addrs[name] != l.addr {
+			l.close()
+			delete(p.links, name)
+			p.log.Info("peer gone", "peer", name)
+		}
+	}
+	for name, addr := range addrs {
+		if name == p.self || p.links[name] != nil {
+			continue
+		}
+		l, err := p.newLink(name, addr)
+		if err != nil {
+			p.log.Warn("peer unusable", "peer", name, "err", err)
+			continue
+		}
+		p.links[name] = l
+		p.log.Info("peer found", "peer", name, "addr", addr)
+	}
+	p.metrics.links.Set(float64(len(p.links)))
+}
+
+func (p *Pool) newLink(node, addr string) (*link, error) {
+	clients, err := p.dial(addr)
+	if err != nil {
+		return nil, fmt.Errorf("peer: clients of %s at %s: %w", node, addr, err)
+	}
+	l := &link{pool: p, node: node, addr: addr, clients: clients}
+	for range p.cfg.Lanes {
+		l.lanes = append(l.lanes, &linkLane{l: l})
+	}
+	return l, nil
+}
+
+func (l *link) close() {
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	l.clients.Close()
+}
+
+func (p *Pool) link(node string) *link {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if l := p.links[node]; l != nil {
+		return l
+	}
+	return p.static[node]
+}
+
+// Forward queues a copy of push for the node; its body is kept. It returns false when the node is unknown, paused after a
+// failure, or its queue is full.
+func (p *Pool) Forward(node string, push *session.Push) bool {
+	l := p.link(node)
+	return l != nil && l.lane(push.To).put(push)
+}
+
+// Kick ends a session on another node, and waits for its answer as long as ctx allows.
+func (p *Pool) Kick(ctx context.Context, node string, uid int32, sid string) error {
+	l := p.link(node)
+	if l == nil {
+		return fmt.Errorf("peer: kick on %s: no such node", node)
+	}
+	rsp, err := l.clients.Chat.NotifyKickUser(ctx, &message.KickUserReq{Uid: uid, Sid: sid})
+	if err != nil {
+		return fmt.Errorf("peer: kick on %s: %w", node, err)
+	}
+	if rsp.Error != 0 {
+		return fmt.Errorf("peer: kick on %s: code %d", node, rsp.Error)
+	}
+	return nil
+}
+
+// Hello asks who answers at an address, and returns its name and boot id.
+func (p *Pool) Hello(ctx context.Context, addr string) (name, boot string, err error) {
+	clients, err := p.dial(addr)
+	if err != nil {
+		return "", "", fmt.Errorf("peer: hello to %s: %w", addr, err)
+	}
+	defer clients.Close()
+	ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
+	defer cancel()
+	rsp, err := clients.Node.Hello(ctx, &message.HelloReq{Name: p.self})
+	if err != nil {
+		return "", "", fmt.Errorf("peer: hello to %s: %w", addr, err)
+	}
+	return rsp.Name, rsp.Boot, nil
+}
+
+// Paused returns the nodes that are left alone after a failure, for the operator.
+func (p *Pool) Paused() []string {
+	now := time.Now()
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	var names []string
+	for name, l := range p.links {
+		if !l.up(now) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
