@@ -1,0 +1,169 @@
+package chat
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"parley/client"
+	"parley/internal/presence"
+	"parley/internal/store"
+	"parley/internal/store/sqlite"
+)
+
+// firstUID is the first of the fixture's users; each is a friend of the next one, so 1 and 2 are, and 2 and 3.
+const firstUID = 1001
+
+// fixture is a cluster of chat nodes over one miniredis and one SQLite file.
+type fixture struct {
+	t        *testing.T
+	redis    *miniredis.Miniredis
+	rdb      *redis.Client
+	store    *store.Store
+	presence *presence.Presence // the test's own
+	threads  []int64            // of each pair of neighbours
+	nodes    map[string]*node
+}
+
+type node struct {
+	*Server
+	presence *presence.Presence
+	stop     context.CancelFunc
+	done     chan error
+}
+
+func newFixture(t *testing.T, users int) *fixture {
+	t.Helper()
+	f := &fixture{t: t, redis: miniredis.RunT(t), nodes: make(map[string]*node)}
+	f.rdb = redis.NewClient(&redis.Options{Addr: f.redis.Addr(), Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true})
+	t.Cleanup(func() { f.rdb.Close() })
+	require.NoError(t, presence.SeedGeneration(t.Context(), f.rdb))
+	var err error
+	f.store, err = sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "parley.db"))
+	require.NoError(t, err)
+	t.Cleanup(func() { f.store.Close() })
+	require.NoError(t, f.store.Migrate(t.Context()))
+	var seeded []store.NewUser
+	var pairs [][2]int32
+	for i := range users {
+		seeded = append(seeded, store.NewUser{
+			Name: fmt.Sprintf("user%d", i+1), Email: fmt.Sprintf("user%d@example.com", i+1), PasswordHash: "x", Nick: fmt.Sprintf("User %d", i+1),
+		})
+		if i > 0 {
+			pairs = append(pairs, [2]int32{firstUID + int32(i) - 1, firstUID + int32(i)})
+		}
+	}
+	require.NoError(t, f.store.SeedUsers(t.Context(), firstUID, seeded))
+	f.threads, err = f.store.SeedFriends(t.Context(), pairs)
+	require.NoError(t, err)
+	f.presence = presence.New(f.rdb, presence.Options{})
+	t.Cleanup(f.presence.Close)
+	stopClock := make(chan struct{})
+	var clock sync.WaitGroup
+	clock.Go(func() { // miniredis' own clock stands still
+		for {
+			select {
+			case <-stopClock:
+				return
+			case <-time.After(250 * time.Millisecond):
+				f.redis.FastForward(250 * time.Millisecond)
+			}
+		}
+	})
+	t.Cleanup(func() { close(stopClock); clock.Wait() })
+	return f
+}
+
+// start runs a node; change may adjust its configuration.
+func (f *fixture) start(name string, change ...func(*Config)) *node {
+	f.t.Helper()
+	cfg := LocalConfig(name)
+	cfg.Limits.DrainTimeout = 2 * time.Second
+	cfg.Limits.CommitShards = 1
+	for _, c := range change {
+		c(&cfg)
+	}
+	require.NoError(f.t, cfg.Validate())
+	var out io.Writer = io.Discard
+	if os.Getenv("PARLEY_TEST_LOG") != "" {
+		out = os.Stderr
+	}
+	n := &node{presence: presence.New(f.rdb, presence.Options{}), done: make(chan error, 1)}
+	var err error
+	n.Server, err = New(cfg, Deps{
+		Log: slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", name), Store: f.store, Presence: n.presence,
+	})
+	require.NoError(f.t, err)
+	ctx, stop := context.WithCancel(context.Background())
+	n.stop = stop
+	go func() { n.done <- n.Run(ctx) }()
+	f.nodes[name] = n
+	f.t.Cleanup(func() { f.end(n) })
+	eventually(f.t, "node "+name+" to join", func() bool {
+		nodes, err := f.presence.Nodes(f.t.Context())
+		if err != nil {
+			return false
+		}
+		for _, at := range nodes {
+			if at.Name == name && at.Live && at.Boot == n.lease.Boot() {
+				return true
+			}
+		}
+		return false
+	})
+	return n
+}
+
+// end drains a node and waits for it; it may be called again.
+func (f *fixture) end(n *node) {
+	f.t.Helper()
+	n.stop()
+	select {
+	case err, ok := <-n.done:
+		if ok {
+			require.NoError(f.t, err)
+			close(n.done)
+			n.presence.Close()
+		}
+	case <-time.After(30 * time.Second):
+		f.t.Fatal("node did not stop")
+	}
+}
+
+// ticket returns what the gate would give a user for a node.
+func (f *fixture) ticket(n *node, i int) client.Ticket {
+	f.t.Helper()
+	placed, err := f.presence.Place(f.t.Context(), []int32{firstUID + int32(i) - 1})
+	require.NoError(f.t, err)
+	return client.Ticket{UID: firstUID + int32(i) - 1, Token: placed[0].Token, Addr: n.ClientAddr()}
+}
+
+// login connects user i, counted from 1, to a node as a native client.
+func (f *fixture) login(n *node, i int) *client.Conn {
+	f.t.Helper()
+	c, err := client.Dial(f.t.Context(), f.ticket(n, i), client.Options{})
+	require.NoError(f.t, err)
+	f.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func eventually(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(15 * time.Second)
+	for !f() {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited too long for %s", what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
