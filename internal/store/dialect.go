@@ -40,11 +40,12 @@ var (
 		"INSERT INTO chat_thread(id,last_seq) VALUES @ ON CONFLICT(id) DO UPDATE SET last_seq=excluded.last_seq",
 		"(?,?)", ",")
 
-	// MariaDB uses the index for OR but scans for (a,b) IN (…); SQLite has it the other way round for long lists.
+	// FORCE INDEX for the same reason.
 	qResends = list(
-		"SELECT sender_id,unique_id,thread_id,seq,created_ms FROM chat_message FORCE INDEX (chat_message_unique_id) WHERE @",
-		"SELECT sender_id,unique_id,thread_id,seq,created_ms FROM chat_message WHERE @",
-		"(sender_id=? AND unique_id=?)", " OR ")
+		`SELECT sender_id,unique_id,thread_id,seq,created_ms FROM chat_message FORCE INDEX (chat_message_unique_id)
+		 WHERE (sender_id,unique_id) IN (@)`,
+		`SELECT sender_id,unique_id,thread_id,seq,created_ms FROM chat_message WHERE (sender_id,unique_id) IN (@)`,
+		"(?,?)", ",")
 
 	qApplicationLock = differ(
 		"SELECT status,descs,back_name FROM friend_apply WHERE from_uid=? AND to_uid=? FOR UPDATE",

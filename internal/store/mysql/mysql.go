@@ -80,7 +80,7 @@ func Open(ctx context.Context, dsn string, o Options) (*store.Store, error) {
 // server's own mode is.
 var session = []string{
 	"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
-	`SET SESSION innodb_lock_wait_timeout=2,
+	`SET SESSION autocommit=1, innodb_lock_wait_timeout=2,
 		sql_mode='STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE,NO_ENGINE_SUBSTITUTION'
 		/*M! , idle_transaction_timeout=2 */`,
 }

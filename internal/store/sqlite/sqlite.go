@@ -24,6 +24,10 @@ const Readers = 4
 // for a lock. Inside this process nothing waits for the file's lock.
 const busyMS = "2000"
 
+// writerPragmas save the writer a third of its time: a batch's statement journal would else be a file, the inner pages
+// of the trees would be read again and again, and the log would be copied back every 4 MiB instead of every 16.
+var writerPragmas = []string{"temp_store(MEMORY)", "cache_size(-16384)", "wal_autocheckpoint(4000)"}
+
 // Open opens the file at path, creating it, readable by its owner only, if there is none. It does not migrate. The
 // caller closes the store.
 func Open(ctx context.Context, path string) (*store.Store, error) {
@@ -56,6 +60,7 @@ func open(ctx context.Context, path string, reg prometheus.Registerer) (*store.S
 		"_txlock":       {"immediate"},
 		"_journal_mode": {"WAL"},
 		"_synchronous":  {"FULL"},
+		"_pragma":       writerPragmas,
 	}))
 	if err != nil {
 		return nil, err

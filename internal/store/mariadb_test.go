@@ -1,0 +1,315 @@
+package store_test
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"parley/internal/cluster/clustertest"
+	"parley/internal/store"
+)
+
+// TestMariaDBFaults is about what only a server can do: restart, stop answering, hold locks for somebody who is gone.
+func TestMariaDBFaults(t *testing.T) {
+	server := clustertest.MariaDB(t)
+	for name, body := range map[string]func(*testing.T, *database){
+		"sessions are set up":             testSessions,
+		"resends are found by their key":  testResendsUseKey,
+		"another program's schema":        testForeignSchema,
+		"a restart breaks no later call":  testRestart,
+		"a frozen server holds nobody":    testFrozen,
+		"a paused node loses its locks":   testPausedNode,
+		"the fence waits for transaction": testFenceWaits,
+	} {
+		t.Run(name, func(t *testing.T) { body(t, newMariaDB(t, server)) })
+	}
+}
+
+func testSessions(t *testing.T, d *database) {
+	s := d.migrated(t)
+	user(t, s, "alice")
+	var id int64
+	// The store's sessions are those of its schema that are not ours.
+	db := d.sql(t)
+	rows, err := db.QueryContext(t.Context(), "SELECT id FROM information_schema.processlist WHERE db=DATABASE() AND id<>CONNECTION_ID()")
+	require.NoError(t, err)
+	n := 0
+	for rows.Next() {
+		require.NoError(t, rows.Scan(&id))
+		n++
+	}
+	require.NoError(t, rows.Err())
+	require.Positive(t, n)
+	// Its isolation shows in what it locks; its mode in what it refuses; both are tested elsewhere. The time-outs:
+	for name, want := range map[string]string{"innodb_lock_wait_timeout": "2", "idle_transaction_timeout": "2", "tx_isolation": "READ-COMMITTED"} {
+		require.Equal(t, want, sessionVariable(t, d, name), name)
+	}
+	require.Contains(t, sessionVariable(t, d, "sql_mode"), "STRICT_TRANS_TABLES")
+}
+
+// sessionVariable reads a session variable as the store's sessions have it: a trigger runs in the session that fires it.
+func sessionVariable(t *testing.T, d *database, name string) string {
+	t.Helper()
+	db := d.sql(t)
+	for _, q := range []string{
+		"CREATE TABLE IF NOT EXISTS seen (value TEXT)", "DELETE FROM seen", "DROP TRIGGER IF EXISTS spy",
+		"CREATE TRIGGER spy AFTER INSERT ON node_fence FOR EACH ROW INSERT INTO seen VALUES (@@SESSION." + name + ")",
+	} {
+		_, err := db.ExecContext(t.Context(), q)
+		require.NoError(t, err)
+	}
+	s := d.open(t)
+	require.NoError(t, s.TakeFence(t.Context(), "spy on "+name, "boot"))
+	return scan[string](t, db, "SELECT value FROM seen")
+}
+
+func testResendsUseKey(t *testing.T, d *database) {
+	s := d.migrated(t)
+	name, boot := node(t, s, "n1")
+	id, a, _ := thread(t, s, "x")
+	msgs := make([]store.NewMessage, 2000)
+	for i := range msgs {
+		msgs[i] = store.NewMessage{ThreadID: id, Sender: a, UniqueID: fmt.Sprint(i), Content: "x"}
+	}
+	require.NoError(t, s.Append(t.Context(), name, boot, msgs, make([]store.Appended, len(msgs))))
+	db := d.sql(t)
+	read := func() int { // rows that were walked over, in any way
+		return scan[int](t, db, `SELECT SUM(variable_value) FROM information_schema.global_status
+			WHERE variable_name IN ('HANDLER_READ_NEXT','HANDLER_READ_RND_NEXT')`)
+	}
+	before := read()
+	out := make([]store.Appended, 256)
+	require.NoError(t, s.Append(t.Context(), name, boot, msgs[:256], out))
+	require.True(t, out[255].Resent)
+	// A scan would walk over 2000, and the question itself over some hundreds.
+	require.Less(t, read()-before, 1500)
+}
+
+func testForeignSchema(t *testing.T, d *database) {
+	db := d.sql(t)
+	_, err := db.ExecContext(t.Context(), "CREATE TABLE user (id INT AUTO_INCREMENT PRIMARY KEY, uid INT, name VARCHAR(255), pwd VARCHAR(255))")
+	require.NoError(t, err)
+	require.ErrorIs(t, d.open(t).Migrate(t.Context()), store.ErrForeignSchema)
+	require.Equal(t, 1, scan[int](t, db, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema=DATABASE()"))
+}
+
+func testRestart(t *testing.T, d *database) {
+	s := d.migrated(t)
+	name, boot := node(t, s, "n1")
+	id, a, b := thread(t, s, "x")
+	// Several connections with statements on them.
+	done := make(chan error, 4)
+	for i := range cap(done) {
+		go func() { _, err := s.EnsurePrivateThread(t.Context(), a, int32(5000+i)); done <- err }()
+	}
+	for range cap(done) {
+		require.NoError(t, <-done)
+	}
+	_, err := s.Friends(t.Context(), a)
+	require.NoError(t, err)
+	require.NoError(t, d.server.Restart(t.Context()))
+
+	out := make([]store.Appended, 1)
+	require.NoError(t, s.Append(t.Context(), name, boot, []store.NewMessage{{ThreadID: id, Sender: a, UniqueID: "1"}}, out))
+	require.NoError(t, out[0].Err)
+	for range 3 {
+		_, err = s.Friends(t.Context(), a)
+		require.NoError(t, err)
+		_, err = s.PairThread(t.Context(), a, b)
+		require.NoError(t, err)
+	}
+
+	// While it is down calls fail soon, and those after it is up succeed.
+	require.NoError(t, d.server.Kill())
+	start := time.Now()
+	require.Error(t, s.Append(t.Context(), name, boot, []store.NewMessage{{ThreadID: id, Sender: a, UniqueID: "2"}}, out))
+	require.Error(t, out[0].Err)
+	_, err = s.Friends(t.Context(), a)
+	require.Error(t, err)
+	require.Less(t, time.Since(start), store.DefaultTimeout)
+	require.NoError(t, d.server.Start(t.Context()))
+	require.NoError(t, s.Append(t.Context(), name, boot, []store.NewMessage{{ThreadID: id, Sender: a, UniqueID: "2"}}, out))
+	require.NoError(t, s.Ping(t.Context()))
+	require.Len(t, history(t, s, id), 2)
+}
+
+func testFrozen(t *testing.T, d *database) {
+	s := d.migrated(t)
+	name, boot := node(t, s, "n1")
+	id, a, _ := thread(t, s, "x")
+	msgs := []store.NewMessage{{ThreadID: id, Sender: a, UniqueID: "1"}}
+	out := make([]store.Appended, 1)
+	_, err := s.Profile(t.Context(), a)
+	require.NoError(t, err)
+
+	require.NoError(t, d.server.Pause())
+	calls := map[string]func(context.Context) error{
+		"append":  func(ctx context.Context) error { return s.Append(ctx, name, boot, msgs, out) },
+		"profile": func(ctx context.Context) error { _, err := s.Profile(ctx, a); return err },
+		"ping":    s.Ping,
+		"migrate": s.Migrate,
+	}
+	const bound = 200 * time.Millisecond
+	for what, call := range calls {
+		ctx, cancel := context.WithTimeout(t.Context(), bound)
+		start := time.Now()
+		err := call(ctx)
+		cancel()
+		require.ErrorIs(t, err, context.DeadlineExceeded, what)
+		require.Less(t, time.Since(start), 3*(bound+time.Second), what) // a second for the rollback
+	}
+	require.NoError(t, d.server.Resume())
+	require.NoError(t, s.Append(t.Context(), name, boot, msgs, out))
+	require.Len(t, history(t, s, id), 1)
+}
+
+// A transaction that reads its fence and then stands still is ended by the server; the fence is taken meanwhile, and the
+// rest of the transaction stores nothing.
+func testPausedNode(t *testing.T, d *database) {
+	s := d.migrated(t)
+	plain := d.open(t)
+	id, a, _ := thread(t, s, "x")
+	name, boot := node(t, s, "n1")
+	paused, resume := make(chan struct{}), make(chan struct{})
+	calls := 0
+	f := &faults{commit: func(ctx context.Context, commit func(context.Context) error) error {
+		if calls++; calls == 1 {
+			close(paused)
+			<-resume
+		}
+		return commit(ctx)
+	}}
+	// The sessions of withFaults are the driver's own, so the time-out is set for all of the server.
+	db := d.sql(t)
+	_, err := db.ExecContext(t.Context(), "SET GLOBAL idle_transaction_timeout=2")
+	require.NoError(t, err)
+	defer func() {
+		_, err := db.ExecContext(context.WithoutCancel(t.Context()), "SET GLOBAL idle_transaction_timeout=0")
+		require.NoError(t, err)
+	}()
+	node := d.withFaults(t, f)
+	out := make([]store.Appended, 1)
+	result := make(chan error, 1)
+	go func() {
+		result <- node.Append(t.Context(), name, boot, []store.NewMessage{{ThreadID: id, Sender: a, UniqueID: "late"}}, out)
+	}()
+	<-paused
+	require.NoError(t, plain.Fence(t.Context(), name, boot))
+	require.Empty(t, history(t, plain, id))
+	close(resume)
+	require.ErrorIs(t, <-result, store.ErrFenced)
+	require.ErrorIs(t, out[0].Err, store.ErrFenced)
+	require.Empty(t, history(t, plain, id))
+}
+
+// Fencing returns only after a transaction that has read the row: what it stores can be seen then.
+func testFenceWaits(t *testing.T, d *database) {
+	s := d.migrated(t)
+	id, a, _ := thread(t, s, "x")
+	name, boot := node(t, s, "n1")
+	inCommit, goOn := make(chan struct{}), make(chan struct{})
+	f := &faults{commit: func(ctx context.Context, commit func(context.Context) error) error {
+		close(inCommit)
+		<-goOn
+		return commit(ctx)
+	}}
+	node := d.withFaults(t, f)
+	appended := make(chan error, 1)
+	go func() {
+		out := make([]store.Appended, 1)
+		appended <- node.Append(t.Context(), name, boot, []store.NewMessage{{ThreadID: id, Sender: a, UniqueID: "1"}}, out)
+	}()
+	<-inCommit
+	fenced := make(chan error, 1)
+	go func() { fenced <- s.Fence(t.Context(), name, boot) }()
+	db := d.sql(t)
+	require.Eventually(t, func() bool {
+		return scan[int](t, db, "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state='LOCK WAIT'") > 0
+	}, 10*time.Second, 5*time.Millisecond, "fencing waits for the row")
+	select {
+	case err := <-fenced:
+		t.Fatalf("fenced while a transaction was open: %v", err)
+	default:
+	}
+	close(goOn)
+	require.NoError(t, <-appended)
+	require.NoError(t, <-fenced)
+	require.Len(t, history(t, s, id), 1)
+}
+
+// TestMariaDBPlans checks that reads use the keys made for them.
+func TestMariaDBPlans(t *testing.T) {
+	d := newMariaDB(t, clustertest.MariaDB(t))
+	s := d.migrated(t)
+	db := d.sql(t)
+	require.NoError(t, fill(t, s, db))
+	for name, q := range map[string]string{
+		"threads to lock": "SELECT id,last_seq FROM chat_thread FORCE INDEX (PRIMARY) WHERE id IN (1,2,3,4,5,6,7,8) ORDER BY id FOR UPDATE",
+		"history":         "SELECT seq,content FROM chat_message WHERE thread_id=3 AND seq>5 ORDER BY seq LIMIT 10",
+		"applications":    "SELECT from_uid FROM friend_apply WHERE to_uid=1001 AND status=0 ORDER BY applied_ms DESC, from_uid DESC LIMIT 10",
+		"threads of user": "SELECT thread_id FROM private_chat WHERE user2_id=1001 AND thread_id>0 ORDER BY thread_id LIMIT 10",
+	} {
+		plan := explain(t, db, q)
+		require.NotContains(t, plan, "ALL", name)
+		require.NotContains(t, plan, "filesort", name)
+	}
+}
+
+// fill makes the tables large enough for the optimizer to care.
+func fill(t *testing.T, s *store.Store, db *sql.DB) error {
+	users := make([]store.NewUser, 200)
+	var pairs [][2]int32
+	for i := range users {
+		users[i] = store.NewUser{Name: fmt.Sprint("u", i), Email: fmt.Sprint("u", i), PasswordHash: "h"}
+		if i > 0 {
+			pairs = append(pairs, [2]int32{1001, 1001 + int32(i)})
+		}
+	}
+	if err := s.SeedUsers(t.Context(), 1001, users); err != nil {
+		return err
+	}
+	if _, err := s.SeedFriends(t.Context(), pairs); err != nil {
+		return err
+	}
+	for _, q := range []string{
+		"INSERT INTO friend_apply(from_uid,to_uid,descs,back_name,applied_ms) SELECT uid,1001,'','',uid FROM user WHERE uid>1001",
+		"INSERT INTO chat_message(thread_id,seq,sender_id,unique_id,content,created_ms) SELECT 3,uid,uid,'x','x',0 FROM user",
+		"ANALYZE TABLE friend_apply, chat_message, private_chat, chat_thread",
+	} {
+		if _, err := db.ExecContext(t.Context(), q); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// explain returns a plan's types and extras.
+func explain(t *testing.T, db *sql.DB, q string) string {
+	t.Helper()
+	rows, err := db.QueryContext(t.Context(), "EXPLAIN "+q)
+	require.NoError(t, err)
+	defer rows.Close()
+	columns, err := rows.Columns()
+	require.NoError(t, err)
+	var plan strings.Builder
+	for rows.Next() {
+		values, dest := make([]sql.NullString, len(columns)), make([]any, len(columns))
+		for i := range values {
+			dest[i] = &values[i]
+		}
+		require.NoError(t, rows.Scan(dest...))
+		for i, c := range columns {
+			if c == "type" || c == "Extra" {
+				plan.WriteString(values[i].String)
+				plan.WriteString("; ")
+			}
+		}
+	}
+	require.NoError(t, rows.Err())
+	return plan.String()
+}
