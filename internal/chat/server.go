@@ -74,6 +74,7 @@ type Server struct {
 	stop  context.CancelFunc
 	wg    sync.WaitGroup // of goroutines of connections
 	kicks atomic.Int64
+	ran   atomic.Bool
 
 	openMu          sync.Mutex // guards the following
 	open            map[*conn]struct{}
@@ -188,6 +189,7 @@ func (s *Server) Sessions() int { return s.registry.Live() }
 // Run takes the node's place in the cluster and serves until ctx ends or the node may not go on; then it drains within
 // Limits.DrainTimeout. It returns when all its goroutines have ended, and may be called once.
 func (s *Server) Run(ctx context.Context) error {
+	s.ran.Store(true)
 	inner, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	fail := func(err error) {
@@ -202,7 +204,7 @@ func (s *Server) Run(ctx context.Context) error {
 	serving.Go(func() { fail(s.rpc.Serve(back)) })
 	err := s.join(inner)
 	if err == nil {
-		s.log.Info("chat node ready", "node", s.cfg.SelfServer.Name, "clients", s.ClientAddr(), "rpc", s.RPCAddr())
+		s.log.Info("chat node ready", "clients", s.ClientAddr(), "rpc", s.RPCAddr())
 		background.Go(func() { s.presence.Watch(back, tick, s.onNodes) })
 		background.Go(func() { fail(s.lease.run(back)) })
 		background.Go(func() { s.sweep(back) })
@@ -347,3 +349,15 @@ func (l locator) alive(found [][]presence.Location) (nodes [][]string, strange b
 
 // spawn starts a goroutine of a connection, which Run waits for.
 func (s *Server) spawn(f func()) { s.wg.Go(f) }
+
+// Close gives the ports back when Run was never called. After Run it does nothing.
+func (s *Server) Close() error {
+	if s.ran.Swap(true) {
+		return nil
+	}
+	s.commits.Close()
+	s.stop()
+	s.router.Close()
+	s.peers.Close()
+	return errors.Join(s.rpc.Close(), s.clients.Close(), s.clients.Release())
+}

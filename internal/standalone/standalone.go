@@ -1,0 +1,328 @@
+// Package standalone is a whole Parley cluster in one process: gate, status server and chat nodes over an embedded Redis
+// and an SQLite file. It is for trying Parley and for developing against it; what it stores lasts, what Redis holds
+// (sessions, tokens, codes) ends with the process, as it may.
+package standalone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
+	"parley/internal/chat"
+	"parley/internal/config"
+	"parley/internal/gate"
+	"parley/internal/obs"
+	"parley/internal/presence"
+	"parley/internal/status"
+	"parley/internal/store"
+	"parley/internal/store/sqlite"
+)
+
+// Options adjust a cluster. DefaultOptions is the place to start from.
+type Options struct {
+	// Data is the directory of the database; it is made if there is none. Empty: a temporary one that Close removes.
+	Data string
+	// Host is the address of every listener.
+	Host string
+	// Ports; the chat nodes count up from theirs. 0 takes free ones.
+	GatePort, VarifyPort, StatusPort, ChatPort, RPCPort, OpsPort int
+	// Nodes is how many chat nodes run, 1 to 16.
+	Nodes int
+	// Demo makes two users who are friends, if they do not exist.
+	Demo bool
+	Log  *slog.Logger
+	// Codes is where verification codes are printed, because this cluster sends no mail.
+	Codes io.Writer
+}
+
+// DefaultOptions is two chat nodes on the loopback, on the ports of the README.
+func DefaultOptions() Options {
+	return Options{
+		Data: "data", Host: "127.0.0.1", Nodes: 2, Demo: true,
+		GatePort: 8080, VarifyPort: 50051, StatusPort: 50052, ChatPort: 8090, RPCPort: 50055, OpsPort: 9090,
+		Log: slog.New(slog.DiscardHandler), Codes: io.Discard,
+	}
+}
+
+// LocalOptions is DefaultOptions on free ports with throw-away data, for tests.
+func LocalOptions() Options {
+	o := DefaultOptions()
+	o.Data = ""
+	o.GatePort, o.VarifyPort, o.StatusPort, o.ChatPort, o.RPCPort, o.OpsPort = 0, 0, 0, 0, 0, 0
+	return o
+}
+
+// Cluster is a running cluster. Its methods are safe for concurrent use.
+type Cluster struct {
+	opt     Options
+	dir     string // to be removed by Close; "" keeps the data
+	redis   *miniredis.Miniredis
+	rdb     *redis.Client
+	store   *store.Store
+	pr      *presence.Presence
+	ops     *obs.Ops
+	gate    *gate.Server
+	status  *status.Server
+	chats   []*chat.Server
+	closers []func() error // in the order of opening
+
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+
+	mu  sync.Mutex // guards the following
+	err error
+}
+
+// Start runs a cluster. It returns when the gate can place users; ctx bounds that, and nothing later. Close ends it.
+func Start(ctx context.Context, o Options) (*Cluster, error) {
+	if o.Nodes < 1 || o.Nodes > 16 {
+		return nil, config.Usage(fmt.Errorf("standalone: %d chat nodes, want 1 to 16", o.Nodes))
+	}
+	c := &Cluster{opt: o}
+	err := c.open(ctx)
+	if err == nil {
+		err = c.serve(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+// open starts the stores and binds every listener.
+func (c *Cluster) open(ctx context.Context) error {
+	o := &c.opt
+	c.dir = o.Data
+	if o.Data == "" {
+		dir, err := os.MkdirTemp("", "parley-")
+		if err != nil {
+			return fmt.Errorf("standalone: %w", err)
+		}
+		c.dir = dir
+		c.onClose(func() error { return os.RemoveAll(dir) })
+	} else if err := os.MkdirAll(o.Data, 0o700); err != nil {
+		return fmt.Errorf("standalone: data directory: %w", err)
+	}
+	reg := obs.NewRegistry("standalone")
+
+	var err error
+	if c.store, err = sqlite.OpenWithMetrics(ctx, filepath.Join(c.dir, "parley.db"), reg); err != nil {
+		return fmt.Errorf("standalone: %w", err)
+	}
+	c.onClose(c.store.Close)
+	if err := c.store.Prepare(ctx, o.Log); err != nil {
+		return fmt.Errorf("standalone: %w", err)
+	}
+	if err := c.openRedis(ctx, reg); err != nil {
+		return err
+	}
+	checks := []obs.Check{{Name: "redis", Probe: c.pr.Ping}, {Name: "sql", Probe: c.store.Ping}}
+	if c.ops, err = obs.ListenOps(c.addr(o.OpsPort, 0), o.Log, reg, checks); err != nil {
+		return fmt.Errorf("standalone: %w", err)
+	}
+	c.onClose(c.ops.Close)
+	return c.openNodes(reg)
+}
+
+func (c *Cluster) openRedis(ctx context.Context, reg prometheus.Registerer) error {
+	c.redis = miniredis.NewMiniRedis()
+	if err := c.redis.StartAddr("127.0.0.1:0"); err != nil {
+		return fmt.Errorf("standalone: embedded redis: %w", err)
+	}
+	c.onClose(func() error { c.redis.Close(); return nil })
+	settings := config.DefaultRedis()
+	opt := settings.Options().Simple()
+	opt.Addr = c.redis.Addr()
+	c.rdb = redis.NewClient(opt)
+	c.onClose(c.rdb.Close)
+	// A Redis that lost its data keeps logins waiting until all nodes have written their sessions back. This one is new.
+	if err := presence.SeedGeneration(ctx, c.rdb); err != nil {
+		return fmt.Errorf("standalone: embedded redis: %w", err)
+	}
+	c.pr = presence.New(c.rdb, presence.Options{Metrics: reg})
+	c.onClose(func() error { c.pr.Close(); return nil })
+	return nil
+}
+
+func (c *Cluster) openNodes(reg prometheus.Registerer) error {
+	o := &c.opt
+	node := func(name string) prometheus.Registerer {
+		return prometheus.WrapRegistererWith(prometheus.Labels{"node": name}, reg)
+	}
+	var err error
+	st := status.LocalConfig()
+	st.Status.Host, st.Status.Port = o.Host, o.StatusPort
+	if c.status, err = status.New(st, status.Deps{Log: o.Log.With("node", "status1"), Metrics: node("status1"), Presence: c.pr}); err != nil {
+		return fmt.Errorf("standalone: %w", err)
+	}
+	c.onClose(c.status.Close)
+	for i := range o.Nodes {
+		cfg := chat.LocalConfig("chat" + strconv.Itoa(i+1))
+		cfg.SelfServer.Host = o.Host
+		cfg.SelfServer.Port, cfg.SelfServer.RPCPort = port(o.ChatPort, i), port(o.RPCPort, i)
+		cfg.Limits.CommitShards = 1 // SQLite has one writer
+		cfg.Limits.DrainTimeout = 3 * time.Second
+		n, err := chat.New(cfg, chat.Deps{
+			Log: o.Log.With("node", cfg.SelfServer.Name), Metrics: node(cfg.SelfServer.Name), Store: c.store, Presence: c.pr,
+		})
+		if err != nil {
+			return fmt.Errorf("standalone: %w", err)
+		}
+		c.chats = append(c.chats, n)
+		c.onClose(n.Close)
+	}
+	g := gate.LocalConfig()
+	g.Gate.Host, g.Gate.Port, g.Gate.VarifyAddr = o.Host, o.GatePort, c.addr(o.VarifyPort, 0)
+	g.Status.Addrs = []string{c.status.Addr()}
+	g.Ops.Addr = ""
+	mail, err := gate.NewMailer(g.Mail, o.Codes)
+	if err != nil {
+		return fmt.Errorf("standalone: %w", err)
+	}
+	c.gate, err = gate.New(g, gate.Deps{
+		Log: o.Log.With("node", "gate1"), Store: c.store, Presence: c.pr, Redis: c.rdb, Mail: mail,
+	})
+	if err != nil {
+		return fmt.Errorf("standalone: %w", err)
+	}
+	c.onClose(c.gate.Close)
+	return nil
+}
+
+// serve runs every node and waits until users can be placed.
+func (c *Cluster) serve(ctx context.Context) error {
+	run, stop := context.WithCancel(context.Background())
+	c.stop = stop
+	if c.opt.Demo {
+		if err := c.makeDemo(ctx); err != nil {
+			return err
+		}
+	}
+	c.goRun(run, "operations listener", c.ops.Run)
+	c.goRun(run, "embedded redis", c.runClock)
+	c.goRun(run, "status server", c.status.Run)
+	for _, n := range c.chats {
+		c.goRun(run, "chat node", n.Run)
+	}
+	c.goRun(run, "gate", c.gate.Run)
+	for {
+		nodes, err := c.pr.Nodes(ctx)
+		live := 0
+		for _, n := range nodes {
+			if n.Live {
+				live++
+			}
+		}
+		if live == len(c.chats) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("standalone: waiting for %d chat nodes, %d are up: %w", len(c.chats), live, errors.Join(ctx.Err(), err, c.Err()))
+		case <-run.Done():
+			return c.Err()
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// goRun runs one node; one that fails ends all.
+func (c *Cluster) goRun(ctx context.Context, what string, run func(context.Context) error) {
+	c.wg.Go(func() {
+		if err := run(ctx); err != nil {
+			c.mu.Lock()
+			c.err = errors.Join(c.err, fmt.Errorf("standalone: %s: %w", what, err))
+			c.mu.Unlock()
+			c.stop()
+		}
+	})
+}
+
+// runClock makes time pass in the embedded Redis, which does not do so by itself.
+func (c *Cluster) runClock(ctx context.Context) error {
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	last := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-tick.C:
+			c.redis.FastForward(now.Sub(last))
+			last = now
+		}
+	}
+}
+
+// Wait returns when ctx ends or a node has failed; then it returns why.
+func (c *Cluster) Wait(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() { c.wg.Wait(); close(done) }()
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-done:
+		return c.Err()
+	}
+}
+
+// Err returns why the cluster failed, nil while it has not.
+func (c *Cluster) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// Close drains the nodes and returns when all is closed; temporary data is removed. It may be called again.
+func (c *Cluster) Close() error {
+	if c.stop != nil {
+		c.stop()
+	}
+	c.wg.Wait()
+	var errs []error
+	for i := len(c.closers) - 1; i >= 0; i-- {
+		errs = append(errs, c.closers[i]())
+	}
+	c.closers = nil
+	return errors.Join(errs...)
+}
+
+func (c *Cluster) onClose(f func() error) { c.closers = append(c.closers, f) }
+
+// GateURL is where accounts and logins are.
+func (c *Cluster) GateURL() string { return "http://" + c.gate.Addr() }
+
+// StatusAddr is where StatusService answers, host:port.
+func (c *Cluster) StatusAddr() string { return c.status.Addr() }
+
+// OpsAddr is the operations listener, host:port.
+func (c *Cluster) OpsAddr() string { return c.ops.Addr() }
+
+// Chats are the chat nodes.
+func (c *Cluster) Chats() []*chat.Server { return c.chats }
+
+// DataDir is where the database is.
+func (c *Cluster) DataDir() string { return c.dir }
+
+func (c *Cluster) addr(p, i int) string {
+	return net.JoinHostPort(c.opt.Host, strconv.Itoa(port(p, i)))
+}
+
+func port(first, i int) int {
+	if first == 0 {
+		return 0
+	}
+	return first + i
+}
