@@ -5,10 +5,13 @@ import (
 	"errors"
 	"net"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 )
 
 // Self is [SelfServer], a chat node's own names and addresses.
@@ -26,16 +29,13 @@ func (s Self) Validate() error {
 	if s.Name == "" {
 		return Faultf("Name", "must not be empty")
 	}
-	if len(s.Name) > 64 {
-		return Faultf("Name", "is longer than 64 bytes")
-	}
-	for _, r := range s.Name {
-		if r <= ' ' || r == '{' || r == '}' || r == '|' || r == 0x7f {
-			return Faultf("Name", "must not contain spaces, {, } or |")
-		}
+	if len(s.Name) > 64 || strings.ContainsFunc(s.Name, func(r rune) bool { return !strings.ContainsRune(nameLetters, r) }) {
+		return Faultf("Name", "is %q, want 1 to 64 of A-Z a-z 0-9 . _ -", s.Name)
 	}
 	return nil
 }
+
+const nameLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
 
 // ListenAddr is where to listen for clients.
 func (s Self) ListenAddr() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.Port)) }
@@ -166,9 +166,13 @@ func (r Redis) Validate() error {
 	return errors.Join(faults...)
 }
 
+var quietRedis sync.Once // it sets a variable that clients read
+
 // Options returns the settings for redis.NewUniversalClient: RESP2 and no CLIENT SETINFO, which save a round trip a
-// connection, and one retry, because every caller has a deadline of its own.
+// connection, and one retry, because every caller has a deadline of its own. It also silences the client library in this
+// process, which writes lines of its own to standard error for each dial that fails; callers get the errors.
 func (r Redis) Options() *redis.UniversalOptions {
+	quietRedis.Do(logging.Disable)
 	addrs := r.Addr
 	if len(addrs) == 0 {
 		addrs = []string{net.JoinHostPort(r.Host, strconv.Itoa(r.Port))}
@@ -241,7 +245,7 @@ func DefaultLog() Log { return Log{Level: "info", Format: "auto"} }
 
 // Ops is [Ops], the operations listener: metrics, health, profiles. It has no authentication.
 type Ops struct {
-	Addr string `help:"HOST:PORT of /metrics, /healthz, /readyz and /debug/pprof; keep it on the loopback or a private network"`
+	Addr string `help:"HOST:PORT of /metrics, /healthz, /readyz and /debug/pprof; keep it on the loopback or a private network; empty serves none"`
 }
 
 // DefaultOps takes a free port on the loopback; the log says which.
@@ -249,6 +253,9 @@ func DefaultOps() Ops { return Ops{Addr: "127.0.0.1:0"} }
 
 // Validate checks the form of the address.
 func (o Ops) Validate() error {
+	if o.Addr == "" {
+		return nil
+	}
 	if _, _, err := net.SplitHostPort(o.Addr); err != nil {
 		return Faultf("Addr", "is %q, want HOST:PORT", o.Addr)
 	}

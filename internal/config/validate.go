@@ -22,9 +22,13 @@ func (f Fault) Error() string {
 	return fmt.Sprintf("[%s] %s %s", f.Section, f.Key, f.Problem)
 }
 
-// Faultf returns a Fault of a key of the section whose Validate is running.
+// Faultf returns a Fault of a key of the section whose Validate is running, or of the key "Section.Key".
 func Faultf(key, format string, args ...any) error {
-	return Fault{Key: key, Problem: fmt.Sprintf(format, args...)}
+	section, name, ok := strings.Cut(key, ".")
+	if !ok {
+		section, name = "", key
+	}
+	return Fault{Section: section, Key: name, Problem: fmt.Sprintf(format, args...)}
 }
 
 type validator interface{ Validate() error }
@@ -45,9 +49,13 @@ func ValidateSections(cfg any) error {
 		faults = append(faults, validate(nameOf(field), v)...)
 	})
 	for _, g := range s.groups {
+		names, _ := s.key(g.section, g.list).field.Interface().([]string)
 		for i := range g.slice.Len() {
 			elem := g.slice.Index(i)
-			name := elem.FieldByName("Name").String()
+			name := fmt.Sprintf("%s %d", g.list, i+1) // a list that a program made, without its names
+			if i < len(names) {
+				name = names[i]
+			}
 			sub := &schema{}
 			sub.addKeys(name, elem)
 			for _, k := range sub.keys {

@@ -28,21 +28,25 @@ type Check struct {
 
 // Ops is the operations listener of a node. Its methods are safe for concurrent use.
 type Ops struct {
-	ln       net.Listener
+	ln       net.Listener // nil: listens nowhere
 	log      *slog.Logger
 	server   *http.Server
 	checks   []*runningCheck
 	draining atomic.Bool
 }
 
-// ListenOps binds addr ("127.0.0.1:0" takes a free port) and logs where; nothing is served before Run. Everything it
+// ListenOps binds addr ("127.0.0.1:0" takes a free port, "" makes an Ops that listens nowhere) and logs where; nothing is
+// served before Run. Everything it
 // serves is for operators: it belongs on the loopback or a private network, and a warning says so when it is elsewhere.
 func ListenOps(addr string, log *slog.Logger, reg *prometheus.Registry, checks []Check) (*Ops, error) {
-	ln, err := net.Listen("tcp", addr)
-	if err != nil {
+	o := &Ops{log: log}
+	if addr == "" {
+		return o, nil
+	}
+	var err error
+	if o.ln, err = net.Listen("tcp", addr); err != nil {
 		return nil, fmt.Errorf("obs: operations listener: %w", err)
 	}
-	o := &Ops{ln: ln, log: log}
 	for _, c := range checks {
 		o.checks = append(o.checks, &runningCheck{Check: c})
 	}
@@ -66,8 +70,13 @@ func ListenOps(addr string, log *slog.Logger, reg *prometheus.Registry, checks [
 	return o, nil
 }
 
-// Addr is the bound address, host:port.
-func (o *Ops) Addr() string { return o.ln.Addr().String() }
+// Addr is the bound address, host:port, or "".
+func (o *Ops) Addr() string {
+	if o.ln == nil {
+		return ""
+	}
+	return o.ln.Addr().String()
+}
 
 // SetDraining makes /readyz answer 503, so that balancers look elsewhere, or takes that back.
 func (o *Ops) SetDraining(draining bool) { o.draining.Store(draining) }
@@ -75,6 +84,10 @@ func (o *Ops) SetDraining(draining bool) { o.draining.Store(draining) }
 // Run serves until ctx ends, then lets requests finish for a second and closes the rest. It returns nil then, and the
 // listener's error otherwise. It may be called once.
 func (o *Ops) Run(ctx context.Context) error {
+	if o.ln == nil {
+		<-ctx.Done()
+		return nil
+	}
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)
@@ -96,6 +109,9 @@ func (o *Ops) Run(ctx context.Context) error {
 
 // Close gives the port back when Run was never called. After Run it does nothing.
 func (o *Ops) Close() error {
+	if o.ln == nil {
+		return nil
+	}
 	err := o.server.Close()
 	if cerr := o.ln.Close(); err == nil && !errors.Is(cerr, net.ErrClosed) {
 		err = cerr

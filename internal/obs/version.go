@@ -40,9 +40,12 @@ func ReadBuild() Build {
 // Version returns the build in one line, the same in --version, the first log record and parley_build_info.
 func Version() string {
 	b := ReadBuild()
-	s := b.Version + " (commit " + b.Commit
-	if b.Modified {
-		s += ", modified"
+	s := b.Version + " ("
+	if b.Commit != "unknown" {
+		s += "commit " + b.Commit + ", "
 	}
-	return s + ", " + b.Go + ")"
+	if b.Modified {
+		s += "modified, "
+	}
+	return s + b.Go + ")"
 }

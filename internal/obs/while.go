@@ -6,11 +6,12 @@ import (
 	"sync"
 )
 
-// While serves while node runs, its drain included, and returns when both have ended. A listener that fails ends node's
-// context.
+// While serves while node runs, its drain included, and returns when both have ended; /readyz answers 503 from the moment
+// ctx ends. A listener that fails ends node's context.
 func (o *Ops) While(ctx context.Context, node func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	defer context.AfterFunc(ctx, func() { o.SetDraining(true) })()
 	serve, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var wg sync.WaitGroup

@@ -17,7 +17,7 @@ import (
 
 // Kitex and netpoll log through variables of their own, one a process. Left alone, a gRPC client against a dead address
 // writes tens of thousands of lines a second, and anybody who hangs up makes one. So both are silenced as soon as a
-// server or client is made, until RouteLogs says where their lines go.
+// server or client is made, until a server serves or RouteLogs says where their lines go.
 var (
 	silenceOnce sync.Once
 	libraryLog  atomic.Pointer[slog.Logger] // nil drops
@@ -31,6 +31,14 @@ var (
 func RouteLogs(log *slog.Logger) {
 	silence()
 	libraryLog.Store(log)
+}
+
+// lendLogs routes the lines to log if they go nowhere, until the function it returns is called.
+func lendLogs(log *slog.Logger) (giveBack func()) {
+	if !libraryLog.CompareAndSwap(nil, log) {
+		return func() {}
+	}
+	return func() { libraryLog.CompareAndSwap(log, nil) }
 }
 
 func silence() {

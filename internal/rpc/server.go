@@ -97,7 +97,8 @@ func (s *Server) Addr() string { return s.ln.Addr().String() }
 
 // Serve serves until ctx ends, then stops accepting, tells callers to go elsewhere, and waits up to the exit wait for the
 // calls that are being answered. When it returns the port is free and no handler runs, except those that outlasted the
-// wait, which are logged. It returns nil after ctx ended. It may be called once.
+// wait, which are logged. It returns nil after ctx ended. It may be called once. Meanwhile the lines of Kitex and netpoll go
+// to the server's log, unless RouteLogs or an earlier server took them.
 func (s *Server) Serve(ctx context.Context) error {
 	done := make(chan struct{})
 	var wg sync.WaitGroup
@@ -115,6 +116,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		}
 		s.exit <- nil
 	})
+	defer lendLogs(s.log)()
 	err := s.Server.Run()
 	close(done)
 	wg.Wait()

@@ -1,0 +1,47 @@
+package status
+
+import (
+	"time"
+
+	"parley/internal/config"
+)
+
+// Config is all that a status node can be told. Its zero value is of no use: start from DefaultConfig or LocalConfig.
+type Config struct {
+	Status  Listen `ini:"StatusServer"`
+	Redis   config.Redis
+	Cluster config.Cluster
+	Log     config.Log
+	Ops     config.Ops
+}
+
+// Listen is [StatusServer].
+type Listen struct {
+	Name string `help:"name of this node in its logs; nobody else needs it"`
+	config.Endpoint
+	StartTimeout time.Duration `help:"longest wait for Redis at the start; then the node exits with 69" min:"0s" max:"5m"`
+	DrainTimeout time.Duration `help:"longest wait for calls in flight at the end" min:"100ms" max:"5m"`
+}
+
+// DefaultConfig is a status node on the loopback, where llfcchat's listens.
+func DefaultConfig() Config {
+	return Config{
+		Status: Listen{
+			Name: "status", Endpoint: config.Endpoint{Host: "127.0.0.1", Port: 50052},
+			StartTimeout: 5 * time.Second, DrainTimeout: 5 * time.Second,
+		},
+		Redis: config.DefaultRedis(),
+		Log:   config.DefaultLog(),
+		Ops:   config.DefaultOps(),
+	}
+}
+
+// LocalConfig is DefaultConfig on a free port, so that many status nodes can live in one process.
+func LocalConfig() Config {
+	c := DefaultConfig()
+	c.Status.Port = 0
+	return c
+}
+
+// Validate joins every fault found.
+func (c Config) Validate() error { return config.ValidateSections(c) }
