@@ -52,8 +52,12 @@ func StartMariaDB(ctx context.Context, o MariaDBOptions) (_ *MariaDB, err error)
 		return nil, err
 	}
 	data := filepath.Join(o.Dir, "mariadb")
+	tmp := filepath.Join(o.Dir, "mariadb-tmp")
+	if err := os.MkdirAll(tmp, 0o700); err != nil {
+		return nil, err
+	}
 	logPath := filepath.Join(o.Dir, "mariadb.log")
-	if err := installMariaDB(ctx, data, logPath); err != nil {
+	if err := installMariaDB(ctx, data, tmp, logPath); err != nil {
 		return nil, err
 	}
 	initFile := filepath.Join(o.Dir, "mariadb-init.sql")
@@ -63,10 +67,10 @@ func StartMariaDB(ctx context.Context, o MariaDBOptions) (_ *MariaDB, err error)
 	if o.BufferPool == "" {
 		o.BufferPool = "64M"
 	}
-	args := append(baseArgs(data),
+	args := append(baseArgs(data, tmp),
 		"--bind-address=127.0.0.1", "--port="+m.port.String(),
 		// Relative to the data directory: the path of a socket is limited to 107 bytes, that of a test's directory is not.
-		"--socket=mariadb.sock", "--pid-file="+filepath.Join(o.Dir, "mariadb.pid"), "--tmpdir="+data,
+		"--socket=mariadb.sock", "--pid-file="+filepath.Join(o.Dir, "mariadb.pid"),
 		"--init-file="+initFile, "--skip-name-resolve", "--skip-log-bin", "--skip-slave-start",
 		"--character-set-server=utf8mb4", "--innodb-flush-log-at-trx-commit=1", "--innodb-buffer-pool-size="+o.BufferPool,
 		"--performance-schema=OFF", "--max-connections=500",
@@ -78,17 +82,19 @@ func StartMariaDB(ctx context.Context, o MariaDBOptions) (_ *MariaDB, err error)
 	return m, nil
 }
 
-// baseArgs are common to the installation and the server; --no-defaults comes first or is not accepted.
-func baseArgs(data string) []string {
-	args := []string{"--no-defaults", "--datadir=" + data, "--innodb-log-file-size=32M"}
+// baseArgs are common to the installation and the server; --no-defaults comes first or is not accepted. The directory
+// for temporary files must be the server's own: each mariadbd that starts removes all temporary tables it finds there,
+// and with a shared /tmp the installation of another one fails now and then ("Unknown table 'mysql.tmp_user_sys'").
+func baseArgs(data, tmp string) []string {
+	args := []string{"--no-defaults", "--datadir=" + data, "--tmpdir=" + tmp, "--innodb-log-file-size=32M"}
 	if os.Geteuid() == 0 {
 		args = append(args, "--user=root") // mariadbd refuses to run as root unless told so
 	}
 	return args
 }
 
-// installMariaDB fills an empty data directory and leaves a filled one alone.
-func installMariaDB(ctx context.Context, data, logPath string) error {
+// installMariaDB fills an empty data directory and leaves a filled one alone. A half filled one is removed.
+func installMariaDB(ctx context.Context, data, tmp, logPath string) (err error) {
 	if _, err := os.Stat(filepath.Join(data, "mysql")); err == nil {
 		return nil
 	}
@@ -96,12 +102,17 @@ func installMariaDB(ctx context.Context, data, logPath string) error {
 	if err != nil {
 		return err
 	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(data))
+		}
+	}()
 	out, err := os.OpenFile(logPath, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
 	defer out.Close()
-	args := append(baseArgs(data), "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve")
+	args := append(baseArgs(data, tmp), "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve")
 	cmd := exec.Command(path, args...)
 	cmd.Stdout, cmd.Stderr = out, out
 	l, err := launch(cmd)
@@ -118,7 +129,7 @@ func installMariaDB(ctx context.Context, data, logPath string) error {
 		return fmt.Errorf("cluster: mariadb-install-db: %w", ctx.Err())
 	}
 	if l.err != nil {
-		return fmt.Errorf("cluster: mariadb-install-db: %w, see %s", l.err, logPath)
+		return fmt.Errorf("cluster: mariadb-install-db: %w; end of %s:\n%s", l.err, logPath, logTail(logPath))
 	}
 	return nil
 }

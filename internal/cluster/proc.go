@@ -117,8 +117,10 @@ func (p *Proc) Command() string { return strings.Join(append([]string{p.path}, p
 func (p *Proc) LogPath() string { return p.logPath }
 
 // Log returns the end of the log, at most 32 KiB, beginning with a whole line.
-func (p *Proc) Log() string {
-	b, err := os.ReadFile(p.logPath)
+func (p *Proc) Log() string { return logTail(p.logPath) }
+
+func logTail(path string) string {
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return fmt.Sprintf("(no log: %v)", err)
 	}

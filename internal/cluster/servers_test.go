@@ -156,8 +156,10 @@ func TestMariaDBGivesUpWithItsContext(t *testing.T) {
 	needServers(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	_, err := StartMariaDB(ctx, MariaDBOptions{})
+	dir := t.TempDir()
+	_, err := StartMariaDB(ctx, MariaDBOptions{Dir: dir})
 	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.NoDirExists(t, filepath.Join(dir, "mariadb"), "a half made one would be taken for a whole one")
 }
 
 func TestMissingProgramSaysHowToGetIt(t *testing.T) {
