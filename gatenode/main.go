@@ -1,0 +1,51 @@
+// Command gatenode runs one gate: registration, codes by mail, password reset and login over HTTP.
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+
+	"parley/internal/config"
+	"parley/internal/gate"
+	"parley/internal/obs"
+	"parley/internal/presence"
+	"parley/internal/store/mysql"
+)
+
+func main() { config.Main("gatenode", obs.Version(), run) }
+
+func run(ctx context.Context, p config.Process) error {
+	cfg := gate.DefaultConfig()
+	loaded, err := config.Load(p, &cfg)
+	if err != nil {
+		return err
+	}
+	log := obs.NewLogger(p.Stderr, cfg.Log.Level, cfg.Log.Format, p.Name)
+	log.Info("starting", "version", p.Version)
+	loaded.Log(log)
+	reg := obs.NewRegistry("gate")
+
+	st, err := mysql.Open(ctx, cfg.MySQL.DSN(), mysql.Options{MaxOpen: cfg.MySQL.MaxOpen, Metrics: reg})
+	if err != nil {
+		return config.Dependency(err)
+	}
+	defer func() { _ = st.Close() }() // nothing is pending
+	if err := st.Migrate(ctx); err != nil {
+		return config.Dependency(err)
+	}
+	rdb := redis.NewUniversalClient(cfg.Redis.Options())
+	defer func() { _ = rdb.Close() }() // nothing is pending
+	if err := rdb.Ping(ctx).Err(); err != nil {
+		return config.Dependency(fmt.Errorf("redis: %w", err))
+	}
+	pr := presence.New(rdb, presence.Options{Cluster: cfg.Redis.Cluster, Metrics: reg})
+	defer pr.Close()
+
+	node, err := gate.New(cfg, gate.Deps{Log: log, Metrics: reg, Store: st, Presence: pr, Redis: rdb})
+	if err != nil {
+		return err
+	}
+	return node.Run(ctx)
+}

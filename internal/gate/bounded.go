@@ -1,0 +1,197 @@
+package gate
+
+import (
+	"container/list"
+	"math"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// bounded is a map of at most limit entries that forgets the least recently used one. It is not safe for concurrent
+// use; its owners lock.
+type bounded[K comparable, V any] struct {
+	limit int
+	index map[K]*list.Element
+	order list.List // of *boundedEntry, the most recently used first
+}
+
+type boundedEntry[K comparable, V any] struct {
+	key   K
+	value V
+}
+
+func newBounded[K comparable, V any](limit int) *bounded[K, V] {
+	return &bounded[K, V]{limit: limit, index: make(map[K]*list.Element)}
+}
+
+// get returns the entry of k and marks it as used.
+func (b *bounded[K, V]) get(k K) (v V, ok bool) {
+	e := b.index[k]
+	if e == nil {
+		return v, false
+	}
+	b.order.MoveToFront(e)
+	return e.Value.(*boundedEntry[K, V]).value, true
+}
+
+func (b *bounded[K, V]) put(k K, v V) {
+	if e := b.index[k]; e != nil {
+		e.Value.(*boundedEntry[K, V]).value = v
+		b.order.MoveToFront(e)
+		return
+	}
+	if b.order.Len() >= b.limit {
+		last := b.order.Back()
+		b.order.Remove(last)
+		delete(b.index, last.Value.(*boundedEntry[K, V]).key)
+	}
+	b.index[k] = b.order.PushFront(&boundedEntry[K, V]{k, v})
+}
+
+func (b *bounded[K, V]) remove(k K) {
+	if e := b.index[k]; e != nil {
+		b.order.Remove(e)
+		delete(b.index, k)
+	}
+}
+
+func (b *bounded[K, V]) len() int { return b.order.Len() }
+
+// addressLimit is a token bucket an address, in this process: burst at once, burst a period. Past trackedAddresses the
+// least recently seen address starts afresh. It is safe for concurrent use.
+type addressLimit struct {
+	burst  float64
+	period time.Duration
+	exempt func(netip.Addr) bool
+	now    func() time.Time
+
+	mu      sync.Mutex // guards the following
+	buckets *bounded[netip.Prefix, bucket]
+}
+
+type bucket struct {
+	tokens float64
+	at     time.Time
+}
+
+func newAddressLimit(burst int, period time.Duration, exempt func(netip.Addr) bool) *addressLimit {
+	return &addressLimit{
+		burst: float64(burst), period: period, exempt: exempt, now: time.Now,
+		buckets: newBounded[netip.Prefix, bucket](trackedAddresses),
+	}
+}
+
+// take takes a token of addr. When none is left it returns how long until there is one, else 0.
+func (l *addressLimit) take(addr netip.Addr) (wait time.Duration) {
+	if l.exempt(addr) {
+		return 0
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b := l.refilledLocked(addr)
+	if b.tokens < 1 {
+		l.buckets.put(network(addr), b)
+		return time.Duration(math.Ceil((1 - b.tokens) * float64(l.period) / l.burst))
+	}
+	b.tokens--
+	l.buckets.put(network(addr), b)
+	return 0
+}
+
+// giveBack returns a token that was taken for something that turned out well.
+func (l *addressLimit) giveBack(addr netip.Addr) {
+	if l.exempt(addr) {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b := l.refilledLocked(addr)
+	b.tokens = min(l.burst, b.tokens+1)
+	l.buckets.put(network(addr), b)
+}
+
+func (l *addressLimit) refilledLocked(addr netip.Addr) bucket {
+	now := l.now()
+	b, ok := l.buckets.get(network(addr))
+	if !ok {
+		return bucket{tokens: l.burst, at: now}
+	}
+	b.tokens = min(l.burst, b.tokens+l.burst*float64(now.Sub(b.at))/float64(l.period))
+	b.at = now
+	return b
+}
+
+// network is what counts as one address: an IPv4 address or an IPv6 /64, which is what one subscriber is given.
+func network(addr netip.Addr) netip.Prefix {
+	bits := addr.BitLen()
+	if addr.Is6() {
+		bits = 64
+	}
+	p, _ := addr.WithZone("").Prefix(bits) // fails only for an invalid Addr; all of those then share one bucket
+	return p
+}
+
+// logins remembers for a while which password was proven for which stored hash, so that many clients coming back at
+// once do not need a hash each. It holds no password: a key is an HMAC under a key of this process over address,
+// password and the stored hash. The hash being part of it, a password changed anywhere in the cluster is forgotten
+// here. It is safe for concurrent use.
+type logins struct {
+	secret []byte
+	ttl    time.Duration
+	now    func() time.Time
+
+	mu   sync.Mutex // guards the following
+	seen *bounded[[32]byte, remembered]
+}
+
+type remembered struct {
+	uid   int32
+	until time.Time
+}
+
+func newLogins(secret []byte, ttl time.Duration, limit int) *logins {
+	return &logins{secret: secret, ttl: ttl, now: time.Now, seen: newBounded[[32]byte, remembered](limit)}
+}
+
+func (l *logins) key(email, passwd, stored string) [32]byte {
+	return mac(l.secret, "login", email, passwd, stored)
+}
+
+// note remembers a proven password.
+func (l *logins) note(uid int32, email, passwd, stored string) {
+	if l.ttl <= 0 {
+		return
+	}
+	key := l.key(email, passwd, stored)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.seen.put(key, remembered{uid, l.now().Add(l.ttl)})
+}
+
+// proven reports whether the password was proven within the last ttl.
+func (l *logins) proven(uid int32, email, passwd, stored string) bool {
+	if l.ttl <= 0 {
+		return false
+	}
+	key := l.key(email, passwd, stored)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r, ok := l.seen.get(key)
+	if ok && l.now().After(r.until) {
+		l.seen.remove(key)
+		return false
+	}
+	return ok && r.uid == uid
+}
+
+// forget drops all that is remembered of a user.
+func (l *logins) forget(uid int32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for key, e := range l.seen.index {
+		if e.Value.(*boundedEntry[[32]byte, remembered]).value.uid == uid {
+			l.seen.remove(key)
+		}
+	}
+}

@@ -1,0 +1,208 @@
+package gate
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"parley/internal/config"
+)
+
+// Config is all of a gate's settings. Its zero value is of no use: start from DefaultConfig or LocalConfig.
+type Config struct {
+	Gate    Listen          `ini:"GateServer"`
+	Status  Status          `ini:"StatusServer"`
+	Varify  config.Endpoint `ini:"VarifyServer"` // Host empty: this gate mails the codes itself
+	Mail    Mail
+	Hash    Hash
+	Limits  Limits
+	MySQL   config.MySQL `ini:"Mysql"`
+	Redis   config.Redis
+	Cluster config.Cluster
+	Log     config.Log
+	Ops     config.Ops
+}
+
+// Listen is [GateServer].
+type Listen struct {
+	config.Endpoint
+	VarifyAddr     string        `help:"HOST:PORT where VarifyService is served; keep it on the loopback; empty serves none, as does a Host in [VarifyServer]"`
+	MaxConns       int           `help:"connections at a time; more wait in the kernel; each may cost some 50 KiB" min:"1" max:"100000"`
+	TrustedProxies []string      `help:"networks (CIDR) whose X-Forwarded-For is believed; none by default"`
+	DrainTimeout   time.Duration `help:"longest wait for requests in flight at the end" min:"100ms" max:"5m"`
+}
+
+// Status is [StatusServer]: where placements are asked for.
+type Status struct {
+	config.Endpoint
+	Addrs   []string      `help:"HOST:PORT list in place of Host and Port: the next is asked when one does not answer"`
+	Timeout time.Duration `help:"longest wait for one status server; two waits at most a login" min:"10ms" max:"10s"`
+}
+
+func (s Status) addrs() []string {
+	if len(s.Addrs) > 0 {
+		return s.Addrs
+	}
+	return []string{s.Addr()}
+}
+
+// Validate checks the form of the addresses.
+func (s Status) Validate() error {
+	var faults []error
+	for _, a := range s.Addrs {
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			faults = append(faults, config.Faultf("Addrs", "has %q, want HOST:PORT", a))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// Mail says how verification codes reach people.
+type Mail struct {
+	Mode     string        `help:"console prints codes on standard output, for development; smtp mails them" oneof:"console smtp"`
+	Host     string        `help:"SMTP server"`
+	Port     int           `help:"its port: 465 with implicit TLS, 587 with starttls" min:"1" max:"65535"`
+	TLS      string        `help:"implicit speaks TLS from the first byte, starttls demands the upgrade, none is plain text for a relay on this machine" oneof:"implicit starttls none"`
+	CAFile   string        `help:"PEM file of the authority that signed the server's certificate; empty means the system's"`
+	User     string        `help:"user; empty logs in nowhere"`
+	Passwd   string        `help:"password" secret:"true"`
+	From     string        `help:"sender's address"`
+	Timeout  time.Duration `help:"longest time one mail may take" min:"100ms" max:"1m"`
+	Parallel int           `help:"mails under way at a time; eight times as many wait, the rest are refused as busy" min:"1" max:"1000"`
+}
+
+// Validate checks what the chosen mode needs.
+func (m Mail) Validate() error {
+	if m.Mode != "smtp" {
+		return nil
+	}
+	var faults []error
+	if m.Host == "" {
+		faults = append(faults, config.Faultf("Host", "must not be empty with Mode = smtp"))
+	}
+	if _, ok := cleanEmail(m.From); !ok {
+		faults = append(faults, config.Faultf("From", "must be an address with Mode = smtp"))
+	}
+	if m.TLS == "none" && m.User != "" {
+		faults = append(faults, config.Faultf("TLS", "must not be none with a User: the password would travel in the clear"))
+	}
+	return errors.Join(faults...)
+}
+
+// Hash is the cost of passwords (argon2id) and the bounds on it.
+type Hash struct {
+	MemoryKiB int           `help:"memory of one hash in KiB; rows that cost less are hashed again at the next login" min:"19456" max:"131072"`
+	Passes    int           `help:"passes over it" min:"2" max:"16"`
+	Parallel  int           `help:"hashes at a time; 0 means one a core" min:"0" max:"256"`
+	Waiting   int           `help:"requests waiting for a hash; more are refused as busy" min:"0" max:"4096"`
+	Patience  time.Duration `help:"longest wait for a hash" min:"10ms" max:"30s"`
+}
+
+// Limits are the bounds on guessing.
+type Limits struct {
+	AccountFailures  int           `help:"failed logins of one account in AccountWindow before it is locked" min:"1"`
+	AccountWindow    time.Duration `help:"how long failed logins are remembered" min:"1s"`
+	AccountLock      time.Duration `help:"first lock; it doubles with each further failure" min:"1s"`
+	AccountLockMax   time.Duration `help:"longest lock" min:"1s"`
+	AddressFailures  int           `help:"failed logins a minute from one address (an IPv6 /64)" min:"1"`
+	CodesPerMailbox  int           `help:"codes an hour to one mailbox" min:"1"`
+	CodesPerAddress  int           `help:"codes an hour asked for from one address" min:"1"`
+	ThrottleLoopback bool          `help:"apply the limits an address to the loopback too"`
+	Remember         time.Duration `help:"how long a proven password needs no new hash; 0 forgets at once" min:"0s" max:"1h"`
+}
+
+// What protocol and storage fix.
+const (
+	maxHeaderBytes  = 16 << 10
+	maxBodyBytes    = 16 << 10
+	headerTimeout   = 5 * time.Second
+	bodyTimeout     = 10 * time.Second
+	requestTimeout  = 20 * time.Second // everything behind one request, the mail included
+	storeTimeout    = 3 * time.Second  // one SQL call
+	redisTimeout    = time.Second      // one Redis call
+	kickTimeout     = time.Second      // one call to a chat node
+	cutTimeout      = 2 * time.Second  // for handlers to notice that they are cut off
+	externalTimeout = 12 * time.Second // an external VarifyServer, which mails before it answers
+
+	codeTTL   = 10 * time.Minute
+	codeTries = 5
+
+	minPasswd, maxPasswd = 6, 128 // characters
+	maxNameChars         = 32
+	maxEmailBytes        = 254
+	maxIconBytes         = 255
+	trackedAddresses     = 1 << 16
+	rememberedLogins     = 1 << 16
+)
+
+// DefaultConfig is a gate on the loopback that prints codes instead of mailing them.
+func DefaultConfig() Config {
+	return Config{
+		Gate: Listen{
+			Endpoint:   config.Endpoint{Host: "127.0.0.1", Port: 8080},
+			VarifyAddr: "127.0.0.1:50051", MaxConns: 4096, DrainTimeout: 10 * time.Second,
+		},
+		Status: Status{Endpoint: config.Endpoint{Host: "127.0.0.1", Port: 50052}, Timeout: time.Second},
+		Varify: config.Endpoint{Port: 50051},
+		Mail:   Mail{Mode: "console", Port: 465, TLS: "implicit", Timeout: 10 * time.Second, Parallel: 8},
+		Hash:   Hash{MemoryKiB: 19456, Passes: 2, Waiting: 64, Patience: 2 * time.Second},
+		Limits: Limits{
+			AccountFailures: 5, AccountWindow: 15 * time.Minute, AccountLock: 5 * time.Minute, AccountLockMax: 15 * time.Minute,
+			AddressFailures: 20, CodesPerMailbox: 5, CodesPerAddress: 20, Remember: 10 * time.Minute,
+		},
+		MySQL: config.DefaultMySQL(),
+		Redis: config.DefaultRedis(),
+		Log:   config.DefaultLog(),
+		Ops:   config.DefaultOps(),
+	}
+}
+
+// LocalConfig is DefaultConfig on free ports, so that many gates can live in one process.
+func LocalConfig() Config {
+	c := DefaultConfig()
+	c.Gate.Port = 0
+	c.Gate.VarifyAddr = "127.0.0.1:0"
+	return c
+}
+
+// Validate joins every fault found.
+func (c Config) Validate() error {
+	faults := []error{config.ValidateSections(c)}
+	if a := c.Gate.VarifyAddr; a != "" {
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			faults = append(faults, config.Fault{Section: "GateServer", Key: "VarifyAddr", Problem: "is no HOST:PORT"})
+		}
+	}
+	if _, err := parseProxies(c.Gate.TrustedProxies); err != nil {
+		faults = append(faults, config.Fault{Section: "GateServer", Key: "TrustedProxies", Problem: err.Error()})
+	}
+	if c.Limits.AccountLockMax < c.Limits.AccountLock {
+		faults = append(faults, config.Fault{Section: "Limits", Key: "AccountLockMax", Problem: "is below AccountLock"})
+	}
+	return errors.Join(faults...)
+}
+
+// external reports whether codes are mailed by another program, llfcchat's VarifyServer for one.
+func (c Config) external() bool { return c.Varify.Host != "" }
+
+func parseProxies(list []string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, s := range list {
+		if !strings.Contains(s, "/") {
+			addr, err := netip.ParseAddr(s)
+			if err != nil {
+				return nil, errors.New("has something that is neither an address nor a network: " + s)
+			}
+			out = append(out, netip.PrefixFrom(addr, addr.BitLen()))
+			continue
+		}
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return nil, errors.New("has something that is neither an address nor a network: " + s)
+		}
+		out = append(out, p.Masked())
+	}
+	return out, nil
+}

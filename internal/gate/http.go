@@ -1,0 +1,259 @@
+package gate
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"parley/internal/obs"
+	"parley/internal/wire"
+)
+
+// request is what a handler sees of an HTTP request.
+type request struct {
+	body   []byte
+	addr   netip.Addr      // who asks; invalid when the address could not be read
+	client context.Context // ends when the client hangs up
+}
+
+// handler answers a request with a reply to encode, or an error whose code is sent.
+type handler func(context.Context, *request) (any, error)
+
+// route is a handler and its name in metrics.
+type route struct {
+	name   string
+	handle handler
+}
+
+func (s *Server) routeTable() map[string]route {
+	return map[string]route{
+		"/get_varifycode": {"code", s.varifyCode},
+		"/user_register":  {"register", s.register},
+		"/reset_pwd":      {"reset", s.reset},
+		"/user_login":     {"login", s.login},
+	}
+}
+
+// failure is every reply that refuses.
+type failure struct {
+	Error   wire.Code `json:"error"`
+	RetryMS int64     `json:"retry_ms,omitempty"`
+}
+
+// later is a refusal that says when to come again.
+type later struct {
+	refusal error // a *wire.Error
+	wait    time.Duration
+}
+
+func (l *later) Error() string { return l.refusal.Error() }
+func (l *later) Unwrap() error { return l.refusal }
+
+func retryLater(code wire.Code, wait time.Duration) error {
+	return &later{wire.Refuse(code, nil), wait}
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.flights.add(1)
+	defer s.flights.add(-1)
+	h := w.Header()
+	h.Set("Server", "GateServer")
+	h.Set("Access-Control-Allow-Origin", "*")
+	h.Set("Connection", "close")
+	// The target is compared as it was sent, as upstream does: a query string, or another way to write the path, is not
+	// the route.
+	rt, ok := s.routes[r.RequestURI]
+	if !ok || r.Method != http.MethodPost {
+		s.plain(w, http.StatusNotFound, "url not found\r\n")
+		return
+	}
+	start := time.Now()
+	body, status, err := readBody(w, r)
+	if status != 0 {
+		s.plain(w, status, http.StatusText(status)+"\r\n")
+		return
+	}
+	var reply any
+	if err != nil {
+		err = wire.Refuse(wire.CodeJSON, nil) // the client was too slow, or is gone and will not read this
+	} else {
+		reply, err = s.call(rt, &request{body: body, addr: s.clientAddr(r), client: r.Context()})
+	}
+	code := s.answer(w, rt, reply, err)
+	s.metrics.requests.WithLabelValues(rt.name, strconv.Itoa(int(code))).Inc()
+	s.metrics.seconds.WithLabelValues(rt.name).Observe(time.Since(start).Seconds())
+}
+
+// plain answers with a status code and text; no known route does once its body was read.
+func (s *Server) plain(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, text) // the client left
+	s.metrics.requests.WithLabelValues("other", strconv.Itoa(status)).Inc()
+}
+
+// readBody reads at most maxBodyBytes within bodyTimeout. A status other than 0 is to be sent instead of a reply.
+func readBody(w http.ResponseWriter, r *http.Request) (body []byte, status int, err error) {
+	if r.ContentLength > maxBodyBytes {
+		return nil, http.StatusRequestEntityTooLarge, nil
+	}
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout)) // a test's recorder has none
+	body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		return nil, http.StatusRequestEntityTooLarge, nil
+	}
+	if err == nil {
+		// Else the deadline would end the request's context while the handler runs.
+		_ = control.SetReadDeadline(time.Time{})
+	}
+	return body, 0, err
+}
+
+// call runs the handler. A client that hangs up does not stop it: half a registration would be worse.
+func (s *Server) call(rt route, req *request) (reply any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.metrics.panics.Inc()
+			s.log.Error("handler panicked", "route", rt.name, "stack", string(debug.Stack())) // p may hold what was sent
+			reply, err = nil, wire.Refuse(wire.CodeInternal, nil)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(req.client), requestTimeout)
+	defer cancel()
+	defer context.AfterFunc(s.cut, cancel)()
+	return rt.handle(ctx, req)
+}
+
+// answer sends the reply, or the code of err, and returns the code.
+func (s *Server) answer(w http.ResponseWriter, rt route, reply any, err error) wire.Code {
+	code := wire.CodeOf(err)
+	if err != nil {
+		f := failure{Error: code}
+		if l, ok := errors.AsType[*later](err); ok {
+			f.RetryMS = max(1, l.wait.Milliseconds())
+			w.Header().Set("Retry-After", strconv.FormatInt((f.RetryMS+999)/1000, 10))
+		}
+		reply = f
+		s.logRefusal(rt, code, err)
+	}
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(reply); err != nil {
+		panic("gate: reply of " + rt.name + ": " + err.Error()) // our structs always encode
+	}
+	text := bytes.TrimSuffix(out.Bytes(), []byte("\n"))
+	w.Header().Set("Content-Type", "text/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
+	_, _ = w.Write(text) // the client left
+	return code
+}
+
+// logRefusal writes whose fault it was: a client's at Debug, a dependency's at Warn and ours at Error, the latter two
+// not more often than an operator can read.
+func (s *Server) logRefusal(rt route, code wire.Code, err error) {
+	level := slog.LevelDebug
+	switch code {
+	case wire.CodeInternal:
+		level = slog.LevelError
+	case wire.CodeRPC, wire.CodeUnavailable, wire.CodePasswdUpFailed, codeStoreFailed, codeMailRefused:
+		level = slog.LevelWarn
+	}
+	if level > slog.LevelDebug && !s.noise.Allow() {
+		return
+	}
+	attrs := []any{"route", rt.name, "code", int(code)}
+	if e, ok := errors.AsType[*wire.Error](err); ok && e.Err != nil {
+		// Texts of drivers may quote what was sent; their class may not.
+		if safe, ok := errors.AsType[safeError](e.Err); ok {
+			attrs = append(attrs, "err", safe.Error())
+		} else {
+			attrs = append(attrs, "err", obs.ErrorClass(e.Err))
+		}
+	}
+	s.log.Log(context.Background(), level, "request refused", attrs...)
+}
+
+// safeError is an error of ours whose text holds nothing that a user sent.
+type safeError string
+
+func (e safeError) Error() string { return string(e) }
+
+// clientAddr is who asks. X-Forwarded-For counts only as far as trusted proxies wrote it: it is read from the right,
+// and the first address that is not a trusted proxy's is the client's.
+func (s *Server) clientAddr(r *http.Request) netip.Addr {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	addr := peer.Addr().Unmap()
+	if len(s.proxies) == 0 {
+		return addr
+	}
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for i := len(hops) - 1; i >= 0 && s.trusted(addr); i-- {
+		next, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		if err != nil {
+			break
+		}
+		addr = next.Unmap()
+	}
+	return addr
+}
+
+func (s *Server) trusted(addr netip.Addr) bool {
+	for _, p := range s.proxies {
+		if p.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// decode reads a request body: one JSON object, in UTF-8, with every string that into names in `need`. Other keys are
+// ignored.
+func decode(body []byte, into any, need ...*optional) error {
+	if !utf8.Valid(body) {
+		return wire.Refuse(wire.CodeJSON, nil)
+	}
+	if first := bytes.TrimLeft(body, " \t\r\n"); len(first) == 0 || first[0] != '{' {
+		return wire.Refuse(wire.CodeJSON, nil)
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return wire.Refuse(wire.CodeJSON, nil) // its text may quote the body
+	}
+	for _, n := range need {
+		if !n.set {
+			return wire.Refuse(wire.CodeJSON, nil)
+		}
+	}
+	return nil
+}
+
+// optional is a JSON string that knows whether it was there.
+type optional struct {
+	text string
+	set  bool
+}
+
+// UnmarshalJSON implements json.Unmarshaler; null counts as absent.
+func (o *optional) UnmarshalJSON(data []byte) error {
+	if string(data) == "null" {
+		*o = optional{}
+		return nil
+	}
+	o.set = true
+	return json.Unmarshal(data, &o.text)
+}

@@ -1,0 +1,49 @@
+package gate
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+type metrics struct {
+	requests    *prometheus.CounterVec
+	seconds     *prometheus.HistogramVec
+	panics      prometheus.Counter
+	hashes      *prometheus.CounterVec
+	hashWaiting prometheus.Gauge
+	hashRefused *prometheus.CounterVec
+	hashSeconds prometheus.Histogram
+	remembered  prometheus.Counter
+	throttled   *prometheus.CounterVec
+	mails       *prometheus.CounterVec
+	places      *prometheus.CounterVec
+	kicks       *prometheus.CounterVec
+}
+
+// newMetrics registers with reg; nil registers nowhere.
+func newMetrics(reg prometheus.Registerer) *metrics {
+	f := promauto.With(reg)
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return f.NewCounterVec(prometheus.CounterOpts{Name: "parley_gate_" + name, Help: help}, labels)
+	}
+	return &metrics{
+		requests: counter("requests_total", "HTTP requests by route (register, reset, code, login, other) and code sent (HTTP status for other).", "route", "code"),
+		seconds: f.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "parley_gate_request_seconds", Help: "Time of an HTTP request by route.",
+			Buckets: []float64{.001, .005, .02, .05, .1, .25, .5, 1, 2.5, 5, 10, 20},
+		}, []string{"route"}),
+		panics:      f.NewCounter(prometheus.CounterOpts{Name: "parley_gate_panics_total", Help: "Requests that ended in a panic of ours."}),
+		hashes:      counter("hashes_total", "Password hashes by kind (verify, new, dummy).", "kind"),
+		hashWaiting: f.NewGauge(prometheus.GaugeOpts{Name: "parley_gate_hash_waiting", Help: "Requests waiting for a hash."}),
+		hashRefused: counter("hash_refused_total", "Requests that got no hash by reason (queue, patience, gone).", "reason"),
+		hashSeconds: f.NewHistogram(prometheus.HistogramOpts{
+			Name: "parley_gate_hash_seconds", Help: "Time in a hashing slot.",
+			Buckets: []float64{.01, .02, .03, .05, .075, .1, .2, .4, .8, 1.6},
+		}),
+		remembered: f.NewCounter(prometheus.CounterOpts{Name: "parley_gate_logins_remembered_total", Help: "Logins that needed no hash because the password was proven a short while ago."}),
+		throttled:  counter("throttled_total", "Requests refused by a limit (account, address, mailbox, code_address).", "limit"),
+		mails:      counter("mails_total", "Verification codes by result (sent, refused, busy, store, throttled).", "result"),
+		places:     counter("placements_total", "Calls to status servers by result (ok, refused, unreachable).", "result"),
+		kicks:      counter("kicks_total", "Sessions ended after a password reset by result (ok, gone, failed).", "result"),
+	}
+}

@@ -1,0 +1,26 @@
+package gate
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+)
+
+// mac is HMAC-SHA256 over parts, each preceded by its length so that no two lists of parts are one text.
+func mac(key []byte, parts ...string) (sum [32]byte) {
+	h := hmac.New(sha256.New, key)
+	var size [8]byte
+	for _, p := range parts {
+		binary.BigEndian.PutUint64(size[:], uint64(len(p)))
+		h.Write(size[:])
+		h.Write([]byte(p))
+	}
+	h.Sum(sum[:0])
+	return sum
+}
+
+func macHex(key []byte, parts ...string) string {
+	sum := mac(key, parts...)
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,327 @@
+package gate
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/time/rate"
+
+	"parley/internal/config"
+	"parley/internal/obs"
+	"parley/internal/presence"
+	"parley/internal/rpc"
+	"parley/internal/store"
+	"parley/kitex_gen/message/varifyservice"
+)
+
+// Deps are what a gate works with. They stay the caller's to close, after Run has returned.
+type Deps struct {
+	Log      *slog.Logger
+	Metrics  *prometheus.Registry // nil: a registry of its own, seen only at its operations listener
+	Store    *store.Store
+	Presence *presence.Presence
+	Redis    redis.UniversalClient // the one Presence uses will do
+	Mail     Mailer                // nil: what Config.Mail asks for
+}
+
+// Server is one gate. Its methods are safe for concurrent use, except that Run may be called once.
+type Server struct {
+	// Fixed after New.
+	cfg      Config
+	log      *slog.Logger
+	metrics  *metrics
+	audit    *audit
+	store    *store.Store
+	presence *presence.Presence
+	redis    redis.UniversalClient
+	routes   map[string]route
+	proxies  []netip.Prefix
+	noise    *rate.Limiter // of log records that clients can cause
+
+	hasher        *hasher
+	recent        *logins
+	codes         *codes
+	accounts      *accountLimit
+	addresses     *addressLimit // failed logins
+	codeAddresses *hourly
+	mailboxes     *hourly
+
+	mailer      Mailer
+	mailSlots   chan struct{}
+	mailWaiting atomic.Int64
+	external    varifyservice.Client // nil: codes are mailed here
+	status      *statusPool
+	auth        *rpc.Auth
+	rpcMetrics  *rpc.Metrics
+	transports  []*rpc.Client // of external and status
+
+	ln     *limitListener
+	http   *http.Server
+	varify *rpc.Server // nil: VarifyService is not served
+	ops    *obs.Ops    // nil: no operations listener
+
+	stopping   context.Context // ends when draining begins
+	stop       context.CancelFunc
+	background sync.WaitGroup  // revocations that are tried again
+	cut        context.Context // ends when requests in flight are given up
+	cutOff     context.CancelFunc
+	flights    flights // requests in flight
+}
+
+// New binds every listener, so that a taken port fails here, and builds the clients. It asks no other server anything.
+// The caller must call Run or Close.
+func New(cfg Config, d Deps) (*Server, error) {
+	proxies, err := parseProxies(cfg.Gate.TrustedProxies)
+	if err != nil {
+		return nil, config.Invalid(fmt.Errorf("gate: [GateServer] TrustedProxies %w", err))
+	}
+	reg := d.Metrics
+	if reg == nil {
+		reg = prometheus.NewRegistry()
+	}
+	m := newMetrics(reg)
+	own := make([]byte, 32)
+	_, _ = rand.Read(own) // never fails since Go 1.24
+	secret := []byte(cfg.Cluster.Secret)
+	log := d.Log.With("pkg", "gate")
+	s := &Server{
+		cfg: cfg, log: log, metrics: m, audit: newAudit(log, own),
+		store: d.Store, presence: d.Presence, redis: d.Redis,
+		proxies: proxies, noise: rate.NewLimiter(5, 20),
+		hasher:        newHasher(cfg.Hash, runtime.GOMAXPROCS(0), m),
+		recent:        newLogins(own, cfg.Limits.Remember, rememberedLogins),
+		codes:         &codes{rdb: d.Redis, secret: secret, cluster: cfg.Redis.Cluster, plain: cfg.external()},
+		accounts:      &accountLimit{rdb: d.Redis, secret: secret, limits: cfg.Limits},
+		codeAddresses: &hourly{rdb: d.Redis, secret: secret, name: "codeaddr", limit: cfg.Limits.CodesPerAddress, now: time.Now},
+		mailboxes:     &hourly{rdb: d.Redis, secret: secret, name: "codemail", limit: cfg.Limits.CodesPerMailbox, now: time.Now},
+		mailer:        d.Mail,
+		mailSlots:     make(chan struct{}, max(1, cfg.Mail.Parallel)),
+	}
+	s.addresses = newAddressLimit(cfg.Limits.AddressFailures, time.Minute, s.exempt)
+	s.routes = s.routeTable()
+	s.stopping, s.stop = context.WithCancel(context.Background())
+	s.cut, s.cutOff = context.WithCancel(context.Background())
+	if s.mailer == nil && !cfg.external() {
+		if s.mailer, err = NewMailer(cfg.Mail, os.Stdout); err != nil {
+			return nil, config.Invalid(err)
+		}
+	}
+	if err := s.dialNodes(reg); err != nil {
+		return nil, err
+	}
+	if err := s.listen(reg); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Server) listen(reg *prometheus.Registry) (err error) {
+	defer func() {
+		if err != nil {
+			_ = s.Close() // the failure to bind is what matters
+		}
+	}()
+	ln, err := net.Listen("tcp", s.cfg.Gate.Addr())
+	if err != nil {
+		return config.Dependency(fmt.Errorf("gate: %w", err))
+	}
+	s.ln = newLimitListener(ln, s.cfg.Gate.MaxConns)
+	if err = s.listenVarify(); err != nil {
+		return config.Dependency(err)
+	}
+	if s.cfg.Ops.Addr != "" {
+		checks := []obs.Check{
+			{Name: "sql", Probe: s.store.Ping},
+			{Name: "redis", Probe: func(ctx context.Context) error { return s.redis.Ping(ctx).Err() }},
+			{Name: "status", Probe: s.status.ping},
+		}
+		if s.ops, err = obs.ListenOps(s.cfg.Ops.Addr, s.log, reg, checks); err != nil {
+			return config.Dependency(err)
+		}
+	}
+	s.http = &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: headerTimeout,
+		WriteTimeout:      bodyTimeout + requestTimeout + 5*time.Second,
+		// net/http reads 4 KiB past the limit before it refuses.
+		MaxHeaderBytes: maxHeaderBytes - 4096,
+		ConnState:      s.ln.connState,
+		ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	s.http.SetKeepAlivesEnabled(false)
+	return nil
+}
+
+// Addr is where HTTP is served, host:port.
+func (s *Server) Addr() string { return s.ln.Addr().String() }
+
+// VarifyAddr is where VarifyService is served, host:port, or "" when it is not.
+func (s *Server) VarifyAddr() string {
+	if s.varify == nil {
+		return ""
+	}
+	return s.varify.Addr()
+}
+
+// OpsAddr is the address of the operations listener, or "" when there is none.
+func (s *Server) OpsAddr() string {
+	if s.ops == nil {
+		return ""
+	}
+	return s.ops.Addr()
+}
+
+// Close gives up a server that was never run.
+func (s *Server) Close() error {
+	s.stop()
+	var errs []error
+	if s.ln != nil {
+		errs = append(errs, s.ln.Close())
+	}
+	if s.varify != nil {
+		errs = append(errs, s.varify.Close())
+	}
+	if s.ops != nil {
+		errs = append(errs, s.ops.Close())
+	}
+	s.hangUp()
+	return errors.Join(errs...)
+}
+
+func (s *Server) hangUp() {
+	for _, t := range s.transports {
+		t.Close()
+	}
+}
+
+// Run serves until ctx ends, then drains: it stops accepting, lets requests in flight finish for at most DrainTimeout,
+// and returns nil. It returns early with the error of a listener that broke.
+func (s *Server) Run(ctx context.Context) error {
+	s.announce()
+	// VarifyService outlives the requests in flight, which may be calling it by way of another program, and the
+	// operations listener outlives all, so that draining can be watched.
+	lasting, stopLasting := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLasting()
+	last, stopLast := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLast()
+	broken := make(chan error, 3)
+	start := func(group *sync.WaitGroup, serve func() error) {
+		group.Go(func() {
+			if err := serve(); err != nil && !errors.Is(err, http.ErrServerClosed) {
+				broken <- fmt.Errorf("gate: %w", err)
+			}
+		})
+	}
+	var serving, watching sync.WaitGroup
+	if s.ops != nil {
+		start(&watching, func() error { return s.ops.Run(last) })
+	}
+	if s.varify != nil {
+		start(&serving, func() error { return s.varify.Serve(lasting) })
+	}
+	start(&serving, func() error { return s.http.Serve(s.ln) })
+
+	var err error
+	select {
+	case <-ctx.Done():
+		s.log.Info("draining", "limit", s.cfg.Gate.DrainTimeout.String())
+	case err = <-broken:
+	}
+	s.drain(ctx)
+	stopLasting()
+	serving.Wait()
+	s.background.Wait() // each ends soon after drain
+	s.hangUp()
+	stopLast()
+	watching.Wait()
+	s.log.Info("stopped")
+	return err
+}
+
+func (s *Server) drain(ctx context.Context) {
+	if s.ops != nil {
+		s.ops.SetDraining(true)
+	}
+	s.stop()
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Gate.DrainTimeout)
+	defer cancel()
+	if err := s.http.Shutdown(grace); err != nil {
+		s.log.Warn("requests were cut off at the end of draining")
+		_ = s.http.Close() // they are lost either way
+	}
+	// A handler outlives its connection. What it works with is closed after Run, so it is told to end and waited for.
+	s.cutOff()
+	if n := s.flights.wait(cutTimeout); n > 0 {
+		s.log.Error("requests still run", "n", n)
+	}
+}
+
+// flights counts requests in flight. A sync.WaitGroup would not do: requests begin while drain waits.
+type flights struct {
+	mu   sync.Mutex // guards the following
+	n    int
+	idle chan struct{} // closed when n falls to 0; nil while nobody waits
+}
+
+func (f *flights) add(d int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.n += d
+	if f.n == 0 && f.idle != nil {
+		close(f.idle)
+		f.idle = nil
+	}
+}
+
+// wait returns how many are left when none is, or after limit.
+func (f *flights) wait(limit time.Duration) int {
+	f.mu.Lock()
+	idle := make(chan struct{})
+	if f.n == 0 {
+		close(idle)
+	} else {
+		f.idle = idle
+	}
+	f.mu.Unlock()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-idle:
+	case <-timer.C:
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.n
+}
+
+// announce logs what an operator wants to know of a start.
+func (s *Server) announce() {
+	s.log.Info("gate listening", "addr", s.Addr(), "varify", s.VarifyAddr(), "status", s.cfg.Status.addrs())
+	switch {
+	case s.cfg.external():
+		s.log.Info("codes are mailed by another server", "addr", s.cfg.Varify.Addr())
+	case s.cfg.Mail.Mode == "console":
+		s.log.Warn("verification codes are printed instead of mailed: for development only")
+	}
+	if s.cfg.Cluster.Secret == "" {
+		s.log.Warn("[Cluster] Secret is empty: RPC is open to whoever reaches it, and a copy of Redis tells codes")
+	}
+}
+
+// exempt reports whether addr is spared from the limits an address.
+func (s *Server) exempt(addr netip.Addr) bool {
+	return addr.IsLoopback() && !s.cfg.Limits.ThrottleLoopback
+}

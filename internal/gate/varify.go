@@ -1,0 +1,148 @@
+package gate
+
+import (
+	"context"
+	"time"
+
+	"parley/internal/wire"
+	"parley/kitex_gen/message"
+)
+
+// VarifyServer's own codes, which /get_varifycode passes through.
+const (
+	codeStoreFailed wire.Code = 1 // Redis refused the code
+	codeMailRefused wire.Code = 2 // the mail could not be handed over
+)
+
+type codeRequest struct {
+	Email optional `json:"email"`
+}
+
+type codeReply struct {
+	Error wire.Code `json:"error"`
+	Email string    `json:"email"`
+}
+
+// varifyCode has a code mailed. It does the same whether the address belongs to a user or not.
+func (s *Server) varifyCode(ctx context.Context, req *request) (any, error) {
+	var in codeRequest
+	if err := decode(req.body, &in, &in.Email); err != nil {
+		return nil, err
+	}
+	if _, ok := cleanEmail(in.Email.text); !ok {
+		return nil, wire.Refuse(wire.CodeBadRequest, nil)
+	}
+	if !s.exempt(req.addr) {
+		wait, err := s.codeAddresses.take(ctx, network(req.addr).String())
+		if err != nil {
+			return nil, wire.Refuse(codeStoreFailed, err)
+		}
+		if wait > 0 {
+			return nil, s.throttled("code_address", req, wait)
+		}
+	}
+	if err := s.sendCode(ctx, in.Email.text); err != nil {
+		if wire.CodeOf(err) == wire.CodeRateLimited {
+			s.audit.throttled("mailbox", req.addr)
+		}
+		return nil, err
+	}
+	s.audit.event("code_sent", req.addr, 0)
+	return codeReply{Email: in.Email.text}, nil
+}
+
+// sendCode mails a code to address, or has it mailed by the external server, within the mailbox's limit.
+func (s *Server) sendCode(ctx context.Context, address string) error {
+	email, ok := cleanEmail(address)
+	if !ok {
+		return wire.Refuse(wire.CodeBadRequest, nil)
+	}
+	wait, err := s.mailboxes.take(ctx, email)
+	if err != nil {
+		s.metrics.mails.WithLabelValues("store").Inc()
+		return wire.Refuse(codeStoreFailed, err)
+	}
+	if wait > 0 {
+		s.metrics.mails.WithLabelValues("throttled").Inc()
+		s.metrics.throttled.WithLabelValues("mailbox").Inc()
+		return retryLater(wire.CodeRateLimited, wait)
+	}
+	if err := s.mailSlot(ctx); err != nil {
+		s.metrics.mails.WithLabelValues("busy").Inc()
+		return err
+	}
+	defer func() { <-s.mailSlots }()
+	if s.external != nil {
+		// In lower case, because the other program names its key by what it is sent and ours is looked for in lower case.
+		return s.askExternal(ctx, email)
+	}
+	code := newCode()
+	if err := s.codes.store(ctx, email, code); err != nil {
+		s.metrics.mails.WithLabelValues("store").Inc()
+		return wire.Refuse(codeStoreFailed, err)
+	}
+	if err := s.mailer.SendCode(ctx, address, code, codeTTL); err != nil {
+		s.metrics.mails.WithLabelValues("refused").Inc()
+		return wire.Refuse(codeMailRefused, safeError(err.Error())) // Mailer's errors are made to be logged
+	}
+	s.metrics.mails.WithLabelValues("sent").Inc()
+	return nil
+}
+
+// mailSlot waits for a mail to be allowed under way; the caller gives the slot back.
+func (s *Server) mailSlot(ctx context.Context) error {
+	select {
+	case s.mailSlots <- struct{}{}:
+		return nil
+	default:
+	}
+	const patience = 2 * time.Second
+	if s.mailWaiting.Add(1) > int64(8*cap(s.mailSlots)) {
+		s.mailWaiting.Add(-1)
+		return retryLater(wire.CodeBusy, patience)
+	}
+	defer s.mailWaiting.Add(-1)
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case s.mailSlots <- struct{}{}:
+		return nil
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return retryLater(wire.CodeBusy, patience)
+}
+
+// askExternal has [VarifyServer] mail the code.
+func (s *Server) askExternal(ctx context.Context, email string) error {
+	ctx, cancel := context.WithTimeout(ctx, externalTimeout)
+	defer cancel()
+	rsp, err := s.external.GetVarifyCode(ctx, &message.GetVarifyReq{Email: email})
+	if err != nil {
+		s.metrics.mails.WithLabelValues("refused").Inc()
+		return wire.Refuse(wire.CodeRPC, err)
+	}
+	if rsp.Error != 0 {
+		s.metrics.mails.WithLabelValues("refused").Inc()
+		return wire.Refuse(wire.Code(rsp.Error), safeError("the verification server refused"))
+	}
+	s.metrics.mails.WithLabelValues("sent").Inc()
+	return nil
+}
+
+// varifyService is VarifyService as other programs call it.
+type varifyService struct{ s *Server }
+
+// GetVarifyCode implements message.VarifyService. A code says what went wrong; it returns no Go error.
+func (v *varifyService) GetVarifyCode(ctx context.Context, req *message.GetVarifyReq) (*message.GetVarifyRsp, error) {
+	rsp := &message.GetVarifyRsp{Email: req.GetEmail()}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	if err := v.s.sendCode(ctx, req.GetEmail()); err != nil {
+		rsp.Error = int32(wire.CodeOf(err))
+		v.s.logRefusal(route{name: "GetVarifyCode"}, wire.CodeOf(err), err)
+	} else {
+		v.s.audit.event("code_sent", noAddr, 0)
+	}
+	return rsp, nil
+}
