@@ -52,8 +52,9 @@ type Appended struct {
 //
 // A message alone can fail with ErrInvalid, ErrNotFound (no such thread), ErrUniqueIDTaken, ErrThreadFull, or because the
 // database refused it; the others are stored. When Append itself fails, its error stands in out for each message that is
-// not known to be stored: after ErrFenced none of these is; after another error any of them may be, and appending it
-// again, with the same UniqueID, is safe and tells. Whether the sender may write to the thread is the caller's business.
+// not known to be stored (others of the same call may be: a call can take several transactions, so look at out whatever
+// the error is). It may be stored all the same, when the answer to a COMMIT was lost; appending it again, with the same
+// UniqueID, is safe and tells. Whether the sender may write to the thread is the caller's business.
 func (s *Store) Append(ctx context.Context, node, boot string, msgs []NewMessage, out []Appended) error {
 	if len(out) != len(msgs) {
 		return fmt.Errorf("store: append: %d messages but %d results", len(msgs), len(out))

@@ -22,6 +22,7 @@ func init() {
 	bodies["append fails a bad row alone"] = testAppendPoison
 	bodies["append gives up on a broken table"] = testAppendBroken
 	bodies["append survives an unclear commit"] = testAppendUnclearCommit
+	bodies["append tells what is stored when it fails half-way"] = testAppendHalfWay
 	bodies["append takes no thread ids"] = testAppendTakesNoThreadIDs
 	bodies["append takes more than a transaction holds"] = testAppendLarge
 	bodies["append refuses a full thread"] = testAppendFull
@@ -390,6 +391,38 @@ func testAppendUnclearCommit(t *testing.T, d *database) {
 			require.Len(t, history(t, plain, id), 3)
 		})
 	}
+}
+
+// A call of several transactions, of which only the first gets through.
+func testAppendHalfWay(t *testing.T, d *database) {
+	plain := d.migrated(t)
+	f := &faults{}
+	s := d.withFaults(t, f)
+	name, boot := node(t, s, "n1")
+	id, a, _ := thread(t, s, "x")
+	commits := 0
+	f.commit = func(ctx context.Context, commit func(context.Context) error) error {
+		if commits++; commits > 1 {
+			return io.ErrUnexpectedEOF
+		}
+		return commit(ctx)
+	}
+	msgs := make([]store.NewMessage, 300)
+	for i := range msgs {
+		msgs[i] = store.NewMessage{ThreadID: id, Sender: a, UniqueID: fmt.Sprint(i)}
+	}
+	out := make([]store.Appended, len(msgs))
+	require.ErrorIs(t, s.Append(t.Context(), name, boot, msgs, out), io.ErrUnexpectedEOF)
+	for i := range out {
+		if i < 256 {
+			require.Equal(t, int64(i+1), out[i].Seq)
+			require.NoError(t, out[i].Err)
+		} else {
+			require.Zero(t, out[i].Seq)
+			require.ErrorIs(t, out[i].Err, io.ErrUnexpectedEOF)
+		}
+	}
+	require.Len(t, history(t, plain, id), 256)
 }
 
 // The upsert of last_seq must not use up auto-increment values, or thread ids would be gone in half a day.

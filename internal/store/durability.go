@@ -21,7 +21,7 @@ var (
 			func(v string) bool { return v == "1" }, "a crash may lose the last second of acknowledged messages",
 		},
 		{
-			"sync_binlog", "SELECT @@GLOBAL.sync_binlog WHERE @@GLOBAL.log_bin=1",
+			"sync_binlog", "SELECT @@GLOBAL.sync_binlog FROM DUAL WHERE @@GLOBAL.log_bin=1",
 			func(v string) bool { return v == "1" }, "after a power loss replicas may miss acknowledged messages",
 		},
 	}
@@ -37,6 +37,9 @@ var (
 	}
 )
 
+// unknownVariable is MySQL's number for a setting that an engine of its protocol does not have.
+const unknownVariable = 1193
+
 // DurabilityWarnings returns a sentence for each setting of the database under which a stored message may be lost when
 // the machine loses power; none if there is no such setting.
 func (s *Store) DurabilityWarnings(ctx context.Context) ([]string, error) {
@@ -51,8 +54,8 @@ func (s *Store) DurabilityWarnings(ctx context.Context) ([]string, error) {
 		for _, c := range checks {
 			var value string
 			err := conn.QueryRowContext(ctx, c.query).Scan(&value)
-			if errors.Is(err, sql.ErrNoRows) {
-				continue // the engine has no such setting
+			if code, ok := s.code(err); errors.Is(err, sql.ErrNoRows) || ok && code == unknownVariable {
+				continue // it does not apply, or the engine has no such setting
 			}
 			if err != nil {
 				return err

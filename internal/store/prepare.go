@@ -16,7 +16,7 @@ func (s *Store) Prepare(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	for _, w := range warnings {
-		log.Warn("unsafe SQL setting: " + w)
+		log.Warn("unsafe SQL setting", "setting", w)
 	}
 	return nil
 }
