@@ -35,15 +35,17 @@ type Conn struct {
 
 	lastRead atomic.Int64 // unix nanoseconds of the last frame
 
-	mu      sync.Mutex // guards the following
-	err     error      // set once: why the connection ended
-	parting error      // why the server is about to close it
-	out     []byte     // frames waiting for the flusher
-	spare   []byte     // the flusher's other buffer
-	writing bool       // a flusher runs
-	room    chan struct{}
-	replies map[wire.MsgID][]*call // by the reply's id, oldest first
-	texts   map[string]*textCall   // by each unique id in flight
+	mu      sync.Mutex    // guards the following
+	err     error         // set once: why the connection ended
+	parting error         // why the server is about to close it
+	out     []byte        // frames waiting for the flusher
+	spare   []byte        // the flusher's other buffer
+	writing bool          // a flusher runs
+	change  chan struct{} // closed and replaced when somebody waits in enqueue and something got better
+	waiting bool
+	replies map[wire.MsgID]*call // by the reply's id
+	texts   map[string]*textCall // by each unique id in flight
+	threads map[int32]int64      // private threads by the other user, as far as known
 	beat    *time.Timer
 	beatAt  int64 // unix nanoseconds of the unanswered heartbeat, 0 if none
 
@@ -93,9 +95,10 @@ func dial(ctx context.Context, t Ticket, o Options, echo bool) (*Conn, error) {
 	c := &Conn{
 		opts: o, nc: nc, addr: t.Addr, echo: echo,
 		rd:      bufio.NewReader(nc),
-		room:    make(chan struct{}),
-		replies: make(map[wire.MsgID][]*call),
+		change:  make(chan struct{}),
+		replies: make(map[wire.MsgID]*call),
 		texts:   make(map[string]*textCall),
+		threads: make(map[int32]int64),
 		closing: make(chan struct{}),
 		done:    make(chan struct{}),
 		events:  eventQueue{limit: o.EventBytes, wake: make(chan struct{}, 1)},
@@ -260,10 +263,8 @@ func (c *Conn) fail(err error) {
 
 	c.nc.Close()
 	c.window.close(err)
-	for _, calls := range replies {
-		for _, call := range calls {
-			call.reply <- answer{err: err}
-		}
+	for _, call := range replies {
+		call.reply <- answer{err: err}
 	}
 	failTexts(texts, fmt.Errorf("send: %w", err))
 }

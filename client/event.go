@@ -7,7 +7,8 @@ import (
 )
 
 // Event is something the server, or the state of the connection, tells us without being asked. It is one of [Texts],
-// [Applied], [Approved], [Gap], [Replaced], [Goodbye] and [Disconnected], and from a Session also [Connected].
+// [Applied], [Approved], [Gap], [Replaced], [Goodbye] and [Disconnected], and from a Session also [Connected] and
+// [CaughtUp].
 type Event interface{ event() }
 
 // Texts brings messages of one thread, ascending by id. From a Conn they are as pushed: there may be holes before them,
@@ -60,6 +61,9 @@ type Connected struct {
 	Resumed bool
 }
 
+// CaughtUp says that a Session has brought everything that was stored before its latest Connected.
+type CaughtUp struct{}
+
 func (Texts) event()        {}
 func (Applied) event()      {}
 func (Approved) event()     {}
@@ -68,6 +72,7 @@ func (Replaced) event()     {}
 func (Goodbye) event()      {}
 func (Disconnected) event() {}
 func (Connected) event()    {}
+func (CaughtUp) event()     {}
 
 // eventCost is what an event is taken to occupy beside its frame, in bytes.
 const eventCost = 128

@@ -316,7 +316,9 @@ func (f *fake) say(thread int64, from int32, content string) wire.StoredText {
 }
 
 func (f *fake) push(ms ...wire.StoredText) {
+	f.mu.Lock()
 	th := f.threads[ms[0].ThreadID]
+	f.mu.Unlock()
 	to := th.a
 	if to == ms[0].Sender {
 		to = th.b
@@ -358,6 +360,16 @@ func (c *fakeConn) handle(id wire.MsgID, body []byte) {
 		c.f.mu.Unlock()
 		slices.SortFunc(reply.Threads, func(a, b wire.Thread) int { return int(a.ID - b.ID) })
 		c.send(wire.MsgThreadsRsp, reply)
+	case wire.MsgOpenThread:
+		var req wire.OpenThreadRequest
+		if err := wire.Decode(body, &req); err != nil {
+			panic(err)
+		}
+		if thread := c.f.between(c.uid, req.OtherUID); thread != 0 {
+			c.send(wire.MsgOpenThreadRsp, wire.OpenThreadReply{UID: c.uid, OtherUID: req.OtherUID, ThreadID: thread})
+		} else {
+			c.send(wire.MsgOpenThreadRsp, map[string]any{"error": wire.CodeCreateChat})
+		}
 	case wire.MsgHistory:
 		var req wire.HistoryRequest
 		if err := wire.Decode(body, &req); err != nil {
@@ -376,13 +388,7 @@ func (c *fakeConn) handle(id wire.MsgID, body []byte) {
 func (c *fakeConn) answerTexts(req *wire.TextRequest) {
 	thread := req.ThreadID
 	if thread == 0 {
-		c.f.mu.Lock()
-		for _, th := range c.f.threads {
-			if th.a == c.uid && th.b == req.ToUID || th.b == c.uid && th.a == req.ToUID {
-				thread = th.id
-			}
-		}
-		c.f.mu.Unlock()
+		thread = c.f.between(c.uid, req.ToUID)
 	}
 	var stored []wire.StoredText
 	for _, t := range req.Texts {
@@ -390,6 +396,18 @@ func (c *fakeConn) answerTexts(req *wire.TextRequest) {
 	}
 	c.send(wire.MsgTextRsp, textFrame(stored...))
 	c.f.push(stored...)
+}
+
+// between returns the thread of two users, or 0.
+func (f *fake) between(a, b int32) int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, th := range f.threads {
+		if th.a == a && th.b == b || th.b == a && th.a == b {
+			return th.id
+		}
+	}
+	return 0
 }
 
 func (f *fake) history(thread, after int64, limit int) wire.HistoryReply {

@@ -16,15 +16,18 @@ const writeTimeout = 10 * time.Second
 // partTimeout is how long we wait for a server to close after it said that it would.
 const partTimeout = 3 * time.Second
 
-// enqueue queues a request, waiting while the queue is full, and notes who waits for its reply.
+// enqueue queues a request and notes who waits for its reply. It waits while the queue is full, and while another
+// request of the kind is unanswered: replies carry no number, and a refusal may overtake an answer.
 func (c *Conn) enqueue(ctx context.Context, id wire.MsgID, body []byte, wait *call) error {
+	replyID, _ := id.Reply()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.err == nil && len(c.out) > 0 && len(c.out)+wire.HeaderLen+len(body) > c.opts.QueueBytes {
-		room := c.room
+	for c.err == nil && (c.replies[replyID] != nil || len(c.out) > 0 && len(c.out)+wire.HeaderLen+len(body) > c.opts.QueueBytes) {
+		c.waiting = true
+		change := c.change
 		c.mu.Unlock()
 		select {
-		case <-room:
+		case <-change:
 		case <-c.closing:
 		case <-ctx.Done():
 		}
@@ -36,10 +39,18 @@ func (c *Conn) enqueue(ctx context.Context, id wire.MsgID, body []byte, wait *ca
 	if c.err != nil {
 		return c.err
 	}
-	replyID, _ := id.Reply()
-	c.replies[replyID] = append(c.replies[replyID], wait)
+	c.replies[replyID] = wait
 	c.enqueueLocked(id, body)
 	return nil
+}
+
+// changedLocked wakes who waits in enqueue.
+func (c *Conn) changedLocked() {
+	if c.waiting {
+		c.waiting = false
+		close(c.change)
+		c.change = make(chan struct{})
+	}
 }
 
 // enqueueLocked queues a frame whatever the bound says. body must fit a frame.
@@ -63,8 +74,7 @@ func (c *Conn) flush() {
 		}
 		buf := c.out
 		c.out, c.spare = c.spare[:0], nil
-		close(c.room)
-		c.room = make(chan struct{})
+		c.changedLocked()
 		c.mu.Unlock()
 
 		err := c.nc.SetWriteDeadline(time.Now().Add(writeTimeout))

@@ -10,9 +10,9 @@ import (
 	"parley/internal/wire"
 )
 
-// call waits for one reply. Replies carry no request number: they come in the order of the requests of their kind.
+// call waits for one reply.
 type call struct {
-	reply chan answer // capacity 1, so that a call nobody waits for any more still keeps its place in the order
+	reply chan answer // capacity 1, so that a reply nobody waits for any more is still taken as what it is
 }
 
 type answer struct {
@@ -20,19 +20,15 @@ type answer struct {
 	err  error
 }
 
-// reply gives a frame to the oldest call waiting for its kind, if any. It copies body.
+// reply gives a frame to the call waiting for its kind, if any. It copies body.
 func (c *Conn) reply(id wire.MsgID, body []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	calls := c.replies[id]
-	if len(calls) == 0 {
-		return
-	}
-	c.replies[id] = calls[1:]
-	if len(calls) == 1 {
+	if call := c.replies[id]; call != nil {
 		delete(c.replies, id)
+		c.changedLocked()
+		call.reply <- answer{body: append([]byte(nil), body...)}
 	}
-	calls[0].reply <- answer{body: append([]byte(nil), body...)}
 }
 
 // request sends body as id and decodes the reply into reply. A code other than 0 becomes an *Error.
@@ -137,22 +133,67 @@ func (c *Conn) Approve(ctx context.Context, uid int32, alias string) (Approval, 
 // pageLimit is how many threads or messages to ask for at once: what a server gives at most.
 const pageLimit = 500
 
-// Threads returns all threads of this user, ascending by id, in as many exchanges as it takes.
+// maxPatience is how often in a row a page is asked for again because there were too many requests.
+const maxPatience = 5
+
+// patiently repeats what is refused for its rate, after the time the server names: who reads many pages cannot know how
+// fast it may.
+func patiently[T any](ctx context.Context, ask func() (T, error)) (T, error) {
+	for n := 0; ; n++ {
+		v, err := ask()
+		code := CodeOf(err)
+		if code != CodeRateLimited && code != CodeBusy || n == maxPatience {
+			return v, err
+		}
+		wait := time.NewTimer(max(RetryAfter(err), 100*time.Millisecond))
+		select {
+		case <-wait.C:
+		case <-ctx.Done():
+			wait.Stop()
+			return v, err
+		}
+	}
+}
+
+// noteThread remembers the private thread with a user: a text that names its thread spares the server a look-up.
+func (c *Conn) noteThread(uid int32, thread int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if uid > 0 && thread > 0 {
+		c.threads[uid] = thread
+	}
+}
+
+// threadOf returns the private thread with a user, or 0 if it is not known yet.
+func (c *Conn) threadOf(uid int32) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.threads[uid]
+}
+
+// Threads returns all threads of this user, ascending by id, in as many exchanges as it takes. While the server refuses
+// for too many requests it waits and asks again, a few times.
 func (c *Conn) Threads(ctx context.Context) ([]Thread, error) {
 	var out []Thread
 	after := int64(0)
 	for {
-		var reply wire.ThreadsReply
-		err := c.request(ctx, "threads", wire.MsgThreads, wire.ThreadsRequest{After: after, Limit: pageLimit}, &reply)
+		reply, err := patiently(ctx, func() (wire.ThreadsReply, error) {
+			var reply wire.ThreadsReply
+			return reply, c.request(ctx, "threads", wire.MsgThreads, wire.ThreadsRequest{After: after, Limit: pageLimit}, &reply)
+		})
 		if err != nil {
 			return nil, err
 		}
 		for _, t := range reply.Threads {
-			peer := t.User1
-			if peer == c.welcome.UID {
-				peer = t.User2
+			th := Thread{ID: t.ID, Private: t.Type != "group", LastID: t.LastSeq}
+			if th.Private {
+				th.Peer = t.User1
+				if th.Peer == c.welcome.UID {
+					th.Peer = t.User2
+				}
+				c.noteThread(th.Peer, th.ID)
 			}
-			out = append(out, Thread{ID: t.ID, Private: t.Type != "group", Peer: peer, LastID: t.LastSeq})
+			out = append(out, th)
 		}
 		if !reply.LoadMore {
 			return out, nil
@@ -167,8 +208,11 @@ func (c *Conn) Threads(ctx context.Context) ([]Thread, error) {
 // OpenThread returns the private thread with a friend; there is always exactly one.
 func (c *Conn) OpenThread(ctx context.Context, uid int32) (int64, error) {
 	var reply wire.OpenThreadReply
-	err := c.request(ctx, "open thread", wire.MsgOpenThread, wire.OpenThreadRequest{OtherUID: uid}, &reply)
-	return reply.ThreadID, err
+	if err := c.request(ctx, "open thread", wire.MsgOpenThread, wire.OpenThreadRequest{OtherUID: uid}, &reply); err != nil {
+		return 0, err
+	}
+	c.noteThread(uid, reply.ThreadID)
+	return reply.ThreadID, nil
 }
 
 // History returns the messages of a thread with ids above after, oldest first, at most limit; 0 leaves it to the
@@ -187,8 +231,8 @@ func (c *Conn) History(ctx context.Context, thread, after int64, limit int) (Pag
 	return p, nil
 }
 
-// Messages iterates over the messages of a thread with ids above after, oldest first, asking for pages as needed. An
-// error ends it.
+// Messages iterates over the messages of a thread with ids above after, oldest first, asking for pages as needed. While
+// the server refuses for too many requests it waits and asks again, a few times; another error ends it.
 func (c *Conn) Messages(ctx context.Context, thread, after int64) iter.Seq2[Message, error] {
 	return messages(ctx, c.History, thread, after)
 }
@@ -196,7 +240,7 @@ func (c *Conn) Messages(ctx context.Context, thread, after int64) iter.Seq2[Mess
 func messages(ctx context.Context, history func(context.Context, int64, int64, int) (Page, error), thread, after int64) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		for {
-			p, err := history(ctx, thread, after, pageLimit)
+			p, err := patiently(ctx, func() (Page, error) { return history(ctx, thread, after, pageLimit) })
 			if err != nil {
 				yield(Message{}, err)
 				return

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -103,10 +104,9 @@ func TestRequests(t *testing.T) {
 	require.Error(t, err, "does not fit a frame")
 }
 
-func TestRepliesOfOneKindComeInOrder(t *testing.T) {
+func TestAnswersGoToWhoAsked(t *testing.T) {
 	f := newFake(t)
-	var mu sync.Mutex
-	var held []func()
+	asked := make(chan func(), 64)
 	f.hook = func(c *fakeConn, id wire.MsgID, body []byte) bool {
 		if id != wire.MsgOpenThread {
 			return false
@@ -115,42 +115,62 @@ func TestRepliesOfOneKindComeInOrder(t *testing.T) {
 		if err := wire.Decode(body, &req); err != nil {
 			panic(err)
 		}
-		mu.Lock()
-		held = append(held, func() {
-			c.send(wire.MsgOpenThreadRsp, wire.OpenThreadReply{ThreadID: 1000 + int64(req.OtherUID)})
-		})
-		mu.Unlock()
+		asked <- func() { c.send(wire.MsgOpenThreadRsp, wire.OpenThreadReply{ThreadID: 1000 + int64(req.OtherUID)}) }
 		return true
 	}
 	c := f.dial(1, Options{})
-	// Half of the callers give up before the answers come; the others must not get theirs.
+	// Who gives up before the answer comes leaves it to nobody.
 	gone, cancel := context.WithCancel(t.Context())
 	var wg, quitters sync.WaitGroup
-	for i := range 40 {
-		if i%2 == 0 {
-			quitters.Go(func() {
-				_, err := c.OpenThread(gone, int32(i))
-				assert.ErrorIs(t, err, context.Canceled)
-			})
-			continue
-		}
+	quitters.Go(func() {
+		_, err := c.OpenThread(gone, 99)
+		assert.ErrorIs(t, err, context.Canceled)
+	})
+	late := <-asked
+	for i := range 20 {
 		wg.Go(func() {
 			thread, err := c.OpenThread(t.Context(), int32(i))
 			assert.NoError(t, err)
 			assert.Equal(t, int64(1000+i), thread)
 		})
 	}
-	eventually(t, "all asked", func() bool {
-		mu.Lock()
-		defer mu.Unlock()
-		return len(held) == 40
-	})
 	cancel()
 	quitters.Wait()
-	for _, answer := range held {
+	late()
+	for range 20 {
+		answer := <-asked
+		require.Empty(t, asked, "one at a time")
 		answer()
 	}
 	wg.Wait()
+}
+
+func TestPagesWaitWhenTheyAreTooMany(t *testing.T) {
+	f := newFake(t)
+	f.thread(5, 1, 2)
+	for i := range 9 {
+		f.append(5, 2, fmt.Sprint(i), "x")
+	}
+	var n atomic.Int32
+	f.hook = func(c *fakeConn, id wire.MsgID, _ []byte) bool {
+		refused := (id == wire.MsgHistory || id == wire.MsgThreads) && n.Add(1)%2 == 1
+		if refused {
+			c.write(wire.AppendCode(nil, id+1, wire.CodeRateLimited, 1))
+		}
+		return refused
+	}
+	c := f.dial(1, Options{})
+	threads, err := c.Threads(t.Context())
+	require.NoError(t, err)
+	require.Len(t, threads, 1)
+	var got []Message
+	for m, err := range c.Messages(t.Context(), 5, 0) {
+		require.NoError(t, err)
+		got = append(got, m)
+	}
+	require.Equal(t, []int64{1, 2, 3, 4, 5, 6, 7, 8, 9}, ids(got))
+	_, err = c.History(t.Context(), 5, 0, 1)
+	require.Equal(t, CodeRateLimited, CodeOf(err), "a single request is not repeated")
 }
 
 func TestRequestTimeout(t *testing.T) {

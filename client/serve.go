@@ -132,6 +132,9 @@ func (s *Session) fetch(ctx context.Context, conn *Conn) error {
 		switch {
 		case err == nil:
 			s.resync = hole{}
+			if err := s.hand(ctx, conn, CaughtUp{}); err != nil {
+				return err
+			}
 		case fatal(ctx, conn) != nil:
 			return fatal(ctx, conn)
 		default:

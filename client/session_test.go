@@ -95,6 +95,7 @@ func TestSessionContinuesFromCursors(t *testing.T) {
 		require.Equal(t, last[m.ThreadID]+1, m.ID)
 		last[m.ThreadID]++
 	}
+	next[CaughtUp](t, s)
 	for id := range int64(6) {
 		require.Equal(t, int64(20), last[id+1])
 	}

@@ -51,6 +51,7 @@ func (b *textBody) stored(sender int32) []Message {
 // textCall is one 1017 in flight.
 type textCall struct {
 	results []Sent
+	to      To
 	bytes   int // taken from the window
 	done    func([]Sent)
 }
@@ -106,13 +107,16 @@ func (c *Conn) maxTexts() int { return min(wire.MaxTexts, c.window.texts) }
 // which bounds texts more tightly. The place is given back. done gets the results exactly once, on a goroutine of the
 // connection, unless an error is returned.
 func (c *Conn) postBatch(to To, b *batch, done func([]Sent)) error {
+	if to.ThreadID == 0 {
+		to.ThreadID = c.threadOf(to.UID)
+	}
 	body := make([]byte, 0, len(b.body)+requestCost)
 	body = strconv.AppendInt(append(body, `{"fromuid":`...), int64(c.welcome.UID), 10)
 	body = strconv.AppendInt(append(body, `,"touid":`...), int64(to.UID), 10)
 	body = strconv.AppendInt(append(body, `,"thread_id":`...), to.ThreadID, 10)
 	body = append(append(append(body, `,"text_array":[`...), b.body...), ']', '}')
 
-	call := &textCall{results: make([]Sent, len(b.drafts)), bytes: len(b.body), done: done}
+	call := &textCall{results: make([]Sent, len(b.drafts)), to: to, bytes: len(b.body), done: done}
 	for i, d := range b.drafts {
 		call.results[i].UniqueID = d.UniqueID
 	}
@@ -166,6 +170,9 @@ func (c *Conn) textReply(body []byte, frameLen int) error {
 		return nil
 	}
 	call.settle(reply)
+	if call.to.ThreadID == 0 && reply.Texts[0].ID > 0 {
+		c.noteThread(call.to.UID, reply.ThreadID)
+	}
 	c.window.release(len(call.results), call.bytes)
 	if c.echo {
 		if msgs := reply.stored(c.welcome.UID); len(msgs) > 0 {
@@ -314,6 +321,13 @@ func (c *Conn) Post(ctx context.Context, to To, drafts []Draft, done func([]Sent
 }
 
 func (c *Conn) post(ctx context.Context, to To, b *batch, done func([]Sent)) error {
+	if to.ThreadID == 0 && c.threadOf(to.UID) == 0 {
+		// Known now, or the server refuses the text in its own words. Texts that name their thread and texts that do not
+		// go different ways in the server, so the way must not change while some are under way.
+		if _, err := c.OpenThread(ctx, to.UID); err != nil && CodeOf(err) == CodeOK {
+			return fmt.Errorf("send: %w", err)
+		}
+	}
 	if err := c.window.acquire(ctx, len(b.drafts), len(b.body)); err != nil {
 		return fmt.Errorf("send: %w", err)
 	}

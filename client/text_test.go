@@ -26,6 +26,7 @@ func TestSendTexts(t *testing.T) {
 	require.Equal(t, int64(1), sent.MessageID)
 	require.Equal(t, time.UnixMilli(1_700_000_000_000).UTC(), sent.Time)
 	require.Equal(t, "hello \"you\"\n\x01 \u2028 😀", f.threads[7].msgs[0].Content)
+	require.Equal(t, int64(7), c.threadOf(2), "the next text names its thread")
 
 	// More than fit one request, in order; an id used again is answered with its first place.
 	drafts := []Draft{{UniqueID: sent.UniqueID, Text: "hello"}}

@@ -1,0 +1,150 @@
+// Command parleyctl is the tool of a Parley cluster's users and operators: accounts, and a chat in the terminal that a
+// person and a script can use alike.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"golang.org/x/term"
+
+	"parley/client"
+	"parley/internal/obs"
+)
+
+// Exit codes.
+const (
+	exitOK    = 0
+	exitFail  = 1 // the cluster refused or could not be reached
+	exitUsage = 2 // the command line is wrong
+)
+
+// cli is the command line. Kong reads the struct tags.
+type cli struct {
+	Chat          chatCmd     `cmd:"" help:"Chat, line by line: texts from standard input, texts of others to standard output."`
+	Register      registerCmd `cmd:"" help:"Make an account."`
+	Code          codeCmd     `cmd:"" help:"Have a verification code mailed, for register or reset-password."`
+	ResetPassword resetCmd    `cmd:"" help:"Set a new password."`
+	Version       versionCmd  `cmd:"" help:"Print the version."`
+}
+
+// gateFlags are what every command that speaks to a gate has.
+type gateFlags struct {
+	Gate    string        `help:"Address of a gate. Default http://127.0.0.1:8080." placeholder:"URL" default:"http://127.0.0.1:8080" env:"PARLEY_GATE"`
+	Timeout time.Duration `help:"How long to wait for an answer." default:"30s"`
+}
+
+func (f *gateFlags) open() (*client.Gate, error) {
+	g, err := client.NewGate(f.Gate)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--gate: %w", err)}
+	}
+	return g, nil
+}
+
+// environment is what the commands use of the outside; tests have their own.
+type environment struct {
+	ctx context.Context // ends at the first signal
+	in  io.Reader
+	out io.Writer // texts, and what a script would read
+	err io.Writer // notices for people
+	// person says that somebody types: standard input is a terminal.
+	person bool
+	// secret reads a line without echo; nil if there is no terminal.
+	secret func(prompt string) (string, error)
+}
+
+// usageError is a wrong command line.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal kills
+	e := &environment{ctx: ctx, in: os.Stdin, out: os.Stdout, err: os.Stderr, person: term.IsTerminal(int(os.Stdin.Fd()))}
+	if e.person {
+		e.secret = readSecret
+	}
+	os.Exit(run(e, os.Args[1:]))
+}
+
+func readSecret(prompt string) (string, error) {
+	fmt.Fprint(os.Stderr, prompt)
+	b, err := term.ReadPassword(int(os.Stdin.Fd()))
+	fmt.Fprintln(os.Stderr)
+	return string(b), err
+}
+
+// helped stops kong after it printed its help.
+type helped struct{ code int }
+
+// run executes a command line and returns the exit code.
+func run(e *environment, args []string) (code int) {
+	parser, err := kong.New(new(cli),
+		kong.Name("parleyctl"),
+		kong.Description("Use a Parley cluster: accounts, and a chat in the terminal.\n\n"+
+			"Exit status: 0 success, 1 failure, 2 wrong usage."),
+		kong.Writers(e.out, e.err),
+		kong.Exit(func(code int) { panic(helped{code}) }),
+	)
+	if err != nil {
+		fmt.Fprintln(e.err, "parleyctl:", err)
+		return exitUsage
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			h, ok := v.(helped)
+			if !ok {
+				panic(v)
+			}
+			code = h.code
+		}
+	}()
+	ctx, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintf(e.err, "parleyctl: %v\nTry \"parleyctl --help\".\n", err)
+		return exitUsage
+	}
+	if err := ctx.Run(e); err != nil {
+		fmt.Fprintln(e.err, "parleyctl:", explain(err))
+		if _, ok := errors.AsType[usageError](err); ok {
+			return exitUsage
+		}
+		return exitFail
+	}
+	return exitOK
+}
+
+// explain adds what a person can do about an error.
+func explain(err error) string {
+	s := err.Error()
+	switch {
+	case errors.Is(err, client.ErrReplaced):
+		return "logged in elsewhere with the same --device; this session is over"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return s + " (is the cluster running? see --gate)"
+	case errors.Is(err, context.DeadlineExceeded):
+		return s + " (see --timeout)"
+	}
+	if wait := client.RetryAfter(err); wait > 0 {
+		return fmt.Sprintf("%s; try again in %v", s, wait)
+	}
+	return s
+}
+
+type versionCmd struct{}
+
+// Run prints the version.
+func (*versionCmd) Run(e *environment) error {
+	_, err := fmt.Fprintln(e.out, "parleyctl", obs.Version())
+	return err
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+
+	"parley/client"
+)
+
+// printer writes texts and notices, a line at a time, from any goroutine.
+type printer struct {
+	mu  sync.Mutex
+	out io.Writer
+	err io.Writer
+	now func() time.Time
+	bad error // the first failure to write a text
+}
+
+// text writes "[time] name: text" to standard output. One text is one line, whatever is in it.
+func (p *printer) text(name string, m client.Message) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at, now := m.Time.Local(), p.now()
+	layout := time.TimeOnly
+	if at.Format(time.DateOnly) != now.Format(time.DateOnly) {
+		layout = time.DateTime
+	}
+	_, err := fmt.Fprintf(p.out, "[%s] %s: %s\n", at.Format(layout), printable(name), printable(m.Text))
+	if p.bad == nil {
+		p.bad = err
+	}
+}
+
+// notice writes a line for people to standard error.
+func (p *printer) notice(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	// Nothing is left to tell it to.
+	_, _ = fmt.Fprintf(p.err, "* "+format+"\n", args...)
+}
+
+func (p *printer) failure() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.bad
+}
+
+// printable shows as escapes what a terminal would obey and what would pretend to be another line: somebody else wrote
+// it.
+func printable(s string) string {
+	if !strings.ContainsFunc(s, hidden) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		switch {
+		case r == '\n':
+			b.WriteString(`\n`)
+		case r == '\r':
+			b.WriteString(`\r`)
+		case r == '\t':
+			b.WriteString(`\t`)
+		case hidden(r) && r < 0x100:
+			fmt.Fprintf(&b, `\x%02x`, r)
+		case hidden(r):
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+// hidden reports control characters, line and paragraph separators, and what changes the direction of writing.
+func hidden(r rune) bool {
+	return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' || unicode.Is(unicode.Bidi_Control, r)
+}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"parley/client"
+)
+
+// state is what --state keeps from one run to the next: how far the user has read each thread. It holds no secret.
+type state struct {
+	Gate    string          `json:"gate"`
+	Email   string          `json:"email"`
+	Threads map[int64]int64 `json:"threads"` // thread id -> id of the last text shown
+}
+
+// loadState returns the cursors in the file, or nil if there is none yet. A file of another user is refused: its threads
+// are not this user's.
+func loadState(path, gate, email string) ([]client.Cursor, error) {
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--state: %w", err)
+	}
+	var s state
+	if err := json.Unmarshal(raw, &s); err != nil || s.Threads == nil {
+		return nil, fmt.Errorf("--state: %s is not a state file of parleyctl", path)
+	}
+	if s.Gate != gate || s.Email != email {
+		return nil, fmt.Errorf("--state: %s belongs to %s at %s", path, s.Email, s.Gate)
+	}
+	cursors := make([]client.Cursor, 0, len(s.Threads))
+	for thread, id := range s.Threads {
+		cursors = append(cursors, client.Cursor{ThreadID: thread, LastID: id})
+	}
+	return cursors, nil
+}
+
+// saveState replaces the file as a whole, so that a crash leaves the old or the new one.
+func saveState(path, gate, email string, cursors []client.Cursor) error {
+	s := state{Gate: gate, Email: email, Threads: make(map[int64]int64, len(cursors))}
+	for _, c := range cursors {
+		s.Threads[c.ThreadID] = c.LastID
+	}
+	raw, err := json.MarshalIndent(s, "", "\t")
+	if err != nil {
+		return fmt.Errorf("--state: %w", err)
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".parleyctl-*") // mode 0600
+	if err != nil {
+		return fmt.Errorf("--state: %w", err)
+	}
+	_, err = tmp.Write(append(raw, '\n'))
+	err = errors.Join(err, tmp.Close())
+	if err == nil {
+		err = os.Rename(tmp.Name(), path)
+	}
+	if err != nil {
+		os.Remove(tmp.Name())
+		return fmt.Errorf("--state: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,288 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"parley/client"
+)
+
+// show prints what the session brings until it ends, and keeps the state file current.
+func (t *talk) show() {
+	saved, dirty := time.Now(), true
+	for {
+		ctx, cancel := context.Background(), context.CancelFunc(func() {})
+		if dirty && t.cmd.State != "" {
+			ctx, cancel = context.WithDeadline(ctx, saved.Add(saveEvery))
+		}
+		ev, err := t.s.Next(ctx)
+		cancel()
+		switch {
+		case errors.Is(err, context.DeadlineExceeded):
+			if err := saveState(t.cmd.State, t.cmd.Gate, t.cmd.Email, t.s.Cursors()); err != nil {
+				t.fail(err)
+			}
+			saved, dirty = time.Now(), false
+			continue
+		case err != nil:
+			return
+		}
+		_, isTexts := ev.(client.Texts)
+		dirty = dirty || isTexts
+		t.event(ev)
+	}
+}
+
+func (t *talk) event(ev client.Event) {
+	switch ev := ev.(type) {
+	case client.Texts:
+		for _, m := range ev.Messages {
+			t.mu.Lock()
+			own := t.mine[m.UniqueID] && m.Sender == t.self.UID
+			delete(t.mine, m.UniqueID)
+			t.mu.Unlock()
+			if !own || t.cmd.Echo {
+				t.print.text(t.name(m.Sender), m)
+			}
+		}
+	case client.Applied:
+		t.applied(ev.Application)
+	case client.Approved:
+		t.print.notice("%s is your friend now", printable(ev.Friend.Name))
+	case client.Disconnected:
+		if t.s.Err() == nil {
+			t.print.notice("connection lost: %s; next attempt in %v", explain(ev.Err), ev.Retry.Round(time.Millisecond))
+		}
+	case client.Connected:
+		if node := ev.Node; node != "" && ev.Resumed {
+			t.print.notice("connected again, on node %s", node)
+		}
+	case client.CaughtUp:
+		t.mu.Lock()
+		t.caught = true
+		t.mu.Unlock()
+	}
+	t.mu.Lock()
+	t.movedLocked()
+	t.mu.Unlock()
+}
+
+// name returns what to call a user; a stranger in a group is looked up once.
+func (t *talk) name(uid int32) string {
+	if uid == t.self.UID {
+		return t.self.Name
+	}
+	t.mu.Lock()
+	name, ok := t.names[uid]
+	t.mu.Unlock()
+	if ok {
+		return name
+	}
+	name = "uid " + strconv.Itoa(int(uid))
+	for _, f := range t.s.Friends() {
+		if f.UID == uid {
+			name, ok = f.Name, true
+		}
+	}
+	if !ok {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		p, err := t.s.Search(ctx, strconv.Itoa(int(uid)))
+		if err == nil {
+			name, ok = p.Name, true
+		}
+	}
+	if ok {
+		t.mu.Lock()
+		t.names[uid] = name
+		t.mu.Unlock()
+	}
+	return name
+}
+
+const helpText = `/to NAME          talk to this friend; without a name: whom the texts go to
+/friends          list friends and who asks to be one
+/add NAME GREETING  ask somebody to be a friend
+/accept NAME      accept who asks
+/history [N]      print the last N texts (20) with whom you talk to
+/threads          list conversations
+/quit             leave; so does the end of input`
+
+// command executes a line that begins with a slash.
+func (t *talk) command(ctx context.Context, line string) (quit bool, err error) {
+	word, rest, _ := strings.Cut(line[1:], " ")
+	rest = strings.TrimSpace(rest)
+	switch word {
+	case "help":
+		for _, l := range strings.Split(helpText, "\n") {
+			t.print.notice("%s", l)
+		}
+	case "quit", "q":
+		return true, nil
+	case "to":
+		return false, t.address(ctx, rest)
+	case "friends":
+		t.friends()
+	case "add":
+		return false, t.add(ctx, rest)
+	case "accept":
+		return false, t.accept(ctx, rest)
+	case "history":
+		return false, t.history(ctx, rest)
+	case "threads":
+		return false, t.threads(ctx)
+	default:
+		return false, fmt.Errorf("no command /%s; /help lists them, // begins a text with a slash", printable(word))
+	}
+	return false, nil
+}
+
+// address chooses whom to talk to.
+func (t *talk) address(ctx context.Context, who string) error {
+	if who == "" {
+		t.mu.Lock()
+		to := t.to
+		t.mu.Unlock()
+		if to.UID == 0 {
+			t.print.notice("texts go to nobody")
+		} else {
+			t.print.notice("texts go to %s (uid %d)", printable(to.Name), to.UID)
+		}
+		return nil
+	}
+	friend, ok := findFriend(t.s.Friends(), who)
+	if !ok {
+		p, err := t.s.Search(ctx, who)
+		if client.CodeOf(err) == client.CodeUIDInvalid {
+			return fmt.Errorf("there is no user %s", printable(who))
+		}
+		if err != nil {
+			return err
+		}
+		return fmt.Errorf("%s is not your friend; /add %s GREETING asks", printable(p.Name), printable(p.Name))
+	}
+	t.mu.Lock()
+	t.to = friend
+	t.mu.Unlock()
+	t.print.notice("texts go to %s (uid %d)", printable(friend.Name), friend.UID)
+	return nil
+}
+
+// findFriend finds by name, else by alias, else by uid, else by a name written in other capitals.
+func findFriend(friends []client.Friend, who string) (client.Profile, bool) {
+	matches := []func(client.Friend) bool{
+		func(f client.Friend) bool { return f.Name == who },
+		func(f client.Friend) bool { return f.Alias == who },
+		func(f client.Friend) bool { return strconv.Itoa(int(f.UID)) == who },
+		func(f client.Friend) bool { return strings.EqualFold(f.Name, who) },
+	}
+	for _, match := range matches {
+		for _, f := range friends {
+			if match(f) {
+				return f.Profile, true
+			}
+		}
+	}
+	return client.Profile{}, false
+}
+
+func (t *talk) friends() {
+	for _, f := range t.s.Friends() {
+		alias := ""
+		if f.Alias != "" && f.Alias != f.Name {
+			alias = ", " + printable(f.Alias)
+		}
+		t.print.notice("%s (uid %d%s)", printable(f.Name), f.UID, alias)
+	}
+	for _, a := range t.s.Applications() {
+		t.applied(a)
+	}
+}
+
+func (t *talk) add(ctx context.Context, rest string) error {
+	who, greeting, _ := strings.Cut(rest, " ")
+	if who == "" {
+		return errors.New("whom? /add NAME GREETING")
+	}
+	p, err := t.s.Search(ctx, who)
+	if client.CodeOf(err) == client.CodeUIDInvalid {
+		return fmt.Errorf("there is no user %s", printable(who))
+	}
+	if err != nil {
+		return err
+	}
+	if err := t.s.Apply(ctx, p.UID, strings.TrimSpace(greeting), ""); err != nil {
+		return err
+	}
+	t.print.notice("%s (uid %d) is asked", printable(p.Name), p.UID)
+	return nil
+}
+
+func (t *talk) accept(ctx context.Context, who string) error {
+	for _, a := range t.s.Applications() {
+		if a.Name != who && strconv.Itoa(int(a.UID)) != who {
+			continue
+		}
+		if _, err := t.s.Approve(ctx, a.UID, ""); err != nil {
+			return err
+		}
+		t.print.notice("%s is your friend now", printable(a.Name))
+		return nil
+	}
+	return fmt.Errorf("nobody called %q asks to be your friend", printable(who))
+}
+
+// history prints the last n texts with whom we talk to.
+func (t *talk) history(ctx context.Context, arg string) error {
+	n := int64(20)
+	if arg != "" {
+		var err error
+		if n, err = strconv.ParseInt(arg, 10, 32); err != nil || n < 1 {
+			return errors.New("how many? /history N")
+		}
+	}
+	t.mu.Lock()
+	to := t.to
+	t.mu.Unlock()
+	if to.UID == 0 {
+		return errors.New("with whom? choose with /to NAME")
+	}
+	threads, err := t.s.Threads(ctx)
+	if err != nil {
+		return err
+	}
+	for _, th := range threads {
+		if !th.Private || th.Peer != to.UID {
+			continue
+		}
+		for m, err := range t.s.Messages(ctx, th.ID, max(0, th.LastID-n)) {
+			if err != nil {
+				return err
+			}
+			t.print.text(t.name(m.Sender), m)
+		}
+	}
+	return nil
+}
+
+func (t *talk) threads(ctx context.Context) error {
+	threads, err := t.s.Threads(ctx)
+	if err != nil {
+		return err
+	}
+	for _, th := range threads {
+		if th.Private {
+			t.print.notice("thread %d with %s, %d texts", th.ID, printable(t.name(th.Peer)), th.LastID)
+		} else {
+			t.print.notice("thread %d, a group, %d texts", th.ID, th.LastID)
+		}
+	}
+	if len(threads) == 0 {
+		t.print.notice("no conversations yet")
+	}
+	return nil
+}
