@@ -152,4 +152,3 @@ func codeOf(err error) wire.Code {
 	}
 	return wire.CodeUnavailable
 }
-
