@@ -92,6 +92,7 @@ func (c *Cluster) config(n *Node, name string, index int, o *Options) *INI {
 		f.Set("SelfServer", "Port", n.addr.String())
 		f.Set("SelfServer", "RPCPort", n.rpc.String())
 	case Status:
+		f.Set("StatusServer", "Name", name)
 		f.Set("StatusServer", "Host", host)
 		f.Set("StatusServer", "Port", n.addr.String())
 	case Gate:
