@@ -386,16 +386,22 @@ func (l *loader) sectionsOfOthers(own []string) []string {
 // unknownEnv warns of variables that look like ours. It does not refuse them: Kubernetes puts variables such as
 // PARLEY_SERVICE_HOST into every container beside a service called parley.
 func (l *loader) unknownEnv() {
+	const prefix = "PARLEY_"
 	var known []string
 	for _, k := range l.schema.keys {
-		known = append(known, k.env())
+		known = append(known, strings.TrimPrefix(k.env(), prefix))
 	}
 	for _, entry := range l.process.Environ {
 		name, _, _ := strings.Cut(entry, "=")
 		if _, set := l.env[name]; !set || l.used[name] {
 			continue
 		}
-		if hint := suggest(name, known, "", ""); hint != "" {
+		rest := strings.TrimPrefix(name, prefix)
+		hint := suggest(rest, known, prefix, "")
+		ours := slices.ContainsFunc(l.schema.sections(), func(section string) bool {
+			return strings.HasPrefix(rest, screaming(section)+"_")
+		})
+		if hint != "" || ours {
 			l.loaded.Warnings = append(l.loaded.Warnings, "unknown variable "+name+hint)
 		}
 	}
