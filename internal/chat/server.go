@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -117,7 +116,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 		NotHere: func(p *session.Push) { s.router.NotHere(p) },
 		Forget:  func(uid int32) { s.router.Forget(uid) },
 	})
-	s.router = router.New(routerConfig(), d.Log, d.Metrics, s.registry, locator{s}, s.peers)
+	s.router = router.New(routerConfig(), d.Log, d.Metrics, s.registry, &locator{s: s, dead: make(map[string]time.Time)}, s.peers)
 	s.commits = commit.New(commitConfig(cfg.Limits), commit.Deps{
 		Log: d.Log, Metrics: d.Metrics, Store: d.Store, Node: cfg.SelfServer.Name, Boot: s.lease.Boot,
 		Deliver: s.router.Deliver, Fenced: s.lease.noteFenced,
@@ -303,48 +302,6 @@ func (s *Server) nextNode() string {
 		}
 	}
 	return best
-}
-
-// viewPatience is how old the view of the nodes must be to be read again for a user on a node that is not in it. It
-// keeps the users of a dead node from costing Redis more than ten reads a second.
-const viewPatience = 100 * time.Millisecond
-
-// locator is the router's view of presence: the other live nodes of each user.
-type locator struct{ s *Server }
-
-func (l locator) Locate(ctx context.Context, uids []int32) ([][]string, error) {
-	found, err := l.s.presence.Locate(ctx, uids)
-	if err != nil {
-		return nil, err
-	}
-	nodes, strange := l.alive(found)
-	if strange && l.s.presence.View().Age() > viewPatience {
-		// A node that has just joined, or the rest of one that died.
-		if _, err := l.s.presence.Nodes(ctx); err != nil {
-			return nil, err
-		}
-		l.s.onNodes(l.s.presence.View())
-		nodes, _ = l.alive(found)
-	}
-	return nodes, nil
-}
-
-// alive returns the nodes of each user that live, this one left out, and whether it met one that does not.
-func (l locator) alive(found [][]presence.Location) (nodes [][]string, strange bool) {
-	view, self := l.s.presence.View(), l.s.cfg.SelfServer.Name
-	nodes = make([][]string, len(found))
-	for i, locs := range found {
-		for _, loc := range locs {
-			switch {
-			case loc.Node == self:
-			case !view.Alive(loc.Node, loc.Boot):
-				strange = true
-			case !slices.Contains(nodes[i], loc.Node):
-				nodes[i] = append(nodes[i], loc.Node)
-			}
-		}
-	}
-	return nodes, strange
 }
 
 // spawn starts a goroutine of a connection, which Run waits for.

@@ -1,0 +1,81 @@
+package chat
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"parley/internal/presence"
+)
+
+const (
+	// deadPatience is how long a node that was found dead is believed to be, before its users make us look again.
+	deadPatience = time.Second
+	// maxDead bounds the dead lives that are remembered.
+	maxDead = 1024
+)
+
+// locator is the router's view of presence: the other live nodes of each user.
+type locator struct {
+	s *Server
+
+	mu   sync.Mutex // guards the following
+	dead map[string]time.Time
+}
+
+// Locate implements router.Locator. The view of the nodes is up to a second old: for a user on a life of a node that is
+// not in it, the nodes are read again, once a second for each such life.
+func (l *locator) Locate(ctx context.Context, uids []int32) ([][]string, error) {
+	found, err := l.s.presence.Locate(ctx, uids)
+	if err != nil {
+		return nil, err
+	}
+	nodes, strange := l.alive(found)
+	if l.worthReading(strange) {
+		if _, err := l.s.presence.Nodes(ctx); err != nil {
+			return nil, err
+		}
+		l.s.onNodes(l.s.presence.View())
+		nodes, strange = l.alive(found)
+		l.noteDead(strange)
+	}
+	return nodes, nil
+}
+
+// alive returns the nodes of each user that live, this one left out, and the lives that do not.
+func (l *locator) alive(found [][]presence.Location) (nodes [][]string, strange []string) {
+	view, self := l.s.presence.View(), l.s.cfg.SelfServer.Name
+	nodes = make([][]string, len(found))
+	for i, locs := range found {
+		for _, loc := range locs {
+			switch {
+			case loc.Node == self:
+			case !view.Alive(loc.Node, loc.Boot):
+				strange = append(strange, loc.Node+"|"+loc.Boot)
+			case !slices.Contains(nodes[i], loc.Node):
+				nodes[i] = append(nodes[i], loc.Node)
+			}
+		}
+	}
+	return nodes, strange
+}
+
+// worthReading reports whether one of the lives was not found dead just now.
+func (l *locator) worthReading(lives []string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	return slices.ContainsFunc(lives, func(life string) bool { return now.Sub(l.dead[life]) > deadPatience })
+}
+
+func (l *locator) noteDead(lives []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.dead)+len(lives) > maxDead {
+		clear(l.dead)
+	}
+	for _, life := range lives[:min(len(lives), maxDead)] {
+		l.dead[life] = time.Now()
+	}
+}
