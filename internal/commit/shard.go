@@ -170,19 +170,17 @@ func (s *shard) store(ctx context.Context) {
 		s.c.deps.Fenced(boot)
 	}
 	if err != nil {
-		s.c.metrics.failed.Add(float64(len(s.msgs)))
 		s.c.deps.Log.Warn("texts not stored", "n", len(s.msgs), "err", err, "dur", time.Since(began))
-		for _, at := range s.where {
-			s.batch[at.req].sent[at.text].Code = wire.CodeUnavailable
-		}
-		return
 	}
+	// A call that failed half-way has stored some: each row says for itself.
 	for i, at := range s.where {
 		t, got := &s.batch[at.req].sent[at.text], &s.stored[i]
-		if got.Err != nil {
+		if got.Seq == 0 {
 			s.c.metrics.failed.Inc()
-			s.c.deps.Log.Warn("text not stored", "err", got.Err)
-			t.Code = codeOf(got.Err)
+			if t.Code = wire.CodeUnavailable; err == nil {
+				t.Code = codeOf(got.Err)
+				s.c.deps.Log.Warn("text not stored", "err", got.Err)
+			}
 			continue
 		}
 		t.Seq, t.CreatedMS = got.Seq, got.CreatedMS
@@ -216,7 +214,7 @@ func (s *shard) deliver() {
 		all := true
 		for ti := range r.sent {
 			isRow := row < len(s.where) && s.where[row] == (place{ri, ti})
-			if isRow && r.sent[ti].Code == wire.CodeOK && !s.stored[row].Resent {
+			if isRow && s.stored[row].Seq > 0 && !s.stored[row].Resent {
 				fresh++
 				last = r.sent[ti].Seq
 			} else {
@@ -253,7 +251,7 @@ func (s *shard) deliver() {
 func (s *shard) fresh(req int) []wire.SentText {
 	var texts []wire.SentText
 	for i, at := range s.where {
-		if at.req == req && s.stored[i].Err == nil && !s.stored[i].Resent {
+		if at.req == req && s.stored[i].Seq > 0 && !s.stored[i].Resent {
 			texts = append(texts, s.batch[req].sent[at.text])
 		}
 	}
