@@ -33,7 +33,7 @@ func NewLogger(w io.Writer, level, format, node string) *slog.Logger {
 	}
 	var h slog.Handler
 	if format == "text" {
-		h = tint.NewHandler(w, &tint.Options{Level: ParseLevel(level), TimeFormat: "15:04:05.000", NoColor: !terminal || os.Getenv("NO_COLOR") != ""})
+		h = tint.NewTextHandler(w, &tint.Options{Level: ParseLevel(level), TimeFormat: "15:04:05.000", NoColor: !terminal || os.Getenv("NO_COLOR") != ""})
 	} else {
 		h = slog.NewJSONHandler(w, &slog.HandlerOptions{Level: ParseLevel(level), ReplaceAttr: jsonAttr})
 	}
