@@ -242,13 +242,12 @@ func TestLoginOvertakenByAResetIsRefused(t *testing.T) {
 	f := newFixture(t)
 	f.newUser("alice", "a@example.com", "oldpass")
 	code := f.code("a@example.com")
-	f.status.before = func() {
-		f.status.before = nil
+	f.status.set(0, func() {
 		body := map[string]any{"user": "alice", "email": "a@example.com", "passwd": "newpass", "varifycode": code}
 		if got := f.call("/reset_pwd", body).Error; got != wire.CodeOK {
 			t.Errorf("reset got %d", got)
 		}
-	}
+	})
 	require.Equal(t, wire.CodePasswdInvalid, f.login("a@example.com", "oldpass").Error)
 	require.Equal(t, wire.CodeOK, f.login("a@example.com", "newpass").Error)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -12,9 +13,9 @@ import (
 
 // Config is all of a gate's settings. Its zero value is of no use: start from DefaultConfig or LocalConfig.
 type Config struct {
-	Gate    Listen          `ini:"GateServer"`
-	Status  Status          `ini:"StatusServer"`
-	Varify  config.Endpoint `ini:"VarifyServer"` // Host empty: this gate mails the codes itself
+	Gate    Listen   `ini:"GateServer"`
+	Status  Status   `ini:"StatusServer"`
+	Varify  External `ini:"VarifyServer"`
 	Mail    Mail
 	Hash    Hash
 	Limits  Limits
@@ -58,6 +59,15 @@ func (s Status) Validate() error {
 	}
 	return errors.Join(faults...)
 }
+
+// External is [VarifyServer]: another program that mails the codes, llfcchat's for one.
+type External struct {
+	Host string `help:"gRPC server that mails the codes; empty: this gate mails them, and serves VarifyService itself"`
+	Port int    `help:"its port" min:"1" max:"65535"`
+}
+
+// Addr is host:port.
+func (e External) Addr() string { return net.JoinHostPort(e.Host, strconv.Itoa(e.Port)) }
 
 // Mail says how verification codes reach people.
 type Mail struct {
@@ -145,7 +155,7 @@ func DefaultConfig() Config {
 			VarifyAddr: "127.0.0.1:50051", MaxConns: 4096, DrainTimeout: 10 * time.Second,
 		},
 		Status: Status{Endpoint: config.Endpoint{Host: "127.0.0.1", Port: 50052}, Timeout: time.Second},
-		Varify: config.Endpoint{Port: 50051},
+		Varify: External{Port: 50051},
 		Mail:   Mail{Mode: "console", Port: 465, TLS: "implicit", Timeout: 10 * time.Second, Parallel: 8},
 		Hash:   Hash{MemoryKiB: 19456, Passes: 2, Waiting: 64, Patience: 2 * time.Second},
 		Limits: Limits{

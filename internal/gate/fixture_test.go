@@ -234,6 +234,12 @@ func (m *fakeMail) SendCode(ctx context.Context, to, code string, _ time.Duratio
 	return nil
 }
 
+func (m *fakeMail) failWith(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.fail = err
+}
+
 func (m *fakeMail) last(email string) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -247,14 +253,22 @@ type fakeStatus struct {
 	mu     sync.Mutex
 	placed []int32
 	code   int32
-	before func() // runs before a placement is answered
+	before func() // runs once, before a placement is answered
+}
+
+// set changes what is answered from now on.
+func (s *fakeStatus) set(code int32, before func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.code, s.before = code, before
 }
 
 func (s *fakeStatus) GetChatServer(_ context.Context, req *message.GetChatServerReq) (*message.GetChatServerRsp, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.before != nil {
-		s.before()
+	if before := s.before; before != nil {
+		s.before = nil
+		before()
 	}
 	if s.code != 0 {
 		return &message.GetChatServerRsp{Error: s.code}, nil

@@ -271,7 +271,7 @@ func TestStatusServers(t *testing.T) {
 		f := newFixture(t)
 		f.newUser("alice", "alice@example.com", "abcdef")
 		for _, code := range []int32{1002, 2002} {
-			f.status.code = code
+			f.status.set(code, nil)
 			require.Equal(t, `{"error":1002}`, f.post("/user_login", `{"email":"alice@example.com","passwd":"abcdef"}`))
 		}
 	})
