@@ -208,7 +208,7 @@ func TestADrainTellsEveryoneWhereToGo(t *testing.T) {
 	a, b := f.start("chat1"), f.start("chat2")
 	one := f.login(a, 1)
 	eventually(t, "chat1 to know chat2", func() bool { return a.nextNode() != "" })
-	go f.end(a)
+	a.stop()
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 	defer cancel()
 	for {

@@ -232,4 +232,3 @@ func neverSent(err error) bool {
 	text := err.Error()
 	return errors.Is(err, kerrors.ErrGetConnection) || strings.Contains(text, "broken pipe")
 }
-
