@@ -2,7 +2,9 @@ package rpc_test
 
 import (
 	"context"
+	"errors"
 	"net"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -316,4 +318,66 @@ parley_rpc_served_total{method="unknown",result="error",service="unknown"} 2
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		require.NoError(c, testutil.GatherAndCompare(reg, strings.NewReader(want), "parley_rpc_served_total"))
 	}, 5*time.Second, 5*time.Millisecond)
+}
+
+func TestClientClose(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		grpc bool
+	}{{"ttheader", false}, {"grpc", true}} {
+		t.Run(c.name, func(t *testing.T) {
+			h := &statusHandler{entered: make(chan struct{}), block: make(chan struct{})}
+			addr, _ := serve(t, h, rpc.ServerConfig{})
+			cl := rpc.NewClient(rpc.ClientConfig{GRPC: c.grpc, Timeout: time.Minute}, addr)
+			st, err := statusservice.NewClient("status", cl.Options()...)
+			require.NoError(t, err)
+			failed := make(chan error, 1)
+			go func() {
+				_, err := st.GetChatServer(context.Background(), &message.GetChatServerReq{Uid: 1})
+				failed <- err
+			}()
+			<-h.entered
+			cl.Close()
+			require.Error(t, <-failed, "the call under way ends long before its time is up")
+			close(h.block)
+			_, err = st.Login(t.Context(), &message.LoginReq{Uid: 1})
+			require.Error(t, err)
+			cl.Close()
+		})
+	}
+}
+
+func TestConnectionLimit(t *testing.T) {
+	addr, _ := serve(t, &statusHandler{}, rpc.ServerConfig{MaxConns: 2})
+	var kept []net.Conn
+	for range 8 {
+		c, err := net.Dial("tcp", addr)
+		require.NoError(t, err)
+		defer c.Close()
+		kept = append(kept, c)
+	}
+	open := 0
+	for _, c := range kept {
+		require.NoError(t, c.SetReadDeadline(time.Now().Add(200*time.Millisecond)))
+		if _, err := c.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+			open++
+		}
+	}
+	require.Equal(t, 2, open, "the rest are closed at once")
+}
+
+func TestSpreadsOverAddresses(t *testing.T) {
+	a, b := &statusHandler{}, &statusHandler{}
+	addrA, _ := serve(t, a, rpc.ServerConfig{})
+	addrB, _ := serve(t, b, rpc.ServerConfig{})
+	cl := rpc.NewClient(rpc.ClientConfig{}, addrA, addrB)
+	defer cl.Close()
+	st, err := statusservice.NewClient("status", cl.Options()...)
+	require.NoError(t, err)
+	for range 100 {
+		_, err := st.Login(t.Context(), &message.LoginReq{Uid: 1})
+		require.NoError(t, err)
+	}
+	require.Positive(t, a.calls.Load())
+	require.Positive(t, b.calls.Load())
 }

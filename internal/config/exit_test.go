@@ -1,0 +1,85 @@
+package config
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestMain lets the test binary be a program: signals and exit codes are a process' own.
+func TestMain(m *testing.M) {
+	if mode := os.Getenv("CONFIG_TEST_MAIN"); mode != "" {
+		Main("program", "v1", func(ctx context.Context, p Process) error { return program(ctx, p, mode) })
+	}
+	os.Exit(m.Run())
+}
+
+func program(ctx context.Context, p Process, mode string) error {
+	switch mode {
+	case "fails":
+		return errors.New("it broke")
+	case "invalid":
+		return Invalid(errors.New("it is wrong"))
+	case "done":
+		return ErrDone
+	}
+	fmt.Fprintln(p.Stdout, "up")
+	<-ctx.Done()
+	fmt.Fprintln(p.Stdout, "draining")
+	if mode == "stubborn" {
+		select {}
+	}
+	return nil
+}
+
+func TestMainExits(t *testing.T) {
+	exe, err := os.Executable()
+	require.NoError(t, err)
+	for _, c := range []struct {
+		mode    string
+		signals int
+		code    int
+		stderr  string
+	}{
+		{"polite", 1, 0, ""},
+		{"stubborn", 2, 1, ""},
+		{"fails", 0, 1, "program: it broke\n"},
+		{"invalid", 0, 78, "program: it is wrong\n"},
+		{"done", 0, 0, ""},
+	} {
+		t.Run(c.mode, func(t *testing.T) {
+			cmd := exec.Command(exe)
+			cmd.Env = append(os.Environ(), "CONFIG_TEST_MAIN="+c.mode)
+			out, err := cmd.StdoutPipe()
+			require.NoError(t, err)
+			var stderr lines
+			cmd.Stderr = &stderr
+			require.NoError(t, cmd.Start())
+			read := bufio.NewScanner(out)
+			for _, want := range []string{"up", "draining"}[:c.signals] {
+				require.True(t, read.Scan())
+				require.Equal(t, want, read.Text())
+				require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+			}
+			for read.Scan() {
+			}
+			_ = cmd.Wait() // the code says it
+			require.Equal(t, c.code, cmd.ProcessState.ExitCode())
+			require.Equal(t, c.stderr, string(stderr))
+		})
+	}
+}
+
+type lines []byte
+
+func (l *lines) Write(p []byte) (int, error) {
+	*l = append(*l, p...)
+	return len(p), nil
+}
