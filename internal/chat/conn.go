@@ -46,6 +46,9 @@ type conn struct {
 	queue   []request
 	queued  int  // bytes of their bodies
 	running bool // a goroutine works the queue off
+	// The recipient of the last text that named no thread, and the pair's thread.
+	lastTo     int32
+	lastThread int64
 }
 
 // request is a frame that waits for the one before it.

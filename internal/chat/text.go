@@ -16,7 +16,7 @@ func (c *conn) text(body []byte) bool {
 	if err != nil {
 		return c.refuseBody(wire.CodeOf(err))
 	}
-	if req.ThreadID == 0 && len(req.Texts) > 0 {
+	if req.ThreadID == 0 && len(req.Texts) > 0 && !c.fillThread(req) {
 		// It names only its recipient, as the first generation does: finding the thread takes the database.
 		if !c.enqueue(wire.MsgText, body) {
 			c.replyRefused(req, wire.CodeBusy)
@@ -24,6 +24,18 @@ func (c *conn) text(body []byte) bool {
 		return true
 	}
 	c.append(req, len(body))
+	return true
+}
+
+// fillThread names the thread of a text to the same recipient as the last one: the thread of a pair never changes. It
+// does not while requests wait, because one of those may be an earlier text.
+func (c *conn) fillThread(req *wire.TextRequest) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.running || c.lastTo != req.ToUID || c.lastThread == 0 {
+		return false
+	}
+	req.ThreadID = c.lastThread
 	return true
 }
 
@@ -49,6 +61,9 @@ func (c *conn) textFromQueue(ctx context.Context, body []byte) {
 			c.replyRefused(req, wire.CodeUnavailable)
 			return
 		}
+		c.mu.Lock()
+		c.lastTo, c.lastThread = req.ToUID, req.ThreadID
+		c.mu.Unlock()
 	}
 	c.append(req, len(body))
 }
