@@ -14,6 +14,9 @@ const (
 	forgetAfter = time.Hour
 	// viewMaxAge is the oldest view Place uses. It lets a refresh each second be late by half of one.
 	viewMaxAge = 1500 * time.Millisecond
+	// emptyViewMaxAge is the same for a view without a node that takes logins. It keeps users whom nobody can take from
+	// costing Redis more than ten readings a second.
+	emptyViewMaxAge = 100 * time.Millisecond
 )
 
 // A Node is a chat node that has reported its load.

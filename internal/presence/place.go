@@ -66,7 +66,13 @@ func (p *Presence) place(ctx context.Context, batch []*placeJob) error {
 	}
 	open := v.open()
 	if len(open) == 0 {
-		return ErrNoNode
+		// A cluster that has just come up: its first users need not wait for the next reading.
+		if v, err = p.refresh(ctx, emptyViewMaxAge); err != nil {
+			return err
+		}
+		if open = v.open(); len(open) == 0 {
+			return ErrNoNode
+		}
 	}
 	var uids []int32
 	for _, j := range batch {

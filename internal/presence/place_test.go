@@ -241,6 +241,26 @@ func TestPlacementChooses(t *testing.T) {
 	})
 }
 
+func TestPlacementFindsTheFirstNodeAtOnce(t *testing.T) {
+	on(t, func(t *testing.T, b *backend) {
+		p := b.open(t, Options{})
+		_, err := p.Nodes(t.Context())
+		require.NoError(t, err)
+		startNode(t, p, "a")
+		eventually(t, "a placement on a node that the view does not have", func() bool {
+			before := p.View().at
+			placed, err := p.Place(t.Context(), []int32{7})
+			if err != nil {
+				require.ErrorIs(t, err, ErrNoNode)
+				return false
+			}
+			require.Equal(t, "a", placed[0].Node)
+			require.Less(t, p.View().at.Sub(before), viewMaxAge, "not because the view had become too old")
+			return true
+		})
+	})
+}
+
 func sorted(lists ...[]string) []string {
 	all := slices.Concat(lists...)
 	slices.Sort(all)
