@@ -51,7 +51,7 @@ func (l *locator) alive(found [][]presence.Location) (nodes [][]string, strange 
 		for _, loc := range locs {
 			switch {
 			case loc.Node == self:
-			case !view.Alive(loc.Node, loc.Boot):
+			case !view.Alive(loc.Node, loc.Boot) && !l.s.peers.Static(loc.Node):
 				strange = append(strange, loc.Node+"|"+loc.Boot)
 			case !slices.Contains(nodes[i], loc.Node):
 				nodes[i] = append(nodes[i], loc.Node)

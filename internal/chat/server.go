@@ -234,8 +234,11 @@ func (s *Server) Run(ctx context.Context) error {
 // join waits for Redis and SQL, then takes the lease.
 func (s *Server) join(ctx context.Context) error {
 	for _, p := range s.cfg.PeerServer.Nodes {
-		if err := s.addStatic(ctx, p); err != nil {
-			return err
+		if p.Name == s.cfg.SelfServer.Name {
+			return config.Invalid(fmt.Errorf("chat: [PeerServer] lists this node itself, %q", p.Name))
+		}
+		if err := s.peers.AddStatic(p.Name, p.Addr()); err != nil {
+			return config.Invalid(err)
 		}
 	}
 	var err error
@@ -253,21 +256,8 @@ func (s *Server) join(ctx context.Context) error {
 	return config.Dependency(fmt.Errorf("chat: join the cluster: %w", err))
 }
 
-// addStatic adds a peer of [PeerServer]. One that answers NodeService is one of ours, any other is spoken to as the seed's
-// nodes speak to each other.
-func (s *Server) addStatic(ctx context.Context, p config.Peer) error {
-	if p.Name == s.cfg.SelfServer.Name {
-		return config.Invalid(fmt.Errorf("chat: [PeerServer] lists this node itself, %q", p.Name))
-	}
-	_, _, err := s.peers.Hello(ctx, p.Addr())
-	if err != nil {
-		s.log.Info("static peer speaks ChatService only, or is not up yet", "peer", p.Name, "addr", p.Addr(), "err", err)
-	}
-	return s.peers.AddStatic(p.Name, p.Addr(), err != nil)
-}
-
-func (s *Server) dialPeer(addr string) (peer.Clients, error) {
-	config := rpc.ClientConfig{Auth: s.rpcAuth, Metrics: s.rpcStats, Timeout: 3 * kickTimeout}
+func (s *Server) dialPeer(addr string, grpc bool) (peer.Clients, error) {
+	config := rpc.ClientConfig{Auth: s.rpcAuth, Metrics: s.rpcStats, Timeout: 3 * kickTimeout, GRPC: grpc}
 	a, b := rpc.NewClient(config, addr), rpc.NewClient(config, addr)
 	node, err := nodeservice.NewClient("chatnode", a.Options()...)
 	if err != nil {

@@ -7,9 +7,13 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/kerrors"
+	"github.com/cloudwego/kitex/pkg/remote"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
 
 	"parley/internal/session"
 	"parley/internal/wire"
@@ -58,13 +62,42 @@ type link struct {
 	node    string
 	addr    string
 	clients Clients
-	foreign bool // speaks ChatService only
 	lanes   []*linkLane
+	speaks  atomic.Int32 // one of the languages below
 
 	mu     sync.Mutex // guards the following
 	paused time.Time  // until when nothing is sent
 	pause  time.Duration
 	closed bool
+}
+
+// What a peer speaks. A peer found by its lease is one of ours; of one from the configuration the first push finds out.
+const (
+	unknown int32 = iota
+	ours          // NodeService
+	foreign       // ChatService only, as the seed's nodes do
+)
+
+// learn asks a peer from the configuration what it speaks.
+func (l *link) learn() error {
+	ctx, cancel := context.WithTimeout(l.pool.ctx, l.pool.cfg.Timeout)
+	defer cancel()
+	_, err := l.clients.Node.Hello(ctx, &message.HelloReq{Name: l.pool.self})
+	switch {
+	case err == nil:
+		l.speaks.Store(ours)
+	case lacksNodeService(status.Code(err)):
+		l.speaks.Store(foreign)
+		l.pool.log.Info("static peer speaks ChatService only", "peer", l.node)
+	default:
+		return err
+	}
+	return nil
+}
+
+// lacksNodeService recognises the answer of a server without NodeService: gRPC's own code, and what a Kitex server says.
+func lacksNodeService(code codes.Code) bool {
+	return code == codes.Unimplemented || code == codes.Code(remote.UnknownService) || code == codes.Code(remote.UnknownMethod)
 }
 
 // linkLane carries one call at a time. Its goroutine exists only while something waits.
@@ -140,12 +173,24 @@ func (n *linkLane) run() {
 			return
 		}
 		n.l.pool.metrics.calls.Observe(float64(len(batch)))
-		if n.l.foreign {
-			n.notify(batch)
-		} else {
-			n.deliver(batch)
-		}
+		n.send(batch)
 		clear(batch)
+	}
+}
+
+// send hands a batch over in the language of the peer.
+func (n *linkLane) send(batch []session.Push) {
+	if n.l.speaks.Load() == unknown {
+		if err := n.l.learn(); err != nil {
+			n.l.noteFailure(err)
+			n.l.pool.metrics.lost.Add(float64(len(batch)))
+			return
+		}
+	}
+	if n.l.speaks.Load() == foreign {
+		n.notify(batch)
+	} else {
+		n.deliver(batch)
 	}
 }
 

@@ -18,8 +18,8 @@ type Deps struct {
 	Log     *slog.Logger
 	Metrics prometheus.Registerer // nil: registered nowhere
 	Self    string                // this node's name
-	// Dial makes the clients of one address; it connects lazily.
-	Dial func(addr string) (Clients, error)
+	// Dial makes the clients of one address; it connects lazily. grpc is for peers that may be foreign.
+	Dial func(addr string, grpc bool) (Clients, error)
 	// NotHere is told of a push whose user the peer does not know, Forget of a user whose remembered place may be wrong.
 	NotHere func(*session.Push)
 	Forget  func(uid int32)
@@ -32,7 +32,7 @@ type Pool struct {
 	self    string
 	log     *slog.Logger
 	metrics *metrics
-	dial    func(string) (Clients, error)
+	dial    func(string, bool) (Clients, error)
 	notHere func(*session.Push)
 	forget  func(int32)
 
@@ -84,13 +84,13 @@ func (p *Pool) spawn(f func()) bool {
 	return true
 }
 
-// AddStatic adds a peer from the configuration, which stays whatever the leases say. foreign: it speaks ChatService only.
-func (p *Pool) AddStatic(node, addr string, foreign bool) error {
-	l, err := p.newLink(node, addr)
+// AddStatic adds a peer from the configuration, which stays whatever the leases say. It is spoken to over gRPC, which
+// foreign nodes and ours understand.
+func (p *Pool) AddStatic(node, addr string) error {
+	l, err := p.newLink(node, addr, true)
 	if err != nil {
 		return err
 	}
-	l.foreign = foreign
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.static[node] = l
@@ -113,7 +113,7 @@ func (p *Pool) SetNodes(addrs map[string]string) {
 		if name == p.self || p.links[name] != nil {
 			continue
 		}
-		l, err := p.newLink(name, addr)
+		l, err := p.newLink(name, addr, false)
 		if err != nil {
 			p.log.Warn("peer unusable", "peer", name, "err", err)
 			continue
@@ -124,12 +124,15 @@ func (p *Pool) SetNodes(addrs map[string]string) {
 	p.metrics.links.Set(float64(len(p.links)))
 }
 
-func (p *Pool) newLink(node, addr string) (*link, error) {
-	clients, err := p.dial(addr)
+func (p *Pool) newLink(node, addr string, static bool) (*link, error) {
+	clients, err := p.dial(addr, static)
 	if err != nil {
 		return nil, fmt.Errorf("peer: clients of %s at %s: %w", node, addr, err)
 	}
 	l := &link{pool: p, node: node, addr: addr, clients: clients}
+	if !static {
+		l.speaks.Store(ours)
+	}
 	for range p.cfg.Lanes {
 		l.lanes = append(l.lanes, &linkLane{l: l})
 	}
@@ -146,10 +149,17 @@ func (l *link) close() {
 func (p *Pool) link(node string) *link {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	if l := p.links[node]; l != nil {
+	if l := p.static[node]; l != nil {
 		return l
 	}
-	return p.static[node]
+	return p.links[node]
+}
+
+// Static reports whether a node is one of the configuration.
+func (p *Pool) Static(node string) bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.static[node] != nil
 }
 
 // Forward queues a copy of push for the node; its body is kept. It returns false when the node is unknown, paused after a
@@ -177,7 +187,7 @@ func (p *Pool) Kick(ctx context.Context, node string, uid int32, sid string) err
 
 // Hello asks who answers at an address, and returns its name and boot id.
 func (p *Pool) Hello(ctx context.Context, addr string) (name, boot string, err error) {
-	clients, err := p.dial(addr)
+	clients, err := p.dial(addr, false)
 	if err != nil {
 		return "", "", fmt.Errorf("peer: hello to %s: %w", addr, err)
 	}

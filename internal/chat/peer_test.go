@@ -1,0 +1,84 @@
+package chat
+
+import (
+	"context"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"parley/client"
+	"parley/internal/config"
+	"parley/internal/presence"
+	"parley/internal/rpc"
+	"parley/kitex_gen/message"
+	"parley/kitex_gen/message/chatservice"
+)
+
+// staticPeer configures a peer as the seed does.
+func staticPeer(name, addr string) func(*Config) {
+	return func(c *Config) {
+		tcp, err := net.ResolveTCPAddr("tcp", addr)
+		if err != nil {
+			panic(err)
+		}
+		c.PeerServer.Servers = []string{name}
+		c.PeerServer.Nodes = []config.Peer{{Name: name, Host: tcp.IP.String(), Port: tcp.Port}}
+	}
+}
+
+func TestAStaticPeerOfOursIsReached(t *testing.T) {
+	f := newFixture(t, 2)
+	b := f.start("chat2")
+	a := f.start("chat1", staticPeer("chat2", b.RPCAddr()))
+	one, two := f.login(a, 1), f.login(b, 2)
+	_, err := one.SendText(t.Context(), client.User(firstUID+1), "by the static list")
+	require.NoError(t, err)
+	require.Equal(t, "by the static list", nextTexts(t, two).Messages[0].Text)
+	require.True(t, a.peers.Static("chat2"))
+}
+
+// foreignNode is a chat node of somebody else: ChatService over gRPC, and nothing more.
+type foreignNode struct {
+	peerService
+	texts chan *message.TextChatMsgReq
+}
+
+func (n *foreignNode) NotifyTextChatMsg(_ context.Context, r *message.TextChatMsgReq) (*message.TextChatMsgRsp, error) {
+	n.texts <- r
+	return &message.TextChatMsgRsp{}, nil
+}
+
+func TestAForeignStaticPeerIsCalledAsTheSeedCallsIt(t *testing.T) {
+	f := newFixture(t, 2)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	server, err := rpc.NewServer(ln, rpc.ServerConfig{Name: "foreign"})
+	require.NoError(t, err)
+	foreign := &foreignNode{texts: make(chan *message.TextChatMsgReq, 1)}
+	require.NoError(t, chatservice.RegisterService(server, foreign))
+	ctx, stop := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ctx) }()
+	defer func() { stop(); require.NoError(t, <-served) }()
+
+	a := f.start("chat1", staticPeer("elsewhere", server.Addr()))
+	_, err = f.presence.Restore(t.Context(), []presence.Location{
+		{UID: firstUID + 1, SID: "00000000000000aa", Node: "elsewhere", Boot: "none"},
+	})
+	require.NoError(t, err)
+	one := f.login(a, 1)
+	sent, err := one.SendText(t.Context(), client.User(firstUID+1), "abroad")
+	require.NoError(t, err)
+	select {
+	case got := <-foreign.texts:
+		require.EqualValues(t, firstUID, got.Fromuid)
+		require.EqualValues(t, firstUID+1, got.Touid)
+		require.Len(t, got.Textmsgs, 1)
+		require.Equal(t, "abroad", got.Textmsgs[0].Msgcontent)
+		require.EqualValues(t, sent.MessageID, got.Textmsgs[0].MsgId)
+	case <-time.After(10 * time.Second):
+		t.Fatal("the foreign node was not called")
+	}
+}
