@@ -71,6 +71,7 @@ func (s *Server) alive(ctx context.Context, node, boot string) (bool, error) {
 	if _, err := s.presence.Nodes(ctx); err != nil {
 		return false, fmt.Errorf("chat: is node %s alive: %w", node, err)
 	}
+	s.onNodes(s.presence.View()) // a node that has just joined has no link yet
 	return s.presence.View().Alive(node, boot), nil
 }
 
