@@ -184,12 +184,14 @@ func (s *Server) OpsAddr() string {
 	return s.ops.Addr()
 }
 
-// Close gives up a server that was never run.
+// Close gives up a server that was never run. After Run it does nothing.
 func (s *Server) Close() error {
 	s.stop()
 	var errs []error
 	if s.ln != nil {
-		errs = append(errs, s.ln.Close())
+		if err := s.ln.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
 	}
 	if s.varify != nil {
 		errs = append(errs, s.varify.Close())

@@ -1,0 +1,85 @@
+package gate
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"parley/internal/cluster"
+	"parley/internal/cluster/clustertest"
+)
+
+// What is kept in Redis works on a real server and on a member of a cluster, which refuses scripts whose keys do not
+// share a slot.
+func TestOnRealRedis(t *testing.T) {
+	clustertest.Need(t)
+	for name, clustered := range map[string]bool{"single": false, "cluster": true} {
+		t.Run(name, func(t *testing.T) {
+			srv, err := cluster.StartRedis(t.Context(), cluster.RedisOptions{Cluster: clustered})
+			require.NoError(t, err)
+			t.Cleanup(func() { require.NoError(t, srv.Close()) })
+			ctx := t.Context()
+			if clustered {
+				admin := redis.NewClient(&redis.Options{Addr: srv.Addr(), DisableIdentity: true})
+				require.NoError(t, admin.ClusterAddSlotsRange(ctx, 0, 16383).Err())
+				require.Eventually(t, func() bool {
+					return admin.Set(ctx, "probe", "1", 0).Err() == nil
+				}, 10*time.Second, 10*time.Millisecond)
+				require.NoError(t, admin.Close())
+			}
+			rdb := redis.NewUniversalClient(&redis.UniversalOptions{Addrs: []string{srv.Addr()}, IsClusterMode: clustered, DisableIdentity: true})
+			t.Cleanup(func() { _ = rdb.Close() })
+
+			c := &codes{rdb: rdb, secret: []byte("s"), cluster: clustered, plain: true}
+			require.NoError(t, c.store(ctx, "a@example.com", "123456"))
+			for range codeTries - 1 {
+				_, err := c.take(ctx, "a@example.com", "654321")
+				require.ErrorIs(t, err, errWrongCode)
+			}
+			got, err := c.take(ctx, "a@example.com", "123456")
+			require.NoError(t, err)
+			require.EqualValues(t, codeTries, got.tries)
+			require.InDelta(t, codeTTL, got.ttl, float64(5*time.Second))
+			_, err = c.take(ctx, "a@example.com", "123456")
+			require.ErrorIs(t, err, errNoCode)
+			require.NoError(t, c.putBack(ctx, got, true))
+			_, err = c.take(ctx, "a@example.com", "123456")
+			require.NoError(t, err)
+			require.NoError(t, rdb.Set(ctx, "code_b@example.com", "0a9f", 0).Err())
+			got, err = c.take(ctx, "b@example.com", "0a9f")
+			require.NoError(t, err)
+			require.Equal(t, "0a9f", got.value)
+
+			limits := DefaultConfig().Limits
+			a := &accountLimit{rdb: rdb, secret: []byte("s"), limits: limits}
+			for range limits.AccountFailures {
+				wait, err := a.take(ctx, "a@example.com")
+				require.NoError(t, err)
+				require.Zero(t, wait)
+			}
+			wait, err := a.take(ctx, "a@example.com")
+			require.NoError(t, err)
+			require.InDelta(t, limits.AccountLock, wait, float64(5*time.Second))
+			require.NoError(t, a.giveBack(ctx, "a@example.com"))
+			wait, err = a.take(ctx, "a@example.com")
+			require.NoError(t, err)
+			require.Zero(t, wait, "the attempt that began the lock was given back")
+			require.NoError(t, a.succeeded(ctx, "a@example.com"))
+
+			h := &hourly{rdb: rdb, secret: []byte("s"), name: "codemail", limit: 2, now: time.Now}
+			for _, want := range []bool{true, true, false} {
+				wait, err := h.take(ctx, "a@example.com")
+				require.NoError(t, err)
+				require.Equal(t, want, wait == 0)
+			}
+
+			require.NoError(t, srv.Close())
+			_, err = c.take(ctx, "a@example.com", "123456")
+			require.Error(t, err)
+			require.False(t, errors.Is(err, errNoCode), "a dead Redis is not a missing code")
+		})
+	}
+}
