@@ -83,6 +83,7 @@ type Limits struct {
 	SlowFrame   []byte        // the last frame a native slow consumer gets, if it starts to read again in time
 	Go          func(func())  // starts a goroutine that the node waits for
 	OnSlow      func(*Session)
+	OnGap       func(*Session) // told of each push dropped into a gap
 	OnWriteFail func(*Session, error)
 }
 
@@ -115,12 +116,13 @@ type Session struct {
 
 	wmu sync.Mutex // guards the descriptor: held for each write, and by Gone
 
-	mu      sync.Mutex // guards the following
-	out     []byte     // waits for the flusher; nil while idle
-	writing int        // bytes the flusher took and has not written yet
-	busy    bool       // a flusher, or an inline write, owns the way out
-	last    bool       // nothing may follow: shut the way out when all is written
-	gone    bool       // the connection is closed and the descriptor may be somebody else's
+	mu      sync.Mutex      // guards the following
+	out     []byte          // waits for the flusher; nil while idle
+	gaps    map[int64]int64 // thread -> first text dropped; nil while there is none
+	writing int             // bytes the flusher took and has not written yet
+	busy    bool            // a flusher, or an inline write, owns the way out
+	last    bool            // nothing may follow: shut the way out when all is written
+	gone    bool            // the connection is closed and the descriptor may be somebody else's
 }
 
 // Init makes s the session of conn, in state New. It must be called once, before any other method. owner is whatever the
@@ -204,6 +206,9 @@ func (s *Session) Push(p *Push) error {
 	if s.stock != nil {
 		return s.stock.Push(p)
 	}
+	if s.gap && p.ID == wire.MsgTextPush {
+		return s.pushText(p)
+	}
 	return s.write(p.ID, p.Body, true, false)
 }
 
@@ -264,7 +269,7 @@ func (s *Session) write(id wire.MsgID, body []byte, framed, last bool) error {
 		s.mu.Unlock()
 		return ErrClosed
 	}
-	if len(s.out)+s.writing+n > s.limits.OutboxBytes && !last {
+	if !last && !s.fitsLocked(n) {
 		s.mu.Unlock()
 		s.slow()
 		return ErrSlow
@@ -286,10 +291,16 @@ func (s *Session) write(id wire.MsgID, body []byte, framed, last bool) error {
 	return nil
 }
 
+// fitsLocked reports whether n more bytes may wait.
+func (s *Session) fitsLocked(n int) bool { return len(s.out)+s.writing+n <= s.limits.OutboxBytes }
+
 // flush writes what waits until nothing does. One runs at most for a session.
 func (s *Session) flush() {
 	for {
 		s.mu.Lock()
+		if len(s.out) == 0 && len(s.gaps) > 0 && !s.gone && !s.last {
+			s.appendGapsLocked()
+		}
 		if s.gone || len(s.out) == 0 {
 			shut := s.last && !s.gone
 			s.busy = false
@@ -461,7 +472,7 @@ func (s *Session) Gone() {
 	if !s.busy {
 		putBuffer(s.out)
 	}
-	s.out = nil
+	s.out, s.gaps = nil, nil
 	s.mu.Unlock()
 	s.wmu.Unlock()
 	if s.stock != nil {
