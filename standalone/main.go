@@ -25,6 +25,7 @@ func run(ctx context.Context, p config.Process) error {
 	flags.StringVar(&o.Host, "host", o.Host, "address of every listener")
 	flags.IntVar(&o.Nodes, "nodes", o.Nodes, "chat nodes, 1 to 16")
 	flags.BoolVar(&o.Demo, "demo", o.Demo, "make the demo users alice and bob")
+	flags.IntVar(&o.Crowd, "crowd", o.Crowd, "make so many users for load tests, friends in pairs")
 	level := flags.String("log", "warn", "least severe level of the log: debug, info, warn or error")
 	free := flags.Bool("free-ports", false, "take free ports instead of 8080, 8090 and so on")
 	version := flags.Bool("version", false, "print the version and exit")
@@ -39,7 +40,7 @@ func run(ctx context.Context, p config.Process) error {
 	}
 	if *free {
 		local := standalone.LocalOptions()
-		local.Data, local.Host, local.Nodes, local.Demo = o.Data, o.Host, o.Nodes, o.Demo
+		local.Data, local.Host, local.Nodes, local.Demo, local.Crowd = o.Data, o.Host, o.Nodes, o.Demo, o.Crowd
 		o = local
 	}
 	o.Log, o.Codes = obs.NewLogger(p.Stderr, *level, "auto", ""), p.Stdout

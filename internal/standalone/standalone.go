@@ -42,7 +42,9 @@ type Options struct {
 	Nodes int
 	// Demo makes two users who are friends, if they do not exist.
 	Demo bool
-	Log  *slog.Logger
+	// Crowd is how many users for load tests are made, with uids from CrowdFirst and friends in pairs.
+	Crowd int
+	Log   *slog.Logger
 	// Codes is where verification codes are printed, because this cluster sends no mail.
 	Codes io.Writer
 }
@@ -207,6 +209,11 @@ func (c *Cluster) serve(ctx context.Context) error {
 	c.stop = stop
 	if c.opt.Demo {
 		if err := c.makeDemo(ctx); err != nil {
+			return err
+		}
+	}
+	if c.opt.Crowd > 0 {
+		if err := c.makeCrowd(ctx, c.opt.Crowd); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,464 @@
+package engine
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"parley/internal/wire"
+)
+
+const (
+	readBytes  = 256 << 10
+	maxEvents  = 1024
+	keepBuffer = 64 << 10 // larger output buffers are given back to the garbage collector
+	maxSpare   = 256      // output buffers kept for reuse
+	idleWait   = time.Second
+)
+
+// began is when the clock of all loops of the process started.
+var began = time.Now()
+
+// Clock returns the nanoseconds since the process began, monotonic, the same for all loops of the process.
+func Clock() int64 { return int64(time.Since(began)) }
+
+// ClockAt returns what Clock is at a wall-clock time.
+func ClockAt(t time.Time) int64 { return int64(t.Sub(began)) }
+
+// Loop is one goroutine's connections. Only Do and Stop may be called from another goroutine than Run's.
+type Loop struct {
+	handler Handler
+	opts    Options
+
+	epoll, timer, wake int
+	slots              []*Conn // by index; nil where free
+	free               []int32
+	dirty              []*Conn // have output that was not written yet
+	spare              [][]byte
+	buf                []byte
+	events             []unix.EpollEvent
+	armed              int64
+	dialed             int
+	open               int
+	now                int64
+
+	mu      sync.Mutex // guards the following
+	queue   []func()
+	waking  bool
+	stopped bool
+}
+
+// Conn is one connection of a Loop, to be used on its goroutine only.
+type Conn struct {
+	// Tag is the handler's own.
+	Tag int
+
+	loop     *Loop
+	out      []byte
+	sent     int // of out
+	in       wire.Splitter
+	fd       int32
+	slot     int32
+	gen      int32
+	up       bool // established
+	gone     bool
+	wantOut  bool // EPOLLOUT is on
+	isDirty  bool
+	wasMuted bool
+}
+
+// New returns a loop without connections. The caller owns it and must call Run, which frees what it holds.
+func New(h Handler, o Options) (*Loop, error) {
+	l := &Loop{handler: h, opts: o, buf: make([]byte, readBytes), events: make([]unix.EpollEvent, maxEvents)}
+	var err error
+	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("engine: epoll: %w", err)
+	}
+	l.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC)
+	if err != nil {
+		unix.Close(l.epoll)
+		return nil, fmt.Errorf("engine: timer: %w", err)
+	}
+	if l.wake, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err != nil {
+		unix.Close(l.epoll)
+		unix.Close(l.timer)
+		return nil, fmt.Errorf("engine: eventfd: %w", err)
+	}
+	// Negative slots are the loop's own descriptors.
+	for slot, fd := range map[int32]int{-1: l.timer, -2: l.wake} {
+		ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: slot}
+		if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+			l.freeAll()
+			return nil, fmt.Errorf("engine: epoll add: %w", err)
+		}
+	}
+	return l, nil
+}
+
+// Do queues f to run on the loop's goroutine at its next turn. After Run has returned it does nothing and returns false.
+func (l *Loop) Do(f func()) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stopped {
+		return false
+	}
+	l.queue = append(l.queue, f)
+	l.wakeLocked()
+	return true
+}
+
+func (l *Loop) wakeLocked() {
+	if l.waking {
+		return
+	}
+	l.waking = true
+	var one [8]byte
+	binary.NativeEndian.PutUint64(one[:], 1)
+	_, _ = unix.Write(l.wake, one[:]) // fails only when the counter is full: then it is awake
+}
+
+// Now returns the time of the current turn, by Clock: fresh when a frame or a tick is handled.
+func (l *Loop) Now() int64 { return l.now }
+
+// Open returns how many connections exist, established or not.
+func (l *Loop) Open() int { return l.open }
+
+// Run serves the loop on the calling goroutine until ctx ends, then closes all connections (abortively, without calling
+// the handler) and frees what the loop holds. An error other than ctx's is a fault of the kernel interface.
+func (l *Loop) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { l.Do(func() {}) })
+	defer stop()
+	defer l.freeAll()
+	for ctx.Err() == nil {
+		l.now = Clock()
+		next := l.handler.Tick(l.now)
+		l.flushAll()
+		if err := l.wait(next); err != nil {
+			return err
+		}
+		l.runQueue()
+		l.flushAll()
+	}
+	return nil
+}
+
+func (l *Loop) freeAll() {
+	l.mu.Lock()
+	l.stopped = true
+	l.mu.Unlock()
+	for _, c := range l.slots {
+		if c != nil && !c.gone {
+			_ = unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+			unix.Close(int(c.fd))
+			c.gone = true
+		}
+	}
+	l.slots = nil
+	unix.Close(l.epoll)
+	unix.Close(l.timer)
+	unix.Close(l.wake)
+}
+
+func (l *Loop) runQueue() {
+	l.mu.Lock()
+	queue := l.queue
+	l.queue = nil
+	l.mu.Unlock()
+	for _, f := range queue {
+		l.now = Clock()
+		f()
+	}
+}
+
+// wait blocks until something happens or next comes, and handles what happened.
+func (l *Loop) wait(next int64) error {
+	timeout := -1
+	if d := next - Clock(); d <= 0 {
+		timeout = 0
+	} else if err := l.arm(min(d, int64(idleWait)), next); err != nil {
+		return err
+	}
+	n, err := unix.EpollWait(l.epoll, l.events, timeout)
+	if err != nil && err != unix.EINTR {
+		return fmt.Errorf("engine: epoll wait: %w", err)
+	}
+	for i := range max(n, 0) {
+		ev := &l.events[i]
+		switch {
+		case ev.Fd == -1:
+			l.armed = 0
+			var b [8]byte
+			_, _ = unix.Read(l.timer, b[:]) // EAGAIN: it was armed again meanwhile
+		case ev.Fd == -2:
+			l.mu.Lock()
+			l.waking = false
+			var b [8]byte
+			_, _ = unix.Read(l.wake, b[:]) // as above
+			l.mu.Unlock()
+		default:
+			if c := l.slots[ev.Fd]; c != nil && c.gen == ev.Pad {
+				l.ready(c, ev.Events)
+			}
+		}
+	}
+	return nil
+}
+
+// arm sets the timer, unless it is set for that moment already.
+func (l *Loop) arm(d, next int64) error {
+	if l.armed == next {
+		return nil
+	}
+	l.armed = next
+	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(max(d, 1))}
+	if err := unix.TimerfdSettime(l.timer, 0, &spec, nil); err != nil {
+		return fmt.Errorf("engine: timer: %w", err)
+	}
+	return nil
+}
+
+// Dial begins a connection. The handler is told how it went, never before Dial has returned.
+func (l *Loop) Dial(to netip.AddrPort, tag int) *Conn {
+	c := &Conn{Tag: tag, loop: l, fd: -1}
+	if k := len(l.free); k > 0 {
+		c.slot = l.free[k-1]
+		l.free = l.free[:k-1]
+		l.slots[c.slot] = c
+	} else {
+		c.slot = int32(len(l.slots))
+		l.slots = append(l.slots, c)
+	}
+	l.dialed++
+	c.gen = int32(l.dialed)
+	l.open++
+	if err := l.dial(c, to); err != nil {
+		l.Do(func() { c.end(err) })
+	}
+	return c
+}
+
+func (l *Loop) dial(c *Conn, to netip.AddrPort) error {
+	addr := to.Addr().Unmap()
+	if !addr.Is4() {
+		return fmt.Errorf("engine: %v is not an IPv4 address", to)
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("engine: socket: %w", err)
+	}
+	c.fd = int32(fd)
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+		return fmt.Errorf("engine: nodelay: %w", err)
+	}
+	if addr.IsLoopback() {
+		// The port is then chosen by connect, for this destination alone.
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
+			return fmt.Errorf("engine: bind without port: %w", err)
+		}
+		if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: l.opts.sourceOf(l.dialed).As4()}); err != nil {
+			return fmt.Errorf("engine: bind: %w", err)
+		}
+	}
+	err = unix.Connect(fd, &unix.SockaddrInet4{Port: int(to.Port()), Addr: addr.As4()})
+	if err != nil && !errors.Is(err, unix.EINPROGRESS) {
+		return fmt.Errorf("engine: connect: %w", err)
+	}
+	c.wantOut = true
+	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP, Fd: c.slot, Pad: c.gen}
+	if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+		return fmt.Errorf("engine: epoll add: %w", err)
+	}
+	return nil
+}
+
+func (l *Loop) ready(c *Conn, events uint32) {
+	if !c.up {
+		code, err := unix.GetsockoptInt(int(c.fd), unix.SOL_SOCKET, unix.SO_ERROR)
+		if err == nil && code != 0 {
+			err = unix.Errno(code)
+		}
+		if err != nil {
+			c.end(fmt.Errorf("engine: connect: %w", err))
+			return
+		}
+		if events&unix.EPOLLOUT == 0 {
+			return
+		}
+		c.up = true
+		l.now = Clock()
+		l.handler.Opened(c)
+		if c.gone {
+			return
+		}
+		if len(c.out) == 0 {
+			c.setOut(false)
+		}
+	}
+	if events&(unix.EPOLLIN|unix.EPOLLHUP|unix.EPOLLERR|unix.EPOLLRDHUP) != 0 && !c.wasMuted {
+		l.read(c)
+	}
+	if events&unix.EPOLLOUT != 0 && !c.gone && len(c.out) > 0 {
+		c.flush()
+	}
+}
+
+func (l *Loop) read(c *Conn) {
+	n, err := unix.Read(int(c.fd), l.buf)
+	l.now = Clock()
+	switch {
+	case err == unix.EAGAIN || err == unix.EINTR:
+		return
+	case err != nil:
+		c.end(fmt.Errorf("engine: read: %w", err))
+		return
+	case n == 0:
+		c.end(errHungUp)
+		return
+	}
+	for data := l.buf[:n]; ; {
+		id, body, rest, ok, err := c.in.Next(data, wire.MaxBody)
+		if err != nil {
+			c.end(fmt.Errorf("engine: %w", err))
+			return
+		}
+		if !ok {
+			return // level-triggered: what is left is told again
+		}
+		l.handler.Frame(c, id, body)
+		if c.gone {
+			return
+		}
+		data = rest
+	}
+}
+
+var errHungUp = errors.New("engine: the server hung up")
+
+// Send queues a copy of whole frames; they are written at the end of the turn, together with what else was queued. After
+// Close it does nothing.
+func (c *Conn) Send(frames []byte) {
+	if c.gone {
+		return
+	}
+	if c.out == nil {
+		c.out = c.loop.takeBuffer()
+	}
+	c.out = append(c.out, frames...)
+	if !c.isDirty {
+		c.isDirty = true
+		c.loop.dirty = append(c.loop.dirty, c)
+	}
+}
+
+// Queued returns how many bytes wait to be written.
+func (c *Conn) Queued() int { return len(c.out) - c.sent }
+
+// Up tells whether the connection is established and not closed.
+func (c *Conn) Up() bool { return c.up && !c.gone }
+
+// Mute stops reading: a client that does not take what it is sent. It cannot be undone.
+func (c *Conn) Mute() {
+	c.wasMuted = true
+	c.setEvents()
+}
+
+// Close ends the connection; the handler's Closed is called with ErrClosed before it returns. With abort the peer gets
+// a reset, as from a process that was killed, and no TIME_WAIT stays behind.
+func (c *Conn) Close(abort bool) {
+	if c.gone {
+		return
+	}
+	if abort {
+		_ = unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // then it is a FIN
+	}
+	c.end(ErrClosed)
+}
+
+func (c *Conn) end(err error) {
+	if c.gone {
+		return
+	}
+	c.gone = true
+	l := c.loop
+	if c.fd >= 0 {
+		unix.Close(int(c.fd)) // leaves the epoll set by itself
+	}
+	l.slots[c.slot] = nil
+	l.free = append(l.free, c.slot)
+	l.open--
+	l.giveBuffer(c)
+	l.handler.Closed(c, err)
+}
+
+func (l *Loop) flushAll() {
+	for i := 0; i < len(l.dirty); i++ { // Closed may add to it
+		c := l.dirty[i]
+		c.isDirty = false
+		if c.up && !c.gone && !c.wantOut {
+			c.flush()
+		}
+	}
+	clear(l.dirty)
+	l.dirty = l.dirty[:0]
+}
+
+func (c *Conn) flush() {
+	for c.sent < len(c.out) {
+		n, err := unix.Write(int(c.fd), c.out[c.sent:])
+		if err == unix.EINTR {
+			continue
+		}
+		if err == unix.EAGAIN {
+			c.setOut(true)
+			return
+		}
+		if err != nil {
+			c.end(fmt.Errorf("engine: write: %w", err))
+			return
+		}
+		c.sent += n
+	}
+	c.loop.giveBuffer(c)
+	c.setOut(false)
+}
+
+func (c *Conn) setOut(on bool) {
+	if c.wantOut == on {
+		return
+	}
+	c.wantOut = on
+	c.setEvents()
+}
+
+func (c *Conn) setEvents() {
+	ev := unix.EpollEvent{Fd: c.slot, Pad: c.gen}
+	if !c.wasMuted {
+		ev.Events = unix.EPOLLIN | unix.EPOLLRDHUP
+	}
+	if c.wantOut {
+		ev.Events |= unix.EPOLLOUT
+	}
+	_ = unix.EpollCtl(c.loop.epoll, unix.EPOLL_CTL_MOD, int(c.fd), &ev) // the descriptor is in the set until end
+}
+
+func (l *Loop) takeBuffer() []byte {
+	if k := len(l.spare); k > 0 {
+		b := l.spare[k-1]
+		l.spare = l.spare[:k-1]
+		return b
+	}
+	return make([]byte, 0, 512)
+}
+
+func (l *Loop) giveBuffer(c *Conn) {
+	if c.out != nil && cap(c.out) <= keepBuffer && len(l.spare) < maxSpare {
+		l.spare = append(l.spare, c.out[:0])
+	}
+	c.out, c.sent = nil, 0
+}

@@ -1,0 +1,39 @@
+//go:build !linux
+
+package engine
+
+import (
+	"context"
+	"net/netip"
+	"time"
+)
+
+var began = time.Now()
+
+// Clock returns the nanoseconds since the process began, monotonic.
+func Clock() int64 { return int64(time.Since(began)) }
+
+// ClockAt returns what Clock is at a wall-clock time.
+func ClockAt(t time.Time) int64 { return int64(t.Sub(began)) }
+
+// Loop needs Linux; New returns none.
+type Loop struct{}
+
+// Conn is a connection of a Loop.
+type Conn struct{ Tag int }
+
+// New returns ErrUnsupported.
+func New(Handler, Options) (*Loop, error) { return nil, ErrUnsupported }
+
+// The methods are there so that the callers compile; without a Loop nobody can call them.
+
+func (l *Loop) Do(func()) bool                 { return false }
+func (l *Loop) Now() int64                     { return 0 }
+func (l *Loop) Open() int                      { return 0 }
+func (l *Loop) Run(context.Context) error      { return ErrUnsupported }
+func (l *Loop) Dial(netip.AddrPort, int) *Conn { return nil }
+func (c *Conn) Send([]byte)                    {}
+func (c *Conn) Queued() int                    { return 0 }
+func (c *Conn) Up() bool                       { return false }
+func (c *Conn) Mute()                          {}
+func (c *Conn) Close(bool)                     {}

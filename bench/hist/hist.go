@@ -1,0 +1,159 @@
+// Package hist holds latency histograms: three significant digits from 1 µs to two minutes, merged without loss between
+// goroutines and processes. It wraps HdrHistogram and adds nothing to its arithmetic.
+package hist
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+)
+
+const (
+	lowest  = 1_000           // ns; what lies below counts as this
+	highest = 120_000_000_000 // ns; what lies above counts as this, and as Clamped
+	digits  = 3
+)
+
+// Hist counts durations. It is not safe for concurrent use; make one a goroutine and merge them.
+type Hist struct {
+	h *hdrhistogram.Histogram
+	// Clamped is how many values were larger than two minutes.
+	Clamped int64
+}
+
+// New returns an empty histogram, about 140 KiB.
+func New() *Hist { return &Hist{h: hdrhistogram.New(lowest, highest, digits)} }
+
+// Record counts a duration in nanoseconds; negative ones count as zero.
+func (h *Hist) Record(ns int64) {
+	if ns < 0 {
+		ns = 0
+	}
+	if ns > highest {
+		ns = highest
+		h.Clamped++
+	}
+	_ = h.h.RecordValue(ns) // fails only for values out of range
+}
+
+// Count returns how many values were recorded.
+func (h *Hist) Count() int64 { return h.h.TotalCount() }
+
+// Reset forgets everything.
+func (h *Hist) Reset() { h.h.Reset(); h.Clamped = 0 }
+
+// Add merges another histogram into h, without loss.
+func (h *Hist) Add(o *Hist) {
+	h.h.Merge(o.h)
+	h.Clamped += o.Clamped
+}
+
+// Quantile returns the value that the share q (0 to 1) of all values does not exceed, in nanoseconds; 0 when empty.
+func (h *Hist) Quantile(q float64) int64 {
+	if h.Count() == 0 {
+		return 0
+	}
+	return h.h.ValueAtQuantile(q * 100)
+}
+
+// Max returns the largest value to three digits, 0 when empty.
+func (h *Hist) Max() int64 {
+	if h.Count() == 0 {
+		return 0
+	}
+	return h.h.Max()
+}
+
+// Min returns the smallest value to three digits, 0 when empty.
+func (h *Hist) Min() int64 {
+	if h.Count() == 0 {
+		return 0
+	}
+	return h.h.Min()
+}
+
+// Mean returns the mean in nanoseconds, 0 when empty.
+func (h *Hist) Mean() float64 {
+	if h.Count() == 0 {
+		return 0
+	}
+	return h.h.Mean()
+}
+
+// Encode returns the histogram in HdrHistogram's compressed V2 form, a few hundred bytes as a rule.
+func (h *Hist) Encode() ([]byte, error) {
+	b, err := h.h.Encode(hdrhistogram.V2CompressedEncodingCookieBase)
+	if err != nil {
+		return nil, fmt.Errorf("hist: encode: %w", err)
+	}
+	return b, nil
+}
+
+// Decode reads what Encode wrote.
+func Decode(b []byte) (*Hist, error) {
+	d, err := hdrhistogram.Decode(b)
+	if err != nil {
+		return nil, fmt.Errorf("hist: decode: %w", err)
+	}
+	h := New()
+	h.h.Merge(d)
+	return h, nil
+}
+
+// WriteHGRM writes the percentile distribution that HdrHistogram's plotter reads, in milliseconds.
+func (h *Hist) WriteHGRM(w io.Writer) error {
+	if _, err := h.h.PercentilesPrint(w, 5, 1e6); err != nil {
+		return fmt.Errorf("hist: write: %w", err)
+	}
+	return nil
+}
+
+// Point is one step of a curve by percentile.
+type Point struct {
+	Quantile float64 // 0 to 1
+	Value    int64   // ns
+}
+
+// Curve returns the distribution in at most a hundred or two steps, finer towards the end, as a plot wants it.
+func (h *Hist) Curve() []Point {
+	if h.Count() == 0 {
+		return nil
+	}
+	brackets := h.h.CumulativeDistributionWithTicks(5)
+	points := make([]Point, 0, len(brackets))
+	for _, b := range brackets {
+		points = append(points, Point{b.Quantile / 100, b.ValueAt})
+	}
+	return points
+}
+
+// Summary is what a table shows of a histogram. Durations are in nanoseconds.
+type Summary struct {
+	Count                                int64
+	Min, P50, P90, P99, P999, P9999, Max int64
+	Mean                                 float64
+}
+
+// Summary returns the usual figures.
+func (h *Hist) Summary() Summary {
+	return Summary{
+		Count: h.Count(), Min: h.Min(), P50: h.Quantile(.5), P90: h.Quantile(.9), P99: h.Quantile(.99),
+		P999: h.Quantile(.999), P9999: h.Quantile(.9999), Max: h.Max(), Mean: h.Mean(),
+	}
+}
+
+// Format writes nanoseconds for people: three digits and a unit.
+func Format(ns int64) string {
+	d := time.Duration(ns)
+	switch {
+	case d < time.Microsecond:
+		return fmt.Sprintf("%dns", ns)
+	case d < time.Millisecond:
+		return fmt.Sprintf("%.3gµs", float64(ns)/1e3)
+	case d < time.Second:
+		return fmt.Sprintf("%.3gms", float64(ns)/1e6)
+	}
+	return fmt.Sprintf("%.3gs", float64(ns)/1e9)
+}

@@ -1,0 +1,353 @@
+// Package ledger keeps the books of a run: each text that was sent, what the sender was told, what the receiver got and
+// what the history says, and finds where they disagree. It knows no socket; who uses it tells it what came.
+//
+// Receivers check the contents, not the count: a text lost and another doubled do not cancel out.
+package ledger
+
+import "slices"
+
+// state of a text, bit by bit.
+const (
+	isSent uint8 = 1 << iota
+	isAcked
+	isRefused
+	isDelivered
+	isStored
+	isResent
+)
+
+// entry is one text as its sender knows it; its counter is its place in the conversation.
+type entry struct {
+	planned, sent int64 // ns; sent: first time
+	seq           int32 // as acked; 0 before
+	pushed        int32 // as delivered; 0 before
+	flags         uint8
+}
+
+// side is one direction of a pair: what From sends to To.
+type side struct {
+	from, to  int32
+	thread    int64
+	texts     []entry
+	first     uint32 // counter of texts[0]
+	top       uint32 // highest counter delivered, plus one
+	disturbed bool   // an end was disconnected during the run
+}
+
+// Book is the ledger of one generator loop. It is not safe for concurrent use.
+type Book struct {
+	Run   uint32
+	sides []side
+	byUID map[int32]int
+
+	// Late is how long after its planned time a delivery counts as late, in nanoseconds; 0 means a second.
+	Late int64
+
+	s       Summary
+	strange []Fault
+}
+
+// maxFaults bounds the examples a report shows.
+const maxFaults = 20
+
+// Fault is an example of something that went wrong.
+type Fault struct {
+	What     string
+	From, To int32
+	Thread   int64
+	Counter  uint32
+	Seq      int64
+}
+
+// New returns an empty book. run tells the texts of this run from those of any other.
+func New(run uint32) *Book { return &Book{Run: run, byUID: map[int32]int{}} }
+
+// Open adds the direction from -> to and returns its number. A uid may send to one other only.
+func (b *Book) Open(from, to int32, thread int64) int {
+	b.byUID[from] = len(b.sides)
+	b.sides = append(b.sides, side{from: from, to: to, thread: thread})
+	return len(b.sides) - 1
+}
+
+// Thread returns the thread of a direction.
+func (b *Book) Thread(i int) int64 { return b.sides[i].thread }
+
+// Pending tells how many texts of a direction were sent and not answered.
+func (b *Book) Pending(i int) (n int) {
+	for k := range b.sides[i].texts {
+		if b.sides[i].texts[k].flags&(isSent|isAcked|isRefused) == isSent {
+			n++
+		}
+	}
+	return n
+}
+
+// Plan enters a text that is due and returns it. It counts as sent from Sent on.
+func (b *Book) Plan(i int, planned int64) Text {
+	s := &b.sides[i]
+	s.texts = append(s.texts, entry{planned: planned})
+	b.s.Planned++
+	return Text{Run: b.Run, From: s.from, To: s.to, Counter: s.first + uint32(len(s.texts)-1), Planned: planned}
+}
+
+// Sent enters that a text was written, the first time or again.
+func (b *Book) Sent(i int, counter uint32, now int64) {
+	e := b.entry(i, counter)
+	if e == nil {
+		return
+	}
+	if e.flags&isSent != 0 {
+		e.flags |= isResent
+		b.s.Resent++
+		return
+	}
+	e.flags |= isSent
+	e.sent = now
+	b.s.Sent++
+}
+
+// Text returns a planned text again, as for a resend.
+func (b *Book) Text(i int, counter uint32) Text {
+	s := &b.sides[i]
+	t := Text{Run: b.Run, From: s.from, To: s.to, Counter: counter}
+	if e := b.entry(i, counter); e != nil {
+		t.Planned = e.planned
+	}
+	return t
+}
+
+// Unanswered calls f for the texts of a direction that were sent and not answered, in order.
+func (b *Book) Unanswered(i int, f func(counter uint32)) {
+	s := &b.sides[i]
+	for k := range s.texts {
+		if s.texts[k].flags&(isSent|isAcked|isRefused) == isSent {
+			f(s.first + uint32(k))
+		}
+	}
+}
+
+func (b *Book) entry(i int, counter uint32) *entry {
+	s := &b.sides[i]
+	if k := counter - s.first; int(k) < len(s.texts) {
+		return &s.texts[k]
+	}
+	return nil
+}
+
+// Disturb enters that an end of the direction was disconnected: from here on a push may be missing, may come twice or
+// late, and the history alone decides.
+func (b *Book) Disturb(uid int32) {
+	if i, ok := b.byUID[uid]; ok {
+		s := &b.sides[i]
+		s.disturbed = true
+		if j, ok := b.byUID[s.to]; ok {
+			b.sides[j].disturbed = true
+		}
+	}
+}
+
+// Answer is what became of the text that an ack or a push is about.
+type Answer struct {
+	Planned, Sent int64
+	First         bool // this is the first of its kind for this text
+}
+
+// Acked enters that the sender was told that its text is stored. ok is false if no such text was ever sent.
+func (b *Book) Acked(i int, counter uint32, seq int64) (a Answer, ok bool) {
+	e := b.entry(i, counter)
+	if e == nil || e.flags&isSent == 0 || seq <= 0 {
+		b.fault(&b.s.Corrupt, "an acknowledgement of a text that was not sent", i, counter, seq)
+		return a, false
+	}
+	a = Answer{e.planned, e.sent, e.flags&isAcked == 0}
+	switch {
+	case a.First:
+		e.flags |= isAcked
+		e.flags &^= isRefused
+		e.seq = int32(seq)
+		b.s.Acked++
+		if e.pushed != 0 && e.pushed != e.seq {
+			b.fault(&b.s.WrongSeq, "acknowledged under another number than delivered", i, counter, seq)
+		}
+	case e.seq != int32(seq):
+		b.fault(&b.s.WrongSeq, "acknowledged twice under different numbers", i, counter, seq)
+	case e.flags&isResent == 0:
+		b.fault(&b.s.AckedTwice, "acknowledged twice", i, counter, seq)
+	}
+	return a, true
+}
+
+// Refused enters that the sender was told no.
+func (b *Book) Refused(i int, counter uint32) (a Answer, ok bool) {
+	e := b.entry(i, counter)
+	if e == nil || e.flags&isSent == 0 {
+		b.fault(&b.s.Corrupt, "a refusal of a text that was not sent", i, counter, 0)
+		return a, false
+	}
+	if e.flags&(isAcked|isRefused) == 0 {
+		e.flags |= isRefused
+		b.s.Refused++
+		return Answer{e.planned, e.sent, true}, true
+	}
+	return Answer{e.planned, e.sent, false}, true
+}
+
+// Delivered enters a pushed text: its content, who got it, who the push says it is from, in which thread under which
+// number, at what time. ok is false when it could not be matched.
+func (b *Book) Delivered(me, from int32, thread, seq int64, content []byte, now int64) (a Answer, ok bool) {
+	t, known, intact := ParseText(content)
+	switch {
+	case known && intact && t.Run != b.Run:
+		return a, false // another run's, read late: not ours to judge
+	case !known || !intact:
+		b.faultText(&b.s.Corrupt, "a delivered text that nobody sent", Text{From: from, To: me}, thread, seq)
+		return a, false
+	case t.To != me:
+		b.faultText(&b.s.Misrouted, "delivered to the wrong user", t, thread, seq)
+		return a, false
+	}
+	i, found := b.byUID[t.From]
+	if !found {
+		b.faultText(&b.s.Misrouted, "delivered from a user who sends here nothing", t, thread, seq)
+		return a, false
+	}
+	s := &b.sides[i]
+	e := b.entry(i, t.Counter)
+	if e == nil || e.flags&isSent == 0 || e.planned != t.Planned {
+		b.faultText(&b.s.Corrupt, "a delivered text that was not sent", t, thread, seq)
+		return a, false
+	}
+	if s.thread != thread || from != t.From || s.to != me {
+		b.faultText(&b.s.Misrouted, "delivered in another thread or under another sender", t, thread, seq)
+	}
+	a = Answer{e.planned, e.sent, e.flags&isDelivered == 0}
+	if !a.First {
+		switch {
+		case e.pushed != int32(seq):
+			b.faultText(&b.s.StoredTwice, "delivered twice under different numbers", t, thread, seq)
+		case s.disturbed || e.flags&isResent != 0:
+			b.s.Redelivered++
+		default:
+			b.faultText(&b.s.Duplicated, "delivered twice", t, thread, seq)
+		}
+		return a, true
+	}
+	e.flags |= isDelivered
+	e.pushed = int32(seq)
+	b.s.Delivered++
+	if e.seq != 0 && e.seq != e.pushed {
+		b.faultText(&b.s.WrongSeq, "delivered under another number than acknowledged", t, thread, seq)
+	}
+	if t.Counter < s.top {
+		if s.disturbed {
+			b.s.ReorderedPushes++
+		} else {
+			b.faultText(&b.s.Reordered, "delivered after a later one", t, thread, seq)
+		}
+	} else {
+		s.top = t.Counter + 1
+	}
+	late := b.Late
+	if late == 0 {
+		late = 1e9
+	}
+	if now-t.Planned > late {
+		b.s.Late++
+	}
+	return a, true
+}
+
+// Stored enters a message of the history of a thread, in the history's order. senders need not be of this run.
+func (b *Book) Stored(thread, seq int64, sender int32, uniqueID string, content []byte) {
+	run, from, counter, ok := ParseUniqueID([]byte(uniqueID))
+	if !ok || run != b.Run {
+		return // older
+	}
+	b.s.HistoryRead++
+	i, found := b.byUID[from]
+	t, known, intact := ParseText(content)
+	if !found || sender != from || !known || !intact || t.From != from || t.Counter != counter {
+		b.faultText(&b.s.Corrupt, "the history holds a text that was not sent so", Text{From: from, Counter: counter}, thread, seq)
+		return
+	}
+	s := &b.sides[i]
+	e := b.entry(i, counter)
+	switch {
+	case s.thread != thread:
+		b.faultText(&b.s.Misrouted, "stored in another thread", t, thread, seq)
+	case e == nil || e.flags&isSent == 0:
+		b.faultText(&b.s.Corrupt, "stored, but never sent", t, thread, seq)
+	case e.flags&isStored != 0:
+		b.faultText(&b.s.StoredTwice, "stored twice", t, thread, seq)
+	default:
+		e.flags |= isStored
+		if e.flags&isAcked != 0 && e.seq != int32(seq) || e.pushed != 0 && e.pushed != int32(seq) {
+			b.faultText(&b.s.WrongSeq, "stored under another number than told", t, thread, seq)
+		}
+		if e.flags&isAcked == 0 {
+			b.s.StoredUnacked++
+		}
+	}
+}
+
+// Hole enters that the history of a thread skips a number.
+func (b *Book) Hole(thread, seq int64) {
+	b.faultText(&b.s.Holes, "the history skips a number", Text{}, thread, seq)
+}
+
+// ReadAll enters that the whole history of all threads was read.
+func (b *Book) ReadAll() { b.s.HistoryChecked = true }
+
+// Summary reconciles the books. It may be called again after more was entered.
+func (b *Book) Summary() Summary {
+	out := b.s
+	out.Faults = slices.Clone(b.strange)
+	for i := range b.sides {
+		s := &b.sides[i]
+		for k := range s.texts {
+			e := &s.texts[k]
+			counter := s.first + uint32(k)
+			note := func(what string) {
+				if len(out.Faults) < maxFaults {
+					out.Faults = append(out.Faults, Fault{what, s.from, s.to, s.thread, counter, int64(e.seq)})
+				}
+			}
+			if e.flags&(isSent|isAcked|isRefused) == isSent {
+				out.Unanswered++
+			}
+			if e.flags&isAcked == 0 {
+				continue
+			}
+			unread := !out.HistoryChecked
+			switch delivered, stored := e.flags&isDelivered != 0, e.flags&isStored != 0; {
+			case !delivered && !stored && (!unread || !s.disturbed):
+				out.Lost++
+				note("acknowledged, neither delivered nor stored")
+			case delivered && !stored && !unread:
+				out.Unstored++
+				note("acknowledged and delivered, but not stored")
+			case !delivered && s.disturbed:
+				out.ReadBack++
+			case !delivered:
+				out.Missed++
+				note("acknowledged and stored, but no push came to a user who was there")
+			}
+		}
+	}
+	return out
+}
+
+func (b *Book) fault(n *int64, what string, i int, counter uint32, seq int64) {
+	s := &b.sides[i]
+	b.faultText(n, what, Text{From: s.from, To: s.to, Counter: counter}, s.thread, seq)
+}
+
+func (b *Book) faultText(n *int64, what string, t Text, thread, seq int64) {
+	*n++
+	if len(b.strange) < maxFaults {
+		b.strange = append(b.strange, Fault{what, t.From, t.To, thread, t.Counter, seq})
+	}
+}
+
+// Counts returns what has been entered so far, without looking for what is missing. It is cheap.
+func (b *Book) Counts() Summary { return b.s }

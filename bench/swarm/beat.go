@@ -1,0 +1,71 @@
+package swarm
+
+import (
+	"strconv"
+	"time"
+
+	"parley/internal/wire"
+)
+
+// ping is an unanswered heartbeat. Answers come in the order of requests.
+type ping struct {
+	planned, sent int64 // planned 0: a heartbeat that keeps the session alive, not part of a load
+	warm          bool  // of a warm-up
+}
+
+// beatStep is how often the heartbeat wheel turns: users of one step beat together.
+const beatStep = 50 * time.Millisecond
+
+// beat sends the heartbeats that are due. Each user has a fixed place on the wheel, so it needs no timers.
+func (s *Swarm) beat(now int64) int64 {
+	if s.beatAt == 0 {
+		s.beatAt = now
+	}
+	steps := int(s.cfg.Heartbeat / beatStep)
+	for s.beatAt <= now {
+		for i := s.beatPos; i < len(s.users); i += steps {
+			if u := &s.users[i]; u.state == in && !u.muted {
+				s.ping(i, ping{sent: now})
+			}
+		}
+		s.beatPos = (s.beatPos + 1) % steps
+		s.beatAt += int64(beatStep)
+	}
+	return s.beatAt
+}
+
+func (s *Swarm) ping(i int, p ping) {
+	u := &s.users[i]
+	u.pings = append(u.pings, p)
+	b := append(s.buf[:0], 0, 0, 0, 0)
+	b = append(strconv.AppendInt(append(b, `{"fromuid":`...), int64(s.uid(i)), 10), '}')
+	u.conn.Send(s.framed(b, wire.MsgHeartbeat))
+}
+
+func (s *Swarm) pong(u *user) {
+	if len(u.pings) == 0 {
+		s.st.fail("a 1024 that nobody asked for")
+		return
+	}
+	p := u.pings[0]
+	if len(u.pings) == 1 {
+		if u.pings = u.pings[:0]; s.phase == nil || s.phase.Kind != "ping" {
+			u.pings = nil
+		}
+	} else {
+		u.pings = u.pings[1:]
+	}
+	now := s.loop.Now()
+	s.st.counters["heartbeats"]++
+	if p.planned == 0 {
+		return
+	}
+	if r := s.phase; r != nil && r.Kind == "ping" {
+		r.inflight--
+		if !p.warm {
+			s.st.hist(HPing).Record(now - p.planned)
+			s.st.hist(HPingService).Record(now - p.sent)
+		}
+		r.done(s, now-p.planned)
+	}
+}

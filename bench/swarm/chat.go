@@ -1,0 +1,228 @@
+package swarm
+
+import (
+	"bytes"
+	"strconv"
+
+	"parley/bench/ledger"
+	"parley/internal/wire"
+)
+
+// chatter is what a user who chats has beside.
+type chatter struct {
+	side     int // in the book
+	partner  int
+	thread   int64
+	cursor   int64  // last number of the thread when the run began
+	next     uint32 // counter of the next text to be written; what was planned beyond it waits for the window
+	planned  uint32
+	inflight int
+	// Reading back.
+	reading bool
+	asked   int64
+}
+
+// window is how many texts a user has unanswered; the server grants 64.
+const window = 64
+
+// plan enters a text that is due now or was before, and writes it when the window allows.
+func (s *Swarm) plan(i int, planned int64) {
+	c := s.users[i].chat
+	s.book.Plan(c.side, planned)
+	c.planned++
+	s.write(i)
+}
+
+// write sends what is planned as far as the window allows. What has to wait is sent later, never dropped.
+func (s *Swarm) write(i int) {
+	u := &s.users[i]
+	c := u.chat
+	for u.state == in && c.inflight < window && c.next < c.planned {
+		s.sendText(i, c.next)
+		c.next++
+	}
+}
+
+func (s *Swarm) sendText(i int, counter uint32) {
+	u := &s.users[i]
+	c := u.chat
+	t := s.book.Text(c.side, counter)
+	b := append(s.buf[:0], 0, 0, 0, 0)
+	b = strconv.AppendInt(append(b, `{"fromuid":`...), int64(t.From), 10)
+	b = strconv.AppendInt(append(b, `,"touid":`...), int64(t.To), 10)
+	b = strconv.AppendInt(append(b, `,"thread_id":`...), c.thread, 10)
+	b = t.AppendText(append(b, `,"text_array":[{"content":"`...), s.cfg.TextBytes)
+	b = t.AppendUniqueID(append(b, `","unique_id":"`...))
+	b = append(b, `"}]}`...)
+	u.conn.Send(s.framed(b, wire.MsgText))
+	c.inflight++
+	s.book.Sent(c.side, counter, s.loop.Now())
+}
+
+// resend writes again, in order, what was not answered before the connection was lost, under the same unique ids.
+func (s *Swarm) resend(i int) {
+	c := s.users[i].chat
+	c.inflight = 0
+	s.book.Unanswered(c.side, func(counter uint32) { s.sendText(i, counter) })
+	s.write(i)
+}
+
+// textReply takes 1018.
+func (s *Swarm) textReply(i int, body []byte) {
+	c := s.users[i].chat
+	if c == nil {
+		s.st.fail("a 1018 that nobody asked for")
+		return
+	}
+	now := s.loop.Now()
+	answered := 0
+	ok := eachText(body, func(e *element) {
+		run, _, counter, ours := ledger.ParseUniqueID(e.unique)
+		if !ours || run != s.cfg.Run {
+			s.st.fail("a 1018 of an unknown text")
+			return
+		}
+		if e.status == wire.StatusFailed {
+			if a, ok := s.book.Refused(c.side, counter); ok && a.First {
+				answered++
+				s.st.fail("text refused " + strconv.FormatInt(e.code, 10))
+			}
+			return
+		}
+		a, ok := s.book.Acked(c.side, counter, e.seq)
+		if !ok || !a.First {
+			return
+		}
+		answered++
+		s.st.counters["acked"]++
+		r := s.phase
+		if r == nil || r.Kind != "chat" && r.Kind != "mixed" {
+			return
+		}
+		if a.Planned >= r.measureFrom {
+			s.st.hist(HAck).Record(now - a.Planned)
+			s.st.hist(HAckService).Record(now - a.Sent)
+		}
+		r.inflight--
+		r.done(s, now-a.Planned)
+	})
+	if !ok {
+		s.st.fail("a 1018 that cannot be read, or error " + strconv.FormatInt(number(body, `"error":`), 10))
+		return
+	}
+	c.inflight = max(c.inflight-answered, 0)
+	if r := s.phase; r != nil {
+		r.answered(s, i, answered)
+	}
+	s.write(i)
+}
+
+// textPush takes 1019.
+func (s *Swarm) textPush(i int, body []byte) {
+	now := s.loop.Now()
+	from := int32(number(body, `"fromuid":`))
+	thread := number(body, `"thread_id":`)
+	ok := eachText(body, func(e *element) {
+		a, ok := s.book.Delivered(s.uid(i), from, thread, e.seq, e.content, now)
+		if !ok || !a.First {
+			return
+		}
+		s.st.counters["delivered"]++
+		if r := s.phase; r != nil && (r.Kind == "chat" || r.Kind == "mixed") {
+			r.delivered++
+			if a.Planned >= r.measureFrom {
+				s.st.hist(HDeliver).Record(now - a.Planned)
+				s.st.hist(HDeliverService).Record(now - a.Sent)
+			}
+		}
+	})
+	if !ok {
+		s.st.fail("a 1019 that cannot be read")
+	}
+}
+
+// element is one text of a 1018 or 1019. The slices are borrowed.
+type element struct {
+	seq, code, status int64
+	unique, content   []byte
+}
+
+var keyChats = []byte(`"chat_datas":[`)
+
+// eachText calls f for every element of a 1018 or 1019. It reads our servers' compact JSON by looking for its keys,
+// which is many times cheaper than a decoder; texts of this tool contain nothing that JSON escapes. What does not look so
+// goes through the decoder.
+func eachText(body []byte, f func(*element)) bool {
+	at := bytes.Index(body, keyChats)
+	if at < 0 || bytes.IndexByte(body, '\\') >= 0 {
+		return eachDecoded(body, f)
+	}
+	for rest := body[at+len(keyChats):]; len(rest) > 0 && rest[0] == '{'; {
+		end := bytes.IndexByte(rest, '}')
+		// A unique id has braces of its own: skip them.
+		if u := bytes.Index(rest, []byte(`"unique_id":"`)); u >= 0 && u < end {
+			k := bytes.IndexByte(rest[u+13:], '"')
+			if k < 0 {
+				return false
+			}
+			if end = bytes.IndexByte(rest[u+13+k:], '}'); end >= 0 {
+				end += u + 13 + k
+			}
+		}
+		if end < 0 {
+			return false
+		}
+		one := rest[:end]
+		f(&element{
+			seq: number(one, `"message_id":`), code: number(one, `"code":`), status: number(one, `"status":`),
+			unique: text(one, `"unique_id":"`), content: text(one, `"content":"`),
+		})
+		if rest = rest[end+1:]; len(rest) > 0 && rest[0] == ',' {
+			rest = rest[1:]
+		}
+	}
+	return true
+}
+
+func eachDecoded(body []byte, f func(*element)) bool {
+	var p wire.TextPush
+	if wire.Decode(body, &p) != nil || p.Error != 0 {
+		return false
+	}
+	for i := range p.Chats {
+		c := &p.Chats[i]
+		f(&element{c.Seq, int64(c.Code), int64(c.Status), []byte(c.UniqueID), []byte(c.Content)})
+	}
+	return true
+}
+
+// number returns the integer after a key, 0 when there is none.
+func number(b []byte, key string) (n int64) {
+	at := bytes.Index(b, []byte(key))
+	if at < 0 {
+		return 0
+	}
+	for _, c := range b[at+len(key):] {
+		if c == ' ' && n == 0 {
+			continue
+		}
+		if c < '0' || c > '9' {
+			break
+		}
+		n = n*10 + int64(c-'0')
+	}
+	return n
+}
+
+// text returns the string after a key that ends with its opening quote, nil when there is none. It must not hold escapes.
+func text(b []byte, key string) []byte {
+	at := bytes.Index(b, []byte(key))
+	if at < 0 {
+		return nil
+	}
+	b = b[at+len(key):]
+	if end := bytes.IndexByte(b, '"'); end >= 0 {
+		return b[:end]
+	}
+	return nil
+}

@@ -1,0 +1,354 @@
+package swarm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"parley/bench/engine"
+	"parley/bench/schedule"
+)
+
+// Place is where a user may log in, and with what.
+type Place struct {
+	Addr  netip.AddrPort
+	Node  string
+	Token string
+}
+
+// Placer places users: the cluster's status node, seen from here. It is called from several goroutines.
+type Placer func(ctx context.Context, uids []int32) ([]Place, error)
+
+// Config is a fleet. Only Users and Place must be set.
+type Config struct {
+	FirstUID int32 // uids count up from here; 2i and 2i+1 from it are friends
+	Users    int   // even
+	Place    Placer
+	Loops    int // 0: one
+	Index    int // of this process among others, so that their source addresses differ
+	// Heartbeat is the period asked for, in whole seconds, 5 to 300; 0 means 30 s.
+	Heartbeat time.Duration
+	Run       uint32 // names the run in every text
+	Seed      uint64
+	// Cross is the share of pairs whose ends are on different nodes, 0 to 1; negative leaves it to the status node.
+	Cross float64
+	// Resume asks for resume tickets, and comes back with them.
+	Resume bool
+	// Reconnect brings users back whose connection was lost while a phase runs.
+	Reconnect bool
+	TextBytes int // 0: 100
+	// LoginTimeout bounds one attempt to connect and log in; 0 means 10 s.
+	LoginTimeout time.Duration
+}
+
+// Fleet is the users of this process. Prepare comes first, then Run for each phase, then Close. Run must not be called
+// twice at once; Live may be called at any time.
+type Fleet struct {
+	cfg    Config
+	swarms []*Swarm
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	fatal  chan error
+
+	mu    sync.Mutex // guards the following
+	addrs []netip.AddrPort
+	nodes []string
+
+	live liveCounters
+	want chan wanted
+}
+
+type wanted struct {
+	swarm *Swarm
+	user  int
+}
+
+type liveCounters struct{ online, done, offered, wrong atomic.Int64 }
+
+// Live is a glance at a running phase. The counts are since the fleet began.
+type Live struct{ Online, Done, Offered, Wrong int64 }
+
+// Phase is one thing the users do together.
+type Phase struct {
+	Kind string // connect, login, threads, hold, ping, chat, storm, churn, verify, close
+	// StartAt is when seconds begin to count, by the wall clock, so that processes agree; zero means now.
+	StartAt time.Time
+	Load    schedule.Load // ping, chat, churn; login and connect if its Rates are set
+	Warmup  time.Duration // before Load, at its first rate; not counted
+	// Concurrency makes it a closed loop: so many logins under way, pings or texts unanswered a loop. 0: open.
+	Concurrency int
+	For         time.Duration // hold; also of a closed loop
+	Users       int           // connect, login: how many of this process's users; 0: all
+	Patience    time.Duration // how long to wait for answers after the load has ended; 0: 5 s
+	Spread      time.Duration // storm: users come back at a random moment within it
+	Again       bool          // connect, login: close and repeat until For has passed
+	Mute        int           // hold: so many users stop reading
+}
+
+// New starts the loops; no user does anything yet.
+func New(cfg Config) (*Fleet, error) {
+	if cfg.Loops <= 0 {
+		cfg.Loops = 1
+	}
+	if cfg.Heartbeat == 0 {
+		cfg.Heartbeat = 30 * time.Second
+	}
+	if cfg.TextBytes == 0 {
+		cfg.TextBytes = 100
+	}
+	if cfg.LoginTimeout == 0 {
+		cfg.LoginTimeout = 10 * time.Second
+	}
+	if cfg.Users < 1 {
+		return nil, errors.New("swarm: no users")
+	}
+	f := &Fleet{cfg: cfg, fatal: make(chan error, cfg.Loops), want: make(chan wanted, cfg.Users+1)}
+	ctx, cancel := context.WithCancel(context.Background())
+	f.cancel = cancel
+	pairs := (cfg.Users + 1) / 2
+	cfg.Loops = min(cfg.Loops, pairs)
+	for i := range cfg.Loops {
+		from, to := pairs*i/cfg.Loops*2, min(pairs*(i+1)/cfg.Loops*2, cfg.Users)
+		s, err := newSwarm(f, i, cfg.Loops, from, to)
+		if err != nil {
+			cancel()
+			return nil, err
+		}
+		f.swarms = append(f.swarms, s)
+	}
+	for _, s := range f.swarms {
+		f.wg.Go(func() {
+			if err := s.loop.Run(ctx); err != nil {
+				f.fatal <- err
+			}
+		})
+	}
+	for range 4 {
+		f.wg.Go(func() { f.placeAgain(ctx) })
+	}
+	return f, nil
+}
+
+// Close ends all connections and waits for the loops.
+func (f *Fleet) Close() {
+	f.cancel()
+	f.wg.Wait()
+}
+
+// Live returns the counts of now.
+func (f *Fleet) Live() Live {
+	return Live{f.live.online.Load(), f.live.done.Load(), f.live.offered.Load(), f.live.wrong.Load()}
+}
+
+// Nodes returns the names of the chat nodes the users were placed on.
+func (f *Fleet) Nodes() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]string(nil), f.nodes...)
+}
+
+// addrIndex interns an address.
+func (f *Fleet) addrIndex(p Place) uint16 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i, a := range f.addrs {
+		if a == p.Addr {
+			return uint16(i)
+		}
+	}
+	f.addrs = append(f.addrs, p.Addr)
+	f.nodes = append(f.nodes, p.Node)
+	return uint16(len(f.addrs) - 1)
+}
+
+func (f *Fleet) addr(i uint16) netip.AddrPort {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.addrs[i]
+}
+
+func (f *Fleet) addrCount() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.addrs)
+}
+
+const placeBatch = 500
+
+// Prepare gets a token for each user.
+func (f *Fleet) Prepare(ctx context.Context) error {
+	type batch struct{ from, to int }
+	work := make(chan batch)
+	places := make([]Place, f.cfg.Users)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for b := range work {
+				uids := make([]int32, 0, b.to-b.from)
+				for i := b.from; i < b.to; i++ {
+					uids = append(uids, f.cfg.FirstUID+int32(i))
+				}
+				got, err := f.cfg.Place(ctx, uids)
+				if err == nil && len(got) != len(uids) {
+					err = fmt.Errorf("%d places for %d users", len(got), len(uids))
+				}
+				if err != nil {
+					cancel(fmt.Errorf("swarm: place users: %w", err))
+					continue
+				}
+				copy(places[b.from:], got)
+			}
+		})
+	}
+	for from := 0; from < f.cfg.Users; from += placeBatch {
+		work <- batch{from, min(from+placeBatch, f.cfg.Users)}
+	}
+	close(work)
+	wg.Wait()
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	f.spread(places)
+	return f.all(ctx, func(s *Swarm) {
+		for i := range s.users {
+			s.setPlace(i, places[s.first+i])
+		}
+	})
+}
+
+// spread decides which pairs are on one node and which on two: a token is good on every node.
+func (f *Fleet) spread(places []Place) {
+	var seen []Place
+	for _, p := range places {
+		known := false
+		for _, q := range seen {
+			known = known || q.Addr == p.Addr
+		}
+		if !known {
+			seen = append(seen, p)
+		}
+	}
+	if f.cfg.Cross < 0 || len(seen) < 2 {
+		return
+	}
+	crossed := 0.0
+	for i := 0; i+1 < len(places); i += 2 {
+		a := seen[i/2%len(seen)]
+		b := a
+		if crossed += f.cfg.Cross; crossed >= 1 {
+			crossed--
+			b = seen[(i/2+1)%len(seen)]
+		}
+		places[i].Addr, places[i].Node = a.Addr, a.Node
+		places[i+1].Addr, places[i+1].Node = b.Addr, b.Node
+	}
+}
+
+// all runs do on each loop and waits.
+func (f *Fleet) all(ctx context.Context, do func(s *Swarm)) error {
+	done := make(chan struct{}, len(f.swarms))
+	for _, s := range f.swarms {
+		s.loop.Do(func() { do(s); done <- struct{}{} })
+	}
+	for range f.swarms {
+		select {
+		case <-done:
+		case err := <-f.fatal:
+			return err
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// Run runs a phase on all loops and returns its merged outcome. When ctx ends the phase is cut short, and what it came to
+// is returned with ctx's error.
+func (f *Fleet) Run(ctx context.Context, p Phase) (*Outcome, error) {
+	if p.Patience == 0 {
+		p.Patience = 5 * time.Second
+	}
+	if p.StartAt.IsZero() {
+		p.StartAt = time.Now()
+	}
+	results := make(chan *Outcome, len(f.swarms))
+	for i, s := range f.swarms {
+		part := p
+		part.Load = p.Load.Split(i, len(f.swarms))
+		if p.Concurrency > 0 {
+			part.Concurrency = max(p.Concurrency*(i+1)/len(f.swarms)-p.Concurrency*i/len(f.swarms), 1)
+		}
+		s.loop.Do(func() { s.begin(part, results) })
+	}
+	total := &Outcome{}
+	var err error
+	ended := ctx.Done()
+	for n := 0; n < len(f.swarms); {
+		select {
+		case o := <-results:
+			n++
+			if e := total.Merge(o); e != nil && err == nil {
+				err = e
+			}
+		case e := <-f.fatal:
+			return total, e
+		case <-ended:
+			ended = nil
+			err = context.Cause(ctx)
+			for _, s := range f.swarms {
+				s.loop.Do(s.cut)
+			}
+		}
+	}
+	return total, err
+}
+
+// placeAgain gets new tokens for users that come back.
+func (f *Fleet) placeAgain(ctx context.Context) {
+	for {
+		var batch []wanted
+		select {
+		case w := <-f.want:
+			batch = append(batch, w)
+		case <-ctx.Done():
+			return
+		}
+	more:
+		for len(batch) < placeBatch {
+			select {
+			case w := <-f.want:
+				batch = append(batch, w)
+			default:
+				break more
+			}
+		}
+		uids := make([]int32, len(batch))
+		for i, w := range batch {
+			uids[i] = f.cfg.FirstUID + int32(w.swarm.first+w.user)
+		}
+		call, cancel := context.WithTimeout(ctx, 5*time.Second)
+		got, err := f.cfg.Place(call, uids)
+		cancel()
+		for i, w := range batch {
+			w.swarm.loop.Do(func() {
+				if err != nil || len(got) != len(uids) {
+					w.swarm.notPlaced(w.user)
+				} else {
+					w.swarm.placed(w.user, got[i])
+				}
+			})
+		}
+	}
+}
+
+// sourceOptions gives each loop addresses of its own.
+func (c *Config) sourceOptions(loop int) engine.Options {
+	const sources = 64
+	return engine.Options{Sources: sources, FirstSource: (c.Index*c.Loops + loop) * sources}
+}

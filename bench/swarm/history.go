@@ -1,0 +1,96 @@
+package swarm
+
+import (
+	"strconv"
+	"time"
+
+	"parley/internal/wire"
+)
+
+// askThread asks for the threads of a user, to learn the one with the partner and how far it has got.
+func (s *Swarm) askThread(i int) {
+	b := append(s.buf[:0], 0, 0, 0, 0)
+	b = strconv.AppendInt(append(b, `{"uid":`...), int64(s.uid(i)), 10)
+	b = append(b, `,"thread_id":0,"limit":500}`...)
+	s.users[i].conn.Send(s.framed(b, wire.MsgThreads))
+}
+
+// threadsReply takes 1026 and opens the conversation of a pair, both directions.
+func (s *Swarm) threadsReply(i int, body []byte) {
+	r := s.phase
+	if r == nil || r.Kind != "threads" {
+		s.st.fail("a 1026 that nobody asked for")
+		return
+	}
+	r.inflight--
+	var reply wire.ThreadsReply
+	if wire.Decode(body, &reply) != nil || reply.Error != 0 {
+		s.st.fail("threads refused " + strconv.Itoa(int(reply.Error)))
+		return
+	}
+	me, other := s.uid(i), s.uid(i+1)
+	for _, t := range reply.Threads {
+		if t.Type == "private" && (t.User1 == me && t.User2 == other || t.User1 == other && t.User2 == me) {
+			s.users[i].chat = &chatter{side: s.book.Open(me, other, t.ID), partner: i + 1, thread: t.ID, cursor: t.LastSeq}
+			s.users[i+1].chat = &chatter{side: s.book.Open(other, me, t.ID), partner: i, thread: t.ID, cursor: t.LastSeq}
+			s.st.counters["threads"]++
+			return
+		}
+	}
+	s.st.fail("no thread with the partner: are they friends? (bench seed)")
+}
+
+// askHistory asks for the next page of a user's thread.
+func (s *Swarm) askHistory(i int) {
+	u := &s.users[i]
+	c := u.chat
+	if u.state != in {
+		return
+	}
+	c.asked = engineNow()
+	b := append(s.buf[:0], 0, 0, 0, 0)
+	b = strconv.AppendInt(append(b, `{"thread_id":`...), c.thread, 10)
+	b = strconv.AppendInt(append(b, `,"message_id":`...), c.cursor, 10)
+	b = append(b, `,"limit":500}`...)
+	u.conn.Send(s.framed(b, wire.MsgHistory))
+}
+
+// historyReply takes 1030 and enters it into the books.
+func (s *Swarm) historyReply(i int, body []byte) {
+	r, c := s.phase, s.users[i].chat
+	if r == nil || r.Kind != "verify" || c == nil || !c.reading {
+		s.st.fail("a 1030 that nobody asked for")
+		return
+	}
+	now := s.loop.Now()
+	var page wire.HistoryReply
+	if err := wire.Decode(body, &page); err != nil {
+		s.st.fail("a 1030 that cannot be read")
+		c.reading = false
+		r.inflight--
+		r.failed = true
+		return
+	}
+	if page.Error != 0 {
+		// Reading fast is not this user's right: ask again when the rate allows.
+		s.st.counters["pages asked again"]++
+		r.later = append(r.later, askLater{now + int64(200*time.Millisecond), i})
+		return
+	}
+	s.st.hist(HHistory).Record(now - c.asked)
+	s.st.counters["pages"]++
+	for k := range page.Chats {
+		m := &page.Chats[k]
+		if c.cursor++; m.MsgID != c.cursor {
+			s.book.Hole(c.thread, c.cursor)
+			c.cursor = m.MsgID
+		}
+		s.book.Stored(m.ThreadID, m.MsgID, m.Sender, m.UniqueID, []byte(m.Content))
+	}
+	if page.LoadMore {
+		s.askHistory(i)
+		return
+	}
+	c.reading = false
+	r.inflight--
+}

@@ -1,0 +1,412 @@
+package swarm
+
+import (
+	"time"
+
+	"parley/bench/engine"
+	"parley/bench/schedule"
+)
+
+func engineNow() int64 { return engine.Clock() }
+
+// running is a phase under way on one loop.
+type running struct {
+	Phase
+	results chan<- *Outcome
+
+	start       int64 // where seconds count from
+	measureFrom int64 // planned times before it are warm-up
+	end         int64 // of the load
+	deadline    int64 // for answers after it; 0 while the load runs
+
+	clock    *schedule.Clock // nil in a closed loop
+	base     int64           // what the clock counts from
+	warmBase *schedule.Clock
+	due      int64
+	dueOK    bool
+
+	next      int // user or pair whose turn it is
+	order     []int32
+	inflight  int
+	delivered int64
+	finished  int // users who got where the phase wants them, or were given up
+	goal      int
+	failed    bool
+	stopping  bool
+	later     []askLater
+}
+
+type askLater struct {
+	at   int64
+	user int
+}
+
+// begin starts a phase; its outcome is sent when it has ended.
+func (s *Swarm) begin(p Phase, results chan<- *Outcome) {
+	s.st = newStats()
+	r := &running{Phase: p, results: results}
+	s.phase = r
+	r.start = engine.ClockAt(p.StartAt)
+	now := max(engine.Clock(), r.start)
+	r.measureFrom = now + int64(p.Warmup)
+	s.closing = false
+	length := p.For
+	if len(p.Load.Rates) > 0 && p.Concurrency == 0 {
+		r.clock = p.Load.Clock()
+		length = p.Load.For
+		if p.Warmup > 0 {
+			warm := p.Load
+			warm.Shape, warm.Rates, warm.For = schedule.Constant, []float64{p.Load.RateAt(0)}, p.Warmup
+			r.warmBase = warm.Clock()
+		}
+		r.base = now
+		r.nextDue()
+	}
+	r.end = r.measureFrom + int64(length)
+	r.goal = len(s.users)
+	if p.Users > 0 {
+		// The fleet's number, shared out as the users are.
+		r.goal = min(max((p.Users*(s.index+1)/s.of)-(p.Users*s.index/s.of), 0), len(s.users))
+	}
+	switch p.Kind {
+	case "ping", "chat", "churn":
+		for i := range s.users {
+			if u := &s.users[i]; u.state == in && (p.Kind != "chat" || u.chat != nil) {
+				r.order = append(r.order, int32(i))
+			}
+		}
+		s.rng.Shuffle(len(r.order), func(i, j int) { r.order[i], r.order[j] = r.order[j], r.order[i] })
+		if len(r.order) == 0 {
+			s.st.fail("nobody is logged in, or nobody has somebody to write to")
+			r.end = now
+			r.clock = nil
+		}
+		if p.Kind == "chat" && p.Concurrency > 0 {
+			for k := range p.Concurrency {
+				r.inflight++
+				s.plan(int(r.order[k%max(len(r.order), 1)]), now)
+			}
+		}
+	case "storm":
+		s.storm(now)
+	case "close":
+		s.closeAll()
+	case "hold":
+		for i := 0; i < len(s.users) && p.Mute > 0; i++ {
+			if u := &s.users[i]; u.state == in {
+				u.conn.Mute()
+				u.muted = true
+				p.Mute--
+			}
+		}
+	}
+}
+
+// cut ends the load of the running phase early.
+func (s *Swarm) cut() {
+	if r := s.phase; r != nil {
+		r.stopping = true
+	}
+}
+
+func (r *running) nextDue() {
+	if r.warmBase != nil {
+		if at, ok := r.warmBase.Next(); ok {
+			r.due, r.dueOK = r.base+at, true
+			return
+		}
+		r.warmBase = nil
+		r.base = r.measureFrom
+	}
+	at, ok := r.clock.Next()
+	r.due, r.dueOK = r.base+at, ok
+}
+
+// tick does what is due and returns when it wants to be called next.
+func (r *running) tick(s *Swarm, now int64) int64 {
+	second := int((now - r.start) / int64(time.Second))
+	s.st.turn(second, int64(s.online))
+	next := r.start + int64(second+1)*int64(time.Second)
+	if now < r.start {
+		return r.start
+	}
+	if !r.stopping {
+		next = min(next, r.load(s, now))
+	}
+	for len(r.later) > 0 && r.later[0].at <= now {
+		s.askHistory(r.later[0].user)
+		r.later = r.later[1:]
+	}
+	if len(r.later) > 0 {
+		next = min(next, r.later[0].at)
+	}
+	if r.over(s, now) {
+		s.phase = nil
+		o := s.st.outcome(float64(now-r.start)/1e9, int64(s.online))
+		o.Ledger = s.book.Summary()
+		r.results <- o
+		s.st = newStats()
+		return now
+	}
+	return next
+}
+
+// load starts the operations that are due and returns when the next one is.
+func (r *running) load(s *Swarm, now int64) int64 {
+	if r.clock != nil {
+		for r.dueOK && r.due <= now {
+			s.st.hist(HLag).Record(now - r.due)
+			s.st.now.Offered++
+			s.fleet.live.offered.Add(1)
+			r.operate(s, r.due)
+			r.nextDue()
+		}
+		if r.dueOK {
+			return r.due
+		}
+		return never
+	}
+	switch r.Kind {
+	case "connect", "login":
+		for r.inflight < max(r.Concurrency, 1) && (r.next < r.goal || r.Again && now < r.end) {
+			s.st.now.Offered++
+			r.operate(s, now)
+		}
+	case "ping":
+		for r.inflight < r.Concurrency && now < r.end && len(r.order) > 0 {
+			s.st.now.Offered++
+			r.operate(s, now)
+		}
+	case "threads":
+		for r.inflight < 64 && r.next+1 < len(s.users) {
+			if i := r.next; s.users[i].state == in && s.users[i+1].state == in && s.users[i].chat == nil {
+				r.inflight++
+				s.askThread(i)
+			}
+			r.next += 2
+		}
+	case "verify":
+		for r.inflight < 64 && r.next < len(s.users) {
+			if u := &s.users[r.next]; u.chat != nil && u.chat.partner > r.next {
+				if u.state == in {
+					r.inflight++
+					u.chat.reading = true
+					s.askHistory(r.next)
+				} else {
+					r.failed = true
+				}
+			}
+			r.next++
+		}
+	}
+	return never
+}
+
+// operate does one operation that was due at planned.
+func (r *running) operate(s *Swarm, planned int64) {
+	switch r.Kind {
+	case "connect", "login":
+		if r.next >= len(s.users) {
+			if !r.Again {
+				return
+			}
+			r.next = 0
+		}
+		i := r.next
+		r.next++
+		if u := &s.users[i]; u.state == out {
+			r.inflight++
+			u.tries = 0
+			if u.spent && r.Kind == "login" {
+				u.planned, u.state = planned, waiting
+				s.tryAgain(i)
+				return
+			}
+			s.connect(i, planned)
+		}
+	case "ping":
+		i := r.turn()
+		if u := &s.users[i]; u.state == in {
+			r.inflight++
+			s.ping(i, ping{planned, engine.Clock(), planned < r.measureFrom})
+		} else {
+			s.st.fail("not logged in when its turn came")
+		}
+	case "chat":
+		r.inflight++
+		s.plan(r.turn(), planned)
+	case "churn":
+		i := r.turn()
+		if u := &s.users[i]; u.state == in {
+			r.inflight++
+			u.planned = planned
+			u.conn.Close(false)
+			u.state, u.tries = waiting, 0
+			s.tryAgain(i)
+		}
+	}
+}
+
+func (r *running) turn() int {
+	i := r.order[r.next%len(r.order)]
+	r.next++
+	return int(i)
+}
+
+// done counts a completed operation whose latency from its planned time is ns.
+func (r *running) done(s *Swarm, ns int64) {
+	s.st.now.Done++
+	s.st.recent.Record(ns)
+	s.fleet.live.done.Add(1)
+}
+
+// completed says that a user's TCP connection stands, where that is the goal.
+func (r *running) completed(s *Swarm, i int, ns int64) {
+	r.inflight--
+	r.finished++
+	r.done(s, ns)
+	if r.Again {
+		r.leave(s, i)
+	}
+}
+
+// loggedIn says that a user got in.
+func (r *running) loggedIn(s *Swarm, i int, ns int64) {
+	switch r.Kind {
+	case "login":
+		r.inflight--
+		r.finished++
+		r.done(s, ns)
+		if r.Again {
+			r.leave(s, i)
+		}
+	case "churn":
+		r.inflight = max(r.inflight-1, 0)
+		r.done(s, ns)
+	case "storm":
+		r.finished++
+		r.done(s, ns)
+		s.st.backAt = append(s.st.backAt, float64(s.loop.Now()-r.start)/1e9)
+	}
+}
+
+// leave lets a user go, so that the same user can come again.
+func (r *running) leave(s *Swarm, i int) { s.users[i].conn.Close(true) }
+
+// lost says that a connection broke.
+func (r *running) lost(*Swarm, int) {}
+
+// givenUp says that a user will not be tried again.
+func (r *running) givenUp(s *Swarm, _ int) {
+	s.st.counters["given up"]++
+	switch r.Kind {
+	case "connect", "login", "churn":
+		r.inflight = max(r.inflight-1, 0)
+		r.finished++
+	case "storm":
+		r.finished++
+	}
+}
+
+// answered keeps a closed loop of texts going.
+func (r *running) answered(s *Swarm, i, n int) {
+	if r.Kind != "chat" || r.Concurrency == 0 {
+		return
+	}
+	now := s.loop.Now()
+	for range n {
+		if now < r.end && !r.stopping {
+			r.inflight++
+			s.plan(i, now)
+		}
+	}
+}
+
+// over tells whether the phase has ended.
+func (r *running) over(s *Swarm, now int64) bool {
+	switch r.Kind {
+	case "hold":
+		return r.stopping || now >= r.end
+	case "close":
+		return true
+	case "storm":
+		return r.stopping || r.finished >= r.goal || r.For > 0 && now >= r.end
+	case "threads", "verify":
+		if r.stopping {
+			return true
+		}
+		if r.inflight > 0 || r.next < len(s.users)-1 {
+			return r.late(now)
+		}
+		if r.Kind == "verify" && !r.failed {
+			s.book.ReadAll()
+		}
+		return true
+	case "connect", "login":
+		if r.clock == nil && !r.Again {
+			return r.stopping || r.finished >= r.goal
+		}
+	}
+	running := r.clock != nil && r.dueOK || r.clock == nil && now < r.end
+	if running && !r.stopping {
+		return false
+	}
+	if r.deadline == 0 {
+		r.deadline = now + int64(r.Patience)
+	}
+	settled := r.inflight <= 0
+	if r.Kind == "chat" {
+		settled = s.settled()
+	}
+	return settled || now >= r.deadline
+}
+
+// late bounds the phases that only wait for answers.
+func (r *running) late(now int64) bool {
+	if now-r.start < int64(2*time.Minute) {
+		return false
+	}
+	r.failed = true
+	return true
+}
+
+// settled tells whether every text was answered and every stored one delivered.
+func (s *Swarm) settled() bool {
+	n := s.book.Counts()
+	return n.Acked+n.Refused >= n.Planned && n.Delivered >= n.Acked
+}
+
+// storm drops everybody at once and has them come back.
+func (s *Swarm) storm(now int64) {
+	r := s.phase
+	r.goal = 0
+	for i := range s.users {
+		u := &s.users[i]
+		if u.state != in {
+			continue
+		}
+		r.goal++
+		u.conn.Close(true)
+		u.tries = 0
+		at := now
+		if r.Spread > 0 {
+			at += s.rng.Int64N(int64(r.Spread))
+		}
+		u.planned = at
+		s.retryAt(i, at)
+	}
+	s.st.now.Offered = int64(r.goal)
+}
+
+// closeAll ends every session, politely.
+func (s *Swarm) closeAll() {
+	s.closing = true
+	for i := range s.users {
+		u := &s.users[i]
+		if u.conn != nil {
+			u.conn.Close(u.state != in)
+		}
+		u.state, u.lost = out, 0
+	}
+	s.retry = s.retry[:0]
+}

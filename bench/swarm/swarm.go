@@ -1,0 +1,398 @@
+package swarm
+
+import (
+	"container/heap"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"parley/bench/engine"
+	"parley/bench/ledger"
+	"parley/internal/wire"
+)
+
+type state uint8
+
+const (
+	out        state = iota // not connected, and not meant to be
+	placing                 // waits for a token
+	waiting                 // waits for its time to try again
+	connecting              // TCP
+	loggingIn               // 1005 is on its way
+	in                      // logged in
+	open                    // connected, and that is all the phase wants
+)
+
+const tokenLen = 43
+
+// user is one virtual user. Idle ones should stay small: about 200 bytes, connection included.
+type user struct {
+	conn    *engine.Conn
+	chat    *chatter // nil for one who does not chat
+	pings   []ping   // unanswered heartbeats, oldest first
+	planned int64    // of the login under way
+	began   int64    // of the attempt under way
+	opened  int64    // TCP was established
+	lost    int64    // when the connection was lost; 0 if it was not
+	token   [tokenLen]byte
+	addr    uint16
+	state   state
+	tries   uint8
+	spent   bool // the token was sent; it may be used up
+	resume  bool // token is a resume ticket
+	muted   bool
+}
+
+// Swarm is the users of one loop. All its methods run on the loop's goroutine.
+type Swarm struct {
+	fleet *Fleet
+	cfg   *Config
+	loop  *engine.Loop
+	index int
+	of    int
+	first int // of users, within the fleet
+	users []user
+	rng   *rand.Rand
+	book  *ledger.Book
+
+	online  int
+	retry   retryQueue
+	beatAt  int64 // next turn of the heartbeat wheel
+	beatPos int
+	scanAt  int64
+	buf     []byte
+	closing bool // disconnections are wanted
+
+	phase *running // nil between phases
+	st    *stats   // of the phase; between phases one that nobody reads
+}
+
+func newSwarm(f *Fleet, index, of, from, to int) (*Swarm, error) {
+	s := &Swarm{
+		fleet: f, cfg: &f.cfg, index: index, of: of, first: from, users: make([]user, to-from), st: newStats(),
+		rng: rand.New(rand.NewPCG(f.cfg.Seed, uint64(f.cfg.Index*1000+index))), book: ledger.New(f.cfg.Run),
+	}
+	var err error
+	s.loop, err = engine.New(s, f.cfg.sourceOptions(index))
+	return s, err
+}
+
+func (s *Swarm) uid(i int) int32 { return s.cfg.FirstUID + int32(s.first+i) }
+
+func (s *Swarm) setPlace(i int, p Place) {
+	u := &s.users[i]
+	u.addr = s.fleet.addrIndex(p)
+	copy(u.token[:], p.Token)
+	u.spent, u.resume = false, false
+}
+
+// connect begins an attempt of a user, who has a token unless the phase wants none. planned is when it was due.
+func (s *Swarm) connect(i int, planned int64) {
+	u := &s.users[i]
+	u.planned, u.began = planned, engine.Clock()
+	u.state = connecting
+	u.conn = s.loop.Dial(s.fleet.addr(u.addr), i)
+}
+
+// Opened is engine.Handler's.
+func (s *Swarm) Opened(c *engine.Conn) {
+	u := &s.users[c.Tag]
+	if u.conn != c {
+		return
+	}
+	now := s.loop.Now()
+	u.opened = now
+	s.st.hist(HConnect).Record(now - u.began)
+	if s.phase != nil && s.phase.Kind == "connect" {
+		u.state = open
+		s.phase.completed(s, c.Tag, now-u.planned)
+		return
+	}
+	u.state = loggingIn
+	c.Send(s.loginFrame(c.Tag))
+	u.spent = true
+}
+
+func (s *Swarm) loginFrame(i int) []byte {
+	u := &s.users[i]
+	b := append(s.buf[:0], 0, 0, 0, 0)
+	b = strconv.AppendInt(append(b, `{"uid":`...), int64(s.uid(i)), 10)
+	if u.resume {
+		b = append(append(b, `,"resume":"`...), u.token[:]...)
+	} else {
+		b = append(append(b, `,"token":"`...), u.token[:]...)
+	}
+	b = append(b, `","client":"parley-bench/1","caps":["batch"`...)
+	if s.cfg.Resume {
+		b = append(b, `,"resume"`...)
+	}
+	b = append(b, `],"device":"bench","heartbeat_s":`...)
+	b = append(strconv.AppendInt(b, int64(s.cfg.Heartbeat/time.Second), 10), '}')
+	return s.framed(b, wire.MsgLogin)
+}
+
+// framed fills in the header for which b has room, and keeps b for the next frame.
+func (s *Swarm) framed(b []byte, id wire.MsgID) []byte {
+	wire.AppendHeader(b[:0], id, len(b)-wire.HeaderLen)
+	s.buf = b[:0]
+	return b
+}
+
+// Frame is engine.Handler's.
+func (s *Swarm) Frame(c *engine.Conn, id wire.MsgID, body []byte) {
+	i := c.Tag
+	u := &s.users[i]
+	if u.conn != c {
+		return
+	}
+	switch id {
+	case wire.MsgHeartbeatRsp:
+		s.pong(u)
+	case wire.MsgTextRsp:
+		s.textReply(i, body)
+	case wire.MsgTextPush:
+		s.textPush(i, body)
+	case wire.MsgLoginRsp:
+		s.loginReply(i, body)
+	case wire.MsgThreadsRsp:
+		s.threadsReply(i, body)
+	case wire.MsgHistoryRsp:
+		s.historyReply(i, body)
+	case wire.MsgGoodbye:
+		s.st.errors["goodbye "+strconv.FormatInt(number(body, `"error":`), 10)]++
+	case wire.MsgReplaced:
+		s.st.errors["replaced by another login"]++
+	default:
+		s.st.counters["frames not expected"]++
+	}
+}
+
+func (s *Swarm) loginReply(i int, body []byte) {
+	u := &s.users[i]
+	if u.state != loggingIn {
+		s.st.fail("a 1006 that nobody asked for")
+		return
+	}
+	if code := number(body, `"error":`); code != 0 {
+		s.st.fail("login refused " + strconv.FormatInt(code, 10))
+		s.drop(i, false)
+		return
+	}
+	now := s.loop.Now()
+	s.st.hist(HLogin).Record(now - u.opened)
+	s.st.hist(HFull).Record(now - u.planned)
+	if ticket := text(body, `"resume":"`); s.cfg.Resume && len(ticket) == tokenLen {
+		copy(u.token[:], ticket)
+		u.resume, u.spent = true, false
+	}
+	u.state, u.tries = in, 0
+	s.online++
+	s.fleet.live.online.Add(1)
+	s.st.counters["logins"]++
+	wasLost := u.lost != 0
+	if wasLost {
+		s.st.hist(HOutage).Record(now - u.lost)
+		s.st.counters["came back"]++
+		u.lost = 0
+	}
+	if u.chat != nil {
+		s.resend(i)
+	}
+	if s.phase != nil && !wasLost {
+		s.phase.loggedIn(s, i, now-u.planned)
+	}
+}
+
+// Closed is engine.Handler's.
+func (s *Swarm) Closed(c *engine.Conn, err error) {
+	i := c.Tag
+	u := &s.users[i]
+	if u.conn != c {
+		return
+	}
+	was := u.state
+	u.conn, u.pings, u.state = nil, nil, out
+	if was == in {
+		s.online--
+		s.fleet.live.online.Add(-1)
+	}
+	if s.closing || errors.Is(err, engine.ErrClosed) && was != connecting && was != loggingIn {
+		return // as we wanted
+	}
+	switch was {
+	case in:
+		s.st.fail("connection lost: " + reason(err))
+		u.lost = s.loop.Now()
+		s.book.Disturb(s.uid(i))
+		if u.chat != nil {
+			u.chat.inflight = 0
+		}
+		if s.phase != nil {
+			s.phase.lost(s, i)
+		}
+	case connecting:
+		if !errors.Is(err, engine.ErrClosed) {
+			s.st.fail("connect: " + reason(err))
+		}
+		// Perhaps the node is gone: the next attempt goes to another one.
+		if n := s.fleet.addrCount(); n > 1 {
+			u.addr = uint16((int(u.addr) + 1) % n)
+		}
+	case loggingIn:
+		if !errors.Is(err, engine.ErrClosed) {
+			s.st.fail("login: " + reason(err))
+		}
+	default:
+		return
+	}
+	s.comeBack(i)
+}
+
+const maxTries = 12
+
+// comeBack tries a user again after a back-off with full jitter, as client does, or gives the user up.
+func (s *Swarm) comeBack(i int) {
+	u := &s.users[i]
+	if s.phase == nil || u.lost != 0 && !s.cfg.Reconnect || u.tries >= maxTries {
+		if s.phase != nil && u.lost == 0 {
+			s.phase.givenUp(s, i)
+		}
+		return
+	}
+	u.tries++
+	most := min(500*time.Millisecond<<min(u.tries-1, 6), 30*time.Second)
+	s.retryAt(i, s.loop.Now()+s.rng.Int64N(int64(most)))
+}
+
+func (s *Swarm) retryAt(i int, at int64) {
+	s.users[i].state = waiting
+	heap.Push(&s.retry, retry{at, int32(i)})
+}
+
+// tryAgain is called when the back-off is over.
+func (s *Swarm) tryAgain(i int) {
+	u := &s.users[i]
+	if u.state != waiting {
+		return
+	}
+	if s.phase != nil && s.phase.Kind == "connect" || !u.spent {
+		s.connect(i, s.plannedAgain(u))
+		return
+	}
+	u.state = placing
+	s.fleet.want <- wanted{s, i} // has room for every user once
+}
+
+// plannedAgain is from when a repeated login counts: the first attempt of it.
+func (s *Swarm) plannedAgain(u *user) int64 {
+	if u.lost != 0 || u.planned == 0 {
+		return s.loop.Now()
+	}
+	return u.planned
+}
+
+func (s *Swarm) placed(i int, p Place) {
+	u := &s.users[i]
+	if u.state != placing {
+		return
+	}
+	// A pair keeps its way through the cluster unless a connect just failed there.
+	addr := s.fleet.addrIndex(p)
+	keep := s.cfg.Cross >= 0 && u.tries <= 1
+	old := u.addr
+	s.setPlace(i, p)
+	if u.addr = addr; keep {
+		u.addr = old
+	}
+	s.connect(i, s.plannedAgain(u))
+}
+
+func (s *Swarm) notPlaced(i int) {
+	if s.users[i].state == placing {
+		s.st.fail("not placed by the status node")
+		s.users[i].state = out
+		s.comeBack(i)
+	}
+}
+
+// drop closes a user's connection; with want it is meant to stay closed.
+func (s *Swarm) drop(i int, want bool) {
+	u := &s.users[i]
+	if c := u.conn; c != nil {
+		if want && (u.state == connecting || u.state == loggingIn) {
+			u.state = out
+		}
+		c.Close(true)
+	} else if want {
+		u.state = out
+	}
+}
+
+// Tick is engine.Handler's.
+func (s *Swarm) Tick(now int64) int64 {
+	next := now + int64(time.Second)
+	for len(s.retry) > 0 {
+		if at := s.retry[0].at; at > now {
+			next = min(next, at)
+			break
+		}
+		s.tryAgain(int(heap.Pop(&s.retry).(retry).user))
+	}
+	next = min(next, s.beat(now))
+	if now >= s.scanAt {
+		s.scanAt = now + int64(500*time.Millisecond)
+		s.expire(now)
+	}
+	next = min(next, s.scanAt)
+	if s.phase != nil {
+		next = min(next, s.phase.tick(s, now))
+	}
+	return next
+}
+
+// expire gives up attempts that take too long.
+func (s *Swarm) expire(now int64) {
+	for i := range s.users {
+		u := &s.users[i]
+		if (u.state == connecting || u.state == loggingIn) && now-u.began > int64(s.cfg.LoginTimeout) {
+			if u.state == connecting {
+				s.st.fail("connect: no answer in time")
+			} else {
+				s.st.fail("login: no answer in time")
+			}
+			u.conn.Close(true)
+		}
+	}
+}
+
+// reason shortens an error to what is worth counting.
+func reason(err error) string {
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		return errno.Error()
+	}
+	return strings.TrimPrefix(err.Error(), "engine: ")
+}
+
+type retry struct {
+	at   int64
+	user int32
+}
+
+type retryQueue []retry
+
+func (q retryQueue) Len() int           { return len(q) }
+func (q retryQueue) Less(i, j int) bool { return q[i].at < q[j].at }
+func (q retryQueue) Swap(i, j int)      { q[i], q[j] = q[j], q[i] }
+func (q *retryQueue) Push(x any)        { *q = append(*q, x.(retry)) }
+func (q *retryQueue) Pop() any {
+	old := *q
+	x := old[len(old)-1]
+	*q = old[:len(old)-1]
+	return x
+}
+
+const never = math.MaxInt64

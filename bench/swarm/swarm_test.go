@@ -1,0 +1,148 @@
+package swarm
+
+import (
+	"context"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"parley/bench/schedule"
+	"parley/internal/rpc"
+	"parley/internal/standalone"
+	"parley/kitex_gen/message"
+	"parley/kitex_gen/message/statusservice"
+)
+
+// startFleet runs a standalone cluster of two nodes, and a fleet of users that are in its database.
+func startFleet(t *testing.T, users int, change func(*Config)) *Fleet {
+	t.Helper()
+	o := standalone.LocalOptions()
+	o.Demo, o.Crowd = false, users
+	cluster, err := standalone.Start(t.Context(), o)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = cluster.Close() /* how a cluster ends is its own test's */ })
+	transport := rpc.NewClient(rpc.ClientConfig{Timeout: 10 * time.Second}, cluster.StatusAddr())
+	t.Cleanup(transport.Close)
+	status, err := statusservice.NewClient("status", transport.Options()...)
+	require.NoError(t, err)
+	cfg := Config{
+		FirstUID: standalone.CrowdFirst, Users: users, Run: 77, Seed: 1, Cross: .5, Loops: 2,
+		Place: func(ctx context.Context, uids []int32) ([]Place, error) {
+			rsp, err := status.GetChatServers(ctx, &message.GetChatServersReq{Uids: uids})
+			if err != nil {
+				return nil, err
+			}
+			places := make([]Place, len(rsp.Replies))
+			for i, r := range rsp.Replies {
+				places[i] = Place{netip.MustParseAddrPort(r.Host + ":" + r.Port), r.Node, r.Token}
+			}
+			return places, nil
+		},
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	f, err := New(cfg)
+	require.NoError(t, err)
+	t.Cleanup(f.Close)
+	require.NoError(t, f.Prepare(t.Context()))
+	return f
+}
+
+func (f *Fleet) must(t *testing.T, p Phase) *Outcome {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	o, err := f.Run(ctx, p)
+	require.NoError(t, err)
+	return o
+}
+
+func load(shape string, rate float64, d time.Duration) schedule.Load {
+	l, err := schedule.Parse(shape, rate, d, 3)
+	if err != nil {
+		panic(err)
+	}
+	return l
+}
+
+func TestADayOfAFleet(t *testing.T) {
+	const users = 60
+	f := startFleet(t, users, func(c *Config) { c.Resume = true })
+	o := f.must(t, Phase{Kind: "login", Concurrency: 16})
+	require.EqualValues(t, users, o.Counters["logins"], "%+v", o.Errors)
+	require.EqualValues(t, users, o.Hist(HFull).Count())
+	require.EqualValues(t, users, f.Live().Online)
+	require.Len(t, f.Nodes(), 2)
+
+	o = f.must(t, Phase{Kind: "threads"})
+	require.EqualValues(t, users/2, o.Counters["threads"], "%+v", o.Errors)
+
+	o = f.must(t, Phase{Kind: "ping", Load: load("poisson", 2000, 500*time.Millisecond)})
+	require.Empty(t, o.Errors)
+	require.InEpsilon(t, 1000, o.Hist(HPing).Count(), .3)
+
+	// Nodes look for new peers once a second.
+	f.must(t, Phase{Kind: "hold", For: 1500 * time.Millisecond})
+	o = f.must(t, Phase{Kind: "chat", Load: load("constant", 600, time.Second), Warmup: 300 * time.Millisecond, Patience: 20 * time.Second})
+	require.Empty(t, o.Errors)
+	require.EqualValues(t, 600+180, o.Ledger.Acked, "%+v", o.Ledger)
+	require.EqualValues(t, 600+180, o.Ledger.Delivered, "%+v", o.Ledger)
+	require.EqualValues(t, 600, o.Hist(HAck).Count(), "the warm-up is not measured")
+	require.EqualValues(t, 600, o.Hist(HDeliver).Count())
+	require.GreaterOrEqual(t, len(o.Series), 2)
+
+	o = f.must(t, Phase{Kind: "chat", Concurrency: 8, For: 300 * time.Millisecond, Patience: 20 * time.Second})
+	require.Empty(t, o.Errors)
+	require.Greater(t, o.Hist(HAck).Count(), int64(8))
+
+	o = f.must(t, Phase{Kind: "verify"})
+	require.Empty(t, o.Errors)
+	require.True(t, o.Ledger.HistoryChecked)
+	require.Zero(t, o.Ledger.Wrong(), "%+v", o.Ledger)
+	require.Equal(t, o.Ledger.Acked, o.Ledger.HistoryRead)
+
+	o = f.must(t, Phase{Kind: "storm", Spread: 50 * time.Millisecond, For: 30 * time.Second})
+	require.Len(t, o.BackAt, users, "%+v", o.Errors)
+	require.EqualValues(t, users, f.Live().Online)
+
+	o = f.must(t, Phase{Kind: "churn", Load: load("constant", 100, 500*time.Millisecond)})
+	require.EqualValues(t, 50, o.Hist(HFull).Count(), "%+v", o.Errors)
+
+	f.must(t, Phase{Kind: "hold", For: 50 * time.Millisecond})
+	f.must(t, Phase{Kind: "close"})
+	require.Zero(t, f.Live().Online)
+}
+
+func TestConnectWithoutLogin(t *testing.T) {
+	f := startFleet(t, 20, nil)
+	o := f.must(t, Phase{Kind: "connect", Concurrency: 4})
+	require.EqualValues(t, 20, o.Hist(HConnect).Count(), "%+v", o.Errors)
+	require.Zero(t, f.Live().Online)
+	f.must(t, Phase{Kind: "close"})
+	o = f.must(t, Phase{Kind: "login", Load: load("constant", 200, time.Second), Again: true})
+	require.EqualValues(t, 200, o.Counters["logins"]+o.Counters["given up"], "%+v", o.Errors)
+}
+
+func TestElementsAreReadAsTheDecoderReadsThem(t *testing.T) {
+	bodies := []string{
+		`{"error":0,"fromuid":1,"touid":2,"thread_id":3,"chat_datas":[{"message_id":5,"unique_id":"{00-11}","content":"abc","status":2,"chat_time":"x","created_ms":9},{"message_id":0,"unique_id":"{22}","content":"d","code":2003,"status":1,"chat_time":""}]}`,
+		`{"error":0,"chat_datas":[]}`,
+		`{ "error": 0, "chat_datas": [ { "message_id": 7, "unique_id": "u", "content": "quo\"te", "status": 2 } ] }`,
+	}
+	for _, b := range bodies {
+		var fast, slow []element
+		keep := func(to *[]element) func(*element) {
+			return func(e *element) {
+				*to = append(*to, element{e.seq, e.code, e.status, append([]byte(nil), e.unique...), append([]byte(nil), e.content...)})
+			}
+		}
+		require.True(t, eachText([]byte(b), keep(&fast)))
+		require.True(t, eachDecoded([]byte(b), keep(&slow)))
+		require.Equal(t, slow, fast, b)
+	}
+	require.False(t, eachText([]byte(`{"error":2001}`+"x"), func(*element) {}))
+	require.False(t, eachText([]byte(`{"error":2001}`), func(*element) {}))
+}
