@@ -31,7 +31,9 @@ func Encode(v any) ([]byte, error) { return api.Marshal(v) }
 
 const hexDigits = "0123456789abcdef"
 
-// AppendString appends s as a JSON string. Bytes that are not UTF-8 become U+FFFD, so the result is always valid.
+// AppendString appends s as a JSON string. Bytes that are not UTF-8 become U+FFFD, so the result is always valid. What
+// it appends is never longer than what a client had to send for s: with a longer escape for any character, the answer to
+// a text would outgrow the request, and the frame.
 func AppendString(dst []byte, s string) []byte {
 	dst = append(dst, '"')
 	start := 0
@@ -60,6 +62,10 @@ func AppendString(dst []byte, s string) []byte {
 			dst = append(dst, '\\', 't')
 		case '\r':
 			dst = append(dst, '\\', 'r')
+		case '\b':
+			dst = append(dst, '\\', 'b')
+		case '\f':
+			dst = append(dst, '\\', 'f')
 		default:
 			dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
 		}
@@ -69,15 +75,21 @@ func AppendString(dst []byte, s string) []byte {
 	return append(append(dst, s[start:]...), '"')
 }
 
-// StringLen returns how many bytes AppendString adds for s, or a little more.
+// StringLen returns how many bytes Encode adds for s; AppendString adds as many or fewer.
 func StringLen(s string) int {
 	n := len(s) + 2
-	for i := range len(s) {
+	for i := 0; i < len(s); i++ {
 		switch c := s[i]; {
 		case c == '"' || c == '\\' || c == '\n' || c == '\t' || c == '\r':
 			n++
 		case c < ' ':
 			n += 5
+		case c >= utf8.RuneSelf:
+			r, size := utf8.DecodeRuneInString(s[i:])
+			if r == utf8.RuneError && size == 1 {
+				n += 5 // \ufffd
+			}
+			i += size - 1
 		}
 	}
 	return n
