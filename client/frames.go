@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -127,11 +128,17 @@ func (c *Conn) part(err error) {
 	_ = c.nc.SetReadDeadline(time.Now().Add(partTimeout))
 }
 
+// errHungUp is an end of the stream between two frames.
+var errHungUp = fmt.Errorf("closed by the server: %w", io.EOF)
+
 // read is the connection's goroutine: it hands every frame to whom it concerns, and cleans up.
 func (c *Conn) read() {
 	for {
 		id, body, err := c.readFrame()
 		if err != nil {
+			if err == io.EOF {
+				err = errHungUp
+			}
 			c.fail(fmt.Errorf("client: connection: %w", err))
 			break
 		}

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"time"
 )
 
@@ -32,7 +33,7 @@ func (h *hole) later(atLeast time.Duration) {
 // serve hands on what conn brings, until it ends or the session is closed.
 func (s *Session) serve(ctx context.Context, conn *Conn) error {
 	s.holes = make(map[int64]*hole)
-	s.resync = hole{due: time.Now()}
+	s.resync, s.caught = hole{due: time.Now()}, false
 	if err := s.handOut(ctx, conn); err != nil {
 		return err
 	}
@@ -132,6 +133,13 @@ func (s *Session) fetch(ctx context.Context, conn *Conn) error {
 		switch {
 		case err == nil:
 			s.resync = hole{}
+			if every := s.opts.SyncEvery; every > 0 {
+				s.resync.due = time.Now().Add(every/2 + rand.N(every))
+			}
+			if s.caught {
+				break
+			}
+			s.caught = true
 			if err := s.hand(ctx, conn, CaughtUp{}); err != nil {
 				return err
 			}

@@ -30,6 +30,11 @@ type SessionOptions struct {
 	// on. If not nil it brings everything past them, and all of the threads that are not among them.
 	Cursors []Cursor
 
+	// SyncEvery is how often, on average, a session that is connected looks for texts whose push was lost. A push is a
+	// hint; mostly the next one shows the hole, but the last of a conversation has no next. Default 5 min; negative:
+	// never.
+	SyncEvery time.Duration
+
 	// MaxUnsent bounds the texts waiting for their answer; past it sending blocks. Default 1,024.
 	MaxUnsent int
 	// BackoffBase and BackoffLimit bound the waits between attempts to log in: uniform from 0 to
@@ -37,8 +42,11 @@ type SessionOptions struct {
 	BackoffBase, BackoffLimit time.Duration
 }
 
-// DefaultMaxUnsent is the default of SessionOptions.MaxUnsent.
-const DefaultMaxUnsent = 1024
+// Defaults of SessionOptions.
+const (
+	DefaultMaxUnsent = 1024
+	DefaultSyncEvery = 5 * time.Minute
+)
 
 // eventRoom is how many events may wait for Session.Next before the session stops reading its connection.
 const eventRoom = 64
@@ -61,7 +69,8 @@ type Session struct {
 	ord     order
 	ticket  Ticket
 	holes   map[int64]*hole // what to fetch, and when
-	resync  hole            // of everything, when a catch-up failed
+	resync  hole            // of everything
+	caught  bool            // that has been done once on this connection
 	backlog []Event         // handed out before anything else
 
 	mu      sync.Mutex // guards the following
@@ -97,6 +106,9 @@ func Open(ctx context.Context, o SessionOptions) (*Session, error) {
 		change:  make(chan struct{}),
 		seen:    make(map[int64]int64),
 		ticket:  o.Ticket,
+	}
+	if s.opts.SyncEvery == 0 {
+		s.opts.SyncEvery = DefaultSyncEvery
 	}
 	s.box.init(cmp.Or(max(o.MaxUnsent, 0), DefaultMaxUnsent), s.backoff)
 	for _, c := range o.Cursors {

@@ -142,6 +142,15 @@ func TestSessionFillsHoles(t *testing.T) {
 	require.Equal(t, []int64{9}, ids(texts(t, s, 1)))
 }
 
+func TestSessionFindsTheLastTextWithoutAPush(t *testing.T) {
+	f := newFake(t)
+	f.thread(7, 1, 2)
+	s := f.open(SessionOptions{Ticket: f.ticket(1), SyncEvery: 10 * time.Millisecond})
+	next[CaughtUp](t, s)
+	f.append(7, 2, "lost", "lost")
+	require.Equal(t, "lost", texts(t, s, 1)[0].Text)
+}
+
 func TestSessionFriends(t *testing.T) {
 	f := newFake(t)
 	f.welcome["friend_list"] = []any{map[string]any{"uid": 2, "name": "bob", "back": "bobby"}}

@@ -118,7 +118,7 @@ func (e *environment) password(given string) (string, error) {
 	if e.secret == nil {
 		return "", errNoPassword
 	}
-	p, err := e.secret("Password: ")
+	p, err := e.secret(e.ctx, "Password: ")
 	if err != nil {
 		return "", err
 	}
@@ -134,7 +134,7 @@ func (e *environment) newPassword(given string) (string, error) {
 	if err != nil || given != "" {
 		return p, err
 	}
-	again, err := e.secret("The same again: ")
+	again, err := e.secret(e.ctx, "The same again: ")
 	if err != nil {
 		return "", err
 	}

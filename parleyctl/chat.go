@@ -86,6 +86,9 @@ type talk struct {
 	wg    sync.WaitGroup
 	acks  chan *client.Posted
 
+	// Owned by show.
+	connected bool
+
 	mu     sync.Mutex // guards the following
 	to     client.Profile
 	names  map[int32]string
@@ -151,11 +154,7 @@ func (t *talk) run(e *environment) error {
 }
 
 func (t *talk) greet() {
-	on := ""
-	if node := t.s.Node(); node != "" {
-		on = ", on node " + node
-	}
-	t.print.notice("logged in as %s (uid %d)%s", printable(t.self.Name), t.self.UID, on)
+	t.print.notice("logged in as %s (uid %d)%s", printable(t.self.Name), t.self.UID, onNode(t.s.Node()))
 	if friends := t.s.Friends(); len(friends) > 0 && len(friends) <= 20 {
 		names := make([]string, len(friends))
 		for i, f := range friends {
@@ -168,6 +167,14 @@ func (t *talk) greet() {
 	for _, a := range t.s.Applications() {
 		t.applied(a)
 	}
+}
+
+// onNode says where; a server need not tell.
+func onNode(node string) string {
+	if node == "" {
+		return ""
+	}
+	return ", on node " + printable(node)
 }
 
 func (t *talk) applied(a client.Application) {

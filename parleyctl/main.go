@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -57,8 +58,8 @@ type environment struct {
 	err io.Writer // notices for people
 	// person says that somebody types: standard input is a terminal.
 	person bool
-	// secret reads a line without echo; nil if there is no terminal.
-	secret func(prompt string) (string, error)
+	// secret asks for a line without echo; nil if there is no terminal.
+	secret func(ctx context.Context, prompt string) (string, error)
 }
 
 // usageError is a wrong command line.
@@ -77,11 +78,31 @@ func main() {
 	os.Exit(run(e, os.Args[1:]))
 }
 
-func readSecret(prompt string) (string, error) {
+// readSecret asks on the terminal. A signal ends it with the echo restored.
+func readSecret(ctx context.Context, prompt string) (string, error) {
+	fd := int(os.Stdin.Fd())
+	before, err := term.GetState(fd)
+	if err != nil {
+		return "", err
+	}
+	type line struct {
+		text []byte
+		err  error
+	}
+	typed := make(chan line, 1)
 	fmt.Fprint(os.Stderr, prompt)
-	b, err := term.ReadPassword(int(os.Stdin.Fd()))
-	fmt.Fprintln(os.Stderr)
-	return string(b), err
+	defer fmt.Fprintln(os.Stderr)
+	// A read of the terminal cannot be interrupted: after a signal this goroutine is left behind, and the program ends.
+	go func() {
+		text, err := term.ReadPassword(fd)
+		typed <- line{text, err}
+	}()
+	select {
+	case l := <-typed:
+		return string(l.text), l.err
+	case <-ctx.Done():
+		return "", errors.Join(ctx.Err(), term.Restore(fd, before))
+	}
 }
 
 // helped stops kong after it printed its help.
@@ -126,7 +147,7 @@ func run(e *environment, args []string) (code int) {
 
 // explain adds what a person can do about an error.
 func explain(err error) string {
-	s := err.Error()
+	s := strings.TrimPrefix(err.Error(), "client: ")
 	switch {
 	case errors.Is(err, client.ErrReplaced):
 		return "logged in elsewhere with the same --device; this session is over"

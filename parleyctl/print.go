@@ -16,15 +16,16 @@ type printer struct {
 	mu  sync.Mutex
 	out io.Writer
 	err io.Writer
-	now func() time.Time
-	bad error // the first failure to write a text
+	now func() time.Time // its location is the reader's
+	bad error            // the first failure to write a text
 }
 
 // text writes "[time] name: text" to standard output. One text is one line, whatever is in it.
 func (p *printer) text(name string, m client.Message) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	at, now := m.Time.Local(), p.now()
+	now := p.now()
+	at := m.Time.In(now.Location())
 	layout := time.TimeOnly
 	if at.Format(time.DateOnly) != now.Format(time.DateOnly) {
 		layout = time.DateTime

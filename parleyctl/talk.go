@@ -58,9 +58,10 @@ func (t *talk) event(ev client.Event) {
 			t.print.notice("connection lost: %s; next attempt in %v", explain(ev.Err), ev.Retry.Round(time.Millisecond))
 		}
 	case client.Connected:
-		if node := ev.Node; node != "" && ev.Resumed {
-			t.print.notice("connected again, on node %s", node)
+		if t.connected { // greet told of the first
+			t.print.notice("connected again%s", onNode(ev.Node))
 		}
+		t.connected = true
 	case client.CaughtUp:
 		t.mu.Lock()
 		t.caught = true
@@ -104,13 +105,13 @@ func (t *talk) name(uid int32) string {
 	return name
 }
 
-const helpText = `/to NAME          talk to this friend; without a name: whom the texts go to
-/friends          list friends and who asks to be one
+const helpText = `/to NAME            talk to this friend; without a name: whom the texts go to
+/friends            list friends and who asks to be one
 /add NAME GREETING  ask somebody to be a friend
-/accept NAME      accept who asks
-/history [N]      print the last N texts (20) with whom you talk to
-/threads          list conversations
-/quit             leave; so does the end of input`
+/accept NAME        accept who asks
+/history [N]        print the last N texts (20) with whom you talk to
+/threads            list conversations
+/quit               leave; so does the end of input`
 
 // command executes a line that begins with a slash.
 func (t *talk) command(ctx context.Context, line string) (quit bool, err error) {
@@ -156,10 +157,7 @@ func (t *talk) address(ctx context.Context, who string) error {
 	}
 	friend, ok := findFriend(t.s.Friends(), who)
 	if !ok {
-		p, err := t.s.Search(ctx, who)
-		if client.CodeOf(err) == client.CodeUIDInvalid {
-			return fmt.Errorf("there is no user %s", printable(who))
-		}
+		p, err := t.find(ctx, who)
 		if err != nil {
 			return err
 		}
@@ -170,6 +168,15 @@ func (t *talk) address(ctx context.Context, who string) error {
 	t.mu.Unlock()
 	t.print.notice("texts go to %s (uid %d)", printable(friend.Name), friend.UID)
 	return nil
+}
+
+// find looks a user up by name or uid.
+func (t *talk) find(ctx context.Context, who string) (client.Profile, error) {
+	p, err := t.s.Search(ctx, who)
+	if client.CodeOf(err) == client.CodeUIDInvalid {
+		return p, fmt.Errorf("there is no user %s", printable(who))
+	}
+	return p, err
 }
 
 // findFriend finds by name, else by alias, else by uid, else by a name written in other capitals.
@@ -208,10 +215,10 @@ func (t *talk) add(ctx context.Context, rest string) error {
 	if who == "" {
 		return errors.New("whom? /add NAME GREETING")
 	}
-	p, err := t.s.Search(ctx, who)
-	if client.CodeOf(err) == client.CodeUIDInvalid {
-		return fmt.Errorf("there is no user %s", printable(who))
+	if f, ok := findFriend(t.s.Friends(), who); ok {
+		return fmt.Errorf("%s is your friend already", printable(f.Name))
 	}
+	p, err := t.find(ctx, who)
 	if err != nil {
 		return err
 	}
@@ -251,7 +258,7 @@ func (t *talk) history(ctx context.Context, arg string) error {
 	if to.UID == 0 {
 		return errors.New("with whom? choose with /to NAME")
 	}
-	threads, err := t.s.Threads(ctx)
+	threads, err := t.conversations(ctx)
 	if err != nil {
 		return err
 	}
@@ -269,8 +276,16 @@ func (t *talk) history(ctx context.Context, arg string) error {
 	return nil
 }
 
+// conversations returns the threads as they are after what was typed before.
+func (t *talk) conversations(ctx context.Context) ([]client.Thread, error) {
+	if err := t.confirmed(ctx); err != nil {
+		return nil, err
+	}
+	return t.s.Threads(ctx)
+}
+
 func (t *talk) threads(ctx context.Context) error {
-	threads, err := t.s.Threads(ctx)
+	threads, err := t.conversations(ctx)
 	if err != nil {
 		return err
 	}
