@@ -7,32 +7,32 @@ type MsgID uint16
 
 // Message ids. C is a client's request, S the server's reply to it, P a push the client did not ask for.
 const (
-	MsgLogin          MsgID = 1005 // C
-	MsgLoginRsp       MsgID = 1006 // S
-	MsgSearch         MsgID = 1007 // C
-	MsgSearchRsp      MsgID = 1008 // S
-	MsgApply          MsgID = 1009 // C: ask somebody to be a friend
-	MsgApplyRsp       MsgID = 1010 // S
-	MsgApplied        MsgID = 1011 // P: somebody asks
-	MsgApprove        MsgID = 1013 // C: accept an application
-	MsgApproveRsp     MsgID = 1014 // S
-	MsgApproved       MsgID = 1015 // P: an application of mine was accepted
-	MsgText           MsgID = 1017 // C
-	MsgTextRsp        MsgID = 1018 // S
-	MsgTextPush       MsgID = 1019 // P
-	MsgReplaced       MsgID = 1021 // P: a newer login took over; the connection closes
-	MsgHeartbeat      MsgID = 1023 // C
-	MsgHeartbeatRsp   MsgID = 1024 // S
-	MsgThreads        MsgID = 1025 // C
-	MsgThreadsRsp     MsgID = 1026 // S
-	MsgOpenThread     MsgID = 1027 // C: the private thread with somebody, made when missing
-	MsgOpenThreadRsp  MsgID = 1028 // S
-	MsgHistory        MsgID = 1029 // C
-	MsgHistoryRsp     MsgID = 1030 // S
-	MsgGoodbye        MsgID = 2101 // P: why we are about to close; native clients only
-	MsgSync           MsgID = 2102 // C: what lies beyond my cursors, over all my threads
-	MsgSyncRsp        MsgID = 2103 // S
-	MsgGap            MsgID = 2104 // P: pushes of a thread were dropped, read it from a number on
+	MsgLogin         MsgID = 1005 // C
+	MsgLoginRsp      MsgID = 1006 // S
+	MsgSearch        MsgID = 1007 // C
+	MsgSearchRsp     MsgID = 1008 // S
+	MsgApply         MsgID = 1009 // C: ask somebody to be a friend
+	MsgApplyRsp      MsgID = 1010 // S
+	MsgApplied       MsgID = 1011 // P: somebody asks
+	MsgApprove       MsgID = 1013 // C: accept an application
+	MsgApproveRsp    MsgID = 1014 // S
+	MsgApproved      MsgID = 1015 // P: an application of mine was accepted
+	MsgText          MsgID = 1017 // C
+	MsgTextRsp       MsgID = 1018 // S
+	MsgTextPush      MsgID = 1019 // P
+	MsgReplaced      MsgID = 1021 // P: a newer login took over; the connection closes
+	MsgHeartbeat     MsgID = 1023 // C
+	MsgHeartbeatRsp  MsgID = 1024 // S
+	MsgThreads       MsgID = 1025 // C
+	MsgThreadsRsp    MsgID = 1026 // S
+	MsgOpenThread    MsgID = 1027 // C: the private thread with somebody, made when missing
+	MsgOpenThreadRsp MsgID = 1028 // S
+	MsgHistory       MsgID = 1029 // C
+	MsgHistoryRsp    MsgID = 1030 // S
+	MsgGoodbye       MsgID = 2101 // P: why we are about to close; native clients only
+	MsgSync          MsgID = 2102 // C: what lies beyond my cursors, over all my threads
+	MsgSyncRsp       MsgID = 2103 // S
+	MsgGap           MsgID = 2104 // P: pushes of a thread were dropped, read it from a number on
 )
 
 // Reply returns the id of the reply to a client's request, and false for an id no client may send.
