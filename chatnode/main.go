@@ -44,7 +44,7 @@ func run(ctx context.Context, p config.Process) error {
 		return err
 	}
 	defer ops.Close()
-	node, err := chat.New(cfg, chat.Deps{Log: log, Metrics: reg, Store: st, Presence: pr, Draining: ops.SetDraining})
+	node, err := chat.New(cfg, chat.Deps{Log: log, Metrics: reg, Store: st, Presence: pr})
 	if err != nil {
 		return err
 	}

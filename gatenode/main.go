@@ -34,7 +34,7 @@ func run(ctx context.Context, p config.Process) error {
 		return config.Dependency(err)
 	}
 	defer func() { _ = st.Close() }() // nothing is pending
-	if err := st.Migrate(ctx); err != nil {
+	if err := st.Prepare(ctx, log); err != nil {
 		return config.Dependency(err)
 	}
 	rdb := redis.NewUniversalClient(cfg.Redis.Options())
@@ -49,5 +49,10 @@ func run(ctx context.Context, p config.Process) error {
 	if err != nil {
 		return err
 	}
-	return node.Run(ctx)
+	ops, err := obs.ListenOps(cfg.Ops.Addr, log, reg, node.Checks())
+	if err != nil {
+		_ = node.Close() // the port that is taken is what matters
+		return config.Dependency(err)
+	}
+	return ops.While(ctx, node.Run)
 }

@@ -110,9 +110,6 @@ func (s *Server) endAll(code wire.Code, reason string) {
 func (s *Server) drain() {
 	began := time.Now()
 	s.log.Info("draining", "n", s.registry.Live(), "limit", s.cfg.Limits.DrainTimeout)
-	if s.draining != nil {
-		s.draining(true)
-	}
 	s.admission.drain()
 	announce, cancel := context.WithTimeout(context.Background(), time.Second)
 	s.lease.drain(announce)

@@ -39,7 +39,6 @@ type Deps struct {
 	Metrics  prometheus.Registerer // nil: registered nowhere
 	Store    *store.Store
 	Presence *presence.Presence
-	Draining func(bool) // told when the node begins to drain, may be nil
 }
 
 // Server is one chat node. New makes it, Run serves.
@@ -49,7 +48,6 @@ type Server struct {
 	log      *slog.Logger
 	store    *store.Store
 	presence *presence.Presence
-	draining func(bool)
 	limits   session.Limits
 	metrics  *metrics
 
@@ -91,7 +89,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	s := &Server{
-		cfg: cfg, log: d.Log.With("pkg", "chat"), store: d.Store, presence: d.Presence, draining: d.Draining,
+		cfg: cfg, log: d.Log.With("pkg", "chat"), store: d.Store, presence: d.Presence,
 		registry: session.NewRegistry(), wheel: legacy.NewWheel(), wakeLease: make(chan struct{}, 1),
 		ctx: ctx, stop: stop, open: make(map[*conn]struct{}), unauthenticated: make(map[*conn]struct{}),
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"parley/internal/obs"
 	"parley/internal/presence"
 	"parley/internal/rpc"
 	"parley/internal/store"
@@ -38,6 +39,7 @@ type fixture struct {
 	mr       *miniredis.Miniredis
 	rdb      redis.UniversalClient
 	reg      *prometheus.Registry
+	ops      *obs.Ops
 	mail     *fakeMail
 	status   *fakeStatus
 	chat     *fakeChat
@@ -80,9 +82,11 @@ func newFixture(t testing.TB, changes ...func(*Config)) *fixture {
 	f.Server, err = New(cfg, Deps{Log: log, Metrics: f.reg, Store: st, Presence: pr, Redis: f.rdb, Mail: f.mail})
 	require.NoError(t, err)
 	f.url = "http://" + f.Addr()
+	f.ops, err = obs.ListenOps("127.0.0.1:0", log, f.reg, f.Checks())
+	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- f.Run(ctx) }()
+	go func() { done <- f.ops.While(ctx, f.Run) }()
 	t.Cleanup(func() {
 		cancel()
 		require.NoError(t, <-done)

@@ -70,7 +70,7 @@ func TestSecretsStayInside(t *testing.T) {
 		_, err := expfmt.MetricFamilyToText(&metrics, family)
 		require.NoError(t, err)
 	}
-	res, err := http.Get("http://" + f.OpsAddr() + "/readyz")
+	res, err := http.Get("http://" + f.ops.Addr() + "/readyz")
 	require.NoError(t, err)
 	defer res.Body.Close()
 	ready, err := io.ReadAll(res.Body)

@@ -30,7 +30,7 @@ import (
 // Deps are what a gate works with. They stay the caller's to close, after Run has returned.
 type Deps struct {
 	Log      *slog.Logger
-	Metrics  *prometheus.Registry // nil: a registry of its own, seen only at its operations listener
+	Metrics  prometheus.Registerer // nil: registered nowhere
 	Store    *store.Store
 	Presence *presence.Presence
 	Redis    redis.UniversalClient // the one Presence uses will do
@@ -71,7 +71,6 @@ type Server struct {
 	ln     *limitListener
 	http   *http.Server
 	varify *rpc.Server // nil: VarifyService is not served
-	ops    *obs.Ops    // nil: no operations listener
 
 	stopping   context.Context // ends when draining begins
 	stop       context.CancelFunc
@@ -88,11 +87,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 	if err != nil {
 		return nil, config.Invalid(fmt.Errorf("gate: [GateServer] TrustedProxies %w", err))
 	}
-	reg := d.Metrics
-	if reg == nil {
-		reg = prometheus.NewRegistry()
-	}
-	m := newMetrics(reg)
+	m := newMetrics(d.Metrics)
 	own := make([]byte, 32)
 	_, _ = rand.Read(own) // never fails since Go 1.24
 	secret := []byte(cfg.Cluster.Secret)
@@ -119,16 +114,16 @@ func New(cfg Config, d Deps) (*Server, error) {
 			return nil, config.Invalid(err)
 		}
 	}
-	if err := s.dialNodes(reg); err != nil {
+	if err := s.dialNodes(d.Metrics); err != nil {
 		return nil, err
 	}
-	if err := s.listen(reg); err != nil {
+	if err := s.listen(); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *Server) listen(reg *prometheus.Registry) (err error) {
+func (s *Server) listen() (err error) {
 	defer func() {
 		if err != nil {
 			_ = s.Close() // the failure to bind is what matters
@@ -141,16 +136,6 @@ func (s *Server) listen(reg *prometheus.Registry) (err error) {
 	s.ln = newLimitListener(ln, s.cfg.Gate.MaxConns)
 	if err = s.listenVarify(); err != nil {
 		return config.Dependency(err)
-	}
-	if s.cfg.Ops.Addr != "" {
-		checks := []obs.Check{
-			{Name: "sql", Probe: s.store.Ping},
-			{Name: "redis", Probe: func(ctx context.Context) error { return s.redis.Ping(ctx).Err() }},
-			{Name: "status", Probe: s.status.ping},
-		}
-		if s.ops, err = obs.ListenOps(s.cfg.Ops.Addr, s.log, reg, checks); err != nil {
-			return config.Dependency(err)
-		}
 	}
 	s.http = &http.Server{
 		Handler:           s,
@@ -176,12 +161,13 @@ func (s *Server) VarifyAddr() string {
 	return s.varify.Addr()
 }
 
-// OpsAddr is the address of the operations listener, or "" when there is none.
-func (s *Server) OpsAddr() string {
-	if s.ops == nil {
-		return ""
+// Checks are what the gate depends on, for its operations listener.
+func (s *Server) Checks() []obs.Check {
+	return []obs.Check{
+		{Name: "sql", Probe: s.store.Ping},
+		{Name: "redis", Probe: func(ctx context.Context) error { return s.redis.Ping(ctx).Err() }},
+		{Name: "status", Probe: s.status.ping},
 	}
-	return s.ops.Addr()
 }
 
 // Close gives up a server that was never run. After Run it does nothing.
@@ -195,9 +181,6 @@ func (s *Server) Close() error {
 	}
 	if s.varify != nil {
 		errs = append(errs, s.varify.Close())
-	}
-	if s.ops != nil {
-		errs = append(errs, s.ops.Close())
 	}
 	s.hangUp()
 	return errors.Join(errs...)
@@ -213,13 +196,10 @@ func (s *Server) hangUp() {
 // and returns nil. It returns early with the error of a listener that broke.
 func (s *Server) Run(ctx context.Context) error {
 	s.announce()
-	// VarifyService outlives the requests in flight, which may be calling it by way of another program, and the
-	// operations listener outlives all, so that draining can be watched.
+	// VarifyService outlives the requests in flight, which may be calling it by way of another program.
 	lasting, stopLasting := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLasting()
-	last, stopLast := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopLast()
-	broken := make(chan error, 3)
+	broken := make(chan error, 2)
 	start := func(group *sync.WaitGroup, serve func() error) {
 		group.Go(func() {
 			if err := serve(); err != nil && !errors.Is(err, http.ErrServerClosed) {
@@ -227,10 +207,7 @@ func (s *Server) Run(ctx context.Context) error {
 			}
 		})
 	}
-	var serving, watching sync.WaitGroup
-	if s.ops != nil {
-		start(&watching, func() error { return s.ops.Run(last) })
-	}
+	var serving sync.WaitGroup
 	if s.varify != nil {
 		start(&serving, func() error { return s.varify.Serve(lasting) })
 	}
@@ -247,16 +224,11 @@ func (s *Server) Run(ctx context.Context) error {
 	serving.Wait()
 	s.background.Wait() // each ends soon after drain
 	s.hangUp()
-	stopLast()
-	watching.Wait()
 	s.log.Info("stopped")
 	return err
 }
 
 func (s *Server) drain(ctx context.Context) {
-	if s.ops != nil {
-		s.ops.SetDraining(true)
-	}
 	s.stop()
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Gate.DrainTimeout)
 	defer cancel()

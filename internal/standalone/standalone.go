@@ -188,13 +188,12 @@ func (c *Cluster) openNodes(reg prometheus.Registerer) error {
 	g := gate.LocalConfig()
 	g.Gate.Host, g.Gate.Port, g.Gate.VarifyAddr = o.Host, o.GatePort, c.addr(o.VarifyPort, 0)
 	g.Status.Addrs = []string{c.status.Addr()}
-	g.Ops.Addr = ""
 	mail, err := gate.NewMailer(g.Mail, o.Codes)
 	if err != nil {
 		return fmt.Errorf("standalone: %w", err)
 	}
 	c.gate, err = gate.New(g, gate.Deps{
-		Log: o.Log.With("node", "gate1"), Store: c.store, Presence: c.pr, Redis: c.rdb, Mail: mail,
+		Log: o.Log.With("node", "gate1"), Metrics: node("gate1"), Store: c.store, Presence: c.pr, Redis: c.rdb, Mail: mail,
 	})
 	if err != nil {
 		return fmt.Errorf("standalone: %w", err)
