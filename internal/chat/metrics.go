@@ -54,7 +54,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 		windowFull:     counter("window_full_total", "Text requests refused because too many of a connection were unanswered."),
 		panics:         counter("panics_total", "Panics recovered in handlers; each closed one connection."),
 		slow:           counter("slow_consumers_total", "Sessions ended because their client did not read."),
-		gaps:           counter("gap_pushes_total", "Texts not pushed because the client reads too slowly; it is told to read them."),
+		gaps:           counter("gaps_total", "Threads of which pushes were dropped because the client reads too slowly; it is told to read them."),
 		writeFailures:  counter("write_failures_total", "Connections closed because a write failed or took too long."),
 		kickFailures:   counter("kick_failures_total", "Kicks that another node did not answer at once."),
 		releasesLost:   counter("releases_lost_total", "Ended sessions left in Redis to expire, because too many waited."),

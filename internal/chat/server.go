@@ -103,7 +103,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 	s.limits = session.Limits{
 		OutboxBytes: cfg.Limits.OutboxBytes, Linger: cfg.Limits.Linger, SlowFrame: slow, Go: s.spawn,
 		OnSlow:      func(sess *session.Session) { s.metrics.slow.Inc(); s.leave(sess.Owner().(*conn)) },
-		OnGap:       func(*session.Session) { s.metrics.gaps.Inc() },
+		OnGap:       s.metrics.gaps.Inc,
 		OnWriteFail: func(*session.Session, error) { s.metrics.writeFailures.Inc() },
 	}
 	if err := s.listen(d); err != nil {

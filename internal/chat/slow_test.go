@@ -43,7 +43,7 @@ func TestASlowReaderWithTheGapCapabilityIsToldWhatItMissed(t *testing.T) {
 	a := f.start("chat1", func(c *Config) { c.Limits.WriteTimeout = time.Minute })
 	sender, slow := f.login(a, 1), f.slowReader(a, 2, "batch", "gap")
 	gaps := func() float64 { return counterValue(t, a.metrics.gaps) }
-	last := flood(t, sender, f.threads[0], func() bool { return gaps() > 3 })
+	last := flood(t, sender, f.threads[0], func() bool { return gaps() > 0 })
 
 	var next int64 = 1
 	for {
@@ -53,7 +53,7 @@ func TestASlowReaderWithTheGapCapabilityIsToldWhatItMissed(t *testing.T) {
 			got.into(t, &gap)
 			require.Equal(t, f.threads[0], gap.ThreadID)
 			require.Equal(t, next, gap.FromSeq, "the first text that was not pushed")
-			require.Less(t, gap.FromSeq, last)
+			require.LessOrEqual(t, gap.FromSeq, last)
 			break
 		}
 		var push wire.TextPush

@@ -10,12 +10,14 @@ const shards = 64
 
 // Registry finds the sessions of a user on this node. All methods are safe for concurrent use; New makes one.
 type Registry struct {
-	shard [shards]struct {
-		mu    sync.RWMutex
-		users map[int32]*Session // newest first, linked by Session.next
-		live  int
-		_     [24]byte // keeps neighbours off one cache line
-	}
+	shard [shards]shard
+}
+
+type shard struct {
+	mu    sync.RWMutex
+	users map[int32]*Session // newest first, linked by Session.next
+	live  int
+	_     [24]byte // keeps neighbours off one cache line
 }
 
 // NewRegistry returns an empty registry.
@@ -46,7 +48,8 @@ const (
 	Died                         // the connection closed meanwhile
 )
 
-// Activate makes an added session Live, unless a newer login or a close came first.
+// Activate makes an added session Live, unless a newer login or a close came first. One that died is forgotten: its close
+// may have come before Add, and then nobody else would.
 func (r *Registry) Activate(s *Session) Activation {
 	sh := &r.shard[uint32(s.uid)%shards]
 	sh.mu.Lock()
@@ -55,6 +58,7 @@ func (r *Registry) Activate(s *Session) Activation {
 		return Superseded
 	}
 	if !s.activate() {
+		sh.removeLocked(s)
 		return Died
 	}
 	sh.live++
@@ -87,6 +91,10 @@ func (r *Registry) Remove(s *Session) bool {
 	sh := &r.shard[uint32(s.uid)%shards]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	return sh.removeLocked(s)
+}
+
+func (sh *shard) removeLocked(s *Session) bool {
 	var before *Session
 	for at := sh.users[s.uid]; at != nil; before, at = at, at.next {
 		if at != s {
@@ -128,10 +136,17 @@ func (r *Registry) Of(dst []SID, uid int32) []SID {
 func (r *Registry) Deliver(p *Push) (n int, elsewhere bool, err error) {
 	var few [MaxDevices]*Session // Push must not run under the shard's lock: a slow consumer is closed inside it
 	list := few[:0]
+	var sid SID
+	if p.SID != "" {
+		var ok bool
+		if sid, ok = ParseSID(p.SID); !ok {
+			return 0, false, nil
+		}
+	}
 	sh := &r.shard[uint32(p.To)%shards]
 	sh.mu.RLock()
 	for s := sh.users[p.To]; s != nil && len(list) < len(few); s = s.next {
-		if s.State() == Live && (p.Device == "" || p.Device == s.device) && (p.SID == "" || p.SID == s.sid.String()) {
+		if s.State() == Live && (p.Device == "" || p.Device == s.device) && (p.SID == "" || sid == s.sid) {
 			list = append(list, s)
 			elsewhere = elsewhere || s.elsewhere.Load()
 		}

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"parley/internal/wire"
@@ -29,6 +28,15 @@ type SID uint64
 
 // String returns the 16 hex digits that name the session in Redis and between nodes.
 func (s SID) String() string { return fmt.Sprintf("%016x", uint64(s)) }
+
+// ParseSID is the inverse of SID.String; false for anything else.
+func ParseSID(s string) (SID, bool) {
+	if len(s) != 16 {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(s, 16, 64)
+	return SID(n), err == nil
+}
 
 // State is how far a connection has come. It only ever grows.
 type State uint32
@@ -82,8 +90,8 @@ type Limits struct {
 	Linger      time.Duration // how long a closing connection waits for the client to hang up
 	SlowFrame   []byte        // the last frame a native slow consumer gets, if it starts to read again in time
 	Go          func(func())  // starts a goroutine that the node waits for
+	OnGap       func()        // a client was not told of a text, but will be told that there is one; may be nil
 	OnSlow      func(*Session)
-	OnGap       func(*Session) // told of each push dropped into a gap
 	OnWriteFail func(*Session, error)
 }
 
@@ -96,7 +104,7 @@ type Session struct {
 	limits *Limits
 	owner  any
 
-	// Fixed by Identify, before the state becomes Pending.
+	// Fixed by Identify, before the state becomes Pending, under mu.
 	uid    int32
 	native bool
 	gap    bool
@@ -117,8 +125,8 @@ type Session struct {
 	wmu sync.Mutex // guards the descriptor: held for each write, and by Gone
 
 	mu      sync.Mutex      // guards the following
-	out     []byte          // waits for the flusher; nil while idle
-	gaps    map[int64]int64 // thread -> first text dropped; nil while there is none
+	out     *[]byte         // waits for the flusher; nil while idle
+	gaps    map[int64]int64 // threads that lost texts, and from which number on; nil while there are none
 	writing int             // bytes the flusher took and has not written yet
 	busy    bool            // a flusher, or an inline write, owns the way out
 	last    bool            // nothing may follow: shut the way out when all is written
@@ -140,12 +148,21 @@ type Identity struct {
 	Device string
 	SID    SID
 	Native bool
-	Gap    bool // told of dropped pushes instead of being closed
+	Gap    bool // told of dropped texts instead of being closed
 	Stock  Stock
 }
 
-// Identify gives the session its identity and makes it Pending. It returns false if the connection died meanwhile.
+// Identify gives the session its identity and makes it Pending. It returns false, and the session stays nobody's, if the
+// connection died meanwhile.
+//
+// UID, Device, SID, Native and Stock are for the goroutine that called it, for whoever has seen the session Pending or
+// Live or found it in a registry, and for the connection's close callback after Gone.
 func (s *Session) Identify(id Identity) bool {
+	s.mu.Lock() // against Gone, which looks for the policy
+	defer s.mu.Unlock()
+	if s.gone || s.State() != New {
+		return false
+	}
 	s.uid, s.device, s.sid, s.native, s.gap, s.stock = id.UID, id.Device, id.SID, id.Native, id.Gap, id.Stock
 	return s.state.CompareAndSwap(uint32(New), uint32(Pending))
 }
@@ -184,329 +201,3 @@ func (s *Session) activate() bool {
 
 // die makes the session Dead and reports whether it was alive until now.
 func (s *Session) die() bool { return State(s.state.Swap(uint32(Dead))) != Dead }
-
-// Reply queues one whole frame, or several for a native client; the caller keeps frame. It never blocks on the client.
-// It returns ErrClosed for a dead session and ErrSlow when more than Limits.OutboxBytes would wait; then the session
-// closes.
-func (s *Session) Reply(frame []byte) error {
-	if s.State() == Dead {
-		return ErrClosed
-	}
-	if s.stock != nil {
-		return s.stock.Reply(frame)
-	}
-	return s.Write(frame)
-}
-
-// Push queues a push for the client. Errors and bounds are those of Reply.
-func (s *Session) Push(p *Push) error {
-	if s.State() == Dead {
-		return ErrClosed
-	}
-	if s.stock != nil {
-		return s.stock.Push(p)
-	}
-	if s.gap && p.ID == wire.MsgTextPush {
-		return s.pushText(p)
-	}
-	return s.write(p.ID, p.Body, true, false)
-}
-
-// Write is Reply without the stock client's policy, which calls it.
-func (s *Session) Write(frame []byte) error { return s.write(0, frame, false, false) }
-
-// WriteInline is Write for the goroutine that just read a request: when nothing waits, the frames go to the socket at
-// once, which saves starting a flusher. It never waits for the client.
-func (s *Session) WriteInline(frames []byte) error {
-	s.mu.Lock()
-	if s.busy || s.last || s.gone {
-		s.mu.Unlock()
-		return s.Write(frames)
-	}
-	s.busy = true
-	s.mu.Unlock()
-
-	n, err := s.writeNow(frames)
-	if err != nil {
-		s.mu.Lock()
-		s.busy = false
-		s.mu.Unlock()
-		s.fail(err)
-		return ErrClosed
-	}
-	if n < len(frames) {
-		// The socket is full: what is left goes first, on a goroutine that may wait.
-		rest := append(getBuffer(), frames[n:]...)
-		s.mu.Lock()
-		s.writing = len(rest)
-		s.mu.Unlock()
-		s.limits.Go(func() {
-			if s.writeTaken(rest) {
-				s.flush()
-			}
-		})
-		return nil
-	}
-	s.mu.Lock()
-	if len(s.out) > 0 || s.last {
-		s.mu.Unlock()
-		s.limits.Go(s.flush)
-		return nil
-	}
-	s.busy = false
-	s.mu.Unlock()
-	return nil
-}
-
-// write queues body, under a header when framed. With last the session takes nothing afterwards.
-func (s *Session) write(id wire.MsgID, body []byte, framed, last bool) error {
-	n := len(body)
-	if framed {
-		n += wire.HeaderLen
-	}
-	s.mu.Lock()
-	if s.gone || s.last {
-		s.mu.Unlock()
-		return ErrClosed
-	}
-	if !last && !s.fitsLocked(n) {
-		s.mu.Unlock()
-		s.slow()
-		return ErrSlow
-	}
-	if s.out == nil && n > 0 {
-		s.out = getBuffer()
-	}
-	if framed {
-		s.out = wire.AppendHeader(s.out, id, len(body))
-	}
-	s.out = append(s.out, body...)
-	s.last = last
-	start := !s.busy
-	s.busy = true
-	s.mu.Unlock()
-	if start {
-		s.limits.Go(s.flush)
-	}
-	return nil
-}
-
-// fitsLocked reports whether n more bytes may wait.
-func (s *Session) fitsLocked(n int) bool { return len(s.out)+s.writing+n <= s.limits.OutboxBytes }
-
-// flush writes what waits until nothing does. One runs at most for a session.
-func (s *Session) flush() {
-	for {
-		s.mu.Lock()
-		if len(s.out) == 0 && len(s.gaps) > 0 && !s.gone && !s.last {
-			s.appendGapsLocked()
-		}
-		if s.gone || len(s.out) == 0 {
-			shut := s.last && !s.gone
-			s.busy = false
-			putBuffer(s.out)
-			s.out = nil
-			s.mu.Unlock()
-			if shut {
-				s.shutdown()
-			}
-			return
-		}
-		b := s.out
-		s.out, s.writing = nil, len(b)
-		s.mu.Unlock()
-
-		if !s.writeTaken(b) {
-			return
-		}
-	}
-}
-
-// writeTaken writes what was taken from the outbox, and gives its buffer back. It returns false when the connection is
-// lost.
-func (s *Session) writeTaken(b []byte) bool {
-	err := s.writeAll(b)
-	putBuffer(b)
-	s.mu.Lock()
-	s.writing = 0
-	if err != nil {
-		s.busy = false
-	}
-	s.mu.Unlock()
-	if err != nil {
-		s.fail(err)
-	}
-	return err == nil
-}
-
-// writeNow hands the kernel what it takes at once.
-func (s *Session) writeNow(b []byte) (int, error) {
-	s.wmu.Lock()
-	defer s.wmu.Unlock()
-	return s.writeLocked(b)
-}
-
-// writeLocked needs wmu. A full socket is 0, nil.
-func (s *Session) writeLocked(b []byte) (int, error) {
-	if s.isGone() {
-		return 0, ErrClosed
-	}
-	for {
-		n, err := syscall.Write(s.fd, b)
-		switch err {
-		case nil:
-			return n, nil
-		case syscall.EINTR:
-		case syscall.EAGAIN:
-			return 0, nil
-		default:
-			return 0, err
-		}
-	}
-}
-
-// writeAll waits for the client, as long as the connection's write time-out allows. It holds wmu while it waits: the
-// connection's close ends the wait before it calls Gone, which wants wmu.
-func (s *Session) writeAll(b []byte) error {
-	s.wmu.Lock()
-	defer s.wmu.Unlock()
-	n, err := s.writeLocked(b)
-	if err != nil || n == len(b) {
-		return err
-	}
-	// The connection's own Write keeps a 4 KiB node for good; only a client that lets its socket fill up costs that.
-	_, err = s.conn.Write(b[n:])
-	return err
-}
-
-func (s *Session) isGone() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.gone
-}
-
-// fail closes a connection whose write failed; netpoll would leave it open.
-func (s *Session) fail(err error) {
-	if s.limits.OnWriteFail != nil && !errors.Is(err, ErrClosed) {
-		s.limits.OnWriteFail(s, err)
-	}
-	s.Close()
-}
-
-// slow ends the session of a client that does not read: what waits is dropped. A native client that reads again before
-// the write time-out finds Limits.SlowFrame behind the frame that was being written.
-func (s *Session) slow() {
-	if !s.die() {
-		return
-	}
-	if s.limits.OnSlow != nil {
-		s.limits.OnSlow(s)
-	}
-	if !s.native || s.limits.SlowFrame == nil {
-		s.CloseSoon()
-		return
-	}
-	s.mu.Lock()
-	putBuffer(s.out)
-	s.out = nil
-	s.mu.Unlock()
-	s.FinishNow(s.limits.SlowFrame)
-}
-
-// Finish sends a last frame, which may be nil, then closes the connection politely: it shuts the way out, lets the
-// client read, and closes for good when the client hangs up or Limits.Linger has passed. A plain close with unread
-// input would reset the connection and destroy the frame. The first Finish wins; it reports whether it was this one.
-// The caller keeps frame.
-func (s *Session) Finish(frame []byte) bool {
-	if !s.die() {
-		return false
-	}
-	if s.stock != nil {
-		s.stock.Close(frame)
-		return true
-	}
-	s.FinishNow(frame)
-	return true
-}
-
-// FinishNow is Finish without the stock client's policy, which calls it after the last frame's turn has come.
-func (s *Session) FinishNow(frame []byte) {
-	_ = s.write(0, frame, false, true) // ErrClosed: it is closing already
-}
-
-// shutdown ends our direction and gives the client Limits.Linger to end its own.
-func (s *Session) shutdown() {
-	s.wmu.Lock()
-	gone := s.isGone()
-	if !gone {
-		// An error means the client is gone already; Close follows all the same.
-		_ = syscall.Shutdown(s.fd, syscall.SHUT_WR)
-	}
-	s.wmu.Unlock()
-	if !gone {
-		// The timer holds the session for Linger at most, and Close after Gone does nothing.
-		time.AfterFunc(s.limits.Linger, s.Close)
-	}
-}
-
-// Close closes the connection at once, dropping what waits. It is safe to call at any time, any number of times, but
-// not under a lock: the connection's close callback runs inside and calls Gone.
-func (s *Session) Close() {
-	s.die()
-	_ = s.conn.Close() // closing twice is not an error worth telling
-}
-
-// CloseSoon is Close on a goroutine of its own, for callers that hold a lock which Gone's listeners want.
-func (s *Session) CloseSoon() {
-	s.die()
-	s.limits.Go(s.Close)
-}
-
-// Gone says that the connection is closed. It must be called from the connection's close callback, before the
-// descriptor is given back: from its return on nothing touches the descriptor.
-func (s *Session) Gone() {
-	s.die()
-	s.wmu.Lock()
-	s.mu.Lock()
-	s.gone = true
-	if !s.busy {
-		putBuffer(s.out)
-	}
-	s.out, s.gaps = nil, nil
-	s.mu.Unlock()
-	s.wmu.Unlock()
-	if s.stock != nil {
-		s.stock.Gone()
-	}
-}
-
-// Queued returns the bytes that wait for the socket.
-func (s *Session) Queued() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.out) + s.writing
-}
-
-// buffers are the outboxes of sessions that have something to send; an idle session holds none.
-var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 512); return &b }}
-
-// maxPooled keeps the buffer of one slow consumer from staying in the pool for ever.
-const maxPooled = 16 << 10
-
-func getBuffer() []byte { return (*buffers.Get().(*[]byte))[:0] }
-
-func putBuffer(b []byte) {
-	if b == nil || cap(b) > maxPooled {
-		return
-	}
-	buffers.Put(&b)
-}
-
-// ParseSID is the inverse of SID.String; false for anything else.
-func ParseSID(s string) (SID, bool) {
-	if len(s) != 16 {
-		return 0, false
-	}
-	n, err := strconv.ParseUint(s, 16, 64)
-	return SID(n), err == nil
-}

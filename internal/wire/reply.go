@@ -136,6 +136,14 @@ type Gap struct {
 	FromSeq  int64 `json:"from_seq"`
 }
 
+// AppendGap appends the frame of a 2104.
+func AppendGap(dst []byte, thread, from int64) []byte {
+	at := len(dst)
+	dst = appendInt(append(AppendHeader(dst, MsgGap, 0), '{'), `"thread_id":`, thread)
+	dst = strconv.AppendInt(append(dst, `"from_seq":`...), from, 10)
+	return patchLen(append(dst, '}'), at)
+}
+
 // Statuses of a text as the stock client reads them. It shows 0 as "still sending".
 const (
 	StatusFailed = 1

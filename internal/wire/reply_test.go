@@ -78,6 +78,7 @@ func TestGoldenFrames(t *testing.T) {
 	require.Equal(t, "\x04\x00\x00\x0b{\"error\":0}", string(HeartbeatFrame))
 	require.Equal(t, "\x03\xf2\x00\x1d{\"error\":2001,\"retry_ms\":500}", string(AppendCode(nil, MsgApplyRsp, CodeBusy, 500)))
 	require.Equal(t, "x\x03\xee\x00\x0e{\"error\":1010}", string(AppendCode([]byte("x"), MsgLoginRsp, CodeTokenInvalid, 0)))
+	require.Equal(t, "\x08\x38\x00\x1f{\"thread_id\":77,\"from_seq\":503}", string(AppendGap(nil, 77, 503)))
 
 	texts := []SentText{
 		{Seq: 503, CreatedMS: 1767605472123, UniqueID: "{6f1c}", Content: "hello \"you\"\n日本"},

@@ -1,0 +1,394 @@
+package session
+
+import (
+	"errors"
+	"sync"
+	"syscall"
+	"time"
+
+	"parley/internal/wire"
+)
+
+// Reply queues one whole frame, or several for a native client; the caller keeps frame. It never blocks on the client.
+// It returns ErrClosed for a dead session and ErrSlow when more than Limits.OutboxBytes would wait; then the session
+// closes.
+func (s *Session) Reply(frame []byte) error {
+	if s.State() == Dead {
+		return ErrClosed
+	}
+	if s.stock != nil {
+		return s.stock.Reply(frame)
+	}
+	return s.Write(frame)
+}
+
+// Push queues a push for the client. Errors and bounds are those of Reply, but that a client with Identity.Gap is told of
+// the texts for which there was no room, once there is.
+func (s *Session) Push(p *Push) error {
+	if s.State() == Dead {
+		return ErrClosed
+	}
+	if s.stock != nil {
+		return s.stock.Push(p)
+	}
+	return s.write(p.ID, p.Body, p)
+}
+
+// Write is Reply without the stock client's policy, which calls it.
+func (s *Session) Write(frame []byte) error { return s.write(0, frame, nil) }
+
+// WriteInline is Write for a goroutine that may spend a system call: when nothing waits, the frames go to the socket at
+// once, which saves starting a flusher. It never waits for the client.
+func (s *Session) WriteInline(frames []byte) error {
+	s.mu.Lock()
+	if s.busy || s.last || s.gone {
+		s.mu.Unlock()
+		return s.Write(frames)
+	}
+	s.busy = true
+	s.mu.Unlock()
+
+	n, err := s.writeNow(frames)
+	if err != nil {
+		s.broken(err)
+		return ErrClosed
+	}
+	if n < len(frames) {
+		// The socket is full: what is left goes first, on a goroutine that may wait.
+		rest := getBuffer()
+		*rest = append(*rest, frames[n:]...)
+		s.mu.Lock()
+		s.writing = len(*rest)
+		s.mu.Unlock()
+		s.limits.Go(func() {
+			if s.writeTaken(rest) {
+				s.flush()
+			}
+		})
+		return nil
+	}
+	s.mu.Lock()
+	more := s.out != nil || len(s.gaps) > 0 || s.last
+	s.busy = more
+	s.mu.Unlock()
+	if more {
+		s.limits.Go(s.flush)
+	}
+	return nil
+}
+
+// write queues body, of a push under a header.
+func (s *Session) write(id wire.MsgID, body []byte, push *Push) error {
+	n := len(body)
+	if push != nil {
+		n += wire.HeaderLen
+	}
+	s.mu.Lock()
+	if s.gone || s.last {
+		s.mu.Unlock()
+		return ErrClosed
+	}
+	full := s.queuedLocked()+n > s.limits.OutboxBytes
+	switch {
+	case push != nil && s.gapLocked(push, full):
+	case full:
+		s.mu.Unlock()
+		s.slow()
+		return ErrSlow
+	default:
+		if s.out == nil {
+			s.out = getBuffer()
+		}
+		if push != nil {
+			*s.out = wire.AppendHeader(*s.out, id, len(body))
+		}
+		*s.out = append(*s.out, body...)
+	}
+	start := !s.busy
+	s.busy = true
+	s.mu.Unlock()
+	if start {
+		s.limits.Go(s.flush)
+	}
+	return nil
+}
+
+// maxGaps bounds the threads of which a session remembers that texts were dropped.
+const maxGaps = 1024
+
+// gapLocked drops a text for which there is no room, or one of a thread that has lost texts and was not told yet: the
+// client reads both from history. It reports whether it did.
+func (s *Session) gapLocked(p *Push, full bool) bool {
+	if !s.gap || p.ID != wire.MsgTextPush {
+		return false
+	}
+	if _, lost := s.gaps[p.Thread]; lost {
+		return true
+	}
+	if !full || len(s.gaps) >= maxGaps {
+		return false
+	}
+	if s.gaps == nil {
+		s.gaps = make(map[int64]int64)
+	}
+	s.gaps[p.Thread] = firstSeq(p)
+	if s.limits.OnGap != nil {
+		s.limits.OnGap()
+	}
+	return true
+}
+
+// firstSeq returns the number of the first text of a push, which itself names the last.
+func firstSeq(p *Push) int64 {
+	var body wire.TextPush
+	if wire.Decode(p.Body, &body) != nil || len(body.Chats) == 0 {
+		return p.Seq
+	}
+	return body.Chats[0].Seq
+}
+
+// flush writes what waits until nothing does. One runs at most for a session.
+func (s *Session) flush() {
+	for {
+		s.mu.Lock()
+		if s.out == nil && len(s.gaps) > 0 && !s.gone {
+			s.out = getBuffer()
+			for thread, from := range s.gaps {
+				*s.out = wire.AppendGap(*s.out, thread, from)
+			}
+			s.gaps = nil
+		}
+		if s.gone || s.out == nil {
+			shut := s.last && !s.gone
+			s.busy = false
+			s.dropLocked()
+			s.mu.Unlock()
+			if shut {
+				s.shutdown()
+			}
+			return
+		}
+		b := s.out
+		s.out, s.writing = nil, len(*b)
+		s.mu.Unlock()
+
+		if !s.writeTaken(b) {
+			return
+		}
+	}
+}
+
+// writeTaken writes what was taken from the outbox, and gives its buffer back. It returns false when the connection is
+// lost.
+func (s *Session) writeTaken(b *[]byte) bool {
+	err := s.writeAll(*b)
+	putBuffer(b)
+	if err != nil {
+		s.broken(err)
+		return false
+	}
+	s.mu.Lock()
+	s.writing = 0
+	s.mu.Unlock()
+	return true
+}
+
+// writeNow hands the kernel what it takes at once.
+func (s *Session) writeNow(b []byte) (int, error) {
+	s.wmu.Lock()
+	defer s.wmu.Unlock()
+	return s.writeLocked(b)
+}
+
+// writeLocked needs wmu. A full socket is 0, nil.
+func (s *Session) writeLocked(b []byte) (int, error) {
+	if s.isGone() {
+		return 0, ErrClosed
+	}
+	for {
+		n, err := syscall.Write(s.fd, b)
+		switch err {
+		case nil:
+			return n, nil
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			return 0, nil
+		default:
+			return 0, err
+		}
+	}
+}
+
+// writeAll waits for the client, as long as the connection's write time-out allows. It holds wmu while it waits: the
+// connection's close ends the wait before it calls Gone, which wants wmu.
+func (s *Session) writeAll(b []byte) error {
+	s.wmu.Lock()
+	defer s.wmu.Unlock()
+	n, err := s.writeLocked(b)
+	if err != nil || n == len(b) {
+		return err
+	}
+	// The connection's own Write keeps a 4 KiB node for good; only a client that lets its socket fill up costs that.
+	_, err = s.conn.Write(b[n:])
+	return err
+}
+
+func (s *Session) isGone() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gone
+}
+
+// broken closes a connection whose write failed; netpoll would leave it open. Nothing may follow a frame that was cut.
+func (s *Session) broken(err error) {
+	s.mu.Lock()
+	s.busy, s.last, s.writing = false, true, 0
+	s.dropLocked()
+	s.mu.Unlock()
+	if s.limits.OnWriteFail != nil && !errors.Is(err, ErrClosed) {
+		s.limits.OnWriteFail(s, err)
+	}
+	s.CloseSoon() // a policy that writes holds a lock which Gone's listener wants
+}
+
+// slow ends the session of a client that does not read: what waits is dropped. A native client that reads again before
+// the write time-out finds Limits.SlowFrame behind what was being written.
+func (s *Session) slow() {
+	if !s.die() {
+		return
+	}
+	if s.limits.OnSlow != nil {
+		s.limits.OnSlow(s)
+	}
+	if !s.native || s.limits.SlowFrame == nil {
+		s.CloseSoon()
+		return
+	}
+	s.finish(s.limits.SlowFrame, true)
+}
+
+// Finish sends a last frame, which may be nil, then closes the connection politely: it shuts the way out, lets the
+// client read, and closes for good when the client hangs up or Limits.Linger has passed. A plain close with unread
+// input would reset the connection and destroy the frame. The first Finish wins; it reports whether it was this one.
+// The caller keeps frame.
+func (s *Session) Finish(frame []byte) bool {
+	if !s.die() {
+		return false
+	}
+	if s.stock != nil {
+		s.stock.Close(frame)
+		return true
+	}
+	s.FinishNow(frame)
+	return true
+}
+
+// FinishNow is Finish without the stock client's policy, which calls it after the last frame's turn has come.
+func (s *Session) FinishNow(frame []byte) { s.finish(frame, false) }
+
+// finish queues the last frame, instead of what waits or behind it. The bound does not count: there is one such frame.
+func (s *Session) finish(frame []byte, instead bool) {
+	s.mu.Lock()
+	if s.gone || s.last {
+		s.mu.Unlock()
+		return
+	}
+	s.last, s.gaps = true, nil // the client's next login tells what it has missed
+	if instead {
+		s.dropLocked()
+	}
+	if len(frame) > 0 {
+		if s.out == nil {
+			s.out = getBuffer()
+		}
+		*s.out = append(*s.out, frame...)
+	}
+	start := !s.busy
+	s.busy = true
+	s.mu.Unlock()
+	if start {
+		s.limits.Go(s.flush)
+	}
+}
+
+// shutdown ends our direction and gives the client Limits.Linger to end its own.
+func (s *Session) shutdown() {
+	s.wmu.Lock()
+	gone := s.isGone()
+	if !gone {
+		// An error means the client is gone already; Close follows all the same.
+		_ = syscall.Shutdown(s.fd, syscall.SHUT_WR)
+	}
+	s.wmu.Unlock()
+	if !gone {
+		// The timer holds the session for Linger at most, and Close after Gone does nothing.
+		time.AfterFunc(s.limits.Linger, s.Close)
+	}
+}
+
+// Close closes the connection at once, dropping what waits. It is safe to call at any time, any number of times, but
+// not under a lock: the connection's close callback runs inside and calls Gone.
+func (s *Session) Close() {
+	s.die()
+	_ = s.conn.Close() // closing twice is not an error worth telling
+}
+
+// CloseSoon is Close on a goroutine of its own, for callers that hold a lock which Gone's listeners want.
+func (s *Session) CloseSoon() {
+	s.die()
+	s.limits.Go(s.Close)
+}
+
+// Gone says that the connection is closed. It must be called from the connection's close callback, before the
+// descriptor is given back: from its return on nothing touches the descriptor.
+func (s *Session) Gone() {
+	s.die()
+	s.wmu.Lock()
+	s.mu.Lock()
+	s.gone = true
+	stock := s.stock
+	s.dropLocked()
+	s.mu.Unlock()
+	s.wmu.Unlock()
+	if stock != nil {
+		stock.Gone()
+	}
+}
+
+// dropLocked forgets what waits.
+func (s *Session) dropLocked() {
+	if s.out != nil {
+		putBuffer(s.out)
+	}
+	s.out, s.gaps = nil, nil
+}
+
+// Queued returns the bytes that wait for the socket.
+func (s *Session) Queued() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.queuedLocked()
+}
+
+func (s *Session) queuedLocked() int {
+	if s.out == nil {
+		return s.writing
+	}
+	return s.writing + len(*s.out)
+}
+
+// buffers are the outboxes of sessions that have something to send; an idle session holds none.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 512); return &b }}
+
+// maxPooled keeps the buffer of one slow consumer from staying in the pool for ever.
+const maxPooled = 16 << 10
+
+func getBuffer() *[]byte { return buffers.Get().(*[]byte) }
+
+func putBuffer(b *[]byte) {
+	if cap(*b) > maxPooled {
+		return
+	}
+	*b = (*b)[:0]
+	buffers.Put(b)
+}
