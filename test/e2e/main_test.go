@@ -1,0 +1,140 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"parley/internal/cluster"
+	"parley/internal/cluster/clustertest"
+)
+
+// programs are the binaries under test, with the race detector when the tests have it.
+var programs = sync.OnceValues(func() (dir string, err error) {
+	dir = filepath.Join(suite.dir, "bin")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return "", err
+	}
+	return dir, cluster.Build(context.Background(), dir, raceEnabled, "chatnode", "statusnode", "gatenode", "standalone", "parleyctl")
+})
+
+// suite is what outlives a single test.
+var suite struct {
+	dir string
+
+	mu     sync.Mutex // guards the following
+	shared *world
+	mail   *mailServer // where the shared cluster's second gate sends its mail
+	err    error       // why there is no shared cluster
+}
+
+func TestMain(m *testing.M) { os.Exit(clustertest.Main(run{m})) }
+
+type run struct{ m *testing.M }
+
+// Run runs the tests and ends the shared cluster: a node that does not drain, or ends with another code than 0, fails all.
+func (r run) Run() (code int) {
+	var err error
+	if suite.dir, err = os.MkdirTemp("", "parley-e2e-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	code = r.m.Run()
+	if w := suite.shared; w != nil {
+		if err := errors.Join(w.Close(), suite.mail.close()); err != nil {
+			fmt.Fprintln(os.Stderr, "shared cluster:", err)
+			code = max(code, 1)
+		}
+		for _, n := range w.Nodes() {
+			if log, err := os.ReadFile(n.LogPath()); err == nil && strings.Contains(string(log), "WARNING: DATA RACE") {
+				fmt.Fprintf(os.Stderr, "%s has a data race:\n%s\n", n.Name(), tail(string(log), 200))
+				code = max(code, 1)
+			}
+		}
+	}
+	if code != 0 && os.Getenv("PARLEY_KEEP") != "" {
+		fmt.Fprintln(os.Stderr, "kept", suite.dir)
+		return code
+	}
+	_ = os.RemoveAll(suite.dir) // a directory that stays behind is no failure
+	return code
+}
+
+// sharedCluster is the cluster of all tests that leave it as they found it: two status nodes, two gates, of which the
+// second one mails its codes, and three chat nodes. A test that uses it must not be parallel.
+func sharedCluster(t *testing.T) *world {
+	t.Helper()
+	clustertest.Need(t)
+	bin, err := programs()
+	require.NoError(t, err)
+	suite.mu.Lock()
+	defer suite.mu.Unlock()
+	if suite.shared == nil && suite.err == nil {
+		suite.shared, suite.err = startShared(bin)
+	}
+	require.NoError(t, suite.err)
+	w := suite.shared
+	t.Cleanup(func() {
+		if t.Failed() {
+			for _, p := range w.Procs() {
+				t.Logf("end of %s:\n%s", p.LogPath(), tail(p.Log(), 40))
+			}
+		}
+	})
+	return w
+}
+
+func startShared(bin string) (*world, error) {
+	dir := filepath.Join(suite.dir, "shared")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, err
+	}
+	var err error
+	if suite.mail, err = newMailServer(); err != nil {
+		return nil, err
+	}
+	c, err := cluster.Start(context.Background(), cluster.Options{
+		Chat: 3, Status: 2, Gate: 2, Dir: dir, Bin: bin, OnRedis: seedGeneration,
+		Configure: func(n *cluster.Node, i int, f *cluster.INI) error {
+			if n.Role() == cluster.Gate && i == 1 {
+				suite.mail.configure(f)
+			}
+			return nil
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return newWorld(context.Background(), c)
+}
+
+// ownCluster starts a cluster that the test may do anything to. It makes the test parallel.
+func ownCluster(t *testing.T, o cluster.Options) *world {
+	t.Helper()
+	t.Parallel()
+	clustertest.Need(t)
+	bin, err := programs()
+	require.NoError(t, err)
+	o.Bin = bin
+	if o.OnRedis == nil {
+		o.OnRedis = seedGeneration
+	}
+	c := clustertest.Start(t, o)
+	w, err := newWorld(t.Context(), c)
+	require.NoError(t, err)
+	t.Cleanup(w.closeStores)
+	return w
+}
+
+// tail returns the last n lines.
+func tail(s string, n int) string {
+	lines := strings.Split(strings.TrimRight(s, "\n"), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
