@@ -56,6 +56,7 @@ type Auth struct {
 	now    func() time.Time
 	prefix string // of this process' nonces
 	count  atomic.Uint64
+	limit  int // of total
 
 	mu     sync.Mutex                    // guards the following
 	seen   map[int64]map[string]struct{} // second that was signed -> its nonces
@@ -71,7 +72,8 @@ func NewAuth(secret string) *Auth {
 	var random [12]byte
 	_, _ = rand.Read(random[:]) // never fails
 	return &Auth{
-		secret: []byte(secret), now: time.Now, prefix: hex.EncodeToString(random[:]), seen: map[int64]map[string]struct{}{},
+		secret: []byte(secret), now: time.Now, prefix: hex.EncodeToString(random[:]), limit: maxNonces,
+		seen: map[int64]map[string]struct{}{},
 	}
 }
 
@@ -135,7 +137,7 @@ func (a *Auth) remember(second int64, nonce string, now int64) error {
 	if _, used := nonces[nonce]; used {
 		return errReplay
 	}
-	if a.total >= maxNonces {
+	if a.total >= a.limit {
 		return errFull
 	}
 	if nonces == nil {

@@ -3,7 +3,9 @@ package rpc
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -68,7 +70,7 @@ func NewClient(c ClientConfig, addrs ...string) *Client {
 		c.MaxIdle = DefaultMaxIdle
 	}
 	cl := &Client{config: c, addrs: addrs}
-	cl.dialer.conns = map[netpoll.Connection]struct{}{}
+	cl.dialer.grpc, cl.dialer.conns = c.GRPC, map[net.Conn]struct{}{}
 	if !c.GRPC {
 		cl.pool = longpool.NewLongPool("parley", *connpool.CheckPoolConfig(connpool.IdleConfig{
 			MaxIdlePerAddress: c.MaxIdle, MaxIdleGlobal: 1024, MaxIdleTimeout: time.Minute,
@@ -152,29 +154,38 @@ func resolve(ctx context.Context, addrs string) (discovery.Result, error) {
 
 // dialer remembers its connections, for Kitex has no way to close those that are in use.
 type dialer struct {
+	grpc bool
+
 	mu     sync.Mutex // guards the following
-	conns  map[netpoll.Connection]struct{}
+	conns  map[net.Conn]struct{}
 	closed bool
 }
 
 var _ remote.Dialer = (*dialer)(nil)
 
+// DialTimeout returns a netpoll connection for TTHeader, one of package net for gRPC: over netpoll, Kitex's gRPC client
+// starts to read when the first bytes arrive, and calls on a connection that closes before hang until their time is up.
 func (d *dialer) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
+	if d.grpc {
+		conn, err := net.DialTimeout(network, address, timeout)
+		if err != nil {
+			return nil, err
+		}
+		tracked := &trackedConn{conn, d}
+		if err := d.track(tracked); err != nil {
+			return nil, err
+		}
+		return tracked, nil
+	}
 	conn, err := netpoll.DialConnection(network, address, timeout)
 	if err != nil {
 		return nil, err
 	}
-	d.mu.Lock()
-	closed := d.closed
-	if !closed {
-		d.conns[conn] = struct{}{}
-	}
-	d.mu.Unlock()
-	if closed {
-		_ = conn.Close() // the caller is told below
-		return nil, net.ErrClosed
+	if err := d.track(conn); err != nil {
+		return nil, err
 	}
 	if err := conn.AddCloseCallback(func(netpoll.Connection) error { d.forget(conn); return nil }); err != nil {
+		_ = conn.Close() // it is of no use
 		d.forget(conn)
 		return nil, err
 	}
@@ -184,7 +195,22 @@ func (d *dialer) DialTimeout(network, address string, timeout time.Duration) (ne
 	return conn, nil
 }
 
-func (d *dialer) forget(conn netpoll.Connection) {
+// track closes conn and returns an error when the dialer is closed.
+func (d *dialer) track(conn net.Conn) error {
+	d.mu.Lock()
+	closed := d.closed
+	if !closed {
+		d.conns[conn] = struct{}{}
+	}
+	d.mu.Unlock()
+	if closed {
+		_ = conn.Close() // the caller is told
+		return net.ErrClosed
+	}
+	return nil
+}
+
+func (d *dialer) forget(conn net.Conn) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.conns, conn)
@@ -193,12 +219,20 @@ func (d *dialer) forget(conn netpoll.Connection) {
 func (d *dialer) close() {
 	d.mu.Lock()
 	d.closed = true
-	var conns []netpoll.Connection
-	for c := range d.conns {
-		conns = append(conns, c)
-	}
+	conns := slices.Collect(maps.Keys(d.conns))
 	d.mu.Unlock()
-	for _, c := range conns { // outside the lock: the callback takes it
+	for _, c := range conns { // outside the lock: closing takes it
 		_ = c.Close() // it is gone either way
 	}
+}
+
+// trackedConn tells its dialer when it is closed.
+type trackedConn struct {
+	net.Conn
+	dialer *dialer
+}
+
+func (c *trackedConn) Close() error {
+	c.dialer.forget(c)
+	return c.Conn.Close()
 }
