@@ -1,0 +1,524 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/stretchr/testify/require"
+
+	"parley/internal/wire"
+)
+
+func TestASessionIsSmall(t *testing.T) {
+	t.Logf("a session takes %d bytes", unsafe.Sizeof(Session{}))
+	require.LessOrEqual(t, unsafe.Sizeof(Session{}), uintptr(256), "a million of them live on one machine")
+}
+
+func TestFramesOfOneSenderKeepTheirOrder(t *testing.T) {
+	n := startNode(t, func(l *Limits) { l.OutboxBytes = 8 << 20 })
+	s, c := n.login(1)
+	const senders, each = 8, 500
+	var wg sync.WaitGroup
+	for who := range senders {
+		wg.Go(func() {
+			for seq := range each {
+				p := text(who, seq, rand.IntN(300))
+				switch seq % 3 {
+				case 0:
+					require.NoError(t, s.Push(p))
+				default:
+					raw, err := wire.AppendFrame(nil, p.ID, p.Body)
+					require.NoError(t, err)
+					if seq%3 == 1 {
+						require.NoError(t, s.Reply(raw))
+					} else {
+						require.NoError(t, s.WriteInline(raw))
+					}
+					for i := range raw { // the caller may use its buffer again
+						raw[i] = 0xee
+					}
+				}
+			}
+		})
+	}
+	var next [senders]int
+	for range senders * each {
+		who, seq := mustRead(t, c).text()
+		require.Equal(t, next[who], seq)
+		next[who]++
+	}
+	wg.Wait()
+	eventually(t, "an idle session to hold no buffer", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.out == nil && s.writing == 0 && !s.busy
+	})
+}
+
+func TestASlowConsumerIsClosedAndHarmsNobody(t *testing.T) {
+	var slow atomic.Int32
+	n := startNode(t, func(l *Limits) { l.OnSlow = func(*Session) { slow.Add(1) } })
+	n.closed = make(chan *Session, 10)
+	bad, _ := n.login(1)
+	good, c := n.login(2)
+	var err error
+	sent := 0
+	for ; err == nil; sent++ {
+		require.Less(t, sent, 100000)
+		require.LessOrEqual(t, bad.Queued(), 128<<10)
+		err = bad.Push(text(1, sent, 1000))
+	}
+	require.ErrorIs(t, err, ErrSlow)
+	require.Equal(t, Dead, bad.State())
+	require.ErrorIs(t, bad.Push(text(1, 0, 0)), ErrClosed)
+	require.EqualValues(t, 1, slow.Load())
+	for i := range 100 {
+		require.NoError(t, good.Push(text(2, i, 1000)))
+		_, seq := mustRead(t, c).text()
+		require.Equal(t, i, seq)
+	}
+	require.Same(t, bad, <-n.closed)
+}
+
+// stuff sends frames, one at a time, until the client's socket takes no more of them. It returns how many it sent.
+func stuff(t *testing.T, s *Session, push func(i int) *Push) int {
+	t.Helper()
+	for i := 0; ; i++ {
+		require.Less(t, i, 100000)
+		require.NoError(t, s.Push(push(i)))
+		for since := time.Now(); s.Queued() > 0; runtime.Gosched() {
+			if time.Since(since) > 200*time.Millisecond {
+				return i + 1
+			}
+		}
+	}
+}
+
+func TestASlowConsumerThatReadsAgainGetsWholeFramesThenTheReason(t *testing.T) {
+	goodbye := wire.AppendCode(nil, wire.MsgGoodbye, wire.CodeSlowConsumer, 0)
+	n := startNode(t, func(l *Limits) { l.SlowFrame = goodbye })
+	s, c := n.login(1)
+	big := func(i int) *Push { return text(1, i, 60000) }
+	for i := stuff(t, s, big); s.Push(big(i)) == nil; i++ {
+		require.Less(t, i, 100000)
+	}
+	require.ErrorIs(t, s.Push(text(1, 0, 0)), ErrClosed)
+	next := 0
+	for {
+		f := mustRead(t, c)
+		if f.id == wire.MsgGoodbye {
+			require.Equal(t, goodbye[wire.HeaderLen:], f.body)
+			break
+		}
+		_, seq := f.text()
+		require.Equal(t, next, seq, "what was on its way arrives whole and without a hole")
+		next++
+	}
+	require.Positive(t, next)
+	_, err := read(c)
+	require.ErrorIs(t, err, io.EOF, "nothing after the reason")
+}
+
+func TestAGapIsToldInsteadOfClosing(t *testing.T) {
+	var gaps atomic.Int32
+	n := startNode(t, func(l *Limits) { l.OnGap = func() { gaps.Add(1) } })
+	s, c := n.dial()
+	require.True(t, s.Identify(Identity{UID: 1, Device: "d", SID: 1, Native: true, Gap: true}))
+	require.True(t, s.activate())
+	push := func(thread int64, seq int) *Push {
+		body := wire.AppendTextBody(nil, 2, 1, thread, []wire.SentText{
+			{Seq: int64(seq), UniqueID: "u", Content: string(make([]byte, 4096))}, {Seq: int64(seq + 1), UniqueID: "v", Content: "x"},
+		})
+		return &Push{ID: wire.MsgTextPush, Thread: thread, Seq: int64(seq + 1), Body: body}
+	}
+	first := 2*stuff(t, s, func(i int) *Push { return push(7, 2*i+1) }) + 1
+	for ; gaps.Load() == 0; first += 2 {
+		require.NoError(t, s.Push(push(7, first)))
+	}
+	first -= 2 // the first text that found no room
+	require.NoError(t, s.Push(push(8, 1)), "another thread has its own gap")
+	require.NoError(t, s.Push(push(7, first+2)), "and a thread has one")
+	require.EqualValues(t, 2, gaps.Load())
+	require.Equal(t, Live, s.State())
+
+	told := map[int64]int64{}
+	for next := int64(1); len(told) < 2; {
+		f := mustRead(t, c)
+		if f.id == wire.MsgGap {
+			var g wire.Gap
+			require.NoError(t, wire.Decode(f.body, &g))
+			told[g.ThreadID] = g.FromSeq
+			continue
+		}
+		var b wire.TextPush
+		require.NoError(t, wire.Decode(f.body, &b))
+		require.Equal(t, next, b.Chats[0].Seq)
+		next += 2
+	}
+	require.Equal(t, map[int64]int64{7: int64(first), 8: 1}, told)
+	require.NoError(t, s.Push(push(7, 9001)))
+	var b wire.TextPush
+	require.NoError(t, wire.Decode(mustRead(t, c).body, &b))
+	require.EqualValues(t, 9001, b.Chats[0].Seq, "after the gap texts come again")
+}
+
+func TestWhatCannotBeReadBackIsNoGap(t *testing.T) {
+	n := startNode(t, nil)
+	s, _ := n.dial()
+	require.True(t, s.Identify(Identity{UID: 1, Device: "d", SID: 1, Native: true, Gap: true}))
+	var err error
+	for i := 0; err == nil; i++ {
+		require.Less(t, i, 100000)
+		err = s.Push(&Push{ID: wire.MsgApplied, Body: make([]byte, 1000)})
+	}
+	require.ErrorIs(t, err, ErrSlow)
+}
+
+func TestWriteInlineOfMoreThanTheSocketTakes(t *testing.T) {
+	n := startNode(t, func(l *Limits) { l.OutboxBytes = 8 << 20 })
+	s, c := n.login(1)
+	const frames = 200
+	for i := range frames {
+		raw, err := wire.AppendFrame(nil, wire.MsgTextPush, text(1, i, 60000).Body)
+		require.NoError(t, err)
+		if s.WriteInline(raw) != nil {
+			break
+		}
+		if s.Queued() > 7<<20 {
+			break
+		}
+		if i == frames-1 {
+			t.Log("the socket took all: nothing was partial")
+		}
+	}
+	require.NoError(t, s.Push(text(2, 0, 10)))
+	for next := 0; ; next++ {
+		who, seq := mustRead(t, c).text()
+		if who == 2 {
+			require.Positive(t, next)
+			break
+		}
+		require.Equal(t, next, seq)
+	}
+}
+
+func TestFinishDeliversTheLastFrame(t *testing.T) {
+	n := startNode(t, nil)
+	n.closed = make(chan *Session, 10)
+	s, c := n.login(1)
+	for i := range 50 {
+		require.NoError(t, s.Push(text(1, i, 1000)))
+	}
+	last := wire.AppendCode(nil, wire.MsgGoodbye, wire.CodeDraining, 0)
+	require.True(t, s.Finish(last))
+	require.False(t, s.Finish(last), "the first wins")
+	require.ErrorIs(t, s.Reply(last), ErrClosed)
+	require.ErrorIs(t, s.Write(last), ErrClosed)
+	require.ErrorIs(t, s.Push(text(1, 0, 0)), ErrClosed)
+	require.ErrorIs(t, s.WriteInline(last), ErrClosed)
+	for i := range 50 {
+		_, seq := mustRead(t, c).text()
+		require.Equal(t, i, seq)
+	}
+	require.Equal(t, wire.MsgGoodbye, mustRead(t, c).id)
+	_, err := read(c)
+	require.ErrorIs(t, err, io.EOF)
+	require.Same(t, s, <-n.closed, "a client that does not hang up is closed after Linger")
+}
+
+func TestFinishWithoutAFrame(t *testing.T) {
+	n := startNode(t, nil)
+	s, c := n.login(1)
+	require.True(t, s.Finish(nil))
+	_, err := read(c)
+	require.ErrorIs(t, err, io.EOF)
+}
+
+func TestFinishWithUnreadInputIsNoReset(t *testing.T) {
+	// Nobody reads the socket here, which is what makes a plain close a reset.
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	c, err := net.Dial("tcp", ln.Addr().String())
+	require.NoError(t, err)
+	defer c.Close()
+	accepted, err := ln.Accept()
+	require.NoError(t, err)
+	file, err := accepted.(*net.TCPConn).File()
+	require.NoError(t, err)
+	require.NoError(t, accepted.Close())
+	var wg sync.WaitGroup
+	var s Session
+	s.Init(&fileConn{fd: int(file.Fd()), close: func() { s.Gone(); _ = file.Close() }}, &Limits{
+		OutboxBytes: 1 << 20, Linger: 200 * time.Millisecond, Go: wg.Go,
+	}, nil)
+	_, err = c.Write(make([]byte, 100000))
+	require.NoError(t, err)
+	last := wire.AppendCode(nil, wire.MsgGoodbye, wire.CodeDraining, 0)
+	require.True(t, s.Finish(last))
+	require.Equal(t, wire.MsgGoodbye, mustRead(t, c).id)
+	_, err = read(c)
+	require.ErrorIs(t, err, io.EOF)
+	wg.Wait()
+	eventually(t, "the close after Linger", s.isGone)
+}
+
+// fileConn is a connection that its test controls.
+type fileConn struct {
+	fd    int
+	write func([]byte) (int, error)
+	close func()
+	once  sync.Once
+}
+
+func (c *fileConn) Fd() int                     { return c.fd }
+func (c *fileConn) Write(b []byte) (int, error) { return c.write(b) }
+func (c *fileConn) RemoteAddr() net.Addr        { return &net.UnixAddr{} }
+func (c *fileConn) Close() error                { c.once.Do(c.close); return nil }
+
+func TestNothingFollowsACutFrame(t *testing.T) {
+	for _, inline := range []bool{false, true} {
+		t.Run(fmt.Sprint("inline ", inline), func(t *testing.T) {
+			fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
+			require.NoError(t, err)
+			defer syscall.Close(fds[1])
+			timedOut, mayClose := make(chan struct{}), make(chan struct{})
+			var failed error
+			var wg sync.WaitGroup
+			var s Session
+			conn := &fileConn{fd: fds[0], close: func() { <-mayClose; s.Gone(); _ = syscall.Close(fds[0]) }}
+			conn.write = func([]byte) (int, error) {
+				close(timedOut)
+				return 0, errors.New("write time-out")
+			}
+			s.Init(conn, &Limits{OutboxBytes: 4 << 20, Go: wg.Go, OnWriteFail: func(_ *Session, err error) { failed = err }}, nil)
+			big, err := wire.AppendFrame(nil, 1, make([]byte, wire.MaxBody))
+			require.NoError(t, err)
+			for range 20 { // more than the socket takes
+				if inline {
+					_ = s.WriteInline(big)
+				} else {
+					_ = s.Write(big)
+				}
+			}
+			<-timedOut
+			// The reader makes room while the close is still under way.
+			drain := func() (n int) {
+				b := make([]byte, 1<<20)
+				for {
+					k, err := syscall.Read(fds[1], b)
+					if err != nil || k == 0 {
+						return n
+					}
+					n += k
+				}
+			}
+			eventually(t, "the session to be dead", func() bool { return s.State() == Dead })
+			require.Positive(t, drain())
+			require.ErrorIs(t, s.Write(big), ErrClosed)
+			require.ErrorIs(t, s.WriteInline(big), ErrClosed)
+			s.FinishNow(big)
+			require.Zero(t, s.Queued())
+			close(mayClose)
+			wg.Wait()
+			require.Zero(t, drain(), "bytes came after the cut")
+			require.EqualError(t, failed, "write time-out")
+		})
+	}
+}
+
+// Descriptors are given out again at once, so that a write after the close would reach somebody else.
+func TestNoWriteReachesAnotherConnection(t *testing.T) {
+	n := startNode(t, func(l *Limits) {
+		l.Linger = time.Millisecond
+		l.SlowFrame = wire.AppendCode(nil, wire.MsgGoodbye, 1, 0)
+	})
+	rounds := 1500
+	if testing.Short() {
+		rounds = 200
+	}
+	var clients sync.WaitGroup
+	var uid atomic.Int32
+	for range 8 {
+		clients.Go(func() {
+			for range rounds / 8 {
+				c, err := net.Dial("tcp", n.addr)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				s := <-n.opened // not always this client's; both know the session by the id in its frames
+				me := uid.Add(1)
+				if !s.Identify(Identity{UID: me, SID: SID(me), Native: true}) || !s.activate() {
+					_ = c.Close()
+					continue
+				}
+				var senders sync.WaitGroup
+				for k := range 3 {
+					senders.Go(func() {
+						raw, _ := wire.AppendFrame(nil, wire.MsgTextPush, text(int(me), 0, 20).Body)
+						for i := 0; ; i++ {
+							var err error
+							switch k {
+							case 0:
+								err = s.Push(text(int(me), 0, 200))
+							case 1:
+								err = s.WriteInline(raw)
+							default:
+								err = s.Reply(raw)
+							}
+							if i == 2000 {
+								s.Finish(raw)
+							}
+							if err != nil {
+								return
+							}
+						}
+					})
+				}
+				who := -1
+				for range rand.IntN(40) {
+					_ = c.SetReadDeadline(time.Now().Add(time.Second))
+					f, err := read(c)
+					if err != nil || f.id == wire.MsgGoodbye {
+						break
+					}
+					got, _ := f.text()
+					if who >= 0 && who != got {
+						t.Errorf("a connection got frames of sessions %d and %d", who, got)
+					}
+					who = got
+				}
+				if rand.IntN(2) == 0 {
+					s.Close()
+				}
+				if rand.IntN(2) == 0 {
+					_ = c.(*net.TCPConn).SetLinger(0)
+				}
+				_ = c.Close()
+				s.Close() // c may be another session's client
+				senders.Wait()
+			}
+		})
+	}
+	clients.Wait()
+}
+
+func TestIdentifyRacesWithTheClose(t *testing.T) {
+	for range 2000 {
+		var s Session
+		var wg sync.WaitGroup
+		var policy countingStock
+		s.Init(&fileConn{fd: -1, close: s.Gone}, &Limits{Go: wg.Go}, nil)
+		wg.Go(s.Close)
+		ok := s.Identify(Identity{UID: 1, SID: 1, Stock: &policy})
+		wg.Wait()
+		require.Equal(t, Dead, s.State())
+		if ok {
+			require.EqualValues(t, 1, policy.gone.Load(), "a policy hears of the close")
+		}
+		require.False(t, s.Identify(Identity{UID: 2}))
+	}
+}
+
+// countingStock is a policy that writes at once.
+type countingStock struct {
+	s       *Session
+	replies atomic.Int32
+	pushes  atomic.Int32
+	closes  atomic.Int32
+	gone    atomic.Int32
+}
+
+func (p *countingStock) Reply(f []byte) error { p.replies.Add(1); return p.s.Write(f) }
+func (p *countingStock) Push(*Push) error     { p.pushes.Add(1); return nil }
+func (p *countingStock) Close(f []byte)       { p.closes.Add(1); p.s.FinishNow(f) }
+func (p *countingStock) Gone()                { p.gone.Add(1) }
+
+func TestAStockSessionGoesThroughItsPolicy(t *testing.T) {
+	n := startNode(t, nil)
+	n.closed = make(chan *Session, 1)
+	s, c := n.dial()
+	p := &countingStock{s: s}
+	require.True(t, s.Identify(Identity{UID: 1, SID: 1, Stock: p}))
+	require.NoError(t, s.Reply(wire.HeartbeatFrame))
+	require.NoError(t, s.Push(text(1, 0, 0)))
+	require.Equal(t, wire.MsgHeartbeatRsp, mustRead(t, c).id)
+	require.True(t, s.Finish(wire.HeartbeatFrame))
+	require.Equal(t, wire.MsgHeartbeatRsp, mustRead(t, c).id)
+	require.NoError(t, c.Close())
+	<-n.closed
+	require.Equal(t, [4]int32{1, 1, 1, 1}, [4]int32{p.replies.Load(), p.pushes.Load(), p.closes.Load(), p.gone.Load()})
+}
+
+// sink is a session whose socket swallows everything.
+func sink(t testing.TB, run func(func())) *Session {
+	t.Helper()
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b := make([]byte, 64<<10)
+		for {
+			if n, err := syscall.Read(fds[1], b); n <= 0 || err != nil {
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		_ = syscall.Shutdown(fds[0], syscall.SHUT_RDWR)
+		<-done
+		_ = syscall.Close(fds[0])
+		_ = syscall.Close(fds[1])
+	})
+	s := new(Session)
+	s.Init(&fileConn{fd: fds[0]}, &Limits{OutboxBytes: 128 << 10, Go: run}, nil)
+	require.True(t, s.Identify(Identity{UID: 1, SID: 1, Native: true}))
+	require.True(t, s.activate())
+	return s
+}
+
+func TestPushAllocates(t *testing.T) {
+	p := text(1, 1, 300)
+	// The flusher runs in place, so that what is counted is ours and not the start of its goroutine.
+	s := sink(t, func(f func()) { f() })
+	push := testing.AllocsPerRun(1000, func() {
+		if s.Push(p) != nil {
+			t.Fatal("push failed")
+		}
+	})
+	inline := testing.AllocsPerRun(1000, func() {
+		if s.WriteInline(wire.HeartbeatFrame) != nil {
+			t.Fatal("write failed")
+		}
+	})
+	t.Logf("allocations: push to an idle session %v, inline write %v", push, inline)
+	if !raceEnabled {
+		require.LessOrEqual(t, push, 1.0, "the flusher's function value")
+		require.Zero(t, inline)
+	}
+}
+
+func BenchmarkPush(b *testing.B) {
+	var wg sync.WaitGroup
+	s := sink(b, wg.Go)
+	p := text(1, 1, 300)
+	b.ReportAllocs()
+	for b.Loop() {
+		for s.Push(p) != nil {
+			b.Fatal("push failed")
+		}
+		wg.Wait()
+	}
+}
