@@ -166,7 +166,8 @@ func (c *conn) beat(n int) {
 
 // refuseStream ends a connection whose input cannot be understood any further.
 func (c *conn) refuseStream(code wire.Code) bool {
-	if c.Native() {
+	// Before that a login may be writing who this is.
+	if st := c.State(); (st == session.Pending || st == session.Live) && c.Native() {
 		c.goodbye(code, "frame refused", 0)
 		return true
 	}

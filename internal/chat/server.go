@@ -87,6 +87,9 @@ func New(cfg Config, d Deps) (*Server, error) {
 	if err := tuneNetpoll(); err != nil {
 		return nil, fmt.Errorf("chat: netpoll: %w", err)
 	}
+	if err := wire.Pretouch(); err != nil {
+		return nil, fmt.Errorf("chat: %w", err)
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	s := &Server{
 		cfg: cfg, log: d.Log.With("pkg", "chat"), store: d.Store, presence: d.Presence,
