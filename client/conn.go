@@ -73,6 +73,9 @@ type welcome struct {
 // defaultHeartbeat serves when a server grants no period: below the 30 s after which silence closes.
 const defaultHeartbeat = 10 * time.Second
 
+// maxHeartbeat is the longest period a server is believed to mean, in seconds.
+const maxHeartbeat = 3600
+
 // defaultWindow serves when a server grants none, in texts.
 const defaultWindow = 64
 
@@ -210,7 +213,7 @@ func (c *Conn) Granted(capability string) bool { return slices.Contains(c.welcom
 // Heartbeat returns the period granted.
 func (c *Conn) Heartbeat() time.Duration {
 	if s := c.welcome.HeartbeatS; s > 0 {
-		return time.Duration(s) * time.Second
+		return time.Duration(min(s, maxHeartbeat)) * time.Second
 	}
 	return defaultHeartbeat
 }

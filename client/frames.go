@@ -102,21 +102,15 @@ func (c *Conn) broken(err error) {
 		err = fmt.Errorf("client: connection: %w", err)
 	}
 	c.mu.Lock()
-	c.parting = cmpErr(c.parting, err)
+	if c.parting == nil {
+		c.parting = err
+	}
 	c.mu.Unlock()
 	if c.nc.SetReadDeadline(time.Now().Add(partTimeout)) != nil {
 		c.fail(err)
 		return
 	}
 	<-c.closing
-}
-
-// cmpErr returns the first error that is not nil.
-func cmpErr(a, b error) error {
-	if a != nil {
-		return a
-	}
-	return b
 }
 
 // part notes that the server is about to close, and why.

@@ -288,7 +288,9 @@ wait:
 				results[s.UniqueID] = s
 			}
 		case <-ctx.Done():
-			err = cmpErr(err, fmt.Errorf("send: %w", contextError(ctx)))
+			if err == nil {
+				err = fmt.Errorf("send: %w", contextError(ctx))
+			}
 			break wait
 		}
 	}
