@@ -39,14 +39,14 @@ func run(ctx context.Context, p config.Process) error {
 	defer rdb.Close()
 	pr := presence.New(rdb, presence.Options{Cluster: cfg.Redis.Cluster, Metrics: reg})
 	defer pr.Close()
-	ops, err := obs.ListenOps(cfg.Ops.Addr, log, reg, []obs.Check{{Name: "redis", Probe: pr.Ping}, {Name: "sql", Probe: st.Ping}})
-	if err != nil {
-		return err
-	}
-	defer ops.Close()
 	node, err := chat.New(cfg, chat.Deps{Log: log, Metrics: reg, Store: st, Presence: pr})
 	if err != nil {
 		return err
+	}
+	ops, err := obs.ListenOps(cfg.Ops.Addr, log, reg, []obs.Check{{Name: "redis", Probe: pr.Ping}, {Name: "sql", Probe: st.Ping}})
+	if err != nil {
+		_ = node.Close() // the port that is taken is what matters
+		return config.Dependency(err)
 	}
 	err = ops.While(ctx, node.Run)
 	log.Info("stopped")

@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"context"
 	"net"
 	"os"
 	"syscall"
@@ -9,7 +10,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"parley/internal/commit"
 	"parley/internal/session"
+	"parley/internal/store"
 	"parley/internal/wire"
 )
 
@@ -24,13 +27,18 @@ func (s socket) RemoteAddr() net.Addr        { return &net.TCPAddr{} }
 // liveConn returns a logged-in native connection without a client, and the other end of its socket.
 func liveConn(t testing.TB, s *Server) (*conn, *os.File) {
 	t.Helper()
+	return liveConnOf(t, s, firstUID)
+}
+
+func liveConnOf(t testing.TB, s *Server, uid int32) (*conn, *os.File) {
+	t.Helper()
 	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK, 0)
 	require.NoError(t, err)
 	peer := os.NewFile(uintptr(pair[1]), "peer")
 	t.Cleanup(func() { peer.Close(); syscall.Close(pair[0]) })
 	c := &conn{srv: s, window: 64, accepted: time.Now()}
 	c.Init(socket{pair[0]}, &s.limits, c)
-	require.True(t, c.Identify(session.Identity{UID: firstUID, Device: "native", SID: newSID(), Native: true}))
+	require.True(t, c.Identify(session.Identity{UID: uid, Device: "native", SID: newSID(), Native: true}))
 	s.registry.Add(&c.Session)
 	require.Equal(t, session.Activated, s.registry.Activate(&c.Session))
 	t.Cleanup(func() { s.registry.Remove(&c.Session) })
@@ -57,3 +65,88 @@ func TestAHeartbeatAllocatesNothing(t *testing.T) {
 	})
 	require.Zero(t, allocs)
 }
+
+// memoryStore stores nothing and allows everything: what is left is our own cost.
+type memoryStore struct{ seq int64 }
+
+func (m *memoryStore) Access(_ context.Context, threads []int64) (map[int64]store.Access, error) {
+	out := make(map[int64]store.Access, len(threads))
+	for _, id := range threads {
+		out[id] = store.Access{User1: firstUID, User2: firstUID + 1, Friends: true}
+	}
+	return out, nil
+}
+
+func (m *memoryStore) Append(_ context.Context, _, _ string, _ []store.NewMessage, out []store.Appended) error {
+	for i := range out {
+		m.seq++
+		out[i] = store.Appended{Seq: m.seq, CreatedMS: 1767605472000}
+	}
+	return nil
+}
+
+// textAllocs counts what a text allocates from the socket to the sender's answer and, when local, the recipient's push,
+// without the decoder's share.
+func textAllocs(t *testing.T, local bool) float64 {
+	t.Helper()
+	if raceEnabled {
+		t.Skip("the race detector allocates by itself; make test counts without it")
+	}
+	f := newFixture(t, 1)
+	s := f.start("chat1").Server
+	deliver := func([]session.Push) {}
+	if local {
+		deliver = s.router.Deliver
+	}
+	commits := s.commits
+	s.commits = commit.New(commitConfig(s.cfg.Limits), commit.Deps{
+		Log: s.log, Store: &memoryStore{}, Node: "chat1", Boot: s.lease.Boot, Deliver: deliver,
+	})
+	t.Cleanup(commits.Close)
+	c, peer := liveConn(t, s)
+	var other *os.File
+	if local {
+		_, other = liveConnOf(t, s, firstUID+1)
+	}
+	body := []byte(`{"fromuid":1001,"touid":1002,"thread_id":7,"text_array":[{"content":"hello, how are you?","unique_id":"{6f1c2a3e-0b4d-4c5e-9f60-718293a4b5c6}"}]}`)
+	// A burst of texts, as they come under load: a lone one also pays for a transaction's context and two flushers.
+	const burst = 32
+	var frames []byte
+	for range burst {
+		var err error
+		frames, err = wire.AppendFrame(frames, wire.MsgText, body)
+		require.NoError(t, err)
+	}
+	decode := testing.AllocsPerRun(1000, func() { _, _ = wire.DecodeText(body) })
+	buf := make([]byte, 64<<10)
+	readBurst := func(f *os.File) {
+		var split wire.Splitter
+		for n := 0; n < burst; {
+			got, err := f.Read(buf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for rest, ok := buf[:got], true; ok; {
+				if _, _, rest, ok, _ = split.Next(rest, wire.MaxBody); ok {
+					n++
+				}
+			}
+		}
+	}
+	all := testing.AllocsPerRun(500, func() {
+		if !c.take(frames) {
+			t.Fatal("refused")
+		}
+		readBurst(peer)
+		if local {
+			readBurst(other)
+		}
+	}) / burst
+	t.Logf("%.2f allocations a text, %v of them the decoder's", all, decode)
+	return all - decode
+}
+
+// The budgets of the design; docs/PERFORMANCE.md has what was measured.
+func TestALocalTextAllocatesLittle(t *testing.T) { require.LessOrEqual(t, textAllocs(t, true), 4.0) }
+
+func TestAStoredTextAllocatesLittle(t *testing.T) { require.LessOrEqual(t, textAllocs(t, false), 4.0) }

@@ -131,14 +131,14 @@ func (s *Server) listen(d Deps) error {
 	self := &s.cfg.SelfServer
 	tcp, err := net.Listen("tcp", self.ListenAddr())
 	if err != nil {
-		return fmt.Errorf("chat: client listener: %w", err)
+		return config.Dependency(fmt.Errorf("chat: client listener: %w", err))
 	}
 	if s.clients, err = rpc.NewListener(tcp); err != nil {
 		return fmt.Errorf("chat: client listener: %w", err)
 	}
 	ln, err := net.Listen("tcp", self.RPCListenAddr())
 	if err != nil {
-		return errors.Join(fmt.Errorf("chat: RPC listener: %w", err), s.clients.Close(), s.clients.Release())
+		return config.Dependency(errors.Join(fmt.Errorf("chat: RPC listener: %w", err), s.clients.Close(), s.clients.Release()))
 	}
 	s.rpcAuth, s.rpcStats = rpc.NewAuth(s.cfg.Cluster.Secret), rpc.NewMetrics(d.Metrics)
 	s.rpc, err = rpc.NewServer(ln, rpc.ServerConfig{Name: self.Name, Log: d.Log, Auth: s.rpcAuth, Metrics: s.rpcStats})
