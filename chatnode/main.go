@@ -43,7 +43,7 @@ func run(ctx context.Context, p config.Process) error {
 	if err != nil {
 		return err
 	}
-	ops, err := obs.ListenOps(cfg.Ops.Addr, log, reg, []obs.Check{{Name: "redis", Probe: pr.Ping}, {Name: "sql", Probe: st.Ping}})
+	ops, err := obs.ListenOps(cfg.Ops.Addr, log, reg, node.Checks())
 	if err != nil {
 		_ = node.Close() // the port that is taken is what matters
 		return config.Dependency(err)

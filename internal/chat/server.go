@@ -184,6 +184,21 @@ func (s *Server) ClientAddr() string { return s.lease.mine.ClientAddr }
 // RPCAddr is where peers and foreign callers reach the node.
 func (s *Server) RPCAddr() string { return s.lease.mine.RPCAddr }
 
+// Checks are what the node depends on, for its operations listener. "lease" fails while the node may not log anybody in:
+// before it has joined, in doubt, fenced off, or while Redis' data is too young.
+func (s *Server) Checks() []obs.Check {
+	return []obs.Check{
+		{Name: "redis", Probe: s.presence.Ping},
+		{Name: "sql", Probe: s.store.Ping},
+		{Name: "lease", Probe: func(context.Context) error {
+			if _, code := s.lease.admits(); code != wire.CodeOK {
+				return errDoubt
+			}
+			return nil
+		}},
+	}
+}
+
 // Sessions returns how many users are logged in here.
 func (s *Server) Sessions() int { return s.registry.Live() }
 

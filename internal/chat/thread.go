@@ -59,7 +59,7 @@ func (s *Server) threads(ctx context.Context, c *conn, body []byte) error {
 	}
 	for _, t := range page {
 		reply.NextLast = t.ID
-		if p := c.policy(); p != nil && !p.Announce(t.ID, peerOf(t, c.UID()), t.LastSeq) {
+		if p := c.policy(); p != nil && !p.Announce(t.ID, peerOf(t, c.UID())) {
 			continue
 		}
 		reply.Threads = append(reply.Threads, wire.Thread{ID: t.ID, Type: t.Type, User1: t.User1, User2: t.User2, LastSeq: t.LastSeq})
