@@ -53,9 +53,14 @@ type conn struct {
 
 // request is a frame that waits for the one before it.
 type request struct {
-	id   wire.MsgID
-	body []byte // owned
+	id      wire.MsgID
+	body    []byte    // owned
+	refused wire.Code // not CodeOK: it will not be done, and waits only so that answers keep the order of requests
 }
+
+// maxRefused is how many refused requests wait for their turn, in multiples of Limits.QueuedFrames; a client that has
+// not understood by then is closed.
+const maxRefused = 4
 
 // npConn is both halves of netpoll's connection.
 type npConn interface {
@@ -183,13 +188,28 @@ func (c *conn) enqueue(id wire.MsgID, body []byte) bool {
 		c.srv.metrics.queueFull.Inc()
 		return false
 	}
-	c.queue = append(c.queue, request{id, append([]byte(nil), body...)})
-	c.queued += len(body)
+	c.appendLocked(request{id: id, body: append([]byte(nil), body...)})
+	return true
+}
+
+// enqueueRefusal has a request answered with a code when its turn comes. false: too many wait for that already.
+func (c *conn) enqueueRefusal(id wire.MsgID, code wire.Code) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.queue) >= maxRefused*c.srv.cfg.Limits.QueuedFrames {
+		return false
+	}
+	c.appendLocked(request{id: id, refused: code})
+	return true
+}
+
+func (c *conn) appendLocked(r request) {
+	c.queue = append(c.queue, r)
+	c.queued += len(r.body)
 	if !c.running {
 		c.running = true
 		c.srv.spawn(c.work)
 	}
-	return true
 }
 
 // work runs the handlers of the queued requests, one after the other, until none waits.

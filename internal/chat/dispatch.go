@@ -82,7 +82,9 @@ func (c *conn) refuseFrame(id wire.MsgID, body []byte, why *wire.Error) bool {
 	if !c.Native() {
 		return false
 	}
-	_ = c.Reply(wire.AppendCode(nil, id+1, why.Code, retryMS))
+	if !c.enqueueRefusal(id, why.Code) {
+		c.goodbye(why.Code, "too many requests", retryMS*time.Millisecond)
+	}
 	return true
 }
 
@@ -94,6 +96,8 @@ func (c *conn) handle(r request) {
 	began := time.Now()
 	var err error
 	switch h := handlers[r.id]; {
+	case r.refused != wire.CodeOK:
+		err = wire.Refuse(r.refused, nil)
 	case r.id == wire.MsgLogin && c.State() == session.New:
 		s.login(ctx, c, r.body)
 	case r.id == wire.MsgLogin:

@@ -32,6 +32,9 @@ func (l *locator) Locate(ctx context.Context, uids []int32) ([][]string, error) 
 		return nil, err
 	}
 	nodes, strange := l.alive(found)
+	if !l.linked(nodes) {
+		l.s.onNodes(l.s.presence.View()) // the view has them, the pool not yet
+	}
 	if l.worthReading(strange) {
 		if _, err := l.s.presence.Nodes(ctx); err != nil {
 			return nil, err
@@ -59,6 +62,18 @@ func (l *locator) alive(found [][]presence.Location) (nodes [][]string, strange 
 		}
 	}
 	return nodes, strange
+}
+
+// linked reports whether there is a way to all these nodes.
+func (l *locator) linked(nodes [][]string) bool {
+	for _, of := range nodes {
+		for _, name := range of {
+			if !l.s.peers.Knows(name) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // worthReading reports whether one of the lives was not found dead just now.

@@ -155,6 +155,9 @@ func (p *Pool) link(node string) *link {
 	return p.links[node]
 }
 
+// Knows reports whether there is a link to a node, whatever its state.
+func (p *Pool) Knows(node string) bool { return p.link(node) != nil }
+
 // Static reports whether a node is one of the configuration.
 func (p *Pool) Static(node string) bool {
 	p.mu.RLock()

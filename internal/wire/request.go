@@ -196,5 +196,5 @@ func DecodeSync(body []byte) (*SyncRequest, error) {
 	return r, nil
 }
 
-// MaxCursors bounds the cursors of one 2102: 1,000 of them fit the default frame.
+// MaxCursors bounds the cursors of one 2102. The default frame holds 350 to 680 of them, by the length of their numbers.
 const MaxCursors = 1000
