@@ -11,7 +11,6 @@ import (
 	"parley/internal/gate"
 	"parley/internal/obs"
 	"parley/internal/presence"
-	"parley/internal/rpc"
 	"parley/internal/store/mysql"
 )
 
@@ -26,7 +25,6 @@ func run(ctx context.Context, p config.Process) error {
 	log := obs.NewLogger(p.Stderr, cfg.Log.Level, cfg.Log.Format, p.Name)
 	log.Info("starting", "version", p.Version)
 	loaded.Log(log)
-	rpc.RouteLogs(log)
 	reg := obs.NewRegistry("gate")
 
 	st, err := mysql.Open(ctx, cfg.MySQL.DSN(), mysql.Options{MaxOpen: cfg.MySQL.MaxOpen, Metrics: reg})
