@@ -69,8 +69,9 @@ type wanted struct {
 
 type liveCounters struct{ online, done, offered, wrong atomic.Int64 }
 
-// Live is a glance at a running phase. The counts are since the fleet began.
-type Live struct{ Online, Done, Offered, Wrong int64 }
+// Live is a glance at a running phase. The counts are since the fleet began; P99 is that of the last full second, of the
+// slowest loop, in nanoseconds.
+type Live struct{ Online, Done, Offered, Wrong, P99 int64 }
 
 // Phase is one thing the users do together.
 type Phase struct {
@@ -87,6 +88,7 @@ type Phase struct {
 	Spread      time.Duration // storm: users come back at a random moment within it
 	Again       bool          // connect, login: close and repeat until For has passed
 	Mute        int           // hold: so many users stop reading
+	Churn       schedule.Load // chat: users who do not chat leave and come back beside it
 }
 
 // New starts the loops; no user does anything yet.
@@ -141,7 +143,11 @@ func (f *Fleet) Close() {
 
 // Live returns the counts of now.
 func (f *Fleet) Live() Live {
-	return Live{f.live.online.Load(), f.live.done.Load(), f.live.offered.Load(), f.live.wrong.Load()}
+	l := Live{Online: f.live.online.Load(), Done: f.live.done.Load(), Offered: f.live.offered.Load(), Wrong: f.live.wrong.Load()}
+	for _, s := range f.swarms {
+		l.P99 = max(l.P99, s.p99.Load())
+	}
+	return l
 }
 
 // Nodes returns the names of the chat nodes the users were placed on.
@@ -281,6 +287,7 @@ func (f *Fleet) Run(ctx context.Context, p Phase) (*Outcome, error) {
 	for i, s := range f.swarms {
 		part := p
 		part.Load = p.Load.Split(i, len(f.swarms))
+		part.Churn = p.Churn.Split(i, len(f.swarms))
 		if p.Concurrency > 0 {
 			part.Concurrency = max(p.Concurrency*(i+1)/len(f.swarms)-p.Concurrency*i/len(f.swarms), 1)
 		}

@@ -27,6 +27,10 @@ type running struct {
 
 	next      int // user or pair whose turn it is
 	order     []int32
+	churn     *schedule.Clock // of the users who do not chat, beside a chat load
+	churnAt   int64
+	churnOK   bool
+	idle      []int32
 	inflight  int
 	delivered int64
 	finished  int // users who got where the phase wants them, or were given up
@@ -81,6 +85,18 @@ func (s *Swarm) begin(p Phase, results chan<- *Outcome) {
 			r.end = now
 			r.clock = nil
 		}
+		if p.Kind == "chat" && len(p.Churn.Rates) > 0 {
+			for i := range s.users {
+				if u := &s.users[i]; u.state == in && u.chat == nil {
+					r.idle = append(r.idle, int32(i))
+				}
+			}
+			if len(r.idle) > 0 {
+				r.churn = p.Churn.Clock()
+				at, ok := r.churn.Next()
+				r.churnAt, r.churnOK = now+at, ok
+			}
+		}
 		if p.Kind == "chat" && p.Concurrency > 0 {
 			for k := range p.Concurrency {
 				r.inflight++
@@ -125,7 +141,11 @@ func (r *running) nextDue() {
 // tick does what is due and returns when it wants to be called next.
 func (r *running) tick(s *Swarm, now int64) int64 {
 	second := int((now - r.start) / int64(time.Second))
-	s.st.turn(second, int64(s.online))
+	if s.st.now.Second < second {
+		s.p99.Store(s.st.recent.Quantile(.99))
+		s.fleet.live.wrong.Add(s.st.now.Wrong)
+		s.st.turn(second, int64(s.online))
+	}
 	next := r.start + int64(second+1)*int64(time.Second)
 	if now < r.start {
 		return r.start
@@ -153,6 +173,23 @@ func (r *running) tick(s *Swarm, now int64) int64 {
 
 // load starts the operations that are due and returns when the next one is.
 func (r *running) load(s *Swarm, now int64) int64 {
+	if r.churn != nil {
+		for r.churnOK && r.churnAt <= now {
+			i := int(r.idle[s.rng.IntN(len(r.idle))])
+			if u := &s.users[i]; u.state == in {
+				s.leaveAndReturn(i, r.churnAt)
+			}
+			at, ok := r.churn.Next()
+			r.churnAt, r.churnOK = r.measureFrom-int64(r.Warmup)+at, ok
+		}
+	}
+	if next := r.loadMain(s, now); !r.churnOK || next < r.churnAt {
+		return next
+	}
+	return r.churnAt
+}
+
+func (r *running) loadMain(s *Swarm, now int64) int64 {
 	if r.clock != nil {
 		for r.dueOK && r.due <= now {
 			s.st.hist(HLag).Record(now - r.due)
@@ -214,7 +251,9 @@ func (r *running) operate(s *Swarm, planned int64) {
 		}
 		i := r.next
 		r.next++
-		if u := &s.users[i]; u.state == out {
+		if u := &s.users[i]; u.state == in && r.Kind == "login" {
+			r.finished++ // since an earlier phase
+		} else if u.state == out {
 			r.inflight++
 			u.tries = 0
 			if u.spent && r.Kind == "login" {
@@ -239,12 +278,18 @@ func (r *running) operate(s *Swarm, planned int64) {
 		i := r.turn()
 		if u := &s.users[i]; u.state == in {
 			r.inflight++
-			u.planned = planned
-			u.conn.Close(false)
-			u.state, u.tries = waiting, 0
-			s.tryAgain(i)
+			s.leaveAndReturn(i, planned)
 		}
 	}
+}
+
+// leaveAndReturn ends a user's session politely and logs the user in again.
+func (s *Swarm) leaveAndReturn(i int, planned int64) {
+	u := &s.users[i]
+	u.planned = planned
+	u.conn.Close(false)
+	u.state, u.tries = waiting, 0
+	s.tryAgain(i)
 }
 
 func (r *running) turn() int {

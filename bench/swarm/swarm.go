@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -66,6 +67,8 @@ type Swarm struct {
 	scanAt  int64
 	buf     []byte
 	closing bool // disconnections are wanted
+
+	p99 atomic.Int64 // of the last full second
 
 	phase *running // nil between phases
 	st    *stats   // of the phase; between phases one that nobody reads

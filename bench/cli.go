@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"parley/bench/lab"
+	"parley/bench/report"
+	"parley/internal/obs"
+)
+
+// cli is the command line.
+type cli struct {
+	Doctor struct {
+		Users   int `help:"connections wanted" default:"20000" short:"u"`
+		Workers int `help:"generator processes" default:"1"`
+		Servers int `help:"chat nodes on this machine" default:"0"`
+	} `cmd:"" help:"What this machine can do, and how to raise each limit."`
+	Seed struct {
+		Config   string `help:"a chat node's configuration file" placeholder:"FILE"`
+		DSN      string `help:"data source name of the SQL server" env:"PARLEY_BENCH_DSN"`
+		Redis    string `help:"Redis without a password" placeholder:"HOST:PORT"`
+		Users    int    `help:"how many" default:"100000" short:"u"`
+		FirstUID int32  `name:"first-uid" help:"uid of the first; 0: 1000001"`
+	} `cmd:"" help:"Put users into a cluster's SQL and Redis, friends in pairs."`
+	Connect struct {
+		Common      lab.Options `embed:""`
+		Concurrency int         `help:"connects under way" default:"256"`
+	} `cmd:"" help:"TCP connections a second."`
+	Login struct {
+		Common      lab.Options   `embed:""`
+		Load        lab.LoadFlags `embed:""`
+		Concurrency int           `help:"logins under way (closed loop), unless --rate is given" default:"256"`
+		Again       bool          `help:"users leave and log in again until --for has passed"`
+	} `cmd:"" help:"Connect and log in: the headline."`
+	Idle struct {
+		Common   lab.Options   `embed:""`
+		Plateaus int           `help:"how many" default:"5"`
+		Hold     time.Duration `help:"how long each is held" default:"3s"`
+	} `cmd:"" help:"Hold sessions with heartbeats: memory a session."`
+	Ping struct {
+		Common lab.Options   `embed:""`
+		Load   lab.LoadFlags `embed:""`
+	} `cmd:"" help:"Heartbeat round trips."`
+	Chat struct {
+		Common lab.Options   `embed:""`
+		Load   lab.ChatFlags `embed:""`
+	} `cmd:"" help:"One-to-one texts, with a ledger."`
+	Storm struct {
+		Common lab.Options   `embed:""`
+		Spread time.Duration `help:"come back at a random moment within it, as clients do; 0: at once" default:"0s"`
+		Limit  time.Duration `help:"longest wait for the last one" default:"60s"`
+	} `cmd:"" help:"Drop everybody at once: time until 50, 90, 99 and 100 % are back."`
+	Churn struct {
+		Common lab.Options   `embed:""`
+		Load   lab.LoadFlags `embed:""`
+	} `cmd:"" help:"Users leave and come back at a steady rate."`
+	Mixed struct {
+		Common lab.Options   `embed:""`
+		Load   lab.ChatFlags `embed:""`
+		Churn  float64       `help:"users a second who leave and come back" default:"20"`
+	} `cmd:"" help:"A day in small: idle users, churn and texts."`
+	Worker struct {
+		Join    string `required:""`
+		KeyFile string `required:""`
+	} `cmd:"" hidden:""`
+	Agent struct {
+		Listen string `help:"address to be commanded at" default:"127.0.0.1:7070"`
+		Key    string `help:"what a coordinator must say" env:"PARLEY_BENCH_KEY"`
+	} `cmd:"" help:"Be a generator for a coordinator on another host."`
+
+	Version kong.VersionFlag `help:"Print the version."`
+}
+
+// run is the program; it returns the exit code: 0 pass, 1 assertion missed, 2 incorrect, 3 invalid run, 4 set-up error.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var c cli
+	exited := -1
+	parser, err := kong.New(&c, kong.Name("bench"), kong.Writers(stdout, stderr), kong.Vars{"version": obs.Version()},
+		kong.Description("The load lab of Parley: measures a cluster and proves that nothing was lost on the way. docs/BENCHMARKS.md explains it."),
+		kong.UsageOnError(), kong.ConfigureHelp(kong.HelpOptions{Compact: true}), kong.Exit(func(code int) { exited = code }))
+	if err != nil {
+		fmt.Fprintf(stderr, "bench: %v\n", err)
+		return report.Setup
+	}
+	parsed, err := parser.Parse(args)
+	if exited >= 0 { // --help or --version did its work
+		return exited
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "bench: %v\n", err)
+		return report.Setup
+	}
+	l := lab.Lab{Stdout: stdout, Stderr: stderr, Args: args}
+	fail := func(err error) int {
+		if err != nil {
+			fmt.Fprintf(stderr, "bench: %v\n", err)
+			return report.Setup
+		}
+		return report.Pass
+	}
+	switch parsed.Command() {
+	case "doctor":
+		return l.Doctor(c.Doctor.Users, c.Doctor.Workers, c.Doctor.Servers)
+	case "seed":
+		return l.Seed(ctx, c.Seed.Config, c.Seed.DSN, c.Seed.Redis, c.Seed.Users, c.Seed.FirstUID)
+	case "connect":
+		return l.Connect(ctx, c.Connect.Common, c.Connect.Concurrency)
+	case "login":
+		return l.Login(ctx, c.Login.Common, c.Login.Load, c.Login.Concurrency, c.Login.Again)
+	case "idle":
+		return l.Idle(ctx, c.Idle.Common, c.Idle.Plateaus, c.Idle.Hold)
+	case "ping":
+		return l.Ping(ctx, c.Ping.Common, c.Ping.Load)
+	case "chat":
+		return l.Chat(ctx, c.Chat.Common, c.Chat.Load)
+	case "storm":
+		return l.Storm(ctx, c.Storm.Common, c.Storm.Spread, c.Storm.Limit)
+	case "churn":
+		return l.Churn(ctx, c.Churn.Common, c.Churn.Load)
+	case "mixed":
+		return l.Mixed(ctx, c.Mixed.Common, c.Mixed.Load, c.Mixed.Churn)
+	case "worker":
+		return fail(lab.Worker(ctx, c.Worker.Join, c.Worker.KeyFile))
+	case "agent":
+		return fail(lab.Agent(ctx, c.Agent.Listen, c.Agent.Key, stdout))
+	}
+	fmt.Fprintf(stderr, "bench: no such verb: %s\n", parsed.Command())
+	return report.Setup
+}

@@ -1,0 +1,254 @@
+package crew
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/rpc"
+	"sync"
+	"time"
+
+	"parley/bench/swarm"
+	"parley/bench/watch"
+)
+
+// Worker is a fleet in this process that another one commands, over net/rpc. It serves one coordinator and then ends.
+type Worker struct {
+	mu   sync.Mutex // guards the following
+	crew Crew
+	cut  context.CancelFunc
+}
+
+// None is an argument or reply that says nothing.
+type None struct{}
+
+// Glance is what a coordinator asks for each second.
+type Glance struct {
+	Live  swarm.Live
+	Self  watch.Self
+	Nodes []string
+}
+
+// Prepare makes the fleet and gets its tokens.
+func (w *Worker) Prepare(s Spec, _ *None) error {
+	c, err := New(s)
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	w.crew = c
+	w.mu.Unlock()
+	return c.Prepare(context.Background())
+}
+
+// Run runs a phase to its end, or to Cut.
+func (w *Worker) Run(p swarm.Phase, out *swarm.Outcome) error {
+	c := w.current()
+	if c == nil {
+		return errors.New("crew: the worker was not prepared")
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	w.mu.Lock()
+	w.cut = cancel
+	w.mu.Unlock()
+	o, err := c.Run(ctx, p)
+	if o != nil {
+		*out = *o
+	}
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// Cut ends the phase under way.
+func (w *Worker) Cut(None, *None) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.cut != nil {
+		w.cut()
+	}
+	return nil
+}
+
+// Look returns the state of now.
+func (w *Worker) Look(_ None, g *Glance) error {
+	if c := w.current(); c != nil {
+		*g = Glance{c.Live(), c.Self(), c.Nodes()}
+	}
+	return nil
+}
+
+func (w *Worker) current() Crew {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.crew
+}
+
+// ServeWorker takes commands on a connection until it closes.
+func ServeWorker(conn net.Conn) error {
+	w := &Worker{}
+	server := rpc.NewServer()
+	if err := server.RegisterName("Worker", w); err != nil {
+		return fmt.Errorf("crew: %w", err)
+	}
+	server.ServeConn(conn)
+	if c := w.current(); c != nil {
+		c.Close()
+	}
+	return nil
+}
+
+// many is a crew of worker processes.
+type many struct {
+	specs   []Spec
+	workers []*rpc.Client
+	stop    func()
+
+	mu     sync.Mutex // guards the following
+	glance []Glance
+}
+
+// Many makes a crew of workers, one a connection, that share the users of s. stop is called by Close when the
+// connections are closed.
+func Many(s Spec, conns []net.Conn, stop func()) Crew {
+	m := &many{stop: stop, glance: make([]Glance, len(conns))}
+	pairs := s.Users / 2
+	for i, conn := range conns {
+		part := s
+		from, to := pairs*i/len(conns)*2, pairs*(i+1)/len(conns)*2
+		part.FirstUID, part.Users, part.Index = s.FirstUID+int32(from), to-from, i
+		m.specs = append(m.specs, part)
+		m.workers = append(m.workers, rpc.NewClient(conn))
+	}
+	return m
+}
+
+// each calls a method of all workers at once and waits.
+func (m *many) each(f func(i int, w *rpc.Client) error) error {
+	errs := make([]error, len(m.workers))
+	var wg sync.WaitGroup
+	for i, w := range m.workers {
+		wg.Go(func() {
+			if err := f(i, w); err != nil {
+				errs[i] = fmt.Errorf("crew: worker %d: %w", i+1, err)
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func (m *many) Prepare(ctx context.Context) error {
+	err := m.each(func(i int, w *rpc.Client) error {
+		call := w.Go("Worker.Prepare", m.specs[i], &None{}, make(chan *rpc.Call, 1))
+		select {
+		case <-call.Done:
+			return call.Error
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+	m.look()
+	return err
+}
+
+func (m *many) Run(ctx context.Context, p swarm.Phase) (*swarm.Outcome, error) {
+	n := len(m.workers)
+	p.StartAt = time.Now().Add(100 * time.Millisecond) // seconds begin everywhere at once
+	outs := make([]swarm.Outcome, n)
+	stop := context.AfterFunc(ctx, func() {
+		_ = m.each(func(_ int, w *rpc.Client) error { return w.Call("Worker.Cut", None{}, &None{}) }) // a lost worker fails its Run
+	})
+	defer stop()
+	err := m.each(func(i int, w *rpc.Client) error {
+		part := p
+		part.Load, part.Churn = p.Load.Split(i, n), p.Churn.Split(i, n)
+		if p.Concurrency > 0 {
+			part.Concurrency = max(p.Concurrency*(i+1)/n-p.Concurrency*i/n, 1)
+		}
+		part.Users = p.Users*(i+1)/n - p.Users*i/n
+		part.Mute = p.Mute*(i+1)/n - p.Mute*i/n
+		return w.Call("Worker.Run", part, &outs[i])
+	})
+	total := &swarm.Outcome{}
+	for i := range outs {
+		if e := total.Merge(&outs[i]); e != nil {
+			err = errors.Join(err, e)
+		}
+	}
+	m.look()
+	if err == nil {
+		err = context.Cause(ctx)
+	}
+	return total, err
+}
+
+func (m *many) look() {
+	_ = m.each(func(i int, w *rpc.Client) error { // a worker that does not answer keeps its last glance
+		var g Glance
+		call := w.Go("Worker.Look", None{}, &g, make(chan *rpc.Call, 1))
+		select {
+		case <-call.Done:
+			if call.Error == nil {
+				m.mu.Lock()
+				m.glance[i] = g
+				m.mu.Unlock()
+			}
+		case <-time.After(500 * time.Millisecond):
+		}
+		return nil
+	})
+}
+
+func (m *many) Live() (sum swarm.Live) {
+	m.look()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, g := range m.glance {
+		sum.Online += g.Live.Online
+		sum.Done += g.Live.Done
+		sum.Offered += g.Live.Offered
+		sum.Wrong += g.Live.Wrong
+		sum.P99 = max(sum.P99, g.Live.P99)
+	}
+	return sum
+}
+
+func (m *many) Self() watch.Self {
+	m.look()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var sum watch.Self
+	for _, g := range m.glance {
+		sum = watch.Worst(sum, g.Self)
+	}
+	return sum
+}
+
+func (m *many) Nodes() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var names []string
+	for _, g := range m.glance {
+		for _, n := range g.Nodes {
+			known := false
+			for _, have := range names {
+				known = known || have == n
+			}
+			if !known {
+				names = append(names, n)
+			}
+		}
+	}
+	return names
+}
+
+func (m *many) Close() {
+	for _, w := range m.workers {
+		_ = w.Close() // it is over
+	}
+	m.stop()
+}

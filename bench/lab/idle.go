@@ -1,0 +1,133 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"runtime"
+	"strings"
+	"time"
+
+	"parley/bench/report"
+	"parley/bench/swarm"
+	"parley/bench/watch"
+)
+
+// plateau is the memory at one number of sessions, in bytes.
+type plateau struct {
+	sessions                          float64
+	server, generator, slab, consumed float64
+}
+
+// Idle measures what a session costs, by the slope over several plateaus.
+func (l Lab) Idle(ctx context.Context, o Options, plateaus int, hold time.Duration) int {
+	v := verb{name: "idle", what: "logged-in sessions with heartbeats and nothing else: what each costs in memory", users: 10000, cross: -1}
+	v.do = func(ctx context.Context, r *run) error {
+		if plateaus < 2 {
+			return setupError(fmt.Errorf("a slope takes two plateaus, not %d", plateaus))
+		}
+		var seen []plateau
+		before, _ := watch.Memory()
+		for i := range plateaus {
+			users := r.Users * (i + 1) / plateaus
+			if _, err := r.phase(ctx, step{
+				name: fmt.Sprintf("login to %d", users), Phase: swarm.Phase{Kind: "login", Concurrency: 128, Users: users}, main: swarm.HFull,
+			}); err != nil {
+				return err
+			}
+			if _, err := r.phase(ctx, step{name: fmt.Sprintf("hold %d", users), Phase: swarm.Phase{Kind: "hold", For: hold}, main: swarm.HPing}); err != nil {
+				return err
+			}
+			seen = append(seen, r.weigh(ctx, before))
+		}
+		last := r.crew.Live().Online
+		r.rep.Figures["online"], r.wantAll = float64(last), r.Users
+		r.weighed(seen)
+		return nil
+	}
+	return execute(ctx, l.options(o), v)
+}
+
+// weigh collects garbage everywhere and reads the memory.
+func (r *run) weigh(ctx context.Context, before int64) (p plateau) {
+	runtime.GC()
+	if r.layout != nil {
+		for _, n := range r.layout.Nodes {
+			if n.Ops != "" {
+				collect(ctx, n.Ops)
+			}
+		}
+	}
+	r.nodes.Look(ctx)
+	p.sessions = float64(r.crew.Live().Online)
+	for name, s := range r.nodes.Latest() {
+		switch {
+		case strings.HasPrefix(name, "chat") || name == "standalone":
+			p.server += float64(s.RSS)
+		case name == "generator" || strings.HasPrefix(name, "worker"):
+			p.generator += float64(s.RSS)
+		}
+	}
+	available, slab := watch.Memory()
+	p.slab, p.consumed = float64(slab), float64(before-available)
+	return p
+}
+
+// collect makes a node collect its garbage, as its profile endpoint does when asked.
+func collect(ctx context.Context, ops string) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+ops+"/debug/pprof/heap?gc=1", nil)
+	if err != nil {
+		return
+	}
+	if rsp, err := http.DefaultClient.Do(req); err == nil {
+		rsp.Body.Close()
+	}
+}
+
+// weighed turns plateaus into bytes a session.
+func (r *run) weighed(seen []plateau) {
+	t := report.Table{
+		Title: "memory by sessions", Header: []string{"sessions", "server RSS MiB", "generator RSS MiB", "kernel slab MiB", "machine MiB"},
+		Note: "after a collection everywhere; machine: how much less is available than before the first login, caches and other programs included",
+	}
+	for _, p := range seen {
+		row := []string{fmt.Sprintf("%.0f", p.sessions)}
+		for _, v := range []float64{p.server, p.generator, p.slab, p.consumed} {
+			row = append(row, fmt.Sprintf("%.1f", v/(1<<20)))
+		}
+		t.Rows = append(t.Rows, row)
+	}
+	r.rep.Tables = append(r.rep.Tables, t)
+	server := slope(seen, func(p plateau) float64 { return p.server })
+	generator := slope(seen, func(p plateau) float64 { return p.generator })
+	slab := slope(seen, func(p plateau) float64 { return p.slab })
+	whole := slope(seen, func(p plateau) float64 { return p.consumed })
+	r.rep.Figures["session_bytes"], r.rep.Figures["everything_bytes"] = server, whole
+	r.headline("sessions held", fmt.Sprintf("%.0f", seen[len(seen)-1].sessions), fmt.Sprintf("heartbeat %v", r.Heartbeat))
+	r.budget("server a session", kib(server), "4 KiB", server <= 4<<10, "slope of the nodes' RSS")
+	r.budget("everything a session", kib(whole), "12 KiB", whole <= 12<<10, "slope of the machine's memory, both ends and kernel")
+	r.headline("generator a session", kib(generator), "slope of its RSS")
+	r.headline("kernel a session", kib(slab), "slope of the slab, both ends")
+	if r.Standalone {
+		r.rep.Notes = append(r.rep.Notes, "standalone keeps Redis' data in the same process: its slope is not a chat node's")
+	}
+}
+
+func kib(b float64) string { return fmt.Sprintf("%.2f KiB", b/1024) }
+
+// slope is the least-squares line's, through all plateaus.
+func slope(seen []plateau, y func(plateau) float64) float64 {
+	n, sx, sy, sxx, sxy := float64(len(seen)), 0.0, 0.0, 0.0, 0.0
+	for _, p := range seen {
+		sx += p.sessions
+		sy += y(p)
+		sxx += p.sessions * p.sessions
+		sxy += p.sessions * y(p)
+	}
+	if d := n*sxx - sx*sx; d != 0 {
+		return (n*sxy - sx*sy) / d
+	}
+	return 0
+}

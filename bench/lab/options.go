@@ -1,0 +1,131 @@
+// Package lab is the load lab itself: it starts or finds a cluster, puts users in front of it, lets them do what a verb
+// says, holds the books against the history, and writes the report.
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"strings"
+	"time"
+
+	"parley/bench/assert"
+	"parley/bench/local"
+	"parley/bench/seed"
+)
+
+// Options are what all verbs have in common. The help texts are the command line's.
+type Options struct {
+	Standalone bool     `help:"start the whole cluster in one process, with nothing to install (the default)" group:"Cluster"`
+	Local      int      `help:"start redis-server, mariadbd, a gate, a status node and so many chat nodes" placeholder:"N" group:"Cluster"`
+	Nodes      int      `help:"chat nodes of --standalone" default:"2" group:"Cluster"`
+	Gate       string   `help:"use a cluster that runs already; needs --status as well" placeholder:"URL" group:"Cluster"`
+	Status     []string `help:"its status nodes" placeholder:"HOST:PORT" group:"Cluster"`
+	Secret     string   `help:"its cluster secret" env:"PARLEY_CLUSTER_SECRET" group:"Cluster"`
+	Config     string   `help:"a chat node's configuration file: the secret, and the stores to seed" placeholder:"FILE" group:"Cluster"`
+	Ops        []string `help:"operations listeners to scrape" placeholder:"NAME=HOST:PORT" group:"Cluster"`
+
+	Users     int           `help:"virtual users; 0: what the verb needs" short:"u" group:"Load"`
+	FirstUID  int32         `name:"first-uid" help:"uid of the first user; 0: where bench seed begins" group:"Load"`
+	Workers   int           `help:"generator processes that share the users" default:"1" group:"Load"`
+	Agents    []string      `help:"generator processes on other hosts (bench agent)" placeholder:"HOST:PORT" group:"Load"`
+	AgentKey  string        `help:"what agents want to hear" env:"PARLEY_BENCH_KEY" group:"Load"`
+	Loops     int           `help:"event loops a generator process" default:"1" group:"Load"`
+	Seed      uint64        `help:"of schedules and choices; 0: from the clock, told in the report" group:"Load"`
+	Heartbeat time.Duration `help:"period of the users' heartbeats" default:"30s" group:"Load"`
+
+	Fault  string        `help:"what to break while the load runs, as in 'kill chat2 at 10s, restart at 14s'" group:"Load"`
+	Assert string        `help:"what must hold, as in 'p99<50ms,lost==0'" group:"Verdict"`
+	MaxLag time.Duration `help:"the run is invalid when the generator itself is later than this (p99), and that matters" default:"10ms" group:"Verdict"`
+
+	Out    string `help:"directory of the reports; empty: none" default:"bench-reports" group:"Output"`
+	Name   string `help:"file name of the reports; empty: verb and time" group:"Output"`
+	HGRM   bool   `name:"hgrm" help:"write .hgrm files as well" group:"Output"`
+	Quiet  bool   `help:"no live line" short:"q" group:"Output"`
+	Keep   bool   `help:"keep the logs of the nodes that were started" group:"Output" hidden:""`
+	stdout io.Writer
+	stderr io.Writer
+	argv   []string
+}
+
+// plan is Options after checking.
+type plan struct {
+	Options
+	checks []assert.Check
+	faults []local.Fault
+}
+
+// check finds what is wrong before anything is started.
+func (o Options) check(figures []string) (p plan, err error) {
+	p.Options = o
+	if o.Seed == 0 {
+		p.Seed = uint64(time.Now().UnixNano())%1_000_000 + 1
+	}
+	if p.FirstUID == 0 {
+		p.FirstUID = seed.FirstUID
+	}
+	if p.Users%2 != 0 {
+		p.Users++
+	}
+	chosen := 0
+	for _, b := range []bool{o.Standalone, o.Local > 0, o.Gate != "" || len(o.Status) > 0} {
+		if b {
+			chosen++
+		}
+	}
+	switch {
+	case runtime.GOOS != "linux":
+		return p, errors.New("the generator needs Linux")
+	case chosen > 1:
+		return p, errors.New("--standalone, --local and --gate exclude each other")
+	case chosen == 0:
+		p.Standalone = true
+	case o.Gate != "" && len(o.Status) == 0:
+		return p, errors.New("--gate needs --status: tokens come from the status node, because passwords are hashed too slowly for a load")
+	}
+	if o.Heartbeat < 5*time.Second || o.Heartbeat > 300*time.Second || o.Heartbeat%time.Second != 0 {
+		return p, errors.New("--heartbeat must be whole seconds, 5s to 300s")
+	}
+	if o.Workers < 1 || o.Loops < 1 || o.Loops > 64 || o.Nodes < 1 {
+		return p, errors.New("--workers, --loops and --nodes must be at least 1")
+	}
+	if p.checks, err = assert.Parse(o.Assert); err != nil {
+		return p, err
+	}
+	if err = assert.Unknown(p.checks, figures); err != nil {
+		return p, err
+	}
+	if p.faults, err = local.ParseFaults(o.Fault); err != nil {
+		return p, err
+	}
+	if len(p.faults) > 0 {
+		if o.Local == 0 {
+			return p, errors.New("--fault needs --local: only processes that this tool started are its to break")
+		}
+		if err = local.CheckFaults(p.faults, o.Local); err != nil {
+			return p, err
+		}
+	}
+	if o.Config != "" {
+		c, err := seed.FromConfig(o.Config)
+		if err != nil {
+			return p, err
+		}
+		if p.Secret == "" {
+			p.Secret = c.Cluster.Secret
+		}
+	}
+	return p, nil
+}
+
+// layoutName says in a few words where the cluster is.
+func (p *plan) layoutName() string {
+	switch {
+	case p.Standalone:
+		return fmt.Sprintf("--standalone --nodes %d", p.Nodes)
+	case p.Local > 0:
+		return fmt.Sprintf("--local %d", p.Local)
+	}
+	return "--gate " + p.Gate + " --status " + strings.Join(p.Status, ",")
+}

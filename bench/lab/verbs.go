@@ -1,0 +1,379 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"parley/bench/doctor"
+	"parley/bench/report"
+	"parley/bench/schedule"
+	"parley/bench/seed"
+	"parley/bench/swarm"
+)
+
+// Lab is where a command line comes from and its results go.
+type Lab struct {
+	Stdout, Stderr io.Writer
+	Args           []string // without the program's name
+}
+
+func (l Lab) options(o Options) Options {
+	o.stdout, o.stderr, o.argv = l.Stdout, l.Stderr, slices.Clone(l.Args)
+	return o
+}
+
+// LoadFlags are those of an open or closed load.
+type LoadFlags struct {
+	Rate   float64       `help:"operations a second offered, whatever becomes of them (open loop)" default:"0"`
+	Shape  string        `help:"constant, poisson, ramp:FROM-TO, step:A,B,C or burst:PERIOD" default:"poisson"`
+	Closed int           `help:"closed loop: so many operations unanswered, in place of --rate" placeholder:"N"`
+	For    time.Duration `help:"how long the load lasts" default:"10s" short:"d"`
+	Warmup time.Duration `help:"before it, not measured" default:"2s"`
+}
+
+// phase is the load as a phase of a kind.
+func (f LoadFlags) phase(kind string, rate float64, seed uint64) (swarm.Phase, error) {
+	p := swarm.Phase{Kind: kind, Warmup: f.Warmup}
+	if f.Closed > 0 {
+		if f.Rate > 0 {
+			return p, errors.New("--rate (open loop) and --closed exclude each other")
+		}
+		p.Concurrency, p.For = f.Closed, f.For
+		return p, nil
+	}
+	if f.Rate > 0 {
+		rate = f.Rate
+	}
+	var err error
+	p.Load, err = schedule.Parse(f.Shape, rate, f.For, seed)
+	return p, err
+}
+
+// Seed fills the stores of a cluster.
+func (l Lab) Seed(ctx context.Context, config, dsn, redis string, users int, first int32) int {
+	o := seed.Options{Users: users + users%2, FirstUID: first, DSN: dsn}
+	began := time.Now()
+	last := ""
+	screen := newScreen(l.Stderr, false)
+	o.Progress = func(step string, done, of int) {
+		if step != last {
+			screen.say("seeding " + step)
+			last = step
+		}
+		screen.progress(step, done, of)
+	}
+	var err error
+	switch {
+	case config != "":
+		var c seed.Config
+		if c, err = seed.FromConfig(config); err == nil {
+			o.Redis = c.Redis
+			if dsn == "" {
+				o.DSN = c.Mysql.DSN()
+			}
+		}
+	case dsn == "" || redis == "":
+		err = errors.New("seed wants --config of a chat node, or --dsn and --redis")
+	}
+	if err == nil && redis != "" {
+		o.Redis, err = seed.RedisAt(redis)
+	}
+	if err == nil {
+		err = seed.Run(ctx, o)
+	}
+	screen.end()
+	if err != nil {
+		fmt.Fprintf(l.Stderr, "bench: %v\n", err)
+		return report.Setup
+	}
+	if first == 0 {
+		first = seed.FirstUID
+	}
+	fmt.Fprintf(l.Stdout, "%d users from %d on, friends in pairs, in %.1f s\n", o.Users, first, time.Since(began).Seconds())
+	return report.Pass
+}
+
+// Doctor says what this machine can do.
+func (l Lab) Doctor(users, workers, servers int) int {
+	findings := doctor.Examine(doctor.Plan{Connections: users, Processes: workers, Sources: 64, Servers: servers})
+	code := report.Pass
+	for _, f := range findings {
+		word := "ok  "
+		if !f.OK {
+			word, code = "LOW ", report.Setup
+		}
+		allows := ""
+		if f.Connections > 0 {
+			allows = fmt.Sprintf("-> %d connections", f.Connections)
+		}
+		fmt.Fprintf(l.Stdout, "%s  %-30s %s %s\n", word, f.What, f.Value, allows)
+		if f.Fix != "" {
+			fmt.Fprintf(l.Stdout, "      %s\n", f.Fix)
+		}
+	}
+	fmt.Fprintf(l.Stdout, "\nlargest number of connections that can work here with %d generator processes: %d\n", max(workers, 1), doctor.Most(findings))
+	return code
+}
+
+// Connect measures TCP connections alone.
+func (l Lab) Connect(ctx context.Context, o Options, concurrency int) int {
+	v := verb{name: "connect", what: "TCP connections a second, without a login", users: 5000, cross: -1}
+	v.do = func(ctx context.Context, r *run) error {
+		out, err := r.phase(ctx, step{"connect", swarm.Phase{Kind: "connect", Concurrency: concurrency}, swarm.HConnect, true, false})
+		if err != nil {
+			return err
+		}
+		h := out.Hist(swarm.HConnect)
+		r.rep.Figures["online"], r.wantAll = float64(h.Count()), r.Users
+		r.headline("connections", fmt.Sprintf("%.0f/s", float64(h.Count())/out.Seconds), fmt.Sprintf("%d, %d at once", h.Count(), concurrency))
+		r.latencyLine("connect", h)
+		return nil
+	}
+	return execute(ctx, l.options(o), v)
+}
+
+// logIn brings everybody in, as the set-up of most verbs.
+func (r *run) logIn(ctx context.Context) error {
+	out, err := r.phase(ctx, step{name: "login", Phase: swarm.Phase{Kind: "login", Concurrency: 128}, main: swarm.HFull})
+	if err != nil {
+		return err
+	}
+	r.rep.Figures["online"], r.wantAll = float64(out.Counters["logins"]), r.Users
+	if int(out.Counters["logins"]) < r.Users {
+		return fmt.Errorf("only %d of %d users could log in", out.Counters["logins"], r.Users)
+	}
+	// A node learns of the others once a second; before that it pushes to nobody there.
+	_, err = r.phase(ctx, step{name: "settle", Phase: swarm.Phase{Kind: "hold", For: 1500 * time.Millisecond}})
+	return err
+}
+
+// Login measures connect plus login: the headline.
+func (l Lab) Login(ctx context.Context, o Options, f LoadFlags, concurrency int, again bool) int {
+	v := verb{name: "login", what: "logins a second on new connections: connect, token, presence, profile, lists, reply", users: 10000, cross: -1}
+	v.do = func(ctx context.Context, r *run) error {
+		p := swarm.Phase{Kind: "login", Concurrency: concurrency, Again: again}
+		if again {
+			p.For = f.For
+		}
+		if f.Rate > 0 {
+			open, err := f.phase("login", f.Rate, r.Seed)
+			if err != nil {
+				return err
+			}
+			open.Again, p = again, open
+			p.Warmup = 0
+		}
+		out, err := r.phase(ctx, step{"login", p, swarm.HFull, true, true})
+		if err != nil {
+			return err
+		}
+		h := out.Hist(swarm.HFull)
+		r.rep.Figures["online"] = float64(out.Counters["logins"])
+		if !again {
+			r.wantAll = r.Users
+		}
+		rate := float64(h.Count()) / out.Seconds
+		nodes := max(len(r.crew.Nodes()), 1)
+		r.rep.Env.Nodes = r.crew.Nodes()
+		r.budget("logins", fmt.Sprintf("%.0f/s", rate), "11,000/s a node", rate/float64(nodes) >= 11000,
+			fmt.Sprintf("%d users over %d nodes, %.0f/s a node; everything on this machine", h.Count(), nodes, rate/float64(nodes)))
+		r.latencyLine("login", h)
+		return nil
+	}
+	return execute(ctx, l.options(o), v)
+}
+
+// Ping measures heartbeats.
+func (l Lab) Ping(ctx context.Context, o Options, f LoadFlags) int {
+	v := verb{name: "ping", what: "heartbeat round trips of logged-in users", users: 1000, cross: -1}
+	v.do = func(ctx context.Context, r *run) error {
+		p, err := f.phase("ping", 5000, r.Seed)
+		if err != nil {
+			return err
+		}
+		if err := r.logIn(ctx); err != nil {
+			return err
+		}
+		out, err := r.phase(ctx, step{"ping", p, swarm.HPing, true, true})
+		if err != nil {
+			return err
+		}
+		h := out.Hist(swarm.HPing)
+		r.headline("heartbeats", fmt.Sprintf("%.0f/s", r.rep.Figures["rate"]), offeredNote(p))
+		r.latencyLine("round trip", h)
+		return nil
+	}
+	return execute(ctx, l.options(o), v)
+}
+
+// ChatFlags are those of a load of texts.
+type ChatFlags struct {
+	LoadFlags `embed:""`
+	Cross     float64 `help:"share of the pairs whose ends are on different nodes, 0 to 1" default:"0.5"`
+	Size      int     `help:"bytes of a text, 72 to 4096" default:"100"`
+	NoVerify  bool    `help:"do not read the history back"`
+}
+
+func (f ChatFlags) check() error {
+	if f.Cross < 0 || f.Cross > 1 || f.Size < 72 || f.Size > 4096 {
+		return errors.New("--cross must be 0 to 1 and --size 72 to 4096")
+	}
+	return nil
+}
+
+// Chat measures texts, and proves that none was lost.
+func (l Lab) Chat(ctx context.Context, o Options, f ChatFlags) int {
+	v := verb{name: "chat", what: "one-to-one texts: stored, acknowledged, delivered", users: 1000, cross: f.Cross, text: f.Size}
+	v.do = func(ctx context.Context, r *run) error {
+		p, err := f.phase("chat", 1000, r.Seed)
+		if err == nil {
+			err = f.check()
+		}
+		if err != nil {
+			return setupError(err)
+		}
+		if r.tolerate {
+			p.Patience = 30 * time.Second
+		}
+		if err := r.logIn(ctx); err != nil {
+			return err
+		}
+		if _, err := r.phase(ctx, step{name: "threads", Phase: swarm.Phase{Kind: "threads"}}); err != nil {
+			return err
+		}
+		if err := r.chat(ctx, p, "chat"); err != nil {
+			return err
+		}
+		if f.NoVerify {
+			return nil
+		}
+		return r.verify(ctx)
+	}
+	return execute(ctx, l.options(o), v)
+}
+
+// chat runs the load of texts and says what it came to.
+func (r *run) chat(ctx context.Context, p swarm.Phase, name string) error {
+	out, err := r.phase(ctx, step{name, p, swarm.HAck, true, true})
+	if err != nil {
+		return err
+	}
+	r.headline("texts stored", fmt.Sprintf("%.0f/s", r.rep.Figures["rate"]), offeredNote(p))
+	r.latencyLine("stored", out.Hist(swarm.HAck))
+	r.latencyLine("delivered", out.Hist(swarm.HDeliver))
+	if h := out.Hist(swarm.HOutage); h.Count() > 0 {
+		r.latencyLine("outage of a user", h)
+	}
+	return nil
+}
+
+// verify reads the history of every thread back.
+func (r *run) verify(ctx context.Context) error {
+	_, err := r.phase(ctx, step{name: "verify", Phase: swarm.Phase{Kind: "verify"}, main: swarm.HHistory})
+	return err
+}
+
+func offeredNote(p swarm.Phase) string {
+	if p.Concurrency > 0 {
+		return fmt.Sprintf("closed loop, %d unanswered at once", p.Concurrency)
+	}
+	return fmt.Sprintf("offered %s, on average %.0f/s (open loop)", p.Load.Shape, float64(p.Load.Total())/p.Load.For.Seconds())
+}
+
+// Storm drops everybody at once.
+func (l Lab) Storm(ctx context.Context, o Options, spread, limit time.Duration) int {
+	v := verb{name: "storm", what: "everybody loses the connection at once and comes back", users: 5000, cross: -1, resume: true, reconnect: true}
+	v.do = func(ctx context.Context, r *run) error {
+		if err := r.logIn(ctx); err != nil {
+			return err
+		}
+		return r.storm(ctx, spread, limit)
+	}
+	return execute(ctx, l.options(o), v)
+}
+
+func (r *run) storm(ctx context.Context, spread, limit time.Duration) error {
+	r.rep.Marks = append(r.rep.Marks, report.Mark{At: time.Since(r.began).Seconds(), Text: "all connections dropped"})
+	out, err := r.phase(ctx, step{"storm", swarm.Phase{Kind: "storm", Spread: spread, For: limit}, swarm.HFull, true, true})
+	if err != nil {
+		return err
+	}
+	slices.Sort(out.BackAt)
+	note := "with resume tickets, all at once"
+	if spread > 0 {
+		note = fmt.Sprintf("with resume tickets, at random moments within %v", spread)
+	}
+	for _, q := range []struct {
+		name  string
+		share float64
+	}{{"50", .5}, {"90", .9}, {"99", .99}, {"100", 1}} {
+		need := int(float64(r.Users)*q.share + .5)
+		if need == 0 || need > len(out.BackAt) {
+			r.headline(q.name+" % back", "never", note)
+			continue
+		}
+		at := out.BackAt[need-1]
+		r.rep.Figures["back"+q.name] = at
+		r.headline(q.name+" % back", fmt.Sprintf("%.2f s", at), note)
+	}
+	r.rep.Figures["online"], r.wantAll = float64(len(out.BackAt)), r.Users
+	return nil
+}
+
+// Churn measures logins while others stay.
+func (l Lab) Churn(ctx context.Context, o Options, f LoadFlags) int {
+	v := verb{name: "churn", what: "users leave and come back at a steady rate", users: 2000, cross: -1, resume: true, reconnect: true}
+	v.do = func(ctx context.Context, r *run) error {
+		p, err := f.phase("churn", 200, r.Seed)
+		if err != nil {
+			return err
+		}
+		if err := r.logIn(ctx); err != nil {
+			return err
+		}
+		out, err := r.phase(ctx, step{"churn", p, swarm.HFull, true, true})
+		if err != nil {
+			return err
+		}
+		r.headline("came back", fmt.Sprintf("%.0f/s", r.rep.Figures["rate"]), offeredNote(p))
+		r.latencyLine("back in", out.Hist(swarm.HFull))
+		return nil
+	}
+	return execute(ctx, l.options(o), v)
+}
+
+// Mixed is a day in small: most users idle, some come and go, some talk.
+func (l Lab) Mixed(ctx context.Context, o Options, f ChatFlags, churn float64) int {
+	v := verb{name: "mixed", what: "most users idle, some come and go, one in five talks", users: 2000, cross: f.Cross, text: f.Size, resume: true, reconnect: true}
+	v.do = func(ctx context.Context, r *run) error {
+		p, err := f.phase("chat", float64(r.Users)/10, r.Seed)
+		if err == nil {
+			err = f.check()
+		}
+		if err != nil {
+			return setupError(err)
+		}
+		p.Churn, err = schedule.Parse("poisson", churn, f.Warmup+f.For, r.Seed+1)
+		if err != nil {
+			return setupError(err)
+		}
+		if err := r.logIn(ctx); err != nil {
+			return err
+		}
+		if _, err := r.phase(ctx, step{name: "threads", Phase: swarm.Phase{Kind: "threads", Users: r.Users / 5}}); err != nil {
+			return err
+		}
+		if err := r.chat(ctx, p, "mixed"); err != nil {
+			return err
+		}
+		if f.NoVerify {
+			return nil
+		}
+		return r.verify(ctx)
+	}
+	return execute(ctx, l.options(o), v)
+}

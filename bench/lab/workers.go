@@ -1,0 +1,179 @@
+package lab
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"parley/bench/crew"
+	"parley/bench/local"
+	"parley/bench/watch"
+	"parley/internal/cluster"
+)
+
+// newCrew makes the users: in this process, in worker processes, or by agents on other hosts.
+func (r *run) newCrew(ctx context.Context, s crew.Spec) (crew.Crew, error) {
+	switch {
+	case len(r.Agents) > 0:
+		return r.agents(ctx, s)
+	case r.Workers > 1:
+		return r.workers(ctx, s)
+	}
+	return crew.New(s)
+}
+
+// workers starts processes of this program that call back.
+func (r *run) workers(ctx context.Context, s crew.Spec) (crew.Crew, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	defer ln.Close()
+	dir, err := os.MkdirTemp("", "parley-workers-")
+	if err != nil {
+		return nil, err
+	}
+	key := rand.Text()
+	keyFile := filepath.Join(dir, "key") // not an argument: those can be read by everybody
+	if err := os.WriteFile(keyFile, []byte(key), 0o600); err != nil {
+		return nil, err
+	}
+	var procs []*cluster.Proc
+	var conns []net.Conn
+	stop := func() {
+		for _, p := range procs {
+			_ = p.Kill() // a worker holds nothing worth a farewell
+		}
+		_ = os.RemoveAll(dir)
+	}
+	fail := func(err error) (crew.Crew, error) {
+		for _, c := range conns {
+			c.Close()
+		}
+		stop()
+		return nil, err
+	}
+	for i := range r.Workers {
+		name := fmt.Sprintf("worker%d", i+1)
+		p, err := local.Program(ctx, name, filepath.Join(dir, name+".log"), "", "worker", "--join", ln.Addr().String(), "--key-file", keyFile)
+		if err != nil {
+			return fail(err)
+		}
+		procs = append(procs, p)
+		r.nodes.Add(watch.Watched{Name: name, Pid: p.Pid})
+	}
+	for range r.Workers {
+		if err := ln.(*net.TCPListener).SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+			return fail(err)
+		}
+		conn, err := ln.Accept()
+		if err != nil {
+			return fail(fmt.Errorf("a worker did not call back: %w\n%s", err, procs[len(conns)].Log()))
+		}
+		if err := hear(conn, key); err != nil {
+			conn.Close()
+			return fail(err)
+		}
+		conns = append(conns, conn)
+	}
+	return crew.Many(s, conns, stop), nil
+}
+
+func (r *run) agents(ctx context.Context, s crew.Spec) (crew.Crew, error) {
+	var conns []net.Conn
+	for _, addr := range r.Agents {
+		conn, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "tcp", addr)
+		if err == nil {
+			_, err = io.WriteString(conn, greeting+r.AgentKey+"\n")
+		}
+		if err != nil {
+			for _, c := range conns {
+				c.Close()
+			}
+			return nil, fmt.Errorf("agent %s: %w", addr, err)
+		}
+		conns = append(conns, conn)
+	}
+	return crew.Many(s, conns, func() {}), nil
+}
+
+const greeting = "parley-bench "
+
+// hear reads the other side's first line and compares the key.
+func hear(conn net.Conn, key string) error {
+	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		return err
+	}
+	line := make([]byte, 0, 128)
+	for b := make([]byte, 1); len(line) < 512; {
+		if _, err := io.ReadFull(conn, b); err != nil {
+			return err
+		}
+		if b[0] == '\n' {
+			break
+		}
+		line = append(line, b[0])
+	}
+	got, ok := strings.CutPrefix(string(line), greeting)
+	if !ok || subtle.ConstantTimeCompare([]byte(got), []byte(key)) != 1 {
+		return errors.New("a stranger called, or one with another key")
+	}
+	return conn.SetReadDeadline(time.Time{})
+}
+
+// Worker is what `bench worker` does: it calls the coordinator and obeys.
+func Worker(ctx context.Context, join, keyFile string) error {
+	key, err := os.ReadFile(keyFile)
+	if err != nil {
+		return err
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", join)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, greeting+string(key)+"\n"); err != nil {
+		return err
+	}
+	return crew.ServeWorker(conn)
+}
+
+// Agent is what `bench agent` does: it takes commands from a coordinator on another host, one after the other.
+func Agent(ctx context.Context, listen, key string, out io.Writer) error {
+	if key == "" {
+		return errors.New("an agent wants a key (--key or PARLEY_BENCH_KEY): whoever knows it can make this host send traffic")
+	}
+	ln, err := net.Listen("tcp", listen)
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { ln.Close() })
+	defer stop()
+	w := bufio.NewWriter(out)
+	fmt.Fprintf(w, "listening on %s\n", ln.Addr())
+	w.Flush()
+	for {
+		conn, err := ln.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		if hear(conn, key) == nil {
+			if err := crew.ServeWorker(conn); err != nil {
+				return err
+			}
+		}
+		conn.Close()
+	}
+}

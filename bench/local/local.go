@@ -1,0 +1,221 @@
+// Package local starts a cluster for a load test on this machine, and stops it again: either the standalone binary, which
+// needs nothing, or real nodes over redis-server and mariadbd. It also does to them what a fault plan says.
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"parley/bench/seed"
+	"parley/internal/cluster"
+)
+
+// Node is a process of a layout.
+type Node struct {
+	Name string
+	Ops  string // host:port of its operations listener; "" for a database
+	Proc *cluster.Proc
+}
+
+// Layout is a running cluster with users in it.
+type Layout struct {
+	Name     string // as in the report
+	Gate     string // URL
+	Status   []string
+	Secret   string
+	FirstUID int32
+	Users    int
+	Nodes    []Node
+	close    func() error
+	Dir      string
+}
+
+// Close stops all that was started.
+func (l *Layout) Close() error { return l.close() }
+
+// Logs returns the end of each node's log that speaks of an error or a panic, for a person who wonders.
+func (l *Layout) Logs() map[string]string {
+	out := map[string]string{}
+	for _, n := range l.Nodes {
+		text := n.Proc.Log()
+		if strings.Contains(text, "panic") || strings.Contains(text, `"ERROR"`) {
+			out[n.Name] = text
+		}
+	}
+	return out
+}
+
+// binDir is where the binaries are kept between runs, so that only the first one links them.
+func binDir() (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		cache = os.TempDir()
+	}
+	dir := filepath.Join(cache, "parley-bench", "bin")
+	return dir, os.MkdirAll(dir, 0o700)
+}
+
+// Self returns the path of this program.
+func Self() (string, error) { return os.Executable() }
+
+// Standalone starts the whole cluster in one process, with its embedded stores.
+func Standalone(ctx context.Context, nodes, users int, log io.Writer) (*Layout, error) {
+	bin, err := binDir()
+	if err != nil {
+		return nil, err
+	}
+	say(log, "building standalone")
+	if err := cluster.Build(ctx, bin, false, "standalone"); err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "parley-bench-")
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, "standalone.log")
+	l := &Layout{Name: fmt.Sprintf("standalone, %d chat nodes in one process, SQLite", nodes), FirstUID: seed.FirstUID, Users: users, Dir: dir}
+	p := cluster.NewProgram(cluster.ProgramOptions{
+		Name: "standalone", Path: filepath.Join(bin, "standalone"), LogPath: path,
+		Args: []string{
+			"--free-ports", "--data", filepath.Join(dir, "data"), "--demo=false",
+			"--nodes", strconv.Itoa(nodes), "--crowd", strconv.Itoa(users),
+		},
+		Ready: func(context.Context) error {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			return l.readGreeting(string(text))
+		},
+	})
+	say(log, "starting standalone with "+strconv.Itoa(users)+" users")
+	start, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	l.close = func() error {
+		stop, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		_, err := p.Terminate(stop)
+		if errors.Is(err, cluster.ErrNotRunning) {
+			err = nil
+		}
+		return errors.Join(err, p.Kill(), os.RemoveAll(dir))
+	}
+	if err := p.Start(start); err != nil {
+		return nil, errors.Join(err, l.close())
+	}
+	l.Nodes[0].Proc = p
+	return l, nil
+}
+
+var (
+	greetGate   = regexp.MustCompile(`(?m)^\s+gate\s+(http://\S+)`)
+	greetStatus = regexp.MustCompile(`(?m)^\s+status\s+(\S+:\d+)`)
+	greetOps    = regexp.MustCompile(`(?m)^\s+operations\s+http://([^/\s]+)/`)
+)
+
+func (l *Layout) readGreeting(text string) error {
+	gate, status, ops := greetGate.FindStringSubmatch(text), greetStatus.FindStringSubmatch(text), greetOps.FindStringSubmatch(text)
+	if gate == nil || status == nil || ops == nil || !strings.Contains(text, "Ctrl-C") {
+		return errors.New("has not said where it listens yet")
+	}
+	l.Gate, l.Status = gate[1], []string{status[1]}
+	l.Nodes = []Node{{Name: "standalone", Ops: ops[1]}}
+	return nil
+}
+
+// Options describe a layout of real processes.
+type Options struct {
+	Chat, Users int
+	// Link, if not nil, may put another address in place of one that a node is given: a proxy's.
+	Configure func(node string, f *cluster.INI)
+	Log       io.Writer
+	Progress  func(step string, done, of int)
+	// Heartbeat and the like stay as the nodes have them.
+}
+
+// Cluster starts redis-server, mariadbd, a gate, a status node and chat nodes, and fills them with users.
+func Cluster(ctx context.Context, o Options) (*Layout, error) {
+	if err := cluster.Missing(); err != nil {
+		return nil, fmt.Errorf("%w; --standalone needs neither", err)
+	}
+	bin, err := binDir()
+	if err != nil {
+		return nil, err
+	}
+	say(o.Log, "building chatnode, statusnode and gatenode")
+	if err := cluster.Build(ctx, bin, false, "chatnode", "statusnode", "gatenode"); err != nil {
+		return nil, err
+	}
+	say(o.Log, "starting redis-server, mariadbd, a gate, a status node and "+strconv.Itoa(o.Chat)+" chat nodes")
+	c, err := cluster.Start(ctx, cluster.Options{
+		Chat: o.Chat, Status: 1, Gate: 1, Bin: bin, LogLevel: "warn", OnRedis: seed.Generation, Log: o.Log,
+		MariaDB: cluster.MariaDBOptions{BufferPool: "512M", Args: []string{"--innodb-log-file-size=512M", "--max-connections=2000"}},
+		Configure: func(n *cluster.Node, _ int, f *cluster.INI) error {
+			if o.Configure != nil {
+				o.Configure(n.Name(), f)
+			}
+			return nil
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	l := &Layout{
+		Name: fmt.Sprintf("local, %d chat nodes, redis-server, mariadbd", o.Chat), Gate: c.GateURL(), Status: []string{c.StatusAddr(0)},
+		Secret: c.Secret(), FirstUID: seed.FirstUID, Users: o.Users, close: c.Close, Dir: c.Dir(),
+	}
+	l.Nodes = append(l.Nodes, Node{Name: "redis", Proc: c.Redis.Proc}, Node{Name: "mariadb", Proc: c.MariaDB.Proc})
+	for _, n := range c.Nodes() {
+		l.Nodes = append(l.Nodes, Node{n.Name(), n.OpsAddr(), n.Proc})
+	}
+	redis, err := seed.RedisAt(c.RedisAddr())
+	if err == nil {
+		say(o.Log, "seeding "+strconv.Itoa(o.Users)+" users")
+		err = seed.Run(ctx, seed.Options{DSN: c.DSN(), Redis: redis, Users: o.Users, Progress: o.Progress})
+	}
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return l, nil
+}
+
+func say(w io.Writer, text string) {
+	if w != nil {
+		fmt.Fprintln(w, text)
+	}
+}
+
+// Program starts a process of this tool's own: a worker, an echo server. ready is what its log must contain.
+func Program(ctx context.Context, name, logPath string, ready string, args ...string) (*cluster.Proc, error) {
+	self, err := Self()
+	if err != nil {
+		return nil, err
+	}
+	p := cluster.NewProgram(cluster.ProgramOptions{
+		Name: name, Path: self, Args: args, LogPath: logPath,
+		Ready: func(context.Context) error {
+			text, err := os.ReadFile(logPath)
+			if err == nil && !strings.Contains(string(text), ready) {
+				err = errors.New("not ready")
+			}
+			return err
+		},
+	})
+	return p, p.Start(ctx)
+}
+
+// ReadyAddr finds the address after "listening on " in a program's log.
+func ReadyAddr(p *cluster.Proc) (netip.AddrPort, error) {
+	_, after, _ := strings.Cut(p.Log(), "listening on ")
+	addr, _, _ := strings.Cut(after, "\n")
+	return netip.ParseAddrPort(strings.TrimSpace(addr))
+}

@@ -1,0 +1,201 @@
+// Package report is what a run leaves behind: one structure, written as JSON, as text for a terminal, as .hgrm for other
+// tools, and as one HTML page that needs nothing else.
+package report
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"time"
+
+	"parley/bench/assert"
+	"parley/bench/hist"
+	"parley/bench/ledger"
+	"parley/bench/watch"
+)
+
+// Exit codes of the tool, and so the verdicts.
+const (
+	Pass      = 0
+	Missed    = 1 // an assertion did not hold
+	Incorrect = 2 // the ledger found a violation
+	Invalid   = 3 // the generator was the bottleneck: the figures say nothing about the server
+	Setup     = 4 // there was no run
+)
+
+// Words of the verdicts, by exit code.
+var Words = []string{"passed", "assertion missed", "incorrect", "invalid", "set-up failed"}
+
+// Report is one run.
+type Report struct {
+	Format    int // of this structure
+	Version   string
+	Verb      string
+	What      string // the verb in a sentence
+	Command   string
+	Seed      uint64
+	StartedAt time.Time
+	Seconds   float64
+	Verdict   Verdict
+	Env       Env
+	Headline  []Figure
+	Stages    []Stage
+	Hists     []Histogram
+	Timeline  []Second
+	Marks     []Mark
+	Nodes     []watch.Sample
+	Machine   []watch.Machine
+	Self      watch.Self
+	Ledger    *ledger.Summary
+	Asserts   []assert.Result
+	Errors    map[string]int64
+	LimitedBy []string
+	Tables    []Table
+	Figures   map[string]float64 // what assertions are about; durations in seconds
+	Notes     []string
+}
+
+// Verdict is whether to believe and what.
+type Verdict struct {
+	Code    int
+	Word    string
+	Reasons []string
+}
+
+// Env is where it ran.
+type Env struct {
+	Host, OS, CPU, Go, Layout string
+	Cores                     int
+	MemoryMiB                 int64
+	Files                     uint64 // descriptors a process may have
+	Commit                    string
+	Nodes                     []string
+}
+
+// Figure is a number worth a line at the top.
+type Figure struct {
+	Name, Value, Note string
+	// Miss: worse than its budget.
+	Budget string
+	Miss   bool
+}
+
+// Stage is one phase of the run.
+type Stage struct {
+	Name          string
+	Kind          string
+	At            float64 // seconds since the run began
+	Seconds       float64
+	Offered       int64
+	Done          int64
+	Wrong         int64
+	Rate          float64 // completed a second, over the time of the load
+	P50, P99, Max int64   // ns, of the stage's main latency
+	Loop          string  // open, closed, or empty
+	Note          string
+}
+
+// Histogram is a latency by percentile.
+type Histogram struct {
+	Name, What string
+	Stage      string
+	Summary    hist.Summary
+	Curve      [][2]float64 // quantile, milliseconds
+	Encoded    []byte       // HdrHistogram V2, compressed
+}
+
+// Second is a second of the run, of all generators together.
+type Second struct {
+	At                   float64
+	Stage                string
+	Offered, Done, Wrong int64
+	Online               int64
+	P50, P99, Max        int64 // ns
+}
+
+// Mark is a moment worth a line in the plots.
+type Mark struct {
+	At   float64
+	Text string
+}
+
+// Table is any other result.
+type Table struct {
+	Title  string
+	Note   string
+	Header []string
+	Rows   [][]string
+}
+
+// Histogram returns a histogram by name; nil when the run has none.
+func (r *Report) Histogram(name string) *Histogram {
+	for i := range r.Hists {
+		if r.Hists[i].Name == name {
+			return &r.Hists[i]
+		}
+	}
+	return nil
+}
+
+// AddHist adds a histogram.
+func (r *Report) AddHist(stage, name, what string, h *hist.Hist) {
+	if h.Count() == 0 {
+		return
+	}
+	x := Histogram{Name: name, What: what, Stage: stage, Summary: h.Summary()}
+	for _, p := range h.Curve() {
+		x.Curve = append(x.Curve, [2]float64{p.Quantile, float64(p.Value) / 1e6})
+	}
+	x.Encoded, _ = h.Encode() // a histogram of ours encodes
+	r.Hists = append(r.Hists, x)
+}
+
+// Read reads a report that WriteJSON wrote.
+func Read(path string) (*Report, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("report: %w", err)
+	}
+	r := &Report{}
+	if err := json.Unmarshal(b, r); err != nil {
+		return nil, fmt.Errorf("report: %s: %w", path, err)
+	}
+	if r.Format != Format {
+		return nil, fmt.Errorf("report: %s has format %d, this tool reads %d", path, r.Format, Format)
+	}
+	return r, nil
+}
+
+// Format is the version of the structure.
+const Format = 1
+
+// WriteJSON writes all of it.
+func (r *Report) WriteJSON(path string) error {
+	b, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	return os.WriteFile(path, append(b, '\n'), 0o644)
+}
+
+// WriteHGRM writes one file for each histogram, PREFIX-NAME.hgrm.
+func (r *Report) WriteHGRM(prefix string) error {
+	for i := range r.Hists {
+		h, err := hist.Decode(r.Hists[i].Encoded)
+		if err != nil {
+			return fmt.Errorf("report: %w", err)
+		}
+		f, err := os.Create(prefix + "-" + r.Hists[i].Name + ".hgrm")
+		if err != nil {
+			return fmt.Errorf("report: %w", err)
+		}
+		err = h.WriteHGRM(f)
+		if e := f.Close(); err == nil {
+			err = e
+		}
+		if err != nil {
+			return fmt.Errorf("report: %w", err)
+		}
+	}
+	return nil
+}
