@@ -19,15 +19,19 @@ func (p *Policy) ThreadsAsked(after int64) (cursor int64, first bool) {
 	return 0, true
 }
 
-// Announce notes that a 1026 is about to list a thread, and returns false if it must not: its peer is not in the
-// friend_list of this login, and the client would crash. A thread with messages counts as loading until they are served.
-func (p *Policy) Announce(id int64, peer int32, lastSeq int64) bool {
+// Announce notes that the coming 1026 lists a thread, and returns false if it must not: its peer is not in the friend_list
+// of this login, and the client would crash; or the client knows the thread already, and would forget what it has of it.
+// Its texts wait until its history was served, which the client asks for even when it is empty.
+func (p *Policy) Announce(id int64, peer int32) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, ok := p.friends[peer]; !ok {
+	_, friend := p.friends[peer]
+	_, known := p.threads[id]
+	if !friend || known {
 		return false
 	}
 	p.threads[id] = thread{loading: true}
+	p.naming = true
 	return true
 }
 
@@ -39,8 +43,8 @@ func (p *Policy) ThreadsListed() {
 	p.pumpLocked(time.Now())
 }
 
-// AnnounceLoaded notes that a reply is about to name a thread that needs no loading: a 1028. It returns false if it must
-// not, as Announce does.
+// AnnounceLoaded notes that the coming reply names a thread that needs no loading: a 1028. It returns false if it must
+// not, because its peer is none of the client's friends.
 func (p *Policy) AnnounceLoaded(id int64, peer int32) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -49,15 +53,17 @@ func (p *Policy) AnnounceLoaded(id int64, peer int32) bool {
 	}
 	if _, known := p.threads[id]; !known {
 		p.threads[id] = thread{}
+		p.naming = true
 	}
 	return true
 }
 
-// Befriended notes that a 1014 or 1015 tells of a new friend and the first messages of its thread.
+// Befriended notes that the coming 1014 tells of a new friend and the first messages of its thread.
 func (p *Policy) Befriended(uid int32, id, lastSeq int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.befriendLocked(uid, id, lastSeq)
+	p.naming = true
 }
 
 func (p *Policy) befriendLocked(uid int32, id, lastSeq int64) {
@@ -89,7 +95,7 @@ func (p *Policy) FirstGeneration() {
 
 // releasableLocked reports whether a push can be written as far as the load goes.
 func (p *Policy) releasableLocked(push *session.Push, now time.Time) bool {
-	if !p.listed && !p.gen1 {
+	if p.naming || (!p.listed && !p.gen1) {
 		return false
 	}
 	if push.ID != wire.MsgTextPush || p.gen1 {
@@ -113,12 +119,14 @@ func (p *Policy) nextPushLocked(now time.Time) []byte {
 			}
 			continue
 		}
-		if _, known := p.threads[push.Thread]; !known && !p.gen1 {
-			if _, friend := p.friends[push.From]; !friend {
-				count(p.counters.Unsafe) // the next login lists both the friend and the thread
-				p.dropLocked(i)
-				continue
-			}
+		_, known := p.threads[push.Thread]
+		_, friend := p.friends[push.From]
+		if !friend && (!known || p.gen1) {
+			count(p.counters.Unsafe) // it crashes the client; the next login lists both the friend and the thread
+			p.dropLocked(i)
+			continue
+		}
+		if !known && !p.gen1 {
 			// Made while this session was on. The announcement goes first, the text after the gap.
 			p.threads[push.Thread] = thread{}
 			count(p.counters.Reannounced)
@@ -163,28 +171,30 @@ func (p *Policy) textsLocked(i int) []byte {
 	first := p.pushes[i]
 	served := p.threads[first.Thread].served
 	var merged wire.TextPush
-	size := 0
+	size, whole := 0, true // whole: the first push alone, with all its texts
 	for j := i; j < len(p.pushes); {
 		at := &p.pushes[j]
 		if at.ID != wire.MsgTextPush || at.Thread != first.Thread || at.From != first.From {
 			j++
 			continue
 		}
-		if size > 0 && size+len(at.Body) > maxMerged {
-			break
-		}
 		var body wire.TextPush
 		if err := wire.Decode(at.Body, &body); err == nil {
-			if j > i {
+			n := encodedLen(&body)
+			if size > 0 && size+n > maxMerged {
+				break
+			}
+			if size > 0 {
 				count(p.counters.Merged)
 			}
-			size += len(at.Body)
 			chats := merged.Chats
 			for _, t := range body.Chats {
 				if t.Seq > served {
 					chats = append(chats, t)
 				}
 			}
+			whole = whole && size == 0 && len(chats) == len(body.Chats)
+			size += n
 			merged = body
 			merged.Chats = chats
 		}
@@ -194,9 +204,34 @@ func (p *Policy) textsLocked(i int) []byte {
 		return nil
 	}
 	if p.gen1 {
-		return encode(wire.MsgTextPush, firstGeneration(&merged))
+		v := firstGeneration(&merged)
+		frame := encode(wire.MsgTextPush, v)
+		if frame == nil { // one long push, twice in a frame
+			v.Chats = nil
+			frame = encode(wire.MsgTextPush, v)
+		}
+		return frame
 	}
-	return encode(wire.MsgTextPush, merged)
+	if !whole {
+		if frame := encode(wire.MsgTextPush, merged); frame != nil {
+			return frame
+		}
+	}
+	// As it came: nothing to leave out, or one long push that grew by being written anew.
+	frame, err := wire.AppendFrame(nil, wire.MsgTextPush, first.Body)
+	if err != nil {
+		return nil
+	}
+	return frame
+}
+
+// encodedLen returns how long a push gets at most when it is encoded.
+func encodedLen(b *wire.TextPush) int {
+	n := 128
+	for i := range b.Chats {
+		n += 192 + wire.StringLen(b.Chats[i].Content) + wire.StringLen(b.Chats[i].UniqueID)
+	}
+	return n
 }
 
 // gen1Push is the first generation's 1019.
@@ -207,7 +242,7 @@ type gen1Push struct {
 	Texts   []gen1Text `json:"text_array"`
 	// The second generation's members stay beside them: a client taken for the first in error finds what it needs.
 	ThreadID int64             `json:"thread_id"`
-	Chats    []wire.PushedText `json:"chat_datas"`
+	Chats    []wire.PushedText `json:"chat_datas,omitempty"`
 }
 
 type gen1Text struct {

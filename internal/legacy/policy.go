@@ -27,8 +27,10 @@ const (
 	MaxHeld = 64 << 10
 	// maxMerged bounds the body of merged texts: upstream's servers cannot send more, its clients were never given more.
 	maxMerged = 32000
-	// maxReplies bounds the replies that wait for their turn. A client has at most 16 requests queued and 64 texts.
-	maxReplies = 128
+	// maxReplies and maxReplyBytes bound the replies that wait for their turn. A client has at most 16 requests queued and
+	// 64 texts, and one that does not read must not pin more than a native one may.
+	maxReplies    = 128
+	maxReplyBytes = 128 << 10
 )
 
 // Counters are what a node counts of all its policies; any may be nil.
@@ -62,11 +64,13 @@ type Policy struct {
 	asked    bool // the first 1025 came
 	listed   bool // the last 1026 was sent
 	gen1     bool // no threads: first generation
+	naming   bool // a thread is known here that only the coming reply will name
 	replies  [][]byte
+	waiting  int // bytes of them
 	pushes   []session.Push
-	held     int // bytes of their bodies
-	last     time.Time
-	due      bool // the wheel has us
+	held     int       // bytes of their bodies
+	last     time.Time // when the last frame went to the socket
+	due      bool      // the wheel has us
 	closing  bool
 	final    []byte
 	finished bool
@@ -85,19 +89,34 @@ func (p *Policy) Reply(frame []byte) error {
 	if p.closing {
 		return session.ErrClosed
 	}
+	now := time.Now()
 	id, _ := wire.ParseHeader(frame)
-	if id == wire.MsgHeartbeatRsp && (len(p.replies) > 0 || p.due) {
+	if id == wire.MsgHeartbeatRsp && !p.readyLocked(now) {
 		count(p.counters.HeartbeatDropped)
 		return nil
 	}
-	if len(p.replies) >= maxReplies {
-		count(p.counters.Overflowed)
-		p.s.CloseSoon() // not at once: the close callback wants our lock
-		return session.ErrSlow
+	if len(p.replies) >= maxReplies || len(p.replies) > 0 && p.waiting+len(frame) > maxReplyBytes {
+		return p.overflowLocked()
 	}
 	p.replies = append(p.replies, append([]byte(nil), frame...))
-	p.pumpLocked(time.Now())
+	p.waiting += len(frame)
+	if id != wire.MsgHeartbeatRsp && id != wire.MsgTextRsp {
+		p.naming = false // the other replies come one by one: it is this one, or the refusal in its place
+	}
+	p.pumpLocked(now)
 	return nil
+}
+
+// readyLocked reports whether a frame would be written at once.
+func (p *Policy) readyLocked(now time.Time) bool {
+	return len(p.replies) == 0 && !p.due && !p.finished && now.Sub(p.last) >= Gap && p.s.Queued() == 0
+}
+
+// overflowLocked ends the session of a client that is sent more than it takes.
+func (p *Policy) overflowLocked() error {
+	count(p.counters.Overflowed)
+	p.s.CloseSoon() // not at once: the close callback wants our lock
+	return session.ErrSlow
 }
 
 // Push queues a push until the client can bear it.
@@ -111,9 +130,7 @@ func (p *Policy) Push(push *session.Push) error {
 		return nil // one of ours; the store has what it was about
 	}
 	if p.held+len(push.Body) > MaxHeld {
-		count(p.counters.Overflowed)
-		p.s.CloseSoon() // not at once: the close callback wants our lock
-		return session.ErrSlow
+		return p.overflowLocked()
 	}
 	p.pushes = append(p.pushes, *push)
 	p.held += len(push.Body)
@@ -122,7 +139,7 @@ func (p *Policy) Push(push *session.Push) error {
 }
 
 func understood(id wire.MsgID) bool {
-	return id == wire.MsgTextPush || id == wire.MsgApplied || id == wire.MsgApproved || id == wire.MsgOpenThreadRsp
+	return id == wire.MsgTextPush || id == wire.MsgApplied || id == wire.MsgApproved
 }
 
 // Close takes the last frame; what waits before it is still sent, pushes are not.
@@ -139,7 +156,7 @@ func (p *Policy) Gone() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closing, p.finished = true, true
-	p.replies, p.pushes, p.held, p.final = nil, nil, 0, nil
+	p.replies, p.waiting, p.pushes, p.held, p.final = nil, 0, nil, 0, nil
 }
 
 // Tick lets time pass: holds that have lasted too long end. The node calls it each second.
@@ -166,44 +183,57 @@ func (p *Policy) pumpLocked(now time.Time) {
 	if p.due || p.finished {
 		return
 	}
-	if wait := Gap - now.Sub(p.last); wait > 0 {
-		if p.waitingLocked() {
-			p.due = true
-			p.wheel.after(wait, p)
-		}
-		return
+	wait := Gap - now.Sub(p.last)
+	if wait <= 0 && p.s.Queued() > 0 {
+		// The socket did not take the last frame whole. Another behind it would go out with its rest, and be lost on a
+		// client that reads them together.
+		wait = Gap
 	}
+	if wait <= 0 {
+		if !p.writeLocked(now) {
+			return
+		}
+		wait = Gap
+	}
+	if p.waitingLocked(now) {
+		p.due = true
+		p.wheel.after(wait, p)
+	}
+}
+
+// writeLocked writes the next frame to the socket, in place: the gap is between system calls, not between turns of some
+// goroutine. It returns false when there was none to write.
+func (p *Policy) writeLocked(now time.Time) bool {
 	var frame []byte
 	switch {
 	case len(p.replies) > 0:
 		frame = p.replies[0]
+		p.waiting -= len(frame)
 		p.replies[0] = nil
-		p.replies = p.replies[1:]
+		if p.replies = p.replies[1:]; len(p.replies) == 0 {
+			p.replies = nil
+		}
 	case p.closing:
 		p.finished = true
 		p.s.FinishNow(p.final)
-		return
+		return false
 	default:
-		frame = p.nextPushLocked(now)
+		if frame = p.nextPushLocked(now); frame == nil {
+			return false
+		}
 	}
-	if frame == nil {
-		return
-	}
-	p.last = now
-	_ = p.s.Write(frame) // an error has closed the session
-	if p.waitingLocked() {
-		p.due = true
-		p.wheel.after(Gap, p)
-	}
+	_ = p.s.WriteInline(frame) // an error has closed the session
+	p.last = time.Now()
+	return true
 }
 
 // waitingLocked reports whether the wheel should come back. Held pushes do not count: what releases them pumps.
-func (p *Policy) waitingLocked() bool {
+func (p *Policy) waitingLocked(now time.Time) bool {
 	if len(p.replies) > 0 || p.closing {
 		return true
 	}
 	for i := range p.pushes {
-		if p.releasableLocked(&p.pushes[i], time.Now()) {
+		if p.releasableLocked(&p.pushes[i], now) {
 			return true
 		}
 	}
