@@ -141,6 +141,13 @@ func (c *stock) wait(d time.Duration) (frames []got) {
 	}
 }
 
+// queued returns how many replies wait for their turn.
+func (c *stock) queued() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.replies)
+}
+
 func ids(frames []got) (ids []wire.MsgID) {
 	for _, f := range frames {
 		ids = append(ids, f.id)

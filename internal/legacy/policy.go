@@ -64,6 +64,7 @@ type Policy struct {
 	asked    bool // the first 1025 came
 	listed   bool // the last 1026 was sent
 	gen1     bool // no threads: first generation
+	beat     bool // a heartbeat is to be answered, if nothing else is to be sent
 	naming   bool // a thread is known here that only the coming reply will name
 	replies  [][]byte
 	waiting  int // bytes of them
@@ -91,8 +92,13 @@ func (p *Policy) Reply(frame []byte) error {
 	}
 	now := time.Now()
 	id, _ := wire.ParseHeader(frame)
-	if id == wire.MsgHeartbeatRsp && !p.readyLocked(now) {
-		count(p.counters.HeartbeatDropped)
+	if id == wire.MsgHeartbeatRsp {
+		if p.waitingLocked(now) {
+			count(p.counters.HeartbeatDropped)
+			return nil
+		}
+		p.beat = true
+		p.pumpLocked(now)
 		return nil
 	}
 	if len(p.replies) >= maxReplies || len(p.replies) > 0 && p.waiting+len(frame) > maxReplyBytes {
@@ -100,16 +106,11 @@ func (p *Policy) Reply(frame []byte) error {
 	}
 	p.replies = append(p.replies, append([]byte(nil), frame...))
 	p.waiting += len(frame)
-	if id != wire.MsgHeartbeatRsp && id != wire.MsgTextRsp {
+	if id != wire.MsgTextRsp {
 		p.naming = false // the other replies come one by one: it is this one, or the refusal in its place
 	}
 	p.pumpLocked(now)
 	return nil
-}
-
-// readyLocked reports whether a frame would be written at once.
-func (p *Policy) readyLocked(now time.Time) bool {
-	return len(p.replies) == 0 && !p.due && !p.finished && now.Sub(p.last) >= Gap && p.s.Queued() == 0
 }
 
 // overflowLocked ends the session of a client that is sent more than it takes.
@@ -146,7 +147,7 @@ func understood(id wire.MsgID) bool {
 func (p *Policy) Close(last []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.closing, p.pushes, p.held = true, nil, 0
+	p.closing, p.beat, p.pushes, p.held = true, false, nil, 0
 	p.final = append([]byte(nil), last...)
 	p.pumpLocked(time.Now())
 }
@@ -155,7 +156,7 @@ func (p *Policy) Close(last []byte) {
 func (p *Policy) Gone() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.closing, p.finished = true, true
+	p.closing, p.finished, p.beat = true, true, false
 	p.replies, p.waiting, p.pushes, p.held, p.final = nil, 0, nil, 0, nil
 }
 
@@ -218,10 +219,17 @@ func (p *Policy) writeLocked(now time.Time) bool {
 		p.s.FinishNow(p.final)
 		return false
 	default:
-		if frame = p.nextPushLocked(now); frame == nil {
-			return false
-		}
+		frame = p.nextPushLocked(now)
 	}
+	switch {
+	case frame == nil && !p.beat:
+		return false
+	case frame == nil:
+		frame = wire.HeartbeatFrame
+	case p.beat:
+		count(p.counters.HeartbeatDropped)
+	}
+	p.beat = false
 	_ = p.s.WriteInline(frame) // an error has closed the session
 	p.last = time.Now()
 	return true
@@ -229,7 +237,7 @@ func (p *Policy) writeLocked(now time.Time) bool {
 
 // waitingLocked reports whether the wheel should come back. Held pushes do not count: what releases them pumps.
 func (p *Policy) waitingLocked(now time.Time) bool {
-	if len(p.replies) > 0 || p.closing {
+	if len(p.replies) > 0 || p.closing || p.beat {
 		return true
 	}
 	for i := range p.pushes {

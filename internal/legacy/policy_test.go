@@ -58,13 +58,23 @@ func TestHeartbeatRepliesGoOnlyWhenNothingElseDoes(t *testing.T) {
 		beat()
 		require.Equal(t, []wire.MsgID{wire.MsgHeartbeatRsp}, ids(c.wait(time.Second)))
 		beat()
-		beat() // within the gap of the one before
-		require.Len(t, c.wait(time.Second), 1)
-		require.NoError(t, c.s.Reply(frameOf(wire.MsgSearchRsp, "")))
-		require.NoError(t, c.s.Reply(frameOf(wire.MsgSearchRsp, "")))
+		beat()
+		beat() // one that waits for its turn answers for both
+		require.Len(t, c.wait(time.Second), 2)
+		require.Equal(t, 1, c.heartbeats)
+
+		search := frameOf(wire.MsgSearchRsp, "")
+		require.NoError(t, c.s.Reply(search))
+		require.NoError(t, c.s.Reply(search))
 		beat()
 		require.Equal(t, []wire.MsgID{wire.MsgSearchRsp, wire.MsgSearchRsp}, ids(c.wait(time.Second)))
 		require.Equal(t, 2, c.heartbeats)
+
+		require.NoError(t, c.s.Reply(search))
+		beat() // nothing else waits, until something does
+		require.NoError(t, c.s.Reply(search))
+		require.Equal(t, []wire.MsgID{wire.MsgSearchRsp, wire.MsgSearchRsp}, ids(c.wait(time.Second)))
+		require.Equal(t, 3, c.heartbeats)
 	})
 }
 
@@ -381,7 +391,7 @@ func TestNoFrameJoinsTheRestOfAnother(t *testing.T) {
 		frame := frameOf(wire.MsgSearchRsp, strings.Repeat("x", 60000))
 		full := false
 		for range 50 {
-			if len(c.replies) == 0 {
+			if c.queued() == 0 {
 				require.NoError(t, c.s.Reply(frame))
 			}
 			time.Sleep(Gap + Resolution)
@@ -392,7 +402,7 @@ func TestNoFrameJoinsTheRestOfAnother(t *testing.T) {
 			}
 		}
 		require.True(t, full)
-		require.Len(t, c.replies, 1)
+		require.Equal(t, 1, c.queued())
 		// The client reads again: the rest first, then the next frame, each in its time.
 		n := 0
 		buf := make([]byte, 1<<20)
@@ -403,7 +413,7 @@ func TestNoFrameJoinsTheRestOfAnother(t *testing.T) {
 			n += max(k, 0)
 		}
 		require.Zero(t, n%len(frame))
-		require.Empty(t, c.replies)
+		require.Zero(t, c.queued())
 	})
 }
 
