@@ -1,0 +1,266 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"parley/client"
+	"parley/internal/cluster"
+	"parley/internal/wire"
+)
+
+func TestKilledNodeGetsNoPlacementsAndItsUsersAreOffline(t *testing.T) {
+	w := ownCluster(t, cluster.Options{Chat: 3, Status: 2})
+	uid := w.users(t, 2)
+	on, off := w.login(t, uid, 0), w.login(t, uid+1, 2)
+	require.Len(t, w.online(t, uid+1), 1)
+	require.NoError(t, w.Chat[2].Kill())
+	died := time.Now()
+
+	eventually(t, slack*lease, "30 placements in a row without the dead node", func() (bool, string) {
+		for i := range 30 {
+			node, _, err := w.place(t.Context(), i%2, uid)
+			require.NoError(t, err)
+			if node == "chat3" {
+				return false, fmt.Sprintf("placed on it %v after its death", time.Since(died))
+			}
+		}
+		return true, ""
+	})
+	eventually(t, time.Until(died.Add(slack*lease)), "the dead node's user to be offline", func() (bool, string) {
+		at := w.online(t, uid+1)
+		return len(at) == 0, fmt.Sprint(at)
+	})
+	require.Len(t, w.online(t, uid), 1, "users of living nodes stay online")
+	require.NoError(t, on.Err())
+	require.Error(t, awaitEnd(t, off, patience))
+
+	// The user comes back elsewhere, and the node comes back as a new life.
+	w.login(t, uid+1, 1)
+	require.NoError(t, w.Chat[2].Start(t.Context()))
+	eventually(t, patience, "placements on the restarted node", func() (bool, string) {
+		node, _, err := w.place(t.Context(), 0, uid)
+		require.NoError(t, err)
+		return node == "chat3", node
+	})
+}
+
+// Whatever way clients leave, their node's count returns to zero and Redis forgets where they were.
+func TestLoginCountsReturnToZero(t *testing.T) {
+	const users = 6
+	stockTimeout := 2 * time.Second
+	heartbeat := 5 * time.Second // the shortest there is; dead after 2.5 of them
+	w := ownCluster(t, cluster.Options{Chat: 2, Configure: func(n *cluster.Node, _ int, f *cluster.INI) error {
+		f.Set("Limits", "StockTimeout", stockTimeout.String())
+		f.Set("Limits", "LoginTimeout", "1s")
+		f.Set("Limits", "Linger", "500ms")
+		return nil
+	}})
+	beating := map[string]any{"client": "e2e/1", "heartbeat_s": int(heartbeat / time.Second)}
+	ways := []struct {
+		name   string
+		extra  map[string]any // of 1005; nil: a stock client
+		buffer int
+		within time.Duration
+		leave  func(t *testing.T, r *raw, uid int32)
+	}{
+		{"clean close", native, 0, patience, func(t *testing.T, r *raw, _ int32) { require.NoError(t, r.Close()) }},
+		{"half close", native, 0, patience, func(t *testing.T, r *raw, _ int32) { require.NoError(t, r.CloseWrite()) }},
+		// What the kernel sends for a process that was killed, too, when something was unread.
+		{"reset", native, 0, patience, func(t *testing.T, r *raw, _ int32) { r.reset() }},
+		{"reset in the middle of a frame", native, 0, patience, func(t *testing.T, r *raw, _ int32) {
+			r.write(frame(wire.MsgText, strings.Repeat(" ", 100))[:50])
+			r.reset()
+		}},
+		{"reset of a stock client", nil, 0, patience, func(t *testing.T, r *raw, _ int32) { r.reset() }},
+		{"kicked by a login elsewhere", native, 0, patience, func(t *testing.T, r *raw, uid int32) {
+			c := w.login(t, uid, 1)
+			frames, _ := r.drain(patience)
+			require.Contains(t, frames, wire.MsgReplaced)
+			require.Len(t, w.online(t, uid), 1)
+			c.Close()
+		}},
+		{"refused frame", native, 0, patience, func(t *testing.T, r *raw, _ int32) { r.write([]byte{0xff, 0xff, 0xff, 0xff}) }},
+		{"silence of a stock client", nil, 0, slack * stockTimeout, func(t *testing.T, r *raw, _ int32) {}},
+		{"silence of a native client", beating, 0, slack * heartbeat * 5 / 2, func(t *testing.T, r *raw, _ int32) {}},
+		{"not reading", native, 4096, patience, func(t *testing.T, r *raw, uid int32) { w.flood(t, uid) }},
+	}
+	for _, way := range ways {
+		t.Run(way.name, func(t *testing.T) {
+			first := w.users(t, users)
+			raws := make([]*raw, users)
+			for i := range raws {
+				raws[i] = w.loginRaw(t, first+int32(i), 0, way.extra, way.buffer)
+			}
+			if way.extra != nil { // stock clients have begun to time out
+				w.awaitCount(t, 0, users, patience)
+			}
+			for i, r := range raws {
+				way.leave(t, r, first+int32(i))
+			}
+			w.awaitCount(t, 0, 0, way.within)
+			w.awaitCount(t, 1, 0, patience)
+			for i := range int32(users) {
+				eventually(t, patience, "Redis to forget the session", func() (bool, string) {
+					n, err := w.rdb.Exists(t.Context(), fmt.Sprint("usession_", first+i), fmt.Sprint("uip_", first+i)).Result()
+					require.NoError(t, err)
+					return n == 0, fmt.Sprint(first+i, w.online(t, first+i))
+				})
+			}
+			eventually(t, patience, "the node to have no connection", func() (bool, string) {
+				n := metric(t, w.Chat[0], "parley_chat_connections")
+				return n == 0, fmt.Sprint(n)
+			})
+		})
+	}
+}
+
+// flood has a friend send more to a user who does not read than a node keeps for one client.
+func (w *world) flood(t *testing.T, uid int32) {
+	friend := w.users(t, 1)
+	w.friends(t, uid, friend)
+	c := w.login(t, friend, 1)
+	var drafts []client.Draft
+	for range 80 {
+		drafts = append(drafts, client.NewDraft(strings.Repeat("x", client.MaxText)))
+	}
+	eventually(t, patience, "a client that does not read to be ended", func() (bool, string) {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		_, err := c.SendTexts(ctx, client.User(uid), drafts[:40]...)
+		require.NoError(t, err)
+		for i := range drafts {
+			drafts[i].UniqueID = ""
+		}
+		at := w.online(t, uid)
+		return len(at) == 0, fmt.Sprint(at)
+	})
+	c.Close()
+	<-c.Done()
+}
+
+// SIGTERM: clients are told where to go, what was answered is stored, the process ends with 0, and at once nothing says any
+// more that the node or its users are there.
+func TestDrainTellsClientsAndLeavesNothingBehind(t *testing.T) {
+	w := ownCluster(t, cluster.Options{Chat: 2, Status: 1})
+	const users = 40
+	first := w.users(t, users)
+	var conns []*client.Conn
+	for i := range int32(users) {
+		conns = append(conns, w.login(t, first+i, 0))
+	}
+	stock := w.users(t, 1)
+	r := w.loginRaw(t, stock, 0, nil, 0)
+	w.awaitCount(t, 0, users+1, patience)
+	name := w.Chat[0].Name()
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	code, err := w.Chat[0].Terminate(ctx)
+	require.NoError(t, err)
+	require.Zero(t, code)
+	require.Less(t, time.Since(began), slack*10*time.Second)
+
+	for key, gone := range map[string]bool{
+		"lease": w.rdb.Exists(t.Context(), "node_"+name).Val() == 0,
+		"count": !w.rdb.HExists(t.Context(), "logincount", name).Val(),
+	} {
+		require.True(t, gone, key)
+	}
+	for i, c := range conns {
+		err := awaitEnd(t, c, patience)
+		require.Equal(t, client.CodeDraining, client.CodeOf(err), "%v", err)
+		goodbye := awaitEvent[client.Goodbye](t, c)
+		require.Equal(t, w.Chat[1].Addr(), goodbye.Err.To)
+		require.Zero(t, w.rdb.Exists(t.Context(), fmt.Sprint("usession_", first+int32(i))).Val())
+	}
+	frames, _ := r.drain(patience)
+	require.Empty(t, frames, "a stock client knows no goodbye: the connection just ends")
+	node, _, err := w.place(t.Context(), 0, first)
+	require.NoError(t, err)
+	require.Equal(t, "chat2", node)
+
+	// With a ticket of the old node the user goes straight to the one that was named.
+	ticket := conns[0].Ticket()
+	ticket.Addr = w.Chat[1].Addr()
+	c, err := client.Dial(t.Context(), ticket, client.Options{})
+	require.NoError(t, err)
+	c.Close()
+}
+
+// Texts under way when the node begins to drain are answered, or sent again by the client: each is stored once.
+func TestDrainUnderLoadLosesNothing(t *testing.T) {
+	w := ownCluster(t, cluster.Options{Chat: 2})
+	ann, bob, thread := w.pair(t)
+	s, err := client.Open(t.Context(), client.SessionOptions{
+		Ticket: w.ticket(t, ann, 0), Nodes: []string{w.Chat[1].Addr()}, BackoffBase: 20 * time.Millisecond, BackoffLimit: time.Second,
+	})
+	require.NoError(t, err)
+	defer s.Close()
+	const texts = 600
+	var all []*client.Posted
+	for i := range texts {
+		p, err := s.Post(t.Context(), client.User(bob), client.NewDraft(fmt.Sprint(i)))
+		require.NoError(t, err)
+		all = append(all, p)
+		if i == texts/3 {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			code, err := w.Chat[0].Terminate(ctx)
+			cancel()
+			require.NoError(t, err)
+			require.Zero(t, code)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for i, p := range all {
+		sent, err := p.Wait(ctx)
+		require.NoError(t, err)
+		require.EqualValues(t, i+1, sent.MessageID)
+	}
+	require.Len(t, w.stored(t, thread), texts)
+	require.Equal(t, "chat2", s.Node())
+}
+
+// A slow consumer of native kind is told why, if it reads again in time; nobody else notices.
+func TestSlowConsumerHurtsNobodyElse(t *testing.T) {
+	w := ownCluster(t, cluster.Options{Chat: 2})
+	ann, bob, _ := w.pair(t)
+	a, b := w.login(t, ann, 0), w.login(t, bob, 0)
+	slow := w.users(t, 1)
+	r := w.loginRaw(t, slow, 0, native, 4096)
+	w.flood(t, slow)
+	exchange(t, a, b)
+	frames, last := r.drain(patience)
+	require.NotEmpty(t, frames)
+	if id := frames[len(frames)-1]; id == wire.MsgGoodbye {
+		require.EqualValues(t, client.CodeSlowConsumer, last.Error)
+	}
+	require.Equal(t, 1.0, metric(t, w.Chat[0], "parley_chat_slow_consumers_total"))
+	// What was not taken is in the store.
+	c := w.login(t, slow, 1)
+	threads, err := c.Threads(t.Context())
+	require.NoError(t, err)
+	require.Len(t, threads, 1)
+	n := int64(0)
+	for m, err := range c.Messages(t.Context(), threads[0].ID, 0) {
+		require.NoError(t, err)
+		n++
+		require.Equal(t, n, m.ID)
+	}
+	require.Equal(t, threads[0].LastID, n)
+}
+
+// body makes the JSON of a request.
+func body(t testing.TB, v any) string {
+	t.Helper()
+	b, err := json.Marshal(v)
+	require.NoError(t, err)
+	return string(b)
+}
