@@ -1,0 +1,92 @@
+package e2e
+
+import (
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"parley/client"
+)
+
+var gateLine = regexp.MustCompile(`gate +(http://\S+)`)
+
+// The whole cluster in one process: two demo users talk on different nodes, and what they said is there after a restart.
+func TestStandaloneKeepsUsersAndMessages(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	run := func() (p *process, gate string) {
+		p = start(t, "standalone", "--free-ports", "--data", data)
+		p.awaitPrint("Ctrl-C stops it")
+		m := gateLine.FindStringSubmatch(p.printed())
+		require.NotNil(t, m, p.printed())
+		require.Contains(t, p.printed(), "parleyctl chat --gate "+m[1])
+		return p, m[1]
+	}
+	stop := func(p *process) {
+		p.signal(syscall.SIGTERM)
+		require.Zero(t, p.wait(patience))
+		require.Contains(t, p.printed(), "are kept in "+data)
+	}
+	chat := func(gate, name, to, said string, more ...string) *process {
+		args := append([]string{"chat", "--gate", gate, "--email", name + "@example.com", "--to", to}, more...)
+		return startWith(t, said, []string{"PARLEY_PASSWORD=" + name + "-demo"}, "parleyctl", args...)
+	}
+
+	p, gate := run()
+	bob := chat(gate, "bob", "alice", "", "--wait", "60s")
+	bob.awaitPrint("bob")
+	alice := chat(gate, "alice", "bob", "hello bob\n/quit\n")
+	require.Zero(t, alice.wait(patience), alice.printed())
+	bob.awaitPrint("alice: hello bob")
+	nodes := []string{nodeOf(t, alice), nodeOf(t, bob)}
+	require.NotEqual(t, nodes[0], nodes[1], "each on a node of its own")
+	bob.signal(syscall.SIGTERM)
+	require.Zero(t, bob.wait(patience), bob.printed())
+
+	g, err := client.NewGate(gate)
+	require.NoError(t, err)
+	require.NoError(t, g.RequestCode(t.Context(), "carol@example.com"))
+	p.awaitPrint(devMail)
+	_, err = g.Register(t.Context(), client.Registration{
+		Name: "carol", Email: "carol@example.com", Password: "carol-secret", Code: printedCode(t, p.printed(), "carol@example.com"),
+	})
+	require.NoError(t, err)
+	stop(p)
+
+	p, gate = run()
+	g, err = client.NewGate(gate)
+	require.NoError(t, err)
+	ticket, err := g.Login(t.Context(), "carol@example.com", "carol-secret")
+	require.NoError(t, err)
+	c, err := client.Dial(t.Context(), ticket, client.Options{})
+	require.NoError(t, err)
+	defer c.Close()
+	bob = chat(gate, "bob", "alice", "/history\n/quit\n")
+	require.Zero(t, bob.wait(patience), bob.printed())
+	require.Contains(t, bob.printed(), "alice: hello bob")
+	c.Close()
+	stop(p)
+}
+
+// nodeOf is the chat node that parleyctl says it is on.
+func nodeOf(t testing.TB, p *process) string {
+	t.Helper()
+	name := regexp.MustCompile(`\bchat\d\b`).FindString(p.printed())
+	require.NotEmpty(t, name, p.printed())
+	return name
+}
+
+func TestStandaloneThrowsDataAwayWhenTold(t *testing.T) {
+	t.Parallel()
+	p := start(t, "standalone", "--free-ports", "--data", "", "--nodes", "1")
+	p.awaitPrint("Ctrl-C stops it")
+	require.Contains(t, p.printed(), "thrown away at exit")
+	p.signal(syscall.SIGTERM)
+	require.Zero(t, p.wait(patience))
+	require.True(t, strings.Contains(p.printed(), "the data was thrown away"))
+	p = start(t, "standalone", "--nodes", "0", "--free-ports", "--data", "")
+	require.Equal(t, exitUsage, p.wait(patience))
+}
