@@ -2,6 +2,7 @@ package commit
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"parley/internal/store"
@@ -24,10 +25,15 @@ type memberCache struct {
 }
 
 func (c *memberCache) turn(now time.Time) {
-	if c.young != nil && len(c.young) < maxMembers && now.Sub(c.turned) < memberTTL/2 {
+	age := now.Sub(c.turned)
+	if c.young != nil && len(c.young) < maxMembers && age < memberTTL/2 {
 		return
 	}
-	c.old, c.young, c.turned = c.young, make(map[int64][2]int32), now
+	c.old = c.young
+	if age >= memberTTL { // nobody wrote for so long: what was young is too old as well
+		c.old = nil
+	}
+	c.young, c.turned = make(map[int64][2]int32), now
 }
 
 func (c *memberCache) get(thread int64) ([2]int32, bool) {
@@ -42,12 +48,15 @@ func (c *memberCache) get(thread int64) ([2]int32, bool) {
 // read with one SELECT for the whole batch.
 func (s *shard) authorise(ctx context.Context, now time.Time) {
 	s.members.turn(now)
-	var missing []int64
+	missing := s.missing[:0]
 	for _, r := range s.batch {
-		if _, ok := s.members.get(r.Thread); !ok && r.Thread > 0 {
+		if _, ok := s.members.get(r.Thread); !ok && r.Thread > 0 && r.pending() {
 			missing = append(missing, r.Thread)
 		}
 	}
+	slices.Sort(missing)
+	missing = slices.Compact(missing)
+	s.missing = missing
 	var read map[int64]store.Access
 	var err error
 	if len(missing) > 0 {

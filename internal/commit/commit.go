@@ -38,8 +38,9 @@ type Request struct {
 	Bytes  int // of the body, for the bounds
 
 	queued time.Time
-	sent   []wire.SentText
-	peer   int32 // the other member, once authorised
+	sent   []wire.SentText  // what became of each text
+	one    [1]wire.SentText // sent's array for the usual request, which has one text
+	peer   int32            // the other member, once authorised
 }
 
 // Store is what the committer needs of internal/store.
@@ -120,7 +121,11 @@ func (c *Committer) Append(req *Request) error {
 	c.bytes += req.Bytes
 	c.mu.Unlock()
 	req.queued = time.Now()
-	c.shards[uint64(req.Thread)%uint64(len(c.shards))].put(req)
+	if !c.shards[uint64(req.Thread)%uint64(len(c.shards))].put(req) {
+		c.release(req)
+		c.metrics.refused.Inc()
+		return ErrBusy
+	}
 	return nil
 }
 
@@ -140,7 +145,7 @@ func (c *Committer) Waiting() int {
 }
 
 // Close refuses new requests, answers those that wait, and returns when the last goroutine has ended: within
-// Config.MaxWait.
+// Config.MaxWait, or little more if the store is stuck.
 func (c *Committer) Close() {
 	c.mu.Lock()
 	c.closed = true

@@ -26,6 +26,7 @@ type shard struct {
 
 	// Owned by run, and kept between batches.
 	members memberCache
+	missing []int64
 	batch   []*Request
 	msgs    []store.NewMessage
 	stored  []store.Appended
@@ -41,11 +42,17 @@ func newShard(c *Committer) *shard {
 	return &shard{c: c, wake: make(chan struct{}, 1)}
 }
 
-func (s *shard) put(req *Request) {
+// put returns false when the shard is closed: nobody would answer.
+func (s *shard) put(req *Request) bool {
 	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return false
+	}
 	s.queue = append(s.queue, req)
 	s.mu.Unlock()
 	s.signal()
+	return true
 }
 
 func (s *shard) close() {
@@ -92,28 +99,40 @@ func (s *shard) take() (more, ended bool) {
 	return n > 0, s.closed && n == 0
 }
 
-// commit decides, stores, answers and delivers one batch.
+// commit decides, stores, answers and delivers one batch. Whatever panics, every request is answered once.
 func (s *shard) commit() {
+	s.guard(s.decide)
+	for i, r := range s.batch {
+		s.batch[i] = nil
+		s.guard(func() { s.answer(r) })
+	}
+	clear(s.msgs) // an idle shard holds on to no texts
+}
+
+func (s *shard) guard(f func()) {
 	defer func() {
 		if v := recover(); v != nil {
 			s.c.metrics.panics.Inc()
 			s.c.deps.Log.Error("panic in a batch", "err", v, "stack", string(debug.Stack()))
-			s.answerAll()
 		}
 	}()
+	f()
+}
+
+// decide settles what becomes of each text of the batch, and delivers what was stored.
+func (s *shard) decide() {
 	now := time.Now()
+	for _, r := range s.batch {
+		r.open()
+	}
 	oldest := now
 	for _, r := range s.batch {
-		oldest = earlier(oldest, r.queued)
-		r.sent = make([]wire.SentText, len(r.Texts))
-		for i := range r.Texts {
-			t := &r.Texts[i]
-			r.sent[i] = wire.SentText{UniqueID: t.UniqueID, Content: t.Content, Code: t.Fault()}
-		}
 		if now.Sub(r.queued) > s.c.cfg.MaxWait {
 			r.refuse(wire.CodeBusy)
 			s.c.metrics.late.Inc()
+			continue // the others' time is not cut short by its age
 		}
+		oldest = earlier(oldest, r.queued)
 	}
 	timeout := max(min(s.c.cfg.MaxSQL, s.c.cfg.MaxWait-now.Sub(oldest)), minSQL)
 	// The batch belongs to many requests and outlives none of them: its only limit is time.
@@ -122,7 +141,18 @@ func (s *shard) commit() {
 
 	s.authorise(ctx, now)
 	s.store(ctx)
-	s.answerAll()
+}
+
+// open makes room for what becomes of the texts, and refuses those at fault.
+func (r *Request) open() {
+	r.sent = r.one[:0]
+	if n := len(r.Texts); n > 1 {
+		r.sent = make([]wire.SentText, 0, n)
+	}
+	for i := range r.Texts {
+		t := &r.Texts[i]
+		r.sent = append(r.sent, wire.SentText{UniqueID: t.UniqueID, Content: t.Content, Code: t.Fault()})
+	}
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -130,6 +160,16 @@ func earlier(a, b time.Time) time.Time {
 		return b
 	}
 	return a
+}
+
+// pending reports whether a text of the request may still be stored.
+func (r *Request) pending() bool {
+	for i := range r.sent {
+		if r.sent[i].Code == wire.CodeOK {
+			return true
+		}
+	}
+	return false
 }
 
 // refuse gives every text of the request that is not refused yet the same code.
@@ -258,25 +298,20 @@ func (s *shard) fresh(req int) []wire.SentText {
 	return texts
 }
 
-// answerAll sends the 1018 of every request that has none yet, in order.
-func (s *shard) answerAll() {
-	for i, r := range s.batch {
-		if r == nil {
-			continue
-		}
-		s.batch[i] = nil
-		to := r.To
-		if r.peer != 0 {
-			to = r.peer
-		}
-		for j := range r.sent {
-			if t := &r.sent[j]; t.Seq == 0 && t.Code == wire.CodeOK {
-				t.Code = wire.CodeInternal // a panic left it undecided
-			}
-		}
-		s.frame = wire.AppendTextReply(s.frame[:0], r.From.UID(), to, r.Thread, r.sent)
-		s.c.release(r)
-		s.c.metrics.wait.Observe(time.Since(r.queued).Seconds())
-		r.From.Answer(s.frame, r)
+// answer sends the 1018 of a request. Its share of the bounds is free before that, so that the client's next request
+// finds room.
+func (s *shard) answer(r *Request) {
+	s.c.release(r)
+	s.c.metrics.wait.Observe(time.Since(r.queued).Seconds())
+	to := r.To
+	if r.peer != 0 {
+		to = r.peer
 	}
+	for i := range r.sent {
+		if t := &r.sent[i]; t.Seq == 0 && t.Code == wire.CodeOK {
+			t.Code = wire.CodeInternal // a panic left it undecided
+		}
+	}
+	s.frame = wire.AppendTextReply(s.frame[:0], r.From.UID(), to, r.Thread, r.sent)
+	r.From.Answer(s.frame, r)
 }
