@@ -213,18 +213,18 @@ func TestALateRequestIsRefused(t *testing.T) {
 		require.NoError(t, c.Append(col.request(1, 7, "in time")))
 		time.Sleep(c.cfg.MaxSQL - time.Second) // the first transaction gives up
 		synctest.Wait()
-		require.Equal(t, []wire.Code{wire.CodeUnavailable}, codes(col.answers[0]))
+		require.Equal(t, []wire.Code{wire.CodeUnavailable}, codes(col.all()[0]))
 		require.NoError(t, c.Append(col.request(1, 7, "late")))
 		// Three seconds old when its turn came, so its transaction has two.
 		time.Sleep(1999 * time.Millisecond)
 		synctest.Wait()
-		require.Len(t, col.answers, 1)
+		require.Len(t, col.all(), 1)
 		time.Sleep(time.Millisecond)
 		synctest.Wait()
-		require.Equal(t, []wire.Code{wire.CodeUnavailable}, codes(col.answers[1]))
+		require.Equal(t, []wire.Code{wire.CodeUnavailable}, codes(col.all()[1]))
 		time.Sleep(c.cfg.MaxWait)
 		synctest.Wait()
-		require.Len(t, col.answers, 3, "nothing waits longer than MaxWait")
+		require.Len(t, col.all(), 3, "nothing waits longer than MaxWait")
 
 		require.NoError(t, c.Append(col.request(1, 7, "stuck again")))
 		synctest.Wait()
@@ -236,8 +236,8 @@ func TestALateRequestIsRefused(t *testing.T) {
 		require.NoError(t, c.Append(col.request(1, 7, "behind it")))
 		close(s.block)
 		synctest.Wait()
-		require.Equal(t, []wire.Code{wire.CodeBusy}, codes(col.answers[4]))
-		require.Equal(t, []wire.Code{wire.CodeOK}, codes(col.answers[5]))
+		require.Equal(t, []wire.Code{wire.CodeBusy}, codes(col.all()[4]))
+		require.Equal(t, []wire.Code{wire.CodeOK}, codes(col.all()[5]))
 		require.Equal(t, c.cfg.MaxSQL, s.deadline[len(s.deadline)-1], "the late one does not cut the others short")
 	})
 }

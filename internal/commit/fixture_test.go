@@ -175,6 +175,13 @@ func (c *collector) wait(t testing.TB, n int) []wire.TextPush {
 	return slices.Clone(c.answers)
 }
 
+// all returns the answers so far.
+func (c *collector) all() []wire.TextPush {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.answers)
+}
+
 func codes(b wire.TextPush) (codes []wire.Code) {
 	for _, t := range b.Chats {
 		codes = append(codes, t.Code)
