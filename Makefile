@@ -17,10 +17,13 @@ export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
 VERSION ?= $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -X parley/internal/obs.version=$(VERSION)
 
+# Packages whose tests count allocations.
+ALLOC_PKGS = $(addprefix ./,$(sort $(dir $(shell grep -rl --include='*_test.go' AllocsPerRun client internal))))
+
 GOFILES = $(shell find . -name '*.go' -not -path './kitex_gen/*' -not -path './data/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help gen build run test check race fuzz clean fmt servers macos
+.PHONY: help gen build run cluster test check race fuzz docs clean fmt servers macos
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,8 +39,12 @@ run: ## start the whole cluster in one process; ARGS='--help' lists its flags
 	@$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./standalone
 	@exec bin/standalone $(ARGS)
 
+cluster: build servers ## start redis-server, mariadbd and five nodes on this machine; ARGS='DIR' keeps data and logs
+	@exec deploy/run-local $(ARGS)
+
 test: servers ## run all tests with the race detector, over real servers; PKGS=./internal/wire for some
 	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout $(TEST_TIMEOUT) $(PKGS)
+	$(GO) test -run Alloc $(ALLOC_PKGS) # the race detector allocates by itself, so those tests skip above
 
 servers: # installs what the tests need
 	@.ci/servers
@@ -57,6 +64,9 @@ race: servers ## run all tests RACE_COUNT times: slow, for what fails seldom
 
 fuzz: ## run every fuzz target for FUZZTIME
 	@.ci/fuzz $(FUZZTIME)
+
+docs: ## write docs/CONFIG.md again
+	$(GO) test ./test/docs -run TestConfigReference -update
 
 macos: ## see whether everything compiles for macOS too
 	GOOS=darwin GOARCH=arm64 $(GO) vet ./...

@@ -1,0 +1,65 @@
+package docs_test
+
+import (
+	"flag"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"parley/internal/chat"
+	"parley/internal/config"
+	"parley/internal/gate"
+	"parley/internal/status"
+)
+
+var update = flag.Bool("update", false, "write docs/CONFIG.md instead of comparing it")
+
+const configReference = "../../docs/CONFIG.md"
+
+// TestConfigReference holds docs/CONFIG.md to what the nodes accept.
+func TestConfigReference(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(configIntro)
+	chatCfg, gateCfg, statusCfg := chat.DefaultConfig(), gate.DefaultConfig(), status.DefaultConfig()
+	for _, node := range []struct {
+		name string
+		cfg  any
+	}{{"chatnode", &chatCfg}, {"gatenode", &gateCfg}, {"statusnode", &statusCfg}} {
+		b.WriteString("\n## " + node.name + "\n\n" + config.Doc(node.cfg))
+	}
+	if *update {
+		require.NoError(t, os.WriteFile(configReference, []byte(b.String()), 0o644))
+		return
+	}
+	got, err := os.ReadFile(configReference)
+	require.NoError(t, err)
+	require.Equal(t, b.String(), string(got), `docs/CONFIG.md is not what the nodes accept: run "make docs" and commit the result`)
+}
+
+const configIntro = `# Configuration
+
+<!-- Written by "make docs" from the Config structs of the nodes; change those. -->
+
+Three programs read a configuration: ` + "`chatnode`, `gatenode` and `statusnode`" + `. Every key has a default, can stand in a file,
+and can be given as an environment variable or a flag:
+
+| where | how ` + "`[Redis] Port`" + ` is given | wins over |
+|---|---|---|
+| flag | ` + "`--redis.port 6380`" + ` | all |
+| environment | ` + "`PARLEY_REDIS_PORT=6380`" + ` | file and default |
+| file, named by ` + "`--config FILE` or `PARLEY_CONFIG`" + ` | ` + "`Port = 6380` under `[Redis]`" + ` | default |
+
+* The file is an INI file: ` + "`[Section]`, `Key = value`" + `, and lines that begin with ` + "`;` or `#`" + `. A value is taken as it stands, to the end of its
+  line. Names of sections and keys are those of llfcchat's files where it has them; llfcchat's sections that a program does not
+  use are ignored with a warning, so that its files load as they are.
+* An unknown section, key or flag is refused, with file, line and a suggestion. ` + "`--check`" + ` looks at everything and exits: 0, or 78
+  with all faults. ` + "`--print-config`" + ` prints what results and where each value came from.
+* A secret can be given as the name of a file that holds it: ` + "`PasswdFile = PATH`, `PARLEY_REDIS_PASSWD_FILE`, `--redis.passwdfile`" + `.
+  Secrets are printed as ` + "`***`" + `.
+* Durations are written ` + "`500ms`, `30s`, `10m`; sizes in bytes, or `64KiB`, `1MiB`; lists `a,b,c`; switches `true` or `false`" + `.
+* Nothing is read again while a program runs: a change needs a restart.
+
+` + "`standalone`" + ` reads none of this; it has a few flags, see ` + "`--help`" + `.
+`

@@ -1,0 +1,118 @@
+package docs_test
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"parley/internal/chat"
+	"parley/internal/config"
+	"parley/internal/gate"
+	"parley/internal/status"
+)
+
+const layouts = "../../deploy/configs"
+
+// load reads a file as its program does with --check, and returns the addresses it would listen on.
+func load(t *testing.T, file string) (program string, listens []string) {
+	t.Helper()
+	var out bytes.Buffer
+	p := config.Process{Args: []string{"--config", file, "--check"}, Stdout: &out}
+	var loaded config.Loaded
+	var err error
+	switch name := filepath.Base(file); {
+	case strings.HasPrefix(name, "chat"):
+		p.Name = "chatnode"
+		cfg := chat.DefaultConfig()
+		loaded, err = config.Load(p, &cfg)
+		listens = []string{cfg.SelfServer.ListenAddr(), cfg.SelfServer.RPCListenAddr(), cfg.Ops.Addr}
+	case name == "gatenode.ini":
+		p.Name = "gatenode"
+		cfg := gate.DefaultConfig()
+		loaded, err = config.Load(p, &cfg)
+		listens = []string{cfg.Gate.Addr(), cfg.Gate.VarifyAddr, cfg.Ops.Addr}
+	case name == "statusnode.ini":
+		p.Name = "statusnode"
+		cfg := status.DefaultConfig()
+		loaded, err = config.Load(p, &cfg)
+		listens = []string{cfg.Status.Addr(), cfg.Ops.Addr}
+	default:
+		t.Fatalf("which program reads %s?", file)
+	}
+	require.True(t, errors.Is(err, config.ErrDone), "%s: %v", file, err)
+	require.Contains(t, out.String(), "configuration ok")
+	require.Empty(t, loaded.Warnings)
+	return p.Name, listens
+}
+
+// TestLayoutsLoad reads every example file, and sees to it that the programs of one machine do not take each other's ports.
+func TestLayoutsLoad(t *testing.T) {
+	want := map[string]map[string]int{
+		"one-of-each":   {"gatenode": 1, "statusnode": 1, "chatnode": 1},
+		"one-host":      {"gatenode": 1, "statusnode": 1, "chatnode": 3},
+		"several-hosts": {"gatenode": 1, "statusnode": 1, "chatnode": 1},
+	}
+	dirs, err := os.ReadDir(layouts)
+	require.NoError(t, err)
+	require.Len(t, dirs, len(want))
+	for layout, programs := range want {
+		t.Run(layout, func(t *testing.T) {
+			files, err := filepath.Glob(filepath.Join(layouts, layout, "*.ini"))
+			require.NoError(t, err)
+			found, taken := map[string]int{}, map[string]string{}
+			for _, file := range files {
+				program, listens := load(t, file)
+				found[program]++
+				for _, addr := range listens {
+					_, port, err := net.SplitHostPort(addr)
+					require.NoError(t, err)
+					require.NotEqual(t, "0", port, "%s: an example names its ports", file)
+					require.Empty(t, taken[port], "%s: port %s", file, port)
+					taken[port] = file
+				}
+			}
+			require.Equal(t, programs, found)
+		})
+	}
+}
+
+// TestExamplesHoldNoSecret keeps passwords out of files that people copy.
+func TestExamplesHoldNoSecret(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(layouts, "*", "*.ini"))
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	secret := regexp.MustCompile(`(?mi)^\s*(passwd|secret)\s*=`)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.False(t, secret.Match(text), "%s sets a secret", file)
+	}
+}
+
+// TestUnits holds the systemd units to what docs/OPERATIONS.md says of them.
+func TestUnits(t *testing.T) {
+	units, err := filepath.Glob("../../deploy/systemd/*.service")
+	require.NoError(t, err)
+	require.Len(t, units, 3)
+	for _, unit := range units {
+		text, err := os.ReadFile(unit)
+		require.NoError(t, err)
+		exec := regexp.MustCompile(`(?m)^ExecStart=/usr/local/bin/(\w+) --config /etc/parley/(\w+)\.ini$`).FindSubmatch(text)
+		require.NotNil(t, exec, unit)
+		require.Equal(t, exec[1], exec[2], unit)
+		require.DirExists(t, "../../"+string(exec[1]), "%s starts a program of ours", unit)
+		limit := regexp.MustCompile(`(?m)^LimitNOFILE=(\d+)$`).FindSubmatch(text)
+		require.NotNil(t, limit, unit)
+		files, err := strconv.Atoi(string(limit[1]))
+		require.NoError(t, err)
+		require.Greater(t, files, 1024, unit)
+	}
+}
