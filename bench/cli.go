@@ -27,6 +27,9 @@ type cli struct {
 		Users    int    `help:"how many" default:"100000" short:"u"`
 		FirstUID int32  `name:"first-uid" help:"uid of the first; 0: 1000001"`
 	} `cmd:"" help:"Put users into a cluster's SQL and Redis, friends in pairs."`
+	Quick struct {
+		Common lab.Options `embed:""`
+	} `cmd:"" help:"A tour of everything in 15 seconds, with a report. Begin here."`
 	Connect struct {
 		Common      lab.Options `embed:""`
 		Concurrency int         `help:"connects under way" default:"256"`
@@ -64,6 +67,31 @@ type cli struct {
 		Load   lab.ChatFlags `embed:""`
 		Churn  float64       `help:"users a second who leave and come back" default:"20"`
 	} `cmd:"" help:"A day in small: idle users, churn and texts."`
+	Floor struct {
+		Common      lab.Options   `embed:""`
+		Rounds      int           `help:"turns of each server" default:"5"`
+		Concurrency int           `help:"heartbeats unanswered" default:"256"`
+		Turn        time.Duration `help:"length of a turn" default:"1s"`
+	} `cmd:"" help:"Heartbeats on a chat node against bare echo servers, in turns."`
+	FindMax struct {
+		Common lab.Options   `embed:""`
+		Load   lab.ChatFlags `embed:""`
+		SLO    string        `name:"slo" help:"what must hold at each rate" default:"p99<50ms"`
+		From   float64       `help:"first rate" default:"1000"`
+		To     float64       `help:"highest rate" default:"100000"`
+		Steps  int           `help:"tries at most" default:"12"`
+	} `cmd:"" help:"The highest rate of texts under a service level."`
+	Report struct {
+		File string `arg:"" help:"JSON of a run" type:"existingfile"`
+		HTML string `name:"html" help:"write the page again" placeholder:"FILE"`
+	} `cmd:"" help:"Show a report that was kept."`
+	Diff struct {
+		A string `arg:"" help:"JSON of a run" type:"existingfile"`
+		B string `arg:"" help:"JSON of another" type:"existingfile"`
+	} `cmd:"" help:"Compare the figures of two reports."`
+	FloorServer struct {
+		Kind string `required:""`
+	} `cmd:"" hidden:""`
 	Worker struct {
 		Join    string `required:""`
 		KeyFile string `required:""`
@@ -108,6 +136,19 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return l.Doctor(c.Doctor.Users, c.Doctor.Workers, c.Doctor.Servers)
 	case "seed":
 		return l.Seed(ctx, c.Seed.Config, c.Seed.DSN, c.Seed.Redis, c.Seed.Users, c.Seed.FirstUID)
+	case "quick":
+		return l.Quick(ctx, c.Quick.Common)
+	case "floor":
+		return l.Floor(ctx, c.Floor.Common, c.Floor.Rounds, c.Floor.Concurrency, c.Floor.Turn)
+	case "find-max":
+		f := c.FindMax
+		return l.FindMax(ctx, f.Common, f.Load, f.SLO, f.From, f.To, f.Steps)
+	case "report <file>":
+		return l.Render(c.Report.File, c.Report.HTML)
+	case "diff <a> <b>":
+		return l.Diff(c.Diff.A, c.Diff.B)
+	case "floor-server":
+		return fail(lab.FloorServer(ctx, c.FloorServer.Kind, func(s string) { fmt.Fprintln(stdout, s) }))
 	case "connect":
 		return l.Connect(ctx, c.Connect.Common, c.Connect.Concurrency)
 	case "login":

@@ -35,6 +35,7 @@ type Spec struct {
 	Reconnect    bool
 	TextBytes    int
 	LoginTimeout time.Duration
+	Via          map[string]string // address of a chat node -> address to connect to instead
 }
 
 // Crew is users that can be told what to do. Prepare comes first; Run must not be called twice at once.
@@ -113,7 +114,11 @@ func (o *own) placer(s Spec) (swarm.Placer, error) {
 			if r.Error != 0 {
 				return nil, fmt.Errorf("crew: status node: code %d for user %d", r.Error, uids[i])
 			}
-			addr, err := resolve(ctx, &addrs, net.JoinHostPort(r.Host, r.Port))
+			at := net.JoinHostPort(r.Host, r.Port)
+			if other, ok := s.Via[at]; ok {
+				at = other
+			}
+			addr, err := resolve(ctx, &addrs, at)
 			if err != nil {
 				return nil, err
 			}

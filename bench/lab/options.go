@@ -17,14 +17,15 @@ import (
 
 // Options are what all verbs have in common. The help texts are the command line's.
 type Options struct {
-	Standalone bool     `help:"start the whole cluster in one process, with nothing to install (the default)" group:"Cluster"`
-	Local      int      `help:"start redis-server, mariadbd, a gate, a status node and so many chat nodes" placeholder:"N" group:"Cluster"`
-	Nodes      int      `help:"chat nodes of --standalone" default:"2" group:"Cluster"`
-	Gate       string   `help:"use a cluster that runs already; needs --status as well" placeholder:"URL" group:"Cluster"`
-	Status     []string `help:"its status nodes" placeholder:"HOST:PORT" group:"Cluster"`
-	Secret     string   `help:"its cluster secret" env:"PARLEY_CLUSTER_SECRET" group:"Cluster"`
-	Config     string   `help:"a chat node's configuration file: the secret, and the stores to seed" placeholder:"FILE" group:"Cluster"`
-	Ops        []string `help:"operations listeners to scrape" placeholder:"NAME=HOST:PORT" group:"Cluster"`
+	Standalone bool              `help:"start the whole cluster in one process, with nothing to install (the default)" group:"Cluster"`
+	Local      int               `help:"start redis-server, mariadbd, a gate, a status node and so many chat nodes" placeholder:"N" group:"Cluster"`
+	Nodes      int               `help:"chat nodes of --standalone" default:"2" group:"Cluster"`
+	Gate       string            `help:"use a cluster that runs already; needs --status as well" placeholder:"URL" group:"Cluster"`
+	Status     []string          `help:"its status nodes" placeholder:"HOST:PORT" group:"Cluster"`
+	Secret     string            `help:"its cluster secret" env:"PARLEY_CLUSTER_SECRET" group:"Cluster"`
+	Config     string            `help:"a chat node's configuration file: the secret, and the stores to seed" placeholder:"FILE" group:"Cluster"`
+	Via        map[string]string `help:"connect to another address in place of a chat node's, as behind NAT or a proxy" placeholder:"HOST:PORT=HOST:PORT" group:"Cluster"`
+	Ops        []string          `help:"operations listeners to scrape" placeholder:"NAME=HOST:PORT" group:"Cluster"`
 
 	Users     int           `help:"virtual users; 0: what the verb needs" short:"u" group:"Load"`
 	FirstUID  int32         `name:"first-uid" help:"uid of the first user; 0: where bench seed begins" group:"Load"`
@@ -100,8 +101,8 @@ func (o Options) check(figures []string) (p plan, err error) {
 		return p, err
 	}
 	if len(p.faults) > 0 {
-		if o.Local == 0 {
-			return p, errors.New("--fault needs --local: only processes that this tool started are its to break")
+		if !p.Standalone && o.Local == 0 {
+			return p, errors.New("--fault needs --local or --standalone: only processes that this tool started are its to break")
 		}
 		if err = local.CheckFaults(p.faults, o.Local); err != nil {
 			return p, err

@@ -52,9 +52,8 @@ type verb struct {
 	resume, reconnect bool
 	text              int
 	cross             float64
-	// clients, when not nil, is used instead of the usual crew.
-	alone bool // makes its own crews
-	do    func(ctx context.Context, r *run) error
+	alone             bool // makes crews of its own
+	do                func(ctx context.Context, r *run) error
 }
 
 // execute runs a verb and returns the exit code. The report has been written when it returns.
@@ -164,7 +163,7 @@ func (r *run) setUp(ctx context.Context) error {
 func (r *run) spec() crew.Spec {
 	return crew.Spec{
 		FirstUID: r.FirstUID, Users: r.Users, Status: r.Status, Secret: r.Secret, Loops: r.Loops, Heartbeat: r.Heartbeat,
-		Run: rand.Uint32() | 1, Seed: r.Seed, Cross: r.verb.cross, Resume: r.verb.resume, Reconnect: r.verb.reconnect, TextBytes: r.verb.text,
+		Run: rand.Uint32() | 1, Seed: r.Seed, Cross: r.verb.cross, Resume: r.verb.resume, Reconnect: r.verb.reconnect, TextBytes: r.verb.text, Via: r.Via,
 	}
 }
 
@@ -186,6 +185,7 @@ type step struct {
 	main     string // the histogram that stands for it
 	measured bool   // the run's figures are about this one
 	faults   bool   // the fault plan runs beside it
+	show     bool   // the report has its histogram
 }
 
 // phase runs one phase and enters it.
@@ -259,7 +259,7 @@ func (r *run) enter(s step, o *swarm.Outcome, at float64) {
 		r.rep.Figures["offered"] = float64(stage.Offered)
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.Hists)) {
-		if s.measured || name == swarm.HOutage || name == swarm.HFull && s.Kind == "login" || name == swarm.HPing && s.Kind == "ping" {
+		if s.measured || name == swarm.HOutage || s.show && name == s.main {
 			r.rep.AddHist(s.name, name, histograms[name], o.Hist(name))
 		}
 	}

@@ -123,7 +123,7 @@ func (l Lab) Doctor(users, workers, servers int) int {
 func (l Lab) Connect(ctx context.Context, o Options, concurrency int) int {
 	v := verb{name: "connect", what: "TCP connections a second, without a login", users: 5000, cross: -1}
 	v.do = func(ctx context.Context, r *run) error {
-		out, err := r.phase(ctx, step{"connect", swarm.Phase{Kind: "connect", Concurrency: concurrency}, swarm.HConnect, true, false})
+		out, err := r.phase(ctx, step{name: "connect", Phase: swarm.Phase{Kind: "connect", Concurrency: concurrency}, main: swarm.HConnect, measured: true, faults: false})
 		if err != nil {
 			return err
 		}
@@ -138,7 +138,7 @@ func (l Lab) Connect(ctx context.Context, o Options, concurrency int) int {
 
 // logIn brings everybody in, as the set-up of most verbs.
 func (r *run) logIn(ctx context.Context) error {
-	out, err := r.phase(ctx, step{name: "login", Phase: swarm.Phase{Kind: "login", Concurrency: 128}, main: swarm.HFull})
+	out, err := r.phase(ctx, step{name: "login", Phase: swarm.Phase{Kind: "login", Concurrency: 128}, main: swarm.HFull, show: true})
 	if err != nil {
 		return err
 	}
@@ -167,7 +167,7 @@ func (l Lab) Login(ctx context.Context, o Options, f LoadFlags, concurrency int,
 			open.Again, p = again, open
 			p.Warmup = 0
 		}
-		out, err := r.phase(ctx, step{"login", p, swarm.HFull, true, true})
+		out, err := r.phase(ctx, step{name: "login", Phase: p, main: swarm.HFull, measured: true, faults: true})
 		if err != nil {
 			return err
 		}
@@ -198,7 +198,7 @@ func (l Lab) Ping(ctx context.Context, o Options, f LoadFlags) int {
 		if err := r.logIn(ctx); err != nil {
 			return err
 		}
-		out, err := r.phase(ctx, step{"ping", p, swarm.HPing, true, true})
+		out, err := r.phase(ctx, step{name: "ping", Phase: p, main: swarm.HPing, measured: true, faults: true})
 		if err != nil {
 			return err
 		}
@@ -258,7 +258,7 @@ func (l Lab) Chat(ctx context.Context, o Options, f ChatFlags) int {
 
 // chat runs the load of texts and says what it came to.
 func (r *run) chat(ctx context.Context, p swarm.Phase, name string) error {
-	out, err := r.phase(ctx, step{name, p, swarm.HAck, true, true})
+	out, err := r.phase(ctx, step{name: name, Phase: p, main: swarm.HAck, measured: true, faults: true})
 	if err != nil {
 		return err
 	}
@@ -298,7 +298,7 @@ func (l Lab) Storm(ctx context.Context, o Options, spread, limit time.Duration) 
 
 func (r *run) storm(ctx context.Context, spread, limit time.Duration) error {
 	r.rep.Marks = append(r.rep.Marks, report.Mark{At: time.Since(r.began).Seconds(), Text: "all connections dropped"})
-	out, err := r.phase(ctx, step{"storm", swarm.Phase{Kind: "storm", Spread: spread, For: limit}, swarm.HFull, true, true})
+	out, err := r.phase(ctx, step{name: "storm", Phase: swarm.Phase{Kind: "storm", Spread: spread, For: limit}, main: swarm.HFull, measured: true, faults: true})
 	if err != nil {
 		return err
 	}
@@ -335,7 +335,7 @@ func (l Lab) Churn(ctx context.Context, o Options, f LoadFlags) int {
 		if err := r.logIn(ctx); err != nil {
 			return err
 		}
-		out, err := r.phase(ctx, step{"churn", p, swarm.HFull, true, true})
+		out, err := r.phase(ctx, step{name: "churn", Phase: p, main: swarm.HFull, measured: true, faults: true})
 		if err != nil {
 			return err
 		}

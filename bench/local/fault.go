@@ -72,9 +72,16 @@ func NodeName(s string) string {
 	return s
 }
 
-// CheckFaults says whether a plan can be carried out on the layout, before anything is started.
+// CheckFaults says whether a plan can be carried out, before anything is started: on so many chat nodes, or on
+// standalone when there are none.
 func CheckFaults(plan []Fault, chat int) error {
 	for _, f := range plan {
+		if chat == 0 {
+			if f.Node != "standalone" || f.What == "restart" {
+				return fmt.Errorf("fault %q: there is one process, called standalone, which cannot be restarted on its free ports", f)
+			}
+			continue
+		}
 		ok := slices.Contains([]string{"redis", "mariadb", "status1", "gate1"}, f.Node)
 		if n, found := strings.CutPrefix(f.Node, "chat"); found {
 			i, err := strconv.Atoi(n)

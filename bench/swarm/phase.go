@@ -7,6 +7,9 @@ import (
 	"parley/bench/schedule"
 )
 
+// deliveryGrace is how long pushes may take after the last acknowledgement; a cluster that is well takes milliseconds.
+const deliveryGrace = 3 * time.Second
+
 func engineNow() int64 { return engine.Clock() }
 
 // running is a phase under way on one loop.
@@ -37,7 +40,9 @@ type running struct {
 	goal      int
 	failed    bool
 	stopping  bool
-	later     []askLater
+	// answeredAll: nothing but deliveries is awaited.
+	answeredAll bool
+	later       []askLater
 }
 
 type askLater struct {
@@ -401,7 +406,13 @@ func (r *running) over(s *Swarm, now int64) bool {
 	}
 	settled := r.inflight <= 0
 	if r.Kind == "chat" {
-		settled = s.settled()
+		n := s.book.Counts()
+		settled = n.Acked+n.Refused >= n.Planned && n.Delivered >= n.Acked
+		if !settled && n.Acked+n.Refused >= n.Planned && !r.answeredAll {
+			// Only pushes are missing: those of users who lost their connections never come.
+			r.answeredAll = true
+			r.deadline = min(r.deadline, now+int64(deliveryGrace))
+		}
 	}
 	return settled || now >= r.deadline
 }
@@ -413,12 +424,6 @@ func (r *running) late(now int64) bool {
 	}
 	r.failed = true
 	return true
-}
-
-// settled tells whether every text was answered and every stored one delivered.
-func (s *Swarm) settled() bool {
-	n := s.book.Counts()
-	return n.Acked+n.Refused >= n.Planned && n.Delivered >= n.Acked
 }
 
 // storm drops everybody at once and has them come back.

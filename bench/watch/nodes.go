@@ -56,9 +56,12 @@ type Nodes struct {
 }
 
 type reading struct {
-	at, cpu, gc float64
-	pid         int
+	at, cpu, gc, cores float64
+	pid                int
 }
+
+// minSpan is the shortest time, in seconds, over which a share of a processor is worth telling.
+const minSpan = .4
 
 // WatchNodes looks until Stop, from began on.
 func WatchNodes(began time.Time, watched []Watched) *Nodes {
@@ -132,11 +135,18 @@ func (n *Nodes) look(ctx context.Context, w Watched) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if last, ok := n.last[w.Name]; ok && last.pid == r.pid && r.cpu >= last.cpu && r.at > last.at {
-		s.CPU = (r.cpu - last.cpu) / (r.at - last.at)
-		s.GCSeconds = max(r.gc-last.gc, 0)
+	last, ok := n.last[w.Name]
+	switch {
+	case !ok || last.pid != r.pid || r.cpu < last.cpu:
+		n.last[w.Name] = r
+	case r.at-last.at < minSpan:
+		// CPU time is counted in hundredths of a second: over a moment it would be noise.
+		s.CPU = last.cores
+	default:
+		r.cores = (r.cpu - last.cpu) / (r.at - last.at)
+		s.CPU, s.GCSeconds = r.cores, max(r.gc-last.gc, 0)
+		n.last[w.Name] = r
 	}
-	n.last[w.Name] = r
 	n.samples = append(n.samples, s)
 }
 

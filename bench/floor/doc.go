@@ -1,0 +1,88 @@
+// Package floor has servers that do nothing but answer frames: a login with a fixed 1006, a heartbeat with a 1024. What a
+// chat node costs above one of these, on the same frames, is the price of being a chat server.
+package floor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+
+	"parley/internal/wire"
+)
+
+// Kinds are the servers there are: Go's net with a goroutine a connection, netpoll as the chat node uses it, and a bare
+// epoll loop on one thread.
+var Kinds = []string{"net", "netpoll", "epoll"}
+
+// Serve runs a server on a free loopback port until ctx ends. ready is called with its address.
+func Serve(ctx context.Context, kind string, ready func(addr string)) error {
+	switch kind {
+	case "net":
+		return serveNet(ctx, ready)
+	case "netpoll":
+		return serveNetpoll(ctx, ready)
+	case "epoll":
+		return serveEpoll(ctx, ready)
+	}
+	return fmt.Errorf("floor: no server of kind %q", kind)
+}
+
+var loginReply = wire.AppendCode(nil, wire.MsgLoginRsp, wire.CodeOK, 0)
+
+// answer appends the replies to all whole frames of data to out and returns the rest of data.
+func answer(out, data []byte) (replies, rest []byte) {
+	for len(data) >= wire.HeaderLen {
+		id, n := wire.ParseHeader(data)
+		if len(data) < wire.HeaderLen+n {
+			break
+		}
+		if id == wire.MsgLogin {
+			out = append(out, loginReply...)
+		} else {
+			out = append(out, wire.HeartbeatFrame...)
+		}
+		data = data[wire.HeaderLen+n:]
+	}
+	return out, data
+}
+
+func serveNet(ctx context.Context, ready func(string)) error {
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	stop := context.AfterFunc(ctx, func() { ln.Close() })
+	defer stop()
+	ready(ln.Addr().String())
+	for {
+		conn, err := ln.Accept()
+		if err != nil {
+			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+				return nil
+			}
+			return err
+		}
+		wg.Go(func() {
+			defer conn.Close()
+			hangUp := context.AfterFunc(ctx, func() { conn.Close() })
+			defer hangUp()
+			in, out, held := make([]byte, 4096), []byte(nil), 0
+			for {
+				n, err := conn.Read(in[held:])
+				if err != nil {
+					return
+				}
+				var rest []byte
+				out, rest = answer(out[:0], in[:held+n])
+				held = copy(in, rest)
+				if _, err := conn.Write(out); err != nil {
+					return
+				}
+			}
+		})
+	}
+}

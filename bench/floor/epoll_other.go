@@ -1,0 +1,10 @@
+//go:build !linux
+
+package floor
+
+import (
+	"context"
+	"errors"
+)
+
+func serveEpoll(context.Context, func(string)) error { return errors.New("floor: epoll needs Linux") }

@@ -1,0 +1,58 @@
+package floor
+
+import (
+	"context"
+	"net"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"parley/internal/wire"
+)
+
+func TestEveryKindAnswersEveryFrame(t *testing.T) {
+	for _, kind := range Kinds {
+		t.Run(kind, func(t *testing.T) {
+			if kind == "epoll" && runtime.GOOS != "linux" {
+				t.Skip("needs Linux")
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			addr, done := make(chan string, 1), make(chan error, 1)
+			go func() { done <- Serve(ctx, kind, func(a string) { addr <- a }) }()
+			conn, err := net.Dial("tcp", <-addr)
+			require.NoError(t, err)
+			defer conn.Close()
+			require.NoError(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
+			login, err := wire.AppendFrame(nil, wire.MsgLogin, []byte(`{"uid":1}`))
+			require.NoError(t, err)
+			beat, err := wire.AppendFrame(nil, wire.MsgHeartbeat, []byte(`{"fromuid":1}`))
+			require.NoError(t, err)
+			all := append(append(append([]byte(nil), login...), beat...), beat...)
+			for _, b := range [][]byte{all[:3], all[3 : len(all)-2], all[len(all)-2:]} { // in pieces
+				_, err = conn.Write(b)
+				require.NoError(t, err)
+			}
+			var in wire.Splitter
+			var got []wire.MsgID
+			for buf := make([]byte, 256); len(got) < 3; {
+				n, err := conn.Read(buf)
+				require.NoError(t, err)
+				for data := buf[:n]; ; {
+					id, _, rest, ok, err := in.Next(data, wire.MaxBody)
+					require.NoError(t, err)
+					if !ok {
+						break
+					}
+					got, data = append(got, id), rest
+				}
+			}
+			require.Equal(t, []wire.MsgID{wire.MsgLoginRsp, wire.MsgHeartbeatRsp, wire.MsgHeartbeatRsp}, got)
+			cancel()
+			require.NoError(t, conn.Close())
+			require.NoError(t, <-done)
+		})
+	}
+	require.Error(t, Serve(t.Context(), "magic", nil))
+}

@@ -1,0 +1,145 @@
+package lab
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"parley/bench/report"
+	"parley/internal/standalone"
+)
+
+// startCluster runs a cluster in this process with users in it, and returns the options of a run against it.
+func startCluster(t *testing.T, users int) (*standalone.Cluster, Options) {
+	t.Helper()
+	o := standalone.LocalOptions()
+	o.Demo, o.Crowd = false, users
+	c, err := standalone.Start(t.Context(), o)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = c.Close() }) // how a cluster ends is its own test's
+	return c, Options{
+		Gate: c.GateURL(), Status: []string{c.StatusAddr()}, Users: users, Workers: 1, Loops: 1, Nodes: 2, Seed: 7,
+		Heartbeat: 30 * time.Second, MaxLag: 10 * time.Second, Out: t.TempDir(), Name: "run", Quiet: true,
+	}
+}
+
+func lab() (Lab, *bytes.Buffer) {
+	var out bytes.Buffer
+	return Lab{Stdout: &out, Stderr: &out, Args: []string{"chat"}}, &out
+}
+
+func chatFlags(rate float64, d time.Duration) ChatFlags {
+	return ChatFlags{LoadFlags: LoadFlags{Rate: rate, Shape: "constant", For: d}, Cross: .5, Size: 100}
+}
+
+func kept(t *testing.T, o Options) *report.Report {
+	t.Helper()
+	r, err := report.Read(filepath.Join(o.Out, o.Name+".json"))
+	require.NoError(t, err)
+	page, err := os.ReadFile(filepath.Join(o.Out, o.Name+".html"))
+	require.NoError(t, err)
+	require.Contains(t, string(page), r.Verdict.Word)
+	require.NotRegexp(t, `(src|href)="https?:`, string(page), "the page loads nothing")
+	return r
+}
+
+// TestFaultyServersAreCaught is the proof that the proof works: one fault among a few hundred texts, and the exit code is
+// that of an incorrect run; none, and it passes.
+func TestFaultyServersAreCaught(t *testing.T) {
+	for _, c := range []struct {
+		fault string
+		code  int
+		count func(r *report.Report) int64
+	}{
+		{"none", report.Pass, func(r *report.Report) int64 { return 1 }},
+		{"drop", report.Incorrect, func(r *report.Report) int64 { return r.Ledger.Missed }},
+		{"duplicate", report.Incorrect, func(r *report.Report) int64 { return r.Ledger.Duplicated }},
+		{"swap", report.Incorrect, func(r *report.Report) int64 { return r.Ledger.Reordered }},
+		{"corrupt", report.Incorrect, func(r *report.Report) int64 { return r.Ledger.Corrupt }},
+		{"misroute", report.Incorrect, func(r *report.Report) int64 { return r.Ledger.Misrouted }},
+		{"forge", report.Incorrect, func(r *report.Report) int64 { return r.Ledger.Lost }},
+	} {
+		t.Run(c.fault, func(t *testing.T) {
+			cluster, o := startCluster(t, 20)
+			o.Via = map[string]string{}
+			n := cluster.Chats()[0] // the other one is honest
+			o.Via[n.ClientAddr()] = startLiar(t, n.ClientAddr(), c.fault)
+			l, out := lab()
+			code := l.Chat(t.Context(), o, chatFlags(300, time.Second))
+			r := kept(t, o)
+			require.Equal(t, c.code, code, out)
+			require.Equal(t, c.code, r.Verdict.Code)
+			require.EqualValues(t, 1, c.count(r), "%+v", r.Ledger)
+			require.True(t, r.Ledger.HistoryChecked)
+		})
+	}
+}
+
+func TestAssertionsDecideTheExitCode(t *testing.T) {
+	_, o := startCluster(t, 20)
+	for text, want := range map[string]int{
+		"ack.p99<1h,lost==0,acked>100": report.Pass,
+		"ack.p99<1ns":                  report.Missed,
+		"knee>5":                       report.Missed, // not measured by this verb: that must not pass
+		"nonsense<5":                   report.Setup,
+	} {
+		l, out := lab()
+		o.Assert = text
+		require.Equal(t, want, l.Chat(t.Context(), o, chatFlags(300, 500*time.Millisecond)), "%s\n%s", text, out)
+	}
+}
+
+// TestAnOverloadedGeneratorIsInvalid asks for more than any loop can do.
+func TestAnOverloadedGeneratorIsInvalid(t *testing.T) {
+	_, o := startCluster(t, 50)
+	o.MaxLag = 10 * time.Millisecond
+	l, out := lab()
+	code := l.Ping(t.Context(), o, LoadFlags{Rate: 2_000_000, Shape: "constant", For: 700 * time.Millisecond})
+	require.Equal(t, report.Invalid, code, out)
+	require.Contains(t, kept(t, o).Verdict.Reasons[0], "generator")
+}
+
+// TestAStallShowsInThePercentiles stops a server for two of six seconds. Every heartbeat that was due meanwhile has to wait
+// for the rest of the stall, so a third of all latencies are spread evenly between 0 and 2 s. A tool that waits for
+// answers before it goes on would show a single slow one.
+func TestAStallShowsInThePercentiles(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds and starts the standalone binary")
+	}
+	l, out := lab()
+	o := Options{
+		Standalone: true, Nodes: 2, Users: 100, Workers: 1, Loops: 1, Seed: 7, Heartbeat: 30 * time.Second, MaxLag: 10 * time.Second,
+		Out: t.TempDir(), Name: "run", Quiet: true, Fault: "pause standalone at 2s, resume at 4s",
+	}
+	code := l.Ping(t.Context(), o, LoadFlags{Rate: 300, Shape: "constant", For: 6 * time.Second})
+	require.Equal(t, report.Pass, code, out)
+	r := kept(t, o)
+	require.Len(t, r.Marks, 2)
+	stall := r.Marks[1].At - r.Marks[0].At
+	require.InDelta(t, 2, stall, .5)
+	for _, want := range []struct{ quantile, seconds float64 }{
+		// Of N latencies N*stall/6 are spread over (0, stall).
+		{1 - stall/6/2, stall / 2},
+		{1 - stall/6/4, stall * 3 / 4},
+		{1, stall},
+	} {
+		h := r.Histogram("ping")
+		require.NotNil(t, h)
+		got := 0.0
+		for _, p := range h.Curve {
+			if p[0] >= want.quantile {
+				got = p[1] / 1e3
+				break
+			}
+		}
+		if want.quantile == 1 {
+			got = float64(h.Summary.Max) / 1e9
+		}
+		require.InDelta(t, want.seconds, got, .3, "quantile %v: %s", want.quantile, out)
+	}
+	require.Less(t, r.Histogram("ping").Summary.P50, int64(200*time.Millisecond))
+}
