@@ -19,6 +19,11 @@ const (
 	qLock   = "SELECT GET_LOCK(CONCAT('parley-', MD5(DATABASE())), 1)"
 	qUnlock = "SELECT RELEASE_LOCK(CONCAT('parley-', MD5(DATABASE())))"
 
+	qVersionTable = `SELECT COUNT(*) FROM information_schema.tables
+		WHERE table_schema=DATABASE() AND table_name='goose_db_version'`
+	qVersionZero = `INSERT INTO goose_db_version (version_id, is_applied)
+		SELECT 0, TRUE FROM DUAL WHERE NOT EXISTS (SELECT 1 FROM (SELECT id FROM goose_db_version LIMIT 1) AS any_row)`
+
 	// llfcchat's user table has the same name and no name_key.
 	qForeign = `SELECT COUNT(*) FROM information_schema.tables t
 		WHERE t.table_schema=DATABASE() AND t.table_name='user' AND NOT EXISTS (
@@ -75,11 +80,35 @@ func (s *Store) migrateMySQL(ctx context.Context) error {
 	if foreign > 0 {
 		return ErrForeignSchema
 	}
-	provider, err := s.provider(goose.WithSessionLocker(namedLock{}))
+	provider, err := s.provider()
 	if err != nil {
 		return err
 	}
-	_, err = provider.Up(ctx)
+	// goose's own use of such a lock does not cover the making of its table of versions: of several nodes on an empty
+	// database one might find that table without its first row, and give up.
+	conn, err := s.write.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := lock(ctx, conn); err != nil {
+		return err
+	}
+	err = completeVersions(ctx, conn)
+	if err == nil {
+		_, err = provider.Up(ctx)
+	}
+	return errors.Join(err, unlock(ctx, conn))
+}
+
+// completeVersions adds the first row to a table of versions whose maker died before it did: MySQL commits the table
+// alone, and goose does not mend that. The caller holds the lock.
+func completeVersions(ctx context.Context, conn *sql.Conn) error {
+	var exists int
+	if err := conn.QueryRowContext(ctx, qVersionTable).Scan(&exists); err != nil || exists == 0 {
+		return err
+	}
+	_, err := conn.ExecContext(ctx, qVersionZero)
 	return err
 }
 
@@ -106,13 +135,11 @@ func (w *writer) release() error {
 	return w.conn.Close()
 }
 
-// namedLock is the server's own lock, which goes when its session does. goose's table lock would keep the nodes out for
-// half a minute after a crash, and needs a driver that parses times.
-type namedLock struct{}
-
-// SessionLock waits until it has the lock or ctx ends. Each statement waits one second at most, so that a server which
-// drops idle sessions, or a reader's time-out, does not cut it short.
-func (namedLock) SessionLock(ctx context.Context, conn *sql.Conn) error {
+// lock takes the server's own lock, which goes when its session does. goose's table lock would keep the nodes out for
+// half a minute after a crash, and needs a driver that parses times. It waits until it has the lock or ctx ends. Each
+// statement waits one second at most, so that a server which drops idle sessions, or a reader's time-out, does not cut it
+// short.
+func lock(ctx context.Context, conn *sql.Conn) error {
 	for {
 		var got sql.NullInt64
 		if err := conn.QueryRowContext(ctx, qLock).Scan(&got); err != nil {
@@ -127,9 +154,9 @@ func (namedLock) SessionLock(ctx context.Context, conn *sql.Conn) error {
 	}
 }
 
-// SessionUnlock releases the lock.
-func (namedLock) SessionUnlock(ctx context.Context, conn *sql.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+// unlock releases the lock, even when ctx has ended.
+func unlock(ctx context.Context, conn *sql.Conn) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	var released sql.NullInt64
 	if err := conn.QueryRowContext(ctx, qUnlock).Scan(&released); err != nil {
