@@ -115,8 +115,9 @@ func New(cfg Config, d Deps) (*Server, error) {
 	}
 	s.peers = peer.New(peerConfig(), peer.Deps{
 		Log: d.Log, Metrics: d.Metrics, Self: cfg.SelfServer.Name, Dial: s.dialPeer,
-		NotHere: func(p *session.Push) { s.router.NotHere(p) },
-		Forget:  func(uid int32) { s.router.Forget(uid) },
+		NotHere:      func(node string, p *session.Push) { s.router.NotHere(node, p) },
+		ElsewhereToo: func(p *session.Push) { s.router.ElsewhereToo(p) },
+		Forget:       func(uid int32) { s.router.Forget(uid) },
 	})
 	s.router = router.New(routerConfig(), d.Log, d.Metrics, s.registry, &locator{s: s, dead: make(map[string]time.Time)}, s.peers)
 	s.commits = commit.New(commitConfig(cfg.Limits), commit.Deps{

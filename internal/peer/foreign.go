@@ -2,6 +2,7 @@ package peer
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"parley/internal/session"
@@ -16,6 +17,10 @@ func (n *linkLane) notify(batch []session.Push) {
 		ctx, cancel := context.WithTimeout(n.l.pool.ctx, n.l.pool.cfg.Timeout)
 		err := n.notifyOne(ctx, &batch[i])
 		cancel()
+		if _, ours := errors.AsType[*wire.Error](err); ours {
+			n.l.pool.metrics.lost.Inc() // a body that cannot be read is not the peer's fault
+			continue
+		}
 		if err != nil {
 			n.l.noteFailure(err)
 			n.l.pool.metrics.lost.Add(float64(len(batch) - i))

@@ -5,6 +5,7 @@ package peer
 import (
 	"context"
 	"errors"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -122,7 +123,7 @@ func (l *link) up(now time.Time) bool {
 func (l *link) noteFailure(err error) {
 	cfg := &l.pool.cfg
 	l.mu.Lock()
-	first := l.pause == 0
+	first := l.pause == 0 && !l.closed // a peer that left is expected not to answer
 	l.pause = min(max(l.pause*2, cfg.MaxPause/20), cfg.MaxPause)
 	l.paused = time.Now().Add(l.pause)
 	l.mu.Unlock()
@@ -135,7 +136,7 @@ func (l *link) noteFailure(err error) {
 func (l *link) noteSuccess() {
 	l.mu.Lock()
 	was := l.pause
-	l.pause = 0
+	l.pause, l.paused = 0, time.Time{}
 	l.mu.Unlock()
 	if was > 0 {
 		l.pool.log.Info("peer reachable again", "peer", l.node)
@@ -173,9 +174,20 @@ func (n *linkLane) run() {
 			return
 		}
 		n.l.pool.metrics.calls.Observe(float64(len(batch)))
-		n.send(batch)
+		n.guard(func() { n.send(batch) })
 		clear(batch)
 	}
+}
+
+// guard keeps a panic from taking the node down: it costs a batch of hints.
+func (n *linkLane) guard(f func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			n.l.pool.metrics.panics.Inc()
+			n.l.pool.log.Error("panic in a lane", "peer", n.l.node, "err", v, "stack", string(debug.Stack()))
+		}
+	}()
+	f()
 }
 
 // send hands a batch over in the language of the peer.
@@ -235,7 +247,7 @@ func (n *linkLane) deliver(batch []session.Push) {
 		l.noteFailure(err)
 		l.pool.metrics.lost.Add(float64(len(batch)))
 		for i := range batch {
-			l.pool.forget(batch[i].To)
+			l.pool.deps.Forget(batch[i].To)
 		}
 		return
 	}
@@ -244,11 +256,13 @@ func (n *linkLane) deliver(batch []session.Push) {
 		if i >= len(rsp.Codes) {
 			break
 		}
-		switch rsp.Codes[i] {
-		case CodeNotHere:
-			l.pool.notHere(&batch[i])
-		case CodeElsewhereToo:
-			l.pool.forget(batch[i].To)
+		p := &batch[i]
+		switch {
+		case p.ID == 0: // a hint that the user is here too: nobody to give it to is no loss
+		case rsp.Codes[i] == CodeNotHere:
+			l.pool.deps.NotHere(l.node, p)
+		case rsp.Codes[i] == CodeElsewhereToo:
+			l.pool.deps.ElsewhereToo(p)
 		}
 	}
 }

@@ -9,6 +9,7 @@ type metrics struct {
 	links                prometheus.Gauge
 	calls                prometheus.Histogram
 	failures, lost, full prometheus.Counter
+	panics               prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -22,6 +23,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		lost: f.NewCounter(prometheus.CounterOpts{
 			Name: "parley_peer_pushes_lost_total", Help: "Pushes of failed calls; the store has them.",
 		}),
+		panics: f.NewCounter(prometheus.CounterOpts{Name: "parley_peer_panics_total", Help: "Panics recovered in a lane."}),
 		full: f.NewCounter(prometheus.CounterOpts{
 			Name: "parley_peer_queue_full_total", Help: "Pushes not queued because too many waited for the peer.",
 		}),

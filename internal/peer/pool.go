@@ -20,9 +20,11 @@ type Deps struct {
 	Self    string                // this node's name
 	// Dial makes the clients of one address; it connects lazily. grpc is for peers that may be foreign.
 	Dial func(addr string, grpc bool) (Clients, error)
-	// NotHere is told of a push whose user the peer does not know, Forget of a user whose remembered place may be wrong.
-	NotHere func(*session.Push)
-	Forget  func(uid int32)
+	// NotHere is told of a push whose user the peer does not know, ElsewhereToo of one whose user has sessions on other
+	// nodes besides, Forget of a user whose remembered place may be wrong.
+	NotHere      func(node string, p *session.Push)
+	ElsewhereToo func(*session.Push)
+	Forget       func(uid int32)
 }
 
 // Pool holds a link to each other chat node. It implements the router's Forwarder. All methods are safe for concurrent
@@ -33,8 +35,7 @@ type Pool struct {
 	log     *slog.Logger
 	metrics *metrics
 	dial    func(string, bool) (Clients, error)
-	notHere func(*session.Push)
-	forget  func(int32)
+	deps    Deps
 
 	ctx  context.Context // ends the calls in flight at Close
 	stop context.CancelFunc
@@ -51,7 +52,7 @@ func New(cfg Config, d Deps) *Pool {
 	ctx, stop := context.WithCancel(context.Background())
 	return &Pool{
 		cfg: cfg, self: d.Self, log: d.Log.With("pkg", "peer"), metrics: newMetrics(d.Metrics), dial: d.Dial,
-		notHere: d.NotHere, forget: d.Forget, ctx: ctx, stop: stop,
+		deps: d, ctx: ctx, stop: stop,
 		links: make(map[string]*link), static: make(map[string]*link),
 	}
 }
@@ -102,6 +103,9 @@ func (p *Pool) AddStatic(node, addr string) error {
 func (p *Pool) SetNodes(addrs map[string]string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
 	for name, l := range p.links {
 		if addrs[name] != l.addr {
 			l.close()

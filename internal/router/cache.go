@@ -46,8 +46,13 @@ func (c *cache) forget(uid int32) {
 }
 
 func (c *cache) turnLocked(now time.Time) {
-	if len(c.young) < c.max && now.Sub(c.turned) < c.ttl/2 {
+	age := now.Sub(c.turned)
+	if len(c.young) < c.max && age < c.ttl/2 {
 		return
 	}
-	c.old, c.young, c.turned = c.young, make(map[int32][]string), now
+	c.old = c.young
+	if age >= c.ttl { // nobody asked for so long: what was young is too old as well
+		c.old = nil
+	}
+	c.young, c.turned = make(map[int32][]string), now
 }

@@ -2,7 +2,10 @@ package router
 
 import (
 	"context"
+	"runtime/debug"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"parley/internal/session"
@@ -22,11 +25,15 @@ type lane struct {
 	batch []session.Push
 	where [][]string
 	uids  []int32
-	asked []int
+	asked []question
+	index map[int32]int // of a uid in uids
 }
 
+// question says which push waits for which look-up.
+type question struct{ push, uid int }
+
 func newLane(r *Router) *lane {
-	return &lane{r: r, cache: newCache(r.cfg.CacheUsers/r.cfg.Lanes, r.cfg.CacheTTL), wake: make(chan struct{}, 1)}
+	return &lane{r: r, cache: newCache(r.cfg.CacheUsers/r.cfg.Lanes, r.cfg.CacheTTL), wake: make(chan struct{}, 1), index: make(map[int32]int)}
 }
 
 func (l *lane) put(p *session.Push) {
@@ -48,7 +55,7 @@ func (l *lane) put(p *session.Push) {
 func (l *lane) run(ctx context.Context) {
 	for {
 		if l.take() {
-			l.send(ctx)
+			l.guard(func() { l.send(ctx) })
 			continue
 		}
 		select {
@@ -57,6 +64,17 @@ func (l *lane) run(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// guard keeps a panic from taking the node down: it costs a batch of hints.
+func (l *lane) guard(f func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			l.r.metrics.panics.Inc()
+			l.r.log.Error("panic in a lane", "err", v, "stack", string(debug.Stack()))
+		}
+	}()
+	f()
 }
 
 func (l *lane) take() bool {
@@ -77,51 +95,85 @@ func (l *lane) take() bool {
 func (l *lane) send(ctx context.Context) {
 	now := time.Now()
 	l.where, l.uids, l.asked = l.where[:0], l.uids[:0], l.asked[:0]
+	clear(l.index)
 	for i := range l.batch {
-		nodes, ok := l.cache.get(l.batch[i].To, now)
+		p := &l.batch[i]
+		nodes, ok := l.cache.get(p.To, now)
+		p.Route.Cached = ok
 		if !ok {
-			l.uids = append(l.uids, l.batch[i].To)
-			l.asked = append(l.asked, i)
+			at, known := l.index[p.To]
+			if !known {
+				at = len(l.uids)
+				l.uids = append(l.uids, p.To)
+				l.index[p.To] = at
+			}
+			l.asked = append(l.asked, question{i, at})
 		}
 		l.where = append(l.where, nodes)
 	}
+	var failed bool
 	if len(l.uids) > 0 {
-		l.lookup(ctx, now)
+		failed = !l.lookup(ctx, now)
 	}
 	for i := range l.batch {
-		p := &l.batch[i]
-		switch nodes := l.where[i]; {
-		case len(nodes) > 0:
-			for _, node := range nodes {
-				if l.r.forward.Forward(node, p) {
-					l.r.metrics.forwarded.Inc()
-				} else {
-					l.cache.forget(p.To)
-					l.r.metrics.dropped[dropPeer].Inc()
-				}
-			}
-		case p.Again:
-			l.r.metrics.dropped[dropGone].Inc()
-		default:
-			l.r.metrics.offline.Inc()
+		if p := &l.batch[i]; !failed || p.Route.Cached {
+			l.forward(p, l.where[i])
 		}
 		l.batch[i] = session.Push{}
 	}
 }
 
-func (l *lane) lookup(ctx context.Context, now time.Time) {
+// forward hands p to the nodes where its user is, on a second try to those that have not had it.
+func (l *lane) forward(p *session.Push, nodes []string) {
+	first := p.Route
+	p.Route.Tried, p.Route.Moved = nodes, nil
+	if len(nodes) > 1 {
+		p.Route.Moved = new(atomic.Bool)
+	}
+	sent, mine := false, first.Moved == nil
+	for _, node := range nodes {
+		if first.Again && node != first.Failed {
+			if slices.Contains(first.Tried, node) {
+				continue
+			}
+			if mine = mine || first.Moved.CompareAndSwap(false, true); !mine {
+				continue // another node's answer has sent it there
+			}
+		}
+		sent = true
+		if l.r.forward.Forward(node, p) {
+			l.r.metrics.forwarded.Inc()
+		} else {
+			l.cache.forget(p.To)
+			l.r.metrics.dropped[dropPeer].Inc()
+		}
+	}
+	switch {
+	case sent, p.Route.Here:
+	case first.Failed != "":
+		l.r.metrics.dropped[dropGone].Inc()
+	case !first.Again:
+		l.r.metrics.offline.Inc()
+	}
+}
+
+// lookup fills in where the users asked for are, and returns false when Redis did not say.
+func (l *lane) lookup(ctx context.Context, now time.Time) bool {
 	ctx, cancel := context.WithTimeout(ctx, l.r.cfg.LookupLimit)
 	defer cancel()
 	found, err := l.r.locator.Locate(ctx, l.uids)
 	if err != nil {
-		l.r.metrics.dropped[dropLookup].Add(float64(len(l.uids)))
+		l.r.metrics.dropped[dropLookup].Add(float64(len(l.asked)))
 		l.r.log.Debug("users not located", "n", len(l.uids), "err", err)
-		return
+		return false
 	}
-	for i, at := range l.asked {
-		l.where[at] = found[i]
+	for _, q := range l.asked {
+		l.where[q.push] = found[q.uid]
+	}
+	for i, uid := range l.uids {
 		if len(found[i]) > 0 { // "offline" is never remembered: it ends without telling
-			l.cache.put(l.uids[i], found[i], now)
+			l.cache.put(uid, found[i], now)
 		}
 	}
+	return true
 }

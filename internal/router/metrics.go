@@ -16,8 +16,8 @@ const (
 )
 
 type metrics struct {
-	local, forwarded, offline prometheus.Counter
-	dropped                   [drops]prometheus.Counter
+	local, forwarded, offline, panics prometheus.Counter
+	dropped                           [drops]prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -30,6 +30,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		forwarded: counter("pushes_forwarded_total", "Pushes queued for another node."),
 		offline:   counter("pushes_offline_total", "Pushes for users who are nowhere; the store has what they missed."),
 	}
+	m.panics = counter("panics_total", "Panics recovered in a lane.")
 	dropped := f.NewCounterVec(prometheus.CounterOpts{
 		Name: "parley_router_pushes_dropped_total",
 		Help: "Pushes left to the store, by reason: session, gone, full, peer, lookup.",

@@ -91,7 +91,9 @@ func (r *Router) Deliver(pushes []session.Push) {
 		if here && !elsewhere {
 			continue
 		}
-		r.lane(p.To).put(p)
+		away := *p
+		away.Route = session.Route{Here: here}
+		r.lane(p.To).put(&away)
 	}
 }
 
@@ -108,21 +110,37 @@ func (r *Router) local(p *session.Push) (here, elsewhere bool) {
 	return n > 0 || errors.Is(err, session.ErrSlow), elsewhere
 }
 
-// NotHere says that the node named for p's user did not know it. The user is looked up once more; after that the push is
+// NotHere says that a node named for p's user did not know it. The user is looked up once more; after that the push is
 // left to the store.
-func (r *Router) NotHere(p *session.Push) {
-	l := r.lane(p.To)
-	l.cache.forget(p.To)
-	if p.Again {
+func (r *Router) NotHere(node string, p *session.Push) {
+	r.lane(p.To).cache.forget(p.To)
+	if p.Route.Again {
 		r.metrics.dropped[dropGone].Inc()
 		return
 	}
-	again := *p
-	again.Again = true
-	if here, elsewhere := r.local(&again); here && !elsewhere {
-		return
+	r.again(node, p)
+}
+
+// ElsewhereToo says that a node handed p over and knows of sessions on other nodes. If where the user is was only
+// remembered, one of those may have been left out: the user is looked up again.
+func (r *Router) ElsewhereToo(p *session.Push) {
+	r.lane(p.To).cache.forget(p.To)
+	if p.Route.Cached && !p.Route.Again {
+		r.again("", p)
 	}
-	l.put(&again)
+}
+
+func (r *Router) again(failed string, p *session.Push) {
+	again := *p
+	again.Route.Again, again.Route.Failed = true, failed
+	if !again.Route.Here { // those who were here have it
+		here, elsewhere := r.local(&again)
+		if here && !elsewhere {
+			return
+		}
+		again.Route.Here = here
+	}
+	r.lane(p.To).put(&again)
 }
 
 // Forget drops what is remembered of where a user is.

@@ -68,7 +68,19 @@ type Push struct {
 	Thread int64 // of a text, else 0
 	Seq    int64 // of a text: the number of the body's last element
 	Body   []byte
-	Again  bool // a second try, after the first node named did not know the user
+	Route  Route
+}
+
+// Route is what the router remembers of a push on its way, so that a second try reaches no session twice: a stock client
+// cannot tell a repeated text from a new one. Others carry it unread.
+type Route struct {
+	Here   bool     // a session of this node has it
+	Cached bool     // Tried was remembered, not looked up
+	Again  bool     // this is the second try; there is no third
+	Failed string   // the node that did not know the user, which sent the push on its second try
+	Tried  []string // the nodes it was handed to; shared, never changed
+	// Moved is taken by the first of several nodes whose answer sends the push to nodes not in Tried; nil for one node.
+	Moved *atomic.Bool
 }
 
 // Stock is the policy for clients that did not announce themselves; internal/legacy implements it. It decides when a
