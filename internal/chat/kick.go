@@ -56,6 +56,11 @@ func (s *Server) kickRemote(ctx context.Context, old presence.Location) error {
 	defer cancel()
 	if err := s.peers.Kick(kick, old.Node, old.UID, old.SID); err != nil {
 		s.metrics.kickFailures.Inc()
+		// The view that called it alive was up to a second old, and the kick took another one: a lease that has lapsed by
+		// now means that nothing keeps the old session from storing but the fence.
+		if alive, err := s.aliveNow(ctx, old.Node, old.Boot); err == nil && !alive {
+			return s.fenced.fence(ctx, s, old.Node, old.Boot)
+		}
 		s.log.Warn("kick unanswered, asking again", "peer", old.Node, "err", err)
 		s.kickAgain(old)
 	}
@@ -68,6 +73,11 @@ func (s *Server) alive(ctx context.Context, node, boot string) (bool, error) {
 	if s.presence.View().Alive(node, boot) {
 		return true, nil
 	}
+	return s.aliveNow(ctx, node, boot)
+}
+
+// aliveNow asks Redis.
+func (s *Server) aliveNow(ctx context.Context, node, boot string) (bool, error) {
 	if _, err := s.presence.Nodes(ctx); err != nil {
 		return false, fmt.Errorf("chat: is node %s alive: %w", node, err)
 	}
