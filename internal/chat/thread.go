@@ -133,9 +133,16 @@ func (s *Server) history(ctx context.Context, c *conn, body []byte) error {
 	if err != nil {
 		return err
 	}
+	pushed := int64(0)
+	if p := c.policy(); p != nil {
+		pushed = p.HistoryAsked(req.ThreadID)
+	}
 	if member {
 		if _, err := s.page(ctx, &reply, pageLimit(c, req.Limit, stockMessages), s.pageBytes(c)); err != nil {
 			return err
+		}
+		if pushed > 0 {
+			leaveOut(&reply, req.After, pushed)
 		}
 	}
 	if err := c.reply(wire.MsgHistoryRsp, reply); err != nil {
@@ -145,6 +152,20 @@ func (s *Server) history(ctx context.Context, c *conn, body []byte) error {
 		p.HistoryServed(req.ThreadID, reply.LastID, reply.LoadMore)
 	}
 	return nil
+}
+
+// leaveOut ends a page before a number: what follows, the client has been sent already.
+func leaveOut(page *wire.HistoryReply, after, from int64) {
+	for i := range page.Chats {
+		if page.Chats[i].MsgID >= from {
+			page.Chats, page.LoadMore = page.Chats[:i], false
+			break
+		}
+	}
+	page.LastID = after
+	if n := len(page.Chats); n > 0 {
+		page.LastID = page.Chats[n-1].MsgID
+	}
 }
 
 // pageBytes is what a page may take: 16 KiB for a stock client, for a native one as much as it may send. A page holds one

@@ -39,8 +39,8 @@ func (p *Policy) Announce(id int64, peer int32) bool {
 func (p *Policy) ThreadsListed() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.listed = true
-	p.pumpLocked(time.Now())
+	p.listed, p.progress = true, time.Now()
+	p.pumpLocked(p.progress)
 }
 
 // AnnounceLoaded notes that the coming reply names a thread that needs no loading: a 1028. It returns false if it must
@@ -69,8 +69,25 @@ func (p *Policy) Befriended(uid int32, id, lastSeq int64) {
 func (p *Policy) befriendLocked(uid int32, id, lastSeq int64) {
 	p.friends[uid] = struct{}{}
 	if t := p.threads[id]; t.served < lastSeq {
-		p.threads[id] = thread{loading: t.loading, served: lastSeq}
+		t.served = lastSeq
+		p.threads[id] = t
 	}
+}
+
+// HistoryAsked notes that a 1029 is about to be answered: pushes of the thread wait for that. It returns the number from
+// which on the answer must leave texts out, because pushes have brought them; 0 means none. A client whose load was cut
+// short by a new login in the same process goes through its old list of threads too, and so asks for some twice.
+func (p *Policy) HistoryAsked(id int64) (pushed int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.progress = time.Now()
+	t, ok := p.threads[id]
+	if !ok {
+		return 0
+	}
+	t.loading = true
+	p.threads[id] = t
+	return t.pushed
 }
 
 // HistoryServed notes that a 1030 brought a thread up to a number; with more the client will ask for the next page.
@@ -81,7 +98,8 @@ func (p *Policy) HistoryServed(id, last int64, more bool) {
 	if !ok {
 		return
 	}
-	p.threads[id] = thread{loading: more, served: max(t.served, last)}
+	t.loading, t.served = more, max(t.served, last)
+	p.threads[id] = t
 	p.pumpLocked(time.Now())
 }
 
@@ -101,7 +119,7 @@ func (p *Policy) releasableLocked(push *session.Push, now time.Time) bool {
 	if push.ID != wire.MsgTextPush || p.gen1 {
 		return true
 	}
-	return !p.threads[push.Thread].loading || now.Sub(p.opened) >= LoadPatience
+	return !p.threads[push.Thread].loading || now.Sub(p.progress) >= LoadPatience
 }
 
 // nextPushLocked takes the first push that can go and returns its frame; nil if none can.
@@ -202,6 +220,14 @@ func (p *Policy) textsLocked(i int) []byte {
 	}
 	if len(merged.Chats) == 0 {
 		return nil
+	}
+	if t, known := p.threads[first.Thread]; known {
+		for _, m := range merged.Chats {
+			if t.pushed == 0 || m.Seq < t.pushed {
+				t.pushed = m.Seq
+			}
+		}
+		p.threads[first.Thread] = t
 	}
 	if p.gen1 {
 		v := firstGeneration(&merged)

@@ -21,7 +21,7 @@ const (
 	Gap = 20 * time.Millisecond
 	// FirstLoad is how long after 1006 a client that sends no 1025 is taken for one that never will.
 	FirstLoad = 5 * time.Second
-	// LoadPatience is how long pushes wait for a thread's history to be loaded.
+	// LoadPatience is how long pushes wait for a thread's history to be loaded, from the last sign that the client loads.
 	LoadPatience = 30 * time.Second
 	// MaxHeld bounds the bytes of waiting pushes; past it the session closes.
 	MaxHeld = 64 << 10
@@ -48,6 +48,7 @@ func count(f func()) {
 type thread struct {
 	loading bool  // its history is still being read
 	served  int64 // the client has everything up to this number
+	pushed  int64 // the lowest number a push has brought, 0 none: history must not bring it again
 }
 
 // Policy decides what a stock session is sent, and when. It implements session.Stock. All methods are safe for
@@ -69,6 +70,7 @@ type Policy struct {
 	replies  [][]byte
 	waiting  int // bytes of them
 	pushes   []session.Push
+	progress time.Time // when the client last loaded something
 	held     int       // bytes of their bodies
 	last     time.Time // when the last frame went to the socket
 	due      bool      // the wheel has us
@@ -79,7 +81,7 @@ type Policy struct {
 
 // New returns the policy of a session that logs in now. friends is the friend_list the client is about to get.
 func New(s *session.Session, wheel *Wheel, friends map[int32]struct{}, counters *Counters, now time.Time) *Policy {
-	return &Policy{s: s, wheel: wheel, friends: friends, counters: counters, opened: now, threads: make(map[int64]thread)}
+	return &Policy{s: s, wheel: wheel, friends: friends, counters: counters, opened: now, progress: now, threads: make(map[int64]thread)}
 }
 
 // Reply queues an answer; answers go before pushes. The answer to a heartbeat is dropped when anything waits: the client

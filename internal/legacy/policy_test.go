@@ -486,3 +486,35 @@ func TestTheWheelCoversItsSpan(t *testing.T) {
 		}
 	})
 }
+
+func TestWhatWasPushedIsLeftOutOfHistoryAskedAgain(t *testing.T) {
+	in(t, func(t *testing.T, c *stock) {
+		c.load(5)
+		c.wait(time.Second)
+		require.NoError(t, c.s.Push(push(friend, talk, "x", 6)))
+		require.Len(t, c.wait(time.Second), 1)
+		require.EqualValues(t, 6, c.HistoryAsked(talk))
+		require.NoError(t, c.s.Push(push(friend, talk, "y", 7)))
+		require.Empty(t, c.wait(time.Second), "pushed and served at the same time would be shown twice")
+		c.HistoryServed(talk, 5, false)
+		require.Len(t, c.wait(time.Second), 1)
+		require.EqualValues(t, 6, c.HistoryAsked(talk))
+		require.Zero(t, c.HistoryAsked(99), "a thread of the user before")
+	})
+}
+
+func TestALoadThatGoesOnIsWaitedFor(t *testing.T) {
+	in(t, func(t *testing.T, c *stock) {
+		c.ThreadsAsked(0)
+		c.Announce(talk, friend)
+		require.NoError(t, c.s.Reply(frameOf(wire.MsgThreadsRsp, "")))
+		c.ThreadsListed()
+		require.NoError(t, c.s.Push(push(friend, talk, "x", 1)))
+		for range 4 {
+			c.wait(LoadPatience - time.Second)
+			c.Tick(time.Now())
+			c.HistoryAsked(98) // of some other thread in a long list
+		}
+		require.Empty(t, c.wait(100*time.Millisecond))
+	})
+}
