@@ -142,13 +142,15 @@ func (s *Server) approve(ctx context.Context, c *conn, body []byte) error {
 	if p := c.policy(); p != nil {
 		p.Befriended(req.ToUID, done.ThreadID, chats[len(chats)-1].MsgID)
 	}
-	if err := c.reply(wire.MsgApproveRsp, wire.ApproveReply{
-		UID: applicant.UID, Name: applicant.Name, Nick: applicant.Nick, Icon: applicant.Icon, Sex: applicant.Sex, Chats: chats,
+	// The push goes first: the approver may write as soon as it has its answer, and its text must not overtake the 1015 that
+	// makes it a friend.
+	if err := s.push(req.ToUID, c.UID(), wire.MsgApproved, wire.ApprovedPush{
+		FromUID: me.UID, ToUID: req.ToUID, Name: me.Name, Nick: me.Nick, Icon: me.Icon, Sex: me.Sex, Chats: chats,
 	}); err != nil {
 		return err
 	}
-	return s.push(req.ToUID, c.UID(), wire.MsgApproved, wire.ApprovedPush{
-		FromUID: me.UID, ToUID: req.ToUID, Name: me.Name, Nick: me.Nick, Icon: me.Icon, Sex: me.Sex, Chats: chats,
+	return c.reply(wire.MsgApproveRsp, wire.ApproveReply{
+		UID: applicant.UID, Name: applicant.Name, Nick: applicant.Nick, Icon: applicant.Icon, Sex: applicant.Sex, Chats: chats,
 	})
 }
 

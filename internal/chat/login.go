@@ -118,6 +118,7 @@ func (s *Server) tryLogin(ctx context.Context, c *conn, body []byte) error {
 		s.janitor.release(c.location())
 	case session.Activated:
 		s.noteLogin(c, req.Token)
+		s.catchUpLists(ctx, c, known.ListsVersion, lists)
 	}
 	return nil
 }

@@ -1,0 +1,102 @@
+package chat
+
+import (
+	"context"
+	"errors"
+
+	"parley/internal/session"
+	"parley/internal/store"
+	"parley/internal/wire"
+)
+
+// catchUpLists tells a session that has just become live of the friends and applications that came after its 1006 was
+// put together. Their pushes found nobody: not this session yet, nor the one before. A push goes out after its change
+// was counted, so a change that is not in the count now will find the session.
+func (s *Server) catchUpLists(ctx context.Context, c *conn, version int64, lists []byte) {
+	now, err := s.presence.ListsVersion(ctx, c.UID())
+	if err == nil && now != version {
+		err = s.pushNewcomers(ctx, c, now, lists)
+	}
+	if err != nil {
+		s.log.Warn("lists not compared after login", "sid", c.SID(), "err", err)
+	}
+}
+
+// people is what the encoded lists hold.
+type people struct {
+	Friends      []wire.Friend      `json:"friend_list"`
+	Applications []wire.Application `json:"apply_list"`
+}
+
+func decodeLists(lists []byte) (p people, err error) {
+	err = wire.Decode(append(append([]byte{'{'}, lists...), '}'), &p)
+	return p, err
+}
+
+func (s *Server) pushNewcomers(ctx context.Context, c *conn, version int64, lists []byte) error {
+	fresh, err := s.loadLists(ctx, c.UID(), version)
+	if err != nil {
+		return err
+	}
+	old, err := decodeLists(lists)
+	if err != nil {
+		return err
+	}
+	now, err := decodeLists(fresh)
+	if err != nil {
+		return err
+	}
+	known := make(map[int32]struct{}, len(old.Friends))
+	for _, f := range old.Friends {
+		known[f.UID] = struct{}{}
+	}
+	for i := range now.Friends {
+		if _, ok := known[now.Friends[i].UID]; !ok {
+			if err := s.pushFriend(ctx, c, &now.Friends[i].Profile); err != nil {
+				return err
+			}
+		}
+	}
+	clear(known)
+	for _, a := range old.Applications {
+		known[a.UID] = struct{}{}
+	}
+	for _, a := range now.Applications {
+		if _, ok := known[a.UID]; !ok {
+			if err := s.pushHere(c, a.UID, wire.MsgApplied, wire.AppliedPush{
+				ApplyUID: a.UID, Name: a.Name, Desc: a.Desc, Icon: a.Icon, Nick: a.Nick, Sex: a.Sex,
+			}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// pushFriend sends the 1015 of a friendship again, from what its thread holds.
+func (s *Server) pushFriend(ctx context.Context, c *conn, friend *wire.Profile) error {
+	id, err := s.store.PairThread(ctx, c.UID(), friend.UID)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil // no approval made it; the next login lists it
+	}
+	if err != nil {
+		return err
+	}
+	page := wire.HistoryReply{ThreadID: id}
+	if _, err := s.page(ctx, &page, stockMessages, pageBytes); err != nil || len(page.Chats) == 0 {
+		return err // the stock client crashes on a 1015 without messages
+	}
+	return s.pushHere(c, friend.UID, wire.MsgApproved, wire.ApprovedPush{
+		FromUID: friend.UID, ToUID: c.UID(), Name: friend.Name, Nick: friend.Nick, Icon: friend.Icon, Sex: friend.Sex, Chats: page.Chats,
+	})
+}
+
+// pushHere sends a push to one session.
+func (s *Server) pushHere(c *conn, from int32, id wire.MsgID, v any) error {
+	body, err := wire.Encode(v)
+	if err != nil {
+		return err
+	}
+	_ = c.Push(&session.Push{To: c.UID(), From: from, ID: id, Body: body}) // a dead session reads it at its next login
+	return nil
+}

@@ -1,0 +1,85 @@
+package chat
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"parley/client"
+	"parley/internal/session"
+	"parley/internal/wire"
+)
+
+// connOf returns the connection of a user who is logged in once.
+func connOf(t *testing.T, n *node, uid int32) *conn {
+	t.Helper()
+	var c *conn
+	n.registry.Each(func(s *session.Session) {
+		if s.UID() == uid {
+			c = s.Owner().(*conn)
+		}
+	})
+	require.NotNil(t, c)
+	return c
+}
+
+func TestWhoCameDuringTheLoginIsTold(t *testing.T) {
+	f := newFixture(t, 4)
+	n := f.start("chat1")
+	s := f.stock(n, 1)
+	s.expect(wire.MsgLoginRsp)
+	s.load()
+	c := connOf(t, n, firstUID)
+	version, err := f.presence.ListsVersion(t.Context(), firstUID)
+	require.NoError(t, err)
+	lists, err := n.loadLists(t.Context(), firstUID, version)
+	require.NoError(t, err)
+	n.catchUpLists(t.Context(), c, version, lists) // nothing has changed: nothing is said
+
+	require.NoError(t, f.store.Apply(t.Context(), firstUID, firstUID+2, "hello", ""))
+	_, err = f.store.Approve(t.Context(), "chat1", n.lease.Boot(), firstUID+2, firstUID, "")
+	require.NoError(t, err)
+	require.NoError(t, f.store.Apply(t.Context(), firstUID+3, firstUID, "hi", ""))
+	require.NoError(t, f.presence.BumpLists(t.Context(), firstUID))
+	n.catchUpLists(t.Context(), c, version, lists)
+	var approved wire.ApprovedPush
+	s.expect(wire.MsgApproved).into(t, &approved)
+	require.EqualValues(t, firstUID+2, approved.FromUID)
+	require.Len(t, approved.Chats, 2)
+	require.Equal(t, "hello", approved.Chats[0].Content)
+	var applied wire.AppliedPush
+	s.expect(wire.MsgApplied).into(t, &applied)
+	require.EqualValues(t, firstUID+3, applied.ApplyUID)
+	require.Equal(t, "hi", applied.Desc)
+
+	// A text of the new friend finds its thread known.
+	friend := f.login(n, 3)
+	_, err = friend.SendText(t.Context(), client.InThread(approved.Chats[0].ThreadID), "now you can read me")
+	require.NoError(t, err)
+	var text wire.TextPush
+	s.expect(wire.MsgTextPush).into(t, &text)
+	require.Equal(t, "now you can read me", text.Chats[0].Content)
+}
+
+func TestAPageLeavesOutWhatWasPushed(t *testing.T) {
+	page := func(ids ...int64) *wire.HistoryReply {
+		p := &wire.HistoryReply{LoadMore: true, Chats: []wire.StoredText{}, LastID: 99}
+		for _, id := range ids {
+			p.Chats = append(p.Chats, wire.StoredText{MsgID: id})
+		}
+		return p
+	}
+	p := page(4, 5, 6, 7)
+	leaveOut(p, 3, 6)
+	require.Len(t, p.Chats, 2)
+	require.EqualValues(t, 5, p.LastID)
+	require.False(t, p.LoadMore)
+	p = page(6, 7)
+	leaveOut(p, 5, 6)
+	require.Empty(t, p.Chats)
+	require.EqualValues(t, 5, p.LastID)
+	p = page(1, 2)
+	leaveOut(p, 0, 6)
+	require.Len(t, p.Chats, 2)
+	require.True(t, p.LoadMore)
+}
