@@ -74,12 +74,18 @@ var rules = []rule{
 		[]string{"internal/cluster/..."},
 		"starts nodes as processes: it knows their command line, and its tests may be anybody's",
 	},
+	{"internal/stockmodel", []string{"internal/wire"}, "a client: it must not borrow the servers' idea of what it is sent"},
+	{
+		"internal/conform",
+		[]string{"client", "internal/stockmodel", "internal/wire", "internal/rpc", "kitex_gen/..."},
+		"knows a cluster from outside only: its checks run against anybody's",
+	},
 	{"internal/deps", nil, "looks at imports"},
 	{
 		"test/...",
 		[]string{
 			"client", "internal/cluster/...", "internal/standalone", "internal/wire", "internal/rpc", "internal/presence",
-			"internal/store/...", "internal/config", "kitex_gen/...", "test/...",
+			"internal/store/...", "internal/config", "internal/conform", "internal/stockmodel", "kitex_gen/...", "test/...",
 		},
 		"black-box tests come through the front door, and look into the stores",
 	},
@@ -103,7 +109,10 @@ var rules = []rule{
 	{"standalone", []string{"internal/standalone", "internal/config", "internal/obs"}, "a main has no logic"},
 	{
 		"parleyctl/...",
-		[]string{"client", "internal/wire", "internal/config", "internal/obs", "internal/rpc", "kitex_gen/...", "parleyctl/..."},
+		[]string{
+			"client", "internal/wire", "internal/config", "internal/conform", "internal/obs", "internal/rpc", "kitex_gen/...",
+			"parleyctl/...",
+		},
 		"a tool that talks to nodes, not one that contains them",
 	},
 	{
