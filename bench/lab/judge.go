@@ -88,6 +88,16 @@ func (r *run) limitedBy() (out []string) {
 			users += fmt.Sprintf(", %s %.2f", name, cpu[name])
 		}
 	}
+	known := 0.0
+	for _, used := range cpu {
+		known += used
+	}
+	if others := machine*float64(r.rep.Env.Cores) - known; others > .05 {
+		users += fmt.Sprintf(", programs that are no part of this run %.2f", others)
+		if others > .25 {
+			r.rep.Notes = append(r.rep.Notes, fmt.Sprintf("other programs used %.2f of %d cores during the load: compare ratios, not figures", others, r.rep.Env.Cores))
+		}
+	}
 	if users != "" {
 		users = users[2:]
 	}

@@ -4,10 +4,8 @@ package lab
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"runtime"
-	"strings"
 	"time"
 
 	"parley/bench/assert"
@@ -55,12 +53,14 @@ type plan struct {
 	Options
 	checks []assert.Check
 	faults []local.Fault
+	drawn  bool // the seed was not given
 }
 
 // check finds what is wrong before anything is started.
 func (o Options) check(figures []string) (p plan, err error) {
 	p.Options = o
 	if o.Seed == 0 {
+		p.drawn = true
 		p.Seed = uint64(time.Now().UnixNano())%1_000_000 + 1
 	}
 	if p.FirstUID == 0 {
@@ -118,15 +118,4 @@ func (o Options) check(figures []string) (p plan, err error) {
 		}
 	}
 	return p, nil
-}
-
-// layoutName says in a few words where the cluster is.
-func (p *plan) layoutName() string {
-	switch {
-	case p.Standalone:
-		return fmt.Sprintf("--standalone --nodes %d", p.Nodes)
-	case p.Local > 0:
-		return fmt.Sprintf("--local %d", p.Local)
-	}
-	return "--gate " + p.Gate + " --status " + strings.Join(p.Status, ",")
 }

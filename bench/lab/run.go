@@ -86,7 +86,7 @@ func execute(ctx context.Context, o Options, v verb) int {
 // command is the line that repeats the run.
 func (r *run) command() string {
 	args := slices.Clone(r.argv)
-	if r.Options.Seed == 0 {
+	if r.drawn {
 		args = append(args, fmt.Sprintf("--seed=%d", r.Seed))
 	}
 	for i, a := range args {

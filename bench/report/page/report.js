@@ -31,7 +31,7 @@
     at.textContent = "";
     if (!columns[0].length || !columns.slice(1).some(c => c.some(v => v != null && v !== 0))) { at.closest("figure").hidden = true; return; }
     const u = new uPlot({
-      width: at.clientWidth, height: opts.height || 190, plugins: opts.plain ? [] : [marks],
+      width: at.clientWidth, height: opts.height || 190, padding: opts.padding, plugins: opts.plain ? [] : [marks],
       cursor: opts.plain ? {} : {sync: {key: "time"}},
       scales: Object.assign({x: {time: false, range: opts.xrange}, y: {distr: opts.log ? 3 : 1, range: opts.log ? undefined : (u, lo, hi) => [0, hi > 0 ? hi * 1.08 : 1]}}, opts.scales),
       axes: [axis({values: opts.xvalues || ((u, vs) => vs.map(v => v + " s")), splits: opts.xsplits}), axis({values: (u, vs) => vs.map(v => v == null ? "" : short(v))})],
@@ -90,8 +90,8 @@
       const columns = curves.map(c => { const m = new Map(c.points.map(p => [nines(p[0]), p[1]])); return xs.map(x => m.has(x) ? m.get(x) : undefined); });
       const label = x => x <= 0 ? "0 %" : +(100 * (1 - Math.pow(10, -x))).toFixed(Math.max(0, Math.ceil(x) - 2)) + " %";
       plot("curve", [xs, ...columns], curves.map(c => ({label: c.name, span: true})), {
-        plain: true, log: true, height: 300, xlabel: "percentile", xvalue: (u, v) => v == null ? "–" : label(v),
-        xsplits: () => [0, 1, 2, 3, 4, 5, 6], xvalues: (u, vs) => vs.map(label),
+        plain: true, log: true, height: 300, padding: [8, 30, 0, 0], xlabel: "percentile", xvalue: (u, v) => v == null ? "–" : label(v),
+        xsplits: u => [0, 1, 2, 3, 4, 5, 6].filter(x => u.width > 560 || x % 2 === 0).filter(x => x <= Math.ceil(xs.at(-1))), xvalues: (u, vs) => vs.map(label),
       });
     }
   }

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"parley/bench/report"
+)
+
+// TestMistakesAreFoundBeforeAnythingStarts asks for what cannot be; the answer is the exit code of a failed set-up, and
+// a sentence.
+func TestMistakesAreFoundBeforeAnythingStarts(t *testing.T) {
+	for _, c := range []struct {
+		want string
+		args []string
+	}{
+		{"expected one of", nil},
+		{"unexpected argument", []string{"dance"}},
+		{"unknown flag", []string{"chat", "--speed", "9"}},
+		{"exclude each other", []string{"chat", "--standalone", "--local", "2"}},
+		{"needs --status", []string{"login", "--gate", "http://127.0.0.1:1"}},
+		{"neither a number nor a duration", []string{"chat", "--assert", "p99<fast"}},
+		{"no figure is called", []string{"chat", "--assert", "p98<5ms"}},
+		{"is none of", []string{"chat", "--local", "2", "--fault", "melt chat1 at 5s"}},
+		{"there is no chat3", []string{"chat", "--local", "2", "--fault", "kill chat3 at 5s"}},
+		{"only processes that this tool started", []string{"chat", "--gate", "http://127.0.0.1:1", "--status", "127.0.0.1:1", "--fault", "kill chat1 at 5s"}},
+		{"whole seconds", []string{"ping", "--heartbeat", "1500ms"}},
+		{"descriptors a process", []string{"idle", "-u", "40000000", "--out", ""}},
+		{"seed wants --config", []string{"seed", "-u", "10"}},
+		{"no such file", []string{"diff", "/nonexistent/a", "/nonexistent/b"}},
+	} {
+		var out bytes.Buffer
+		require.Equal(t, report.Setup, run(t.Context(), c.args, &out, &out), "%v: %s", c.args, &out)
+		require.Contains(t, out.String(), c.want, "%v", c.args)
+	}
+}
+
+func TestHelpAndDoctor(t *testing.T) {
+	var out bytes.Buffer
+	require.Equal(t, report.Pass, run(t.Context(), []string{"--help"}, &out, &out))
+	for _, verb := range []string{"doctor", "seed", "quick", "connect", "login", "idle", "ping", "chat", "storm", "churn", "mixed", "floor", "find-max", "report", "diff"} {
+		require.Contains(t, out.String(), verb)
+	}
+	out.Reset()
+	require.Equal(t, report.Pass, run(t.Context(), []string{"doctor", "-u", "10"}, &out, &out))
+	require.Contains(t, out.String(), "largest number of connections")
+	require.Equal(t, report.Setup, run(t.Context(), []string{"doctor", "-u", "100000000"}, &out, &out))
+}

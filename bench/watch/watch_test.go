@@ -1,0 +1,58 @@
+package watch
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+const metricsText = `# HELP parley_chat_sessions Sessions logged in.
+parley_chat_sessions{node="chat1"} 3
+parley_chat_sessions{node="chat2"} 4
+process_resident_memory_bytes 1.5e+07
+go_goroutines 12
+unrelated{le="0.5"} 9
+`
+
+func TestMetricsOfSeveralNodesAddUp(t *testing.T) {
+	require.Equal(t, map[string]float64{
+		"parley_chat_sessions": 7, "process_resident_memory_bytes": 1.5e7, "go_goroutines": 12,
+	}, Parse(strings.NewReader(metricsText), wanted))
+	require.Contains(t, Parse(strings.NewReader(metricsText), nil), "unrelated")
+}
+
+func TestNodesAreWatched(t *testing.T) {
+	ops := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(metricsText)) }))
+	n := WatchNodes(time.Now(), []Watched{{Name: "node", Ops: ops.Listener.Addr().String()}, {Name: "gone", Ops: "127.0.0.1:1"}})
+	n.Add(Watched{Name: "me", Pid: os.Getpid})
+	n.Look(t.Context())
+	latest := n.Latest()
+	require.EqualValues(t, 7, latest["node"].Sessions)
+	require.True(t, latest["gone"].Gone)
+	if runtime.GOOS == "linux" {
+		require.Positive(t, latest["me"].RSS)
+	}
+	ops.Close()
+	samples, machine := n.Stop()
+	require.GreaterOrEqual(t, len(samples), 5)
+	require.GreaterOrEqual(t, len(machine), 2)
+}
+
+func TestSelfKnowsWhatItUses(t *testing.T) {
+	w := StartSelf()
+	for began := time.Now(); time.Since(began) < 60*time.Millisecond; {
+		runtime.GC()
+	}
+	s := w.Read()
+	require.Positive(t, s.CPU)
+	require.Positive(t, s.GCs)
+	sum := Worst(s, Self{CPU: 1, SchedP99: 99})
+	require.InDelta(t, s.CPU+1, sum.CPU, 1e-9)
+	require.EqualValues(t, 99, sum.SchedP99)
+}
