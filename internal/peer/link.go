@@ -6,15 +6,16 @@ import (
 	"context"
 	"errors"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/kerrors"
 	"github.com/cloudwego/kitex/pkg/remote"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
+	"github.com/cloudwego/netpoll"
 
 	"parley/internal/session"
 	"parley/internal/wire"
@@ -277,17 +278,18 @@ func (n *linkLane) call(req *message.DeliverReq) (*message.DeliverRsp, error) {
 		if err == nil && rsp.Error != 0 {
 			err = wire.Refuse(wire.Code(rsp.Error), errors.New("peer: call refused"))
 		}
-		if err == nil || try > 0 || !neverSent(err) {
+		if err == nil || try > 0 || !connectionLost(err) {
 			return rsp, err
 		}
 	}
 }
 
-// neverSent reports whether err says that the request cannot have been handled.
-func neverSent(err error) bool {
+// connectionLost reports whether the connection ended before an answer. A peer answers all that it has begun before it
+// closes, so it has either not handled the request or died over it, and the sessions it had given it to with it.
+func connectionLost(err error) bool {
 	if errors.Is(err, kerrors.ErrRPCTimeout) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return false
 	}
-	text := err.Error()
-	return errors.Is(err, kerrors.ErrGetConnection) || strings.Contains(text, "broken pipe")
+	return errors.Is(err, kerrors.ErrGetConnection) || errors.Is(err, netpoll.ErrEOF) || errors.Is(err, netpoll.ErrConnClosed) ||
+		errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }
