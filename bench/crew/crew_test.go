@@ -53,7 +53,8 @@ func TestManyWorkersAreOneCrew(t *testing.T) {
 		require.Empty(t, out.Errors)
 		return out
 	}
-	require.EqualValues(t, users, must(swarm.Phase{Kind: "login", Concurrency: 9}).Counters["logins"])
+	require.EqualValues(t, 33, must(swarm.Phase{Kind: "login", Concurrency: 9, Users: 33}).Counters["logins"])
+	require.EqualValues(t, users-33, must(swarm.Phase{Kind: "login", Concurrency: 9, Users: users}).Counters["logins"])
 	require.EqualValues(t, users, c.Live().Online)
 	require.Len(t, c.Nodes(), 2)
 	must(swarm.Phase{Kind: "hold", For: 1500 * time.Millisecond}) // nodes look for new peers once a second

@@ -105,6 +105,7 @@ func ServeWorker(conn net.Conn) error {
 type many struct {
 	specs   []Spec
 	workers []*rpc.Client
+	users   int // all
 	stop    func()
 
 	mu     sync.Mutex // guards the following
@@ -114,7 +115,7 @@ type many struct {
 // Many makes a crew of workers, one a connection, that share the users of s. stop is called by Close when the
 // connections are closed.
 func Many(s Spec, conns []net.Conn, stop func()) Crew {
-	m := &many{stop: stop, glance: make([]Glance, len(conns))}
+	m := &many{stop: stop, users: s.Users, glance: make([]Glance, len(conns))}
 	pairs := s.Users / 2
 	for i, conn := range conns {
 		part := s
@@ -169,7 +170,9 @@ func (m *many) Run(ctx context.Context, p swarm.Phase) (*swarm.Outcome, error) {
 		if p.Concurrency > 0 {
 			part.Concurrency = max(p.Concurrency*(i+1)/n-p.Concurrency*i/n, 1)
 		}
-		part.Users = p.Users*(i+1)/n - p.Users*i/n
+		before, all := int(m.specs[i].FirstUID-m.specs[0].FirstUID), m.users
+		want := min(p.Users, all)
+		part.Users = (before+m.specs[i].Users)*want/all - before*want/all
 		part.Mute = p.Mute*(i+1)/n - p.Mute*i/n
 		return w.Call("Worker.Run", part, &outs[i])
 	})

@@ -28,7 +28,6 @@ type lie struct {
 	client net.Conn
 	write  sync.Mutex
 	pushed int // texts
-	uid    int64
 }
 
 func startLiar(t *testing.T, target, fault string) string {

@@ -112,7 +112,7 @@ func (s *Swarm) textReply(i int, body []byte) {
 	}
 	c.inflight = max(c.inflight-answered, 0)
 	if r := s.phase; r != nil {
-		r.answered(s, i, answered)
+		r.answered(s, answered)
 	}
 	s.write(i)
 }

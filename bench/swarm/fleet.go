@@ -115,7 +115,7 @@ func New(cfg Config) (*Fleet, error) {
 	cfg.Loops = min(cfg.Loops, pairs)
 	for i := range cfg.Loops {
 		from, to := pairs*i/cfg.Loops*2, min(pairs*(i+1)/cfg.Loops*2, cfg.Users)
-		s, err := newSwarm(f, i, cfg.Loops, from, to)
+		s, err := newSwarm(f, i, from, to)
 		if err != nil {
 			cancel()
 			return nil, err

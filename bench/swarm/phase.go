@@ -75,7 +75,9 @@ func (s *Swarm) begin(p Phase, results chan<- *Outcome) {
 	r.goal = len(s.users)
 	if p.Users > 0 {
 		// The fleet's number, shared out as the users are.
-		r.goal = min(max((p.Users*(s.index+1)/s.of)-(p.Users*s.index/s.of), 0), len(s.users))
+		all := s.cfg.Users
+		n := min(p.Users, all)
+		r.goal = (s.first+len(s.users))*n/all - s.first*n/all
 	}
 	switch p.Kind {
 	case "ping", "chat", "churn":
@@ -248,14 +250,20 @@ func (r *running) loadMain(s *Swarm, now int64) int64 {
 func (r *running) operate(s *Swarm, planned int64) {
 	switch r.Kind {
 	case "connect", "login":
-		if r.next >= len(s.users) {
-			if !r.Again {
+		if r.next >= len(s.users) && !r.Again {
+			return
+		}
+		i := r.next % len(s.users)
+		r.next++
+		// Somebody who is still on the way cannot come again: the turn is the next one's.
+		for n := 0; r.Again && s.users[i].state != out; n++ {
+			if n == len(s.users) {
+				s.st.fail("everybody is busy: more --users are needed for this rate")
 				return
 			}
-			r.next = 0
+			i = r.next % len(s.users)
+			r.next++
 		}
-		i := r.next
-		r.next++
 		if u := &s.users[i]; u.state == in && r.Kind == "login" {
 			r.finished++ // since an earlier phase
 		} else if u.state == out {
@@ -359,7 +367,7 @@ func (r *running) givenUp(s *Swarm, _ int) {
 }
 
 // answered keeps a closed loop of texts going.
-func (r *running) answered(s *Swarm, i, n int) {
+func (r *running) answered(s *Swarm, n int) {
 	if r.Kind != "chat" || r.Concurrency == 0 {
 		return
 	}
@@ -367,7 +375,7 @@ func (r *running) answered(s *Swarm, i, n int) {
 	for range n {
 		if now < r.end && !r.stopping {
 			r.inflight++
-			s.plan(i, now)
+			s.plan(r.turn(), now) // each in turn: nobody may send more than the nodes allow one user
 		}
 	}
 }

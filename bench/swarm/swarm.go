@@ -54,7 +54,6 @@ type Swarm struct {
 	cfg   *Config
 	loop  *engine.Loop
 	index int
-	of    int
 	first int // of users, within the fleet
 	users []user
 	rng   *rand.Rand
@@ -74,9 +73,9 @@ type Swarm struct {
 	st    *stats   // of the phase; between phases one that nobody reads
 }
 
-func newSwarm(f *Fleet, index, of, from, to int) (*Swarm, error) {
+func newSwarm(f *Fleet, index, from, to int) (*Swarm, error) {
 	s := &Swarm{
-		fleet: f, cfg: &f.cfg, index: index, of: of, first: from, users: make([]user, to-from), st: newStats(),
+		fleet: f, cfg: &f.cfg, index: index, first: from, users: make([]user, to-from), st: newStats(),
 		rng: rand.New(rand.NewPCG(f.cfg.Seed, uint64(f.cfg.Index*1000+index))), book: ledger.New(f.cfg.Run),
 	}
 	var err error
