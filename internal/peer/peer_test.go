@@ -277,6 +277,12 @@ func TestWhatThePeerSaysOfEachPush(t *testing.T) {
 		defer said.mu.Unlock()
 		return len(n.got()) == 9 && len(said.elsewhere) == 2
 	})
+	eventually(t, "the last answer", func() bool {
+		n := p.link("b").lane(1)
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return !n.running
+	})
 	p.Close()
 	require.Equal(t, []int64{1, 5}, said.notHere, "a hint that reaches nobody is no push to deliver")
 	require.Equal(t, []int64{2, 6}, said.elsewhere)
@@ -362,8 +368,10 @@ func TestTheFirstPushAfterAPeersRestartArrives(t *testing.T) {
 		n.serve(n.addr, false)
 		require.True(t, p.Forward("b", push(1, 2)), "the pooled connection is dead, the peer is not")
 		eventually(t, fmt.Sprint("the push after the restart, round ", round), func() bool { return len(n.got()) == 2 })
-		p.Close()
+		said.mu.Lock()
 		require.Empty(t, said.forgotten)
+		said.mu.Unlock()
+		p.Close()
 	}
 }
 
