@@ -340,62 +340,6 @@ func (l *Loop) read(c *Conn) {
 
 var errHungUp = errors.New("engine: the server hung up")
 
-// Send queues a copy of whole frames; they are written at the end of the turn, together with what else was queued. After
-// Close it does nothing.
-func (c *Conn) Send(frames []byte) {
-	if c.gone {
-		return
-	}
-	if c.out == nil {
-		c.out = c.loop.takeBuffer()
-	}
-	c.out = append(c.out, frames...)
-	if !c.isDirty {
-		c.isDirty = true
-		c.loop.dirty = append(c.loop.dirty, c)
-	}
-}
-
-// Queued returns how many bytes wait to be written.
-func (c *Conn) Queued() int { return len(c.out) - c.sent }
-
-// Up tells whether the connection is established and not closed.
-func (c *Conn) Up() bool { return c.up && !c.gone }
-
-// Mute stops reading: a client that does not take what it is sent. It cannot be undone.
-func (c *Conn) Mute() {
-	c.wasMuted = true
-	c.setEvents()
-}
-
-// Close ends the connection; the handler's Closed is called with ErrClosed before it returns. With abort the peer gets
-// a reset, as from a process that was killed, and no TIME_WAIT stays behind.
-func (c *Conn) Close(abort bool) {
-	if c.gone {
-		return
-	}
-	if abort {
-		_ = unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // then it is a FIN
-	}
-	c.end(ErrClosed)
-}
-
-func (c *Conn) end(err error) {
-	if c.gone {
-		return
-	}
-	c.gone = true
-	l := c.loop
-	if c.fd >= 0 {
-		unix.Close(int(c.fd)) // leaves the epoll set by itself
-	}
-	l.slots[c.slot] = nil
-	l.free = append(l.free, c.slot)
-	l.open--
-	l.giveBuffer(c)
-	l.handler.Closed(c, err)
-}
-
 func (l *Loop) flushAll() {
 	for i := 0; i < len(l.dirty); i++ { // Closed may add to it
 		c := l.dirty[i]
@@ -406,45 +350,6 @@ func (l *Loop) flushAll() {
 	}
 	clear(l.dirty)
 	l.dirty = l.dirty[:0]
-}
-
-func (c *Conn) flush() {
-	for c.sent < len(c.out) {
-		n, err := unix.Write(int(c.fd), c.out[c.sent:])
-		if err == unix.EINTR {
-			continue
-		}
-		if err == unix.EAGAIN {
-			c.setOut(true)
-			return
-		}
-		if err != nil {
-			c.end(fmt.Errorf("engine: write: %w", err))
-			return
-		}
-		c.sent += n
-	}
-	c.loop.giveBuffer(c)
-	c.setOut(false)
-}
-
-func (c *Conn) setOut(on bool) {
-	if c.wantOut == on {
-		return
-	}
-	c.wantOut = on
-	c.setEvents()
-}
-
-func (c *Conn) setEvents() {
-	ev := unix.EpollEvent{Fd: c.slot, Pad: c.gen}
-	if !c.wasMuted {
-		ev.Events = unix.EPOLLIN | unix.EPOLLRDHUP
-	}
-	if c.wantOut {
-		ev.Events |= unix.EPOLLOUT
-	}
-	_ = unix.EpollCtl(c.loop.epoll, unix.EPOLL_CTL_MOD, int(c.fd), &ev) // the descriptor is in the set until end
 }
 
 func (l *Loop) takeBuffer() []byte {

@@ -1,13 +1,16 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
+	"parley/bench/assert"
 	"parley/bench/hist"
 	"parley/bench/ledger"
+	"parley/bench/report"
 )
 
 func firstFault(l *ledger.Summary) string {
@@ -112,4 +115,88 @@ func (r *run) limitedBy() (out []string) {
 		out = append(out, fmt.Sprintf("waiting rather than computing: processors %.0f %% busy (cores: %s); more concurrency may give more", machine*100, users))
 	}
 	return out
+}
+
+// judge fills in the verdict.
+func (r *run) judge(err error) {
+	rep := r.rep
+	v := &rep.Verdict
+	reasons := func(code int, text ...string) {
+		if v.Code == report.Pass || severity(code) > severity(v.Code) {
+			v.Code = code
+		}
+		v.Reasons = append(v.Reasons, text...)
+	}
+	if failure, ok := errors.AsType[setupFailure](err); ok {
+		reasons(report.Setup, failure.Error())
+	} else if err != nil {
+		reasons(report.Missed, err.Error())
+	}
+	r.lastFigures()
+	if l := rep.Ledger; l != nil {
+		if n := l.Wrong(); n > 0 {
+			reasons(report.Incorrect, fmt.Sprintf("the ledger found %d violations; the first: %s", n, firstFault(l)))
+		}
+		if l.Unanswered > 0 && !r.tolerate {
+			reasons(report.Missed, fmt.Sprintf("%d texts were never answered", l.Unanswered))
+		}
+	}
+	if why := r.generatorFault(); why != "" {
+		reasons(report.Invalid, why)
+	}
+	if r.wantAll > 0 && err == nil {
+		if got := int(rep.Figures["online"]); got < r.wantAll {
+			reasons(report.Missed, fmt.Sprintf("%d of %d users got in", got, r.wantAll))
+		}
+	}
+	rep.Asserts = assert.Hold(r.checks, rep.Figures)
+	for _, a := range rep.Asserts {
+		if !a.Pass && v.Code != report.Setup {
+			reasons(report.Missed, fmt.Sprintf("%s does not hold: %.6g %s", a.Text, a.Got, a.Note))
+		}
+	}
+	v.Word = report.Words[v.Code]
+	if v.Code == report.Pass {
+		if l := rep.Ledger; l != nil && l.Acked > 0 {
+			how := "their history was not read"
+			if l.HistoryChecked {
+				how = "all found in the history"
+			}
+			v.Reasons = append(v.Reasons, fmt.Sprintf("%d texts acknowledged, %d delivered, none lost, doubled, reordered or misrouted; %s", l.Acked, l.Delivered, how))
+		} else {
+			v.Reasons = append(v.Reasons, "nothing failed that was looked at")
+		}
+	}
+	rep.LimitedBy = r.limitedBy()
+}
+
+// severity orders verdicts: a wrong answer counts whatever the generator did; figures of a bad generator count for
+// nothing.
+func severity(code int) int {
+	return map[int]int{report.Pass: 0, report.Missed: 1, report.Invalid: 2, report.Incorrect: 3, report.Setup: 4}[code]
+}
+
+// lastFigures adds what only the whole run knows.
+func (r *run) lastFigures() {
+	f := r.rep.Figures
+	if r.main.Count() > 0 {
+		for q, v := range map[string]float64{"p50": .5, "p90": .9, "p99": .99, "p999": .999} {
+			f[q] = float64(r.main.Quantile(v)) / 1e9
+		}
+		f["max"] = float64(r.main.Max()) / 1e9
+	}
+	total := int64(0)
+	for _, n := range r.rep.Errors {
+		total += n
+	}
+	f["errors"] = float64(total)
+	if l := r.rep.Ledger; l != nil {
+		for name, n := range map[string]int64{
+			"lost": l.Lost, "unstored": l.Unstored, "missed": l.Missed, "duplicated": l.Duplicated + l.StoredTwice, "reordered": l.Reordered,
+			"corrupt": l.Corrupt, "misrouted": l.Misrouted, "wrong": l.Wrong(), "unanswered": l.Unanswered, "refused": l.Refused, "late": l.Late,
+			"acked": l.Acked, "delivered": l.Delivered,
+		} {
+			f[name] = float64(n)
+		}
+	}
 }

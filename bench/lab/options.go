@@ -34,7 +34,7 @@ type Options struct {
 	Seed      uint64        `help:"of schedules and choices; 0: from the clock, told in the report" group:"Load"`
 	Heartbeat time.Duration `help:"period of the users' heartbeats" default:"30s" group:"Load"`
 
-	Fault  string        `help:"what to break while the load runs, as in 'kill chat2 at 10s, restart at 14s'" group:"Load"`
+	Fault  string        `help:"what to break while the load runs, as in 'kill chat2 at 10s, restart at 14s' or 'slow:50ms chat1-mariadb at 5s, heal at 8s'" group:"Load"`
 	Assert string        `help:"what must hold, as in 'p99<50ms,lost==0'" group:"Verdict"`
 	MaxLag time.Duration `help:"the run is invalid when the generator itself is later than this (p99), and that matters" default:"10ms" group:"Verdict"`
 

@@ -4,24 +4,61 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"parley/internal/cluster"
+	"parley/internal/cluster/faultproxy"
 )
 
-// Fault is one thing to do to one process at one time of the load.
+// Fault is one thing to do to one process, or one link, at one time of the load.
 type Fault struct {
-	What string // kill, term, pause, resume, restart
-	Node string // as in the layout: chat2, redis, mariadb, status1, gate1
+	What string // kill, term, pause, resume, restart; of a link slow, silence, cut, heal
+	// Node is as in the layout: chat2, redis, mariadb, status1, gate1; or a link of a chat node: chat2-redis, chat1-mariadb.
+	Node string
 	At   time.Duration
+	// By is how much slower a link is made, each way; 0: 50 ms.
+	By time.Duration
 }
 
 func (f Fault) String() string { return fmt.Sprintf("%s %s at %v", f.What, f.Node, f.At) }
 
-var faults = []string{"kill", "term", "pause", "resume", "restart"}
+// addLinks puts a proxy into each link of a node that the plan is about, before the node's file is written.
+func (l *Layout) addLinks(node string, plan []Fault, f *cluster.INI) error {
+	for _, fault := range plan {
+		of, server, ok := fault.link()
+		if !ok || of != node || l.links[fault.Node] != nil {
+			continue
+		}
+		section := map[string]string{"redis": "Redis", "mariadb": "Mysql"}[server]
+		p, err := faultproxy.Listen(net.JoinHostPort(f.Get(section, "Host"), f.Get(section, "Port")), faultproxy.Options{})
+		if err != nil {
+			return err
+		}
+		l.links[fault.Node] = p
+		host, port, err := net.SplitHostPort(p.Addr())
+		if err != nil {
+			return err
+		}
+		f.Set(section, "Host", host)
+		f.Set(section, "Port", port)
+	}
+	return nil
+}
+
+var (
+	faults     = []string{"kill", "term", "pause", "resume", "restart"}
+	linkFaults = []string{"slow", "silence", "cut", "heal"}
+)
+
+// DefaultSlow is what a slow link adds each way.
+const DefaultSlow = 50 * time.Millisecond
+
+// link takes the name of a link apart.
+func (f Fault) link() (node, server string, ok bool) { return strings.Cut(f.Node, "-") }
 
 // ParseFaults reads a plan such as "kill chatnode2 at 10s, restart at 14s": one step after each comma, in the order of
 // time; a step without a name is about the process of the step before.
@@ -41,8 +78,20 @@ func ParseFaults(plan string) ([]Fault, error) {
 		default:
 			return nil, fmt.Errorf("fault %q: want WHAT NODE at TIME, as in: kill chatnode2 at 10s, restart at 14s", strings.TrimSpace(step))
 		}
-		if f.What = w[0]; !slices.Contains(faults, f.What) {
-			return nil, fmt.Errorf("fault %q: %q is none of %s", strings.TrimSpace(step), f.What, strings.Join(faults, ", "))
+		what, by, slower := strings.Cut(w[0], ":")
+		f.What = what
+		if slower {
+			var err error
+			if f.By, err = time.ParseDuration(by); err != nil || f.By <= 0 || what != "slow" {
+				return nil, fmt.Errorf("fault %q: want slow:DURATION, as in slow:20ms", strings.TrimSpace(step))
+			}
+		}
+		allowed := faults
+		if _, _, link := f.link(); link {
+			allowed = linkFaults
+		}
+		if !slices.Contains(allowed, f.What) {
+			return nil, fmt.Errorf("fault %q: %q is none of %s", strings.TrimSpace(step), f.What, strings.Join(allowed, ", "))
 		}
 		at, err := time.ParseDuration(w[len(w)-1])
 		if err != nil || at < 0 {
@@ -58,6 +107,9 @@ func ParseFaults(plan string) ([]Fault, error) {
 
 // NodeName accepts the names of the binaries as well: chatnode2 is chat2, mysql is mariadb.
 func NodeName(s string) string {
+	if node, server, ok := strings.Cut(s, "-"); ok {
+		return NodeName(node) + "-" + NodeName(server)
+	}
 	for _, role := range []string{"chat", "status", "gate"} {
 		if rest, ok := strings.CutPrefix(s, role+"node"); ok {
 			if rest == "" {
@@ -83,7 +135,14 @@ func CheckFaults(plan []Fault, chat int) error {
 			continue
 		}
 		ok := slices.Contains([]string{"redis", "mariadb", "status1", "gate1"}, f.Node)
-		if n, found := strings.CutPrefix(f.Node, "chat"); found {
+		name := f.Node
+		if node, server, link := f.link(); link {
+			if server != "redis" && server != "mariadb" {
+				return fmt.Errorf("fault %q: links are those of chat nodes to redis and mariadb, such as chat1-redis", f)
+			}
+			name = node
+		}
+		if n, found := strings.CutPrefix(name, "chat"); found {
 			i, err := strconv.Atoi(n)
 			ok = err == nil && i >= 1 && i <= chat
 		}
@@ -96,6 +155,28 @@ func CheckFaults(plan []Fault, chat int) error {
 
 // Do carries one fault out.
 func (l *Layout) Do(ctx context.Context, f Fault) error {
+	if _, _, link := f.link(); link {
+		p := l.links[f.Node]
+		if p == nil {
+			return fmt.Errorf("fault %q: the link has no proxy", f)
+		}
+		switch f.What {
+		case "slow":
+			by := f.By
+			if by == 0 {
+				by = DefaultSlow
+			}
+			p.SetBoth(faultproxy.Faults{Latency: by})
+		case "silence":
+			p.SetBoth(faultproxy.Faults{Silent: true})
+		case "cut":
+			p.Refuse(true)
+			p.Cut()
+		case "heal":
+			p.Heal()
+		}
+		return nil
+	}
 	i := slices.IndexFunc(l.Nodes, func(n Node) bool { return n.Name == f.Node })
 	if i < 0 {
 		return fmt.Errorf("fault %q: no such process", f)

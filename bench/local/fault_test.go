@@ -11,10 +11,10 @@ func TestFaultPlans(t *testing.T) {
 	plan, err := ParseFaults("kill chatnode2 at 10s, restart at 14s,pause redis at 20s, resume at 21500ms")
 	require.NoError(t, err)
 	require.Equal(t, []Fault{
-		{"kill", "chat2", 10 * time.Second},
-		{"restart", "chat2", 14 * time.Second},
-		{"pause", "redis", 20 * time.Second},
-		{"resume", "redis", 21500 * time.Millisecond},
+		{"kill", "chat2", 10 * time.Second, 0},
+		{"restart", "chat2", 14 * time.Second, 0},
+		{"pause", "redis", 20 * time.Second, 0},
+		{"resume", "redis", 21500 * time.Millisecond, 0},
 	}, plan)
 	require.NoError(t, CheckFaults(plan, 2))
 	require.ErrorContains(t, CheckFaults(plan, 1), "chat2")
@@ -22,6 +22,15 @@ func TestFaultPlans(t *testing.T) {
 	alone, err := ParseFaults("pause standalone at 1s, resume at 2s")
 	require.NoError(t, err)
 	require.NoError(t, CheckFaults(alone, 0))
+	links, err := ParseFaults("slow:20ms chatnode1-mysql at 1s, heal at 2s, cut chat2-redis at 3s")
+	require.NoError(t, err)
+	require.Equal(t, []Fault{
+		{"slow", "chat1-mariadb", time.Second, 20 * time.Millisecond},
+		{"heal", "chat1-mariadb", 2 * time.Second, 0},
+		{"cut", "chat2-redis", 3 * time.Second, 0},
+	}, links)
+	require.NoError(t, CheckFaults(links, 2))
+	require.Error(t, CheckFaults([]Fault{{What: "cut", Node: "chat1-gate1"}}, 2))
 	none, err := ParseFaults(" ")
 	require.NoError(t, err)
 	require.Empty(t, none)
@@ -32,6 +41,7 @@ func TestFaultPlansThatAreNone(t *testing.T) {
 	for _, text := range []string{
 		"kill", "restart at 5s", "kill chat1 5s", "melt chat1 at 5s", "kill chat1 at soon", "kill chat1 at -5s",
 		"kill chat1 at 5s, restart at 4s", "kill chat1 at 5s,",
+		"kill chat1-redis at 5s", "slow chat1 at 5s", "slow:fast chat1-redis at 5s", "cut:5ms chat1-redis at 5s",
 	} {
 		_, err := ParseFaults(text)
 		require.Error(t, err, text)

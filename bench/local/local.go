@@ -17,6 +17,7 @@ import (
 
 	"parley/bench/seed"
 	"parley/internal/cluster"
+	"parley/internal/cluster/faultproxy"
 )
 
 // Node is a process of a layout.
@@ -36,7 +37,8 @@ type Layout struct {
 	Users    int
 	Nodes    []Node
 	close    func() error
-	Dir      string
+	links    map[string]*faultproxy.Proxy
+	Dir      string // logs and configuration
 }
 
 // Close stops all that was started.
@@ -135,11 +137,9 @@ func (l *Layout) readGreeting(text string) error {
 // Options describe a layout of real processes.
 type Options struct {
 	Chat, Users int
-	// Link, if not nil, may put another address in place of one that a node is given: a proxy's.
-	Configure func(node string, f *cluster.INI)
-	Log       io.Writer
-	Progress  func(step string, done, of int)
-	// Heartbeat and the like stay as the nodes have them.
+	Faults      []Fault // links named here get a proxy
+	Log         io.Writer
+	Progress    func(step string, done, of int)
 }
 
 // Cluster starts redis-server, mariadbd, a gate, a status node and chat nodes, and fills them with users.
@@ -156,23 +156,23 @@ func Cluster(ctx context.Context, o Options) (*Layout, error) {
 		return nil, err
 	}
 	say(o.Log, "starting redis-server, mariadbd, a gate, a status node and "+strconv.Itoa(o.Chat)+" chat nodes")
+	l := &Layout{links: map[string]*faultproxy.Proxy{}}
 	c, err := cluster.Start(ctx, cluster.Options{
 		Chat: o.Chat, Status: 1, Gate: 1, Bin: bin, LogLevel: "warn", OnRedis: seed.Generation, Log: o.Log,
 		MariaDB: cluster.MariaDBOptions{BufferPool: "512M", Args: []string{"--innodb-log-file-size=512M", "--max-connections=2000"}},
 		Configure: func(n *cluster.Node, _ int, f *cluster.INI) error {
-			if o.Configure != nil {
-				o.Configure(n.Name(), f)
-			}
-			return nil
+			return l.addLinks(n.Name(), o.Faults, f)
 		},
 	})
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, l.closeLinks())
 	}
-	l := &Layout{
-		Name: fmt.Sprintf("local, %d chat nodes, redis-server, mariadbd", o.Chat), Gate: c.GateURL(), Status: []string{c.StatusAddr(0)},
-		Secret: c.Secret(), FirstUID: seed.FirstUID, Users: o.Users, close: c.Close, Dir: c.Dir(),
+	*l = Layout{
+		links: l.links,
+		Name:  fmt.Sprintf("local, %d chat nodes, redis-server, mariadbd", o.Chat), Gate: c.GateURL(), Status: []string{c.StatusAddr(0)},
+		Secret: c.Secret(), FirstUID: seed.FirstUID, Users: o.Users, Dir: c.Dir(),
 	}
+	l.close = func() error { return errors.Join(c.Close(), l.closeLinks()) }
 	l.Nodes = append(l.Nodes, Node{Name: "redis", Proc: c.Redis.Proc}, Node{Name: "mariadb", Proc: c.MariaDB.Proc})
 	for _, n := range c.Nodes() {
 		l.Nodes = append(l.Nodes, Node{n.Name(), n.OpsAddr(), n.Proc})
@@ -183,9 +183,17 @@ func Cluster(ctx context.Context, o Options) (*Layout, error) {
 		err = seed.Run(ctx, seed.Options{DSN: c.DSN(), Redis: redis, Users: o.Users, Progress: o.Progress})
 	}
 	if err != nil {
-		return nil, errors.Join(err, c.Close())
+		return nil, errors.Join(err, l.close())
 	}
 	return l, nil
+}
+
+func (l *Layout) closeLinks() error {
+	var errs []error
+	for _, p := range l.links {
+		errs = append(errs, p.Close())
+	}
+	return errors.Join(errs...)
 }
 
 func say(w io.Writer, text string) {

@@ -213,13 +213,22 @@ func (r *running) loadMain(s *Swarm, now int64) int64 {
 	switch r.Kind {
 	case "connect", "login":
 		for r.inflight < max(r.Concurrency, 1) && (r.next < r.goal || r.Again && now < r.end) {
-			s.st.now.Offered++
+			before := r.inflight
 			r.operate(s, now)
+			if r.inflight > before {
+				s.st.now.Offered++
+			} else if r.Again {
+				return now + int64(10*time.Millisecond) // everybody is on the way
+			}
 		}
 	case "ping":
 		for r.inflight < r.Concurrency && now < r.end && len(r.order) > 0 {
-			s.st.now.Offered++
+			before := r.inflight
 			r.operate(s, now)
+			if r.inflight == before {
+				return now + int64(10*time.Millisecond) // somebody is not there
+			}
+			s.st.now.Offered++
 		}
 	case "threads":
 		for r.inflight < 64 && r.next+1 < len(s.users) {
@@ -257,7 +266,9 @@ func (r *running) operate(s *Swarm, planned int64) {
 		r.next++
 		// Somebody who is still on the way cannot come again: the turn is the next one's.
 		for n := 0; r.Again && s.users[i].state != out; n++ {
-			if n == len(s.users) {
+			if n == len(s.users) && r.clock == nil {
+				return
+			} else if n == len(s.users) {
 				s.st.fail("everybody is busy: more --users are needed for this rate")
 				return
 			}
@@ -309,162 +320,4 @@ func (r *running) turn() int {
 	i := r.order[r.next%len(r.order)]
 	r.next++
 	return int(i)
-}
-
-// done counts a completed operation whose latency from its planned time is ns.
-func (r *running) done(s *Swarm, ns int64) {
-	s.st.now.Done++
-	s.st.recent.Record(ns)
-	s.fleet.live.done.Add(1)
-}
-
-// completed says that a user's TCP connection stands, where that is the goal.
-func (r *running) completed(s *Swarm, i int, ns int64) {
-	r.inflight--
-	r.finished++
-	r.done(s, ns)
-	if r.Again {
-		r.leave(s, i)
-	}
-}
-
-// loggedIn says that a user got in.
-func (r *running) loggedIn(s *Swarm, i int, ns int64) {
-	switch r.Kind {
-	case "login":
-		r.inflight--
-		r.finished++
-		r.done(s, ns)
-		if r.Again {
-			r.leave(s, i)
-		}
-	case "churn":
-		r.inflight = max(r.inflight-1, 0)
-		r.done(s, ns)
-	case "storm":
-		r.finished++
-		r.done(s, ns)
-		s.st.backAt = append(s.st.backAt, float64(s.loop.Now()-r.start)/1e9)
-	}
-}
-
-// leave lets a user go, so that the same user can come again.
-func (r *running) leave(s *Swarm, i int) { s.users[i].conn.Close(true) }
-
-// lost says that a connection broke.
-func (r *running) lost(*Swarm, int) {}
-
-// givenUp says that a user will not be tried again.
-func (r *running) givenUp(s *Swarm, _ int) {
-	s.st.counters["given up"]++
-	switch r.Kind {
-	case "connect", "login", "churn":
-		r.inflight = max(r.inflight-1, 0)
-		r.finished++
-	case "storm":
-		r.finished++
-	}
-}
-
-// answered keeps a closed loop of texts going.
-func (r *running) answered(s *Swarm, n int) {
-	if r.Kind != "chat" || r.Concurrency == 0 {
-		return
-	}
-	now := s.loop.Now()
-	for range n {
-		if now < r.end && !r.stopping {
-			r.inflight++
-			s.plan(r.turn(), now) // each in turn: nobody may send more than the nodes allow one user
-		}
-	}
-}
-
-// over tells whether the phase has ended.
-func (r *running) over(s *Swarm, now int64) bool {
-	switch r.Kind {
-	case "hold":
-		return r.stopping || now >= r.end
-	case "close":
-		return true
-	case "storm":
-		return r.stopping || r.finished >= r.goal || r.For > 0 && now >= r.end
-	case "threads", "verify":
-		if r.stopping {
-			return true
-		}
-		if r.inflight > 0 || r.next < len(s.users)-1 {
-			return r.late(now)
-		}
-		if r.Kind == "verify" && !r.failed {
-			s.book.ReadAll()
-		}
-		return true
-	case "connect", "login":
-		if r.clock == nil && !r.Again {
-			return r.stopping || r.finished >= r.goal
-		}
-	}
-	running := r.clock != nil && r.dueOK || r.clock == nil && now < r.end
-	if running && !r.stopping {
-		return false
-	}
-	if r.deadline == 0 {
-		r.deadline = now + int64(r.Patience)
-	}
-	settled := r.inflight <= 0
-	if r.Kind == "chat" {
-		n := s.book.Counts()
-		settled = n.Acked+n.Refused >= n.Planned && n.Delivered >= n.Acked
-		if !settled && n.Acked+n.Refused >= n.Planned && !r.answeredAll {
-			// Only pushes are missing: those of users who lost their connections never come.
-			r.answeredAll = true
-			r.deadline = min(r.deadline, now+int64(deliveryGrace))
-		}
-	}
-	return settled || now >= r.deadline
-}
-
-// late bounds the phases that only wait for answers.
-func (r *running) late(now int64) bool {
-	if now-r.start < int64(2*time.Minute) {
-		return false
-	}
-	r.failed = true
-	return true
-}
-
-// storm drops everybody at once and has them come back.
-func (s *Swarm) storm(now int64) {
-	r := s.phase
-	r.goal = 0
-	for i := range s.users {
-		u := &s.users[i]
-		if u.state != in {
-			continue
-		}
-		r.goal++
-		u.conn.Close(true)
-		u.tries = 0
-		at := now
-		if r.Spread > 0 {
-			at += s.rng.Int64N(int64(r.Spread))
-		}
-		u.planned = at
-		s.retryAt(i, at)
-	}
-	s.st.now.Offered = int64(r.goal)
-}
-
-// closeAll ends every session, politely.
-func (s *Swarm) closeAll() {
-	s.closing = true
-	for i := range s.users {
-		u := &s.users[i]
-		if u.conn != nil {
-			u.conn.Close(u.state != in)
-		}
-		u.state, u.lost = out, 0
-	}
-	s.retry = s.retry[:0]
 }

@@ -1,0 +1,68 @@
+package lab
+
+import (
+	"fmt"
+
+	"parley/bench/hist"
+	"parley/bench/report"
+	"parley/bench/swarm"
+)
+
+// histograms says what each is, in the report.
+var histograms = map[string]string{
+	swarm.HConnect:        "TCP connect",
+	swarm.HLogin:          "1005 to 1006, on an open connection",
+	swarm.HFull:           "connect and login, from the planned time",
+	swarm.HPing:           "heartbeat, from the planned time",
+	swarm.HPingService:    "heartbeat, from when it was sent",
+	swarm.HAck:            "text stored and acknowledged, from the planned time",
+	swarm.HAckService:     "the same, from when it was sent",
+	swarm.HDeliver:        "text at its recipient, from the planned time",
+	swarm.HDeliverService: "the same, from when it was sent",
+	swarm.HLag:            "how late the generator itself was",
+	swarm.HOutage:         "a user without a connection",
+	swarm.HHistory:        "a page of history",
+}
+
+// figures makes a histogram something that assertions can be about.
+func (r *run) figures(name string, h *hist.Hist) {
+	for q, v := range map[string]int64{
+		"p50": h.Quantile(.5), "p90": h.Quantile(.9), "p99": h.Quantile(.99), "p999": h.Quantile(.999), "max": h.Max(),
+	} {
+		r.rep.Figures[name+"."+q] = float64(v) / 1e9
+	}
+}
+
+// figureNames are all names that an assertion may use.
+var figureNames = func() []string {
+	names := []string{
+		"rate", "done", "offered", "errors", "p50", "p90", "p99", "p999", "max", "lost", "unstored", "missed", "duplicated",
+		"reordered", "corrupt", "misrouted", "wrong", "unanswered", "refused", "late", "acked", "delivered", "online",
+		"back50", "back90", "back99", "back100", "session_bytes", "everything_bytes", "knee",
+	}
+	for h := range histograms {
+		for _, q := range []string{"p50", "p90", "p99", "p999", "max"} {
+			names = append(names, h+"."+q)
+		}
+	}
+	return names
+}()
+
+// headline adds a line to the top of the report.
+func (r *run) headline(name, value, note string) {
+	r.rep.Headline = append(r.rep.Headline, report.Figure{Name: name, Value: value, Note: note})
+}
+
+// budget adds one with a bar to clear.
+func (r *run) budget(name, value, bar string, ok bool, note string) {
+	r.rep.Headline = append(r.rep.Headline, report.Figure{Name: name, Value: value, Note: note, Budget: bar, Miss: !ok})
+}
+
+// latencyLine adds a headline with the percentiles of a histogram.
+func (r *run) latencyLine(what string, h *hist.Hist) {
+	if h.Count() == 0 {
+		return
+	}
+	r.headline(what+" p99", hist.Format(h.Quantile(.99)),
+		fmt.Sprintf("p50 %s, p99.9 %s, max %s", hist.Format(h.Quantile(.5)), hist.Format(h.Quantile(.999)), hist.Format(h.Max())))
+}

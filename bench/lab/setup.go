@@ -1,0 +1,184 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"time"
+
+	"parley/bench/crew"
+	"parley/bench/doctor"
+	"parley/bench/local"
+	"parley/bench/report"
+	"parley/bench/swarm"
+	"parley/bench/watch"
+)
+
+// setUp checks the machine, finds or starts the cluster and gets a token for every user.
+func (r *run) setUp(ctx context.Context) error {
+	began := time.Now()
+	want := doctor.Plan{Connections: r.Users, Processes: max(r.Workers, len(r.Agents), 1), Sources: 64}
+	switch {
+	case r.Standalone:
+		want.Servers = 1 // one process, however many nodes
+	case r.Local > 0:
+		want.Servers = r.Local
+	}
+	if err := doctor.Check(want); err != nil {
+		return setupError(err)
+	}
+	r.stageDone("doctor", began, "")
+	began = time.Now()
+	var err error
+	switch {
+	case r.Standalone:
+		r.layout, err = local.Standalone(ctx, r.Nodes, r.Users, r.screen)
+	case r.Local > 0:
+		r.layout, err = local.Cluster(ctx, local.Options{Chat: r.Local, Users: r.Users, Faults: r.faults, Log: r.screen, Progress: r.screen.progress})
+	}
+	if err != nil {
+		return setupError(err)
+	}
+	watched := []watch.Watched{{Name: "generator", Pid: os.Getpid}}
+	if l := r.layout; l != nil {
+		r.FirstUID, r.Status, r.Secret, r.Gate = l.FirstUID, l.Status, l.Secret, l.Gate
+		r.rep.Env.Layout = l.Name
+		for _, n := range l.Nodes {
+			watched = append(watched, watch.Watched{Name: n.Name, Ops: n.Ops, Pid: n.Proc.Pid})
+		}
+	} else {
+		r.rep.Env.Layout = "a running cluster: " + r.Gate
+		for _, o := range r.Ops {
+			name, addr, ok := strings.Cut(o, "=")
+			if !ok {
+				name, addr = o, o
+			}
+			watched = append(watched, watch.Watched{Name: name, Ops: addr})
+		}
+	}
+	r.stageDone("cluster", began, r.rep.Env.Layout)
+	r.nodes = watch.WatchNodes(r.began, watched)
+	if r.verb.alone {
+		return nil
+	}
+	began = time.Now()
+	if r.crew, err = r.newCrew(ctx, r.spec()); err != nil {
+		return setupError(err)
+	}
+	r.screen.say(fmt.Sprintf("getting %d tokens from the status node", r.Users))
+	if err := r.crew.Prepare(ctx); err != nil {
+		return setupError(err)
+	}
+	r.stageDone("tokens", began, "")
+	return nil
+}
+
+// spec is the fleet of the run.
+func (r *run) spec() crew.Spec {
+	return crew.Spec{
+		FirstUID: r.FirstUID, Users: r.Users, Status: r.Status, Secret: r.Secret, Loops: r.Loops, Heartbeat: r.Heartbeat,
+		Run: rand.Uint32() | 1, Seed: r.Seed, Cross: r.verb.cross, Resume: r.verb.resume, Reconnect: r.verb.reconnect, TextBytes: r.verb.text, Via: r.Via,
+	}
+}
+
+type setupFailure struct{ error }
+
+func setupError(err error) error { return setupFailure{err} }
+
+// breakThings carries the fault plan out beside a load that begins at from. The function returned waits for its end.
+func (r *run) breakThings(ctx context.Context, from time.Time) func() error {
+	done := make(chan error, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		var errs []error
+		for _, f := range r.faults {
+			select {
+			case <-time.After(time.Until(from.Add(f.At))):
+			case <-ctx.Done():
+				errs = append(errs, fmt.Errorf("fault %q was not reached: the load had ended", f))
+				continue
+			}
+			at := time.Since(r.began).Seconds()
+			r.screen.say(f.What + " " + f.Node)
+			if err := r.layout.Do(ctx, f); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			r.rep.Marks = append(r.rep.Marks, report.Mark{At: at, Text: f.What + " " + f.Node})
+			if d := time.Since(r.began).Seconds() - at; d > .5 {
+				r.rep.Marks = append(r.rep.Marks, report.Mark{At: at + d, Text: f.Node + " ready again"})
+			}
+		}
+		done <- errors.Join(errs...)
+	}()
+	return func() error {
+		select {
+		case err := <-done:
+			cancel()
+			return err
+		case <-time.After(time.Second):
+			cancel()
+			return <-done
+		}
+	}
+}
+
+// tearDown ends all sessions and looks whether the nodes forgot them.
+func (r *run) tearDown() {
+	if r.crew == nil {
+		return
+	}
+	r.rep.Self = r.crew.Self()
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	defer cancel()
+	if _, err := r.crew.Run(ctx, swarm.Phase{Kind: "close"}); err != nil {
+		r.rep.Notes = append(r.rep.Notes, "closing the sessions: "+err.Error())
+	}
+	note := "nobody to ask: no operations listener is known"
+	for deadline := time.Now().Add(5 * time.Second); r.nodes != nil; {
+		r.nodes.Look(ctx)
+		left, known := 0.0, false
+		for _, s := range r.nodes.Latest() {
+			left += s.Sessions
+			known = known || strings.HasPrefix(s.Name, "chat") || s.Name == "standalone" || len(r.Ops) > 0
+		}
+		if !known {
+			break
+		}
+		if left == 0 {
+			note = "all sessions gone from the nodes"
+			break
+		}
+		if note = fmt.Sprintf("%.0f sessions still there 5 s after their connections closed", left); time.Now().After(deadline) {
+			if r.layout != nil { // on somebody else's cluster they may be somebody else's
+				r.rep.Errors["drain: "+note]++
+			}
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	r.stageDone("drain", began, note)
+}
+
+// close stops everything.
+func (r *run) close() {
+	if r.crew != nil {
+		r.crew.Close()
+	}
+	if r.nodes != nil {
+		r.rep.Nodes, r.rep.Machine = r.nodes.Stop()
+	}
+	if r.layout != nil {
+		for name, log := range r.layout.Logs() {
+			lines := strings.Split(strings.TrimSpace(log), "\n")
+			r.rep.Notes = append(r.rep.Notes, fmt.Sprintf("the log of %s speaks of an error: %s", name, lines[len(lines)-1]))
+		}
+		if err := r.layout.Close(); err != nil {
+			r.rep.Notes = append(r.rep.Notes, "stopping the cluster: "+err.Error())
+		}
+	}
+}
