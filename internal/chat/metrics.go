@@ -76,7 +76,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 	add := func(done string) func() { return stock.WithLabelValues(done).Inc }
 	m.legacy = legacy.Counters{
 		HeartbeatDropped: add("heartbeat_dropped"), Merged: add("merged"), Reannounced: add("announced"),
-		Unsafe: add("unsafe_dropped"), Overflowed: add("overflowed"),
+		Unsafe: add("unsafe_dropped"), Overflowed: add("overflowed"), Panicked: add("panicked"),
 	}
 	gauge("sessions", "Sessions logged in.", func() float64 { return float64(s.registry.Live()) })
 	gauge("connections", "Client connections, logged in or not.", func() float64 { return float64(s.connections()) })

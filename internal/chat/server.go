@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -312,8 +313,22 @@ func (s *Server) nextNode() string {
 	return best
 }
 
-// spawn starts a goroutine of a connection, which Run waits for.
-func (s *Server) spawn(f func()) { s.wg.Go(f) }
+// spawn starts a goroutine of a connection, which Run waits for. A panic in it costs what it was about, not the node.
+func (s *Server) spawn(f func()) {
+	s.wg.Add(1)
+	go s.run(f)
+}
+
+func (s *Server) run(f func()) {
+	defer s.wg.Done()
+	defer func() {
+		if v := recover(); v != nil {
+			s.metrics.panics.Inc()
+			s.log.Error("panic in a goroutine", "err", v, "stack", string(debug.Stack()))
+		}
+	}()
+	f()
+}
 
 // Close gives the ports back when Run was never called. After Run it does nothing.
 func (s *Server) Close() error {

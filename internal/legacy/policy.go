@@ -35,7 +35,7 @@ const (
 
 // Counters are what a node counts of all its policies; any may be nil.
 type Counters struct {
-	HeartbeatDropped, Merged, Reannounced, Unsafe, Overflowed func()
+	HeartbeatDropped, Merged, Reannounced, Unsafe, Overflowed, Panicked func()
 }
 
 func count(f func()) {

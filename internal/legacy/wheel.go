@@ -69,8 +69,19 @@ func (w *Wheel) Run(ctx context.Context) {
 		w.waiting -= len(due)
 		w.mu.Unlock()
 		for i, p := range due {
-			p.pump(time.Now())
+			w.call(p)
 			due[i] = nil
 		}
 	}
+}
+
+// call keeps a panic over one client's frames from ending all the others': it costs that client its connection.
+func (w *Wheel) call(p *Policy) {
+	defer func() {
+		if recover() != nil {
+			count(p.counters.Panicked)
+			p.s.CloseSoon()
+		}
+	}()
+	p.pump(time.Now())
 }
