@@ -49,7 +49,10 @@ func (c *conn) dispatch(now time.Time, id wire.MsgID, body []byte) bool {
 		return true // it was told goodbye; what it still sends is swallowed
 	}
 	if id == wire.MsgHeartbeat {
-		return true // the login is under way; 1006 must be the first thing the client gets
+		// The login is under way, or its 1006 is just being sent: the answer must come behind it. When too much waits there
+		// for one more the client has other signs of life to come.
+		c.enqueue(id, nil)
+		return true
 	}
 	known := id == wire.MsgText || id == wire.MsgLogin || handlers[id] != nil
 	if r := s.cfg.Limits.RequestRate; r > 0 && !c.bucket.take(now, r, s.cfg.Limits.RequestBurst) {
@@ -108,7 +111,11 @@ func (c *conn) handle(r request) {
 		c.textFromQueue(ctx, r.body)
 	case h != nil:
 		err = h(s, ctx, c, r.body)
-	case r.id != wire.MsgHeartbeat:
+	case r.id == wire.MsgHeartbeat:
+		s.metrics.heartbeats.Inc()
+		_ = c.Reply(wire.HeartbeatFrame) // a dead session needs no answer
+		return
+	default:
 		s.metrics.unknownIDs.Inc()
 	}
 	s.metrics.requests(r.id).Inc()
