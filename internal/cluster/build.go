@@ -23,9 +23,11 @@ func Build(ctx context.Context, dir string, race bool, names ...string) error {
 		return err
 	}
 	// No VCS stamp: it fails where the repository belongs to another user, and nobody asks these binaries for it.
-	args := []string{"build", "-trimpath", "-buildvcs=false", "-o", dir + string(filepath.Separator)}
+	args := []string{"build", "-buildvcs=false", "-o", dir + string(filepath.Separator)}
 	if race {
-		args = append(args, "-race")
+		args = append(args, "-race") // without -trimpath, so that what go test -race has compiled is used again
+	} else {
+		args = append(args, "-trimpath") // as make build does
 	}
 	for _, name := range names {
 		args = append(args, "./"+name)
