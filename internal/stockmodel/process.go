@@ -59,8 +59,9 @@ type Process struct {
 	change chan struct{}
 	faults []Fault
 	dead   bool
-	reads  int // frames read, and of them forgiven
-	forgvn int
+	reads  int // frames
+	// Of them read together with the one before; doubtful are those for which the machine had no excuse.
+	forgiven, doubtful int
 
 	// The connection.
 	conn    net.Conn
@@ -130,7 +131,7 @@ func (p *Process) Faults() []Fault {
 func (p *Process) Frames() (read, late int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.reads, p.forgvn
+	return p.reads, p.forgiven
 }
 
 // Login connects to addr and logs in. It returns the code of 1006 once that is there, and for 0 goes on to load threads
@@ -222,12 +223,18 @@ func (p *Process) read(conn net.Conn) {
 			return // closed by ourselves
 		}
 		if n > 0 {
-			lost, late := p.parser.readyRead(buf[:n], p.opts.Stalls.Since(now.Add(-coalesced)), func(id wire.MsgID, body []byte) bool {
+			stalled := p.opts.Stalls.Since(now.Add(-coalesced))
+			// A reader that is descheduled alone goes unnoticed, so a few are let pass. Servers without the gap make it one
+			// in twenty frames and more.
+			lenient := p.opts.Stalls != nil && p.doubtful < 2+p.reads/50
+			lost, late := p.parser.readyRead(buf[:n], stalled || lenient, func(id wire.MsgID, body []byte) bool {
 				p.reads++
 				p.frameLocked(id, body)
 				return p.conn == conn
 			})
-			p.forgvn += late
+			if p.forgiven += late; !stalled {
+				p.doubtful += late
+			}
 			if lost != "" && !p.dead {
 				p.faultLocked(Crash, 0, "%s", lost)
 			}

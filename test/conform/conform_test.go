@@ -1,0 +1,110 @@
+// Package conform runs the conformance kit against our own clusters.
+package conform
+
+import (
+	"context"
+	"os"
+	"regexp"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"parley/internal/cluster"
+	"parley/internal/cluster/clustertest"
+	"parley/internal/conform"
+	"parley/internal/presence"
+	"parley/internal/standalone"
+)
+
+func TestMain(m *testing.M) { os.Exit(clustertest.Main(m)) }
+
+// check runs all checks, or those that PARLEY_CHECKS matches, and fails for each that fails. skipped lists the only ones that
+// may be skipped.
+func check(t *testing.T, target conform.Target, skipped ...string) {
+	t.Helper()
+	o := conform.Options{Report: func(r conform.Result) {
+		switch {
+		case !r.OK:
+			t.Errorf("FAIL %s: %s", r.Name, r.Err)
+		case r.Skipped != "":
+			t.Logf("skip %s: %s", r.Name, r.Skipped)
+		default:
+			t.Logf("ok   %s %v", r.Name, r.Took.Round(1e6))
+		}
+	}}
+	if s := os.Getenv("PARLEY_CHECKS"); s != "" {
+		o.Run = regexp.MustCompile(s)
+	}
+	results, err := conform.Run(t.Context(), target, o)
+	require.NoError(t, err)
+	for _, r := range results {
+		if r.Skipped != "" {
+			require.Contains(t, skipped, r.Name, "skipped: %s", r.Skipped)
+		}
+	}
+}
+
+func TestStandaloneConforms(t *testing.T) {
+	codes := new(conform.Codes)
+	o := standalone.LocalOptions()
+	o.Codes = codes
+	c, err := standalone.Start(t.Context(), o)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
+	check(t, conform.Target{Gate: c.GateURL(), Status: []string{c.StatusAddr()}, Code: codes.Code}, "status-authenticated")
+}
+
+func TestStandaloneConformsToItsDemoUsers(t *testing.T) {
+	c, err := standalone.Start(t.Context(), standalone.LocalOptions())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
+	var accounts []conform.Account
+	for _, u := range standalone.Demo {
+		accounts = append(accounts, conform.Account{Email: u.Email, Password: u.Password})
+	}
+	failed := 0
+	_, err = conform.Run(t.Context(), conform.Target{Gate: c.GateURL(), Accounts: accounts}, conform.Options{
+		Run: regexp.MustCompile("^(http-login|login-token|kick-same-user|text-delivered|friend-apply-refused|stock-storm-at-login|text-refused|status-place)$"),
+		Report: func(r conform.Result) {
+			t.Log(r.Name, r.OK, r.Skipped, r.Err)
+			if !r.OK {
+				failed++
+			}
+			require.Equal(t, r.Name == "text-refused" || r.Name == "status-place", r.Skipped != "", r.Name)
+		},
+	})
+	require.NoError(t, err)
+	require.Zero(t, failed)
+}
+
+func TestACheckThatCannotBeginSaysSo(t *testing.T) {
+	_, err := conform.Run(t.Context(), conform.Target{Gate: "http://127.0.0.1:1"}, conform.Options{})
+	require.ErrorIs(t, err, conform.ErrSetUp)
+	_, err = conform.Run(t.Context(), conform.Target{
+		Gate: "http://127.0.0.1:1", Accounts: []conform.Account{{Email: "a@b.c", Password: "secret"}, {Email: "b@b.c", Password: "secret"}},
+	}, conform.Options{})
+	require.ErrorIs(t, err, conform.ErrSetUp)
+}
+
+func TestRealNodesConform(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
+	for name, nodes := range map[string]int{"one node": 1, "three nodes": 3} {
+		t.Run(name, func(t *testing.T) {
+			c := clustertest.Start(t, cluster.Options{Chat: nodes, Status: 1, Gate: 1, OnRedis: func(ctx context.Context, addr string) error {
+				rdb := redis.NewClient(&redis.Options{Addr: addr, Protocol: 2, DisableIdentity: true})
+				defer rdb.Close()
+				return presence.SeedGeneration(ctx, rdb)
+			}})
+			code, err := conform.CodesFile(c.Gate[0].LogPath())
+			require.NoError(t, err)
+			var skipped []string
+			if nodes == 1 {
+				skipped = []string{"kick-across-nodes", "text-across-nodes"}
+			}
+			check(t, conform.Target{Gate: c.GateURL(), Status: []string{c.StatusAddr(0)}, Secret: c.Secret(), Code: code}, skipped...)
+		})
+	}
+}
