@@ -33,6 +33,7 @@ type cli struct {
 	Register      registerCmd `cmd:"" help:"Make an account."`
 	Code          codeCmd     `cmd:"" help:"Have a verification code mailed, for register or reset-password."`
 	ResetPassword resetCmd    `cmd:"" help:"Set a new password."`
+	Conform       conformCmd  `cmd:"" help:"Check from outside whether a cluster keeps the protocol."`
 	Version       versionCmd  `cmd:"" help:"Print the version."`
 }
 
@@ -136,9 +137,16 @@ func run(e *environment, args []string) (code int) {
 		return exitUsage
 	}
 	if err := ctx.Run(e); err != nil {
+		code, quiet, ofConform := conformCode(err)
+		if quiet {
+			return code
+		}
 		fmt.Fprintln(e.err, "parleyctl:", explain(err))
 		if _, ok := errors.AsType[usageError](err); ok {
 			return exitUsage
+		}
+		if ofConform {
+			return code
 		}
 		return exitFail
 	}
