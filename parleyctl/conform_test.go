@@ -42,16 +42,16 @@ func TestConformSaysWhenItCannotBegin(t *testing.T) {
 
 func TestConformAgainstDemoUsers(t *testing.T) {
 	gate, _ := startCluster(t)
-	code, stdout, _ := execute(t, "", "conform", "--gate", gate, "--run", "^(http-login|text-several|text-refused)$")
-	require.Equal(t, exitOK, code, stdout)
+	code, stdout, stderr := execute(t, "", "conform", gate, "--run", "^(http-login|text-several|text-refused)$")
+	require.Equal(t, exitOK, code, stdout+stderr)
 	require.Contains(t, stdout, "ok   http-login\n")
 	require.Contains(t, stdout, "skip text-refused: ")
 	require.Contains(t, stdout, "2 ok, 0 failed, 1 skipped")
 
 	users := filepath.Join(t.TempDir(), "users")
 	require.NoError(t, os.WriteFile(users, []byte("alice@example.com alice-demo\nbob@example.com bob-demo\n"), 0o600))
-	code, stdout, _ = execute(t, "", "conform", "--gate", gate, "--users", users, "--run", "^text-resent$", "--json")
-	require.Equal(t, exitOK, code, stdout)
+	code, stdout, stderr = execute(t, "", "conform", gate, "--users", users, "--run", "^text-resent$", "--json")
+	require.Equal(t, exitOK, code, stdout+stderr)
 	var r report
 	require.NoError(t, json.Unmarshal([]byte(stdout), &r))
 	require.True(t, r.OK)
