@@ -17,7 +17,6 @@ import (
 	"parley/bench/crew"
 	"parley/bench/local"
 	"parley/bench/watch"
-	"parley/internal/cluster"
 )
 
 // newCrew makes the users: in this process, in worker processes, or by agents on other hosts.
@@ -47,7 +46,7 @@ func (r *run) workers(ctx context.Context, s crew.Spec) (crew.Crew, error) {
 	if err := os.WriteFile(keyFile, []byte(key), 0o600); err != nil {
 		return nil, err
 	}
-	var procs []*cluster.Proc
+	var procs []*local.Process
 	var conns []net.Conn
 	stop := func() {
 		for _, p := range procs {

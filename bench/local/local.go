@@ -202,8 +202,11 @@ func say(w io.Writer, text string) {
 	}
 }
 
+// Process is a program that this package started.
+type Process = cluster.Proc
+
 // Program starts a process of this tool's own: a worker, an echo server. ready is what its log must contain.
-func Program(ctx context.Context, name, logPath string, ready string, args ...string) (*cluster.Proc, error) {
+func Program(ctx context.Context, name, logPath string, ready string, args ...string) (*Process, error) {
 	self, err := Self()
 	if err != nil {
 		return nil, err
@@ -222,7 +225,7 @@ func Program(ctx context.Context, name, logPath string, ready string, args ...st
 }
 
 // ReadyAddr finds the address after "listening on " in a program's log.
-func ReadyAddr(p *cluster.Proc) (netip.AddrPort, error) {
+func ReadyAddr(p *Process) (netip.AddrPort, error) {
 	_, after, _ := strings.Cut(p.Log(), "listening on ")
 	addr, _, _ := strings.Cut(after, "\n")
 	return netip.ParseAddrPort(strings.TrimSpace(addr))
