@@ -28,7 +28,7 @@ const firstUID = 1001
 
 // fixture is a cluster of chat nodes over one miniredis and one SQLite file.
 type fixture struct {
-	t        *testing.T
+	t        testing.TB
 	redis    *miniredis.Miniredis
 	rdb      *redis.Client
 	store    *store.Store
@@ -44,7 +44,7 @@ type node struct {
 	done     chan error
 }
 
-func newFixture(t *testing.T, users int) *fixture {
+func newFixture(t testing.TB, users int) *fixture {
 	t.Helper()
 	f := &fixture{t: t, redis: miniredis.RunT(t), nodes: make(map[string]*node)}
 	f.rdb = redis.NewClient(&redis.Options{Addr: f.redis.Addr(), Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true})
@@ -160,7 +160,7 @@ func (f *fixture) login(n *node, i int) *client.Conn {
 	return c
 }
 
-func eventually(t *testing.T, what string, f func() bool) {
+func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(15 * time.Second)
 	for !f() {
@@ -172,7 +172,7 @@ func eventually(t *testing.T, what string, f func() bool) {
 }
 
 // counterValue reads a counter.
-func counterValue(t *testing.T, c prometheus.Counter) float64 {
+func counterValue(t testing.TB, c prometheus.Counter) float64 {
 	t.Helper()
 	var m dto.Metric
 	require.NoError(t, c.Write(&m))

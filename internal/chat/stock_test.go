@@ -17,7 +17,7 @@ import (
 
 // stockClient speaks as the stock client does: what it does not say decides how it is treated.
 type stockClient struct {
-	t    *testing.T
+	t    testing.TB
 	conn net.Conn
 	uid  int32
 }
@@ -28,12 +28,12 @@ type frame struct {
 	at   time.Time
 }
 
-func (f frame) into(t *testing.T, v any) {
+func (f frame) into(t testing.TB, v any) {
 	t.Helper()
 	require.NoError(t, json.Unmarshal(f.body, v), "body of %s: %s", f.id, f.body)
 }
 
-func dialRaw(t *testing.T, addr string) *stockClient {
+func dialRaw(t testing.TB, addr string) *stockClient {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
 	require.NoError(t, err)
