@@ -41,8 +41,8 @@ func (b *brittle) dial(ctx context.Context, network, addr string) (net.Conn, err
 	return conn, err
 }
 
-// cut breaks the latest connection with a reset.
-func (b *brittle) cut() {
+// cut breaks the latest connection with a reset, if that has not been done.
+func (b *brittle) cut() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if tcp, ok := b.conn.(*net.TCPConn); ok {
@@ -50,7 +50,9 @@ func (b *brittle) cut() {
 		_ = tcp.Close()
 		b.conn = nil
 		b.cuts++
+		return true
 	}
+	return false
 }
 
 func (n *native) open(ctx context.Context) error {
