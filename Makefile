@@ -49,11 +49,12 @@ test: servers ## run all tests with the race detector, over real servers; PKGS=.
 servers: # installs what the tests need
 	@.ci/servers
 
-check: ## formatting, vet, staticcheck, and whether kitex_gen/ is current
+check: ## formatting, vet, staticcheck, and whether go.mod and kitex_gen/ are current
 	@out="$$($(GO) tool gofumpt -l $(GOFILES))" && test -z "$$out" || \
 		{ printf 'not formatted, run "make fmt":\n%s\n' "$$out" >&2; exit 1; }
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
+	$(GO) mod tidy -diff
 	@.ci/gen --check
 
 fmt: ## format the Go files
