@@ -22,15 +22,15 @@ func TestRedisOutage(t *testing.T) {
 	a, b := w.login(t, ann, 0), w.login(t, bob, 0)
 	c := w.login(t, carl, 1)
 	exchange(t, a, b)
-	exchange(t, a, c)
 	unused := w.ticket(t, dora, 0)
 	leaver := w.login(t, eve, 1)
 	gen := w.rdb.Get(t.Context(), "parley_gen").Val()
 	require.NotEmpty(t, gen)
+	exchange(t, a, c)
 
 	require.NoError(t, w.Redis.Kill())
 	down := time.Now()
-	exchange(t, a, c) // the peer is known
+	exchange(t, a, c) // nodes remember for some seconds where a user was
 	leaver.Close()
 	for time.Since(down) < 12*time.Second { // longer than a lease: the nodes' own, and what they know of each other
 		exchange(t, a, b)
