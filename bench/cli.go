@@ -16,7 +16,7 @@ import (
 // cli is the command line.
 type cli struct {
 	Doctor struct {
-		Users   int `help:"connections wanted" default:"20000" short:"u"`
+		Users   int `help:"connections wanted" default:"10000" short:"u"`
 		Workers int `help:"generator processes" default:"1"`
 		Servers int `help:"chat nodes on this machine" default:"0"`
 	} `cmd:"" help:"What this machine can do, and how to raise each limit."`

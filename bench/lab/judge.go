@@ -25,9 +25,12 @@ func firstFault(l *ledger.Summary) string {
 func (r *run) generatorFault() string {
 	// Lateness that is small beside the latency measured changes nothing that is read from it.
 	lag, latency := r.lag.Quantile(.99), r.main.Quantile(.99)
-	if r.openLoop && lag > int64(r.MaxLag) && lag*4 > latency {
-		return fmt.Sprintf("the generator itself was late: by %s (p99) where %s were measured; give it --workers or --loops, or less load",
-			hist.Format(lag), hist.Format(latency))
+	if r.openLoop && lag > int64(r.MaxLag) && (lag*4 > latency || lag > 20*int64(r.MaxLag)) {
+		why := "give it --workers or --loops, or less load"
+		if machine, ours := r.machine(); machine*float64(r.rep.Env.Cores)-ours > .5 {
+			why = fmt.Sprintf("other programs used %.2f of %d cores meanwhile", machine*float64(r.rep.Env.Cores)-ours, r.rep.Env.Cores)
+		}
+		return fmt.Sprintf("the generator itself was late: by %s (p99) where %s were measured; %s", hist.Format(lag), hist.Format(latency), why)
 	}
 	cores := r.generatorCPU()
 	most := float64(max(r.Workers, len(r.Agents), 1) * r.Loops)
@@ -65,19 +68,30 @@ func (r *run) averages() map[string]float64 {
 	return sum
 }
 
-// limitedBy guesses from what was seen, and says what it saw.
-func (r *run) limitedBy() (out []string) {
-	machine, n := 0.0, 0.0
+// machine returns the share of all cores that was busy during the load, and the cores that the processes of the run used.
+func (r *run) machine() (busy, ours float64) {
+	n := 0.0
 	for _, m := range r.rep.Machine {
 		if m.At > r.loadFrom+.5 && m.At <= r.loadTo+.5 {
-			machine += m.CPU
+			busy += m.CPU
 			n++
 		}
 	}
-	if n == 0 {
+	if n > 0 {
+		busy /= n
+	}
+	for _, used := range r.averages() {
+		ours += used
+	}
+	return busy, ours
+}
+
+// limitedBy guesses from what was seen, and says what it saw.
+func (r *run) limitedBy() (out []string) {
+	machine, known := r.machine()
+	if machine == 0 {
 		return nil
 	}
-	machine /= n
 	cpu := r.averages()
 	names := slices.SortedFunc(maps.Keys(cpu), func(a, b string) int {
 		if cpu[a] > cpu[b] {
@@ -90,10 +104,6 @@ func (r *run) limitedBy() (out []string) {
 		if cpu[name] >= .02 && i < 8 {
 			users += fmt.Sprintf(", %s %.2f", name, cpu[name])
 		}
-	}
-	known := 0.0
-	for _, used := range cpu {
-		known += used
 	}
 	if others := machine*float64(r.rep.Env.Cores) - known; others > .05 {
 		users += fmt.Sprintf(", programs that are no part of this run %.2f", others)
@@ -143,6 +153,9 @@ func (r *run) judge(err error) {
 	}
 	if why := r.generatorFault(); why != "" {
 		reasons(report.Invalid, why)
+	}
+	if n := r.unfinished; n > 0 && !r.tolerate {
+		reasons(report.Missed, fmt.Sprintf("%d operations had no answer when the patience with them ended", n))
 	}
 	if r.wantAll > 0 && err == nil {
 		if got := int(rep.Figures["online"]); got < r.wantAll {

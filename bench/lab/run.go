@@ -37,6 +37,8 @@ type run struct {
 	openLoop bool
 	wantAll  int  // users that must have got in
 	tolerate bool // faults are part of the run
+
+	unfinished int64 // operations without an answer at the end of their phase
 }
 
 // verb is one of the things the lab can do.
@@ -168,6 +170,7 @@ func (r *run) enter(s step, o *swarm.Outcome, at float64) {
 		l := o.Ledger // cumulative within the fleet
 		r.rep.Ledger = &l
 	}
+	r.unfinished += o.Counters["unfinished"]
 	if s.measured {
 		r.main.Add(h)
 		r.lag.Add(o.Hist(swarm.HLag))

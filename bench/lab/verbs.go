@@ -328,6 +328,7 @@ func (r *run) storm(ctx context.Context, spread, limit time.Duration) error {
 func (l Lab) Churn(ctx context.Context, o Options, f LoadFlags) int {
 	v := verb{name: "churn", what: "users leave and come back at a steady rate", users: 2000, cross: -1, resume: true, reconnect: true}
 	v.do = func(ctx context.Context, r *run) error {
+		f.Warmup = 0 // logins have none: the first is as new as the last
 		p, err := f.phase("churn", 200, r.Seed)
 		if err != nil {
 			return err

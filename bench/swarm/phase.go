@@ -169,6 +169,10 @@ func (r *running) tick(s *Swarm, now int64) int64 {
 	}
 	if r.over(s, now) {
 		s.phase = nil
+		if n := int64(r.inflight); n > 0 && (r.Kind == "ping" || r.Kind == "churn") {
+			s.st.counters["unfinished"] += n
+			s.st.errors["no answer when the patience ended"] += n
+		}
 		o := s.st.outcome(float64(now-r.start)/1e9, int64(s.online))
 		o.Ledger = s.book.Summary()
 		r.results <- o
