@@ -14,7 +14,7 @@ import (
 
 var (
 	root   = filepath.Join("..", "..")
-	row    = regexp.MustCompile("(?m)^\\| ([RD])([0-9]+) \\| (.*) \\| (.*) \\| (.*) \\|$")
+	row    = regexp.MustCompile(`(?m)^\| ([RD])([0-9]+) \| (.*) \| (.*) \| (.*) \|$`)
 	quoted = regexp.MustCompile("`([^`]+)`")
 )
 
