@@ -220,6 +220,9 @@ func (p *Process) showLocked(by wire.MsgID, th *thread, t Text) {
 
 // befriendedLocked is 1014 and 1015.
 func (p *Process) befriendedLocked(id wire.MsgID, o object, ok bool) {
+	if id == wire.MsgApproveRsp && p.approving > 0 {
+		p.approving--
+	}
 	if !ok {
 		return // logged
 	}

@@ -40,6 +40,7 @@ func (p *Process) Apply(to int32, greeting, alias string) error {
 func (p *Process) Approve(from int32, alias string) error {
 	return p.do(func() {
 		if _, ok := p.applied[from]; ok {
+			p.approving++
 			p.sendLocked(wire.MsgApprove, map[string]any{"fromuid": p.uid, "touid": from, "back": alias})
 		}
 	})
@@ -98,9 +99,9 @@ func (p *Process) Beat() error {
 	return p.do(func() { p.sendLocked(wire.MsgHeartbeat, map[string]any{"fromuid": p.uid}) })
 }
 
-// Quiet waits until every text sent has its answer.
+// Quiet waits until every text and every approval has its answer.
 func (p *Process) Quiet(ctx context.Context) error {
-	return p.wait(ctx, wire.MsgText, "answer to a text", func() bool { return len(p.unanswered) == 0 })
+	return p.wait(ctx, wire.MsgText, "answer to a text or an approval", func() bool { return len(p.unanswered) == 0 && p.approving == 0 })
 }
 
 // pageLocked is the chat page of a friend in this login, nil if there is none.

@@ -89,6 +89,7 @@ type Process struct {
 	searching  bool
 	found      object
 	unanswered map[string]*Text // 1017 without its 1018, by unique id
+	approving  int              // 1013 without their 1014
 	answers    map[wire.MsgID]int64
 }
 
@@ -258,7 +259,7 @@ func (p *Process) hangUpLocked() {
 	_ = p.conn.Close() // a second close is no fault
 	close(p.goodbye)
 	p.conn, p.window, p.rows, p.current, p.loaded, p.searching, p.unanswered, p.answers = nil, false, nil, nil, false, false, nil, nil
-	p.askedMore = -1
+	p.askedMore, p.approving = -1, 0
 	p.changedLocked()
 }
 
@@ -330,7 +331,7 @@ type State struct {
 	Friends  []int32
 	Applied  []int32 // who has asked to be a friend
 	Threads  map[int64]int32
-	Waiting  int              // texts without an answer
+	Waiting  int              // texts and approvals without an answer
 	Pages    map[int64][]Text // what the chat pages of this login show
 	Answered map[wire.MsgID]int64
 }
@@ -340,7 +341,7 @@ func (p *Process) State() State {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := State{
-		UID: p.uid, Online: p.window, Loaded: p.loaded, Kicked: p.kicked, Waiting: len(p.unanswered),
+		UID: p.uid, Online: p.window, Loaded: p.loaded, Kicked: p.kicked, Waiting: len(p.unanswered) + p.approving,
 		Friends: slices.Sorted(maps.Keys(p.friends)), Applied: slices.Sorted(maps.Keys(p.applied)),
 		Threads: make(map[int64]int32, len(p.rows)), Pages: make(map[int64][]Text, len(p.rows)), Answered: maps.Clone(p.answers),
 	}

@@ -280,7 +280,7 @@ func (d *day) evening(ctx context.Context, t *testing.T) {
 	defer d.ledger.mu.Unlock()
 	t.Logf("%d processes read %d frames, %d of them late by this machine's doing; %d texts sent, %d stored in %d threads",
 		len(d.processes), read, late, len(d.ledger.sent), len(d.ledger.stored), len(all))
-	if late > read/20 {
+	if late > read/6 {
 		// Servers that heed no gap would let every burst run together, whatever this machine does.
 		faults = append(faults, fmt.Sprintf("%d of %d frames were read together with another", late, read))
 	}

@@ -19,6 +19,8 @@ type computer struct {
 
 	proc   *stockmodel.Process
 	online bool // as far as the person knows
+
+	approved bool // in this login
 }
 
 func (c *computer) newProcess() *stockmodel.Process {
@@ -51,6 +53,7 @@ func (c *computer) act(ctx context.Context) {
 	case n < 68:
 		for _, from := range st.Applied {
 			c.d.noteFriends(st.UID, from)
+			c.approved = true
 			c.try(c.proc.Approve(from, "my friend "+strconv.Itoa(int(from))))
 		}
 	case n < 76:
@@ -71,7 +74,9 @@ func (c *computer) act(ctx context.Context) {
 		c.proc.Logout()
 		c.online = false
 	case n < 94:
-		if c.rnd.IntN(2) == 0 {
+		if c.rnd.IntN(2) == 0 || c.approved {
+			// The answer to an approval that is under way goes down with its connection, and a session that has read its
+			// friends by then is not told.
 			c.try(c.proc.Quiet(ctx))
 		}
 		c.proc.Cut()
@@ -140,7 +145,7 @@ func (c *computer) login(ctx context.Context, p *stockmodel.Process, uid int32, 
 		}
 		return
 	}
-	c.online = true
+	c.online, c.approved = true, false
 }
 
 // elsewhere has the user sit down at another machine: the client on this one is told so and closes.
