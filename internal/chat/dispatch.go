@@ -62,7 +62,8 @@ func (c *conn) dispatch(now time.Time, id wire.MsgID, body []byte) bool {
 	switch {
 	case !known:
 		s.metrics.unknownIDs.Inc()
-		return !c.Native() || c.refuseFrame(id, body, &wire.Error{Code: wire.CodeBadRequest, Err: errUnknownID})
+		// A newer native client hears that we are older. Under any other id the refusal could be taken for a push of ours.
+		return !c.Native() || !id.Free() || c.refuseFrame(id, body, &wire.Error{Code: wire.CodeBadRequest, Err: errUnknownID})
 	case id == wire.MsgText && c.State() == session.Live:
 		s.metrics.requests(id).Inc()
 		return c.text(body)

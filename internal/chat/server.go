@@ -250,6 +250,9 @@ func (s *Server) Run(ctx context.Context) error {
 	return err
 }
 
+// joinPatience is how long a starting node waits for Redis and SQL.
+const joinPatience = 5 * time.Second
+
 // join waits for Redis and SQL, then takes the lease.
 func (s *Server) join(ctx context.Context) error {
 	for _, p := range s.cfg.PeerServer.Nodes {
@@ -261,7 +264,7 @@ func (s *Server) join(ctx context.Context) error {
 		}
 	}
 	var err error
-	for try := 0; try < 20; try++ {
+	for began := time.Now(); time.Since(began) < joinPatience; {
 		if err = s.lease.take(ctx); err == nil || config.ExitCode(err) == config.ExitDependency {
 			return err
 		}

@@ -111,9 +111,9 @@ func (l *lane) send(ctx context.Context) {
 		}
 		l.where = append(l.where, nodes)
 	}
-	var failed bool
-	if len(l.uids) > 0 {
-		failed = !l.lookup(ctx, now)
+	failed := len(l.uids) > 0 && !l.lookup(ctx, now)
+	if failed {
+		l.guess()
 	}
 	for i := range l.batch {
 		if p := &l.batch[i]; !failed || p.Route.Cached {
@@ -157,13 +157,26 @@ func (l *lane) forward(p *session.Push, nodes []string) {
 	}
 }
 
+// guess fills in where the users asked for were last found, for as long as Redis does not say where they are: whoever
+// has not moved is still reached, and the node of one who has answers that he is not there.
+func (l *lane) guess() {
+	for _, q := range l.asked {
+		p, ok := l.cache.last(l.uids[q.uid])
+		if !ok {
+			l.r.metrics.dropped[dropLookup].Inc()
+			continue
+		}
+		l.where[q.push] = p.nodes
+		l.batch[q.push].Route.Cached = true
+	}
+}
+
 // lookup fills in where the users asked for are, and returns false when Redis did not say.
 func (l *lane) lookup(ctx context.Context, now time.Time) bool {
 	ctx, cancel := context.WithTimeout(ctx, l.r.cfg.LookupLimit)
 	defer cancel()
 	found, err := l.r.locator.Locate(ctx, l.uids)
 	if err != nil {
-		l.r.metrics.dropped[dropLookup].Add(float64(len(l.asked)))
 		l.r.log.Debug("users not located", "n", len(l.uids), "err", err)
 		return false
 	}

@@ -381,6 +381,10 @@ func TestRedisAwayDropsOnlyWhoIsNotKnown(t *testing.T) {
 		w.push(4)
 		seqs, _ := w.take("b")
 		require.Equal(t, []int64{two}, seqs)
+		time.Sleep(3 * DefaultConfig().CacheTTL)
+		two = w.push(2)
+		seqs, _ = w.take("b")
+		require.Equal(t, []int64{two}, seqs, "who has not moved is reached for as long as Redis is away")
 		w.mu.Lock()
 		w.err = nil
 		w.mu.Unlock()

@@ -44,5 +44,8 @@ func (id MsgID) Reply() (MsgID, bool) {
 	return 0, false
 }
 
+// Free reports whether an id is one of those that we may give to messages of a later version: 2105 to 2999.
+func (id MsgID) Free() bool { return id > MsgGap && id < 3000 }
+
 // String returns the number: it is what logs, captures and the specification use.
 func (id MsgID) String() string { return strconv.Itoa(int(id)) }
