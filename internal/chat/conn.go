@@ -22,9 +22,8 @@ type conn struct {
 
 	// Fixed after accept.
 	srv      *Server
-	np       netpoll.Connection
 	addr     netip.Addr
-	accepted time.Time
+	accepted int64 // unix milliseconds
 
 	// Owned by the reader, onRequest.
 	split     wire.Splitter
@@ -70,11 +69,12 @@ type npConn interface {
 
 // accept prepares a connection that was just accepted; netpoll calls it on its poller, so it must not wait.
 func (s *Server) accept(np netpoll.Connection) context.Context {
-	c := &conn{Context: context.Background(), srv: s, np: np, accepted: time.Now()}
+	now := time.Now()
+	c := &conn{Context: context.Background(), srv: s, accepted: now.UnixMilli()}
 	c.Init(np.(npConn), &s.limits, c)
-	c.Seen(c.accepted)
+	c.Seen(now)
 	c.addr = addrOf(np.RemoteAddr())
-	if reason := s.admission.admit(c.addr, c.accepted); reason != admitted {
+	if reason := s.admission.admit(c.addr, now); reason != admitted {
 		s.metrics.refusedConns[reason].Inc()
 		_ = np.Close() // nothing was sent or read yet; there is nobody to tell
 		return c

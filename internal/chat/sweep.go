@@ -29,9 +29,10 @@ func (s *Server) sweep(ctx context.Context) {
 // endUnauthenticated closes connections that have not logged in in time. They are not told: nobody is known there.
 func (s *Server) endUnauthenticated(now time.Time) {
 	var late []*conn
+	before := now.Add(-s.cfg.Limits.LoginTimeout).UnixMilli()
 	s.openMu.Lock()
 	for c := range s.unauthenticated {
-		if now.Sub(c.accepted) >= s.cfg.Limits.LoginTimeout {
+		if c.accepted <= before {
 			late = append(late, c)
 		}
 	}

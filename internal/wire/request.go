@@ -26,6 +26,9 @@ const (
 	CapGap    = "gap"    // an overflowing outbox becomes 2104 instead of a close
 )
 
+// DefaultDevice is the device of a native client that names none.
+const DefaultDevice = "native"
+
 // LoginRequest is 1005. The stock client sends uid and token alone; the other keys are ours and make the client native.
 type LoginRequest struct {
 	UID    int32  `json:"uid"`
@@ -63,13 +66,16 @@ func DecodeLogin(body []byte) (*LoginRequest, error) {
 	case r.Window < 0 || r.Window > 1024:
 		return nil, Refuse(CodeBadRequest, errWindow)
 	}
-	if r.Native() && r.Device == "" {
-		r.Device = "native"
-	}
-	if !r.Native() {
+	switch {
+	case !r.Native():
 		r.Device = ""
-	} else if !validDevice(r.Device) {
+	case r.Device == "", r.Device == DefaultDevice:
+		r.Device = DefaultDevice
+	case !validDevice(r.Device):
 		return nil, Refuse(CodeBadRequest, errDevice)
+	default:
+		// A session keeps it, and a decoded string keeps the whole body alive.
+		r.Device = strings.Clone(r.Device)
 	}
 	return r, nil
 }
