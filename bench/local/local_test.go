@@ -2,8 +2,8 @@ package local
 
 import (
 	"context"
-	"os"
 	"net"
+	"os"
 	"slices"
 	"testing"
 	"time"
