@@ -33,6 +33,10 @@ func (s *Server) login(ctx context.Context, c *conn, body []byte) {
 		s.metrics.loginSeconds.Observe(time.Since(began).Seconds())
 		return
 	}
+	if errors.Is(err, session.ErrClosed) {
+		c.finish(nil) // nobody is there to be told
+		return
+	}
 	code := codeOf(err)
 	s.metrics.loginsRefused(code).Inc()
 	if code == wire.CodeInternal || code == wire.CodeUnavailable {
@@ -97,12 +101,18 @@ func (s *Server) tryLogin(ctx context.Context, c *conn, body []byte) error {
 	}
 
 	if !c.Identify(id) {
-		return nil // the client has hung up
+		return session.ErrClosed
 	}
 	s.registry.Add(&c.Session) // before the claim: whoever replaces it must find it
 	claimed, err := s.claim(ctx, c, req, grant.resume, boot)
 	if err != nil {
 		return err
+	}
+	if c.State() == session.Dead {
+		if err := s.abandon(ctx, claimed, c.location()); err != nil {
+			return err
+		}
+		return session.ErrClosed
 	}
 	if err := s.supersede(ctx, claimed); err != nil {
 		return err
@@ -138,6 +148,9 @@ func (s *Server) prelogin(ctx context.Context, req *wire.LoginRequest) (known pr
 
 // claim is the second: the token is used up and the user's place becomes this session, in one step.
 func (s *Server) claim(ctx context.Context, c *conn, req *wire.LoginRequest, next, boot string) (presence.Claimed, error) {
+	if c.State() == session.Dead {
+		return presence.Claimed{}, session.ErrClosed
+	}
 	claim := presence.Claim{
 		UID: req.UID, Device: req.Device, Token: req.Token, SID: c.SID().String(),
 		Node: s.cfg.SelfServer.Name, Boot: boot, NextResume: next,
@@ -154,6 +167,29 @@ func (s *Server) claim(ctx context.Context, c *conn, req *wire.LoginRequest, nex
 	}
 	// Whatever went wrong, finish takes the session out of Redis again, in case it got there.
 	return claimed, err
+}
+
+// abandon undoes a claim whose client has hung up meanwhile. The session it displaced may be a later login of the same
+// client, which did not wait: that one keeps its place, unless yet another has taken it.
+func (s *Server) abandon(ctx context.Context, claimed presence.Claimed, mine presence.Location) error {
+	if err := s.presence.Release(ctx, []presence.Location{mine}); err != nil {
+		s.janitor.release(mine)
+		return s.supersede(ctx, claimed)
+	}
+	old := claimed.Old
+	if old == nil {
+		return nil
+	}
+	alive, err := s.alive(ctx, old.Node, old.Boot)
+	if err != nil || !alive {
+		return err
+	}
+	lost, err := s.presence.Restore(ctx, []presence.Location{*old})
+	if err != nil || len(lost) > 0 {
+		return s.supersede(ctx, claimed)
+	}
+	s.metrics.abandoned.Inc()
+	return nil
 }
 
 // supersede ends the session that this login replaces, before the client learns that it is logged in.

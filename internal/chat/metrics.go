@@ -14,7 +14,7 @@ type metrics struct {
 	refusedConns                                                 [refusals]prometheus.Counter
 	logins, replaced, stale, loginTimeouts, heartbeats           prometheus.Counter
 	badFrames, unknownIDs, rateLimited, queueFull, windowFull    prometheus.Counter
-	panics, slow, gaps, writeFailures                            prometheus.Counter
+	panics, slow, gaps, abandoned, writeFailures                 prometheus.Counter
 	kickFailures, releasesLost, leaseFailures, fenced, delivered prometheus.Counter
 	loginSeconds, handlerSeconds                                 prometheus.Histogram
 	legacy                                                       legacy.Counters
@@ -54,6 +54,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 		windowFull:     counter("window_full_total", "Text requests refused because too many of a connection were unanswered."),
 		panics:         counter("panics_total", "Panics recovered in handlers; each closed one connection."),
 		slow:           counter("slow_consumers_total", "Sessions ended because their client did not read."),
+		abandoned:      counter("logins_abandoned_total", "Logins undone because their client hung up before they were done."),
 		gaps:           counter("gaps_total", "Threads of which pushes were dropped because the client reads too slowly; it is told to read them."),
 		writeFailures:  counter("write_failures_total", "Connections closed because a write failed or took too long."),
 		kickFailures:   counter("kick_failures_total", "Kicks that another node did not answer at once."),

@@ -1,0 +1,56 @@
+package chat
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"parley/client"
+	"parley/internal/presence"
+)
+
+// claimFor takes a user's place on a node as a login does that is slow enough to be overtaken.
+func (f *fixture) claimFor(n *node, i int) (presence.Claimed, presence.Location) {
+	f.t.Helper()
+	ticket := f.ticket(n, i)
+	mine := presence.Location{UID: ticket.UID, Device: "native", SID: newSID().String(), Node: n.cfg.SelfServer.Name, Boot: n.lease.Boot()}
+	claimed, err := f.presence.Claim(f.t.Context(), presence.Claim{
+		UID: mine.UID, Device: mine.Device, Token: ticket.Token, SID: mine.SID, Node: mine.Node, Boot: mine.Boot,
+	})
+	require.NoError(f.t, err)
+	return claimed, mine
+}
+
+// A client that gave a slow login up and logged in again must not be replaced by its own first attempt.
+func TestALoginThatItsClientGaveUpReplacesNobody(t *testing.T) {
+	f := newFixture(t, 2)
+	a, b := f.start("chat1"), f.start("chat2")
+	live := f.login(a, 1)
+	claimed, mine := f.claimFor(b, 1)
+	require.Equal(t, live.SID(), claimed.Old.SID)
+	require.NoError(t, b.abandon(t.Context(), claimed, mine))
+
+	found, err := f.presence.Locate(t.Context(), []int32{firstUID})
+	require.NoError(t, err)
+	require.Len(t, found[0], 1)
+	require.Equal(t, live.SID(), found[0][0].SID)
+	other := f.login(b, 2)
+	_, err = other.SendText(t.Context(), client.User(firstUID), "still there")
+	require.NoError(t, err)
+	require.Equal(t, "still there", nextTexts(t, live).Messages[0].Text)
+}
+
+// When a third login came between, the displaced session ends after all.
+func TestALoginGivenUpAfterAThirdOneEndsTheFirst(t *testing.T) {
+	f := newFixture(t, 1)
+	a, b := f.start("chat1"), f.start("chat2")
+	first := f.login(a, 1)
+	claimed, mine := f.claimFor(b, 1)
+	require.NoError(t, f.presence.Release(t.Context(), []presence.Location{mine}))
+	third := f.login(b, 1)
+	require.NoError(t, b.abandon(t.Context(), claimed, mine))
+	require.True(t, closedBy(t, first))
+	found, err := f.presence.Locate(t.Context(), []int32{firstUID})
+	require.NoError(t, err)
+	require.Equal(t, third.SID(), found[0][0].SID)
+}
