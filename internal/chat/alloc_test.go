@@ -32,8 +32,11 @@ func liveConn(t testing.TB, s *Server) (*conn, *os.File) {
 
 func liveConnOf(t testing.TB, s *Server, uid int32) (*conn, *os.File) {
 	t.Helper()
-	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK, 0)
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	require.NoError(t, err)
+	for _, fd := range pair {
+		require.NoError(t, syscall.SetNonblock(fd, true))
+	}
 	peer := os.NewFile(uintptr(pair[1]), "peer")
 	t.Cleanup(func() { peer.Close(); syscall.Close(pair[0]) })
 	c := &conn{srv: s, window: 64}

@@ -83,8 +83,11 @@ func in(t *testing.T, f func(t *testing.T, c *stock)) {
 
 func newStock(t testing.TB) *stock {
 	t.Helper()
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	require.NoError(t, err)
+	for _, fd := range fds {
+		require.NoError(t, syscall.SetNonblock(fd, true))
+	}
 	var wg sync.WaitGroup
 	wheel := NewWheel()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -289,8 +289,11 @@ func (c *fileConn) Close() error                { c.once.Do(c.close); return nil
 func TestNothingFollowsACutFrame(t *testing.T) {
 	for _, inline := range []bool{false, true} {
 		t.Run(fmt.Sprint("inline ", inline), func(t *testing.T) {
-			fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
+			fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 			require.NoError(t, err)
+			for _, fd := range fds {
+				require.NoError(t, syscall.SetNonblock(fd, true))
+			}
 			defer syscall.Close(fds[1])
 			timedOut, mayClose := make(chan struct{}), make(chan struct{})
 			var failed error
