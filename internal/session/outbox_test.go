@@ -467,7 +467,7 @@ func TestAStockSessionGoesThroughItsPolicy(t *testing.T) {
 // sink is a session whose socket swallows everything.
 func sink(t testing.TB, run func(func())) *Session {
 	t.Helper()
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	require.NoError(t, err)
 	done := make(chan struct{})
 	go func() {
