@@ -54,3 +54,25 @@ func TestALoginGivenUpAfterAThirdOneEndsTheFirst(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, third.SID(), found[0][0].SID)
 }
+
+// The ticket of the login that its client kept stays good, though the one given up used the same ticket after it.
+func TestALoginGivenUpCostsNoTicket(t *testing.T) {
+	f := newFixture(t, 1)
+	a := f.start("chat1")
+	first := f.login(a, 1)
+	ticket := first.Ticket()
+	require.NoError(t, first.Close())
+	kept, err := client.Dial(t.Context(), ticket, client.Options{})
+	require.NoError(t, err)
+	late := presence.Location{UID: firstUID, Device: "native", SID: newSID().String(), Node: "chat1", Boot: a.lease.Boot()}
+	claimed, err := f.presence.Claim(t.Context(), presence.Claim{
+		UID: late.UID, Device: late.Device, Token: ticket.Resume, Resume: true, NextResume: newTicket(),
+		SID: late.SID, Node: late.Node, Boot: late.Boot,
+	})
+	require.NoError(t, err)
+	require.NoError(t, a.abandon(t.Context(), claimed, late))
+	require.NoError(t, kept.Close())
+	again, err := client.Dial(t.Context(), kept.Ticket(), client.Options{})
+	require.NoError(t, err)
+	require.NoError(t, again.Close())
+}

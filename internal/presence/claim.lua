@@ -17,7 +17,8 @@ local found = redis.call('MGET', KEYS[1], KEYS[2])
 if not found[1] then
   return {0}
 end
-local issued, claimant, displaced, current, previous = string.match(found[1], '^(%d+) ?(%S*) ?(%S*) ?(%S*) ?(%S*)$')
+local issued, claimant, displaced, current, previous, sibling =
+  string.match(found[1], '^(%d+) ?(%S*) ?(%S*) ?(%S*) ?(%S*) ?(%S*)$')
 if not issued then
   return {0}
 end
@@ -57,7 +58,7 @@ if claimant == mine then
   return answer(1, displaced)
 end
 if resuming then
-  if ARGV[2] ~= current and ARGV[2] ~= previous then
+  if ARGV[2] ~= current and ARGV[2] ~= previous and ARGV[2] ~= sibling then
     return {0}
   end
 elseif claimant ~= '' then
@@ -74,14 +75,17 @@ local record = mine .. ' ' .. (old == '' and '-' or old)
 if not resuming then
   redis.call('SET', KEYS[1], issued .. ' ' .. record, 'PX', ARGV[9])
   if ARGV[7] ~= '' then
-    redis.call('SET', KEYS[5], now() .. ' - - ' .. ARGV[7] .. ' -', 'EX', ARGV[8])
+    redis.call('SET', KEYS[5], now() .. ' - - ' .. ARGV[7] .. ' - -', 'EX', ARGV[8])
   elseif device ~= '' then -- stock clients never have tickets
     redis.call('DEL', KEYS[5])
   end
 elseif ARGV[7] ~= '' then
-  -- What was presented stays good until the next ticket is used: the reply that carries it may get lost.
-  redis.call('SET', KEYS[5], now() .. ' ' .. record .. ' ' .. ARGV[7] .. ' ' .. ARGV[2], 'EX', ARGV[8])
+  -- What was presented stays good until the next ticket is used: the reply that carries it may get lost. So does the
+  -- ticket that an earlier use of the same one gave out, its sibling: a client that gave a slow login up and tried again
+  -- may hold either, in whatever order the two got here.
+  local other = ARGV[2] == current and '-' or current
+  redis.call('SET', KEYS[5], now() .. ' ' .. record .. ' ' .. ARGV[7] .. ' ' .. ARGV[2] .. ' ' .. other, 'EX', ARGV[8])
 else
-  redis.call('SET', KEYS[5], issued .. ' ' .. record .. ' - -', 'PX', ARGV[9])
+  redis.call('SET', KEYS[5], issued .. ' ' .. record .. ' - - -', 'PX', ARGV[9])
 end
 return answer(1, old)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -107,7 +108,7 @@ func ticketGood(stored, least, resume string) bool {
 	if resume == "" {
 		return len(f) == 1 // else it was used
 	}
-	return len(f) == 5 && (f[3] == resume || f[4] == resume)
+	return len(f) == 6 && slices.Contains(f[3:], resume)
 }
 
 // A Claim asks for a user's place on a device.
