@@ -279,13 +279,30 @@ func (s *Session) handOut(ctx context.Context, conn *Conn) error {
 	return nil
 }
 
-// tell gives a change of state to Next if there is room; such an event is not worth waiting for.
+// tell gives a change of state, Connected or Disconnected, to Next without waiting for room. Of those that find none only
+// the newest is kept, so that whoever takes events again learns how it stands.
 func (s *Session) tell(ev Event) {
-	if len(s.backlog) > 0 {
+	for len(s.backlog) > 0 && s.offer(s.backlog[0]) {
+		s.backlog = s.backlog[1:]
+	}
+	if len(s.backlog) == 0 && s.offer(ev) {
 		return
 	}
+	if n := len(s.backlog); n > 0 {
+		switch s.backlog[n-1].(type) {
+		case Connected, Disconnected:
+			s.backlog = s.backlog[:n-1]
+		}
+	}
+	s.backlog = append(s.backlog, ev)
+}
+
+// offer gives ev to Next if there is room.
+func (s *Session) offer(ev Event) bool {
 	select {
 	case s.out <- ev:
+		return true
 	default:
+		return false
 	}
 }

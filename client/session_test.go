@@ -206,6 +206,25 @@ func TestSessionResumes(t *testing.T) {
 	require.Equal(t, 2, logins())
 }
 
+// An event that a connection's end left behind once hid that the session was connected again.
+func TestSessionTellsOfItsConnectionsThoughEventsWait(t *testing.T) {
+	s := &Session{out: make(chan Event, 3), backlog: []Event{CaughtUp{}}}
+	s.tell(Disconnected{})
+	s.tell(Connected{Node: "a"})
+	s.tell(Disconnected{})
+	s.tell(Connected{Node: "b"})
+	require.Equal(t, []Event{Connected{Node: "b"}}, s.backlog)
+	for _, want := range []Event{CaughtUp{}, Disconnected{}, Connected{Node: "a"}} {
+		ev, err := s.Next(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, want, ev)
+	}
+	s.tell(Disconnected{})
+	require.Equal(t, Connected{Node: "b"}, <-s.out)
+	require.Equal(t, Disconnected{}, <-s.out)
+	require.Empty(t, s.backlog)
+}
+
 func TestSessionGoesWhereItIsSent(t *testing.T) {
 	f, other := newFake(t), newFake(t)
 	other.tickets["resume-1"] = true
