@@ -97,7 +97,7 @@ func textAllocs(t *testing.T, local bool) float64 {
 	}
 	f := newFixture(t, 1)
 	s := f.start("chat1").Server
-	deliver := func([]session.Push) {}
+	deliver := func([]session.Push, *session.Cork) {}
 	if local {
 		deliver = s.router.Deliver
 	}

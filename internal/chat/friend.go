@@ -177,6 +177,6 @@ func (s *Server) push(to, from int32, id wire.MsgID, v any) error {
 	if err != nil {
 		return wire.Refuse(wire.CodeInternal, fmt.Errorf("chat: encode push %d: %w", id, err))
 	}
-	s.router.Deliver([]session.Push{{To: to, From: from, ID: id, Body: body}})
+	s.router.Deliver([]session.Push{{To: to, From: from, ID: id, Body: body}}, nil)
 	return nil
 }

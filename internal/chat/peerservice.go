@@ -23,6 +23,8 @@ func (p *peerService) Hello(context.Context, *message.HelloReq) (*message.HelloR
 // Deliver hands pushes to sessions of this node.
 func (p *peerService) Deliver(_ context.Context, req *message.DeliverReq) (*message.DeliverRsp, error) {
 	rsp := &message.DeliverRsp{Codes: make([]int32, len(req.Pushes))}
+	var cork session.Cork
+	defer cork.Release()
 	for i, in := range req.Pushes {
 		if in == nil {
 			rsp.Codes[i] = peer.CodeNotHere
@@ -38,14 +40,14 @@ func (p *peerService) Deliver(_ context.Context, req *message.DeliverReq) (*mess
 			To: in.ToUid, Device: in.Device, SID: in.Sid, ID: wire.MsgID(in.MsgId), From: in.FromUid,
 			Thread: in.ThreadId, Seq: in.Seq, Body: in.Body,
 		}
-		rsp.Codes[i] = p.deliver(&push)
+		rsp.Codes[i] = p.deliver(&push, &cork)
 	}
 	p.s.metrics.delivered.Add(float64(len(req.Pushes)))
 	return rsp, nil
 }
 
-func (p *peerService) deliver(push *session.Push) int32 {
-	n, elsewhere, err := p.s.registry.Deliver(push)
+func (p *peerService) deliver(push *session.Push, cork *session.Cork) int32 {
+	n, elsewhere, err := p.s.registry.Deliver(push, cork)
 	switch {
 	case n > 0 && elsewhere:
 		return peer.CodeElsewhereToo
@@ -64,7 +66,7 @@ func (p *peerService) encoded(push session.Push, v any) int32 {
 		return int32(wire.CodeBadRequest)
 	}
 	push.Body = body
-	return p.deliver(&push)
+	return p.deliver(&push, nil)
 }
 
 // NotifyAddFriend pushes 1011.

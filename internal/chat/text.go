@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"parley/internal/commit"
+	"parley/internal/session"
 	"parley/internal/store"
 	"parley/internal/wire"
 )
@@ -86,10 +87,10 @@ func (c *conn) append(req *wire.TextRequest, size int) {
 }
 
 // Answer takes the 1018 of a request; see commit.Sender.
-func (c *conn) Answer(frame []byte, req *commit.Request) {
+func (c *conn) Answer(frame []byte, req *commit.Request, cork *session.Cork) {
 	c.texts.Add(-int32(len(req.Texts)))
 	c.bytes.Add(-int32(req.Bytes))
-	_ = c.Reply(frame) // a dead session reads what became of its texts from the store
+	_ = c.ReplyCorked(frame, cork) // a dead session reads what became of its texts from the store
 }
 
 // refuseBody refuses a 1017 that cannot be read. A stock client never sends one: false closes it.

@@ -25,8 +25,9 @@ var ErrBusy = errors.New("commit: too many texts wait")
 // Sender is where a request came from.
 type Sender interface {
 	UID() int32
-	// Answer takes the encoded 1018 of a request, whose texts no longer wait. It must not block, nor keep frame.
-	Answer(frame []byte, req *Request)
+	// Answer takes the encoded 1018 of a request, whose texts no longer wait, to be written when cork is released. It must
+	// not block, nor keep frame.
+	Answer(frame []byte, req *Request, cork *session.Cork)
 }
 
 // Request is one 1017 of one session.
@@ -75,8 +76,9 @@ type Deps struct {
 	Node    string
 	// Boot returns the id under which this node may store now.
 	Boot func() string
-	// Deliver takes the pushes of one batch, in commit order, and may keep their bodies. It must not block.
-	Deliver func([]session.Push)
+	// Deliver takes the pushes of one batch, in commit order, and may keep their bodies. Sessions of this node are written
+	// to when the cork is released. It must not block.
+	Deliver func([]session.Push, *session.Cork)
 	// Fenced is told that the store refused a batch because this node's boot id is no longer in its fence row.
 	Fenced func(boot string)
 }

@@ -360,8 +360,8 @@ func TestMembersAreBelievedForAMinute(t *testing.T) {
 // nobody is a sender that takes its answers without looking.
 type nobody struct{ done chan struct{} }
 
-func (n *nobody) UID() int32              { return 1 }
-func (n *nobody) Answer([]byte, *Request) { n.done <- struct{}{} }
+func (n *nobody) UID() int32                             { return 1 }
+func (n *nobody) Answer([]byte, *Request, *session.Cork) { n.done <- struct{}{} }
 
 // quickStore stores nothing and allocates nothing.
 type quickStore struct{ seq int64 }
@@ -383,7 +383,7 @@ func texts(t testing.TB) func(n int) {
 	t.Helper()
 	c := New(DefaultConfig(), Deps{
 		Log: slog.New(slog.DiscardHandler), Store: &quickStore{}, Boot: func() string { return "" },
-		Deliver: func([]session.Push) {},
+		Deliver: func([]session.Push, *session.Cork) {},
 	})
 	t.Cleanup(c.Close)
 	from := &nobody{make(chan struct{}, 256)}

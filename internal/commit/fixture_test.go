@@ -107,7 +107,7 @@ type collector struct {
 
 func (u *user) UID() int32 { return u.uid }
 
-func (u *user) Answer(frame []byte, req *Request) {
+func (u *user) Answer(frame []byte, req *Request, _ *session.Cork) {
 	var b wire.TextPush
 	id, n := wire.ParseHeader(frame)
 	if id != wire.MsgTextRsp || n != len(frame)-wire.HeaderLen {
@@ -126,7 +126,7 @@ func (u *user) Answer(frame []byte, req *Request) {
 	}
 }
 
-func (c *collector) deliver(p []session.Push) {
+func (c *collector) deliver(p []session.Push, _ *session.Cork) {
 	c.mu.Lock()
 	c.pushes = append(c.pushes, p...)
 	f := c.onPush

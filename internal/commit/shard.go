@@ -33,6 +33,7 @@ type shard struct {
 	where   []place
 	pushes  []session.Push
 	frame   []byte
+	cork    session.Cork
 }
 
 // place says which text of which request a row is.
@@ -106,7 +107,8 @@ func (s *shard) commit() {
 		s.batch[i] = nil
 		s.guard(func() { s.answer(r) })
 	}
-	clear(s.msgs) // an idle shard holds on to no texts
+	s.cork.Release() // a sender's pushes and answers of one batch share a write
+	clear(s.msgs)    // an idle shard holds on to no texts
 }
 
 func (s *shard) guard(f func()) {
@@ -282,7 +284,7 @@ func (s *shard) deliver() {
 		})
 	}
 	if len(s.pushes) > 0 {
-		s.c.deps.Deliver(s.pushes)
+		s.c.deps.Deliver(s.pushes, &s.cork)
 	}
 	clear(s.pushes)
 }
@@ -313,5 +315,5 @@ func (s *shard) answer(r *Request) {
 		}
 	}
 	s.frame = wire.AppendTextReply(s.frame[:0], r.From.UID(), to, r.Thread, r.sent)
-	r.From.Answer(s.frame, r)
+	r.From.Answer(s.frame, r, &s.cork)
 }

@@ -83,11 +83,12 @@ func (r *Router) Close() {
 }
 
 // Deliver takes pushes in order; of two for the same user the first arrives first, unless the user moves meanwhile. It
-// copies the slice's elements and keeps their bodies.
-func (r *Router) Deliver(pushes []session.Push) {
+// copies the slice's elements and keeps their bodies. Sessions of this node are written to when cork is released, at once
+// if that is nil.
+func (r *Router) Deliver(pushes []session.Push, cork *session.Cork) {
 	for i := range pushes {
 		p := &pushes[i]
-		here, elsewhere := r.local(p)
+		here, elsewhere := r.local(p, cork)
 		if here && !elsewhere {
 			continue
 		}
@@ -98,8 +99,8 @@ func (r *Router) Deliver(pushes []session.Push) {
 }
 
 // local offers p to this node's sessions.
-func (r *Router) local(p *session.Push) (here, elsewhere bool) {
-	n, elsewhere, err := r.registry.Deliver(p)
+func (r *Router) local(p *session.Push, cork *session.Cork) (here, elsewhere bool) {
+	n, elsewhere, err := r.registry.Deliver(p, cork)
 	if n > 0 {
 		r.metrics.local.Add(float64(n))
 	}
@@ -134,7 +135,7 @@ func (r *Router) again(failed string, p *session.Push) {
 	again := *p
 	again.Route.Again, again.Route.Failed = true, failed
 	if !again.Route.Here { // those who were here have it
-		here, elsewhere := r.local(&again)
+		here, elsewhere := r.local(&again, nil)
 		if here && !elsewhere {
 			return
 		}

@@ -157,7 +157,7 @@ func (w *world) login(uid int32, device string) (*session.Session, *inbox) {
 // push delivers one text and waits until nothing more happens.
 func (w *world) push(uid int32) int64 {
 	w.seq++
-	w.r.Deliver([]session.Push{{To: uid, ID: wire.MsgTextPush, Seq: w.seq, Body: []byte("body")}})
+	w.r.Deliver([]session.Push{{To: uid, ID: wire.MsgTextPush, Seq: w.seq, Body: []byte("body")}}, nil)
 	synctest.Wait()
 	return w.seq
 }
@@ -224,7 +224,7 @@ func TestMissesShareALookUpAndEachUserIsAskedForOnce(t *testing.T) {
 			pushes = append(pushes, session.Push{To: int32(2 + i%3), ID: wire.MsgTextPush, Seq: int64(i)})
 		}
 		// The lane is at its first batch while the others come in.
-		w.hook = func() { w.hook = nil; w.mu.Unlock(); w.r.Deliver(pushes); w.mu.Lock() }
+		w.hook = func() { w.hook = nil; w.mu.Unlock(); w.r.Deliver(pushes, nil); w.mu.Lock() }
 		w.push(9)
 		asked := w.questions()
 		require.Equal(t, [][]int32{{9}, {2, 3, 4}}, asked)
@@ -243,7 +243,7 @@ func TestOrderPerUser(t *testing.T) {
 		for u := range int32(users) {
 			wg.Go(func() {
 				for i := range each {
-					w.r.Deliver([]session.Push{{To: u, ID: wire.MsgTextPush, Seq: int64(i)}})
+					w.r.Deliver([]session.Push{{To: u, ID: wire.MsgTextPush, Seq: int64(i)}}, nil)
 				}
 			})
 		}
@@ -418,7 +418,7 @@ func TestBoundsOfALane(t *testing.T) {
 				w.hook = nil
 				w.mu.Unlock()
 				for range 50 {
-					w.r.Deliver([]session.Push{{To: 2, ID: wire.MsgTextPush, Body: []byte("four")}})
+					w.r.Deliver([]session.Push{{To: 2, ID: wire.MsgTextPush, Body: []byte("four")}}, nil)
 				}
 				w.mu.Lock()
 			}
@@ -446,11 +446,11 @@ func TestCloseWhileItWaits(t *testing.T) {
 		w := &cluster{where: map[int32][]string{2: {"b"}}, sent: map[string][]session.Push{}, down: map[string]bool{}}
 		r := New(DefaultConfig(), slog.New(slog.DiscardHandler), nil, session.NewRegistry(), slowLocator{}, w)
 		for i := range 100 {
-			r.Deliver([]session.Push{{To: int32(i), Body: []byte(fmt.Sprint(i))}})
+			r.Deliver([]session.Push{{To: int32(i), Body: []byte(fmt.Sprint(i))}}, nil)
 		}
 		synctest.Wait()
 		r.Close() // goleak and the bubble see to the rest
-		r.Deliver([]session.Push{{To: 1}})
+		r.Deliver([]session.Push{{To: 1}}, nil)
 		require.Empty(t, w.sent)
 	})
 }

@@ -12,30 +12,36 @@ import (
 // Reply queues one whole frame, or several for a native client; the caller keeps frame. It never blocks on the client.
 // It returns ErrClosed for a dead session and ErrSlow when more than Limits.OutboxBytes would wait; then the session
 // closes.
-func (s *Session) Reply(frame []byte) error {
+func (s *Session) Reply(frame []byte) error { return s.ReplyCorked(frame, nil) }
+
+// ReplyCorked is Reply, written when cork is released.
+func (s *Session) ReplyCorked(frame []byte, cork *Cork) error {
 	if s.State() == Dead {
 		return ErrClosed
 	}
 	if s.stock != nil {
 		return s.stock.Reply(frame)
 	}
-	return s.Write(frame)
+	return s.write(0, frame, nil, cork)
 }
 
 // Push queues a push for the client. Errors and bounds are those of Reply, but that a client with Identity.Gap is told of
 // the texts for which there was no room, once there is.
-func (s *Session) Push(p *Push) error {
+func (s *Session) Push(p *Push) error { return s.PushCorked(p, nil) }
+
+// PushCorked is Push, written when cork is released.
+func (s *Session) PushCorked(p *Push, cork *Cork) error {
 	if s.State() == Dead {
 		return ErrClosed
 	}
 	if s.stock != nil {
 		return s.stock.Push(p)
 	}
-	return s.write(p.ID, p.Body, p)
+	return s.write(p.ID, p.Body, p, cork)
 }
 
 // Write is Reply without the stock client's policy, which calls it.
-func (s *Session) Write(frame []byte) error { return s.write(0, frame, nil) }
+func (s *Session) Write(frame []byte) error { return s.write(0, frame, nil, nil) }
 
 // WriteInline is Write for a goroutine that may spend a system call: when nothing waits, the frames go to the socket at
 // once, which saves starting a flusher. It never waits for the client.
@@ -54,17 +60,9 @@ func (s *Session) WriteInline(frames []byte) error {
 		return ErrClosed
 	}
 	if n < len(frames) {
-		// The socket is full: what is left goes first, on a goroutine that may wait.
 		rest := getBuffer()
 		*rest = append(*rest, frames[n:]...)
-		s.mu.Lock()
-		s.writing = len(*rest)
-		s.mu.Unlock()
-		s.limits.Go(func() {
-			if s.writeTaken(rest) {
-				s.flush()
-			}
-		})
+		s.waitFor(rest)
 		return nil
 	}
 	s.mu.Lock()
@@ -77,8 +75,20 @@ func (s *Session) WriteInline(frames []byte) error {
 	return nil
 }
 
-// write queues body, of a push under a header.
-func (s *Session) write(id wire.MsgID, body []byte, push *Push) error {
+// waitFor writes b, for which the socket had no room, and then what waits, on a goroutine that may wait for the client.
+func (s *Session) waitFor(b *[]byte) {
+	s.mu.Lock()
+	s.writing = len(*b)
+	s.mu.Unlock()
+	s.limits.Go(func() {
+		if s.writeTaken(b) {
+			s.flush()
+		}
+	})
+}
+
+// write queues body, of a push under a header, and sees to it that somebody writes it.
+func (s *Session) write(id wire.MsgID, body []byte, push *Push, cork *Cork) error {
 	n := len(body)
 	if push != nil {
 		n += wire.HeaderLen
@@ -107,7 +117,10 @@ func (s *Session) write(id wire.MsgID, body []byte, push *Push) error {
 	start := !s.busy
 	s.busy = true
 	s.mu.Unlock()
-	if start {
+	switch {
+	case start && cork != nil:
+		cork.sessions = append(cork.sessions, s)
+	case start:
 		s.limits.Go(s.flush)
 	}
 	return nil
@@ -149,33 +162,55 @@ func firstSeq(p *Push) int64 {
 
 // flush writes what waits until nothing does. One runs at most for a session.
 func (s *Session) flush() {
-	for {
-		s.mu.Lock()
-		if s.out == nil && len(s.gaps) > 0 && !s.gone {
-			s.out = getBuffer()
-			for thread, from := range s.gaps {
-				*s.out = wire.AppendGap(*s.out, thread, from)
-			}
-			s.gaps = nil
-		}
-		if s.gone || s.out == nil {
-			shut := s.last && !s.gone
-			s.busy = false
-			s.dropLocked()
-			s.mu.Unlock()
-			if shut {
-				s.shutdown()
-			}
-			return
-		}
-		b := s.out
-		s.out, s.writing = nil, len(*b)
-		s.mu.Unlock()
-
+	for b := s.take(); b != nil; b = s.take() {
 		if !s.writeTaken(b) {
 			return
 		}
 	}
+}
+
+// flushNow is flush for a goroutine that must not wait for the client: another one goes on when the socket is full.
+func (s *Session) flushNow() {
+	for b := s.take(); b != nil; b = s.take() {
+		n, err := s.writeNow(*b)
+		if err == nil && n < len(*b) {
+			*b = (*b)[:copy(*b, (*b)[n:])]
+			s.waitFor(b)
+			return
+		}
+		putBuffer(b)
+		if err != nil {
+			s.broken(err)
+			return
+		}
+		s.noteWritten()
+	}
+}
+
+// take takes all that waits from the outbox. When nothing does it gives up the way out, and returns nil.
+func (s *Session) take() *[]byte {
+	s.mu.Lock()
+	if s.out == nil && len(s.gaps) > 0 && !s.gone {
+		s.out = getBuffer()
+		for thread, from := range s.gaps {
+			*s.out = wire.AppendGap(*s.out, thread, from)
+		}
+		s.gaps = nil
+	}
+	if s.gone || s.out == nil {
+		shut := s.last && !s.gone
+		s.busy = false
+		s.dropLocked()
+		s.mu.Unlock()
+		if shut {
+			s.shutdown()
+		}
+		return nil
+	}
+	b := s.out
+	s.out, s.writing = nil, len(*b)
+	s.mu.Unlock()
+	return b
 }
 
 // writeTaken writes what was taken from the outbox, and gives its buffer back. It returns false when the connection is
@@ -187,10 +222,14 @@ func (s *Session) writeTaken(b *[]byte) bool {
 		s.broken(err)
 		return false
 	}
+	s.noteWritten()
+	return true
+}
+
+func (s *Session) noteWritten() {
 	s.mu.Lock()
 	s.writing = 0
 	s.mu.Unlock()
-	return true
 }
 
 // writeNow hands the kernel what it takes at once.

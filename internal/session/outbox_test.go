@@ -31,15 +31,22 @@ func TestFramesOfOneSenderKeepTheirOrder(t *testing.T) {
 	var wg sync.WaitGroup
 	for who := range senders {
 		wg.Go(func() {
+			var cork Cork
+			defer cork.Release()
 			for seq := range each {
 				p := text(who, seq, rand.IntN(300))
-				switch seq % 3 {
+				switch seq % 4 {
 				case 0:
 					require.NoError(t, s.Push(p))
+				case 3:
+					require.NoError(t, s.PushCorked(p, &cork))
+					if seq%20 == 3 {
+						cork.Release()
+					}
 				default:
 					raw, err := wire.AppendFrame(nil, p.ID, p.Body)
 					require.NoError(t, err)
-					if seq%3 == 1 {
+					if seq%4 == 1 {
 						require.NoError(t, s.Reply(raw))
 					} else {
 						require.NoError(t, s.WriteInline(raw))
@@ -63,6 +70,43 @@ func TestFramesOfOneSenderKeepTheirOrder(t *testing.T) {
 		defer s.mu.Unlock()
 		return s.out == nil && s.writing == 0 && !s.busy
 	})
+}
+
+func TestACorkWritesWhenItIsReleasedAndASlowClientHoldsUpNobody(t *testing.T) {
+	n := startNode(t, func(l *Limits) { l.OutboxBytes = 8 << 20 })
+	slow, stalled := n.login(1)
+	stuff(t, slow, func(i int) *Push { return text(1, i, 1000) })
+	var cork Cork
+	const each = 50
+	var sessions []*Session
+	var clients []net.Conn
+	for i := range 2 * corkShare {
+		s, c := n.login(int32(i + 2))
+		sessions, clients = append(sessions, s), append(clients, c)
+	}
+	for seq := range each {
+		require.NoError(t, slow.PushCorked(text(1, 100000+seq, 10), &cork))
+		for _, s := range sessions {
+			require.NoError(t, s.PushCorked(text(0, seq, 10), &cork))
+		}
+	}
+	for _, s := range sessions {
+		require.Greater(t, s.Queued(), each*10, "written before the release")
+	}
+	require.Len(t, cork.sessions, len(sessions), "each once, and not one that is being written to")
+	cork.Release()
+	require.Empty(t, cork.sessions)
+	for _, c := range clients {
+		for seq := range each {
+			_, got := mustRead(t, c).text()
+			require.Equal(t, seq, got)
+		}
+	}
+	for last := -1; last != 100000+each-1; { // the slow one, once it reads, gets everything in order
+		_, seq := mustRead(t, stalled).text()
+		require.Greater(t, seq, last)
+		last = seq
+	}
 }
 
 func TestASlowConsumerIsClosedAndHarmsNobody(t *testing.T) {

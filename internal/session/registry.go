@@ -132,8 +132,9 @@ func (r *Registry) Of(dst []SID, uid int32) []SID {
 }
 
 // Deliver hands p to the user's live sessions that it is meant for. It returns how many took it, whether one of them knows
-// of sessions on other nodes, and the first reason why one did not take it: ErrSlow or ErrClosed.
-func (r *Registry) Deliver(p *Push) (n int, elsewhere bool, err error) {
+// of sessions on other nodes, and the first reason why one did not take it: ErrSlow or ErrClosed. What they took
+// is written when cork is released, at once if that is nil.
+func (r *Registry) Deliver(p *Push, cork *Cork) (n int, elsewhere bool, err error) {
 	var few [MaxDevices]*Session // Push must not run under the shard's lock: a slow consumer is closed inside it
 	list := few[:0]
 	var sid SID
@@ -153,7 +154,7 @@ func (r *Registry) Deliver(p *Push) (n int, elsewhere bool, err error) {
 	}
 	sh.mu.RUnlock()
 	for _, s := range list {
-		if e := s.Push(p); e == nil {
+		if e := s.PushCorked(p, cork); e == nil {
 			n++
 		} else if err == nil {
 			err = e

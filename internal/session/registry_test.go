@@ -38,7 +38,7 @@ func TestPushesFindLiveSessionsOnly(t *testing.T) {
 	r := NewRegistry()
 	s, p := member(t, 1, 1, "")
 	push := &Push{To: 1, ID: wire.MsgTextPush}
-	deliver := func() int { n, _, _ := r.Deliver(push); return n }
+	deliver := func() int { n, _, _ := r.Deliver(push, nil); return n }
 
 	require.Zero(t, deliver())
 	r.Add(s)
@@ -81,7 +81,7 @@ func TestDevices(t *testing.T) {
 		{Push{To: 65, SID: SID(3).String(), Device: "phone"}, [3]int32{}},
 		{Push{To: 65, SID: "3"}, [3]int32{}},
 	} {
-		n, elsewhere, err := r.Deliver(&tc.push)
+		n, elsewhere, err := r.Deliver(&tc.push, nil)
 		require.NoError(t, err)
 		require.False(t, elsewhere)
 		var got [3]int32
@@ -96,9 +96,9 @@ func TestDevices(t *testing.T) {
 	require.Zero(t, strange.pushes.Load())
 	require.True(t, r.Elsewhere(65))
 	require.False(t, r.Elsewhere(66))
-	_, elsewhere, _ := r.Deliver(&Push{To: 65})
+	_, elsewhere, _ := r.Deliver(&Push{To: 65}, nil)
 	require.True(t, elsewhere)
-	_, elsewhere, _ = r.Deliver(&Push{To: 1})
+	_, elsewhere, _ = r.Deliver(&Push{To: 1}, nil)
 	require.False(t, elsewhere)
 }
 
@@ -161,7 +161,7 @@ func TestRegistryUnderLoad(t *testing.T) {
 				default:
 				}
 				uid := int32(rand.IntN(4))
-				r.Deliver(&Push{To: uid, ID: wire.MsgTextPush})
+				r.Deliver(&Push{To: uid, ID: wire.MsgTextPush}, nil)
 				for _, sid := range r.Of(nil, uid) {
 					if s := r.Supersede(uid, sid); s != nil {
 						s.Finish(nil)
