@@ -44,6 +44,7 @@ type cli struct {
 		Common   lab.Options   `embed:""`
 		Plateaus int           `help:"how many" default:"5"`
 		Hold     time.Duration `help:"how long each is held" default:"3s"`
+		Texts    float64       `help:"texts a second while the last is held, by at most 2,000 of the users" default:"0"`
 	} `cmd:"" help:"Hold sessions with heartbeats: memory a session."`
 	Ping struct {
 		Common lab.Options   `embed:""`
@@ -154,7 +155,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case "login":
 		return l.Login(ctx, c.Login.Common, c.Login.Load, c.Login.Concurrency, c.Login.Again)
 	case "idle":
-		return l.Idle(ctx, c.Idle.Common, c.Idle.Plateaus, c.Idle.Hold)
+		return l.Idle(ctx, c.Idle.Common, c.Idle.Plateaus, c.Idle.Hold, c.Idle.Texts)
 	case "ping":
 		return l.Ping(ctx, c.Ping.Common, c.Ping.Load)
 	case "chat":

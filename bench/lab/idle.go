@@ -8,23 +8,38 @@ import (
 	"strings"
 	"time"
 
+	"parley/bench/ledger"
 	"parley/bench/report"
+	"parley/bench/schedule"
 	"parley/bench/swarm"
 	"parley/bench/watch"
 )
 
 // plateau is the memory at one number of sessions, in bytes.
 type plateau struct {
-	sessions                                 float64
-	server, redis, generator, slab, consumed float64
+	sessions                                         float64
+	server, redis, generator, slab, procfs, consumed float64
 }
 
-// Idle measures what a session costs, by the slope over several plateaus.
-func (l Lab) Idle(ctx context.Context, o Options, plateaus int, hold time.Duration) int {
-	v := verb{name: "idle", what: "logged-in sessions with heartbeats and nothing else: what each costs in memory", users: 10000, cross: -1}
+// talkers is how many users write, at most, while the others idle.
+const talkers = 2000
+
+// Idle measures what a session costs, by the slope over several plateaus. With texts a second above 0, some of the users
+// write while the last plateau is held.
+func (l Lab) Idle(ctx context.Context, o Options, plateaus int, hold time.Duration, texts float64) int {
+	v := verb{name: "idle", what: "logged-in sessions with heartbeats and little else: what each costs in memory", users: 10000, cross: -1, text: ledger.MinText}
 	v.do = func(ctx context.Context, r *run) error {
 		if plateaus < 2 {
 			return setupError(fmt.Errorf("a slope takes two plateaus, not %d", plateaus))
+		}
+		last := step{name: fmt.Sprintf("hold %d", r.Users), Phase: swarm.Phase{Kind: "hold", For: hold}, main: swarm.HPing}
+		if texts > 0 {
+			load, err := schedule.Parse("poisson", texts, hold, r.Seed)
+			if err != nil {
+				return setupError(err)
+			}
+			last.Phase = swarm.Phase{Kind: "chat", Load: load}
+			last.main, last.measured = swarm.HAck, true
 		}
 		var seen []plateau
 		before, _ := watch.Memory()
@@ -35,14 +50,32 @@ func (l Lab) Idle(ctx context.Context, o Options, plateaus int, hold time.Durati
 			}); err != nil {
 				return err
 			}
-			if _, err := r.phase(ctx, step{name: fmt.Sprintf("hold %d", users), Phase: swarm.Phase{Kind: "hold", For: hold}, main: swarm.HPing}); err != nil {
+			r.collect(ctx) // what the logins left is given back to the system while the plateau is held
+			held := step{name: fmt.Sprintf("hold %d", users), Phase: swarm.Phase{Kind: "hold", For: hold}, main: swarm.HPing}
+			if users == r.Users {
+				held = last
+				if texts > 0 {
+					if _, err := r.phase(ctx, step{name: "threads", Phase: swarm.Phase{Kind: "threads", Users: min(talkers, users)}}); err != nil {
+						return err
+					}
+				}
+			}
+			out, err := r.phase(ctx, held)
+			if err != nil {
 				return err
+			}
+			if held.measured {
+				r.headline("texts stored meanwhile", fmt.Sprintf("%.0f/s", r.rep.Figures["rate"]), offeredNote(held.Phase))
+				r.latencyLine("stored", out.Hist(swarm.HAck))
+				r.latencyLine("delivered", out.Hist(swarm.HDeliver))
 			}
 			seen = append(seen, r.weigh(ctx, before))
 		}
-		last := r.crew.Live().Online
-		r.rep.Figures["online"], r.wantAll = float64(last), r.Users
+		r.rep.Figures["online"], r.wantAll = float64(r.crew.Live().Online), r.Users
 		r.weighed(seen)
+		if texts > 0 {
+			return r.verify(ctx)
+		}
 		return nil
 	}
 	return execute(ctx, l.options(o), v)
@@ -50,14 +83,7 @@ func (l Lab) Idle(ctx context.Context, o Options, plateaus int, hold time.Durati
 
 // weigh collects garbage everywhere and reads the memory.
 func (r *run) weigh(ctx context.Context, before int64) (p plateau) {
-	runtime.GC()
-	if r.layout != nil {
-		for _, n := range r.layout.Nodes {
-			if n.Ops != "" {
-				collect(ctx, n.Ops)
-			}
-		}
-	}
+	r.collect(ctx)
 	r.nodes.Look(ctx)
 	p.sessions = float64(r.crew.Live().Online)
 	for name, s := range r.nodes.Latest() {
@@ -71,8 +97,22 @@ func (r *run) weigh(ctx context.Context, before int64) (p plateau) {
 		}
 	}
 	available, slab := watch.Memory()
-	p.slab, p.consumed = float64(slab), float64(before-available)
+	p.procfs = float64(watch.ProcEntries())
+	p.slab, p.consumed = float64(slab)-p.procfs, float64(before-available)
 	return p
+}
+
+// collect makes everybody collect their garbage.
+func (r *run) collect(ctx context.Context) {
+	runtime.GC()
+	if r.layout == nil {
+		return
+	}
+	for _, n := range r.layout.Nodes {
+		if n.Ops != "" {
+			collect(ctx, n.Ops)
+		}
+	}
 }
 
 // collect makes a node collect its garbage, as its profile endpoint does when asked.
@@ -91,12 +131,12 @@ func collect(ctx context.Context, ops string) {
 // weighed turns plateaus into bytes a session.
 func (r *run) weighed(seen []plateau) {
 	t := report.Table{
-		Title: "memory by sessions", Header: []string{"sessions", "server RSS MiB", "redis RSS MiB", "generator RSS MiB", "kernel slab MiB", "machine MiB"},
-		Note: "after a collection everywhere; machine: how much less memory is available than before the first login, whatever other programs do meanwhile",
+		Title: "memory by sessions", Header: []string{"sessions", "server RSS MiB", "redis RSS MiB", "generator RSS MiB", "kernel slab MiB", "/proc MiB", "machine MiB"},
+		Note: "after a collection everywhere; /proc: inodes and names that listing /proc leaves in the slab until memory is short, in no sum; machine: how much less memory is available than before the first login, whatever other programs do meanwhile",
 	}
 	for _, p := range seen {
 		row := []string{fmt.Sprintf("%.0f", p.sessions)}
-		for _, v := range []float64{p.server, p.redis, p.generator, p.slab, p.consumed} {
+		for _, v := range []float64{p.server, p.redis, p.generator, p.slab, p.procfs, p.consumed} {
 			row = append(row, fmt.Sprintf("%.1f", v/(1<<20)))
 		}
 		t.Rows = append(t.Rows, row)

@@ -83,7 +83,7 @@ type Phase struct {
 	// Concurrency makes it a closed loop: so many logins under way, pings or texts unanswered a loop. 0: open.
 	Concurrency int
 	For         time.Duration // hold; also of a closed loop
-	Users       int           // connect, login: how many of this process's users; 0: all
+	Users       int           // connect, login, threads: how many of this process's users; 0: all
 	Patience    time.Duration // how long to wait for answers after the load has ended; 0: 5 s
 	Spread      time.Duration // storm: users come back at a random moment within it
 	Again       bool          // connect, login: close and repeat until For has passed

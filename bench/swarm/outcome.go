@@ -86,7 +86,7 @@ func (r *running) over(s *Swarm, now int64) bool {
 		if r.stopping {
 			return true
 		}
-		if r.inflight > 0 || r.next < len(s.users)-1 {
+		if r.inflight > 0 || r.next < r.goal-1 {
 			return r.late(now)
 		}
 		if r.Kind == "verify" && !r.failed {

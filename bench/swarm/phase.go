@@ -235,7 +235,7 @@ func (r *running) loadMain(s *Swarm, now int64) int64 {
 			s.st.now.Offered++
 		}
 	case "threads":
-		for r.inflight < 64 && r.next+1 < len(s.users) {
+		for r.inflight < 64 && r.next+1 < r.goal {
 			if i := r.next; s.users[i].state == in && s.users[i+1].state == in && s.users[i].chat == nil {
 				r.inflight++
 				s.askThread(i)
