@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
 )
 
 // Exit codes of every node. A signal that was asked for politely and drained ends with ExitOK.
@@ -70,7 +72,8 @@ type Process struct {
 }
 
 // Main runs a program and exits the process with the code its error maps to; it does not return. The first SIGINT or
-// SIGTERM ends run's context, a second one exits at once with ExitFailure.
+// SIGTERM ends run's context, a second one exits at once with ExitFailure. GOMEMLIMIT is nine tenths of the control group's
+// memory unless it is set.
 func Main(name, version string, run func(context.Context, Process) error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 2)
@@ -81,6 +84,9 @@ func Main(name, version string, run func(context.Context, Process) error) {
 		<-signals
 		os.Exit(ExitFailure)
 	}()
+	// Near the limit of its container a process should collect harder instead of being killed. Where there is no limit, or
+	// none can be read, nothing changes.
+	_, _ = memlimit.Set()
 	err := run(ctx, Process{
 		Name: name, Version: version, Args: os.Args[1:], Environ: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr,
 	})
