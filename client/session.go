@@ -278,7 +278,7 @@ func (s *Session) Apply(ctx context.Context, uid int32, greeting, alias string) 
 }
 
 // Approve accepts the application of a user; see [Conn.Approve]. It is not repeated if the connection fails before the
-// answer: look at Friends after the next Connected.
+// answer: Friends then holds the user after the next Connected, or Approved comes, if it was done.
 func (s *Session) Approve(ctx context.Context, uid int32, alias string) (Approval, error) {
 	c, err := s.connected(ctx)
 	if err != nil {

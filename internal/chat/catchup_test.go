@@ -61,6 +61,28 @@ func TestWhoCameDuringTheLoginIsTold(t *testing.T) {
 	require.Equal(t, "now you can read me", text.Chats[0].Content)
 }
 
+// The next connection of an approver may have read its friends before the approval was stored.
+func TestAnApproverWhoLostTheConnectionIsTold(t *testing.T) {
+	f := newFixture(t, 3)
+	n := f.start("chat1")
+	require.NoError(t, f.store.Apply(t.Context(), firstUID+2, firstUID, "hello", ""))
+	gone := f.stock(n, 1)
+	gone.expect(wire.MsgLoginRsp)
+	c := connOf(t, n, firstUID)
+	s := f.stock(n, 1) // replaces it
+	s.expect(wire.MsgLoginRsp)
+	s.load()
+	require.Equal(t, session.Dead, c.State())
+	body, err := wire.Encode(wire.ApproveRequest{ToUID: firstUID + 2})
+	require.NoError(t, err)
+	require.NoError(t, n.approve(t.Context(), c, body))
+	var approved wire.ApprovedPush
+	s.expect(wire.MsgApproved).into(t, &approved)
+	require.EqualValues(t, firstUID+2, approved.FromUID)
+	require.EqualValues(t, firstUID, approved.ToUID)
+	require.Equal(t, "hello", approved.Chats[0].Content)
+}
+
 func TestAPageLeavesOutWhatWasPushed(t *testing.T) {
 	page := func(ids ...int64) *wire.HistoryReply {
 		p := &wire.HistoryReply{LoadMore: true, Chats: []wire.StoredText{}, LastID: 99}

@@ -149,8 +149,19 @@ func (s *Server) approve(ctx context.Context, c *conn, body []byte) error {
 	}); err != nil {
 		return err
 	}
-	return c.reply(wire.MsgApproveRsp, wire.ApproveReply{
+	frame, err := encodeFrame(wire.MsgApproveRsp, wire.ApproveReply{
 		UID: applicant.UID, Name: applicant.Name, Nick: applicant.Nick, Icon: applicant.Icon, Sex: applicant.Sex, Chats: chats,
+	})
+	if err != nil {
+		return wire.Refuse(wire.CodeInternal, err)
+	}
+	if c.Reply(frame) == nil {
+		return nil
+	}
+	// The approver's connection is gone, and its next one may have read its friends before this was one.
+	return s.push(c.UID(), req.ToUID, wire.MsgApproved, wire.ApprovedPush{
+		FromUID: applicant.UID, ToUID: c.UID(), Name: applicant.Name, Nick: applicant.Nick, Icon: applicant.Icon, Sex: applicant.Sex,
+		Chats: chats,
 	})
 }
 

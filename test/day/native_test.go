@@ -67,6 +67,8 @@ func (n *native) open(ctx context.Context) error {
 		Nodes:       n.d.w.addrs,
 		Cursors:     []client.Cursor{},
 		BackoffBase: 10 * time.Millisecond, BackoffLimit: 200 * time.Millisecond,
+		// A call between nodes has a second, which this machine may not have: a push that it cost is found by the next sync.
+		SyncEvery: settle / 4,
 	})
 	if err != nil {
 		return err
