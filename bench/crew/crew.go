@@ -43,12 +43,20 @@ type Crew interface {
 	Prepare(ctx context.Context) error
 	// Run returns what the phase came to; when ctx ends early, what it came to until then and ctx's error.
 	Run(ctx context.Context, p swarm.Phase) (*swarm.Outcome, error)
+	// ReadHistory has the stored history of all conversations read and puts it into the books. Run with a phase "verify" that
+	// says Entered closes them.
+	ReadHistory(ctx context.Context, read History) error
 	Live() swarm.Live
 	Nodes() []string
 	// Self is how the generator processes fare, since they were made.
 	Self() watch.Self
 	Close()
 }
+
+// History reads what is stored of conversations and hands it over in parts; those of one conversation in order. It runs
+// where the coordinator does: workers on other hosts need not reach the store, nor know its password. It may be called
+// for several workers at once.
+type History func(ctx context.Context, of []swarm.Conversation, enter func([]swarm.Stored) error) error
 
 // own is a fleet of this process.
 type own struct {
@@ -59,6 +67,14 @@ type own struct {
 
 // New makes a crew of this process alone.
 func New(s Spec) (Crew, error) {
+	o, err := newOwn(s)
+	if err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+func newOwn(s Spec) (*own, error) {
 	o := &own{watch: watch.StartSelf()}
 	place, err := o.placer(s)
 	if err != nil {
@@ -145,6 +161,14 @@ func resolve(ctx context.Context, known *sync.Map, hostport string) (netip.AddrP
 	}
 	known.Store(hostport, addr)
 	return addr, nil
+}
+
+func (o *own) ReadHistory(ctx context.Context, read History) error {
+	of, err := o.Conversations(ctx)
+	if err != nil {
+		return err
+	}
+	return read(ctx, of, func(parts []swarm.Stored) error { return o.Enter(ctx, parts) })
 }
 
 func (o *own) Self() watch.Self { return o.watch.Read() }

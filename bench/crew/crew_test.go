@@ -2,7 +2,10 @@ package crew
 
 import (
 	"context"
+	"math/rand/v2"
 	"net"
+	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -11,6 +14,7 @@ import (
 	"parley/bench/schedule"
 	"parley/bench/swarm"
 	"parley/internal/standalone"
+	"parley/internal/store/sqlite"
 )
 
 // pipes returns connections to n workers, as processes would have them.
@@ -78,6 +82,76 @@ func TestManyWorkersAreOneCrew(t *testing.T) {
 	require.True(t, stopped)
 }
 
+// TestHistoryFromTheStoreItself has the coordinator read the database, and hide one text of it from the books.
+func TestHistoryFromTheStoreItself(t *testing.T) {
+	const users, texts = 40, 200
+	o := standalone.LocalOptions()
+	o.Demo, o.Crowd = false, users
+	cluster, err := standalone.Start(t.Context(), o)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = cluster.Close() }) // how a cluster ends is its own test's
+	db, err := sqlite.Open(t.Context(), filepath.Join(cluster.DataDir(), "parley.db"))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	for name, make := range map[string]func(Spec) (Crew, error){
+		"one process": New,
+		"workers":     func(s Spec) (Crew, error) { return Many(s, pipes(t, 2), func() {}), nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := make(Spec{
+				FirstUID: standalone.CrowdFirst, Users: users, Status: []string{cluster.StatusAddr()}, Run: rand.Uint32() | 1, Seed: 1,
+				Loops: 2,
+			})
+			require.NoError(t, err)
+			t.Cleanup(c.Close)
+			require.NoError(t, c.Prepare(t.Context()))
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			load, err := schedule.Parse("constant", texts, time.Second, 1)
+			require.NoError(t, err)
+			for _, p := range []swarm.Phase{
+				{Kind: "login", Concurrency: 9}, {Kind: "threads"}, {Kind: "chat", Load: load, Patience: 20 * time.Second}, {Kind: "close"},
+			} {
+				out, err := c.Run(ctx, p)
+				require.NoError(t, err)
+				require.Empty(t, out.Errors, p.Kind)
+			}
+			var mu sync.Mutex
+			threads, hidden := map[int64]bool{}, false
+			require.NoError(t, c.ReadHistory(ctx, func(ctx context.Context, of []swarm.Conversation, enter func([]swarm.Stored) error) error {
+				for _, conversation := range of {
+					rows, more, err := db.History(ctx, conversation.Thread, conversation.After, texts, 1<<20)
+					require.NoError(t, err)
+					require.False(t, more)
+					mu.Lock()
+					require.False(t, threads[conversation.Thread], "asked for twice")
+					threads[conversation.Thread] = true
+					for _, m := range rows { // each in a part of its own
+						if !hidden && m.Seq < rows[len(rows)-1].Seq {
+							hidden = true
+							continue
+						}
+						require.NoError(t, enter([]swarm.Stored{{
+							Conversation: conversation, Messages: []swarm.Message{{Seq: m.Seq, Sender: m.Sender, UniqueID: m.UniqueID, Content: m.Content}},
+						}}))
+					}
+					mu.Unlock()
+				}
+				return nil
+			}))
+			require.Len(t, threads, users/2)
+			out, err := c.Run(ctx, swarm.Phase{Kind: "verify", Entered: true})
+			require.NoError(t, err)
+			l := out.Ledger
+			require.True(t, l.HistoryChecked)
+			require.EqualValues(t, texts, l.Acked)
+			require.EqualValues(t, texts-1, l.HistoryRead)
+			require.EqualValues(t, []int64{1, 1}, []int64{l.Unstored, l.Holes}, "%+v", l)
+			require.EqualValues(t, 2, l.Wrong(), "%+v", l)
+		})
+	}
+}
+
 func TestSpecsThatCannotWork(t *testing.T) {
 	for _, s := range []Spec{{Users: 2}, {Users: 2, Fixed: "nowhere"}, {Fixed: "127.0.0.1:1"}} {
 		_, err := New(s)
@@ -87,5 +161,6 @@ func TestSpecsThatCannotWork(t *testing.T) {
 	require.ErrorContains(t, c.Prepare(t.Context()), "worker 1")
 	_, err := c.Run(t.Context(), swarm.Phase{Kind: "close"})
 	require.ErrorContains(t, err, "not prepared")
+	require.ErrorContains(t, c.ReadHistory(t.Context(), nil), "not prepared")
 	c.Close()
 }

@@ -16,7 +16,7 @@ import (
 // Worker is a fleet in this process that another one commands, over net/rpc. It serves one coordinator and then ends.
 type Worker struct {
 	mu   sync.Mutex // guards the following
-	crew Crew
+	crew *own
 	cut  context.CancelFunc
 }
 
@@ -32,7 +32,7 @@ type Glance struct {
 
 // Prepare makes the fleet and gets its tokens.
 func (w *Worker) Prepare(s Spec, _ *None) error {
-	c, err := New(s)
+	c, err := newOwn(s)
 	if err != nil {
 		return err
 	}
@@ -46,7 +46,7 @@ func (w *Worker) Prepare(s Spec, _ *None) error {
 func (w *Worker) Run(p swarm.Phase, out *swarm.Outcome) error {
 	c := w.current()
 	if c == nil {
-		return errors.New("crew: the worker was not prepared")
+		return errUnprepared
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -81,7 +81,28 @@ func (w *Worker) Look(_ None, g *Glance) error {
 	return nil
 }
 
-func (w *Worker) current() Crew {
+// Conversations returns those whose history is to be entered.
+func (w *Worker) Conversations(_ None, out *[]swarm.Conversation) (err error) {
+	c := w.current()
+	if c == nil {
+		return errUnprepared
+	}
+	*out, err = c.Conversations(context.Background())
+	return err
+}
+
+// Enter puts stored messages into the books.
+func (w *Worker) Enter(parts []swarm.Stored, _ *None) error {
+	c := w.current()
+	if c == nil {
+		return errUnprepared
+	}
+	return c.Enter(context.Background(), parts)
+}
+
+var errUnprepared = errors.New("crew: the worker was not prepared")
+
+func (w *Worker) current() *own {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.crew
@@ -143,17 +164,30 @@ func (m *many) each(f func(i int, w *rpc.Client) error) error {
 }
 
 func (m *many) Prepare(ctx context.Context) error {
-	err := m.each(func(i int, w *rpc.Client) error {
-		call := w.Go("Worker.Prepare", m.specs[i], &None{}, make(chan *rpc.Call, 1))
-		select {
-		case <-call.Done:
-			return call.Error
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	})
+	err := m.each(func(i int, w *rpc.Client) error { return call(ctx, w, "Worker.Prepare", m.specs[i], &None{}) })
 	m.look()
 	return err
+}
+
+// call waits for the answer or for the end of ctx.
+func call(ctx context.Context, w *rpc.Client, method string, args, reply any) error {
+	c := w.Go(method, args, reply, make(chan *rpc.Call, 1))
+	select {
+	case <-c.Done:
+		return c.Error
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (m *many) ReadHistory(ctx context.Context, read History) error {
+	return m.each(func(_ int, w *rpc.Client) error {
+		var of []swarm.Conversation
+		if err := call(ctx, w, "Worker.Conversations", None{}, &of); err != nil {
+			return err
+		}
+		return read(ctx, of, func(parts []swarm.Stored) error { return call(ctx, w, "Worker.Enter", parts, &None{}) })
+	})
 }
 
 func (m *many) Run(ctx context.Context, p swarm.Phase) (*swarm.Outcome, error) {

@@ -173,7 +173,7 @@ func (r *run) judge(err error) {
 		if l := rep.Ledger; l != nil && l.Acked > 0 {
 			how := "their history was not read"
 			if l.HistoryChecked {
-				how = "all found in the history"
+				how = "all found in the history, " + rep.HistoryBy
 			}
 			v.Reasons = append(v.Reasons, fmt.Sprintf("%d texts acknowledged, %d delivered, none lost, doubled, reordered or misrouted; %s", l.Acked, l.Delivered, how))
 		} else {

@@ -21,7 +21,7 @@ type Options struct {
 	Gate       string            `help:"use a cluster that runs already; needs --status as well" placeholder:"URL" group:"Cluster"`
 	Status     []string          `help:"its status nodes" placeholder:"HOST:PORT" group:"Cluster"`
 	Secret     string            `help:"its cluster secret" env:"PARLEY_CLUSTER_SECRET" group:"Cluster"`
-	Config     string            `help:"a chat node's configuration file: the secret, and the stores to seed" placeholder:"FILE" group:"Cluster"`
+	Config     string            `help:"a chat node's configuration file: the secret, and the stores, in which history and presence are then checked" placeholder:"FILE" group:"Cluster"`
 	Via        map[string]string `help:"connect to another address in place of a chat node's, as behind NAT or a proxy" placeholder:"HOST:PORT=HOST:PORT" group:"Cluster"`
 	Ops        []string          `help:"operations listeners to scrape" placeholder:"NAME=HOST:PORT" group:"Cluster"`
 
@@ -53,7 +53,8 @@ type plan struct {
 	Options
 	checks []assert.Check
 	faults []local.Fault
-	drawn  bool // the seed was not given
+	stores *seed.Place // of --config
+	drawn  bool        // the seed was not given
 }
 
 // check finds what is wrong before anything is started.
@@ -116,6 +117,7 @@ func (o Options) check(figures []string) (p plan, err error) {
 		if p.Secret == "" {
 			p.Secret = c.Cluster.Secret
 		}
+		p.stores = &seed.Place{DSN: c.Mysql.DSN(), Redis: c.Redis}
 	}
 	return p, nil
 }

@@ -15,6 +15,7 @@ import (
 	"parley/bench/hist"
 	"parley/bench/local"
 	"parley/bench/report"
+	"parley/bench/seed"
 	"parley/bench/swarm"
 	"parley/bench/watch"
 )
@@ -27,6 +28,7 @@ type run struct {
 	rep    *report.Report
 	layout *local.Layout // nil: somebody else's cluster
 	crew   crew.Crew
+	db     *seed.Stores // nil: not known
 	nodes  *watch.Nodes
 	screen *screen
 
@@ -37,6 +39,8 @@ type run struct {
 	openLoop bool
 	wantAll  int  // users that must have got in
 	tolerate bool // faults are part of the run
+	// historyDue: the history is to be read from SQL when all sessions have ended.
+	historyDue bool
 
 	unfinished int64 // operations without an answer at the end of their phase
 }
@@ -76,6 +80,9 @@ func execute(ctx context.Context, o Options, v verb) int {
 	if err == nil {
 		err = v.do(ctx, r)
 		r.tearDown()
+		if err == nil && r.historyDue {
+			err = r.verifySQL(ctx)
+		}
 	}
 	r.close()
 	return r.finish(err)

@@ -64,6 +64,9 @@ func (r *run) setUp(ctx context.Context) error {
 	if r.verb.alone {
 		return nil
 	}
+	if err := r.openStores(ctx); err != nil {
+		return setupError(err)
+	}
 	began = time.Now()
 	if r.crew, err = r.newCrew(ctx, r.spec()); err != nil {
 		return setupError(err)
@@ -171,6 +174,9 @@ func (r *run) close() {
 	}
 	if r.nodes != nil {
 		r.rep.Nodes, r.rep.Machine = r.nodes.Stop()
+	}
+	if r.db != nil {
+		_ = r.db.Close() // it was only read
 	}
 	if r.layout != nil {
 		for name, log := range r.layout.Logs() {

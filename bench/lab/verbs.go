@@ -271,12 +271,6 @@ func (r *run) chat(ctx context.Context, p swarm.Phase, name string) error {
 	return nil
 }
 
-// verify reads the history of every thread back.
-func (r *run) verify(ctx context.Context) error {
-	_, err := r.phase(ctx, step{name: "verify", Phase: swarm.Phase{Kind: "verify"}, main: swarm.HHistory})
-	return err
-}
-
 func offeredNote(p swarm.Phase) string {
 	if p.Concurrency > 0 {
 		return fmt.Sprintf("closed loop, %d unanswered at once", p.Concurrency)

@@ -35,6 +35,7 @@ type Layout struct {
 	Secret   string
 	FirstUID int32
 	Users    int
+	Stores   *seed.Place // nil: embedded, nobody else may open them
 	Nodes    []Node
 	close    func() error
 	links    map[string]*faultproxy.Proxy
@@ -180,6 +181,7 @@ func Cluster(ctx context.Context, o Options) (*Layout, error) {
 	redis, err := seed.RedisAt(c.RedisAddr())
 	if err == nil {
 		say(o.Log, "seeding "+strconv.Itoa(o.Users)+" users")
+		l.Stores = &seed.Place{DSN: c.DSN(), Redis: redis}
 		err = seed.Run(ctx, seed.Options{DSN: c.DSN(), Redis: redis, Users: o.Users, Progress: o.Progress})
 	}
 	if err != nil {

@@ -45,7 +45,7 @@ func (r *Report) ledgerRows() []ledgerRow {
 	}
 	read := "not read in this run"
 	if l.HistoryChecked {
-		read = "the history of every thread was read to its end"
+		read = "the history of every thread was " + r.HistoryBy + ", to its end"
 	}
 	rows := []ledgerRow{
 		{"planned", l.Planned, false, "by the schedule"},

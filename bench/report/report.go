@@ -47,6 +47,7 @@ type Report struct {
 	Machine   []watch.Machine
 	Self      watch.Self
 	Ledger    *ledger.Summary
+	HistoryBy string // how the stored history was read: "read from SQL", "read as a client"
 	Asserts   []assert.Result
 	Errors    map[string]int64
 	LimitedBy []string

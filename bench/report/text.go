@@ -72,7 +72,7 @@ func (r *Report) WriteText(w io.Writer) {
 		fmt.Fprintln(w, "\nledger")
 		history := "not read"
 		if l.HistoryChecked {
-			history = fmt.Sprintf("%d read back", l.HistoryRead)
+			history = fmt.Sprintf("%d %s", l.HistoryRead, r.HistoryBy)
 		}
 		fmt.Fprintf(w, "  planned %d, sent %d, acknowledged %d, refused %d, unanswered %d, delivered %d, late %d, history %s\n",
 			l.Planned, l.Sent, l.Acked, l.Refused, l.Unanswered, l.Delivered, l.Late, history)

@@ -1,7 +1,9 @@
 package swarm
 
 import (
+	"context"
 	"strconv"
+	"sync"
 	"time"
 
 	"parley/internal/wire"
@@ -81,11 +83,7 @@ func (s *Swarm) historyReply(i int, body []byte) {
 	s.st.counters["pages"]++
 	for k := range page.Chats {
 		m := &page.Chats[k]
-		if c.cursor++; m.MsgID != c.cursor {
-			s.book.Hole(c.thread, c.cursor)
-			c.cursor = m.MsgID
-		}
-		s.book.Stored(m.ThreadID, m.MsgID, m.Sender, m.UniqueID, []byte(m.Content))
+		s.stored(c, m.ThreadID, m.MsgID, m.Sender, m.UniqueID, m.Content)
 	}
 	if page.LoadMore {
 		s.askHistory(i)
@@ -93,4 +91,69 @@ func (s *Swarm) historyReply(i int, body []byte) {
 	}
 	c.reading = false
 	r.inflight--
+}
+
+// stored enters the next message of a history, whoever read it.
+func (s *Swarm) stored(c *chatter, thread, seq int64, sender int32, uniqueID, content string) {
+	if c.cursor++; seq != c.cursor {
+		s.book.Hole(c.thread, c.cursor)
+		c.cursor = seq
+	}
+	s.book.Stored(thread, seq, sender, uniqueID, []byte(content))
+}
+
+// Conversation is a thread in which users of the run write to each other.
+type Conversation struct {
+	UID    int32 // of the user in whose books it is
+	Thread int64
+	After  int64 // the last number that is not the run's, or was entered
+}
+
+// Stored is what a store holds of a conversation beyond its After, in ascending order, or the beginning of that.
+type Stored struct {
+	Conversation
+	Messages []Message
+}
+
+// Message is a stored message.
+type Message struct {
+	Seq               int64
+	Sender            int32
+	UniqueID, Content string
+}
+
+// Conversations returns those of all users.
+func (f *Fleet) Conversations(ctx context.Context) ([]Conversation, error) {
+	var mu sync.Mutex
+	var all []Conversation
+	err := f.all(ctx, func(s *Swarm) {
+		mu.Lock()
+		defer mu.Unlock()
+		for i := range s.users {
+			if c := s.users[i].chat; c != nil && c.partner > i {
+				all = append(all, Conversation{s.uid(i), c.thread, c.cursor})
+			}
+		}
+	})
+	if err != nil {
+		return nil, err // a loop may be at it still
+	}
+	return all, nil
+}
+
+// Enter puts what somebody read from the store itself into the books. Of one conversation the parts must come in order.
+// A phase "verify" with Entered then closes the books.
+func (f *Fleet) Enter(ctx context.Context, parts []Stored) error {
+	return f.all(ctx, func(s *Swarm) {
+		for k := range parts {
+			p := &parts[k]
+			i := int(p.UID - s.uid(0))
+			if i < 0 || i >= len(s.users) || s.users[i].chat == nil {
+				continue // another loop's
+			}
+			for _, m := range p.Messages {
+				s.stored(s.users[i].chat, p.Thread, m.Seq, m.Sender, m.UniqueID, m.Content)
+			}
+		}
+	})
 }

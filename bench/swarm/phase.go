@@ -110,6 +110,10 @@ func (s *Swarm) begin(p Phase, results chan<- *Outcome) {
 				s.plan(int(r.order[k%max(len(r.order), 1)]), now)
 			}
 		}
+	case "verify":
+		if p.Entered {
+			r.next = len(s.users) // there is nothing to ask for
+		}
 	case "storm":
 		s.storm(now)
 	case "close":

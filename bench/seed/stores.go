@@ -1,0 +1,80 @@
+package seed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"parley/internal/config"
+	"parley/internal/presence"
+	"parley/internal/store"
+	"parley/internal/store/mysql"
+)
+
+// Place is where the stores of a cluster are.
+type Place struct {
+	DSN   string
+	Redis config.Redis
+}
+
+// Stores are the stores of a cluster, open for looking into them: what a run left there is evidence that no node had a
+// hand in.
+type Stores struct {
+	sql      *store.Store
+	rdb      redis.UniversalClient
+	presence *presence.Presence
+}
+
+// maxReaders is how many statements Stores runs at once.
+const maxReaders = 8
+
+// Open opens both stores and asks them for a sign of life.
+func Open(ctx context.Context, at Place) (*Stores, error) {
+	st, err := mysql.Open(ctx, at.DSN, mysql.Options{MaxOpen: maxReaders})
+	if err != nil {
+		return nil, fmt.Errorf("seed: %w", err)
+	}
+	s := &Stores{sql: st, rdb: redis.NewUniversalClient(at.Redis.Options())}
+	s.presence = presence.New(s.rdb, presence.Options{Cluster: at.Redis.Cluster, Timeout: 10 * time.Second})
+	if err := s.presence.Ping(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("seed: redis: %w", err), s.Close())
+	}
+	return s, nil
+}
+
+// Close closes them.
+func (s *Stores) Close() error {
+	s.presence.Close()
+	return errors.Join(s.rdb.Close(), s.sql.Close())
+}
+
+// Message is a row of the history of a thread.
+type Message struct {
+	Seq               int64
+	Sender            int32
+	UniqueID, Content string
+}
+
+const (
+	pageRows  = 1000
+	pageBytes = 1 << 20
+)
+
+// History calls each for the messages of a thread whose number is greater than after, in ascending order.
+func (s *Stores) History(ctx context.Context, thread, after int64, each func(Message)) error {
+	for more := true; more; {
+		page, next, err := s.sql.History(ctx, thread, after, pageRows, pageBytes)
+		if err != nil {
+			return fmt.Errorf("seed: %w", err)
+		}
+		for _, m := range page {
+			each(Message{m.Seq, m.Sender, m.UniqueID, m.Content})
+			after = m.Seq
+		}
+		more = next
+	}
+	return nil
+}
