@@ -151,6 +151,14 @@ func (r *run) judge(err error) {
 			reasons(report.Missed, fmt.Sprintf("%d texts were never answered", l.Unanswered))
 		}
 	}
+	if l := rep.Left; l != nil && l.Wrong() > 0 {
+		reasons(report.Incorrect, "the cluster has not forgotten users who have gone: "+l.String())
+	}
+	if r.unasked != nil {
+		if rep.Notes = append(rep.Notes, r.unasked.Error()); !r.tolerate { // a fault may have taken Redis away for good
+			reasons(report.Missed, r.unasked.Error())
+		}
+	}
 	if why := r.generatorFault(); why != "" {
 		reasons(report.Invalid, why)
 	}

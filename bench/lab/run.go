@@ -41,6 +41,7 @@ type run struct {
 	tolerate bool // faults are part of the run
 	// historyDue: the history is to be read from SQL when all sessions have ended.
 	historyDue bool
+	unasked    error // why nobody knows what is left in Redis
 
 	unfinished int64 // operations without an answer at the end of their phase
 }

@@ -13,7 +13,6 @@ import (
 	"parley/bench/doctor"
 	"parley/bench/local"
 	"parley/bench/report"
-	"parley/bench/swarm"
 	"parley/bench/watch"
 )
 
@@ -127,44 +126,6 @@ func (r *run) breakThings(ctx context.Context, from time.Time) func() error {
 			return <-done
 		}
 	}
-}
-
-// tearDown ends all sessions and looks whether the nodes forgot them.
-func (r *run) tearDown() {
-	if r.crew == nil {
-		return
-	}
-	r.rep.Self = r.crew.Self()
-	began := time.Now()
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
-	defer cancel()
-	if _, err := r.crew.Run(ctx, swarm.Phase{Kind: "close"}); err != nil {
-		r.rep.Notes = append(r.rep.Notes, "closing the sessions: "+err.Error())
-	}
-	note := "nobody to ask: no operations listener is known"
-	for deadline := time.Now().Add(5 * time.Second); r.nodes != nil; {
-		r.nodes.Look(ctx)
-		left, known := 0.0, false
-		for _, s := range r.nodes.Latest() {
-			left += s.Sessions
-			known = known || strings.HasPrefix(s.Name, "chat") || s.Name == "standalone" || len(r.Ops) > 0
-		}
-		if !known {
-			break
-		}
-		if left == 0 {
-			note = "all sessions gone from the nodes"
-			break
-		}
-		if note = fmt.Sprintf("%.0f sessions still there 5 s after their connections closed", left); time.Now().After(deadline) {
-			if r.layout != nil { // on somebody else's cluster they may be somebody else's
-				r.rep.Errors["drain: "+note]++
-			}
-			break
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	r.stageDone("drain", began, note)
 }
 
 // close stops everything.

@@ -18,7 +18,7 @@ import (
 const (
 	Pass      = 0
 	Missed    = 1 // an assertion did not hold
-	Incorrect = 2 // the ledger found a violation
+	Incorrect = 2 // the ledger found a violation, or users who had gone were not forgotten
 	Invalid   = 3 // the generator was the bottleneck: the figures say nothing about the server
 	Setup     = 4 // there was no run
 )
@@ -47,6 +47,7 @@ type Report struct {
 	Machine   []watch.Machine
 	Self      watch.Self
 	Ledger    *ledger.Summary
+	Left      *Left  // nil: nobody could be asked
 	HistoryBy string // how the stored history was read: "read from SQL", "read as a client"
 	Asserts   []assert.Result
 	Errors    map[string]int64
@@ -54,6 +55,39 @@ type Report struct {
 	Tables    []Table
 	Figures   map[string]float64 // what assertions are about; durations in seconds
 	Notes     []string
+}
+
+// Left is what a cluster still held of the run's users when all of them had gone and the nodes had had their time.
+type Left struct {
+	Seconds      float64 // from when the last had gone until nothing was left, or patience ended
+	NodeSessions int     // by the nodes' own count
+	Redis        bool    // its keys were looked at; else the following are unknown
+	Sessions     int     // usession_<uid>
+	Names        int     // uip_<uid>
+	Counted      int64   // logincount
+	Dead         int     // entries of nodes that a fault killed: they count for nobody
+	Example      string
+}
+
+// Wrong is how much is left that must not be.
+func (l *Left) Wrong() int64 {
+	return int64(l.NodeSessions) + int64(l.Sessions) + int64(l.Names) + l.Counted
+}
+
+// String says it in a sentence.
+func (l *Left) String() string {
+	s := fmt.Sprintf("%.1f s after the last user had gone: %d sessions on the nodes", l.Seconds, l.NodeSessions)
+	if !l.Redis {
+		return s + "; Redis could not be looked into"
+	}
+	s += fmt.Sprintf("; in Redis %d sessions (usession_), %d places (uip_), %d counted (logincount)", l.Sessions, l.Names, l.Counted)
+	if l.Dead > 0 {
+		s += fmt.Sprintf(", and %d entries of nodes that had died, which count for nobody", l.Dead)
+	}
+	if l.Example != "" {
+		s += "; for example " + l.Example
+	}
+	return s
 }
 
 // Verdict is whether to believe and what.

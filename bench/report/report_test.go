@@ -31,6 +31,7 @@ func sample() *Report {
 		Stages:   []Stage{{Name: "chat", Kind: "chat", At: 1, Seconds: 10, Offered: 10000, Done: 9999, Rate: 999.9, P50: 1e6, P99: 9e6, Max: 5e7, Loop: "open"}},
 		Marks:    []Mark{{3, "kill chat2"}}, Errors: map[string]int64{"chat: connection lost": 3},
 		Ledger:    &ledger.Summary{Planned: 10000, Sent: 10000, Acked: 9999, Delivered: 9998, HistoryRead: 9999, HistoryChecked: true, Lost: 1, Faults: []ledger.Fault{{What: "gone", From: 1, To: 2}}},
+		HistoryBy: "read from SQL", Left: &Left{Seconds: .5, Redis: true, Sessions: 3, Dead: 2, Example: "user <7>"},
 		Asserts:   []assert.Result{{Text: "p99<50ms", Got: .009, Pass: true}, {Text: "lost==0", Got: 1}},
 		LimitedBy: []string{"nothing"}, Tables: []Table{{Title: "the search", Header: []string{"a", "b"}, Rows: [][]string{{"1", "2"}}, Note: "n"}},
 		Figures: map[string]float64{"p99": .009}, Notes: []string{"a note"},
@@ -67,7 +68,7 @@ func TestTextSaysTheVerdictFirst(t *testing.T) {
 	sample().WriteText(&b)
 	lines := strings.Split(strings.TrimSpace(b.String()), "\n")
 	require.Equal(t, "chat: INCORRECT", lines[0])
-	for _, want := range []string{"MISSED budget 2000/s", "lost 1", "MISSED lost==0", "ok     p99<50ms", "again: go run", "connection lost", "the search"} {
+	for _, want := range []string{"MISSED budget 2000/s", "lost 1", "MISSED lost==0", "ok     p99<50ms", "again: go run", "connection lost", "the search", "9999 read from SQL", "3 sessions (usession_)", "2 entries of nodes that had died"} {
 		require.Contains(t, b.String(), want)
 	}
 }
@@ -86,6 +87,8 @@ func TestThePageIsCompleteAndBelievesNothing(t *testing.T) {
 	require.NotContains(t, page, "<img src=x")
 	require.NotContains(t, page, "</script><b>")
 	require.NotRegexp(t, `(?i)(src|href)\s*=\s*["']?(https?:)?//`, page)
+	require.Contains(t, page, "was read from SQL, to its end")
+	require.Contains(t, page, "user &lt;7&gt;")
 	require.Contains(t, page, "Leon Sorokin", "the licence of the plots comes along")
 	require.Equal(t, 2, strings.Count(page, "</script>"))
 }

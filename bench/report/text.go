@@ -86,6 +86,9 @@ func (r *Report) WriteText(w io.Writer) {
 			fmt.Fprintf(w, "  e.g. %s: %d -> %d, thread %d, text %d, number %d\n", f.What, f.From, f.To, f.Thread, f.Counter, f.Seq)
 		}
 	}
+	if r.Left != nil {
+		fmt.Fprintf(w, "\nleft behind\n  %s\n", r.Left)
+	}
 	if len(r.Errors) > 0 {
 		fmt.Fprintln(w, "\nerrors")
 		for _, k := range slices.Sorted(maps.Keys(r.Errors)) {

@@ -78,3 +78,54 @@ func (s *Stores) History(ctx context.Context, thread, after int64, each func(Mes
 	}
 	return nil
 }
+
+// Left is what Redis still holds of users. Once they have all gone, and nodes have had a moment, it is zero.
+type Left struct {
+	Sessions int   // entries of usession_<uid>, but for Dead
+	Names    int   // uip_<uid> of users without a Dead entry
+	Dead     int   // entries of a node's earlier life: they count for nobody, and wait for the next login or their expiry
+	Counted  int64 // logincount of all live nodes, whoever's users these are
+	UIDs     []int32
+	Example  string
+}
+
+// Left looks for what is left of users.
+func (s *Stores) Left(ctx context.Context, uids []int32) (l Left, err error) {
+	nodes, err := s.presence.Nodes(ctx)
+	if err != nil {
+		return l, fmt.Errorf("seed: %w", err)
+	}
+	live := map[[2]string]bool{}
+	for _, n := range nodes {
+		if n.Live {
+			live[[2]string{n.Name, n.Boot}] = true
+			l.Counted += n.Count
+		}
+	}
+	places, err := s.presence.Locate(ctx, uids)
+	if err != nil {
+		return l, fmt.Errorf("seed: %w", err)
+	}
+	names, err := s.presence.NodeNames(ctx, uids)
+	if err != nil {
+		return l, fmt.Errorf("seed: %w", err)
+	}
+	for i, uid := range uids {
+		dead := 0
+		for _, at := range places[i] {
+			if live[[2]string{at.Node, at.Boot}] {
+				l.Sessions++
+			} else {
+				dead++
+			}
+			l.Example = fmt.Sprintf("user %d, device %q, session %s on %s", uid, at.Device, at.SID, at.Node)
+		}
+		if l.Dead += dead; names[i] != "" && dead == 0 {
+			l.Names++
+		}
+		if len(places[i]) > 0 || names[i] != "" {
+			l.UIDs = append(l.UIDs, uid)
+		}
+	}
+	return l, nil
+}

@@ -52,6 +52,27 @@ func (p *Presence) Locate(ctx context.Context, uids []int32) ([][]Location, erro
 	return out, nil
 }
 
+// NodeNames returns, in the order of uids, the node that uip_<uid> names; "" for none. Nothing is decided by it: it is
+// written for people and the seed's tools, and goes with the user's last session.
+func (p *Presence) NodeNames(ctx context.Context, uids []int32) ([]string, error) {
+	names := make([]string, 0, len(uids))
+	for part := range slices.Chunk(uids, p.opt.MaxBatch) {
+		got := make([]*redis.StringCmd, len(part))
+		_, err := p.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
+			for i, uid := range part {
+				got[i] = pipe.Get(ctx, p.keys.nodeOf(uid))
+			}
+		})
+		if err != nil {
+			return nil, failed("node names", err)
+		}
+		for _, cmd := range got {
+			names = append(names, cmd.Val())
+		}
+	}
+	return names, nil
+}
+
 type locateJob struct {
 	job
 	keys keys

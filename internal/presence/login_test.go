@@ -33,7 +33,9 @@ func TestTokenIsGoodOnce(t *testing.T) {
 		require.Nil(t, got.Old)
 		require.Empty(t, got.Others)
 		require.Equal(t, []Location{{UID: 7, SID: "s1", Node: "n1", Boot: "b1"}}, locate(t, p, 7))
-		require.Equal(t, "n1", p.rdb.Get(ctx, p.keys.nodeOf(7)).Val())
+		names, err := p.NodeNames(ctx, []int32{6, 7, 8})
+		require.NoError(t, err)
+		require.Equal(t, []string{"", "n1", ""}, names)
 		require.Greater(t, p.rdb.PTTL(ctx, p.keys.session(7)).Val(), SessionTTL/2)
 
 		before := dump(t, p.rdb)

@@ -1,0 +1,96 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"parley/bench/report"
+	"parley/bench/seed"
+	"parley/bench/swarm"
+)
+
+// leavePatience is how long a cluster may take to forget users who have gone. It takes a second, for what the nodes write
+// once a second; but a node that was killed is believed alive until its lease of ten seconds has lapsed.
+const leavePatience = 30 * time.Second
+
+// tearDown ends all sessions and looks whether the cluster forgot them.
+func (r *run) tearDown() {
+	if r.crew == nil {
+		return
+	}
+	r.rep.Self = r.crew.Self()
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), leavePatience+15*time.Second)
+	defer cancel()
+	if _, err := r.crew.Run(ctx, swarm.Phase{Kind: "close"}); err != nil {
+		r.rep.Notes = append(r.rep.Notes, "closing the sessions: "+err.Error())
+	}
+	gone := time.Now()
+	note := "nobody to ask: no operations listener is known"
+	left, known := report.Left{}, false
+	for r.nodes != nil {
+		if left.NodeSessions, known = r.nodeSessions(ctx); !known || left.NodeSessions == 0 || time.Since(gone) > leavePatience {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	if known {
+		note = "all sessions gone from the nodes"
+		if left.NodeSessions > 0 {
+			note = fmt.Sprintf("%d sessions still on the nodes", left.NodeSessions)
+		}
+		if r.layout == nil {
+			left.NodeSessions = 0 // on somebody else's cluster they may be somebody else's
+		}
+	}
+	if r.db != nil {
+		r.askRedis(ctx, gone, &left)
+	}
+	if left.Seconds = time.Since(gone).Seconds(); known || left.Redis {
+		r.rep.Left = &left
+	}
+	r.stageDone("drain", began, note)
+}
+
+// nodeSessions adds up what the nodes say they hold.
+func (r *run) nodeSessions(ctx context.Context) (n int, known bool) {
+	r.nodes.Look(ctx)
+	for _, s := range r.nodes.Latest() {
+		n += int(s.Sessions)
+		known = known || strings.HasPrefix(s.Name, "chat") || s.Name == "standalone" || len(r.Ops) > 0
+	}
+	return n, known
+}
+
+// askRedis waits until nothing is left of the run's users there.
+func (r *run) askRedis(ctx context.Context, gone time.Time, left *report.Left) {
+	uids := make([]int32, r.Users)
+	for i := range uids {
+		uids[i] = r.FirstUID + int32(i)
+	}
+	var l seed.Left
+	for {
+		var err error
+		if l, err = r.db.Left(ctx, uids); err != nil {
+			r.unasked = fmt.Errorf("what is left in Redis is not known: %w", err)
+			return
+		}
+		if r.layout == nil {
+			l.Counted = 0 // others may be logged in
+		}
+		if !r.tolerate && r.layout != nil { // then no node has died, and nothing may look so
+			l.Sessions, l.Dead = l.Sessions+l.Dead, 0
+		}
+		if l.Sessions+l.Names == 0 && l.Counted == 0 || time.Since(gone) > leavePatience {
+			break
+		}
+		uids = l.UIDs // who has gone stays away
+		time.Sleep(200 * time.Millisecond)
+	}
+	left.Redis, left.Sessions, left.Names, left.Counted, left.Dead, left.Example = true, l.Sessions, l.Names, l.Counted, l.Dead, l.Example
+	if left.Wrong() == 0 {
+		left.Example = ""
+	}
+}
