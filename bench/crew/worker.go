@@ -190,9 +190,14 @@ func (m *many) ReadHistory(ctx context.Context, read History) error {
 	})
 }
 
+// Lead is how long before its StartAt a phase should be given to workers.
+const Lead = 100 * time.Millisecond
+
 func (m *many) Run(ctx context.Context, p swarm.Phase) (*swarm.Outcome, error) {
 	n := len(m.workers)
-	p.StartAt = time.Now().Add(100 * time.Millisecond) // seconds begin everywhere at once
+	if p.StartAt.IsZero() {
+		p.StartAt = time.Now().Add(Lead) // seconds begin everywhere at once
+	}
 	outs := make([]swarm.Outcome, n)
 	stop := context.AfterFunc(ctx, func() {
 		_ = m.each(func(_ int, w *rpc.Client) error { return w.Call("Worker.Cut", None{}, &None{}) }) // a lost worker fails its Run

@@ -39,6 +39,7 @@ var figureNames = func() []string {
 		"rate", "done", "offered", "errors", "p50", "p90", "p99", "p999", "max", "lost", "unstored", "missed", "duplicated",
 		"reordered", "corrupt", "misrouted", "wrong", "unanswered", "refused", "late", "acked", "delivered", "online",
 		"back50", "back90", "back99", "back100", "session_bytes", "everything_bytes", "knee",
+		"detection", "recovery",
 	}
 	for h := range histograms {
 		for _, q := range []string{"p50", "p90", "p99", "p999", "max"} {

@@ -34,7 +34,7 @@ func TestARealClusterLosesANode(t *testing.T) {
 		Local: 2, Users: 40, Workers: 1, Loops: 1, Nodes: 2, Seed: 7, Heartbeat: 30 * time.Second, MaxLag: 10 * time.Second,
 		Out: t.TempDir(), Name: "run", Quiet: true, Fault: "kill chat2 at 1500ms, restart at 3s",
 	}
-	code := l.Chat(t.Context(), o, chatFlags(200, 8*time.Second))
+	code := l.Chat(t.Context(), o, chatFlags(100, 8*time.Second))
 	r := kept(t, o)
 	require.Equal(t, report.Pass, code, out)
 	require.Equal(t, readFromSQL, r.HistoryBy)
@@ -43,4 +43,17 @@ func TestARealClusterLosesANode(t *testing.T) {
 	require.NotNil(t, r.Left)
 	require.True(t, r.Left.Redis)
 	require.Zero(t, r.Left.Wrong(), r.Left)
+
+	require.Len(t, r.Faults, 2)
+	killed, restarted := r.Faults[0], r.Faults[1]
+	require.Equal(t, []string{"kill chat2", "restart chat2"}, []string{killed.What, restarted.What})
+	require.False(t, killed.Repair)
+	require.True(t, restarted.Repair)
+	require.NotNil(t, killed.Detection, "twenty connections broke")
+	require.Less(t, *killed.Detection, 5.0, "the kernel of the dead process says so at once")
+	require.NotEmpty(t, killed.Sign)
+	if killed.Recovery != nil { // else this machine had no good second in time
+		require.Greater(t, *killed.Recovery, *killed.Detection)
+	}
+	require.Contains(t, out.String(), "detected after")
 }

@@ -41,6 +41,7 @@ type run struct {
 	tolerate bool // faults are part of the run
 	// historyDue: the history is to be read from SQL when all sessions have ended.
 	historyDue bool
+	broken     []broken
 	unasked    error // why nobody knows what is left in Redis
 
 	unfinished int64 // operations without an answer at the end of their phase
@@ -126,10 +127,15 @@ type step struct {
 // phase runs one phase and enters it.
 func (r *run) phase(ctx context.Context, s step) (*swarm.Outcome, error) {
 	began := time.Now()
+	faults := s.faults && len(r.faults) > 0
+	if faults { // their times are compared with those of the users' failures
+		began = began.Add(crew.Lead)
+		s.StartAt, s.Fine = began, true
+	}
 	at := began.Sub(r.began).Seconds()
 	r.screen.begin(s.name, s.Load.For+s.Warmup+s.For, r.crew.Live)
 	var stopFaults func() error
-	if s.faults && len(r.faults) > 0 {
+	if faults {
 		stopFaults = r.breakThings(ctx, began.Add(s.Warmup))
 	}
 	o, err := r.crew.Run(ctx, s.Phase)
@@ -141,6 +147,9 @@ func (r *run) phase(ctx context.Context, s step) (*swarm.Outcome, error) {
 		return &swarm.Outcome{}, err
 	}
 	r.enter(s, o, at)
+	if faults {
+		r.enterFaults(s, o, began)
+	}
 	return o, err
 }
 

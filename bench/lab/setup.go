@@ -103,12 +103,14 @@ func (r *run) breakThings(ctx context.Context, from time.Time) func() error {
 				errs = append(errs, fmt.Errorf("fault %q was not reached: the load had ended", f))
 				continue
 			}
-			at := time.Since(r.began).Seconds()
+			now := time.Now()
+			at := now.Sub(r.began).Seconds()
 			r.screen.say(f.What + " " + f.Node)
 			if err := r.layout.Do(ctx, f); err != nil {
 				errs = append(errs, err)
 				continue
 			}
+			r.broken = append(r.broken, broken{f, now})
 			r.rep.Marks = append(r.rep.Marks, report.Mark{At: at, Text: f.What + " " + f.Node})
 			if d := time.Since(r.began).Seconds() - at; d > .5 {
 				r.rep.Marks = append(r.rep.Marks, report.Mark{At: at + d, Text: f.Node + " ready again"})

@@ -43,6 +43,7 @@ type Report struct {
 	Hists     []Histogram
 	Timeline  []Second
 	Marks     []Mark
+	Faults    []Fault
 	Nodes     []watch.Sample
 	Machine   []watch.Machine
 	Self      watch.Self
@@ -152,6 +153,16 @@ type Second struct {
 type Mark struct {
 	At   float64
 	Text string
+}
+
+// Fault is one step of the fault plan and what the users had of it.
+type Fault struct {
+	What   string
+	At     float64 // seconds since the run began
+	Repair bool    // it undoes an earlier one
+	Sign   string  // the first thing that failed for a user
+	// Detection is when that was, Recovery when all was as before the first fault; seconds after At, nil for never.
+	Detection, Recovery *float64
 }
 
 // Table is any other result.

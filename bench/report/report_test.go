@@ -36,6 +36,9 @@ func sample() *Report {
 		LimitedBy: []string{"nothing"}, Tables: []Table{{Title: "the search", Header: []string{"a", "b"}, Rows: [][]string{{"1", "2"}}, Note: "n"}},
 		Figures: map[string]float64{"p99": .009}, Notes: []string{"a note"},
 	}
+	detected := .012
+	r.Faults = []Fault{{What: "kill chat2", At: 3, Sign: "connection lost", Detection: &detected}}
+	r.Tables = append(r.Tables, Table{Title: "faults", Header: []string{"what", "detected after"}, Rows: [][]string{{"kill chat2", "0.01 s"}}})
 	r.AddHist("chat", "ack", "stored", h)
 	r.AddHist("chat", "empty", "nothing", hist.New())
 	for i := range 10 {
@@ -115,4 +118,6 @@ func TestTheBrowserDrawsIt(t *testing.T) {
 	require.NotContains(t, errs.String(), "Uncaught")
 	require.GreaterOrEqual(t, strings.Count(string(dom), "<canvas"), 7, "a plot for each figure")
 	require.Contains(t, string(dom), "chat, 10.0 s", "the strip of stages")
+	require.Contains(t, string(dom), "<th>detected after</th>", "the faults")
+	require.Contains(t, string(dom), "<td>0.01 s</td>")
 }

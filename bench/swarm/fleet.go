@@ -89,6 +89,7 @@ type Phase struct {
 	Again       bool          // connect, login: close and repeat until For has passed
 	Mute        int           // hold: so many users stop reading
 	Churn       schedule.Load // chat: users who do not chat leave and come back beside it
+	Fine        bool          // keep what happened in each tenth of a second, and when something failed
 	Entered     bool          // verify: the history was read by somebody else and given to Enter
 }
 

@@ -56,6 +56,7 @@ func (s *Swarm) begin(p Phase, results chan<- *Outcome) {
 	r := &running{Phase: p, results: results}
 	s.phase = r
 	r.start = engine.ClockAt(p.StartAt)
+	s.st.fine, s.st.start = p.Fine, r.start
 	now := max(engine.Clock(), r.start)
 	r.measureFrom = now + int64(p.Warmup)
 	s.closing = false
@@ -151,6 +152,7 @@ func (r *running) nextDue() {
 
 // tick does what is due and returns when it wants to be called next.
 func (r *running) tick(s *Swarm, now int64) int64 {
+	s.st.turnTenth(now, int64(s.online))
 	second := int((now - r.start) / int64(time.Second))
 	if s.st.now.Second < second {
 		s.p99.Store(s.st.recent.Quantile(.99))
@@ -160,6 +162,9 @@ func (r *running) tick(s *Swarm, now int64) int64 {
 	next := r.start + int64(second+1)*int64(time.Second)
 	if now < r.start {
 		return r.start
+	}
+	if r.Fine {
+		next = min(next, r.start+(int64(len(s.st.tenths))+1)*tenth)
 	}
 	if !r.stopping {
 		next = min(next, r.load(s, now))

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
+	"parley/bench/engine"
 	"parley/bench/hist"
 	"parley/bench/ledger"
 )
@@ -35,12 +37,27 @@ type Interval struct {
 	Hist                 []byte
 }
 
+// Tenth is a tenth of a second of a phase with Fine: the sums of operations due and completed since the phase's start, and
+// the sessions, at its end.
+type Tenth struct{ Offered, Done, Online int64 }
+
+const tenth = int64(100 * time.Millisecond)
+
+// Sign is something that failed for a user: a connection lost, an operation refused. Of each hundredth of a second the
+// first is kept.
+type Sign struct {
+	At   time.Duration // since the phase's start
+	What string
+}
+
 // Outcome is what a phase, or a part of it on one loop or process, came to.
 type Outcome struct {
 	Counters map[string]int64
 	Errors   map[string]int64
 	Hists    map[string][]byte
 	Series   []Interval
+	Tenths   []Tenth // phases with Fine
+	Signs    []Sign  // likewise, by time
 	Ledger   ledger.Summary
 	Seconds  float64   // how long it took: the longest of the parts
 	BackAt   []float64 // when each user was logged in, in seconds since the start; only storms
@@ -86,10 +103,28 @@ func (o *Outcome) Merge(p *Outcome) error {
 		}
 	}
 	o.Series = slices.SortedFunc(maps.Values(bySecond), func(a, b Interval) int { return cmp.Compare(a.Second, b.Second) })
+	o.Tenths = addTenths(o.Tenths, p.Tenths)
+	o.Signs = append(o.Signs, p.Signs...)
+	slices.SortStableFunc(o.Signs, func(a, b Sign) int { return cmp.Compare(a.At, b.At) })
 	o.Ledger.Add(p.Ledger)
 	o.Seconds = max(o.Seconds, p.Seconds)
 	o.BackAt = append(o.BackAt, p.BackAt...)
 	return nil
+}
+
+// addTenths adds two parts up; what ended earlier stays as it was at its end.
+func addTenths(a, b []Tenth) []Tenth {
+	if len(a) < len(b) {
+		a, b = b, a
+	}
+	sum := slices.Clone(a)
+	for i := range sum {
+		if len(b) > 0 {
+			x := b[min(i, len(b)-1)]
+			sum[i] = Tenth{sum[i].Offered + x.Offered, sum[i].Done + x.Done, sum[i].Online + x.Online}
+		}
+	}
+	return sum
 }
 
 func mergeEncoded(a, b []byte) ([]byte, error) {
@@ -120,6 +155,12 @@ type stats struct {
 	now      Interval
 	recent   *hist.Hist // of now
 	backAt   []float64
+
+	fine                      bool  // tenths and signs are wanted
+	start                     int64 // of the phase
+	offeredBefore, doneBefore int64 // in the seconds that were closed
+	tenths                    []Tenth
+	signs                     []Sign
 }
 
 func newStats() *stats {
@@ -140,6 +181,21 @@ func (s *stats) hist(name string) *hist.Hist {
 func (s *stats) fail(what string) {
 	s.errors[what]++
 	s.now.Wrong++
+	if !s.fine {
+		return
+	}
+	const hundredth = 10 * time.Millisecond
+	at := time.Duration(engine.Clock() - s.start)
+	if n := len(s.signs); n == 0 || at/hundredth != s.signs[n-1].At/hundredth {
+		s.signs = append(s.signs, Sign{at, what})
+	}
+}
+
+// turnTenth closes the tenths of a second that have passed before now.
+func (s *stats) turnTenth(now, online int64) {
+	for s.fine && int64(len(s.tenths)) < (now-s.start)/tenth {
+		s.tenths = append(s.tenths, Tenth{s.offeredBefore + s.now.Offered, s.doneBefore + s.now.Done, online})
+	}
 }
 
 // turn closes the seconds that have passed.
@@ -151,13 +207,15 @@ func (s *stats) turn(second int, online int64) {
 			s.recent.Reset()
 		}
 		s.series = append(s.series, s.now)
+		s.offeredBefore += s.now.Offered
+		s.doneBefore += s.now.Done
 		s.now = Interval{Second: s.now.Second + 1}
 	}
 }
 
 func (s *stats) outcome(seconds float64, online int64) *Outcome {
 	s.turn(s.now.Second+1, online)
-	o := &Outcome{Counters: s.counters, Errors: s.errors, Hists: map[string][]byte{}, Series: s.series, Seconds: seconds, BackAt: s.backAt}
+	o := &Outcome{Counters: s.counters, Errors: s.errors, Hists: map[string][]byte{}, Series: s.series, Seconds: seconds, BackAt: s.backAt, Tenths: s.tenths, Signs: s.signs}
 	for name, h := range s.hists {
 		if h.Count() > 0 {
 			o.Hists[name], _ = h.Encode() // as above
