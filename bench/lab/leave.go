@@ -12,8 +12,11 @@ import (
 )
 
 // leavePatience is how long a cluster may take to forget users who have gone. It takes a second, for what the nodes write
-// once a second; but a node that was killed is believed alive until its lease of ten seconds has lapsed.
-const leavePatience = 30 * time.Second
+// once a second; but a node that was killed is believed alive until its lease of ten seconds has lapsed, and to close very
+// many connections takes time.
+func leavePatience(users int) time.Duration {
+	return 30*time.Second + time.Duration(users)*100*time.Microsecond
+}
 
 // tearDown ends all sessions and looks whether the cluster forgot them.
 func (r *run) tearDown() {
@@ -22,7 +25,8 @@ func (r *run) tearDown() {
 	}
 	r.rep.Self = r.crew.Self()
 	began := time.Now()
-	ctx, cancel := context.WithTimeout(context.Background(), leavePatience+15*time.Second)
+	patience := leavePatience(r.Users)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience+15*time.Second)
 	defer cancel()
 	if _, err := r.crew.Run(ctx, swarm.Phase{Kind: "close"}); err != nil {
 		r.rep.Notes = append(r.rep.Notes, "closing the sessions: "+err.Error())
@@ -31,7 +35,7 @@ func (r *run) tearDown() {
 	note := "nobody to ask: no operations listener is known"
 	left, known := report.Left{}, false
 	for r.nodes != nil {
-		if left.NodeSessions, known = r.nodeSessions(ctx); !known || left.NodeSessions == 0 || time.Since(gone) > leavePatience {
+		if left.NodeSessions, known = r.nodeSessions(ctx); !known || left.NodeSessions == 0 || time.Since(gone) > patience {
 			break
 		}
 		time.Sleep(100 * time.Millisecond)
@@ -83,7 +87,7 @@ func (r *run) askRedis(ctx context.Context, gone time.Time, left *report.Left) {
 		if !r.tolerate && r.layout != nil { // then no node has died, and nothing may look so
 			l.Sessions, l.Dead = l.Sessions+l.Dead, 0
 		}
-		if l.Sessions+l.Names == 0 && l.Counted == 0 || time.Since(gone) > leavePatience {
+		if l.Sessions+l.Names == 0 && l.Counted == 0 || time.Since(gone) > leavePatience(r.Users) {
 			break
 		}
 		uids = l.UIDs // who has gone stays away
