@@ -146,28 +146,32 @@ func addrOf(a net.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-// bucket is a token bucket in 12 bytes; x/time/rate needs 80 and a lock, and there is one for each connection. The zero
+// bucket is a token bucket in 8 bytes; x/time/rate needs 80 and a lock, and there are two for each connection. The zero
 // value is a full one. Its owner guards it.
 type bucket struct {
-	atMS int64   // of the last take, in unix milliseconds; 0: full
+	at   uint32  // of the last take: unix milliseconds, of which 32 bits tell 49 days apart; 0: full
 	left float32 // tokens then
 }
 
 func (b *bucket) fill(now time.Time, rate, burst int) float32 {
-	if b.atMS == 0 {
+	if b.at == 0 {
 		return float32(burst)
 	}
-	return min(float32(burst), b.left+float32(max(now.UnixMilli()-b.atMS, 0))*float32(rate)/1000)
+	since := int32(uint32(now.UnixMilli()) - b.at) // negative when the clock was set back
+	return min(float32(burst), b.left+float32(max(since, 0))*float32(rate)/1000)
 }
 
 // take uses one token if there is one.
-func (b *bucket) take(now time.Time, rate, burst int) bool {
+func (b *bucket) take(now time.Time, rate, burst int) bool { return b.takeMany(now, 1, rate, burst) }
+
+// takeMany uses n tokens if there are so many.
+func (b *bucket) takeMany(now time.Time, n, rate, burst int) bool {
 	left := b.fill(now, rate, burst)
-	ok := left >= 1
+	ok := left >= float32(n)
 	if ok {
-		left--
+		left -= float32(n)
 	}
-	b.atMS, b.left = now.UnixMilli(), left
+	b.at, b.left = max(uint32(now.UnixMilli()), 1), left
 	return ok
 }
 

@@ -26,31 +26,34 @@ type Config struct {
 
 // Limits bound what one client, one address or all of them can make a node hold. docs/CONFIG.md lists them.
 type Limits struct {
-	MaxFrameBytes   int           `help:"largest body of a logged-in client's frame" min:"2048" max:"65535"`
-	OutboxBytes     int           `help:"bytes that may wait for one client; past it the client is closed as a slow consumer" min:"65540"`
-	SendBufferBytes int           `help:"kernel send buffer of one client; 0 leaves it to the kernel" min:"0"`
-	WriteTimeout    time.Duration `help:"how long a full socket may take to accept more" min:"100ms"`
-	LoginTimeout    time.Duration `help:"from accept to a successful login" min:"100ms"`
-	Heartbeat       time.Duration `help:"period that native clients are asked for unless they name one; dead after 2.5 periods" min:"5s" max:"300s"`
-	StockTimeout    time.Duration `help:"a stock client is dead after this long without a frame" min:"1s"`
-	QuietTimeout    time.Duration `help:"the same for a first-generation client, which sends no heartbeats" min:"1m"`
-	Unauthenticated int           `help:"connections that have not logged in yet" min:"1"`
-	Connections     int           `help:"all client connections; 0 means nine tenths of the descriptor limit" min:"0"`
-	PerAddress      int           `help:"connections from one address; 0 means no limit" min:"0"`
-	AddressRate     int           `help:"new connections a second from one address; 0 means no limit" min:"0"`
-	LimitLoopback   bool          `help:"apply the limits of an address to loopback too"`
-	AcceptRate      int           `help:"new connections a second in all; 0 means no limit" min:"0"`
-	RequestRate     int           `help:"texts and requests that need the database, a second and connection; 0 means no limit" min:"0"`
-	RequestBurst    int           `help:"how many of them at once" min:"1"`
-	InFlightTexts   int           `help:"unanswered texts of one connection, and a native client's default window" min:"1" max:"1024"`
-	InFlightBytes   int           `help:"bytes of unanswered text requests of one connection" min:"65536"`
-	QueuedFrames    int           `help:"requests of one connection that wait for the one before" min:"1"`
-	QueuedBytes     int           `help:"bytes of their bodies" min:"65536"`
-	RequestTimeout  time.Duration `help:"one request, from its turn to its answer" min:"100ms"`
-	Linger          time.Duration `help:"how long a closing connection waits for the client to hang up" min:"10ms"`
-	DrainTimeout    time.Duration `help:"how long a stopping node takes to see its clients off" min:"0s"`
-	CommitShards    int           `help:"SQL transactions of texts at once" min:"1" max:"64"`
-	CommitBatch     int           `help:"texts a transaction" min:"64" max:"4096"`
+	MaxFrameBytes      int           `help:"largest body of a logged-in client's frame" min:"2048" max:"65535"`
+	OutboxBytes        int           `help:"bytes that may wait for one client; past it the client is closed as a slow consumer" min:"65540"`
+	SendBufferBytes    int           `help:"kernel send buffer of one client; 0 leaves it to the kernel" min:"0"`
+	ReceiveBufferBytes int           `help:"kernel receive buffer of one client, in bytes; 0 leaves it to the kernel, which may take megabytes" min:"0"`
+	UnreadBytes        int           `help:"bytes of one client that have arrived and were not looked at; past it, which only a client that does not wait for answers can reach, it is closed" min:"65540" max:"67108864"`
+	WriteTimeout       time.Duration `help:"how long a full socket may take to accept more" min:"100ms"`
+	LoginTimeout       time.Duration `help:"from accept to a successful login" min:"100ms"`
+	Heartbeat          time.Duration `help:"period that native clients are asked for unless they name one; dead after 2.5 periods" min:"5s" max:"300s"`
+	StockTimeout       time.Duration `help:"a stock client is dead after this long without a frame" min:"1s"`
+	QuietTimeout       time.Duration `help:"the same for a first-generation client, which sends no heartbeats" min:"1m"`
+	Unauthenticated    int           `help:"connections that have not logged in yet" min:"1"`
+	Connections        int           `help:"all client connections; 0 means nine tenths of the descriptor limit" min:"0"`
+	PerAddress         int           `help:"connections from one address; 0 means no limit" min:"0"`
+	AddressRate        int           `help:"new connections a second from one address; 0 means no limit" min:"0"`
+	LimitLoopback      bool          `help:"apply the limits of an address to loopback too"`
+	AcceptRate         int           `help:"new connections a second in all; 0 means no limit" min:"0"`
+	RequestRate        int           `help:"texts and requests that need the database, a second and connection; 0 means no limit" min:"0"`
+	RequestBurst       int           `help:"how many of them at once" min:"1"`
+	HeartbeatRate      int           `help:"heartbeats a second and connection, with four seconds' worth at once; a request refused for RequestRate counts as ten; past it the connection is closed; 0 means no limit" min:"0"`
+	InFlightTexts      int           `help:"unanswered texts of one connection, and a native client's default window" min:"1" max:"1024"`
+	InFlightBytes      int           `help:"bytes of unanswered text requests of one connection" min:"65536"`
+	QueuedFrames       int           `help:"requests of one connection that wait for the one before" min:"1"`
+	QueuedBytes        int           `help:"bytes of their bodies" min:"65536"`
+	RequestTimeout     time.Duration `help:"one request, from its turn to its answer" min:"100ms"`
+	Linger             time.Duration `help:"how long a closing connection waits for the client to hang up" min:"10ms"`
+	DrainTimeout       time.Duration `help:"how long a stopping node takes to see its clients off" min:"0s"`
+	CommitShards       int           `help:"SQL transactions of texts at once" min:"1" max:"64"`
+	CommitBatch        int           `help:"texts a transaction" min:"64" max:"4096"`
 }
 
 // DefaultConfig returns a node on the loopback with the limits of docs/CONFIG.md.
@@ -63,28 +66,31 @@ func DefaultConfig() Config {
 		Log:        config.DefaultLog(),
 		Ops:        config.DefaultOps(),
 		Limits: Limits{
-			MaxFrameBytes:   wire.DefaultMaxBody,
-			OutboxBytes:     128 << 10,
-			SendBufferBytes: 32 << 10,
-			WriteTimeout:    5 * time.Second,
-			LoginTimeout:    10 * time.Second,
-			Heartbeat:       30 * time.Second,
-			StockTimeout:    30 * time.Second,
-			QuietTimeout:    10 * time.Minute,
-			Unauthenticated: 4096,
-			PerAddress:      100,
-			AddressRate:     50,
-			RequestRate:     50,
-			RequestBurst:    100,
-			InFlightTexts:   64,
-			InFlightBytes:   128 << 10,
-			QueuedFrames:    16,
-			QueuedBytes:     64 << 10,
-			RequestTimeout:  5 * time.Second,
-			Linger:          3 * time.Second,
-			DrainTimeout:    10 * time.Second,
-			CommitShards:    commits.Shards,
-			CommitBatch:     commits.Batch,
+			MaxFrameBytes:      wire.DefaultMaxBody,
+			OutboxBytes:        128 << 10,
+			SendBufferBytes:    32 << 10,
+			ReceiveBufferBytes: 64 << 10,
+			UnreadBytes:        256 << 10,
+			WriteTimeout:       5 * time.Second,
+			LoginTimeout:       10 * time.Second,
+			Heartbeat:          30 * time.Second,
+			StockTimeout:       30 * time.Second,
+			QuietTimeout:       10 * time.Minute,
+			Unauthenticated:    4096,
+			PerAddress:         100,
+			AddressRate:        50,
+			RequestRate:        50,
+			RequestBurst:       100,
+			HeartbeatRate:      1000,
+			InFlightTexts:      64,
+			InFlightBytes:      128 << 10,
+			QueuedFrames:       16,
+			QueuedBytes:        64 << 10,
+			RequestTimeout:     5 * time.Second,
+			Linger:             3 * time.Second,
+			DrainTimeout:       10 * time.Second,
+			CommitShards:       commits.Shards,
+			CommitBatch:        commits.Batch,
 		},
 	}
 }
@@ -105,6 +111,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Limits.QueuedBytes < c.Limits.MaxFrameBytes {
 		errs = append(errs, config.Faultf("Limits.QueuedBytes", "must hold at least one frame of MaxFrameBytes"))
+	}
+	if c.Limits.UnreadBytes < c.Limits.InFlightBytes+c.Limits.QueuedBytes {
+		errs = append(errs, config.Faultf("Limits.UnreadBytes", "must hold what an honest client may have sent: InFlightBytes and QueuedBytes"))
 	}
 	return errors.Join(errs...)
 }

@@ -27,8 +27,9 @@ type conn struct {
 
 	// Owned by the reader, onRequest.
 	split     wire.Splitter
-	bucket    bucket
-	loggingIn bool // a 1005 was taken
+	bucket    bucket // of requests
+	patience  bucket // of what costs the node something and the client nothing
+	loggingIn bool   // a 1005 was taken
 
 	// What the committer holds of this connection.
 	texts atomic.Int32
@@ -40,6 +41,9 @@ type conn struct {
 	boot   string        // of the node, as it stands in Redis beside this session
 
 	firstGen atomic.Bool // a stock client of the first generation, which sends no heartbeats
+
+	// Owned by the reader; here it fits between the others.
+	swallowed int32 // bytes that came after the goodbye
 
 	mu      sync.Mutex // guards the following
 	queue   []request
@@ -82,12 +86,21 @@ func (s *Server) accept(np netpoll.Connection) context.Context {
 	if n := s.cfg.Limits.SendBufferBytes; n > 0 {
 		setSendBuffer(np.(npConn).Fd(), n)
 	}
+	if n := s.cfg.Limits.ReceiveBufferBytes; n > 0 {
+		setReceiveBuffer(np.(npConn).Fd(), n)
+	}
 	_ = np.AddCloseCallback(c.onClose) // fails only for nil
 	s.noteOpen(c)
 	return c
 }
 
+// takeBytes is how much of a client is looked at before the next look at how much more has come meanwhile.
+const takeBytes = 16 << 10
+
 // onRequest takes all that has arrived. It never waits: what needs I/O goes to the committer or to the serial queue.
+//
+// netpoll reads on while this runs, however much comes, and can neither be slowed down nor stopped: a client that writes
+// faster than its frames can be handled has to go before it has filled the memory.
 func onRequest(ctx context.Context, np netpoll.Connection) error {
 	c := ctx.(*conn)
 	defer c.recover()
@@ -97,18 +110,41 @@ func onRequest(ctx context.Context, np netpoll.Connection) error {
 		if n == 0 {
 			return nil
 		}
-		data, err := r.Next(n)
-		if err != nil {
-			c.Close()
-			return nil
+		ok := false
+		switch {
+		case c.State() == session.Dead:
+			if !c.swallow(r, n) {
+				c.Abort()
+				return nil
+			}
+			ok = true
+		case n > c.srv.cfg.Limits.UnreadBytes:
+			c.srv.metrics.flooding.Inc()
+			drop(r, n)
+			ok = c.refuseStream(wire.CodeRateLimited)
+		default:
+			data, err := r.Next(min(n, takeBytes))
+			ok = err == nil && c.take(data) || c.State() == session.Dead
+			_ = r.Release() // the only error is that nothing was read
 		}
-		ok := c.State() != session.Dead && c.take(data)
-		_ = r.Release() // the only error is that nothing was read
-		if !ok && c.State() != session.Dead {
+		if !ok {
 			c.Close()
 			return nil
 		}
 	}
+}
+
+// swallow drops what a client sends behind its goodbye, so that the close does not become a reset that destroys it. false:
+// it is too much; such a client does not read either.
+func (c *conn) swallow(r netpoll.Reader, n int) bool {
+	drop(r, n)
+	c.swallowed += int32(min(n, c.srv.cfg.Limits.UnreadBytes))
+	return int(c.swallowed) < c.srv.cfg.Limits.UnreadBytes
+}
+
+func drop(r netpoll.Reader, n int) {
+	_ = r.Skip(n)   // n is what is there
+	_ = r.Release() // the only error is that nothing was read
 }
 
 // recover keeps a panic of a handler from taking the node down: it costs the connection.
@@ -147,8 +183,24 @@ func (c *conn) take(data []byte) bool {
 			return false
 		}
 	}
+	if beats > 0 && !c.bear(now, beats) {
+		return c.refuseStream(wire.CodeRateLimited)
+	}
 	c.beat(beats)
 	return true
+}
+
+// refusedCosts is how many heartbeats a request refused for its rate is worth.
+const refusedCosts = 10
+
+// bear counts what a client may do without waiting for anything. false: it has done too much of it.
+func (c *conn) bear(now time.Time, n int) bool {
+	rate := c.srv.cfg.Limits.HeartbeatRate
+	if rate == 0 || c.patience.takeMany(now, n, rate, 4*rate) {
+		return true
+	}
+	c.srv.metrics.flooding.Inc()
+	return false
 }
 
 // beat answers n heartbeats with one write.
@@ -169,11 +221,15 @@ func (c *conn) beat(n int) {
 	_ = c.WriteInline(frames) // a failed write has closed the connection
 }
 
-// refuseStream ends a connection whose input cannot be understood any further.
+// refuseStream ends a connection whose input cannot be understood, or borne, any further.
 func (c *conn) refuseStream(code wire.Code) bool {
 	// Before that a login may be writing who this is.
 	if st := c.State(); (st == session.Pending || st == session.Live) && c.Native() {
-		c.goodbye(code, "frame refused", 0)
+		reason, retry := "frame refused", time.Duration(0)
+		if code == wire.CodeRateLimited {
+			reason, retry = "too much at once", retryMS*time.Millisecond
+		}
+		c.goodbye(code, reason, retry)
 		return true
 	}
 	return false

@@ -57,6 +57,9 @@ func (c *conn) dispatch(now time.Time, id wire.MsgID, body []byte) bool {
 	known := id == wire.MsgText || id == wire.MsgLogin || handlers[id] != nil
 	if r := s.cfg.Limits.RequestRate; r > 0 && !c.bucket.take(now, r, s.cfg.Limits.RequestBurst) {
 		s.metrics.rateLimited.Inc()
+		if !c.bear(now, refusedCosts) {
+			return c.refuseStream(wire.CodeRateLimited)
+		}
 		return c.refuseFrame(id, body, &wire.Error{Code: wire.CodeRateLimited, Err: errTooFast})
 	}
 	switch {

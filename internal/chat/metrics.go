@@ -11,13 +11,13 @@ import (
 )
 
 type metrics struct {
-	refusedConns                                                 [refusals]prometheus.Counter
-	logins, replaced, stale, loginTimeouts, heartbeats           prometheus.Counter
-	badFrames, unknownIDs, rateLimited, queueFull, windowFull    prometheus.Counter
-	panics, slow, gaps, abandoned, writeFailures                 prometheus.Counter
-	kickFailures, releasesLost, leaseFailures, fenced, delivered prometheus.Counter
-	loginSeconds, handlerSeconds                                 prometheus.Histogram
-	legacy                                                       legacy.Counters
+	refusedConns                                                        [refusals]prometheus.Counter
+	logins, replaced, stale, loginTimeouts, heartbeats                  prometheus.Counter
+	badFrames, unknownIDs, rateLimited, flooding, queueFull, windowFull prometheus.Counter
+	panics, slow, gaps, abandoned, writeFailures                        prometheus.Counter
+	kickFailures, releasesLost, leaseFailures, fenced, delivered        prometheus.Counter
+	loginSeconds, handlerSeconds                                        prometheus.Histogram
+	legacy                                                              legacy.Counters
 
 	requestsByID   *prometheus.CounterVec
 	refusalsByCode *prometheus.CounterVec
@@ -50,6 +50,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 		badFrames:      counter("bad_frames_total", "Connections closed for a frame that is not allowed where it came."),
 		unknownIDs:     counter("unknown_ids_total", "Frames with an id that no client sends."),
 		rateLimited:    counter("rate_limited_total", "Requests refused because a connection sent too many a second."),
+		flooding:       counter("flooding_total", "Connections closed because they sent more than could be looked at, or too many heartbeats."),
 		queueFull:      counter("queue_full_total", "Requests refused because too many of a connection waited."),
 		windowFull:     counter("window_full_total", "Text requests refused because too many of a connection were unanswered."),
 		panics:         counter("panics_total", "Panics recovered in handlers; each closed one connection."),

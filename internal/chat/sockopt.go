@@ -7,6 +7,11 @@ func setSendBuffer(fd, n int) {
 	_ = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_SNDBUF, n) // without it the client costs more, no less
 }
 
+// setReceiveBuffer bounds what the kernel takes for the node before the node has looked at it.
+func setReceiveBuffer(fd, n int) {
+	_ = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_RCVBUF, n) // as above
+}
+
 // descriptorLimit returns how many descriptors the process may open, 0 if unknown.
 func descriptorLimit() int {
 	var r syscall.Rlimit

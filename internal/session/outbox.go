@@ -78,7 +78,7 @@ func (s *Session) WriteInline(frames []byte) error {
 // waitFor writes b, for which the socket had no room, and then what waits, on a goroutine that may wait for the client.
 func (s *Session) waitFor(b *[]byte) {
 	s.mu.Lock()
-	s.writing = len(*b)
+	s.writing = cap(*b)
 	s.mu.Unlock()
 	s.limits.Go(func() {
 		if s.writeTaken(b) {
@@ -109,6 +109,7 @@ func (s *Session) write(id wire.MsgID, body []byte, push *Push, cork *Cork) erro
 		if s.out == nil {
 			s.out = getBuffer()
 		}
+		makeRoom(s.out, n, s.limits.OutboxBytes-s.writing)
 		if push != nil {
 			*s.out = wire.AppendHeader(*s.out, id, len(body))
 		}
@@ -208,7 +209,7 @@ func (s *Session) take() *[]byte {
 		return nil
 	}
 	b := s.out
-	s.out, s.writing = nil, len(*b)
+	s.out, s.writing = nil, cap(*b)
 	s.mu.Unlock()
 	return b
 }
@@ -263,14 +264,24 @@ func (s *Session) writeLocked(b []byte) (int, error) {
 func (s *Session) writeAll(b []byte) error {
 	s.wmu.Lock()
 	defer s.wmu.Unlock()
-	n, err := s.writeLocked(b)
-	if err != nil || n == len(b) {
-		return err
+	for {
+		n, err := s.writeLocked(b)
+		if err != nil || n == len(b) {
+			return err
+		}
+		// The connection's own Write waits; it copies what it is given, and keeps a 4 KiB node for good. Only a client that
+		// lets its socket fill up costs that.
+		b = b[n:]
+		piece := min(len(b), waitBytes)
+		if _, err = s.conn.Write(b[:piece]); err != nil || piece == len(b) {
+			return err
+		}
+		b = b[piece:]
 	}
-	// The connection's own Write keeps a 4 KiB node for good; only a client that lets its socket fill up costs that.
-	_, err = s.conn.Write(b[n:])
-	return err
 }
+
+// waitBytes is how much of an outbox is handed to the connection while its socket is full.
+const waitBytes = 8 << 10
 
 func (s *Session) isGone() bool {
 	s.mu.Lock()
@@ -287,6 +298,7 @@ func (s *Session) broken(err error) {
 	if s.limits.OnWriteFail != nil && !errors.Is(err, ErrClosed) {
 		s.limits.OnWriteFail(s, err)
 	}
+	s.reset()
 	s.CloseSoon() // a policy that writes holds a lock which Gone's listener wants
 }
 
@@ -300,6 +312,7 @@ func (s *Session) slow() {
 		s.limits.OnSlow(s)
 	}
 	if !s.native || s.limits.SlowFrame == nil {
+		s.reset()
 		s.CloseSoon()
 		return
 	}
@@ -372,6 +385,22 @@ func (s *Session) Close() {
 	_ = s.conn.Close() // closing twice is not an error worth telling
 }
 
+// Abort is Close for a client that reads nothing any more: the kernel drops what it has not taken, too.
+func (s *Session) Abort() {
+	s.reset()
+	s.Close()
+}
+
+// reset makes the coming close a reset. Otherwise the kernel keeps what it was given for the client for minutes after the
+// node has forgotten it, and the client need not even notice.
+func (s *Session) reset() {
+	s.mu.Lock() // not wmu, which a flusher may hold while it waits for this very client; Gone wants both
+	defer s.mu.Unlock()
+	if !s.gone {
+		_ = syscall.SetsockoptLinger(s.fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1}) // else a plain close
+	}
+}
+
 // CloseSoon is Close on a goroutine of its own, for callers that hold a lock which Gone's listeners want.
 func (s *Session) CloseSoon() {
 	s.die()
@@ -402,7 +431,7 @@ func (s *Session) dropLocked() {
 	s.out, s.gaps = nil, nil
 }
 
-// Queued returns the bytes that wait for the socket.
+// Queued returns the bytes that are held for the socket.
 func (s *Session) Queued() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -418,6 +447,14 @@ func (s *Session) queuedLocked() int {
 
 // buffers are the outboxes of sessions that have something to send; an idle session holds none.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 512); return &b }}
+
+// makeRoom doubles an outbox that is too small for n bytes more, up to a bound. append would grow it in smaller steps and
+// past the bound, and leave several times its length to the garbage collector behind each client that does not read.
+func makeRoom(b *[]byte, n, bound int) {
+	if need := len(*b) + n; need > cap(*b) {
+		*b = append(make([]byte, 0, max(need, min(2*cap(*b), bound))), *b...)
+	}
+}
 
 // maxPooled keeps the buffer of one slow consumer from staying in the pool for ever.
 const maxPooled = 16 << 10

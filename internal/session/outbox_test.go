@@ -173,6 +173,44 @@ func TestASlowConsumerThatReadsAgainGetsWholeFramesThenTheReason(t *testing.T) {
 	require.ErrorIs(t, err, io.EOF, "nothing after the reason")
 }
 
+// TestAnOutboxHoldsNoMoreThanItsBound counts what is allocated, not what is used of it.
+func TestAnOutboxHoldsNoMoreThanItsBound(t *testing.T) {
+	n := startNode(t, func(l *Limits) { l.OutboxBytes = 128 << 10 })
+	s, c := n.dial()
+	require.True(t, s.Identify(Identity{UID: 1, Device: "d", SID: 1, Native: true, Gap: true}))
+	require.True(t, s.activate())
+	require.NoError(t, c.(*net.TCPConn).SetReadBuffer(4096))
+	largest := 0
+	for i, lost := 0, false; !lost; i++ {
+		require.Less(t, i, 50_000)
+		require.NoError(t, s.Push(text(1, i, 3000)))
+		s.mu.Lock()
+		held := s.writing
+		if s.out != nil {
+			held += cap(*s.out)
+		}
+		lost = len(s.gaps) > 0
+		s.mu.Unlock()
+		largest = max(largest, held)
+	}
+	require.LessOrEqual(t, largest, 128<<10)
+	require.Greater(t, largest, 64<<10)
+}
+
+// TestAnAbortedConnectionLeavesNothingBehind lets the kernel hold bytes for a client that does not read: a plain close
+// would leave them, and the socket, there for minutes.
+func TestAnAbortedConnectionLeavesNothingBehind(t *testing.T) {
+	n := startNode(t, nil)
+	s, c := n.login(1)
+	require.NoError(t, c.(*net.TCPConn).SetReadBuffer(4096))
+	require.NoError(t, s.Write(make([]byte, 100<<10)))
+	eventually(t, "the socket to be full", func() bool { return s.Queued() > 0 })
+	s.Abort()
+	require.NoError(t, c.SetReadDeadline(time.Now().Add(10*time.Second)))
+	_, err := io.Copy(io.Discard, c)
+	require.ErrorIs(t, err, syscall.ECONNRESET)
+}
+
 func TestAGapIsToldInsteadOfClosing(t *testing.T) {
 	var gaps atomic.Int32
 	n := startNode(t, func(l *Limits) { l.OnGap = func() { gaps.Add(1) } })
