@@ -68,6 +68,10 @@ type cli struct {
 		Load   lab.ChatFlags `embed:""`
 		Churn  float64       `help:"users a second who leave and come back" default:"20"`
 	} `cmd:"" help:"A day in small: idle users, churn and texts."`
+	Hogs struct {
+		Common lab.Options  `embed:""`
+		Hogs   lab.HogFlags `embed:""`
+	} `cmd:"" help:"Peers that mean ill: what one can make a node hold, and whether others notice."`
 	Floor struct {
 		Common      lab.Options   `embed:""`
 		Rounds      int           `help:"turns of each server" default:"5"`
@@ -139,6 +143,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return l.Seed(ctx, c.Seed.Config, c.Seed.DSN, c.Seed.Redis, c.Seed.Users, c.Seed.FirstUID)
 	case "quick":
 		return l.Quick(ctx, c.Quick.Common)
+	case "hogs":
+		return l.Hogs(ctx, c.Hogs.Common, c.Hogs.Hogs)
 	case "floor":
 		return l.Floor(ctx, c.Floor.Common, c.Floor.Rounds, c.Floor.Concurrency, c.Floor.Turn)
 	case "find-max":

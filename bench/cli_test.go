@@ -28,6 +28,8 @@ func TestMistakesAreFoundBeforeAnythingStarts(t *testing.T) {
 		{"only processes that this tool started", []string{"chat", "--gate", "http://127.0.0.1:1", "--status", "127.0.0.1:1", "--fault", "kill chat1 at 5s"}},
 		{"whole seconds", []string{"ping", "--heartbeat", "1500ms"}},
 		{"descriptors a process", []string{"idle", "-u", "40000000", "--out", ""}},
+		{"there is no hog called", []string{"hogs", "--kinds", "slow_native,greedy"}},
+		{"only a node that this tool started", []string{"hogs", "--gate", "http://127.0.0.1:1", "--status", "127.0.0.1:1"}},
 		{"seed wants --config", []string{"seed", "-u", "10"}},
 		{"no such file", []string{"diff", "/nonexistent/a", "/nonexistent/b"}},
 	} {
@@ -40,7 +42,7 @@ func TestMistakesAreFoundBeforeAnythingStarts(t *testing.T) {
 func TestHelpAndDoctor(t *testing.T) {
 	var out bytes.Buffer
 	require.Equal(t, report.Pass, run(t.Context(), []string{"--help"}, &out, &out))
-	for _, verb := range []string{"doctor", "seed", "quick", "connect", "login", "idle", "ping", "chat", "storm", "churn", "mixed", "floor", "find-max", "report", "diff"} {
+	for _, verb := range []string{"doctor", "seed", "quick", "connect", "login", "idle", "ping", "chat", "storm", "churn", "mixed", "hogs", "floor", "find-max", "report", "diff"} {
 		require.Contains(t, out.String(), verb)
 	}
 	out.Reset()

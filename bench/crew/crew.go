@@ -91,6 +91,13 @@ func newOwn(s Spec) (*own, error) {
 	return o, nil
 }
 
+// Placer asks the status nodes of s where users may log in. close ends what it holds.
+func Placer(s Spec) (place swarm.Placer, close func(), err error) {
+	o := &own{}
+	place, err = o.placer(s)
+	return place, o.closeTransport, err
+}
+
 // placer asks the status nodes, as the gate would, for many users at once.
 func (o *own) placer(s Spec) (swarm.Placer, error) {
 	if s.Fixed != "" {

@@ -41,6 +41,7 @@ var figureNames = func() []string {
 		"back50", "back90", "back99", "back100", "session_bytes", "everything_bytes", "knee",
 		"detection", "recovery",
 	}
+	names = append(names, hogFigures()...)
 	for h := range histograms {
 		for _, q := range []string{"p50", "p90", "p99", "p999", "max"} {
 			names = append(names, h+"."+q)

@@ -57,6 +57,7 @@ type verb struct {
 	text              int
 	cross             float64
 	alone             bool // makes crews of its own
+	guests            int  // users beside those of the run, with the uids after theirs
 	do                func(ctx context.Context, r *run) error
 }
 

@@ -19,7 +19,7 @@ import (
 // setUp checks the machine, finds or starts the cluster and gets a token for every user.
 func (r *run) setUp(ctx context.Context) error {
 	began := time.Now()
-	want := doctor.Plan{Connections: r.Users, Processes: max(r.Workers, len(r.Agents), 1), Sources: 64}
+	want := doctor.Plan{Connections: r.Users + r.verb.guests, Processes: max(r.Workers, len(r.Agents), 1), Sources: 64}
 	switch {
 	case r.Standalone:
 		want.Servers = 1 // one process, however many nodes
@@ -34,9 +34,9 @@ func (r *run) setUp(ctx context.Context) error {
 	var err error
 	switch {
 	case r.Standalone:
-		r.layout, err = local.Standalone(ctx, r.Nodes, r.Users, r.screen)
+		r.layout, err = local.Standalone(ctx, r.Nodes, r.Users+r.verb.guests, r.screen)
 	case r.Local > 0:
-		r.layout, err = local.Cluster(ctx, local.Options{Chat: r.Local, Users: r.Users, Faults: r.faults, Log: r.screen, Progress: r.screen.progress})
+		r.layout, err = local.Cluster(ctx, local.Options{Chat: r.Local, Users: r.Users + r.verb.guests, Faults: r.faults, Log: r.screen, Progress: r.screen.progress})
 	}
 	if err != nil {
 		return setupError(err)

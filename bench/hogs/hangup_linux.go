@@ -1,0 +1,21 @@
+package hogs
+
+import (
+	"net"
+
+	"golang.org/x/sys/unix"
+)
+
+// hungUp tells whether the other side has closed a connection, which need not be read for that.
+func hungUp(conn net.Conn) bool {
+	raw, err := conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return true
+	}
+	up := false
+	err = raw.Control(func(fd uintptr) {
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		up = err == nil && info.State == unix.BPF_TCP_ESTABLISHED
+	})
+	return err != nil || !up
+}

@@ -1,0 +1,200 @@
+// Package hogs is peers that mean ill: they log in and never read, write and never stop, or never say who they are. How
+// much a node holds for each of them is what bench hogs measures.
+package hogs
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"parley/internal/wire"
+)
+
+// Class is what a kind tries to make a node hold, and what bounds it.
+type Class string
+
+// The classes.
+const (
+	SlowReader     Class = "slow_reader"     // bytes for a client that does not take them
+	FloodingWriter Class = "flooding_writer" // bytes from a client that does not wait for answers
+	Stranger       Class = "stranger"        // bytes of somebody who has not logged in
+)
+
+// Budgets are the bytes that one peer may make a node hold, the kernel's on the node's side among them.
+var Budgets = map[Class]int64{SlowReader: 256 << 10, FloodingWriter: 1 << 20, Stranger: 256 << 10}
+
+// Kind is one way to be a hog.
+type Kind struct {
+	Name  string
+	What  string
+	Class Class
+	For   time.Duration // long enough for the node's own time-outs to show
+
+	caps   []string // of a native login
+	stock  bool     // a login without a word about itself
+	fed    bool     // the friend sends it texts
+	drains bool     // replies are read, and forgotten
+	// write is what the peer does once it is in; it ends with ctx or with the connection.
+	write func(p *peer, ctx context.Context) error
+}
+
+// Kinds are all of them, in the order in which they are tried.
+var Kinds = []Kind{
+	{
+		Name: "slow_native", Class: SlowReader, For: 12 * time.Second, caps: []string{wire.CapBatch}, fed: true,
+		What: "logs in as a native client and never reads, while a friend sends it texts of 4,000 bytes", write: (*peer).idle,
+	},
+	{
+		Name: "slow_gap", Class: SlowReader, For: 12 * time.Second, caps: []string{wire.CapBatch, wire.CapGap}, fed: true,
+		What: "the same, as a client that is told of gaps", write: (*peer).idle,
+	},
+	{
+		Name: "slow_stock", Class: SlowReader, For: 12 * time.Second, stock: true, fed: true,
+		What: "the same, as a stock client that has read its threads and their history", write: (*peer).idle,
+	},
+	{
+		Name: "flood_heartbeats", Class: FloodingWriter, For: 6 * time.Second, caps: []string{wire.CapBatch},
+		What: "writes heartbeats as fast as it can and never reads", write: (*peer).heartbeats,
+	},
+	{
+		Name: "flood_drained", Class: FloodingWriter, For: 6 * time.Second, caps: []string{wire.CapBatch}, drains: true,
+		What: "the same, but reads the answers", write: (*peer).heartbeats,
+	},
+	{
+		Name: "flood_texts", Class: FloodingWriter, For: 6 * time.Second, caps: []string{wire.CapBatch},
+		What: "writes texts of 4,000 bytes as fast as it can and never reads", write: (*peer).texts,
+	},
+	{
+		Name: "flood_stock", Class: FloodingWriter, For: 6 * time.Second, stock: true,
+		What: "the same, as a stock client", write: (*peer).texts,
+	},
+	{
+		Name: "flood_history", Class: FloodingWriter, For: 6 * time.Second, caps: []string{wire.CapBatch},
+		What: "asks for its history as fast as it can and never reads", write: (*peer).histories,
+	},
+	{
+		Name: "half_frame", Class: FloodingWriter, For: 4 * time.Second, caps: []string{wire.CapBatch},
+		What: "logs in and sends all of a largest frame but its last byte", write: (*peer).halfFrame,
+	},
+	{
+		Name: "bad_length", Class: FloodingWriter, For: 4 * time.Second, caps: []string{wire.CapBatch},
+		What: "logs in and sends headers that announce 65,535 bytes, and then those", write: (*peer).badLength,
+	},
+	{
+		Name: "dribble", Class: Stranger, For: 14 * time.Second,
+		What: "never logs in: a byte of a first frame ten times a second", write: (*peer).dribble,
+	},
+}
+
+// Honest is the same peer without the mischief, to be compared with it: it reads what it is sent, and writes nothing. False
+// for kinds that nobody sends anything.
+func (k Kind) Honest() (Kind, bool) {
+	k.drains, k.write = true, (*peer).idle
+	return k, k.fed
+}
+
+// KindOf finds a kind by its name.
+func KindOf(name string) (Kind, bool) {
+	for _, k := range Kinds {
+		if k.Name == name {
+			return k, true
+		}
+	}
+	return Kind{}, false
+}
+
+// Names are those of Kinds.
+func Names() (names []string) {
+	for _, k := range Kinds {
+		names = append(names, k.Name)
+	}
+	return names
+}
+
+// blockBytes is how much a flooding writer hands the kernel in one go.
+const blockBytes = 64 << 10
+
+// textBytes is the length of a hog's texts, near the most that is allowed.
+const textBytes = 4000
+
+func (p *peer) idle(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+// again writes a block until nothing takes it any more.
+func (p *peer) again(ctx context.Context, block []byte) error {
+	for ctx.Err() == nil {
+		if err := p.put(block); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *peer) heartbeats(ctx context.Context) error {
+	var block []byte
+	for len(block) < blockBytes {
+		block = wire.AppendHeader(block, wire.MsgHeartbeat, 0)
+	}
+	return p.again(ctx, block)
+}
+
+func (p *peer) histories(ctx context.Context) error {
+	body := `{"thread_id":` + strconv.FormatInt(p.thread, 10) + `,"message_id":0,"limit":500}`
+	var block []byte
+	for len(block) < blockBytes {
+		block = append(wire.AppendHeader(block, wire.MsgHistory, len(body)), body...)
+	}
+	return p.again(ctx, block)
+}
+
+func (p *peer) texts(ctx context.Context) error {
+	text := strings.Repeat("x", textBytes)
+	run := strconv.FormatInt(time.Now().UnixNano(), 36)
+	for n := 0; ctx.Err() == nil; {
+		var block []byte
+		for len(block) < blockBytes {
+			n++
+			body := `{"fromuid":` + strconv.Itoa(int(p.seat.UID)) + `,"touid":` + strconv.Itoa(int(p.seat.Friend)) +
+				`,"thread_id":` + strconv.FormatInt(p.thread, 10) + `,"text_array":[{"unique_id":"hog-` + run + `-` + strconv.Itoa(n) +
+				`","content":"` + text + `"}]}`
+			block = append(wire.AppendHeader(block, wire.MsgText, len(body)), body...)
+		}
+		if err := p.put(block); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *peer) halfFrame(ctx context.Context) error {
+	const body = wire.DefaultMaxBody
+	frame := append(wire.AppendHeader(nil, wire.MsgText, body), make([]byte, body-1)...)
+	if err := p.put(frame); err != nil {
+		return err
+	}
+	return p.idle(ctx)
+}
+
+func (p *peer) badLength(ctx context.Context) error {
+	return p.again(ctx, append(wire.AppendHeader(nil, wire.MsgText, wire.MaxBody), make([]byte, wire.MaxBody)...))
+}
+
+func (p *peer) dribble(ctx context.Context) error {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	frame := append(wire.AppendHeader(nil, wire.MsgLogin, wire.MaxLoginBody), make([]byte, wire.MaxLoginBody)...)
+	for i := 0; i < len(frame)-1; i++ {
+		if err := p.put(frame[i : i+1]); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+	return p.idle(ctx)
+}

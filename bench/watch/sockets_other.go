@@ -1,0 +1,17 @@
+//go:build !linux
+
+package watch
+
+import (
+	"errors"
+	"net/netip"
+)
+
+// Socket is a TCP socket and what the kernel holds for it.
+type Socket struct {
+	Peer  netip.AddrPort
+	Bytes int64
+}
+
+// Sockets needs Linux.
+func Sockets(uint16) ([]Socket, error) { return nil, errors.New("watch: sock_diag needs Linux") }
