@@ -180,6 +180,24 @@ func (o *own) ReadHistory(ctx context.Context, read History) error {
 
 func (o *own) Self() watch.Self { return o.watch.Read() }
 
+func (o *own) Run(ctx context.Context, p swarm.Phase) (*swarm.Outcome, error) {
+	// What it uses while it only waits for the last answers would hide what it used under load.
+	var used float64
+	var once sync.Once
+	during := watch.StartSelf()
+	note := func() { once.Do(func() { used = during.Read().CPU }) }
+	if load := p.Warmup + max(p.Load.For, p.For); load > 0 {
+		t := time.AfterFunc(load, note)
+		defer t.Stop()
+	}
+	out, err := o.Fleet.Run(ctx, p)
+	note()
+	if out != nil {
+		out.Cores = append(out.Cores, used)
+	}
+	return out, err
+}
+
 func (o *own) Close() {
 	o.Fleet.Close()
 	o.closeTransport()

@@ -67,6 +67,10 @@ func TestManyWorkersAreOneCrew(t *testing.T) {
 	require.NoError(t, err)
 	out := must(swarm.Phase{Kind: "chat", Load: load, Patience: 20 * time.Second})
 	require.EqualValues(t, 300, out.Hist(swarm.HAck).Count(), "the workers' loads are the whole load")
+	require.Len(t, out.Cores, 3)
+	for _, used := range out.Cores {
+		require.Positive(t, used, "each worker says what it used")
+	}
 	out = must(swarm.Phase{Kind: "verify"})
 	require.EqualValues(t, 300, out.Ledger.HistoryRead)
 	require.True(t, out.Ledger.HistoryChecked)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"parley/bench/assert"
 	"parley/bench/hist"
@@ -32,25 +31,23 @@ func (r *run) generatorFault() string {
 		}
 		return fmt.Sprintf("the generator itself was late: by %s (p99) where %s were measured; %s", hist.Format(lag), hist.Format(latency), why)
 	}
-	cores := r.generatorCPU()
-	most := float64(max(r.Workers, len(r.Agents), 1) * r.Loops)
-	if cores > .93*most && r.main.Count() > 0 {
-		return fmt.Sprintf("the generator was the bottleneck: it used %.2f of the %.0f cores its loops can use; give it --workers or --loops", cores, most)
+	for i, used := range r.cores {
+		if used > .93*float64(r.Loops) && r.main.Count() > 0 {
+			return fmt.Sprintf("%s was the bottleneck: it used %.2f of the %d cores its loops can use; give it --workers or --loops", r.generator(i), used, r.Loops)
+		}
 	}
 	return ""
 }
 
-// generatorCPU is what the generator used during the load.
-func (r *run) generatorCPU() (cores float64) {
-	if len(r.Agents) > 0 {
-		return r.rep.Self.CPU // of the whole run: all that agents tell
+// generator names one of the generator processes.
+func (r *run) generator(i int) string {
+	switch {
+	case i < len(r.Agents):
+		return "the agent at " + r.Agents[i]
+	case r.Workers > 1:
+		return fmt.Sprintf("worker %d", i+1)
 	}
-	for name, used := range r.averages() {
-		if r.Workers > 1 && strings.HasPrefix(name, "worker") || r.Workers <= 1 && name == "generator" {
-			cores += used
-		}
-	}
-	return cores
+	return "the generator"
 }
 
 // averages returns the cores used by each process during the load.
@@ -88,6 +85,12 @@ func (r *run) machine() (busy, ours float64) {
 
 // limitedBy guesses from what was seen, and says what it saw.
 func (r *run) limitedBy() (out []string) {
+	if len(r.Agents) > 0 && r.layout == nil {
+		for i, used := range r.cores {
+			out = append(out, fmt.Sprintf("%s used %.2f of the %d cores its loops can use; the nodes' machines were not looked at", r.generator(i), used, r.Loops))
+		}
+		return out
+	}
 	machine, known := r.machine()
 	if machine == 0 {
 		return nil

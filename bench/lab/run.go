@@ -44,6 +44,8 @@ type run struct {
 	broken     []broken
 	unasked    error // why nobody knows what is left in Redis
 
+	cores []float64 // each generator process used while it was measured, at most
+
 	unfinished int64 // operations without an answer at the end of their phase
 }
 
@@ -196,6 +198,12 @@ func (r *run) enter(s step, o *swarm.Outcome, at float64) {
 			r.loadFrom = at + s.Warmup.Seconds()
 		}
 		r.loadTo = at + o.Seconds
+		for i, used := range o.Cores {
+			if i == len(r.cores) {
+				r.cores = append(r.cores, 0)
+			}
+			r.cores[i] = max(r.cores[i], used)
+		}
 		r.openLoop = r.openLoop || stage.Loop == "open"
 		for name := range maps.Keys(o.Hists) {
 			r.figures(name, o.Hist(name))

@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"bufio"
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
@@ -92,7 +91,8 @@ func (r *run) agents(ctx context.Context, s crew.Spec) (crew.Crew, error) {
 	for _, addr := range r.Agents {
 		conn, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "tcp", addr)
 		if err == nil {
-			_, err = io.WriteString(conn, greeting+r.AgentKey+"\n")
+			conns = append(conns, conn)
+			err = greet(conn, r.AgentKey)
 		}
 		if err != nil {
 			for _, c := range conns {
@@ -100,12 +100,35 @@ func (r *run) agents(ctx context.Context, s crew.Spec) (crew.Crew, error) {
 			}
 			return nil, fmt.Errorf("agent %s: %w", addr, err)
 		}
-		conns = append(conns, conn)
 	}
 	return crew.Many(s, conns, func() {}), nil
 }
 
-const greeting = "parley-bench "
+const (
+	greeting = "parley-bench "
+	welcome  = "at your service\n"
+)
+
+// greet says the key to an agent and waits for it to be taken.
+func greet(conn net.Conn, key string) error {
+	if _, err := io.WriteString(conn, greeting+key+"\n"); err != nil {
+		return err
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		return err
+	}
+	answer := make([]byte, len(welcome))
+	if _, err := io.ReadFull(conn, answer); err != nil {
+		if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+			return errors.New("it does not answer; it may be serving another coordinator")
+		}
+		return errors.New("it hung up: does it have the same key (PARLEY_BENCH_KEY)?")
+	}
+	if string(answer) != welcome {
+		return errors.New("it is no agent of this version")
+	}
+	return conn.SetReadDeadline(time.Time{})
+}
 
 // hear reads the other side's first line and compares the key.
 func hear(conn net.Conn, key string) error {
@@ -157,9 +180,7 @@ func Agent(ctx context.Context, listen, key string, out io.Writer) error {
 	}
 	stop := context.AfterFunc(ctx, func() { ln.Close() })
 	defer stop()
-	w := bufio.NewWriter(out)
-	fmt.Fprintf(w, "listening on %s\n", ln.Addr())
-	w.Flush()
+	fmt.Fprintf(out, "listening on %s\n", ln.Addr())
 	for {
 		conn, err := ln.Accept()
 		if err != nil {
@@ -168,7 +189,10 @@ func Agent(ctx context.Context, listen, key string, out io.Writer) error {
 			}
 			return err
 		}
-		if hear(conn, key) == nil {
+		if err := hear(conn, key); err != nil {
+			fmt.Fprintf(out, "turned away %s: %v\n", conn.RemoteAddr(), err)
+		} else if _, err := io.WriteString(conn, welcome); err == nil {
+			fmt.Fprintf(out, "serving %s\n", conn.RemoteAddr())
 			if err := crew.ServeWorker(conn); err != nil {
 				return err
 			}

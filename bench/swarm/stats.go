@@ -61,6 +61,8 @@ type Outcome struct {
 	Ledger   ledger.Summary
 	Seconds  float64   // how long it took: the longest of the parts
 	BackAt   []float64 // when each user was logged in, in seconds since the start; only storms
+	// Cores is what each generator process used meanwhile; whoever runs the process fills it in.
+	Cores []float64
 }
 
 // Hist returns a histogram, empty if there is none of that name.
@@ -109,6 +111,7 @@ func (o *Outcome) Merge(p *Outcome) error {
 	o.Ledger.Add(p.Ledger)
 	o.Seconds = max(o.Seconds, p.Seconds)
 	o.BackAt = append(o.BackAt, p.BackAt...)
+	o.Cores = append(o.Cores, p.Cores...)
 	return nil
 }
 
