@@ -48,38 +48,6 @@ func kept(t *testing.T, o Options) *report.Report {
 	return r
 }
 
-// TestFaultyServersAreCaught is the proof that the proof works: one fault among a few hundred texts, and the exit code is
-// that of an incorrect run; none, and it passes.
-func TestFaultyServersAreCaught(t *testing.T) {
-	for _, c := range []struct {
-		fault string
-		code  int
-		count func(r *report.Report) int64
-	}{
-		{"none", report.Pass, func(r *report.Report) int64 { return 1 }},
-		{"drop", report.Incorrect, func(r *report.Report) int64 { return r.Ledger.Missed }},
-		{"duplicate", report.Incorrect, func(r *report.Report) int64 { return r.Ledger.Duplicated }},
-		{"swap", report.Incorrect, func(r *report.Report) int64 { return r.Ledger.Reordered }},
-		{"corrupt", report.Incorrect, func(r *report.Report) int64 { return r.Ledger.Corrupt }},
-		{"misroute", report.Incorrect, func(r *report.Report) int64 { return r.Ledger.Misrouted }},
-		{"forge", report.Incorrect, func(r *report.Report) int64 { return r.Ledger.Lost }},
-	} {
-		t.Run(c.fault, func(t *testing.T) {
-			cluster, o := startCluster(t, 20)
-			o.Via = map[string]string{}
-			n := cluster.Chats()[0] // the other one is honest
-			o.Via[n.ClientAddr()] = startLiar(t, n.ClientAddr(), c.fault)
-			l, out := lab()
-			code := l.Chat(t.Context(), o, chatFlags(300, time.Second))
-			r := kept(t, o)
-			require.Equal(t, c.code, code, out)
-			require.Equal(t, c.code, r.Verdict.Code)
-			require.EqualValues(t, 1, c.count(r), "%+v", r.Ledger)
-			require.True(t, r.Ledger.HistoryChecked)
-		})
-	}
-}
-
 func TestAssertionsDecideTheExitCode(t *testing.T) {
 	_, o := startCluster(t, 20)
 	for text, want := range map[string]int{

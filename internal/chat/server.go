@@ -121,10 +121,10 @@ func New(cfg Config, d Deps) (*Server, error) {
 		Forget:       func(uid int32) { s.router.Forget(uid) },
 	})
 	s.router = router.New(routerConfig(), d.Log, d.Metrics, s.registry, &locator{s: s, dead: make(map[string]time.Time)}, s.peers)
-	s.commits = commit.New(commitConfig(cfg.Limits), commit.Deps{
+	s.commits = commit.New(commitConfig(cfg.Limits), seedBugs(commit.Deps{
 		Log: d.Log, Metrics: d.Metrics, Store: d.Store, Node: cfg.SelfServer.Name, Boot: s.lease.Boot,
 		Deliver: s.router.Deliver, Fenced: s.lease.noteFenced,
-	})
+	}))
 	return s, nil
 }
 

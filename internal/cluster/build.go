@@ -15,6 +15,11 @@ import (
 // the race detector, which needs a C compiler and makes them two to ten times slower. The build cache makes a second
 // Build cost little more than the linking.
 func Build(ctx context.Context, dir string, race bool, names ...string) error {
+	return BuildTagged(ctx, dir, race, "", names...)
+}
+
+// BuildTagged is Build with build tags, separated by commas: for binaries that are no product.
+func BuildTagged(ctx context.Context, dir string, race bool, tags string, names ...string) error {
 	root, err := moduleRoot(ctx)
 	if err != nil {
 		return err
@@ -28,6 +33,9 @@ func Build(ctx context.Context, dir string, race bool, names ...string) error {
 		args = append(args, "-race") // without -trimpath, so that what go test -race has compiled is used again
 	} else {
 		args = append(args, "-trimpath") // as make build does
+	}
+	if tags != "" {
+		args = append(args, "-tags", tags)
 	}
 	for _, name := range names {
 		args = append(args, "./"+name)

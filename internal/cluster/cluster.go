@@ -24,10 +24,11 @@ const DefaultStopTimeout = 30 * time.Second
 type Options struct {
 	Chat, Status, Gate int // how many of each
 
-	Dir      string // takes configuration, data and logs; must exist; empty: a new temporary one, removed by Close
-	Bin      string // has the binaries of the nodes; empty: Start builds them into Dir/bin
-	Race     bool   // build with the race detector; ignored with Bin
-	LogLevel string // of the nodes; empty: info
+	Dir      string   // takes configuration, data and logs; must exist; empty: a new temporary one, removed by Close
+	Bin      string   // has the binaries of the nodes; empty: Start builds them into Dir/bin
+	Race     bool     // build with the race detector; ignored with Bin
+	LogLevel string   // of the nodes; empty: info
+	Env      []string // added to the environment of the nodes, "NAME=value"; PARLEY_ variables of this process do not reach them
 
 	NoRedis, NoMariaDB bool // start none; then Configure must name another or the nodes will not start
 	Redis              RedisOptions

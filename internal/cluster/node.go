@@ -69,6 +69,7 @@ func (c *Cluster) newNode(role Role, index int, o *Options) (*Node, error) {
 	n.configPath = filepath.Join(c.dir, name+".ini")
 	n.Proc = newProc(name, filepath.Join(c.bin, string(role)), filepath.Join(c.dir, name+".log"), n.answersReady,
 		"--config", n.configPath)
+	n.Proc.env = append(n.Proc.env, o.Env...)
 	file := c.config(n, name, index, o)
 	if o.Configure != nil {
 		if err := o.Configure(n, index, file); err != nil {

@@ -32,6 +32,9 @@ type pkg struct {
 	XTestImports []string
 	TestGoFiles  []string
 	XTestGoFiles []string
+	GoFiles      []string
+	// IgnoredGoFiles are left out by their build tags.
+	IgnoredGoFiles []string
 }
 
 // list reads the module once: its own packages and everything they import, by import path.
@@ -48,7 +51,7 @@ var list = sync.OnceValues(func() (map[string]*pkg, error) {
 		return nil, err
 	}
 	cmd := exec.Command("go", "list", "-buildvcs=false", "-deps",
-		"-json=ImportPath,Dir,Name,Imports,TestImports,XTestImports,TestGoFiles,XTestGoFiles", "./...")
+		"-json=ImportPath,Dir,Name,Imports,TestImports,XTestImports,TestGoFiles,XTestGoFiles,GoFiles,IgnoredGoFiles", "./...")
 	cmd.Dir = root
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -269,6 +272,22 @@ func TestServersAreStartedInOnePlace(t *testing.T) {
 	for path, why := range ownServers {
 		if !found[path] {
 			t.Errorf("%s starts no server of its own any more (%s): take it out of ownServers", path, why)
+		}
+	}
+}
+
+// TestNormalBuildsHaveNoSeededBugs looks for the bugs that chat nodes can be built with, for the load lab to find.
+func TestNormalBuildsHaveNoSeededBugs(t *testing.T) {
+	const variable = "PARLEY_SEEDED_" + "BUG"
+	packages := ours(t)
+	require.Contains(t, packages["internal/chat"].IgnoredGoFiles, "bugs_on.go", "the tag keeps it out")
+	for path, p := range packages {
+		for _, file := range p.GoFiles {
+			text, err := os.ReadFile(filepath.Join(p.Dir, file))
+			require.NoError(t, err)
+			if bytes.Contains(text, []byte(variable)) {
+				t.Errorf("%s/%s is in a normal build and speaks of %s: it belongs into a file with the tag seededbugs", path, file, variable)
+			}
 		}
 	}
 }

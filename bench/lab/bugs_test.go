@@ -1,0 +1,92 @@
+package lab
+
+import (
+	"context"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"parley/bench/ledger"
+	"parley/bench/report"
+	"parley/bench/seed"
+	"parley/internal/cluster"
+	"parley/internal/cluster/clustertest"
+)
+
+// TestSeededBugsAreCaught is the proof that the proof works: chat nodes that each do one thing wrong, once among a few hundred
+// texts, and the exit code is that of an incorrect run; nothing wrong, and it passes.
+func TestSeededBugsAreCaught(t *testing.T) {
+	needServers(t)
+	const users = 20
+	bin := t.TempDir()
+	require.NoError(t, cluster.BuildTagged(t.Context(), bin, false, "seededbugs", "chatnode", "statusnode"))
+	servers := clustertest.Start(t, cluster.Options{Bin: bin, OnRedis: seed.Generation})
+	redis, err := seed.RedisAt(servers.RedisAddr())
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	require.NoError(t, seed.Run(ctx, seed.Options{DSN: servers.DSN(), Redis: redis, Users: users}))
+	for _, c := range []struct {
+		bug     string
+		code    int
+		counter func(*ledger.Summary) int64
+	}{
+		{"", report.Pass, (*ledger.Summary).Wrong},
+		{"drop", report.Incorrect, func(l *ledger.Summary) int64 { return l.Missed }},
+		{"duplicate", report.Incorrect, func(l *ledger.Summary) int64 { return l.Duplicated }},
+		{"swap", report.Incorrect, func(l *ledger.Summary) int64 { return l.Reordered }},
+		{"corrupt", report.Incorrect, func(l *ledger.Summary) int64 { return l.Corrupt }},
+		{"misroute", report.Incorrect, func(l *ledger.Summary) int64 { return l.Misrouted }},
+		{"ack", report.Incorrect, func(l *ledger.Summary) int64 { return l.Unstored }},
+		{"lose", report.Incorrect, func(l *ledger.Summary) int64 { return l.Lost }},
+	} {
+		t.Run("bug "+c.bug, func(t *testing.T) {
+			nodes := startNodes(t, servers, cluster.Options{Bin: bin, Env: []string{"PARLEY_SEEDED_BUG=" + c.bug}})
+			l, out := lab()
+			o := Options{
+				Status: []string{nodes.StatusAddr(0)}, Config: nodes.Chat[0].ConfigPath(), Users: users, Workers: 1, Loops: 1, Nodes: 2, Seed: 7,
+				Heartbeat: 30 * time.Second, MaxLag: 10 * time.Second, Out: t.TempDir(), Name: "run", Quiet: true,
+			}
+			code := l.Chat(t.Context(), o, chatFlags(300, time.Second))
+			r := kept(t, o)
+			require.Equal(t, c.code, code, out)
+			require.Equal(t, c.code, r.Verdict.Code)
+			want := int64(len(nodes.Chat)) // each has it once
+			if c.bug == "" {
+				want = 0
+			}
+			require.Equal(t, want, c.counter(r.Ledger), "%+v", r.Ledger)
+			require.True(t, r.Ledger.HistoryChecked)
+			require.Equal(t, readFromSQL, r.HistoryBy)
+			require.NotNil(t, r.Left)
+			require.Zero(t, r.Left.Wrong(), r.Left)
+		})
+	}
+}
+
+// startNodes starts a status node and two chat nodes over servers that run already.
+func startNodes(t *testing.T, servers *cluster.Cluster, o cluster.Options) *cluster.Cluster {
+	t.Helper()
+	o.NoRedis, o.NoMariaDB, o.Chat, o.Status, o.LogLevel = true, true, 2, 1, "warn"
+	o.Configure = func(n *cluster.Node, _ int, f *cluster.INI) error {
+		set := func(section, addr string) error {
+			host, port, err := net.SplitHostPort(addr)
+			f.Set(section, "Host", host)
+			f.Set(section, "Port", port)
+			return err
+		}
+		if n.Role() == cluster.Chat {
+			m := servers.MariaDB
+			f.Set("Mysql", "User", m.User)
+			f.Set("Mysql", "Passwd", m.Password)
+			f.Set("Mysql", "Schema", m.Schema)
+			if err := set("Mysql", m.Addr()); err != nil {
+				return err
+			}
+		}
+		return set("Redis", servers.RedisAddr())
+	}
+	return clustertest.Start(t, o)
+}

@@ -1,0 +1,129 @@
+//go:build seededbugs
+
+package chat
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"parley/internal/commit"
+	"parley/internal/session"
+	"parley/internal/store"
+	"parley/internal/wire"
+)
+
+// seedBugs gives the node the bug that PARLEY_SEEDED_BUG names, once in its life: drop, duplicate, swap, corrupt or misroute
+// one push; ack a text before it is committed, and never commit it; lose one that way, and its push as well. Only a build
+// with the tag has this: the load lab must find each.
+func seedBugs(d commit.Deps) commit.Deps {
+	b := &bug{kind: os.Getenv("PARLEY_SEEDED_BUG"), deliver: d.Deliver}
+	switch b.kind {
+	case "":
+	case "drop", "duplicate", "swap", "corrupt", "misroute":
+		d.Deliver = b.push
+	case "ack", "lose":
+		d.Store = &forgetful{Store: d.Store, bug: b}
+		d.Deliver = b.push
+	default:
+		panic(fmt.Sprintf("chat: PARLEY_SEEDED_BUG: there is no %q", b.kind))
+	}
+	return d
+}
+
+// seedAfter is how many texts a node treats well first.
+const seedAfter = 5
+
+// bug is what a node does wrong.
+type bug struct {
+	kind    string
+	deliver func([]session.Push)
+
+	mu    sync.Mutex // guards the following
+	seen  int
+	done  bool
+	held  *session.Push // a push that waits for the next to the same user
+	first int32         // the first user who was pushed to
+	lost  string        // unique id of a text that must not be pushed
+}
+
+// push is the committer's Deliver.
+func (b *bug) push(pushes []session.Push) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, p := range pushes {
+		b.deliver(b.change(p))
+	}
+}
+
+// change returns what becomes of a push.
+func (b *bug) change(p session.Push) []session.Push {
+	if p.ID != wire.MsgTextPush {
+		return []session.Push{p}
+	}
+	if b.lost != "" && bytes.Contains(p.Body, []byte(b.lost)) {
+		return nil
+	}
+	if b.held != nil && b.held.To == p.To {
+		held := *b.held
+		b.held = nil
+		return []session.Push{p, held}
+	}
+	if b.first == 0 {
+		b.first = p.To
+	}
+	if b.seen++; b.seen <= seedAfter || b.done {
+		return []session.Push{p}
+	}
+	switch b.kind {
+	case "drop":
+		b.done = true
+		return nil
+	case "duplicate":
+		b.done = true
+		return []session.Push{p, p}
+	case "swap":
+		b.done = true
+		b.held = &p
+		return nil
+	case "corrupt":
+		b.done = true
+		p.Body = bytes.Clone(p.Body)
+		at := bytes.LastIndex(p.Body, []byte(`"content":"`)) + 60 // in what fills a text of the load lab up
+		p.Body[at] = 'a' + (p.Body[at]-'a'+1)%26
+	case "misroute":
+		if p.To != b.first && p.From != b.first {
+			b.done = true
+			p.To = b.first
+		}
+	}
+	return []session.Push{p}
+}
+
+// forgetful is a store that says of one text that it is stored.
+type forgetful struct {
+	commit.Store
+	*bug
+	texts atomic.Int64
+}
+
+// Append stores all but the last text of one batch.
+func (f *forgetful) Append(ctx context.Context, node, boot string, msgs []store.NewMessage, out []store.Appended) error {
+	n := len(msgs) - 1
+	if before := f.texts.Add(int64(len(msgs))) - int64(len(msgs)); before > seedAfter || before+int64(len(msgs)) <= seedAfter {
+		return f.Store.Append(ctx, node, boot, msgs, out)
+	}
+	if f.kind == "lose" {
+		f.mu.Lock()
+		f.lost = msgs[n].UniqueID
+		f.mu.Unlock()
+	}
+	out[n] = store.Appended{Seq: 1 << 20, CreatedMS: 1} // a number that the thread has not reached
+	if n == 0 {
+		return nil
+	}
+	return f.Store.Append(ctx, node, boot, msgs[:n], out[:n])
+}
