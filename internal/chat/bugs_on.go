@@ -40,7 +40,7 @@ const seedAfter = 5
 // bug is what a node does wrong.
 type bug struct {
 	kind    string
-	deliver func([]session.Push)
+	deliver func([]session.Push, *session.Cork)
 
 	mu    sync.Mutex // guards the following
 	seen  int
@@ -51,11 +51,11 @@ type bug struct {
 }
 
 // push is the committer's Deliver.
-func (b *bug) push(pushes []session.Push) {
+func (b *bug) push(pushes []session.Push, cork *session.Cork) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, p := range pushes {
-		b.deliver(b.change(p))
+		b.deliver(b.change(p), cork)
 	}
 }
 
