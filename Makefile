@@ -6,6 +6,8 @@ PKGS         ?= ./...
 TEST_TIMEOUT ?= 15m
 RACE_COUNT   ?= 5
 FUZZTIME     ?= 5s
+BENCHTIME    ?= 200ms
+COUNT        ?= 1
 
 # Each program is a directory of its name; one that does not exist is left out.
 PROGRAMS := chatnode statusnode gatenode standalone parleyctl bench
@@ -20,10 +22,13 @@ LDFLAGS := -X parley/internal/obs.version=$(VERSION)
 # Packages whose tests count allocations.
 ALLOC_PKGS = $(addprefix ./,$(sort $(dir $(shell grep -rl --include='*_test.go' AllocsPerRun client internal))))
 
+# Packages with benchmarks of single functions.
+BENCH_PKGS = $(addprefix ./,$(sort $(dir $(shell grep -rl --include='bench_test.go' '^func Benchmark' internal))))
+
 GOFILES = $(shell find . -name '*.go' -not -path './kitex_gen/*' -not -path './data/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help gen build run cluster test check race fuzz docs clean fmt servers macos
+.PHONY: help gen build run cluster test check race fuzz bench-micro docs clean fmt servers macos
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +70,9 @@ race: servers ## run all tests RACE_COUNT times: slow, for what fails seldom
 
 fuzz: ## run every fuzz target for FUZZTIME
 	@.ci/fuzz $(FUZZTIME)
+
+bench-micro: servers ## run the benchmarks of single functions, COUNT times; go tool benchstat compares two outputs
+	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -count $(COUNT) -p 1 $(BENCH_PKGS)
 
 docs: ## write docs/CONFIG.md again
 	$(GO) test ./test/docs -run TestConfigReference -update

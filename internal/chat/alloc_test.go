@@ -88,13 +88,17 @@ func (m *memoryStore) Append(_ context.Context, _, _ string, _ []store.NewMessag
 	return nil
 }
 
-// textAllocs counts what a text allocates from the socket to the sender's answer and, when local, the recipient's push,
-// without the decoder's share.
-func textAllocs(t *testing.T, local bool) float64 {
+// benchText is the body of a text from the first user to the second.
+const benchText = `{"fromuid":1001,"touid":1002,"thread_id":7,"text_array":[{"content":"hello, how are you?","unique_id":"{6f1c2a3e-0b4d-4c5e-9f60-718293a4b5c6}"}]}`
+
+// burst is how many texts come at once, as they do under load: a lone one also pays for a transaction's context and two
+// flushers.
+const burst = 32
+
+// textBurst returns a function that takes a burst of texts from the socket to the sender's answers and, when local, the
+// recipient's pushes.
+func textBurst(t testing.TB, local bool) func() {
 	t.Helper()
-	if raceEnabled {
-		t.Skip("the race detector allocates by itself; make test counts without it")
-	}
 	f := newFixture(t, 1)
 	s := f.start("chat1").Server
 	deliver := func([]session.Push, *session.Cork) {}
@@ -111,16 +115,12 @@ func textAllocs(t *testing.T, local bool) float64 {
 	if local {
 		_, other = liveConnOf(t, s, firstUID+1)
 	}
-	body := []byte(`{"fromuid":1001,"touid":1002,"thread_id":7,"text_array":[{"content":"hello, how are you?","unique_id":"{6f1c2a3e-0b4d-4c5e-9f60-718293a4b5c6}"}]}`)
-	// A burst of texts, as they come under load: a lone one also pays for a transaction's context and two flushers.
-	const burst = 32
 	var frames []byte
 	for range burst {
 		var err error
-		frames, err = wire.AppendFrame(frames, wire.MsgText, body)
+		frames, err = wire.AppendFrame(frames, wire.MsgText, []byte(benchText))
 		require.NoError(t, err)
 	}
-	decode := testing.AllocsPerRun(1000, func() { _, _ = wire.DecodeText(body) })
 	buf := make([]byte, 64<<10)
 	readBurst := func(f *os.File) {
 		var split wire.Splitter
@@ -136,7 +136,7 @@ func textAllocs(t *testing.T, local bool) float64 {
 			}
 		}
 	}
-	all := testing.AllocsPerRun(500, func() {
+	return func() {
 		if !c.take(frames) {
 			t.Fatal("refused")
 		}
@@ -144,7 +144,19 @@ func textAllocs(t *testing.T, local bool) float64 {
 		if local {
 			readBurst(other)
 		}
-	}) / burst
+	}
+}
+
+// textAllocs counts what a text of a burst allocates without the decoder's share.
+func textAllocs(t *testing.T, local bool) float64 {
+	t.Helper()
+	if raceEnabled {
+		t.Skip("the race detector allocates by itself; make test counts without it")
+	}
+	run := textBurst(t, local)
+	body := []byte(benchText)
+	decode := testing.AllocsPerRun(1000, func() { _, _ = wire.DecodeText(body) })
+	all := testing.AllocsPerRun(500, run) / burst
 	t.Logf("%.2f allocations a text, %v of them the decoder's", all, decode)
 	return all - decode
 }

@@ -410,15 +410,3 @@ func TestATextAllocatesLittle(t *testing.T) {
 	require.LessOrEqual(t, many, 2.0, "the body of its push, and what a batch shares")
 	require.LessOrEqual(t, one, 8.0, "a text alone pays for the context of its transaction")
 }
-
-func BenchmarkTexts(b *testing.B) {
-	for _, n := range []int{1, 64} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			run := texts(b)
-			b.ReportAllocs()
-			for b.Loop() {
-				run(n)
-			}
-		})
-	}
-}

@@ -61,18 +61,24 @@ func (w *Wheel) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		w.mu.Lock()
-		w.at = (w.at + 1) % slots
-		due = append(due[:0], w.slot[w.at]...)
-		clear(w.slot[w.at])
-		w.slot[w.at] = w.slot[w.at][:0]
-		w.waiting -= len(due)
-		w.mu.Unlock()
-		for i, p := range due {
-			w.call(p)
-			due[i] = nil
-		}
+		due = w.turn(due)
 	}
+}
+
+// turn goes one step on and calls those whose time has come. It returns due, which it uses as scratch.
+func (w *Wheel) turn(due []*Policy) []*Policy {
+	w.mu.Lock()
+	w.at = (w.at + 1) % slots
+	due = append(due[:0], w.slot[w.at]...)
+	clear(w.slot[w.at])
+	w.slot[w.at] = w.slot[w.at][:0]
+	w.waiting -= len(due)
+	w.mu.Unlock()
+	for i, p := range due {
+		w.call(p)
+		due[i] = nil
+	}
+	return due
 }
 
 // call keeps a panic over one client's frames from ending all the others': it costs that client its connection.

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"parley/test/benchgate/cputime"
 )
 
 // Benchmarks run many callers at once against a real Redis: what is measured is the packing.
@@ -32,6 +34,7 @@ func BenchmarkClaim(b *testing.B) {
 	b.SetParallelism(callersPerCore)
 	b.ReportAllocs()
 	b.ResetTimer()
+	defer cputime.Report(b)()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			i := next.Add(1) - 1
@@ -45,7 +48,7 @@ func BenchmarkClaim(b *testing.B) {
 }
 
 func BenchmarkPrelogin(b *testing.B) {
-	const users = 10_000
+	const users = 1000
 	p := single.backend(b, "redis").open(b, Options{})
 	for uid := range int32(users) {
 		require.NoError(b, p.PutProfile(b.Context(), uid, strconv.Itoa(int(uid)), make([]byte, 200)))
@@ -56,6 +59,7 @@ func BenchmarkPrelogin(b *testing.B) {
 	b.SetParallelism(callersPerCore)
 	b.ReportAllocs()
 	b.ResetTimer()
+	defer cputime.Report(b)()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			if pre, err := p.Prelogin(b.Context(), next.Add(1)%users, token); err != nil || pre.Lists == nil {
@@ -81,6 +85,7 @@ func BenchmarkLocate(b *testing.B) {
 			b.SetParallelism(callersPerCore)
 			b.ReportAllocs()
 			b.ResetTimer()
+			defer cputime.Report(b)()
 			b.RunParallel(func(pb *testing.PB) {
 				uids := make([]int32, size)
 				for pb.Next() {
@@ -113,6 +118,7 @@ func BenchmarkPlace(b *testing.B) {
 			b.SetParallelism(callersPerCore / min(size, 64))
 			b.ReportAllocs()
 			b.ResetTimer()
+			defer cputime.Report(b)()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
 					if _, err := p.Place(b.Context(), uids); err != nil {

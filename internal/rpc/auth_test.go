@@ -133,17 +133,3 @@ func TestOneOfManyReplaysPasses(t *testing.T) {
 	require.EqualValues(t, 1, passed.Load())
 	require.Zero(t, disturbed.Load())
 }
-
-func BenchmarkSignAndCheck(b *testing.B) {
-	a := NewAuth(secret)
-	b.ReportAllocs()
-	n := 0
-	for b.Loop() {
-		if n++; n%maxNonces == 0 {
-			a = NewAuth(secret)
-		}
-		if err := check(a, "NodeService", "Deliver", a.Sign("NodeService", "Deliver")); err != nil {
-			b.Fatal(err)
-		}
-	}
-}

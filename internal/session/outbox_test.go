@@ -594,16 +594,3 @@ func TestPushAllocates(t *testing.T) {
 		require.Zero(t, inline)
 	}
 }
-
-func BenchmarkPush(b *testing.B) {
-	var wg sync.WaitGroup
-	s := sink(b, wg.Go)
-	p := text(1, 1, 300)
-	b.ReportAllocs()
-	for b.Loop() {
-		for s.Push(p) != nil {
-			b.Fatal("push failed")
-		}
-		wg.Wait()
-	}
-}

@@ -140,13 +140,3 @@ func TestChatTimeIsUTC(t *testing.T) {
 	require.Equal(t, "2026-01-05 09:31:12", string(AppendChatTime(nil, 1767605472999)))
 	require.Equal(t, "1970-01-01 00:00:00", string(AppendChatTime(nil, 0)))
 }
-
-func BenchmarkDecodeText(b *testing.B) {
-	body := []byte(`{"fromuid":1001,"touid":1002,"thread_id":77,"text_array":[{"content":"hello, how are you today?","unique_id":"{6f1c2a3e-0b4d-4c5e-9f60-718293a4b5c6}"}]}`)
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := DecodeText(body); err != nil {
-			b.Fatal(err)
-		}
-	}
-}

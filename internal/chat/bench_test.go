@@ -1,0 +1,92 @@
+package chat
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"parley/internal/session"
+	"parley/internal/store"
+	"parley/internal/wire"
+	"parley/test/benchgate/cputime"
+)
+
+// BenchmarkHeartbeat is a heartbeat from the read buffer to its answer in the socket.
+func BenchmarkHeartbeat(b *testing.B) {
+	f := newFixture(b, 1)
+	c, peer := liveConn(b, f.start("chat1").Server)
+	beat, err := wire.AppendFrame(nil, wire.MsgHeartbeat, []byte(`{"fromuid":1001}`))
+	require.NoError(b, err)
+	answer := make([]byte, 64)
+	b.ReportAllocs()
+	defer cputime.Report(b)()
+	for b.Loop() {
+		if !c.take(beat) {
+			b.Fatal("refused")
+		}
+		if _, err := peer.Read(answer); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkTexts is a burst of 32 texts from the read buffer through the committer, over a store that does nothing, to the
+// sender's answers; with a recipient on the node also to its pushes.
+func BenchmarkTexts(b *testing.B) {
+	for _, local := range []bool{false, true} {
+		b.Run(map[bool]string{false: "stored", true: "delivered"}[local], func(b *testing.B) {
+			burst := textBurst(b, local)
+			b.ReportAllocs()
+			defer cputime.Report(b)()
+			for b.Loop() {
+				burst()
+			}
+		})
+	}
+}
+
+// BenchmarkRefusedText is a text that finds the window of its connection full: dispatch up to the committer, and back.
+func BenchmarkRefusedText(b *testing.B) {
+	f := newFixture(b, 1)
+	c, peer := liveConn(b, f.start("chat1").Server)
+	c.texts.Store(c.window)
+	frame, err := wire.AppendFrame(nil, wire.MsgText, []byte(benchText))
+	require.NoError(b, err)
+	answer := make([]byte, 1024)
+	b.ReportAllocs()
+	defer cputime.Report(b)()
+	for b.Loop() {
+		if !c.take(frame) {
+			b.Fatal("refused")
+		}
+		if _, err := peer.Read(answer); err != nil { // or the outbox would fill up
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkLoginReply builds 1006 for a user with 50 friends, from what the caches hold.
+func BenchmarkLoginReply(b *testing.B) {
+	friends := make([]store.Friend, 50)
+	for i := range friends {
+		friends[i].Profile = store.Profile{UID: int32(firstUID + i), Name: fmt.Sprint("user", i), Nick: fmt.Sprint("User ", i), Icon: ":/res/head_1.jpg"}
+	}
+	lists, err := encodeLists(nil, friends)
+	require.NoError(b, err)
+	profile, err := wire.Encode(wireProfile(friends[0].Profile))
+	require.NoError(b, err)
+	grant := loginGrant{
+		req: &wire.LoginRequest{UID: firstUID, Token: "0b9c0b9c0b9c0b9c", Client: "bench/1", Device: wire.DefaultDevice},
+		sid: session.SID(1), node: "chat1", caps: []string{wire.CapBatch, wire.CapResume}, resume: "0b9c0b9c0b9c0b9c",
+		window: 64, heartbeat: 30 * time.Second,
+	}
+	b.ReportAllocs()
+	defer cputime.Report(b)()
+	for b.Loop() {
+		if _, err := grant.frame(profile, lists); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

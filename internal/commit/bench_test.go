@@ -1,0 +1,23 @@
+package commit
+
+import (
+	"fmt"
+	"testing"
+
+	"parley/test/benchgate/cputime"
+)
+
+// BenchmarkTexts is one text, or many at once, from Append to Answer over a store that does nothing.
+func BenchmarkTexts(b *testing.B) {
+	for _, n := range []int{1, 64} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			run := texts(b)
+			run(n)
+			b.ReportAllocs()
+			defer cputime.Report(b)()
+			for b.Loop() {
+				run(n)
+			}
+		})
+	}
+}

@@ -1,0 +1,54 @@
+package legacy
+
+import (
+	"syscall"
+	"testing"
+	"time"
+
+	"parley/internal/wire"
+	"parley/test/benchgate/cputime"
+)
+
+// BenchmarkWheel is a step of a wheel on which 960 policies wait: 64 are called, and ask to be called again.
+func BenchmarkWheel(b *testing.B) {
+	const each = 64
+	w := NewWheel()
+	never := time.Now().Add(time.Hour) // their last frame, so that the gap after it does not end
+	for range each {
+		for step := range slots - 1 {
+			w.after(time.Duration(1+step)*Resolution, &Policy{wheel: w, beat: true, due: true, last: never})
+		}
+	}
+	var due []*Policy
+	for range 2 * slots { // until each slot has grown to what it holds
+		due = w.turn(due)
+	}
+	b.ReportAllocs()
+	defer cputime.Report(b)()
+	for b.Loop() {
+		due = w.turn(due)
+		if len(due) != each {
+			b.Fatal(len(due), "called")
+		}
+	}
+}
+
+// BenchmarkPaced is an answer that is queued, and written when the wheel calls.
+func BenchmarkPaced(b *testing.B) {
+	c := newStock(b)
+	reply := frameOf(wire.MsgSearchRsp, `{"error":0,"uid":1002,"name":"bob","nick":"Bob"}`)
+	buf := make([]byte, 1024)
+	b.ReportAllocs()
+	defer cputime.Report(b)()
+	for b.Loop() {
+		c.due = true // as if a frame had gone out just now
+		if err := c.Reply(reply); err != nil {
+			b.Fatal(err)
+		}
+		c.Policy.last = time.Time{}
+		c.pump(time.Now())
+		if n, err := syscall.Read(c.fd, buf); n != len(reply) {
+			b.Fatal("read ", n, err)
+		}
+	}
+}

@@ -1,0 +1,61 @@
+package router
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+
+	"parley/internal/session"
+	"parley/internal/wire"
+	"parley/test/benchgate/cputime"
+)
+
+// elsewhere is a cluster in which everybody is on node b. It allocates nothing.
+type elsewhere struct {
+	found [][]string
+	sent  chan struct{}
+}
+
+func (e *elsewhere) Locate(_ context.Context, uids []int32) ([][]string, error) {
+	return e.found[:len(uids)], nil
+}
+
+func (e *elsewhere) Forward(string, *session.Push) bool {
+	e.sent <- struct{}{}
+	return true
+}
+
+// BenchmarkLane is 64 pushes to 64 users on another node, from Deliver to Forward: their place remembered, and not.
+func BenchmarkLane(b *testing.B) {
+	const burst = 64
+	for _, cached := range []bool{true, false} {
+		b.Run(map[bool]string{true: "cached", false: "asked"}[cached], func(b *testing.B) {
+			e := &elsewhere{sent: make(chan struct{}, burst)}
+			for range burst {
+				e.found = append(e.found, []string{"b"})
+			}
+			cfg := DefaultConfig()
+			if !cached {
+				cfg.CacheTTL = 0
+			}
+			r := New(cfg, slog.New(slog.DiscardHandler), nil, session.NewRegistry(), e, e)
+			defer r.Close()
+			pushes := make([]session.Push, burst)
+			for i := range pushes {
+				pushes[i] = session.Push{To: int32(i), ID: wire.MsgTextPush, Body: make([]byte, 200)}
+			}
+			deliver := func() {
+				r.Deliver(pushes)
+				for range pushes {
+					<-e.sent
+				}
+			}
+			deliver()
+			b.ReportAllocs()
+			defer cputime.Report(b)()
+			for b.Loop() {
+				deliver()
+			}
+		})
+	}
+}
