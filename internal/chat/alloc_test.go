@@ -6,6 +6,7 @@ import (
 	"os"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/stretchr/testify/require"
@@ -39,7 +40,7 @@ func liveConnOf(t testing.TB, s *Server, uid int32) (*conn, *os.File) {
 	}
 	peer := os.NewFile(uintptr(pair[1]), "peer")
 	t.Cleanup(func() { peer.Close(); syscall.Close(pair[0]) })
-	c := &conn{srv: s, window: 64}
+	c := &conn{srv: s, window: 64, dead: time.Hour} // a busy machine may leave it silent for long
 	c.Init(socket{pair[0]}, &s.limits, c)
 	require.True(t, c.Identify(session.Identity{UID: uid, Device: "native", SID: newSID(), Native: true}))
 	s.registry.Add(&c.Session)
