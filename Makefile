@@ -28,7 +28,7 @@ BENCH_PKGS = $(addprefix ./,$(sort $(dir $(shell grep -rl --include='bench_test.
 GOFILES = $(shell find . -name '*.go' -not -path './kitex_gen/*' -not -path './data/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help gen build run cluster test check race fuzz bench-micro docs clean fmt servers macos
+.PHONY: help gen build run cluster test check race fuzz bench-micro bench-gate docs clean fmt servers macos
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ fuzz: ## run every fuzz target for FUZZTIME
 
 bench-micro: servers ## run the benchmarks of single functions, COUNT times; go tool benchstat compares two outputs
 	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -count $(COUNT) -p 1 $(BENCH_PKGS)
+
+bench-gate: servers ## compare those benchmarks with test/benchgate/baseline.txt; UPDATE=1 writes it, ALLOCS=1 leaves time out
+	$(GO) run ./test/benchgate $(if $(UPDATE),-update) $(if $(ALLOCS),-allocs)
 
 docs: ## write docs/CONFIG.md again
 	$(GO) test ./test/docs -run TestConfigReference -update
