@@ -10,8 +10,9 @@ import (
 	"strings"
 )
 
-// What is still noise. With a load of ten on two processors, and caches that others used as well, medians of five were
-// between 0.65 and 1.35 of what they had been before; twice as slow is as far above the limit as that is below it.
+// What is still noise. In five runs on two processors with a load that fell from fifteen to five, medians of five were
+// between 0.7 and 1.5 of the baseline, most between 0.8 and 1.2; a few that were beyond it were not when measured again.
+// What is twice as slow is caught unless the machine happens to favour it as much.
 const (
 	maxRatio = 1.5
 	// A benchmark with fewer than fifty allocations may not have one more. In those with more an operation is a burst or a
