@@ -74,8 +74,8 @@ fuzz: ## run every fuzz target for FUZZTIME
 bench-micro: servers ## run the benchmarks of single functions, COUNT times; go tool benchstat compares two outputs
 	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -count $(COUNT) -p 1 $(BENCH_PKGS)
 
-bench-gate: servers ## compare those benchmarks with test/benchgate/baseline.txt; UPDATE=1 writes it, ALLOCS=1 leaves time out
-	$(GO) run ./test/benchgate $(if $(UPDATE),-update) $(if $(ALLOCS),-allocs)
+bench-gate: servers ## compare their allocations with test/benchgate/baseline.txt; TIME=1 compares time too, UPDATE=1 writes it
+	$(GO) run ./test/benchgate $(if $(UPDATE),-update) $(if $(TIME),,-allocs)
 
 docs: ## write docs/CONFIG.md again
 	$(GO) test ./test/docs -run TestConfigReference -update
