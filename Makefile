@@ -31,7 +31,7 @@ GOFILES = $(shell find . -name '*.go' -not -path './kitex_gen/*' -not -path './d
 .PHONY: help gen build run cluster test check race fuzz bench-micro bench-gate docs clean fmt servers macos
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 gen: ## generate kitex_gen/ from idl/ again
 	@.ci/gen .

@@ -45,7 +45,7 @@ func BenchmarkLane(b *testing.B) {
 				pushes[i] = session.Push{To: int32(i), ID: wire.MsgTextPush, Body: make([]byte, 200)}
 			}
 			deliver := func() {
-				r.Deliver(pushes)
+				r.Deliver(pushes, nil)
 				for range pushes {
 					<-e.sent
 				}

@@ -101,7 +101,7 @@ func BenchmarkRegistry(b *testing.B) {
 			p := Push{ID: wire.MsgTextPush}
 			for pb.Next() {
 				p.To = (p.To + 7919) % users
-				if n, _, _ := r.Deliver(&p); n != 2 {
+				if n, _, _ := r.Deliver(&p, nil); n != 2 {
 					b.Error("taken by ", n)
 					return
 				}
