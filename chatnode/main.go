@@ -27,7 +27,10 @@ func run(ctx context.Context, p config.Process) error {
 	log.Info("starting", "version", p.Version)
 	reg := obs.NewRegistry("chatnode")
 
-	st, err := mysql.Open(ctx, cfg.Mysql.DSN(), mysql.Options{MaxOpen: cfg.Mysql.MaxOpen, Metrics: reg})
+	st, err := mysql.Open(ctx, cfg.Mysql.DSN(), mysql.Options{
+		MaxOpen: cfg.Mysql.MaxOpen, Metrics: reg,
+		Writers: cfg.Limits.CommitShards + 4, // beside the committers: friendships, threads, the fence
+	})
 	if err != nil {
 		return config.Dependency(err)
 	}

@@ -60,10 +60,12 @@ type Config struct {
 	MaxSQL   time.Duration // one transaction, with its retries
 }
 
-// DefaultConfig returns the bounds of docs/CONFIG.md: two shards of 256 gave 56,000 rows/s on MariaDB, as four of 64 did.
+// DefaultConfig returns the bounds of docs/CONFIG.md. Two shards of 256 give as many rows as four when nothing else wants
+// the processors; where nodes share them with MariaDB a transaction mostly waits for its turn, and four stored 1.25 times
+// as much (docs/PERFORMANCE.md).
 func DefaultConfig() Config {
 	return Config{
-		Shards: 2, Batch: 256, MaxTexts: 65536, MaxBytes: 64 << 20,
+		Shards: 4, Batch: 256, MaxTexts: 65536, MaxBytes: 64 << 20,
 		MaxWait: 5 * time.Second, MaxSQL: 4 * time.Second,
 	}
 }
