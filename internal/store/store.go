@@ -22,7 +22,7 @@ import (
 // DefaultTimeout bounds a call whose context has no deadline. Migrate is not bounded.
 const DefaultTimeout = 10 * time.Second
 
-// DefaultWriters is how many transactions run at once on MySQL unless Options says otherwise: two committers, and room
+// DefaultWriters is how many transactions run at once on MySQL unless Options says otherwise: four committers, and room
 // for accounts and friendships beside them. It never takes more than half of the pool.
 const DefaultWriters = 8
 
