@@ -33,7 +33,7 @@ func FloorServer(ctx context.Context, kind string, say func(string)) error {
 
 // Floor compares heartbeats on a chat node with the same frames on servers that do nothing else, taking turns.
 func (l Lab) Floor(ctx context.Context, o Options, rounds, concurrency int, turn time.Duration) int {
-	v := verb{name: "floor", what: "heartbeats on a chat node against servers that only answer frames, taking turns in one run", users: 256, cross: -1, alone: true}
+	v := verb{name: "floor", what: "heartbeats on a chat node against servers that only answer frames, taking turns in one run", users: 256, cross: -1, crews: len(floor.Kinds) + 1}
 	v.do = func(ctx context.Context, r *run) error {
 		if r.Standalone {
 			r.rep.Notes = append(r.rep.Notes, "the CPU of standalone is that of two nodes and the embedded stores; --local 1 compares a chat node alone")
@@ -110,7 +110,7 @@ func (l Lab) Floor(ctx context.Context, o Options, rounds, concurrency int, turn
 
 // enlist logs the users in at one server.
 func (r *run) enlist(ctx context.Context, rivals *[]*rival, name string, pid func() int, s crew.Spec) error {
-	c, err := crew.New(s)
+	c, err := r.newCrew(ctx, s)
 	if err != nil {
 		return setupError(err)
 	}

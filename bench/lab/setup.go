@@ -26,12 +26,17 @@ func (r *run) setUp(ctx context.Context) error {
 	case r.Local > 0:
 		want.Servers = r.Local
 	}
-	if err := doctor.Check(want); err != nil {
+	err := doctor.Check(want)
+	if n := r.verb.crews; err == nil && n > 1 {
+		// Each crew has its own server, but they share the generator's processes.
+		want.Connections, want.Servers = r.Users*n, 0
+		err = doctor.Check(want)
+	}
+	if err != nil {
 		return setupError(err)
 	}
 	r.stageDone("doctor", began, "")
 	began = time.Now()
-	var err error
 	switch {
 	case r.Standalone:
 		r.layout, err = local.Standalone(ctx, r.Nodes, r.Users+r.verb.guests, r.screen)
@@ -60,7 +65,7 @@ func (r *run) setUp(ctx context.Context) error {
 	}
 	r.stageDone("cluster", began, r.rep.Env.Layout)
 	r.nodes = watch.WatchNodes(r.began, watched)
-	if r.verb.alone {
+	if r.verb.crews > 0 {
 		return nil
 	}
 	if err := r.openStores(ctx); err != nil {
