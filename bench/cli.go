@@ -43,7 +43,7 @@ type cli struct {
 	Idle struct {
 		Common   lab.Options   `embed:""`
 		Plateaus int           `help:"how many" default:"5"`
-		Hold     time.Duration `help:"how long each is held" default:"3s"`
+		Hold     time.Duration `help:"how long each is held; all but the last 40 s at most" default:"3s"`
 		Texts    float64       `help:"texts a second while the last is held, by at most 2,000 of the users" default:"0"`
 	} `cmd:"" help:"Hold sessions with heartbeats: memory a session."`
 	Ping struct {

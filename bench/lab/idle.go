@@ -21,6 +21,9 @@ type plateau struct {
 	server, redis, generator, slab, procfs, consumed float64
 }
 
+// settled is how long a plateau before the last is held at most: then the runtime has given back what it will.
+const settled = 40 * time.Second
+
 // talkers is how many users write, at most, while the others idle.
 const talkers = 2000
 
@@ -51,7 +54,7 @@ func (l Lab) Idle(ctx context.Context, o Options, plateaus int, hold time.Durati
 				return err
 			}
 			r.collect(ctx) // what the logins left is given back to the system while the plateau is held
-			held := step{name: fmt.Sprintf("hold %d", users), Phase: swarm.Phase{Kind: "hold", For: hold}, main: swarm.HPing}
+			held := step{name: fmt.Sprintf("hold %d", users), Phase: swarm.Phase{Kind: "hold", For: min(hold, settled)}, main: swarm.HPing}
 			if users == r.Users {
 				held = last
 				if texts > 0 {

@@ -40,7 +40,7 @@ type Machine struct {
 	Available, Slab int64
 }
 
-// Nodes looks at processes once a second.
+// Nodes looks at processes once a second; at more than a few more seldom, for looking costs them something.
 type Nodes struct {
 	began  time.Time
 	http   *http.Client
@@ -63,6 +63,15 @@ type reading struct {
 // minSpan is the shortest time, in seconds, over which a share of a processor is worth telling.
 const minSpan = .4
 
+// perSecond is how many processes are looked at each second: an answer of /metrics takes a node some milliseconds.
+const perSecond = 16
+
+func (n *Nodes) period() time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return max(time.Second, time.Duration(len(n.watched))*time.Second/perSecond)
+}
+
 // WatchNodes looks until Stop, from began on.
 func WatchNodes(began time.Time, watched []Watched) *Nodes {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -73,13 +82,11 @@ func WatchNodes(began time.Time, watched []Watched) *Nodes {
 	n.lastBusy[0], n.lastBusy[1] = MachineCPU()
 	n.Look(ctx)
 	n.wg.Go(func() {
-		tick := time.NewTicker(time.Second)
-		defer tick.Stop()
 		for {
 			select {
 			case <-ctx.Done():
 				return
-			case <-tick.C:
+			case <-time.After(n.period()):
 				n.Look(ctx)
 			}
 		}
