@@ -49,7 +49,7 @@ func (l Lab) Idle(ctx context.Context, o Options, plateaus int, hold time.Durati
 		for i := range plateaus {
 			users := r.Users * (i + 1) / plateaus
 			if _, err := r.phase(ctx, step{
-				name: fmt.Sprintf("login to %d", users), Phase: swarm.Phase{Kind: "login", Concurrency: 128, Users: users}, main: swarm.HFull,
+				name: fmt.Sprintf("login to %d", users), Phase: swarm.Phase{Kind: "login", Concurrency: r.loginsAtOnce(), Users: users}, main: swarm.HFull,
 			}); err != nil {
 				return err
 			}
