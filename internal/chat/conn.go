@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"bytes"
 	"context"
 	"net/netip"
 	"runtime/debug"
@@ -203,7 +204,10 @@ func (c *conn) bear(now time.Time, n int) bool {
 	return false
 }
 
-// beat answers n heartbeats with one write.
+// beatFrames is as many answers as one write takes.
+var beatFrames = bytes.Repeat(wire.HeartbeatFrame, 64)
+
+// beat answers n heartbeats, those of one read with one write as a rule.
 func (c *conn) beat(n int) {
 	if n == 0 {
 		return
@@ -213,12 +217,9 @@ func (c *conn) beat(n int) {
 		_ = stock.Reply(wire.HeartbeatFrame) // dropped when anything waits: the stock client does not read it
 		return
 	}
-	var few [8 * 16]byte
-	frames := few[:0]
-	for range n {
-		frames = append(frames, wire.HeartbeatFrame...)
+	for frames := n * len(wire.HeartbeatFrame); frames > 0; frames -= len(beatFrames) {
+		_ = c.WriteInline(beatFrames[:min(frames, len(beatFrames))]) // a failed write has closed the connection
 	}
-	_ = c.WriteInline(frames) // a failed write has closed the connection
 }
 
 // refuseStream ends a connection whose input cannot be understood, or borne, any further.
