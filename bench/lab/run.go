@@ -59,7 +59,7 @@ type verb struct {
 	text              int
 	cross             float64
 	crews             int // made by the verb itself, each of all the users; 0: one is made for it
-	guests            int  // users beside those of the run, with the uids after theirs
+	guests            int // users beside those of the run, with the uids after theirs
 	do                func(ctx context.Context, r *run) error
 }
 
