@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -14,7 +15,8 @@ import (
 	"parley/internal/standalone"
 )
 
-// startCluster runs a cluster in this process with users in it, and returns the options of a run against it.
+// startCluster runs a cluster in this process with users in it, and returns the options of a run against it. The generator's
+// processor time is the cluster's as well then; with more loops than this machine has cores it is never found too much.
 func startCluster(t *testing.T, users int) (*standalone.Cluster, Options) {
 	t.Helper()
 	o := standalone.LocalOptions()
@@ -23,7 +25,7 @@ func startCluster(t *testing.T, users int) (*standalone.Cluster, Options) {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = c.Close() }) // how a cluster ends is its own test's
 	return c, Options{
-		Gate: c.GateURL(), Status: []string{c.StatusAddr()}, Users: users, Workers: 1, Loops: 1, Nodes: 2, Seed: 7,
+		Gate: c.GateURL(), Status: []string{c.StatusAddr()}, Users: users, Workers: 1, Loops: min(2*runtime.NumCPU(), 64), Nodes: 2, Seed: 7,
 		Heartbeat: 30 * time.Second, MaxLag: 10 * time.Second, Out: t.TempDir(), Name: "run", Quiet: true,
 	}
 }
@@ -65,7 +67,7 @@ func TestAssertionsDecideTheExitCode(t *testing.T) {
 // TestAnOverloadedGeneratorIsInvalid asks for more than any loop can do.
 func TestAnOverloadedGeneratorIsInvalid(t *testing.T) {
 	_, o := startCluster(t, 50)
-	o.MaxLag = 10 * time.Millisecond
+	o.MaxLag, o.Loops = 10*time.Millisecond, 1
 	l, out := lab()
 	code := l.Ping(t.Context(), o, LoadFlags{Rate: 20_000_000, Shape: "constant", For: 100 * time.Millisecond})
 	require.Equal(t, report.Invalid, code, out)
