@@ -137,7 +137,7 @@ func TestAnAgentOnAnotherHostIsAGenerator(t *testing.T) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 		defer cancel()
-		cmd := a.command(ctx, append([]string{bench}, append(args, "--gate", gate[1], "--status", status[1], "--config", nodeConfig(t),
+		cmd := a.command(ctx, append([]string{bench}, append(args, "--gate", gate[1], "--status", status[1],
 			"--agents", b.addr+":7070", "-u", "40", "--quiet", "--out", dir, "--name", name)...)...)
 		cmd.Env = append(os.Environ(), "PARLEY_BENCH_KEY="+key)
 		text, err := cmd.CombinedOutput()
@@ -184,13 +184,6 @@ func TestAnAgentOnAnotherHostIsAGenerator(t *testing.T) {
 	require.Contains(t, out, "PARLEY_BENCH_KEY", out)
 }
 
-// nodeConfig is a chat node's file as a coordinator may have it: it names the secret.
-func nodeConfig(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "chatnode.ini")
-	require.NoError(t, os.WriteFile(path, []byte("[SelfServer]\nName = chat1\n"), 0o600))
-	return path
-}
 
 // TestHostsAreApart makes sure that the two hosts of the other test are: nothing but the cable joins them.
 func TestHostsAreApart(t *testing.T) {
