@@ -186,7 +186,6 @@ func TestAnAgentOnAnotherHostIsAGenerator(t *testing.T) {
 	require.Contains(t, out, "PARLEY_BENCH_KEY", out)
 }
 
-
 // TestHostsAreApart makes sure that the two hosts of the other test are: nothing but the cable joins them.
 func TestHostsAreApart(t *testing.T) {
 	a, b := twoHosts(t)
