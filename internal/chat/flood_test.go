@@ -11,7 +11,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"parley/internal/session"
 	"parley/internal/wire"
 )
 
@@ -23,18 +22,6 @@ func (f *fixture) nativeRaw(n *node, i int) *stockClient {
 	s.send(wire.MsgLogin, map[string]any{"uid": ticket.UID, "token": ticket.Token, "client": "flood/1", "device": "flood"})
 	s.expect(wire.MsgLoginRsp)
 	return s
-}
-
-// connOf returns the node's end of user i's connection.
-func (n *node) connOf(t *testing.T, i int) (found *conn) {
-	t.Helper()
-	n.registry.Each(func(s *session.Session) {
-		if s.UID() == firstUID+int32(i)-1 {
-			found = s.Owner().(*conn)
-		}
-	})
-	require.NotNil(t, found)
-	return found
 }
 
 // writeUntilClosed writes b again and again, and fails when that does not end by itself.
@@ -64,7 +51,7 @@ func TestAClientThatWritesAheadOfItsHandlerIsClosed(t *testing.T) {
 		block = append(block, one...)
 	}
 	require.NoError(t, s.conn.(*net.TCPConn).SetWriteBuffer(64<<10)) // the rest must have been read when Write returns
-	c := a.connOf(t, 1)
+	c := connOf(t, a, firstUID)
 	c.mu.Lock() // the first request waits here
 	_, err = s.conn.Write(block)
 	c.mu.Unlock()
