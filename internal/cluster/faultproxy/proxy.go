@@ -66,6 +66,14 @@ type Proxy struct {
 	links   map[*link]struct{}
 	refuse  bool
 	closed  bool
+	ends    ends
+}
+
+// ends counts the ends that were called for. The target can have accepted a connection that is not in links yet, so a
+// link that comes in late catches up with what it missed.
+type ends struct {
+	cuts   int
+	halves [2]int
 }
 
 // Listen starts a proxy in front of target, a host:port that need not answer yet.
@@ -123,7 +131,7 @@ func (p *Proxy) Refuse(yes bool) {
 
 // Cut resets all living connections, both sides.
 func (p *Proxy) Cut() {
-	for _, l := range p.living() {
+	for _, l := range p.living(func(e *ends) { e.cuts++ }) {
 		l.reset()
 	}
 }
@@ -131,7 +139,7 @@ func (p *Proxy) Cut() {
 // HalfClose ends the stream of one direction of all living connections: the receiver reads what was delivered and then
 // the end of the stream, the sender's further bytes vanish, and the other direction goes on.
 func (p *Proxy) HalfClose(d Direction) {
-	for _, l := range p.living() {
+	for _, l := range p.living(func(e *ends) { e.halves[d]++ }) {
 		l.pipes[d].halfClose()
 	}
 }
@@ -163,9 +171,11 @@ func (p *Proxy) Close() error {
 	return err
 }
 
-func (p *Proxy) living() []*link {
+// living returns the open connections once it has counted what is about to end them.
+func (p *Proxy) living(count func(*ends)) []*link {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	count(&p.ends)
 	all := make([]*link, 0, len(p.links))
 	for l := range p.links {
 		all = append(all, l)
@@ -181,18 +191,18 @@ func (p *Proxy) accept() {
 		}
 		n := p.accepted.Add(1)
 		p.mu.Lock()
-		target, refuse := p.target, p.refuse
+		target, refuse, before := p.target, p.refuse, p.ends
 		p.mu.Unlock()
 		if refuse {
 			resetConn(conn)
 			continue
 		}
-		p.wg.Go(func() { p.serve(conn, target, n) })
+		p.wg.Go(func() { p.serve(conn, target, n, before) })
 	}
 }
 
-// serve is one connection, from the dial to its end.
-func (p *Proxy) serve(client net.Conn, target string, n int64) {
+// serve is one connection, from the dial to its end; before is what had been called for when it was accepted.
+func (p *Proxy) serve(client net.Conn, target string, n int64, before ends) {
 	server, err := net.DialTimeout("tcp", target, dialTimeout)
 	if err != nil {
 		resetConn(client) // the nearest to "refused" that is left once the proxy has accepted
@@ -200,10 +210,15 @@ func (p *Proxy) serve(client net.Conn, target string, n int64) {
 	}
 	l := newLink(p, client, server, uint64(n))
 	p.mu.Lock()
-	if p.closed {
+	if p.closed || p.ends.cuts != before.cuts {
 		p.mu.Unlock()
 		l.reset()
 		return
+	}
+	for d, pipe := range l.pipes {
+		if p.ends.halves[d] != before.halves[d] {
+			pipe.halfClose()
+		}
 	}
 	p.links[l] = struct{}{}
 	p.mu.Unlock()

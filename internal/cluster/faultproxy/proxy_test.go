@@ -298,6 +298,30 @@ func TestCutAndRefuse(t *testing.T) {
 	require.EqualValues(t, 3, p.Accepted())
 }
 
+// The target can accept a connection before the proxy knows that its dial has succeeded.
+func TestCutAndHalfCloseReachConnectionsThatHaveJustComeIn(t *testing.T) {
+	addr, accepted := server(t)
+	p, err := Listen(addr, Options{})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, p.Close()) }()
+	for range 300 {
+		client, srv := join(t, p, accepted)
+		p.Cut()
+		for _, c := range []net.Conn{client, srv} {
+			_, err := c.Read(make([]byte, 1))
+			require.ErrorIs(t, err, syscall.ECONNRESET)
+		}
+
+		client, srv = join(t, p, accepted)
+		p.HalfClose(ToServer)
+		_, err := srv.Read(make([]byte, 1))
+		require.ErrorIs(t, err, io.EOF)
+		require.NoError(t, client.SetLinger(0))
+		require.NoError(t, client.Close())
+		require.NoError(t, srv.Close())
+	}
+}
+
 func TestResetOfOneEndReachesTheOther(t *testing.T) {
 	_, client, srv := pair(t, 1)
 	require.NoError(t, client.SetLinger(0))
