@@ -114,9 +114,12 @@ const maxTextBody = 48 << 10
 // DecodeText reads a 1017. Faults of single elements are not errors here: Text.Fault tells them, and the element is
 // refused alone.
 func DecodeText(body []byte) (*TextRequest, error) {
-	r := new(TextRequest)
-	if err := Decode(body, r); err != nil {
-		return nil, err
+	r := decodePlainText(body)
+	if r == nil {
+		r = new(TextRequest)
+		if err := Decode(body, r); err != nil {
+			return nil, err
+		}
 	}
 	if len(body) > maxTextBody {
 		return nil, Refuse(CodeBadRequest, errTextBody)

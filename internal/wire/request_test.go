@@ -127,11 +127,65 @@ func TestTextFaults(t *testing.T) {
 	}
 }
 
+// What plainText reads, it reads as sonic would; the fuzz target compares them too.
+func TestDecodePlainText(t *testing.T) {
+	for _, tc := range []struct {
+		name, body string
+		plain      bool
+	}{
+		{"as the stock client writes it", "{\n \"fromuid\": 9,\n\t\"text_array\": [ { \"content\": \"\u4f60 a\", \"unique_id\": \"u\" } ],\r \"touid\": 2, \"thread_id\": 77 }\n", true},
+		{"several", `{"touid":2,"text_array":[{"content":"a","unique_id":"u"},{"unique_id":"v","content":""},{"msgid":"w"}]}`, true},
+		{"equal keys", `{"touid":2,"touid":3,"text_array":[{"content":"a","content":"b"}]}`, true},
+		{"largest", `{"touid":999999999,"thread_id":999999999999999999}`, true},
+		{"zero", `{"touid":0}`, true},
+		{"two arrays", `{"text_array":[{"content":"a","msgid":"m"}],"text_array":[{"content":"b"}]}`, false},
+		{"an escape", `{"text_array":[{"content":"\n"}]}`, false},
+		{"a control character", "{\"text_array\":[{\"content\":\"\n\"}]}", false},
+		{"not UTF-8", "{\"text_array\":[{\"content\":\"\xff\"}]}", false},
+		{"another key", `{"touid":2,"more":1}`, false},
+		{"a key in capitals", `{"TOUID":2}`, false},
+		{"a number of ten digits", `{"touid":1000000000}`, false},
+		{"a number too large", `{"touid":3000000000}`, false},
+		{"leading zero", `{"touid":02}`, false},
+		{"fraction", `{"touid":2.0}`, false},
+		{"exponent", `{"touid":2e1}`, false},
+		{"negative", `{"touid":-2}`, false},
+		{"no number", `{"touid":,"thread_id":2}`, false},
+		{"null", `{"touid":null}`, false},
+		{"NUL behind it", "{\"touid\":2}\x00", false},
+		{"more behind it", `{"touid":2}{`, false},
+		{"comma before the end", `{"touid":2,}`, false},
+		{"nothing", ``, false},
+		{"cut off", `{"touid":2,"text_array":[{"content":"a"`, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			require.Equal(t, tc.plain, decodePlainText([]byte(tc.body)) != nil)
+			requireAsSonic(t, []byte(tc.body))
+		})
+	}
+	t.Run("it copies", func(t *testing.T) {
+		body := []byte(`{"text_array":[{"content":"abc","unique_id":"u"}]}`)
+		r := decodePlainText(body)
+		clear(body)
+		require.Equal(t, []Text{{Content: "abc", UniqueID: "u"}}, r.Texts)
+	})
+}
+
+func requireAsSonic(t *testing.T, body []byte) {
+	t.Helper()
+	if got := decodePlainText(body); got != nil {
+		var want TextRequest
+		require.NoError(t, Decode(body, &want))
+		require.Equal(t, want, *got)
+	}
+}
+
 func FuzzDecodeText(f *testing.F) {
 	f.Add([]byte(`{"fromuid":1001,"touid":1002,"thread_id":77,"text_array":[{"content":"hello","unique_id":"{6f1c}"}]}`))
 	f.Add([]byte(`{"touid":1002,"text_array":[{"content":"\b\f\u0001\ud800","msgid":"{6f1c}"},{}]}`))
 	f.Add([]byte(`null`))
 	f.Fuzz(func(t *testing.T, body []byte) {
+		requireAsSonic(t, body)
 		r, err := DecodeText(body)
 		if err != nil {
 			require.Contains(t, []Code{CodeJSON, CodeBadRequest}, CodeOf(err))
