@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"time"
 	"unicode/utf8"
 )
@@ -198,10 +199,7 @@ func (b *batch) attempt(ctx context.Context, t *tx, rows []int) error {
 	if t.unclear {
 		b.claim(rows)
 	}
-	if err := t.checkFence(ctx, b.node, b.boot); err != nil {
-		return err
-	}
-	if err := b.lockThreads(ctx, t, rows); err != nil {
+	if err := b.lock(ctx, t, rows); err != nil {
 		return err
 	}
 	var known map[messageID]storedMessage
@@ -232,8 +230,9 @@ func (b *batch) claim(rows []int) {
 	}
 }
 
-// lockThreads locks the threads of rows by ascending id and reads their last sequence numbers.
-func (b *batch) lockThreads(ctx context.Context, t *tx, rows []int) error {
+// lock checks the fence, as checkFence does, and in the same round trip locks the threads of rows by ascending id and
+// reads their last sequence numbers.
+func (b *batch) lock(ctx context.Context, t *tx, rows []int) error {
 	b.threads = b.threads[:0]
 	for i, row := range rows {
 		id := b.msgs[row].ThreadID
@@ -244,24 +243,34 @@ func (b *batch) lockThreads(ctx context.Context, t *tx, rows []int) error {
 		b.threads = append(b.threads, threadRun{id: id, from: i, to: i + 1})
 	}
 	n := padded(len(b.threads))
-	b.args = b.args[:0]
+	b.args = append(b.args[:0], b.node)
 	for i := range n {
 		b.args = append(b.args, b.threads[min(i, len(b.threads)-1)].id)
 	}
-	next := 0
-	return t.each(ctx, qThreadsLock, n, b.args, func(r *sql.Rows) error {
-		var id, last int64
-		if err := r.Scan(&id, &last); err != nil {
+	mine := false
+	err := t.each(ctx, qAppendLock, n, b.args, func(r *sql.Rows) error {
+		var id int64
+		var value sql.RawBytes // the boot of the fence, or the last number of a thread
+		if err := r.Scan(&id, &value); err != nil {
 			return err
 		}
-		for next < len(b.threads) && b.threads[next].id < id {
-			next++
+		if id == 0 {
+			mine = b.boot != "" && string(value) == b.boot
+			return nil
 		}
-		if next < len(b.threads) && b.threads[next].id == id {
-			b.threads[next].found, b.threads[next].last = true, last
+		i, ok := slices.BinarySearchFunc(b.threads, id, func(t threadRun, id int64) int { return cmp.Compare(t.id, id) })
+		if !ok {
+			return fmt.Errorf("thread %d was not asked for", id)
 		}
-		return nil
+		var err error
+		b.threads[i].found = true
+		b.threads[i].last, err = strconv.ParseInt(string(value), 10, 64)
+		return err
 	})
+	if err == nil && !mine {
+		err = ErrFenced
+	}
+	return err
 }
 
 // storedMessage is where a resent message is.

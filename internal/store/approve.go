@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"crypto/rand"
-	"database/sql"
 	"encoding/hex"
 	"fmt"
 )
@@ -136,12 +135,7 @@ func (t *tx) befriend(ctx context.Context, a int32, aBack string, b int32, bBack
 // appendOwn appends messages of our own making to a thread and completes them.
 func (t *tx) appendOwn(ctx context.Context, thread int64, msgs []Message) error {
 	var last int64
-	found := false
-	err := t.each(ctx, qThreadsLock, 1, []any{thread}, func(rows *sql.Rows) error {
-		var id int64
-		found = true
-		return rows.Scan(&id, &last)
-	})
+	found, err := t.one(ctx, qThreadLock, []any{thread}, &last)
 	if err != nil {
 		return err
 	}

@@ -77,7 +77,7 @@ func New(d Dialect, write, read *sql.DB, o Options) (*Store, error) {
 		d:       dialectOf(d),
 		write:   write,
 		read:    read,
-		writers: newWriters(write, d, n),
+		writers: newWriters(write, dialectOf(d), n),
 		reads:   &statements{on: read, d: d, open: make(map[shape]*sql.Stmt)},
 		code:    o.ErrorCode,
 		now:     time.Now,

@@ -66,7 +66,7 @@ func (w *writer) discard() {
 // needed at once.
 type writers struct {
 	db    *sql.DB
-	d     Dialect
+	d     *dialect
 	slots chan struct{}
 
 	mu     sync.Mutex // guards the following
@@ -74,7 +74,7 @@ type writers struct {
 	closed bool
 }
 
-func newWriters(db *sql.DB, d Dialect, n int) *writers {
+func newWriters(db *sql.DB, d *dialect, n int) *writers {
 	return &writers{db: db, d: d, slots: make(chan struct{}, n)}
 }
 
@@ -100,7 +100,7 @@ func (p *writers) take(ctx context.Context) (*writer, error) {
 		if w == nil {
 			break
 		}
-		if p.d == SQLite || time.Since(w.used) < maxIdle {
+		if p.d.Dialect == SQLite || time.Since(w.used) < maxIdle {
 			return w, nil
 		}
 		w.discard()
@@ -110,7 +110,14 @@ func (p *writers) take(ctx context.Context) (*writer, error) {
 		<-p.slots
 		return nil, err
 	}
-	return &writer{conn: conn, d: p.d, stmts: make(map[shape]*sql.Stmt)}, nil
+	w := &writer{conn: conn, d: p.d.Dialect, stmts: make(map[shape]*sql.Stmt)}
+	if p.d.prepare != "" {
+		if _, err := conn.ExecContext(ctx, p.d.prepare); err != nil {
+			p.drop(w)
+			return nil, err
+		}
+	}
+	return w, nil
 }
 
 // put gives a sound writer back.
@@ -121,7 +128,7 @@ func (p *writers) put(w *writer) {
 	closed := p.closed
 	if !closed {
 		p.rest = append(p.rest, w)
-		if p.d != SQLite && w.used.Sub(p.rest[0].used) > maxIdle {
+		if p.d.Dialect != SQLite && w.used.Sub(p.rest[0].used) > maxIdle {
 			old = p.rest[0] // the load went down: let the oldest go
 			p.rest = append(p.rest[:0], p.rest[1:]...)
 		}
@@ -259,9 +266,11 @@ func (s *Store) attempt(ctx context.Context, t *tx, fn func(context.Context, *tx
 		return s.wrap(err)
 	}
 	t.w = w
-	if _, err := w.conn.ExecContext(ctx, s.d.begin); err != nil {
-		s.abort(ctx, w)
-		return s.wrap(err)
+	if s.d.begin != "" {
+		if _, err := w.conn.ExecContext(ctx, s.d.begin); err != nil {
+			s.abort(ctx, w)
+			return s.wrap(err)
+		}
 	}
 	if err := fn(ctx, t); err != nil {
 		s.abort(ctx, w)
