@@ -224,6 +224,7 @@ func (f *Fleet) Prepare(ctx context.Context) error {
 	}
 	f.spread(places)
 	return f.all(ctx, func(s *Swarm) {
+		s.prepared = engine.Clock()
 		for i := range s.users {
 			s.setPlace(i, places[s.first+i])
 		}

@@ -293,6 +293,9 @@ func (r *running) operate(s *Swarm, planned int64) {
 		} else if u.state == out {
 			r.inflight++
 			u.tries = 0
+			if s.stale(u, engine.Clock()) {
+				u.spent = true
+			}
 			if u.spent && r.Kind == "login" {
 				u.planned, u.state = planned, waiting
 				s.tryAgain(i)

@@ -30,6 +30,10 @@ const (
 
 const tokenLen = 43
 
+// freshFor is how long a token is used without asking for a new one: the cluster's last 10 minutes, and a million users
+// take longer to log in.
+const freshFor = 8 * time.Minute
+
 // user is one virtual user. Idle ones should stay small: about 200 bytes, connection included.
 type user struct {
 	conn    *engine.Conn
@@ -59,13 +63,14 @@ type Swarm struct {
 	rng   *rand.Rand
 	book  *ledger.Book
 
-	online  int
-	retry   retryQueue
-	beatAt  int64 // next turn of the heartbeat wheel
-	beatPos int
-	scanAt  int64
-	buf     []byte
-	closing bool // disconnections are wanted
+	online   int
+	retry    retryQueue
+	beatAt   int64 // next turn of the heartbeat wheel
+	beatPos  int
+	scanAt   int64
+	buf      []byte
+	closing  bool  // disconnections are wanted
+	prepared int64 // when Prepare brought everybody's first tokens
 
 	p99 atomic.Int64 // of the last full second
 
@@ -90,6 +95,11 @@ func (s *Swarm) setPlace(i int, p Place) {
 	u.addr = s.fleet.addrIndex(p)
 	copy(u.token[:], p.Token)
 	u.spent, u.resume = false, false
+}
+
+// stale tells whether a user's first token is too old to be tried. Later ones are used when they come.
+func (s *Swarm) stale(u *user, now int64) bool {
+	return !u.resume && now-s.prepared > int64(freshFor)
 }
 
 // connect begins an attempt of a user, who has a token unless the phase wants none. planned is when it was due.

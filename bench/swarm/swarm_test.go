@@ -3,6 +3,7 @@ package swarm
 import (
 	"context"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -124,6 +125,26 @@ func TestConnectWithoutLogin(t *testing.T) {
 	f.must(t, Phase{Kind: "close"})
 	o = f.must(t, Phase{Kind: "login", Load: load("constant", 200, time.Second), Again: true})
 	require.EqualValues(t, 200, o.Counters["logins"]+o.Counters["given up"]+o.Errors["everybody is busy: more --users are needed for this rate"], "%+v", o.Errors)
+}
+
+func TestOldTokensAreNotTried(t *testing.T) {
+	const users = 20
+	var placed atomic.Int32
+	f := startFleet(t, users, func(c *Config) {
+		place := c.Place
+		c.Place = func(ctx context.Context, uids []int32) ([]Place, error) {
+			placed.Add(int32(len(uids)))
+			return place(ctx, uids)
+		}
+	})
+	o := f.must(t, Phase{Kind: "login", Concurrency: 4, Users: users / 2})
+	require.EqualValues(t, users/2, o.Counters["logins"], "%+v", o.Errors)
+	require.NoError(t, f.all(t.Context(), func(s *Swarm) { s.prepared -= int64(freshFor) + 1 }))
+	require.EqualValues(t, users, placed.Load())
+	o = f.must(t, Phase{Kind: "login", Concurrency: 4})
+	require.EqualValues(t, users/2, o.Counters["logins"], "%+v", o.Errors)
+	require.Empty(t, o.Errors)
+	require.EqualValues(t, users+users/2, placed.Load())
 }
 
 func TestElementsAreReadAsTheDecoderReadsThem(t *testing.T) {
