@@ -77,21 +77,38 @@ func WatchNodes(began time.Time, watched []Watched) *Nodes {
 	ctx, cancel := context.WithCancel(context.Background())
 	n := &Nodes{
 		began: began, watched: watched, cancel: cancel, last: map[string]reading{},
-		http: &http.Client{Timeout: 900 * time.Millisecond},
+		http: &http.Client{
+			Timeout:   900 * time.Millisecond,
+			Transport: &http.Transport{DisableCompression: true}, // it would be the node's processor that compresses
+		},
 	}
 	n.lastBusy[0], n.lastBusy[1] = MachineCPU()
 	n.Look(ctx)
-	n.wg.Go(func() {
-		for {
+	n.wg.Go(func() { n.watch(ctx) })
+	return n
+}
+
+// watch looks at one process after the other, spread over the period: all at once, they would keep every processor busy
+// for some milliseconds of each second, which is what the slowest hundredth of a run's operations would then measure.
+func (n *Nodes) watch(ctx context.Context) {
+	for {
+		n.mu.Lock()
+		watched := n.watched
+		n.mu.Unlock()
+		pause := n.period() / time.Duration(len(watched)+1)
+		for i := range len(watched) + 1 {
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(n.period()):
-				n.Look(ctx)
+			case <-time.After(pause):
+			}
+			if i < len(watched) {
+				n.look(ctx, watched[i])
+			} else {
+				n.lookAround()
 			}
 		}
-	})
-	return n
+	}
 }
 
 // Add makes the watch look at one more process.
@@ -111,6 +128,11 @@ func (n *Nodes) Look(ctx context.Context) {
 		wg.Go(func() { n.look(ctx, w) })
 	}
 	wg.Wait()
+	n.lookAround()
+}
+
+// lookAround takes a sample of the machine.
+func (n *Nodes) lookAround() {
 	busy, total := MachineCPU()
 	m := Machine{At: time.Since(n.began).Seconds()}
 	m.Available, m.Slab = Memory()
