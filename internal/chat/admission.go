@@ -1,9 +1,9 @@
 package chat
 
 import (
-	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -134,14 +134,12 @@ func (a *admission) drain() {
 	a.mu.Unlock()
 }
 
-func addrOf(a net.Addr) netip.Addr {
-	if tcp, ok := a.(*net.TCPAddr); ok {
-		return tcp.AddrPort().Addr().Unmap()
-	}
-	if a != nil {
-		if ap, err := netip.ParseAddrPort(a.String()); err == nil {
-			return ap.Addr().Unmap()
-		}
+func addrOf(sa syscall.Sockaddr) netip.Addr {
+	switch a := sa.(type) {
+	case *syscall.SockaddrInet4:
+		return netip.AddrFrom4(a.Addr)
+	case *syscall.SockaddrInet6:
+		return netip.AddrFrom16(a.Addr).Unmap()
 	}
 	return netip.Addr{}
 }

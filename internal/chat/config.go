@@ -36,6 +36,7 @@ type Limits struct {
 	Heartbeat          time.Duration `help:"period that native clients are asked for unless they name one; dead after 2.5 periods" min:"5s" max:"300s"`
 	StockTimeout       time.Duration `help:"a stock client is dead after this long without a frame" min:"1s"`
 	QuietTimeout       time.Duration `help:"the same for a first-generation client, which sends no heartbeats" min:"1m"`
+	LoginsAtOnce       int           `help:"logins that are being worked on; others wait for their turn" min:"1"`
 	Unauthenticated    int           `help:"connections that have not logged in yet" min:"1"`
 	Connections        int           `help:"all client connections; 0 means nine tenths of the descriptor limit" min:"0"`
 	PerAddress         int           `help:"connections from one address; 0 means no limit" min:"0"`
@@ -76,6 +77,7 @@ func DefaultConfig() Config {
 			Heartbeat:          30 * time.Second,
 			StockTimeout:       30 * time.Second,
 			QuietTimeout:       10 * time.Minute,
+			LoginsAtOnce:       256,
 			Unauthenticated:    4096,
 			PerAddress:         100,
 			AddressRate:        50,

@@ -15,10 +15,8 @@ import (
 	"parley/internal/wire"
 )
 
-// conn is one client connection from accept to close. It is also the context that netpoll passes to its callbacks,
-// which saves a look-up.
+// conn is one client connection from accept to close.
 type conn struct {
-	context.Context
 	session.Session
 
 	// Fixed after accept.
@@ -72,29 +70,6 @@ type npConn interface {
 	Fd() int
 }
 
-// accept prepares a connection that was just accepted; netpoll calls it on its poller, so it must not wait.
-func (s *Server) accept(np netpoll.Connection) context.Context {
-	now := time.Now()
-	c := &conn{Context: context.Background(), srv: s, accepted: now.UnixMilli()}
-	c.Init(np.(npConn), &s.limits, c)
-	c.Seen(now)
-	c.addr = addrOf(np.RemoteAddr())
-	if reason := s.admission.admit(c.addr, now); reason != admitted {
-		s.metrics.refusedConns[reason].Inc()
-		_ = np.Close() // nothing was sent or read yet; there is nobody to tell
-		return c
-	}
-	if n := s.cfg.Limits.SendBufferBytes; n > 0 {
-		setSendBuffer(np.(npConn).Fd(), n)
-	}
-	if n := s.cfg.Limits.ReceiveBufferBytes; n > 0 {
-		setReceiveBuffer(np.(npConn).Fd(), n)
-	}
-	_ = np.AddCloseCallback(c.onClose) // fails only for nil
-	s.noteOpen(c)
-	return c
-}
-
 // takeBytes is how much of a client is looked at before the next look at how much more has come meanwhile.
 const takeBytes = 16 << 10
 
@@ -102,8 +77,7 @@ const takeBytes = 16 << 10
 //
 // netpoll reads on while this runs, however much comes, and can neither be slowed down nor stopped: a client that writes
 // faster than its frames can be handled has to go before it has filled the memory.
-func onRequest(ctx context.Context, np netpoll.Connection) error {
-	c := ctx.(*conn)
+func (c *conn) onRequest(_ context.Context, np netpoll.Connection) error {
 	defer c.recover()
 	r := np.Reader()
 	for {

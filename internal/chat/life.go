@@ -144,27 +144,3 @@ func (c *conn) idle() bool {
 	c.mu.Unlock()
 	return !running && c.texts.Load() == 0
 }
-
-// shutdownLoop closes what is left of the connections and gives the port back.
-func (s *Server) shutdownLoop(served bool) {
-	s.openMu.Lock()
-	left := make([]*conn, 0, len(s.open))
-	for c := range s.open {
-		left = append(left, c)
-	}
-	s.openMu.Unlock()
-	for _, c := range left {
-		c.Close()
-	}
-	if served {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		if err := s.loop.Shutdown(ctx); err != nil {
-			s.log.Debug("event loop", "err", err)
-		}
-	}
-	_ = s.clients.Close() // closed by the loop already, unless it never ran
-	if err := s.clients.Release(); err != nil {
-		s.log.Debug("client listener", "err", err)
-	}
-}

@@ -25,9 +25,19 @@ var granted = []string{wire.CapBatch, wire.CapResume, wire.CapGap}
 
 // login takes 1005. A login that fails has changed nothing, and its connection closes after the refusal: the stock client
 // cannot log in twice on one connection.
-func (s *Server) login(ctx context.Context, c *conn, body []byte) {
+func (s *Server) login(c *conn, body []byte) {
+	if !s.turns.take(s.ctx, s.cfg.Limits.LoginTimeout) {
+		s.metrics.loginsUnheard.Inc()
+		c.finish(nil) // its time to log in is over
+		return
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Limits.RequestTimeout)
+	defer cancel()
 	began := time.Now()
-	err := s.tryLogin(ctx, c, body)
+	p, err := s.claimInTurn(ctx, c, body)
+	if err == nil {
+		err = s.enter(ctx, c, p)
+	}
 	if err == nil {
 		s.metrics.logins.Inc()
 		s.metrics.loginSeconds.Observe(time.Since(began).Seconds())
@@ -51,27 +61,66 @@ func (s *Server) login(ctx context.Context, c *conn, body []byte) {
 	c.finish(wire.AppendCode(nil, wire.MsgLoginRsp, code, retry))
 }
 
-func (s *Server) tryLogin(ctx context.Context, c *conn, body []byte) error {
+// turns bounds the logins that are being worked on. When users come in faster than they can be served, as after an
+// outage, the others wait here, in order, and not in the run queue of the processors, where all of them would be late.
+type turns chan struct{}
+
+// take waits for a turn, at most for limit.
+func (t turns) take(ctx context.Context, limit time.Duration) bool {
+	select {
+	case t <- struct{}{}:
+		return true
+	default:
+	}
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case t <- struct{}{}:
+		return true
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+func (t turns) give() { <-t }
+
+// place is a login that has its place in the cluster.
+type place struct {
+	req     *wire.LoginRequest
+	known   presence.Prelogin
+	lists   []byte
+	reply   []byte // 1006
+	claimed presence.Claimed
+}
+
+// claimInTurn does the part of a login that keeps processor, Redis and SQL busy, and gives the turn back. What comes
+// after may wait for another node.
+func (s *Server) claimInTurn(ctx context.Context, c *conn, body []byte) (*place, error) {
+	defer s.turns.give()
+	if c.State() == session.Dead {
+		return nil, session.ErrClosed
+	}
 	req, err := wire.DecodeLogin(body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	boot, code := s.lease.admits()
 	switch code {
 	case wire.CodeOK:
 	case wire.CodeDraining:
-		return wire.Refuse(code, errDraining)
+		return nil, wire.Refuse(code, errDraining)
 	default:
-		return wire.Refuse(code, errDoubt)
+		return nil, wire.Refuse(code, errDoubt)
 	}
 
 	known, err := s.prelogin(ctx, req)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	profile, lists, err := s.loginData(ctx, req.UID, known)
 	if err != nil {
-		return err
+		return nil, err
 	}
 
 	id := session.Identity{UID: req.UID, Device: req.Device, SID: newSID(), Native: req.Native()}
@@ -97,38 +146,43 @@ func (s *Server) tryLogin(ctx context.Context, c *conn, body []byte) error {
 	c.window, c.boot = int32(grant.window), boot
 	reply, err := grant.frame(profile, lists)
 	if err != nil {
-		return err
+		return nil, err
 	}
 
 	if !c.Identify(id) {
-		return session.ErrClosed
+		return nil, session.ErrClosed
 	}
 	s.registry.Add(&c.Session) // before the claim: whoever replaces it must find it
 	claimed, err := s.claim(ctx, c, req, grant.resume, boot)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	return &place{req, known, lists, reply, claimed}, nil
+}
+
+// enter ends the session that had the place, and makes this one live.
+func (s *Server) enter(ctx context.Context, c *conn, p *place) error {
 	if c.State() == session.Dead {
-		if err := s.abandon(ctx, claimed, c.location()); err != nil {
+		if err := s.abandon(ctx, p.claimed, c.location()); err != nil {
 			return err
 		}
 		return session.ErrClosed
 	}
-	if err := s.supersede(ctx, claimed); err != nil {
+	if err := s.supersede(ctx, p.claimed); err != nil {
 		return err
 	}
 
 	// 1006 is the first frame; only then is the session found by pushes.
-	_ = c.Reply(reply) // a dead session shows in Activate
+	_ = c.Reply(p.reply) // a dead session shows in Activate
 	switch s.registry.Activate(&c.Session) {
 	case session.Superseded:
-		c.finish(s.replacedFrame(req.UID))
+		c.finish(s.replacedFrame(p.req.UID))
 	case session.Died:
 		// The close came before the claim, so its release may have come first too.
 		s.janitor.release(c.location())
 	case session.Activated:
-		s.noteLogin(c, req.Token)
-		s.catchUpLists(ctx, c, known.ListsVersion, lists)
+		s.noteLogin(c, p.req.Token)
+		s.catchUpLists(ctx, c, p.known.ListsVersion, p.lists)
 	}
 	return nil
 }

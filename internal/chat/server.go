@@ -60,12 +60,12 @@ type Server struct {
 	janitor   *janitor
 	wheel     *legacy.Wheel
 	admission *admission
+	turns     turns
 	fenced    fences
 	rpc       *rpc.Server
 	rpcAuth   *rpc.Auth
 	rpcStats  *rpc.Metrics
-	clients   *rpc.Listener
-	loop      netpoll.EventLoop
+	clients   *listener
 	wakeLease chan struct{}
 
 	ctx   context.Context // of handlers; ends when the drain is over
@@ -97,6 +97,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 		registry: session.NewRegistry(), wheel: legacy.NewWheel(), wakeLease: make(chan struct{}, 1),
 		ctx: ctx, stop: stop, open: make(map[*conn]struct{}), unauthenticated: make(map[*conn]struct{}),
 	}
+	s.turns = make(turns, cfg.Limits.LoginsAtOnce)
 	s.admission = newAdmission(&s.cfg.Limits, maxConnections(&cfg.Limits))
 	s.metrics = newMetrics(d.Metrics, s)
 	s.janitor = newJanitor(s)
@@ -105,7 +106,8 @@ func New(cfg Config, d Deps) (*Server, error) {
 		return nil, fmt.Errorf("chat: goodbye: %w", err)
 	}
 	s.limits = session.Limits{
-		OutboxBytes: cfg.Limits.OutboxBytes, Linger: cfg.Limits.Linger, SlowFrame: slow, Go: s.spawn,
+		OutboxBytes: cfg.Limits.OutboxBytes, WriteTimeout: cfg.Limits.WriteTimeout, Linger: cfg.Limits.Linger,
+		SlowFrame: slow, Go: s.spawn,
 		OnSlow:      func(sess *session.Session) { s.metrics.slow.Inc(); s.leave(sess.Owner().(*conn)) },
 		OnGap:       s.metrics.gaps.Inc,
 		OnWriteFail: func(*session.Session, error) { s.metrics.writeFailures.Inc() },
@@ -131,16 +133,13 @@ func New(cfg Config, d Deps) (*Server, error) {
 // listen binds the client and the RPC listener and, from their ports, makes the lease.
 func (s *Server) listen(d Deps) error {
 	self := &s.cfg.SelfServer
-	tcp, err := net.Listen("tcp", self.ListenAddr())
-	if err != nil {
+	var err error
+	if s.clients, err = s.listenClients(self.ListenAddr()); err != nil {
 		return config.Dependency(fmt.Errorf("chat: client listener: %w", err))
-	}
-	if s.clients, err = rpc.NewListener(tcp); err != nil {
-		return fmt.Errorf("chat: client listener: %w", err)
 	}
 	ln, err := net.Listen("tcp", self.RPCListenAddr())
 	if err != nil {
-		return config.Dependency(errors.Join(fmt.Errorf("chat: RPC listener: %w", err), s.clients.Close(), s.clients.Release()))
+		return config.Dependency(errors.Join(fmt.Errorf("chat: RPC listener: %w", err), s.clients.Close()))
 	}
 	s.rpcAuth, s.rpcStats = rpc.NewAuth(s.cfg.Cluster.Secret), rpc.NewMetrics(d.Metrics)
 	s.rpc, err = rpc.NewServer(ln, rpc.ServerConfig{Name: self.Name, Log: d.Log, Auth: s.rpcAuth, Metrics: s.rpcStats})
@@ -148,19 +147,12 @@ func (s *Server) listen(d Deps) error {
 		service := &peerService{s}
 		err = errors.Join(nodeservice.RegisterService(s.rpc, service), chatservice.RegisterService(s.rpc, service))
 	}
-	if err == nil {
-		s.loop, err = netpoll.NewEventLoop(onRequest,
-			netpoll.WithOnPrepare(s.accept),
-			netpoll.WithWriteTimeout(s.cfg.Limits.WriteTimeout),
-			netpoll.WithIdleTimeout(time.Minute), // TCP keep-alive, for peers that vanish without a word
-		)
-	}
 	if err != nil {
 		return fmt.Errorf("chat: server: %w", err)
 	}
 	s.lease = &lease{s: s}
 	s.lease.mine = presence.Lease{
-		Name: self.Name, ClientAddr: self.ClientAddr(portOf(s.clients.Addr())), RPCAddr: self.RPCAddr(portOf(ln.Addr())),
+		Name: self.Name, ClientAddr: self.ClientAddr(portOf(s.clients.addr)), RPCAddr: self.RPCAddr(portOf(ln.Addr())),
 		Version: obs.Version(), StartedMS: time.Now().UnixMilli(),
 	}
 	return nil
@@ -228,7 +220,7 @@ func (s *Server) Run(ctx context.Context) error {
 		background.Go(func() { s.sweep(back) })
 		background.Go(func() { s.wheel.Run(back) })
 		background.Go(func() { s.janitor.run(back) })
-		serving.Go(func() { fail(s.loop.Serve(s.clients)) })
+		serving.Go(func() { fail(s.serveClients()) })
 		<-inner.Done()
 		if cause := context.Cause(inner); !errors.Is(cause, context.Canceled) {
 			err = cause
@@ -237,7 +229,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.commits.Close()
 	s.stop()
-	s.shutdownLoop(err == nil || s.lease.Boot() != "")
+	s.closeClients()
 	s.wg.Wait()
 	stopBack()
 	background.Wait()
@@ -342,5 +334,5 @@ func (s *Server) Close() error {
 	s.stop()
 	s.router.Close()
 	s.peers.Close()
-	return errors.Join(s.rpc.Close(), s.clients.Close(), s.clients.Release())
+	return errors.Join(s.rpc.Close(), s.clients.Close())
 }

@@ -45,6 +45,7 @@ func NewListener(ln net.Listener) (*Listener, error) {
 		_ = file.Close() // the first error is the one to report
 		return nil, fmt.Errorf("rpc: take over listener: %w", err)
 	}
+	_ = syscall.SetsockoptInt(l.fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1) // inherited by what it accepts; never fails
 	if err := syscall.SetNonblock(l.fd, true); err != nil {
 		_ = file.Close()
 		return nil, fmt.Errorf("rpc: take over listener: %w", err)

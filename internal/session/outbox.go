@@ -3,6 +3,7 @@ package session
 import (
 	"sync"
 	"syscall"
+	"time"
 
 	"parley/internal/wire"
 )
@@ -257,8 +258,8 @@ func (s *Session) writeLocked(b []byte) (int, error) {
 	}
 }
 
-// writeAll waits for the client, as long as the connection's write time-out allows. It holds wmu while it waits: the
-// connection's close ends the wait before it calls Gone, which wants wmu.
+// writeAll waits for the client, as long as WriteTimeout allows. It holds wmu while it waits: the connection's close ends
+// the wait before it calls Gone, which wants wmu.
 func (s *Session) writeAll(b []byte) error {
 	s.wmu.Lock()
 	defer s.wmu.Unlock()
@@ -271,7 +272,13 @@ func (s *Session) writeAll(b []byte) error {
 		// lets its socket fill up costs that.
 		b = b[n:]
 		piece := min(len(b), waitBytes)
-		if _, err = s.conn.Write(b[:piece]); err != nil || piece == len(b) {
+		// Not netpoll's own time-out, whose error wants an address that our connections do not have.
+		late := time.AfterFunc(s.limits.WriteTimeout, s.Abort)
+		_, err = s.conn.Write(b[:piece])
+		if !late.Stop() && err == nil {
+			err = ErrSlow // it is being closed
+		}
+		if err != nil || piece == len(b) {
 			return err
 		}
 		b = b[piece:]

@@ -341,7 +341,7 @@ func TestFinishWithUnreadInputIsNoReset(t *testing.T) {
 	var wg sync.WaitGroup
 	var s Session
 	s.Init(&fileConn{fd: int(file.Fd()), close: func() { s.Gone(); _ = file.Close() }}, &Limits{
-		OutboxBytes: 1 << 20, Linger: 200 * time.Millisecond, Go: wg.Go,
+		OutboxBytes: 1 << 20, WriteTimeout: 5 * time.Second, Linger: 200 * time.Millisecond, Go: wg.Go,
 	}, nil)
 	_, err = c.Write(make([]byte, 100000))
 	require.NoError(t, err)
@@ -385,7 +385,7 @@ func TestNothingFollowsACutFrame(t *testing.T) {
 				close(timedOut)
 				return 0, errors.New("write time-out")
 			}
-			s.Init(conn, &Limits{OutboxBytes: 4 << 20, Go: wg.Go, OnWriteFail: func(_ *Session, err error) { failed = err }}, nil)
+			s.Init(conn, &Limits{OutboxBytes: 4 << 20, WriteTimeout: 5 * time.Second, Go: wg.Go, OnWriteFail: func(_ *Session, err error) { failed = err }}, nil)
 			big, err := wire.AppendFrame(nil, 1, make([]byte, wire.MaxBody))
 			require.NoError(t, err)
 			for range 20 { // more than the socket takes
@@ -567,7 +567,7 @@ func sink(t testing.TB, run func(func())) *Session {
 		_ = syscall.Close(fds[1])
 	})
 	s := new(Session)
-	s.Init(&fileConn{fd: fds[0]}, &Limits{OutboxBytes: 128 << 10, Go: run}, nil)
+	s.Init(&fileConn{fd: fds[0]}, &Limits{OutboxBytes: 128 << 10, WriteTimeout: 5 * time.Second, Go: run}, nil)
 	require.True(t, s.Identify(Identity{UID: 1, SID: 1, Native: true}))
 	require.True(t, s.activate())
 	return s

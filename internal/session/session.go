@@ -7,7 +7,6 @@ package session
 import (
 	"errors"
 	"fmt"
-	"net"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -52,10 +51,9 @@ const (
 // Conn is what a session needs of its connection; netpoll.Connection and netpoll.Conn together offer it.
 type Conn interface {
 	Fd() int
-	// Write blocks until the kernel took everything or the connection's write time-out passed.
+	// Write blocks until the kernel took everything or the connection was closed.
 	Write([]byte) (int, error)
 	Close() error
-	RemoteAddr() net.Addr
 }
 
 // Push is one frame for one user, on its way to whatever sessions the user has.
@@ -98,13 +96,14 @@ type Stock interface {
 
 // Limits bounds what one session may hold and says who counts it. It is shared by all sessions of a node.
 type Limits struct {
-	OutboxBytes int           // waiting for one socket; past it the client is a slow consumer
-	Linger      time.Duration // how long a closing connection waits for the client to hang up
-	SlowFrame   []byte        // the last frame a native slow consumer gets, if it starts to read again in time
-	Go          func(func())  // starts a goroutine that the node waits for
-	OnGap       func()        // a client was not told of a text, but will be told that there is one; may be nil
-	OnSlow      func(*Session)
-	OnWriteFail func(*Session, error)
+	OutboxBytes  int           // waiting for one socket; past it the client is a slow consumer
+	WriteTimeout time.Duration // how long a full socket may take to accept some more
+	Linger       time.Duration // how long a closing connection waits for the client to hang up
+	SlowFrame    []byte        // the last frame a native slow consumer gets, if it starts to read again in time
+	Go           func(func())  // starts a goroutine that the node waits for
+	OnGap        func()        // a client was not told of a text, but will be told that there is one; may be nil
+	OnSlow       func(*Session)
+	OnWriteFail  func(*Session, error)
 }
 
 // Session is one client connection. The zero value is not usable; see Init. All methods are safe for concurrent use
@@ -196,9 +195,6 @@ func (s *Session) Stock() Stock { return s.stock }
 
 // State returns how far the connection has come.
 func (s *Session) State() State { return State(s.state.Load()) }
-
-// RemoteAddr returns the client's address.
-func (s *Session) RemoteAddr() net.Addr { return s.conn.RemoteAddr() }
 
 // Seen notes that a frame arrived.
 func (s *Session) Seen(now time.Time) { s.lastSeen.Store(now.UnixMilli()) }

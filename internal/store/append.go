@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strconv"
 	"time"
 	"unicode/utf8"
 )
@@ -243,29 +242,27 @@ func (b *batch) lock(ctx context.Context, t *tx, rows []int) error {
 		b.threads = append(b.threads, threadRun{id: id, from: i, to: i + 1})
 	}
 	n := padded(len(b.threads))
-	b.args = append(b.args[:0], b.node)
+	b.args = append(b.args[:0], b.boot, b.node)
 	for i := range n {
 		b.args = append(b.args, b.threads[min(i, len(b.threads)-1)].id)
 	}
 	mine := false
+	var id, value int64 // value: of the fence 1 if it is this boot's, of a thread its last number
+	dest := []any{&id, &value}
 	err := t.each(ctx, qAppendLock, n, b.args, func(r *sql.Rows) error {
-		var id int64
-		var value sql.RawBytes // the boot of the fence, or the last number of a thread
-		if err := r.Scan(&id, &value); err != nil {
+		if err := r.Scan(dest...); err != nil {
 			return err
 		}
 		if id == 0 {
-			mine = b.boot != "" && string(value) == b.boot
+			mine = b.boot != "" && value == 1
 			return nil
 		}
 		i, ok := slices.BinarySearchFunc(b.threads, id, func(t threadRun, id int64) int { return cmp.Compare(t.id, id) })
 		if !ok {
 			return fmt.Errorf("thread %d was not asked for", id)
 		}
-		var err error
-		b.threads[i].found = true
-		b.threads[i].last, err = strconv.ParseInt(string(value), 10, 64)
-		return err
+		b.threads[i].found, b.threads[i].last = true, value
+		return nil
 	})
 	if err == nil && !mine {
 		err = ErrFenced

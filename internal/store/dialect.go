@@ -27,9 +27,9 @@ var (
 	// The fence and the threads of a batch in one round trip: the node's row comes with id 0, which no thread has.
 	// FORCE INDEX: with a long list over a small table the optimizer would scan, and lock, all of it.
 	qAppendLock = list(
-		`(SELECT 0,boot FROM node_fence WHERE node=? LOCK IN SHARE MODE) UNION ALL
+		`(SELECT 0,boot=? FROM node_fence WHERE node=? LOCK IN SHARE MODE) UNION ALL
 		 (SELECT id,last_seq FROM chat_thread FORCE INDEX (PRIMARY) WHERE id IN (@) FOR UPDATE)`,
-		"SELECT 0,boot FROM node_fence WHERE node=? UNION ALL SELECT id,last_seq FROM chat_thread WHERE id IN (@)",
+		"SELECT 0,boot=? FROM node_fence WHERE node=? UNION ALL SELECT id,last_seq FROM chat_thread WHERE id IN (@)",
 		"?", ",")
 
 	qFenceTake = differ(

@@ -249,7 +249,7 @@ func TestMariaDBPlans(t *testing.T) {
 	db := d.sql(t)
 	require.NoError(t, fill(t, s, db))
 	for name, q := range map[string]string{
-		"threads to lock": "(SELECT 0,boot FROM node_fence WHERE node='n1' LOCK IN SHARE MODE) UNION ALL (SELECT id,last_seq FROM chat_thread FORCE INDEX (PRIMARY) WHERE id IN (1,2,3,4,5,6,7,8) FOR UPDATE)",
+		"threads to lock": "(SELECT 0,boot='b' FROM node_fence WHERE node='n1' LOCK IN SHARE MODE) UNION ALL (SELECT id,last_seq FROM chat_thread FORCE INDEX (PRIMARY) WHERE id IN (1,2,3,4,5,6,7,8) FOR UPDATE)",
 		"history":         "SELECT seq,content FROM chat_message WHERE thread_id=3 AND seq>5 ORDER BY seq LIMIT 10",
 		"applications":    "SELECT from_uid FROM friend_apply WHERE to_uid=1001 AND status=0 ORDER BY applied_ms DESC, from_uid DESC LIMIT 10",
 		"threads of user": "SELECT thread_id FROM private_chat WHERE user2_id=1001 AND thread_id>0 ORDER BY thread_id LIMIT 10",

@@ -1,0 +1,129 @@
+//go:build unix
+
+package chat
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/cloudwego/netpoll"
+
+	"parley/internal/session"
+)
+
+// Connections are accepted here and handed to netpoll one by one. netpoll's own server takes one each time it has looked
+// at all the others, so that in a rush of logins most of them grow old in the kernel's backlog; and it keeps two addresses
+// and an entry of a map for each.
+
+// acceptPause is how long accepting rests when descriptors or memory are used up: clients wait in the backlog meanwhile.
+const acceptPause = 50 * time.Millisecond
+
+// listener is a bound port. It is a file, because a net.Listener lets nobody else accept on it.
+type listener struct {
+	*os.File
+	addr net.Addr
+}
+
+// listenClients binds the clients' port. What is set here, every accepted socket inherits.
+func (s *Server) listenClients(addr string) (*listener, error) {
+	options := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		return raw.Control(func(fd uintptr) {
+			setNoDelay(int(fd))
+			setKeepAlive(int(fd))
+			setBuffers(int(fd), s.cfg.Limits.SendBufferBytes, s.cfg.Limits.ReceiveBufferBytes)
+		})
+	}}
+	ln, err := options.Listen(context.Background(), "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	file, err := ln.(*net.TCPListener).File() // the same port on another descriptor
+	if err != nil {
+		return nil, errors.Join(err, ln.Close())
+	}
+	return &listener{file, ln.Addr()}, ln.Close()
+}
+
+// serveClients accepts until the listener is closed.
+func (s *Server) serveClients() error {
+	raw, err := s.clients.SyscallConn()
+	if err != nil {
+		return err
+	}
+	for {
+		var fd int
+		var from netip.Addr
+		var failed error
+		err := raw.Read(func(ln uintptr) bool {
+			fd, from, failed = accept(int(ln))
+			return failed != syscall.EAGAIN
+		})
+		switch {
+		case errors.Is(err, os.ErrClosed):
+			return nil
+		case err != nil:
+			return err
+		case failed == nil:
+			s.welcome(fd, from)
+		case failed == syscall.EINTR || failed == syscall.ECONNABORTED:
+		default:
+			s.metrics.acceptFailures.Inc()
+			s.log.Warn("client not accepted", "err", failed)
+			select {
+			case <-time.After(acceptPause):
+			case <-s.ctx.Done():
+			}
+		}
+	}
+}
+
+// welcome makes a connection of an accepted socket, or closes it.
+func (s *Server) welcome(fd int, from netip.Addr) {
+	now := time.Now()
+	if reason := s.admission.admit(from, now); reason != admitted {
+		s.metrics.refusedConns[reason].Inc()
+		_ = syscall.Close(fd) // nothing was sent or read yet; there is nobody to tell
+		return
+	}
+	np, err := netpoll.NewFDConnection(fd)
+	if err != nil { // and the socket is closed
+		s.admission.closed(from, false)
+		s.metrics.acceptFailures.Inc()
+		s.log.Warn("client not served", "err", err)
+		return
+	}
+	c := &conn{srv: s, addr: from, accepted: now.UnixMilli()}
+	c.Init(np.(npConn), &s.limits, c)
+	c.Seen(now)
+	s.noteOpen(c)
+	_ = np.AddCloseCallback(c.onClose) // fails only for nil
+	_ = np.SetOnRequest(c.onRequest)   // the same; it is called at once if something has come meanwhile
+	if !np.IsActive() {
+		_ = np.Close() // the client hung up before: without a handler, netpoll leaves the rest to us
+	}
+}
+
+// closeClients gives the port back and closes what is left of the connections.
+func (s *Server) closeClients() {
+	_ = s.clients.Close() // its only error is that it is closed
+	s.openMu.Lock()
+	left := make([]*conn, 0, len(s.open))
+	for c := range s.open {
+		left = append(left, c)
+	}
+	s.openMu.Unlock()
+	for _, c := range left {
+		c.Close()
+	}
+	// A connection whose handler runs is closed by it.
+	for began := time.Now(); s.connections() > 0 && time.Since(began) < 2*time.Second; {
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+var _ session.Conn = npConn(nil)

@@ -1,0 +1,103 @@
+package chat
+
+import (
+	"context"
+	"net"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"parley/client"
+)
+
+// D61: frames leave at once, and silent connections are probed.
+func TestAcceptedSocketsInheritTheirOptions(t *testing.T) {
+	f := newFixture(t, 1)
+	n := f.start("chat1")
+	ln, err := n.listenClients("127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	c, err := net.Dial("tcp", ln.addr.String())
+	require.NoError(t, err)
+	defer c.Close()
+	fd, from, err := accept(int(ln.Fd())) // which waits, unlike in a node
+	require.NoError(t, err)
+	defer syscall.Close(fd)
+	require.True(t, from.IsLoopback())
+	get := func(level, option int) int {
+		v, err := syscall.GetsockoptInt(fd, level, option)
+		require.NoError(t, err)
+		return v
+	}
+	require.NotZero(t, get(syscall.IPPROTO_TCP, syscall.TCP_NODELAY))
+	require.NotZero(t, get(syscall.SOL_SOCKET, syscall.SO_KEEPALIVE))
+	require.GreaterOrEqual(t, get(syscall.SOL_SOCKET, syscall.SO_SNDBUF), n.cfg.Limits.SendBufferBytes)
+	require.LessOrEqual(t, get(syscall.SOL_SOCKET, syscall.SO_SNDBUF), 2*n.cfg.Limits.SendBufferBytes)
+	require.GreaterOrEqual(t, get(syscall.SOL_SOCKET, syscall.SO_RCVBUF), n.cfg.Limits.ReceiveBufferBytes)
+	require.LessOrEqual(t, get(syscall.SOL_SOCKET, syscall.SO_RCVBUF), 2*n.cfg.Limits.ReceiveBufferBytes)
+}
+
+// A client may be gone before its connection has a handler.
+func TestClientsThatHangUpAtOnceAreForgotten(t *testing.T) {
+	f := newFixture(t, 1)
+	n := f.start("chat1")
+	frame := []byte{0x03, 0xed, 0, 2, '{', '}'}
+	var wg sync.WaitGroup
+	for k := range 8 {
+		wg.Go(func() {
+			for i := range 200 {
+				c, err := net.Dial("tcp", n.ClientAddr())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if i%2 == 0 {
+					_, _ = c.Write(frame) // some hang up with a frame on its way
+				}
+				if k%2 == 0 {
+					_ = c.(*net.TCPConn).SetLinger(0)
+				}
+				_ = c.Close()
+			}
+		})
+	}
+	wg.Wait()
+	eventually(t, "all to be forgotten", func() bool { return n.connections() == 0 })
+	n.admission.mu.Lock()
+	defer n.admission.mu.Unlock()
+	require.Zero(t, n.admission.conns)
+	require.Zero(t, n.admission.unauthenticated)
+}
+
+func TestLoginsWaitForTheirTurn(t *testing.T) {
+	const users = 20
+	f := newFixture(t, users)
+	n := f.start("chat1", func(c *Config) { c.Limits.LoginsAtOnce = 1; c.Limits.LoginTimeout = time.Second })
+	var wg sync.WaitGroup
+	for i := range users {
+		ticket := f.ticket(n, i+1)
+		wg.Go(func() {
+			c, err := client.Dial(t.Context(), ticket, client.Options{})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			t.Cleanup(func() { c.Close() })
+		})
+	}
+	wg.Wait()
+	require.Equal(t, users, n.Sessions())
+
+	n.turns <- struct{}{} // a login that never ends
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	_, err := client.Dial(ctx, f.ticket(n, 1), client.Options{})
+	require.Error(t, err)
+	require.NoError(t, ctx.Err(), "closed, not left waiting")
+	eventually(t, "it to be counted", func() bool { return counterValue(t, n.metrics.loginsUnheard) == 1 })
+	<-n.turns
+	f.login(n, 1)
+}
