@@ -38,7 +38,7 @@ func (r *run) tearDown() {
 		if left.NodeSessions, known = r.nodeSessions(ctx); !known || left.NodeSessions == 0 || time.Since(gone) > patience {
 			break
 		}
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(100*time.Millisecond + time.Duration(len(r.nodes.Latest()))*10*time.Millisecond) // asking costs them something
 	}
 	if known {
 		note = "all sessions gone from the nodes"

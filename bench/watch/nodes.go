@@ -103,7 +103,7 @@ func (n *Nodes) watch(ctx context.Context) {
 			case <-time.After(pause):
 			}
 			if i < len(watched) {
-				n.look(ctx, watched[i])
+				n.wg.Go(func() { n.look(ctx, watched[i]) }) // one that does not answer must not hold up the others
 			} else {
 				n.lookAround()
 			}
@@ -161,6 +161,9 @@ func (n *Nodes) look(ctx context.Context, w Watched) {
 		if cpu, rss, ok := Process(r.pid); ok {
 			r.cpu, s.RSS, s.Gone = cpu, rss, false
 		}
+	}
+	if ctx.Err() != nil {
+		return // nobody asked to the end
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -5,6 +5,7 @@ package chat
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -12,8 +13,6 @@ import (
 	"time"
 
 	"github.com/cloudwego/netpoll"
-
-	"parley/internal/session"
 )
 
 // Connections are accepted here and handed to netpoll one by one. netpoll's own server takes one each time it has looked
@@ -29,15 +28,18 @@ type listener struct {
 	addr net.Addr
 }
 
-// listenClients binds the clients' port. What is set here, every accepted socket inherits.
+// listenClients binds the clients' port. What is set here, every accepted socket inherits on Linux.
 func (s *Server) listenClients(addr string) (*listener, error) {
 	options := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
-		return raw.Control(func(fd uintptr) {
-			setNoDelay(int(fd))
-			setKeepAlive(int(fd))
-			setBuffers(int(fd), s.cfg.Limits.SendBufferBytes, s.cfg.Limits.ReceiveBufferBytes)
-		})
+		var set error
+		return errors.Join(raw.Control(func(fd uintptr) {
+			set = errors.Join(
+				setNoDelay(int(fd)), setKeepAlive(int(fd)),
+				setBuffers(int(fd), s.cfg.Limits.SendBufferBytes, s.cfg.Limits.ReceiveBufferBytes),
+			)
+		}), set)
 	}}
+	options.SetMultipathTCP(false) // Go's default, on which most kernels take no such options
 	ln, err := options.Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		return nil, err
@@ -55,6 +57,7 @@ func (s *Server) serveClients() error {
 	if err != nil {
 		return err
 	}
+	var warned time.Time
 	for {
 		var fd int
 		var from netip.Addr
@@ -64,16 +67,19 @@ func (s *Server) serveClients() error {
 			return failed != syscall.EAGAIN
 		})
 		switch {
-		case errors.Is(err, os.ErrClosed):
-			return nil
+		case err != nil && s.ctx.Err() != nil:
+			return nil // closed
 		case err != nil:
-			return err
+			return fmt.Errorf("chat: accept clients: %w", err)
 		case failed == nil:
 			s.welcome(fd, from)
 		case failed == syscall.EINTR || failed == syscall.ECONNABORTED:
 		default:
 			s.metrics.acceptFailures.Inc()
-			s.log.Warn("client not accepted", "err", failed)
+			if now := time.Now(); now.Sub(warned) > time.Minute {
+				s.log.Warn("clients wait, because one could not be accepted", "err", failed)
+				warned = now
+			}
 			select {
 			case <-time.After(acceptPause):
 			case <-s.ctx.Done():
@@ -100,17 +106,16 @@ func (s *Server) welcome(fd int, from netip.Addr) {
 	c := &conn{srv: s, addr: from, accepted: now.UnixMilli()}
 	c.Init(np.(npConn), &s.limits, c)
 	c.Seen(now)
-	s.noteOpen(c)
 	_ = np.AddCloseCallback(c.onClose) // fails only for nil
-	_ = np.SetOnRequest(c.onRequest)   // the same; it is called at once if something has come meanwhile
+	s.noteOpen(c)                      // from now on others may close it
+	_ = np.SetOnRequest(c.onRequest)   // fails only for nil; it is called at once if something has come meanwhile
 	if !np.IsActive() {
 		_ = np.Close() // the client hung up before: without a handler, netpoll leaves the rest to us
 	}
 }
 
-// closeClients gives the port back and closes what is left of the connections.
+// closeClients closes what is left of the connections, when no more are accepted.
 func (s *Server) closeClients() {
-	_ = s.clients.Close() // its only error is that it is closed
 	s.openMu.Lock()
 	left := make([]*conn, 0, len(s.open))
 	for c := range s.open {
@@ -126,4 +131,12 @@ func (s *Server) closeClients() {
 	}
 }
 
-var _ session.Conn = npConn(nil)
+func addrOf(sa syscall.Sockaddr) netip.Addr {
+	switch a := sa.(type) {
+	case *syscall.SockaddrInet4:
+		return netip.AddrFrom4(a.Addr)
+	case *syscall.SockaddrInet6:
+		return netip.AddrFrom16(a.Addr).Unmap()
+	}
+	return netip.Addr{}
+}

@@ -4,6 +4,7 @@ package chat
 
 import (
 	"net/netip"
+	"os"
 	"syscall"
 )
 
@@ -14,11 +15,12 @@ func accept(ln int) (fd int, from netip.Addr, err error) {
 	fd, sa, err := syscall.Accept(ln)
 	if err == nil {
 		syscall.CloseOnExec(fd)
+		_, _ = setNoDelay(fd), setKeepAlive(fd) // not inherited everywhere; the client may have hung up already
 	}
 	return fd, addrOf(sa), err
 }
 
 // setKeepAlive leaves the times to the system.
-func setKeepAlive(fd int) {
-	_ = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 1) // never fails on a TCP socket
+func setKeepAlive(fd int) error {
+	return os.NewSyscallError("SO_KEEPALIVE", syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 1))
 }

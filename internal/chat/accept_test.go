@@ -34,6 +34,7 @@ func TestAcceptedSocketsInheritTheirOptions(t *testing.T) {
 	}
 	require.NotZero(t, get(syscall.IPPROTO_TCP, syscall.TCP_NODELAY))
 	require.NotZero(t, get(syscall.SOL_SOCKET, syscall.SO_KEEPALIVE))
+	requireKeepAlive(t, fd)
 	require.GreaterOrEqual(t, get(syscall.SOL_SOCKET, syscall.SO_SNDBUF), n.cfg.Limits.SendBufferBytes)
 	require.LessOrEqual(t, get(syscall.SOL_SOCKET, syscall.SO_SNDBUF), 2*n.cfg.Limits.SendBufferBytes)
 	require.GreaterOrEqual(t, get(syscall.SOL_SOCKET, syscall.SO_RCVBUF), n.cfg.Limits.ReceiveBufferBytes)
@@ -91,13 +92,13 @@ func TestLoginsWaitForTheirTurn(t *testing.T) {
 	wg.Wait()
 	require.Equal(t, users, n.Sessions())
 
-	n.turns <- struct{}{} // a login that never ends
+	n.turns.taken <- struct{}{} // a login that never ends
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	_, err := client.Dial(ctx, f.ticket(n, 1), client.Options{})
 	require.Error(t, err)
 	require.NoError(t, ctx.Err(), "closed, not left waiting")
 	eventually(t, "it to be counted", func() bool { return counterValue(t, n.metrics.loginsUnheard) == 1 })
-	<-n.turns
+	n.turns.give()
 	f.login(n, 1)
 }

@@ -3,7 +3,6 @@ package chat
 import (
 	"net/netip"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -132,16 +131,6 @@ func (a *admission) drain() {
 	a.mu.Lock()
 	a.draining = true
 	a.mu.Unlock()
-}
-
-func addrOf(sa syscall.Sockaddr) netip.Addr {
-	switch a := sa.(type) {
-	case *syscall.SockaddrInet4:
-		return netip.AddrFrom4(a.Addr)
-	case *syscall.SockaddrInet6:
-		return netip.AddrFrom16(a.Addr).Unmap()
-	}
-	return netip.Addr{}
 }
 
 // bucket is a token bucket in 8 bytes; x/time/rate needs 80 and a lock, and there are two for each connection. The zero

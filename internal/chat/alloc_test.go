@@ -2,7 +2,6 @@ package chat
 
 import (
 	"context"
-	"net"
 	"os"
 	"syscall"
 	"testing"
@@ -23,7 +22,6 @@ type socket struct{ fd int }
 func (s socket) Fd() int                     { return s.fd }
 func (s socket) Write(b []byte) (int, error) { return syscall.Write(s.fd, b) }
 func (s socket) Close() error                { return nil }
-func (s socket) RemoteAddr() net.Addr        { return &net.TCPAddr{} }
 
 // liveConn returns a logged-in native connection without a client, and the other end of its socket.
 func liveConn(t testing.TB, s *Server) (*conn, *os.File) {

@@ -98,14 +98,14 @@ func (c *conn) refuseFrame(id wire.MsgID, body []byte, why *wire.Error) bool {
 // handle runs the handler of one request and turns its error into what the client can bear.
 func (c *conn) handle(r request) {
 	s := c.srv
-	began := time.Now()
 	if r.id == wire.MsgLogin && c.State() == session.New && r.refused == wire.CodeOK {
+		s.metrics.requests(r.id).Inc()
 		s.login(c, r.body)
-		s.metrics.handlerSeconds.Observe(time.Since(began).Seconds())
 		return
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Limits.RequestTimeout)
 	defer cancel()
+	began := time.Now()
 	var err error
 	switch h := handlers[r.id]; {
 	case r.refused != wire.CodeOK:

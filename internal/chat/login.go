@@ -8,6 +8,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"parley/internal/presence"
@@ -26,14 +27,17 @@ var granted = []string{wire.CapBatch, wire.CapResume, wire.CapGap}
 // login takes 1005. A login that fails has changed nothing, and its connection closes after the refusal: the stock client
 // cannot log in twice on one connection.
 func (s *Server) login(c *conn, body []byte) {
-	if !s.turns.take(s.ctx, s.cfg.Limits.LoginTimeout) {
-		s.metrics.loginsUnheard.Inc()
-		c.finish(nil) // its time to log in is over
+	if !s.turns.take(s.ctx, time.Until(time.UnixMilli(c.accepted).Add(s.cfg.Limits.LoginTimeout))) {
+		if s.ctx.Err() == nil {
+			s.metrics.loginsUnheard.Inc()
+		}
+		c.finish(nil) // its time to log in is over, or too many wait
 		return
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Limits.RequestTimeout)
 	defer cancel()
 	began := time.Now()
+	defer func() { s.metrics.handlerSeconds.Observe(time.Since(began).Seconds()) }()
 	p, err := s.claimInTurn(ctx, c, body)
 	if err == nil {
 		err = s.enter(ctx, c, p)
@@ -63,19 +67,31 @@ func (s *Server) login(c *conn, body []byte) {
 
 // turns bounds the logins that are being worked on. When users come in faster than they can be served, as after an
 // outage, the others wait here, in order, and not in the run queue of the processors, where all of them would be late.
-type turns chan struct{}
+type turns struct {
+	taken   chan struct{}
+	waiting atomic.Int64
+	max     int64 // may wait; clients who hung up while they waited count too
+}
+
+func newTurns(l *Limits) *turns {
+	return &turns{taken: make(chan struct{}, l.LoginsAtOnce), max: int64(l.Unauthenticated)}
+}
 
 // take waits for a turn, at most for limit.
-func (t turns) take(ctx context.Context, limit time.Duration) bool {
+func (t *turns) take(ctx context.Context, limit time.Duration) bool {
 	select {
-	case t <- struct{}{}:
+	case t.taken <- struct{}{}:
 		return true
 	default:
+	}
+	defer t.waiting.Add(-1)
+	if t.waiting.Add(1) > t.max {
+		return false
 	}
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
-	case t <- struct{}{}:
+	case t.taken <- struct{}{}:
 		return true
 	case <-timer.C:
 	case <-ctx.Done():
@@ -83,7 +99,7 @@ func (t turns) take(ctx context.Context, limit time.Duration) bool {
 	return false
 }
 
-func (t turns) give() { <-t }
+func (t *turns) give() { <-t.taken }
 
 // place is a login that has its place in the cluster.
 type place struct {
@@ -94,8 +110,7 @@ type place struct {
 	claimed presence.Claimed
 }
 
-// claimInTurn does the part of a login that keeps processor, Redis and SQL busy, and gives the turn back. What comes
-// after may wait for another node.
+// claimInTurn does most of a login, and gives the turn back. What comes after may wait for another node.
 func (s *Server) claimInTurn(ctx context.Context, c *conn, body []byte) (*place, error) {
 	defer s.turns.give()
 	if c.State() == session.Dead {

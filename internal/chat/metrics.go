@@ -46,7 +46,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 		replaced:       counter("sessions_replaced_total", "Sessions ended because a newer login took their place."),
 		stale:          counter("sessions_stale_total", "Sessions ended because nothing was heard for too long."),
 		loginTimeouts:  counter("login_timeouts_total", "Connections closed because they did not log in in time."),
-		loginsUnheard:  counter("logins_unheard_total", "Logins whose turn did not come within LoginTimeout."),
+		loginsUnheard:  counter("logins_unheard_total", "Logins whose turn did not come within LoginTimeout, or for which too many waited."),
 		heartbeats:     counter("heartbeats_total", "Heartbeats answered."),
 		badFrames:      counter("bad_frames_total", "Connections closed for a frame that is not allowed where it came."),
 		unknownIDs:     counter("unknown_ids_total", "Frames with an id that no client sends."),
@@ -59,7 +59,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 		abandoned:      counter("logins_abandoned_total", "Logins undone because their client hung up before they were done."),
 		gaps:           counter("gaps_total", "Threads of which pushes were dropped because the client reads too slowly; it is told to read them."),
 		writeFailures:  counter("write_failures_total", "Connections closed because a write failed or took too long."),
-		acceptFailures: counter("accept_failures_total", "Connections that could not be accepted or served, for want of descriptors or memory."),
+		acceptFailures: counter("accept_failures_total", "Connections that could not be accepted or served, mostly for want of descriptors or memory."),
 		kickFailures:   counter("kick_failures_total", "Kicks that another node did not answer at once."),
 		releasesLost:   counter("releases_lost_total", "Ended sessions left in Redis to expire, because too many waited."),
 		leaseFailures:  counter("lease_failures_total", "Refreshes of the node's lease that failed."),
@@ -84,7 +84,8 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 	}
 	gauge("sessions", "Sessions logged in.", func() float64 { return float64(s.registry.Live()) })
 	gauge("connections", "Client connections, logged in or not.", func() float64 { return float64(s.connections()) })
-	gauge("logins_working", "Logins that are being worked on, at most LoginsAtOnce.", func() float64 { return float64(len(s.turns)) })
+	gauge("logins_working", "Logins that are being worked on, at most LoginsAtOnce.", func() float64 { return float64(len(s.turns.taken)) })
+	gauge("logins_waiting", "Logins that wait for their turn.", func() float64 { return float64(s.turns.waiting.Load()) })
 	gauge("texts_waiting", "Texts that wait for their answer.", func() float64 { return float64(s.commits.Waiting()) })
 	return m
 }

@@ -60,7 +60,7 @@ type Server struct {
 	janitor   *janitor
 	wheel     *legacy.Wheel
 	admission *admission
-	turns     turns
+	turns     *turns
 	fenced    fences
 	rpc       *rpc.Server
 	rpcAuth   *rpc.Auth
@@ -97,7 +97,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 		registry: session.NewRegistry(), wheel: legacy.NewWheel(), wakeLease: make(chan struct{}, 1),
 		ctx: ctx, stop: stop, open: make(map[*conn]struct{}), unauthenticated: make(map[*conn]struct{}),
 	}
-	s.turns = make(turns, cfg.Limits.LoginsAtOnce)
+	s.turns = newTurns(&s.cfg.Limits)
 	s.admission = newAdmission(&s.cfg.Limits, maxConnections(&cfg.Limits))
 	s.metrics = newMetrics(d.Metrics, s)
 	s.janitor = newJanitor(s)
@@ -137,7 +137,9 @@ func (s *Server) listen(d Deps) error {
 	if s.clients, err = s.listenClients(self.ListenAddr()); err != nil {
 		return config.Dependency(fmt.Errorf("chat: client listener: %w", err))
 	}
-	ln, err := net.Listen("tcp", self.RPCListenAddr())
+	var plain net.ListenConfig
+	plain.SetMultipathTCP(false) // as for the clients
+	ln, err := plain.Listen(s.ctx, "tcp", self.RPCListenAddr())
 	if err != nil {
 		return config.Dependency(errors.Join(fmt.Errorf("chat: RPC listener: %w", err), s.clients.Close()))
 	}
@@ -209,7 +211,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	// Background work goes on while the node drains; it ends with this context.
 	back, stopBack := context.WithCancel(context.WithoutCancel(ctx))
-	var serving, background sync.WaitGroup
+	var accepting, serving, background sync.WaitGroup
 
 	serving.Go(func() { fail(s.rpc.Serve(back)) })
 	err := s.join(inner)
@@ -220,7 +222,7 @@ func (s *Server) Run(ctx context.Context) error {
 		background.Go(func() { s.sweep(back) })
 		background.Go(func() { s.wheel.Run(back) })
 		background.Go(func() { s.janitor.run(back) })
-		serving.Go(func() { fail(s.serveClients()) })
+		accepting.Go(func() { fail(s.serveClients()) })
 		<-inner.Done()
 		if cause := context.Cause(inner); !errors.Is(cause, context.Canceled) {
 			err = cause
@@ -229,6 +231,8 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.commits.Close()
 	s.stop()
+	_ = s.clients.Close() // its only error is that it is closed
+	accepting.Wait()
 	s.closeClients()
 	s.wg.Wait()
 	stopBack()

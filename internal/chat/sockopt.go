@@ -1,14 +1,15 @@
 package chat
 
 import (
+	"os"
 	"syscall"
 	"time"
 )
 
 // setNoDelay has a frame leave at once, even if the client's kernel has not confirmed the one before. Otherwise the frames
 // that wait for that would arrive together, which makes a stock client deaf.
-func setNoDelay(fd int) {
-	_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1) // fails on no TCP socket
+func setNoDelay(fd int) error {
+	return os.NewSyscallError("TCP_NODELAY", syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1))
 }
 
 // Silent connections are probed, for first-generation clients send no heartbeats. Others are heard before keepAliveIdle,
@@ -22,13 +23,14 @@ const (
 
 // setBuffers bounds what the kernel keeps for a client that does not read, and what it takes for the node before the node
 // has looked at it; it doubles both for its own needs. 0 leaves one to the kernel.
-func setBuffers(fd, send, receive int) {
+func setBuffers(fd, send, receive int) (err error) {
 	if send > 0 {
-		_ = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_SNDBUF, send) // without it a client costs more, no less
+		err = os.NewSyscallError("SO_SNDBUF", syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_SNDBUF, send))
 	}
-	if receive > 0 {
-		_ = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_RCVBUF, receive) // the same
+	if receive > 0 && err == nil {
+		err = os.NewSyscallError("SO_RCVBUF", syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_RCVBUF, receive))
 	}
+	return err
 }
 
 // descriptorLimit returns how many descriptors the process may open, 0 if unknown.

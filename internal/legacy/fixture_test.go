@@ -3,7 +3,6 @@ package legacy
 import (
 	"context"
 	"fmt"
-	"net"
 	"sync"
 	"syscall"
 	"testing"
@@ -29,8 +28,7 @@ type socket struct {
 	once sync.Once
 }
 
-func (c *socket) Fd() int              { return c.fd }
-func (c *socket) RemoteAddr() net.Addr { return &net.UnixAddr{} }
+func (c *socket) Fd() int { return c.fd }
 func (c *socket) Close() error {
 	c.once.Do(func() { c.s.Gone(); _ = syscall.Close(c.fd) })
 	return nil

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"slices"
 	"sync"
 	"testing"
@@ -117,7 +116,6 @@ type noConn struct{}
 func (noConn) Fd() int                     { return -1 }
 func (noConn) Write(b []byte) (int, error) { return len(b), nil }
 func (noConn) Close() error                { return nil }
-func (noConn) RemoteAddr() net.Addr        { return nil }
 
 // world is a router in a bubble of fake time.
 type world struct {

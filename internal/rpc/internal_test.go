@@ -30,12 +30,12 @@ func TestMain(m *testing.M) {
 	)
 }
 
-// TestListenerClosesOnce is the reason for having a Listener: closing it again, as Kitex and netpoll do, must not close
+// TestListenerClosesOnce is the reason for having a listener: closing it again, as Kitex and netpoll do, must not close
 // whatever has the descriptor's number by then.
 func TestListenerClosesOnce(t *testing.T) {
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	l, err := NewListener(tcp)
+	l, err := newListener(tcp)
 	require.NoError(t, err)
 	require.NoError(t, l.Close())
 	require.NoError(t, l.Close())
@@ -69,7 +69,7 @@ func TestListenerWantsTCP(t *testing.T) {
 	ln, err := net.Listen("unix", t.TempDir()+"/s")
 	require.NoError(t, err)
 	defer ln.Close()
-	_, err = NewListener(ln)
+	_, err = newListener(ln)
 	require.Error(t, err)
 }
 

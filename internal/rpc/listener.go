@@ -12,10 +12,10 @@ import (
 	"github.com/cloudwego/netpoll"
 )
 
-// Listener is a TCP listener for a netpoll event loop. It exists because netpoll's own closes its descriptor twice, and a
+// listener is a TCP listener for a netpoll event loop. It exists because netpoll's own closes its descriptor twice, and a
 // Kitex server closes its listener twice, 100 ms apart: by then the number may be another goroutine's socket or database
 // file, which dies for no reason. It also marks accepted sockets close-on-exec, which netpoll's does not.
-type Listener struct {
+type listener struct {
 	file *os.File
 	fd   int
 	addr net.Addr
@@ -28,10 +28,10 @@ type Listener struct {
 	closed  bool
 }
 
-var _ netpoll.Listener = (*Listener)(nil)
+var _ netpoll.Listener = (*listener)(nil)
 
-// NewListener takes ln over: ln is closed, its socket lives on in the Listener. ln must be a *net.TCPListener.
-func NewListener(ln net.Listener) (*Listener, error) {
+// newListener takes ln over: ln is closed, its socket lives on in the listener. ln must be a *net.TCPListener.
+func newListener(ln net.Listener) (*listener, error) {
 	tcp, ok := ln.(*net.TCPListener)
 	if !ok {
 		return nil, fmt.Errorf("rpc: %T is not a TCP listener", ln)
@@ -40,7 +40,7 @@ func NewListener(ln net.Listener) (*Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("rpc: take over listener: %w", err)
 	}
-	l := &Listener{file: file, fd: int(file.Fd()), addr: ln.Addr(), serving: make(chan struct{})}
+	l := &listener{file: file, fd: int(file.Fd()), addr: ln.Addr(), serving: make(chan struct{})}
 	if err := ln.Close(); err != nil {
 		_ = file.Close() // the first error is the one to report
 		return nil, fmt.Errorf("rpc: take over listener: %w", err)
@@ -54,16 +54,16 @@ func NewListener(ln net.Listener) (*Listener, error) {
 }
 
 // Fd is for netpoll.
-func (l *Listener) Fd() int {
+func (l *listener) Fd() int {
 	l.servingOnce.Do(func() { close(l.serving) })
 	return l.fd
 }
 
 // Addr is the bound address.
-func (l *Listener) Addr() net.Addr { return l.addr }
+func (l *listener) Addr() net.Addr { return l.addr }
 
 // Accept is for netpoll: it returns nil and no error when nobody waits.
-func (l *Listener) Accept() (net.Conn, error) {
+func (l *listener) Accept() (net.Conn, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.stopped {
@@ -86,7 +86,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 
 // Close stops accepting and keeps the descriptor, which the event loop has yet to forget; Release gives it back. It may
 // be called any number of times.
-func (l *Listener) Close() error {
+func (l *listener) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.stopped {
@@ -98,7 +98,7 @@ func (l *Listener) Close() error {
 }
 
 // Release closes the descriptor, once. Call it when the event loop has ended, or was never started.
-func (l *Listener) Release() error {
+func (l *listener) Release() error {
 	_ = l.Close() // never fails
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -42,7 +42,7 @@ type ServerConfig struct {
 // Serve; the Run and Stop it inherits are not for callers.
 type Server struct {
 	server.Server
-	ln       *Listener
+	ln       *listener
 	log      *slog.Logger
 	exit     chan error
 	exitWait time.Duration
@@ -62,7 +62,7 @@ func NewServer(ln net.Listener, c ServerConfig) (*Server, error) {
 	if c.MaxConns == 0 {
 		c.MaxConns = DefaultMaxConns
 	}
-	l, err := NewListener(ln)
+	l, err := newListener(ln)
 	if err != nil {
 		return nil, err
 	}

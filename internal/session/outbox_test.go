@@ -364,7 +364,6 @@ type fileConn struct {
 
 func (c *fileConn) Fd() int                     { return c.fd }
 func (c *fileConn) Write(b []byte) (int, error) { return c.write(b) }
-func (c *fileConn) RemoteAddr() net.Addr        { return &net.UnixAddr{} }
 func (c *fileConn) Close() error                { c.once.Do(c.close); return nil }
 
 func TestNothingFollowsACutFrame(t *testing.T) {

@@ -25,6 +25,7 @@ func init() {
 	bodies["append tells what is stored when it fails half-way"] = testAppendHalfWay
 	bodies["append takes no thread ids"] = testAppendTakesNoThreadIDs
 	bodies["append takes more than a transaction holds"] = testAppendLarge
+	bodies["a panic locks nobody out"] = testAppendPanic
 	bodies["append refuses a full thread"] = testAppendFull
 	bodies["append honours the context"] = testAppendContext
 }
@@ -510,4 +511,25 @@ func testAppendContext(t *testing.T, d *database) {
 	require.NoError(t, s.Close())
 	err := s.Append(t.Context(), name, boot, msgs, out)
 	require.True(t, errors.Is(err, store.ErrClosed), err)
+}
+
+// Committers recover: what panicked must not keep a writer, or the locks of its transaction.
+func testAppendPanic(t *testing.T, d *database) {
+	s := d.migrated(t)
+	id, a, _ := thread(t, s, "x")
+	name, boot := node(t, s, "n1")
+	first := true
+	faulty := d.withFaults(t, &faults{commit: func(ctx context.Context, commit func(context.Context) error) error {
+		if first {
+			first = false
+			panic("in commit")
+		}
+		return commit(ctx)
+	}})
+	msgs, out := []store.NewMessage{{ThreadID: id, Sender: a, UniqueID: "1"}}, make([]store.Appended, 1)
+	require.PanicsWithValue(t, "in commit", func() { _ = faulty.Append(t.Context(), name, boot, msgs, out) })
+	for range 2 * store.DefaultWriters {
+		require.NoError(t, faulty.Append(t.Context(), name, boot, msgs, out))
+	}
+	require.Len(t, history(t, s, id), 1)
 }

@@ -87,7 +87,7 @@ var (
 // dialect is what differs beside the statements.
 type dialect struct {
 	Dialect
-	prepare                 string // run once on a writer's connection
+	setup                   string // run once on a writer's connection
 	begin, commit, rollback string
 	classify                func(code int) class
 }

@@ -25,6 +25,7 @@ func TestMariaDBFaults(t *testing.T) {
 		"a frozen server holds nobody":    testFrozen,
 		"a paused node loses its locks":   testPausedNode,
 		"the fence waits for transaction": testFenceWaits,
+		"a batch locks its threads":       testBatchLocks,
 	} {
 		t.Run(name, func(t *testing.T) { body(t, newMariaDB(t, server)) })
 	}
@@ -240,6 +241,30 @@ func testFenceWaits(t *testing.T, d *database) {
 	require.NoError(t, <-appended)
 	require.NoError(t, <-fenced)
 	require.Len(t, history(t, s, id), 1)
+}
+
+// A batch holds its threads from the beginning, also those in which it stores nothing.
+func testBatchLocks(t *testing.T, d *database) {
+	s := d.migrated(t)
+	id, a, _ := thread(t, s, "x")
+	name, boot := node(t, s, "n1")
+	msgs, out := []store.NewMessage{{ThreadID: id, Sender: a, UniqueID: "1"}}, make([]store.Appended, 1)
+	require.NoError(t, s.Append(t.Context(), name, boot, msgs, out))
+
+	inCommit, goOn := make(chan struct{}), make(chan struct{})
+	node := d.withFaults(t, &faults{commit: func(ctx context.Context, commit func(context.Context) error) error {
+		close(inCommit)
+		<-goOn
+		return commit(ctx)
+	}})
+	resent := make(chan error, 1)
+	go func() { resent <- node.Append(t.Context(), name, boot, msgs, out) }()
+	<-inCommit
+	_, err := d.sql(t).ExecContext(t.Context(), "SELECT last_seq FROM chat_thread WHERE id=? FOR UPDATE NOWAIT", id)
+	require.ErrorContains(t, err, "1205", "its row is locked")
+	close(goOn)
+	require.NoError(t, <-resent)
+	require.True(t, out[0].Resent)
 }
 
 // TestMariaDBPlans checks that reads use the keys made for them.

@@ -73,11 +73,12 @@ func New(d Dialect, write, read *sql.DB, o Options) (*Store, error) {
 	case most > 0:
 		n = min(n, most)
 	}
+	spoken := dialectOf(d)
 	return &Store{
-		d:       dialectOf(d),
+		d:       spoken,
 		write:   write,
 		read:    read,
-		writers: newWriters(write, dialectOf(d), n),
+		writers: newWriters(write, spoken, n),
 		reads:   &statements{on: read, d: d, open: make(map[shape]*sql.Stmt)},
 		code:    o.ErrorCode,
 		now:     time.Now,

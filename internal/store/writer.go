@@ -111,8 +111,8 @@ func (p *writers) take(ctx context.Context) (*writer, error) {
 		return nil, err
 	}
 	w := &writer{conn: conn, d: p.d.Dialect, stmts: make(map[shape]*sql.Stmt)}
-	if p.d.prepare != "" {
-		if _, err := conn.ExecContext(ctx, p.d.prepare); err != nil {
+	if p.d.setup != "" {
+		if _, err := conn.ExecContext(ctx, p.d.setup); err != nil {
 			p.drop(w)
 			return nil, err
 		}
@@ -272,11 +272,20 @@ func (s *Store) attempt(ctx context.Context, t *tx, fn func(context.Context, *tx
 			return s.wrap(err)
 		}
 	}
+	ended := false
+	defer func() {
+		if !ended {
+			s.giveUp(ctx, w) // a panic: whoever recovers finds nothing locked
+		}
+	}()
 	if err := fn(ctx, t); err != nil {
+		ended = true
 		s.abort(ctx, w)
 		return err
 	}
-	if _, err := w.conn.ExecContext(ctx, s.d.commit); err != nil {
+	_, err = w.conn.ExecContext(ctx, s.d.commit)
+	ended = true
+	if err != nil {
 		s.abort(ctx, w)
 		err = s.wrap(err)
 		switch c, _ := classOf(err); c {
@@ -288,6 +297,14 @@ func (s *Store) attempt(ctx context.Context, t *tx, fn func(context.Context, *tx
 	}
 	s.writers.put(w)
 	return nil
+}
+
+// giveUp rolls back and throws the writer away, in whatever state it is.
+func (s *Store) giveUp(ctx context.Context, w *writer) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+	defer cancel()
+	_, _ = w.conn.ExecContext(ctx, s.d.rollback) // MySQL rolls back when the connection ends, SQLite's driver does not
+	s.writers.drop(w)
 }
 
 // abort rolls back and gives the writer back, or throws it away when that is not possible.
