@@ -189,9 +189,10 @@ func TestSessionResumes(t *testing.T) {
 	gate, logins := f.gate()
 	s := f.open(SessionOptions{Gate: gate, Email: "a@example.com", Password: "secret1"})
 	require.Equal(t, Connected{Node: "fake"}, next[Connected](t, s))
+	next[CaughtUp](t, s) // from now on only a push or the next connection brings something
+	f.append(7, 2, "missed", "missed")
 	f.dropAll()
 	require.Error(t, next[Disconnected](t, s).Err)
-	f.append(7, 2, "missed", "missed")
 	require.Equal(t, Connected{Node: "fake", Resumed: true}, next[Connected](t, s))
 	require.Equal(t, "missed", texts(t, s, 1)[0].Text)
 	require.Equal(t, 1, logins())
