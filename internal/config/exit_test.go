@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"syscall"
 	"testing"
 
@@ -29,6 +30,9 @@ func program(ctx context.Context, p Process, mode string) error {
 		return Invalid(errors.New("it is wrong"))
 	case "done":
 		return ErrDone
+	case "procs":
+		fmt.Fprintln(p.Stdout, runtime.GOMAXPROCS(0))
+		return nil
 	}
 	fmt.Fprintln(p.Stdout, "up")
 	<-ctx.Done()
@@ -74,6 +78,19 @@ func TestMainExits(t *testing.T) {
 			require.Equal(t, c.code, cmd.ProcessState.ExitCode())
 			require.Equal(t, c.stderr, string(stderr))
 		})
+	}
+}
+
+// With one P every event waits for the runtime to take it away from netpoll.
+func TestMainRunsWithTwoProcessors(t *testing.T) {
+	exe, err := os.Executable()
+	require.NoError(t, err)
+	for set, want := range map[string]string{"1": "2\n", "3": "3\n"} {
+		cmd := exec.Command(exe)
+		cmd.Env = append(os.Environ(), "CONFIG_TEST_MAIN=procs", "GOMAXPROCS="+set)
+		out, err := cmd.Output()
+		require.NoError(t, err)
+		require.Equal(t, want, string(out))
 	}
 }
 
