@@ -3,7 +3,6 @@
 package chat
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -13,6 +12,8 @@ import (
 	"time"
 
 	"github.com/cloudwego/netpoll"
+
+	"parley/internal/rpc"
 )
 
 // Connections are accepted here and handed to netpoll one by one. netpoll's own server takes one each time it has looked
@@ -30,17 +31,11 @@ type listener struct {
 
 // listenClients binds the clients' port. What is set here, every accepted socket inherits on Linux.
 func (s *Server) listenClients(addr string) (*listener, error) {
-	options := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
-		var set error
-		return errors.Join(raw.Control(func(fd uintptr) {
-			set = errors.Join(
-				setNoDelay(int(fd)), setKeepAlive(int(fd)),
-				setBuffers(int(fd), s.cfg.Limits.SendBufferBytes, s.cfg.Limits.ReceiveBufferBytes),
-			)
-		}), set)
-	}}
-	options.SetMultipathTCP(false) // Go's default, on which most kernels take no such options
-	ln, err := options.Listen(context.Background(), "tcp", addr)
+	// Without rpc.Listen's no delay, frames that wait for a confirmation would arrive together, which makes a stock client
+	// deaf.
+	ln, err := rpc.Listen(addr, setKeepAlive, func(fd int) error {
+		return setBuffers(fd, s.cfg.Limits.SendBufferBytes, s.cfg.Limits.ReceiveBufferBytes)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -125,9 +120,13 @@ func (s *Server) closeClients() {
 	for _, c := range left {
 		c.Close()
 	}
-	// A connection whose handler runs is closed by it.
-	for began := time.Now(); s.connections() > 0 && time.Since(began) < 2*time.Second; {
-		time.Sleep(5 * time.Millisecond)
+	s.awaitClosed(time.Now().Add(2 * time.Second)) // a connection whose handler runs is closed by it
+}
+
+// awaitClosed waits until no connection is left, at most until the deadline.
+func (s *Server) awaitClosed(deadline time.Time) {
+	for s.connections() > 0 && time.Now().Before(deadline) {
+		time.Sleep(10 * time.Millisecond)
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"os"
 	"syscall"
+
+	"parley/internal/rpc"
 )
 
 // accept takes one connection off the backlog.
@@ -15,7 +17,7 @@ func accept(ln int) (fd int, from netip.Addr, err error) {
 	fd, sa, err := syscall.Accept(ln)
 	if err == nil {
 		syscall.CloseOnExec(fd)
-		_, _ = setNoDelay(fd), setKeepAlive(fd) // not inherited everywhere; the client may have hung up already
+		_, _ = rpc.NoDelay(fd), setKeepAlive(fd) // not inherited everywhere; the client may have hung up already
 	}
 	return fd, addrOf(sa), err
 }

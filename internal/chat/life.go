@@ -131,9 +131,7 @@ func (s *Server) drain() {
 		time.Sleep(pass)
 	}
 	s.endAll(wire.CodeDraining, "node is going away")
-	for s.connections() > 0 && time.Now().Before(deadline) {
-		time.Sleep(pass / 5)
-	}
+	s.awaitClosed(deadline)
 	s.log.Info("drained", "n", s.connections(), "dur", time.Since(began))
 }
 

@@ -137,9 +137,7 @@ func (s *Server) listen(d Deps) error {
 	if s.clients, err = s.listenClients(self.ListenAddr()); err != nil {
 		return config.Dependency(fmt.Errorf("chat: client listener: %w", err))
 	}
-	var plain net.ListenConfig
-	plain.SetMultipathTCP(false) // as for the clients
-	ln, err := plain.Listen(s.ctx, "tcp", self.RPCListenAddr())
+	ln, err := rpc.Listen(self.RPCListenAddr())
 	if err != nil {
 		return config.Dependency(errors.Join(fmt.Errorf("chat: RPC listener: %w", err), s.clients.Close()))
 	}

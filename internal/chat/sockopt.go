@@ -6,12 +6,6 @@ import (
 	"time"
 )
 
-// setNoDelay has a frame leave at once, even if the client's kernel has not confirmed the one before. Otherwise the frames
-// that wait for that would arrive together, which makes a stock client deaf.
-func setNoDelay(fd int) error {
-	return os.NewSyscallError("TCP_NODELAY", syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1))
-}
-
 // Silent connections are probed, for first-generation clients send no heartbeats. Others are heard before keepAliveIdle,
 // so that probes do not add to what an idle session costs; a vanished client is found out after that and keepAliveProbes
 // unanswered ones.

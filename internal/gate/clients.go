@@ -2,7 +2,6 @@ package gate
 
 import (
 	"fmt"
-	"net"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -49,7 +48,7 @@ func (s *Server) listenVarify() error {
 	if s.cfg.external() || s.cfg.Gate.VarifyAddr == "" {
 		return nil
 	}
-	ln, err := net.Listen("tcp", s.cfg.Gate.VarifyAddr)
+	ln, err := rpc.Listen(s.cfg.Gate.VarifyAddr)
 	if err != nil {
 		return fmt.Errorf("gate: VarifyService: %w", err)
 	}

@@ -3,6 +3,8 @@
 package rpc
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -11,6 +13,28 @@ import (
 
 	"github.com/cloudwego/netpoll"
 )
+
+// Listen binds a TCP port, host:port. On Linux what it accepts inherits TCP_NODELAY and what set sets on the listening
+// descriptor; set runs before it listens, and its error fails Listen. MPTCP, Go's default for listeners, is off: on it most
+// kernels take no such options.
+func Listen(addr string, set ...func(fd int) error) (net.Listener, error) {
+	options := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		var failed error
+		return errors.Join(raw.Control(func(fd uintptr) {
+			failed = NoDelay(int(fd))
+			for _, f := range set {
+				failed = errors.Join(failed, f(int(fd)))
+			}
+		}), failed)
+	}}
+	options.SetMultipathTCP(false)
+	return options.Listen(context.Background(), "tcp", addr)
+}
+
+// NoDelay has what is written to a socket leave at once, even if the peer's kernel has not confirmed what was before.
+func NoDelay(fd int) error {
+	return os.NewSyscallError("TCP_NODELAY", syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1))
+}
 
 // listener is a TCP listener for a netpoll event loop. It exists because netpoll's own closes its descriptor twice, and a
 // Kitex server closes its listener twice, 100 ms apart: by then the number may be another goroutine's socket or database
@@ -45,7 +69,6 @@ func newListener(ln net.Listener) (*listener, error) {
 		_ = file.Close() // the first error is the one to report
 		return nil, fmt.Errorf("rpc: take over listener: %w", err)
 	}
-	_ = syscall.SetsockoptInt(l.fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1) // inherited by what it accepts; never fails
 	if err := syscall.SetNonblock(l.fd, true); err != nil {
 		_ = file.Close()
 		return nil, fmt.Errorf("rpc: take over listener: %w", err)

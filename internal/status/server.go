@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"sync"
 	"time"
 
@@ -37,7 +36,7 @@ type Server struct {
 // New binds the listener, so that a taken port fails here. It does not wait for Redis. The caller must call Run or Close.
 func New(cfg Config, d Deps) (*Server, error) {
 	s := &Server{cfg: cfg, log: d.Log.With("pkg", "status"), presence: d.Presence}
-	ln, err := net.Listen("tcp", cfg.Status.Addr())
+	ln, err := rpc.Listen(cfg.Status.Addr())
 	if err != nil {
 		return nil, config.Dependency(fmt.Errorf("status: %w", err))
 	}

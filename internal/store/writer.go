@@ -301,22 +301,25 @@ func (s *Store) attempt(ctx context.Context, t *tx, fn func(context.Context, *tx
 
 // giveUp rolls back and throws the writer away, in whatever state it is.
 func (s *Store) giveUp(ctx context.Context, w *writer) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
-	defer cancel()
-	_, _ = w.conn.ExecContext(ctx, s.d.rollback) // MySQL rolls back when the connection ends, SQLite's driver does not
+	_ = s.rollBack(ctx, w) // MySQL rolls back when the connection ends, SQLite's driver does not
 	s.writers.drop(w)
 }
 
 // abort rolls back and gives the writer back, or throws it away when that is not possible.
 func (s *Store) abort(ctx context.Context, w *writer) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
-	defer cancel()
-	if _, err := w.conn.ExecContext(ctx, s.d.rollback); err != nil {
+	if err := s.rollBack(ctx, w); err != nil {
 		// SQLite says so too when it has rolled back by itself; a new connection is cheap there.
 		s.writers.drop(w)
 		return
 	}
 	s.writers.put(w)
+}
+
+func (s *Store) rollBack(ctx context.Context, w *writer) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+	defer cancel()
+	_, err := w.conn.ExecContext(ctx, s.d.rollback)
+	return err
 }
 
 // pause waits a random while that grows with n, or until ctx ends.
