@@ -92,13 +92,13 @@ func TestLoginsWaitForTheirTurn(t *testing.T) {
 	wg.Wait()
 	require.Equal(t, users, n.Sessions())
 
-	n.turns.taken <- struct{}{} // a login that never ends
+	require.NoError(t, n.turns.Take(t.Context(), 0)) // a login that never ends
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	_, err := client.Dial(ctx, f.ticket(n, 1), client.Options{})
 	require.Error(t, err)
 	require.NoError(t, ctx.Err(), "closed, not left waiting")
 	eventually(t, "it to be counted", func() bool { return counterValue(t, n.metrics.loginsUnheard) == 1 })
-	n.turns.give()
+	n.turns.Give()
 	f.login(n, 1)
 }

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"slices"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"parley/internal/presence"
@@ -27,7 +26,7 @@ var granted = []string{wire.CapBatch, wire.CapResume, wire.CapGap}
 // login takes 1005. A login that fails has changed nothing, and its connection closes after the refusal: the stock client
 // cannot log in twice on one connection.
 func (s *Server) login(c *conn, body []byte) {
-	if !s.turns.take(s.ctx, time.Until(time.UnixMilli(c.accepted).Add(s.cfg.Limits.LoginTimeout))) {
+	if s.turns.Take(s.ctx, time.Until(time.UnixMilli(c.accepted).Add(s.cfg.Limits.LoginTimeout))) != nil {
 		if s.ctx.Err() == nil {
 			s.metrics.loginsUnheard.Inc()
 		}
@@ -65,42 +64,6 @@ func (s *Server) login(c *conn, body []byte) {
 	c.finish(wire.AppendCode(nil, wire.MsgLoginRsp, code, retry))
 }
 
-// turns bounds the logins that are being worked on. When users come in faster than they can be served, as after an
-// outage, the others wait here, in order, and not in the run queue of the processors, where all of them would be late.
-type turns struct {
-	taken   chan struct{}
-	waiting atomic.Int64
-	max     int64 // may wait; clients who hung up while they waited count too
-}
-
-func newTurns(l *Limits) *turns {
-	return &turns{taken: make(chan struct{}, l.LoginsAtOnce), max: int64(l.Unauthenticated)}
-}
-
-// take waits for a turn, at most for limit.
-func (t *turns) take(ctx context.Context, limit time.Duration) bool {
-	select {
-	case t.taken <- struct{}{}:
-		return true
-	default:
-	}
-	defer t.waiting.Add(-1)
-	if t.waiting.Add(1) > t.max {
-		return false
-	}
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	select {
-	case t.taken <- struct{}{}:
-		return true
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-	return false
-}
-
-func (t *turns) give() { <-t.taken }
-
 // place is a login that has its place in the cluster.
 type place struct {
 	req     *wire.LoginRequest
@@ -112,7 +75,7 @@ type place struct {
 
 // claimInTurn does most of a login, and gives the turn back. What comes after may wait for another node.
 func (s *Server) claimInTurn(ctx context.Context, c *conn, body []byte) (*place, error) {
-	defer s.turns.give()
+	defer s.turns.Give()
 	if c.State() == session.Dead {
 		return nil, session.ErrClosed
 	}

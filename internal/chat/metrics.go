@@ -84,8 +84,8 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 	}
 	gauge("sessions", "Sessions logged in.", func() float64 { return float64(s.registry.Live()) })
 	gauge("connections", "Client connections, logged in or not.", func() float64 { return float64(s.connections()) })
-	gauge("logins_working", "Logins that are being worked on, at most LoginsAtOnce.", func() float64 { return float64(len(s.turns.taken)) })
-	gauge("logins_waiting", "Logins that wait for their turn.", func() float64 { return float64(s.turns.waiting.Load()) })
+	gauge("logins_working", "Logins that are being worked on, at most LoginsAtOnce.", func() float64 { return float64(s.turns.Taken()) })
+	gauge("logins_waiting", "Logins that wait for their turn.", func() float64 { return float64(s.turns.Waiting()) })
 	gauge("texts_waiting", "Texts that wait for their answer.", func() float64 { return float64(s.commits.Waiting()) })
 	return m
 }

@@ -28,6 +28,7 @@ import (
 	"parley/internal/router"
 	"parley/internal/rpc"
 	"parley/internal/session"
+	"parley/internal/slots"
 	"parley/internal/store"
 	"parley/internal/wire"
 	"parley/kitex_gen/message/chatservice"
@@ -60,7 +61,10 @@ type Server struct {
 	janitor   *janitor
 	wheel     *legacy.Wheel
 	admission *admission
-	turns     *turns
+	// turns bounds the logins that are being worked on. When users come in faster than they can be served, as after an
+	// outage, the others wait here, in order, and not in the run queue of the processors, where all of them would be late.
+	// Clients who hung up while they waited count too.
+	turns     *slots.Slots
 	fenced    fences
 	rpc       *rpc.Server
 	rpcAuth   *rpc.Auth
@@ -97,7 +101,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 		registry: session.NewRegistry(), wheel: legacy.NewWheel(), wakeLease: make(chan struct{}, 1),
 		ctx: ctx, stop: stop, open: make(map[*conn]struct{}), unauthenticated: make(map[*conn]struct{}),
 	}
-	s.turns = newTurns(&s.cfg.Limits)
+	s.turns = slots.New(cfg.Limits.LoginsAtOnce, cfg.Limits.Unauthenticated)
 	s.admission = newAdmission(&s.cfg.Limits, maxConnections(&cfg.Limits))
 	s.metrics = newMetrics(d.Metrics, s)
 	s.janitor = newJanitor(s)

@@ -19,6 +19,7 @@ var rules = []rule{
 	{"internal/presence", nil, "Redis scripts and keys, opaque to them what the values mean"},
 	{"internal/config", nil, "a loader that knows no node"},
 	{"internal/obs", nil, "what an operator sees of any process"},
+	{"internal/slots", nil, "a bound on what is done at once, whatever that is"},
 	{"internal/rpc", []string{"kitex_gen/..."}, "how any node calls another, whatever it says"},
 
 	// The rooms of a chat node.
@@ -41,7 +42,7 @@ var rules = []rule{
 		"internal/chat",
 		[]string{
 			"internal/commit", "internal/legacy", "internal/peer", "internal/router", "internal/session", "internal/wire",
-			"internal/store", "internal/presence", "internal/config", "internal/obs", "internal/rpc", "kitex_gen/...",
+			"internal/store", "internal/presence", "internal/config", "internal/obs", "internal/rpc", "internal/slots", "kitex_gen/...",
 		},
 		"a node imports no other node",
 	},
@@ -49,7 +50,7 @@ var rules = []rule{
 		"internal/gate",
 		[]string{
 			"internal/store", "internal/presence", "internal/wire", "internal/rpc", "internal/config", "internal/obs",
-			"kitex_gen/...",
+			"internal/slots", "kitex_gen/...",
 		},
 		"a node imports no other node, nor a chat node's rooms",
 	},

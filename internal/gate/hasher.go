@@ -4,78 +4,66 @@ import (
 	"context"
 	"crypto/subtle"
 	"errors"
-	"sync/atomic"
 	"time"
+
+	"parley/internal/slots"
 )
 
 // errHashBusy says that no hashing slot came free in time.
 var errHashBusy = errors.New("hashing is busy")
 
-// hasher does all password hashing of a gate. One hash takes 19 MiB and tens of milliseconds of one core, so at most
-// cap(slots) run at once and at most maxWaiting callers wait, each for at most patience; the others are refused at
-// once. Waiters are served in order. It is safe for concurrent use.
+// hasher does all password hashing of a gate. One hash takes 19 MiB and tens of milliseconds of one core, so few run at
+// once and few callers wait, each for at most patience; the others are refused at once. Waiters are served in order. It is safe for concurrent use.
 type hasher struct {
-	params     hashParams
-	slots      chan struct{}
-	waiting    atomic.Int64
-	maxWaiting int64
-	patience   time.Duration
-	metrics    *metrics
+	params   hashParams
+	slots    *slots.Slots
+	patience time.Duration
+	metrics  *metrics
 }
 
-func newHasher(cfg Hash, cores int, m *metrics) *hasher {
+// hashSlots are as many as cores unless cfg says otherwise.
+func hashSlots(cfg Hash, cores int) *slots.Slots {
 	parallel := cfg.Parallel
 	if parallel <= 0 {
 		parallel = cores
 	}
+	return slots.New(parallel, cfg.Waiting)
+}
+
+func newHasher(cfg Hash, free *slots.Slots, m *metrics) *hasher {
 	return &hasher{
-		params:     hashParams{memoryKiB: uint32(cfg.MemoryKiB), passes: uint32(cfg.Passes), lanes: 1},
-		slots:      make(chan struct{}, parallel),
-		maxWaiting: int64(cfg.Waiting),
-		patience:   cfg.Patience,
-		metrics:    m,
+		params:   hashParams{memoryKiB: uint32(cfg.MemoryKiB), passes: uint32(cfg.Passes), lanes: 1},
+		slots:    free,
+		patience: cfg.Patience,
+		metrics:  m,
 	}
 }
 
 // do runs f in a hashing slot. It returns errHashBusy when none came free, or the cause when ctx ended while waiting;
 // f has not run then.
 func (h *hasher) do(ctx context.Context, f func()) error {
-	select {
-	case h.slots <- struct{}{}:
-	default:
-		if h.waiting.Add(1) > h.maxWaiting {
-			h.waiting.Add(-1)
-			h.metrics.hashRefused.WithLabelValues("queue").Inc()
-			return errHashBusy
-		}
-		h.metrics.hashWaiting.Inc()
-		err := h.wait(ctx)
-		h.metrics.hashWaiting.Dec()
-		h.waiting.Add(-1)
-		if err != nil {
-			return err
-		}
+	if err := h.slots.Take(ctx, h.patience); err != nil {
+		return h.refused(err)
 	}
-	defer func() { <-h.slots }()
+	defer h.slots.Give()
 	start := time.Now()
 	f()
 	h.metrics.hashSeconds.Observe(time.Since(start).Seconds())
 	return nil
 }
 
-func (h *hasher) wait(ctx context.Context) error {
-	timer := time.NewTimer(h.patience)
-	defer timer.Stop()
-	select {
-	case h.slots <- struct{}{}:
-		return nil
-	case <-timer.C:
+// refused counts why there was no slot.
+func (h *hasher) refused(err error) error {
+	switch err {
+	case slots.ErrFull:
+		h.metrics.hashRefused.WithLabelValues("queue").Inc()
+	case slots.ErrLate:
 		h.metrics.hashRefused.WithLabelValues("patience").Inc()
-		return errHashBusy
-	case <-ctx.Done():
+	default:
 		h.metrics.hashRefused.WithLabelValues("gone").Inc()
-		return context.Cause(ctx)
+		return err
 	}
+	return errHashBusy
 }
 
 // retryAfter is what a refused caller is told to wait: about the time the full queue takes.

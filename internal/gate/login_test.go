@@ -203,7 +203,7 @@ func TestLoopbackIsExempt(t *testing.T) {
 func TestHashQueueIsBounded(t *testing.T) {
 	f := newFixture(t, func(c *Config) { c.Hash.Parallel, c.Hash.Waiting, c.Hash.Patience = 1, 2, time.Hour })
 	f.newUser("alice", "alice@example.com", "abcdef")
-	f.hasher.slots <- struct{}{} // a hash that takes long
+	require.NoError(t, f.hasher.slots.Take(t.Context(), 0)) // a hash that takes long
 	replies := make(chan reply, 2)
 	for range 2 {
 		go func() { replies <- f.login("alice@example.com", "abcdef") }()
@@ -219,7 +219,7 @@ func TestHashQueueIsBounded(t *testing.T) {
 	for range 10 {
 		require.Equal(t, wire.CodeBusy, f.login("nobody@example.com", "abcdef").Error, "what was not looked at is not counted")
 	}
-	<-f.hasher.slots
+	f.hasher.slots.Give()
 	require.Equal(t, wire.CodeOK, (<-replies).Error)
 	require.Equal(t, wire.CodeOK, (<-replies).Error)
 	require.Equal(t, wire.CodePasswdInvalid, f.login("nobody@example.com", "abcdef").Error)
@@ -227,16 +227,16 @@ func TestHashQueueIsBounded(t *testing.T) {
 
 func TestHashPatienceEnds(t *testing.T) {
 	f := newFixture(t, func(c *Config) { c.Hash.Parallel, c.Hash.Patience = 1, 10*time.Millisecond })
-	f.hasher.slots <- struct{}{}
-	defer func() { <-f.hasher.slots }()
+	require.NoError(t, f.hasher.slots.Take(t.Context(), 0))
+	defer f.hasher.slots.Give()
 	require.Equal(t, wire.CodeBusy, f.login("nobody@example.com", "abcdef").Error)
 	require.Equal(t, 1.0, f.metric("hash_refused_total", "reason", "patience"))
 }
 
 func TestWaiterThatHangsUpFreesItsPlace(t *testing.T) {
 	f := newFixture(t, func(c *Config) { c.Hash.Parallel, c.Hash.Patience = 1, time.Hour })
-	f.hasher.slots <- struct{}{}
-	defer func() { <-f.hasher.slots }()
+	require.NoError(t, f.hasher.slots.Take(t.Context(), 0))
+	defer f.hasher.slots.Give()
 	ctx, cancel := context.WithCancel(t.Context())
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.url+"/user_login", strings.NewReader(`{"email":"a@example.com","passwd":"abcdef"}`))
 	require.NoError(t, err)

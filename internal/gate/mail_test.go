@@ -261,7 +261,7 @@ func TestMailsUnderWayAreBounded(t *testing.T) {
 			replies <- f.call("/get_varifycode", map[string]any{"email": string(rune('a'+i)) + "@example.com"})
 		}()
 	}
-	require.Eventually(t, func() bool { return f.mailWaiting.Load() == 8 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return f.mailSlots.Waiting() == 8 }, 5*time.Second, time.Millisecond)
 	r := f.call("/get_varifycode", map[string]any{"email": "z@example.com"})
 	require.Equal(t, wire.CodeBusy, r.Error)
 	require.Positive(t, r.RetryMS)

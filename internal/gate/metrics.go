@@ -3,6 +3,8 @@ package gate
 import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"parley/internal/slots"
 )
 
 type metrics struct {
@@ -10,7 +12,6 @@ type metrics struct {
 	seconds     *prometheus.HistogramVec
 	panics      prometheus.Counter
 	hashes      *prometheus.CounterVec
-	hashWaiting prometheus.Gauge
 	hashRefused *prometheus.CounterVec
 	hashSeconds prometheus.Histogram
 	remembered  prometheus.Counter
@@ -21,8 +22,10 @@ type metrics struct {
 }
 
 // newMetrics registers with reg; nil registers nowhere.
-func newMetrics(reg prometheus.Registerer) *metrics {
+func newMetrics(reg prometheus.Registerer, hashing *slots.Slots) *metrics {
 	f := promauto.With(reg)
+	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_gate_hash_waiting", Help: "Requests waiting for a hash."},
+		func() float64 { return float64(hashing.Waiting()) })
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return f.NewCounterVec(prometheus.CounterOpts{Name: "parley_gate_" + name, Help: help}, labels)
 	}
@@ -34,7 +37,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}, []string{"route"}),
 		panics:      f.NewCounter(prometheus.CounterOpts{Name: "parley_gate_panics_total", Help: "Requests that ended in a panic of ours."}),
 		hashes:      counter("hashes_total", "Password hashes by kind (verify, new, dummy).", "kind"),
-		hashWaiting: f.NewGauge(prometheus.GaugeOpts{Name: "parley_gate_hash_waiting", Help: "Requests waiting for a hash."}),
 		hashRefused: counter("hash_refused_total", "Requests that got no hash by reason (queue, patience, gone).", "reason"),
 		hashSeconds: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "parley_gate_hash_seconds", Help: "Time in a hashing slot.",

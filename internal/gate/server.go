@@ -12,7 +12,6 @@ import (
 	"os"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,6 +22,7 @@ import (
 	"parley/internal/obs"
 	"parley/internal/presence"
 	"parley/internal/rpc"
+	"parley/internal/slots"
 	"parley/internal/store"
 	"parley/kitex_gen/message/varifyservice"
 )
@@ -59,14 +59,13 @@ type Server struct {
 	codeAddresses *hourly
 	mailboxes     *hourly
 
-	mailer      Mailer
-	mailSlots   chan struct{}
-	mailWaiting atomic.Int64
-	external    varifyservice.Client // nil: codes are mailed here
-	status      *statusPool
-	auth        *rpc.Auth
-	rpcMetrics  *rpc.Metrics
-	transports  []*rpc.Client // of external and status
+	mailer     Mailer
+	mailSlots  *slots.Slots         // of mails under way
+	external   varifyservice.Client // nil: codes are mailed here
+	status     *statusPool
+	auth       *rpc.Auth
+	rpcMetrics *rpc.Metrics
+	transports []*rpc.Client // of external and status
 
 	ln     *limitListener
 	http   *http.Server
@@ -87,7 +86,8 @@ func New(cfg Config, d Deps) (*Server, error) {
 	if err != nil {
 		return nil, config.Invalid(fmt.Errorf("gate: [GateServer] TrustedProxies %w", err))
 	}
-	m := newMetrics(d.Metrics)
+	hashing := hashSlots(cfg.Hash, runtime.GOMAXPROCS(0))
+	m := newMetrics(d.Metrics, hashing)
 	own := make([]byte, 32)
 	_, _ = rand.Read(own) // never fails since Go 1.24
 	secret := []byte(cfg.Cluster.Secret)
@@ -96,14 +96,14 @@ func New(cfg Config, d Deps) (*Server, error) {
 		cfg: cfg, log: log, metrics: m, audit: newAudit(log, own),
 		store: d.Store, presence: d.Presence, redis: d.Redis,
 		proxies: proxies, noise: rate.NewLimiter(5, 20),
-		hasher:        newHasher(cfg.Hash, runtime.GOMAXPROCS(0), m),
+		hasher:        newHasher(cfg.Hash, hashing, m),
 		recent:        newLogins(own, cfg.Limits.Remember, rememberedLogins),
 		codes:         &codes{rdb: d.Redis, secret: secret, cluster: cfg.Redis.Cluster, plain: cfg.external()},
 		accounts:      &accountLimit{rdb: d.Redis, secret: secret, limits: cfg.Limits},
 		codeAddresses: &hourly{rdb: d.Redis, secret: secret, name: "codeaddr", limit: cfg.Limits.CodesPerAddress, now: time.Now},
 		mailboxes:     &hourly{rdb: d.Redis, secret: secret, name: "codemail", limit: cfg.Limits.CodesPerMailbox, now: time.Now},
 		mailer:        d.Mail,
-		mailSlots:     make(chan struct{}, max(1, cfg.Mail.Parallel)),
+		mailSlots:     slots.New(max(1, cfg.Mail.Parallel), 8*max(1, cfg.Mail.Parallel)),
 	}
 	s.addresses = newAddressLimit(cfg.Limits.AddressFailures, time.Minute, s.exempt)
 	s.routes = s.routeTable()

@@ -54,7 +54,7 @@ func TestDrainFinishesRequestsInFlight(t *testing.T) {
 		text, _ := io.ReadAll(res.Body)
 		replies <- string(text)
 	}()
-	require.Eventually(t, func() bool { return len(s.mailSlots) == 1 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return s.mailSlots.Taken() == 1 }, 5*time.Second, time.Millisecond)
 	cancel()
 	require.Eventually(t, func() bool {
 		conn, err := net.Dial("tcp", s.Addr())
@@ -85,10 +85,10 @@ func TestDrainIsBounded(t *testing.T) {
 			_ = res.Body.Close()
 		}
 	}()
-	require.Eventually(t, func() bool { return len(s.mailSlots) == 1 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return s.mailSlots.Taken() == 1 }, 5*time.Second, time.Millisecond)
 	cancel()
 	require.NoError(t, <-done)
-	require.Empty(t, s.mailSlots, "the handler was told to end")
+	require.Zero(t, s.mailSlots.Taken(), "the handler was told to end")
 	<-gone
 }
 

@@ -67,11 +67,11 @@ func (s *Server) sendCode(ctx context.Context, address string) error {
 		s.metrics.throttled.WithLabelValues("mailbox").Inc()
 		return retryLater(wire.CodeRateLimited, wait)
 	}
-	if err := s.mailSlot(ctx); err != nil {
+	if s.mailSlots.Take(ctx, mailPatience) != nil {
 		s.metrics.mails.WithLabelValues("busy").Inc()
-		return err
+		return retryLater(wire.CodeBusy, mailPatience)
 	}
-	defer func() { <-s.mailSlots }()
+	defer s.mailSlots.Give()
 	if s.external != nil {
 		// In lower case, because the other program names its key by what it is sent and ours is looked for in lower case.
 		return s.askExternal(ctx, email)
@@ -89,29 +89,8 @@ func (s *Server) sendCode(ctx context.Context, address string) error {
 	return nil
 }
 
-// mailSlot waits for a mail to be allowed under way; the caller gives the slot back.
-func (s *Server) mailSlot(ctx context.Context) error {
-	select {
-	case s.mailSlots <- struct{}{}:
-		return nil
-	default:
-	}
-	const patience = 2 * time.Second
-	if s.mailWaiting.Add(1) > int64(8*cap(s.mailSlots)) {
-		s.mailWaiting.Add(-1)
-		return retryLater(wire.CodeBusy, patience)
-	}
-	defer s.mailWaiting.Add(-1)
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	select {
-	case s.mailSlots <- struct{}{}:
-		return nil
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-	return retryLater(wire.CodeBusy, patience)
-}
+// mailPatience is how long a mail waits to be allowed under way, and what a refused caller is told to wait.
+const mailPatience = 2 * time.Second
 
 // askExternal has [VarifyServer] mail the code.
 func (s *Server) askExternal(ctx context.Context, email string) error {
