@@ -126,7 +126,6 @@ const (
 	leaseRefresh = presence.DefaultRefresh
 	leaseDoubt   = 7 * time.Second // without a refresh for so long a node refuses logins
 	tick         = time.Second     // load reports, fence reads, sweeps
-	touchEvery   = 20 * time.Minute
 	kickTimeout  = time.Second
 )
 

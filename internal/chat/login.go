@@ -131,6 +131,7 @@ func (s *Server) claimInTurn(ctx context.Context, c *conn, body []byte) (*place,
 		return nil, session.ErrClosed
 	}
 	s.registry.Add(&c.Session) // before the claim: whoever replaces it must find it
+	s.look(c, time.Now())
 	claimed, err := s.claim(ctx, c, req, grant.resume, boot)
 	if err != nil {
 		return nil, err

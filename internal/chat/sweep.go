@@ -9,11 +9,17 @@ import (
 	"parley/internal/wire"
 )
 
-// sweep ends what has been silent for too long, each second: one pass over the registry instead of a timer a connection.
+// touchEvery is the time in which each session is extended in Redis, which forgets it after an hour; a part of them at a
+// time.
+const touchEvery = 20 * time.Minute
+
+// sweep ends what has been silent for too long, each second: one wheel instead of a timer a connection.
 func (s *Server) sweep(ctx context.Context) {
 	every := time.NewTicker(tick)
 	defer every.Stop()
-	for round := uint64(0); ; round++ {
+	began, touched := time.Now(), 0
+	var due []*session.Session
+	for {
 		select {
 		case <-ctx.Done():
 			return
@@ -22,7 +28,15 @@ func (s *Server) sweep(ctx context.Context) {
 		now := time.Now()
 		s.endUnauthenticated(now)
 		s.admission.forget(now)
-		s.sweepSessions(ctx, now, round)
+		due = s.registry.Due(due[:0], now)
+		for _, sess := range due {
+			s.look(sess.Owner().(*conn), now)
+		}
+		clear(due)
+		if now.Sub(began) >= time.Duration(touched+1)*touchEvery/session.Parts {
+			s.touch(ctx, touched%session.Parts)
+			touched++
+		}
 	}
 }
 
@@ -43,35 +57,40 @@ func (s *Server) endUnauthenticated(now time.Time) {
 	}
 }
 
-func (s *Server) sweepSessions(ctx context.Context, now time.Time, round uint64) {
-	// Redis forgets a session after an hour; each is extended every touchEvery, spread by its random id.
-	slices := uint64(touchEvery / tick)
-	var touch []presence.Location
-	s.registry.Each(func(sess *session.Session) {
-		c := sess.Owner().(*conn)
-		if p := c.policy(); p != nil {
-			p.Tick(now)
-		}
-		limit := c.dead
-		if c.firstGen.Load() {
-			limit = s.cfg.Limits.QuietTimeout
-		}
-		if now.Sub(c.LastSeen()) >= limit && c.State() == session.Live {
-			s.metrics.stale.Inc()
-			c.goodbye(wire.CodeUnavailable, "no heartbeat", 0)
-			return
-		}
-		if uint64(c.SID())%slices == round%slices && c.State() == session.Live {
-			touch = append(touch, c.location())
+// look ends a session that was silent for too long, and says when to look again.
+func (s *Server) look(c *conn, now time.Time) {
+	limit := c.dead
+	if c.firstGen.Load() {
+		limit = s.cfg.Limits.QuietTimeout
+	}
+	again := c.LastSeen().Add(limit)
+	if !now.Before(again) && c.State() == session.Live {
+		s.metrics.stale.Inc()
+		c.goodbye(wire.CodeUnavailable, "no heartbeat", 0)
+		return
+	}
+	if p := c.policy(); p != nil {
+		p.Tick(now)
+		again = now // each second
+	}
+	s.registry.LookAt(&c.Session, again)
+}
+
+// touch extends a part of the sessions in Redis.
+func (s *Server) touch(ctx context.Context, part int) {
+	var locs []presence.Location
+	s.registry.EachOf(part, func(sess *session.Session) {
+		if sess.State() == session.Live {
+			locs = append(locs, sess.Owner().(*conn).location())
 		}
 	})
-	if len(touch) == 0 {
+	if len(locs) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, tick)
 	defer cancel()
-	if err := s.presence.Touch(ctx, touch); err != nil {
-		s.log.Warn("sessions not extended", "n", len(touch), "err", err)
+	if err := s.presence.Touch(ctx, locs); err != nil {
+		s.log.Warn("sessions not extended", "n", len(locs), "err", err)
 	}
 }
 

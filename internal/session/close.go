@@ -67,10 +67,7 @@ func (s *Session) finish(frame []byte, instead bool) {
 		s.dropLocked()
 	}
 	if len(frame) > 0 {
-		if s.out == nil {
-			s.out = getBuffer()
-		}
-		*s.out = append(*s.out, frame...)
+		s.out.add(len(frame), frame)
 	}
 	start := !s.busy
 	s.busy = true

@@ -1,6 +1,9 @@
 package session
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
 // MaxDevices bounds the live sessions of one user on one node.
 const MaxDevices = 8
@@ -8,9 +11,11 @@ const MaxDevices = 8
 // shards spreads the registry's locks; a power of two.
 const shards = 64
 
-// Registry finds the sessions of a user on this node. All methods are safe for concurrent use; New makes one.
+// Registry finds the sessions of a user on this node, and those that are due to be looked at. All methods are safe for
+// concurrent use; NewRegistry makes one.
 type Registry struct {
 	shard [shards]shard
+	wheel wheel
 }
 
 type shard struct {
@@ -22,7 +27,7 @@ type shard struct {
 
 // NewRegistry returns an empty registry.
 func NewRegistry() *Registry {
-	r := new(Registry)
+	r := &Registry{wheel: wheel{began: time.Now()}}
 	for i := range r.shard {
 		r.shard[i].users = make(map[int32]*Session)
 	}
@@ -59,6 +64,7 @@ func (r *Registry) Activate(s *Session) Activation {
 	}
 	if !s.activate() {
 		sh.removeLocked(s)
+		r.wheel.drop(s)
 		return Died
 	}
 	sh.live++
@@ -91,6 +97,7 @@ func (r *Registry) Remove(s *Session) bool {
 	sh := &r.shard[uint32(s.uid)%shards]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	r.wheel.drop(s)
 	return sh.removeLocked(s)
 }
 
@@ -189,22 +196,38 @@ func (r *Registry) Live() int {
 	return n
 }
 
+// LookAt has Due return a session once, after the given time, in place of the time it was given before. Times that have
+// passed mean the next Due; those more than wheelSlots seconds ahead come up earlier. It does nothing for a session that
+// is Dead.
+func (r *Registry) LookAt(s *Session, at time.Time) { r.wheel.put(s, at) }
+
+// Due appends the sessions that are to be looked at by now, in whole seconds. Those that the caller does not give another
+// time come up no more.
+func (r *Registry) Due(dst []*Session, now time.Time) []*Session { return r.wheel.take(dst, now) }
+
+// Parts is how many parts EachOf divides the sessions into.
+const Parts = shards
+
 // Each calls f for every session, pending ones included, without holding a lock. Sessions that come or go meanwhile may be
 // missed.
 func (r *Registry) Each(f func(*Session)) {
-	var list []*Session
-	for i := range r.shard {
-		sh := &r.shard[i]
-		list = list[:0]
-		sh.mu.RLock()
-		for _, s := range sh.users {
-			for ; s != nil; s = s.next {
-				list = append(list, s)
-			}
+	for i := range Parts {
+		r.EachOf(i, f)
+	}
+}
+
+// EachOf is Each for one of Parts parts, which are of about the same size.
+func (r *Registry) EachOf(part int, f func(*Session)) {
+	sh := &r.shard[part]
+	sh.mu.RLock()
+	list := make([]*Session, 0, len(sh.users))
+	for _, s := range sh.users {
+		for ; s != nil; s = s.next {
+			list = append(list, s)
 		}
-		sh.mu.RUnlock()
-		for _, s := range list {
-			f(s)
-		}
+	}
+	sh.mu.RUnlock()
+	for _, s := range list {
+		f(s)
 	}
 }

@@ -123,22 +123,23 @@ type Session struct {
 	sid    SID
 	stock  Stock
 
-	state    atomic.Uint32
 	lastSeen atomic.Int64 // unix milliseconds of the last frame
+	state    atomic.Uint32
 	// elsewhere is set once another device of the user logged in on another node.
 	elsewhere atomic.Bool
 
-	// The registry's, guarded by the user's shard.
+	// The registry's: look guarded by the wheel, the others by the user's shard.
 	next       *Session
+	look       look
 	counted    bool
 	superseded bool
 
 	wmu sync.Mutex // guards the descriptor: held for each write, and by Gone
 
 	mu      sync.Mutex      // guards the following
-	out     *[]byte         // waits for the flusher; nil while idle
+	out     backlog         // waits for the flusher; empty while idle
 	gaps    map[int64]int64 // threads that lost texts, and from which number on; nil while there are none
-	writing int             // size of the buffer that the flusher took and has not written yet
+	writing int             // what the flusher has taken and not written yet holds
 	busy    bool            // a flusher, or an inline write, owns the way out
 	last    bool            // nothing may follow: shut the way out when all is written
 	gone    bool            // the connection is closed and the descriptor may be somebody else's
