@@ -215,12 +215,12 @@ func (m *many) Run(ctx context.Context, p swarm.Phase) (*swarm.Outcome, error) {
 		part.Mute = p.Mute*(i+1)/n - p.Mute*i/n
 		return w.Call("Worker.Run", part, &outs[i])
 	})
-	total := &swarm.Outcome{}
+	parts := make([]*swarm.Outcome, n)
 	for i := range outs {
-		if e := total.Merge(&outs[i]); e != nil {
-			err = errors.Join(err, e)
-		}
+		parts[i] = &outs[i]
 	}
+	total, e := swarm.Merge(parts)
+	err = errors.Join(err, e)
 	m.look()
 	if err == nil {
 		err = context.Cause(ctx)

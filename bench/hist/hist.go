@@ -5,6 +5,7 @@ package hist
 import (
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -100,6 +101,26 @@ func Decode(b []byte) (*Hist, error) {
 	h := New()
 	h.h.Merge(d)
 	return h, nil
+}
+
+// Merge returns the sum of what Encode wrote, in the same form; empty parts count nothing, and nil is the sum of none.
+func Merge(parts [][]byte) ([]byte, error) {
+	parts = slices.DeleteFunc(slices.Clone(parts), func(b []byte) bool { return len(b) == 0 })
+	switch len(parts) {
+	case 0:
+		return nil, nil
+	case 1:
+		return parts[0], nil
+	}
+	sum := New()
+	for _, b := range parts {
+		d, err := hdrhistogram.Decode(b)
+		if err != nil {
+			return nil, fmt.Errorf("hist: decode: %w", err)
+		}
+		sum.h.Merge(d)
+	}
+	return sum.Encode()
 }
 
 // WriteHGRM writes the percentile distribution that HdrHistogram's plotter reads, in milliseconds.

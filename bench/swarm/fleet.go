@@ -296,17 +296,15 @@ func (f *Fleet) Run(ctx context.Context, p Phase) (*Outcome, error) {
 		}
 		s.loop.Do(func() { s.begin(part, results) })
 	}
-	total := &Outcome{}
+	var parts []*Outcome
 	var err error
 	ended := ctx.Done()
-	for n := 0; n < len(f.swarms); {
+	for len(parts) < len(f.swarms) {
 		select {
 		case o := <-results:
-			n++
-			if e := total.Merge(o); e != nil && err == nil {
-				err = e
-			}
+			parts = append(parts, o)
 		case e := <-f.fatal:
+			total, _ := Merge(parts) // e says more
 			return total, e
 		case <-ended:
 			ended = nil
@@ -316,7 +314,8 @@ func (f *Fleet) Run(ctx context.Context, p Phase) (*Outcome, error) {
 			}
 		}
 	}
-	return total, err
+	total, e := Merge(parts)
+	return total, errors.Join(err, e)
 }
 
 // placeAgain gets new tokens for users that come back.

@@ -2,6 +2,7 @@ package swarm
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -75,44 +76,70 @@ func (o *Outcome) Hist(name string) *hist.Hist {
 	return hist.New()
 }
 
-// Merge adds the outcome of another part of the same phase. Histograms are merged without loss.
-func (o *Outcome) Merge(p *Outcome) error {
-	if o.Counters == nil {
-		o.Counters, o.Errors, o.Hists = map[string]int64{}, map[string]int64{}, map[string][]byte{}
-	}
-	for k, v := range p.Counters {
-		o.Counters[k] += v
-	}
-	for k, v := range p.Errors {
-		o.Errors[k] += v
-	}
-	for k, b := range p.Hists {
-		merged, err := mergeEncoded(o.Hists[k], b)
-		if err != nil {
-			return fmt.Errorf("swarm: histogram %s: %w", k, err)
+// Merge returns the outcome of a phase from those of its parts. Histograms are merged without loss. With an error it
+// returns all that could be merged.
+func Merge(parts []*Outcome) (*Outcome, error) {
+	o := &Outcome{Counters: map[string]int64{}, Errors: map[string]int64{}}
+	hists := merger[string]{}
+	seconds := merger[int]{}
+	series := map[int]Interval{}
+	for _, p := range parts {
+		for k, v := range p.Counters {
+			o.Counters[k] += v
 		}
-		o.Hists[k] = merged
-	}
-	bySecond := map[int]Interval{}
-	for _, i := range slices.Concat(o.Series, p.Series) {
-		have := bySecond[i.Second]
-		h, err := mergeEncoded(have.Hist, i.Hist)
-		if err != nil {
-			return fmt.Errorf("swarm: second %d: %w", i.Second, err)
+		for k, v := range p.Errors {
+			o.Errors[k] += v
 		}
-		bySecond[i.Second] = Interval{
-			i.Second, have.Offered + i.Offered, have.Done + i.Done, have.Wrong + i.Wrong, have.Online + i.Online, h,
+		for k, b := range p.Hists {
+			hists[k] = append(hists[k], b)
 		}
+		for _, i := range p.Series {
+			have := series[i.Second]
+			series[i.Second] = Interval{
+				i.Second, have.Offered + i.Offered, have.Done + i.Done, have.Wrong + i.Wrong, have.Online + i.Online, nil,
+			}
+			seconds[i.Second] = append(seconds[i.Second], i.Hist)
+		}
+		o.Tenths = addTenths(o.Tenths, p.Tenths)
+		o.Signs = append(o.Signs, p.Signs...)
+		o.Ledger.Add(p.Ledger)
+		o.Seconds = max(o.Seconds, p.Seconds)
+		o.BackAt = append(o.BackAt, p.BackAt...)
+		o.Cores = append(o.Cores, p.Cores...)
 	}
-	o.Series = slices.SortedFunc(maps.Values(bySecond), func(a, b Interval) int { return cmp.Compare(a.Second, b.Second) })
-	o.Tenths = addTenths(o.Tenths, p.Tenths)
-	o.Signs = append(o.Signs, p.Signs...)
 	slices.SortStableFunc(o.Signs, func(a, b Sign) int { return cmp.Compare(a.At, b.At) })
-	o.Ledger.Add(p.Ledger)
-	o.Seconds = max(o.Seconds, p.Seconds)
-	o.BackAt = append(o.BackAt, p.BackAt...)
-	o.Cores = append(o.Cores, p.Cores...)
-	return nil
+	var err, e error
+	if o.Hists, e = hists.merge(); e != nil {
+		err = fmt.Errorf("swarm: histogram %w", e)
+	}
+	bySecond, e := seconds.merge()
+	if e != nil {
+		err = errors.Join(err, fmt.Errorf("swarm: second %w", e))
+	}
+	for second, i := range series {
+		i.Hist = bySecond[second]
+		series[second] = i
+	}
+	o.Series = slices.SortedFunc(maps.Values(series), func(a, b Interval) int { return cmp.Compare(a.Second, b.Second) })
+	return o, err
+}
+
+// merger holds the encoded histograms that belong together. Each is decoded once, and the sum encoded once: an encoder
+// takes 640 KiB, and a run has a histogram for each second and process.
+type merger[K comparable] map[K][][]byte
+
+func (m merger[K]) merge() (map[K][]byte, error) {
+	merged := make(map[K][]byte, len(m))
+	var err error
+	for k, parts := range m {
+		b, e := hist.Merge(parts)
+		if e != nil {
+			err = errors.Join(err, fmt.Errorf("%v: %w", k, e))
+			continue
+		}
+		merged[k] = b
+	}
+	return merged, err
 }
 
 // addTenths adds two parts up; what ended earlier stays as it was at its end.
@@ -128,25 +155,6 @@ func addTenths(a, b []Tenth) []Tenth {
 		}
 	}
 	return sum
-}
-
-func mergeEncoded(a, b []byte) ([]byte, error) {
-	switch {
-	case len(a) == 0:
-		return b, nil
-	case len(b) == 0:
-		return a, nil
-	}
-	x, err := hist.Decode(a)
-	if err != nil {
-		return nil, err
-	}
-	y, err := hist.Decode(b)
-	if err != nil {
-		return nil, err
-	}
-	x.Add(y)
-	return x.Encode()
 }
 
 // stats collects a phase on one loop.
