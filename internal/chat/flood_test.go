@@ -53,6 +53,10 @@ func TestAClientThatWritesAheadOfItsHandlerIsClosed(t *testing.T) {
 	require.NoError(t, s.conn.(*net.TCPConn).SetWriteBuffer(64<<10)) // the rest must have been read when Write returns
 	c := connOf(t, a, firstUID)
 	c.mu.Lock() // the first request waits here
+	c.Seen(time.UnixMilli(1))
+	_, err = s.conn.Write(one)
+	require.NoError(t, err)
+	eventually(t, "its handler to run", func() bool { return c.LastSeen().UnixMilli() > 1 })
 	_, err = s.conn.Write(block)
 	c.mu.Unlock()
 	require.NoError(t, err, "netpoll takes it all")

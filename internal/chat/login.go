@@ -70,7 +70,14 @@ type place struct {
 	known   presence.Prelogin
 	lists   []byte
 	reply   []byte // 1006
-	claimed presence.Claimed
+	claimed *presence.Claimed
+}
+
+// mayHaveMissed reports whether the user's lists may have changed without the live session being told. A change before the
+// claim is in the version that the claim read; the push of a later one looks for the user after the claim, and finds this
+// session, which remembers it if it was still pending, or one that this login replaced or stands beside.
+func (p *place) mayHaveMissed(c *conn) bool {
+	return p.claimed.ListsVersion != p.known.ListsVersion || c.Missed() || p.claimed.Old != nil || len(p.claimed.Others) > 0
 }
 
 // claimInTurn does most of a login, and gives the turn back. What comes after may wait for another node.
@@ -92,15 +99,6 @@ func (s *Server) claimInTurn(ctx context.Context, c *conn, body []byte) (*place,
 		return nil, wire.Refuse(code, errDoubt)
 	}
 
-	known, err := s.prelogin(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	profile, lists, err := s.loginData(ctx, req.UID, known)
-	if err != nil {
-		return nil, err
-	}
-
 	id := session.Identity{UID: req.UID, Device: req.Device, SID: newSID(), Native: req.Native()}
 	grant := loginGrant{req: req, sid: id.SID, node: s.cfg.SelfServer.Name, window: s.cfg.Limits.InFlightTexts}
 	c.dead = s.cfg.Limits.StockTimeout
@@ -118,36 +116,103 @@ func (s *Server) claimInTurn(ctx context.Context, c *conn, body []byte) (*place,
 		if slices.Contains(grant.caps, wire.CapResume) {
 			grant.resume = newTicket()
 		}
-	} else {
-		id.Stock = s.newStock(&c.Session, lists)
 	}
 	c.window, c.boot = int32(grant.window), boot
-	reply, err := grant.frame(profile, lists)
-	if err != nil {
-		return nil, err
+	claim := presence.Claim{
+		UID: req.UID, Device: req.Device, Token: req.Token, SID: id.SID.String(),
+		Node: s.cfg.SelfServer.Name, Boot: boot, NextResume: grant.resume,
+	}
+	if req.Resume != "" {
+		claim.Token, claim.Resume = req.Resume, true
 	}
 
-	if !c.Identify(id) {
-		return nil, session.ErrClosed
+	p := &place{req: req}
+	if req.Native() {
+		if err := s.await(c, id); err != nil {
+			return nil, err
+		}
+		p.known, p.claimed, err = s.presence.ClaimCached(ctx, claim)
+	} else {
+		p.known, err = s.presence.Prelogin(ctx, req.UID, req.Token)
+		if err == nil && !p.known.TokenOK {
+			err = presence.ErrTokenInvalid
+		}
 	}
-	s.registry.Add(&c.Session) // before the claim: whoever replaces it must find it
-	s.look(c, time.Now())
-	claimed, err := s.claim(ctx, c, req, grant.resume, boot)
 	if err != nil {
+		return nil, s.claimFailed(c, err)
+	}
+	if err := s.fill(ctx, p, &grant); err != nil {
+		if p.claimed != nil {
+			err = errors.Join(err, s.abandon(ctx, *p.claimed, c.location()))
+		}
 		return nil, err
 	}
-	return &place{req, known, lists, reply, claimed}, nil
+	if p.claimed != nil {
+		return p, nil
+	}
+	if !req.Native() {
+		id.Stock = s.newStock(&c.Session, p.lists) // it has to know the friends
+		if err := s.await(c, id); err != nil {
+			return nil, err
+		}
+	}
+	if c.State() == session.Dead {
+		return nil, session.ErrClosed
+	}
+	claimed, err := s.presence.Claim(ctx, claim)
+	if err != nil {
+		return nil, s.claimFailed(c, err)
+	}
+	p.claimed = &claimed
+	return p, nil
+}
+
+// fill adds the user's data, and the 1006 that is made of it.
+func (s *Server) fill(ctx context.Context, p *place, grant *loginGrant) error {
+	profile, lists, err := s.loginData(ctx, p.req.UID, p.known)
+	if err != nil {
+		return err
+	}
+	p.lists = lists
+	p.reply, err = grant.frame(profile, lists)
+	return err
+}
+
+// await makes the connection a session that a login claims a place for: whoever replaces it must find it from the claim
+// on.
+func (s *Server) await(c *conn, id session.Identity) error {
+	if !c.Identify(id) {
+		return session.ErrClosed
+	}
+	s.registry.Add(&c.Session)
+	s.look(c, time.Now())
+	return nil
+}
+
+// claimFailed says what a failed claim is for the client. Whatever else went wrong, finish takes the session out of Redis
+// again, in case it got there.
+func (s *Server) claimFailed(c *conn, err error) error {
+	switch {
+	case errors.Is(err, presence.ErrTokenInvalid):
+		err = wire.Refuse(wire.CodeTokenInvalid, err)
+	case errors.Is(err, presence.ErrTooManyDevices):
+		err = wire.Refuse(wire.CodeNotAllowed, err)
+	default:
+		return err
+	}
+	s.registry.Remove(&c.Session) // it is not in Redis: a stranger's guess costs no release
+	return err
 }
 
 // enter ends the session that had the place, and makes this one live.
 func (s *Server) enter(ctx context.Context, c *conn, p *place) error {
 	if c.State() == session.Dead {
-		if err := s.abandon(ctx, p.claimed, c.location()); err != nil {
+		if err := s.abandon(ctx, *p.claimed, c.location()); err != nil {
 			return err
 		}
 		return session.ErrClosed
 	}
-	if err := s.supersede(ctx, p.claimed); err != nil {
+	if err := s.supersede(ctx, *p.claimed); err != nil {
 		return err
 	}
 
@@ -161,45 +226,11 @@ func (s *Server) enter(ctx context.Context, c *conn, p *place) error {
 		s.janitor.release(c.location())
 	case session.Activated:
 		s.noteLogin(c, p.req.Token)
-		s.catchUpLists(ctx, c, p.known.ListsVersion, p.lists)
+		if p.mayHaveMissed(c) {
+			s.catchUpLists(ctx, c, p.known.ListsVersion, p.lists)
+		}
 	}
 	return nil
-}
-
-// prelogin is the first round trip to Redis: is the token good, and what of the user is cached.
-func (s *Server) prelogin(ctx context.Context, req *wire.LoginRequest) (known presence.Prelogin, err error) {
-	if req.Resume != "" {
-		known, err = s.presence.PreloginResume(ctx, req.UID, req.Device, req.Resume)
-	} else {
-		known, err = s.presence.Prelogin(ctx, req.UID, req.Token)
-	}
-	if err == nil && !known.TokenOK {
-		err = wire.Refuse(wire.CodeTokenInvalid, presence.ErrTokenInvalid)
-	}
-	return known, err
-}
-
-// claim is the second: the token is used up and the user's place becomes this session, in one step.
-func (s *Server) claim(ctx context.Context, c *conn, req *wire.LoginRequest, next, boot string) (presence.Claimed, error) {
-	if c.State() == session.Dead {
-		return presence.Claimed{}, session.ErrClosed
-	}
-	claim := presence.Claim{
-		UID: req.UID, Device: req.Device, Token: req.Token, SID: c.SID().String(),
-		Node: s.cfg.SelfServer.Name, Boot: boot, NextResume: next,
-	}
-	if req.Resume != "" {
-		claim.Token, claim.Resume = req.Resume, true
-	}
-	claimed, err := s.presence.Claim(ctx, claim)
-	switch {
-	case errors.Is(err, presence.ErrTokenInvalid):
-		err = wire.Refuse(wire.CodeTokenInvalid, err)
-	case errors.Is(err, presence.ErrTooManyDevices):
-		err = wire.Refuse(wire.CodeNotAllowed, err)
-	}
-	// Whatever went wrong, finish takes the session out of Redis again, in case it got there.
-	return claimed, err
 }
 
 // abandon undoes a claim whose client has hung up meanwhile. The session it displaced may be a later login of the same

@@ -1,9 +1,12 @@
 -- Consumes a login token or resume ticket and swaps the session of one device, or changes nothing.
 --
 -- KEYS 1 token, or resume of the device when resuming   2 tokenMin   3 session   4 nodeOf   5 resume of the device
+--      6 version of the lists   7 profile   8 lists, behind their version and a line feed
 -- ARGV 1 "token" or "resume"   2 digest presented   3 device   4 location "sid|node|boot"   5 node
 --      6 session TTL s   7 digest of the next ticket or ""   8 ticket TTL s   9 replay window ms   10 devices allowed
--- Reply {0} refused; {2, device, location, ...} too many devices; {1, displaced location or "", device, location, ...}
+--      11 "peek": change nothing; "warm": change nothing unless profile and lists are cached; "claim"
+-- Reply {0} refused; else {status, displaced location or "", version, profile or "", lists or "", device, location, ...}
+-- status 1 claimed   2 too many devices   3 not asked to, the token is good; 0 only for "peek". A "claim" brings no caches.
 --
 -- A used token stays for the replay window with the location that used it and the one it displaced: a client library
 -- that lost the reply sends the script again and must get the first answer, not "refused" for a login that happened.
@@ -13,17 +16,45 @@ local now = function()
 end
 
 local resuming, device, mine = ARGV[1] == 'resume', ARGV[3], ARGV[4]
-local found = redis.call('MGET', KEYS[1], KEYS[2])
-if not found[1] then
+local mode = ARGV[11]
+local found
+if mode == 'claim' then
+  found = redis.call('MGET', KEYS[1], KEYS[2], KEYS[6])
+else
+  found = redis.call('MGET', KEYS[1], KEYS[2], KEYS[6], KEYS[7], KEYS[8])
+end
+local version, profile, lists = found[3] or '0', found[4] or '', found[5] or ''
+local refused = function()
+  if mode == 'peek' then
+    return {0, '', version, profile, lists}
+  end
   return {0}
+end
+
+if not found[1] then
+  return refused()
 end
 local issued, claimant, displaced, current, previous, sibling =
   string.match(found[1], '^(%d+) ?(%S*) ?(%S*) ?(%S*) ?(%S*) ?(%S*)$')
 if not issued then
-  return {0}
+  return refused()
 end
 if found[2] and tonumber(issued) <= tonumber(found[2]) then
-  return {0}
+  return refused()
+end
+local again = claimant == mine
+if not again then
+  if resuming then
+    if ARGV[2] ~= current and ARGV[2] ~= previous and ARGV[2] ~= sibling then
+      return refused()
+    end
+  elseif claimant ~= '' then
+    return refused()
+  end
+  local cached = profile ~= '' and string.sub(lists, 1, #version + 1) == version .. '\n'
+  if mode == 'peek' or mode == 'warm' and not cached then
+    return {3, '', version, profile, lists}
+  end
 end
 
 local sessions = redis.pcall('HGETALL', KEYS[3])
@@ -41,14 +72,14 @@ for i = 1, #sessions, 2 do
   end
 end
 local answer = function(status, first)
-  local reply = {status, first}
+  local reply = {status, first, version, profile, lists}
   for i = 1, #others do
     reply[#reply + 1] = others[i]
   end
   return reply
 end
 
-if claimant == mine then
+if again then
   if old ~= mine then -- replaced again since
     return {0}
   end
@@ -56,13 +87,6 @@ if claimant == mine then
     displaced = ''
   end
   return answer(1, displaced)
-end
-if resuming then
-  if ARGV[2] ~= current and ARGV[2] ~= previous and ARGV[2] ~= sibling then
-    return {0}
-  end
-elseif claimant ~= '' then
-  return {0}
 end
 if old == '' and #others / 2 >= tonumber(ARGV[10]) then
   return answer(2, '')

@@ -1,11 +1,9 @@
 package presence
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -20,95 +18,45 @@ type Prelogin struct {
 	ListsVersion int64  // now; read before the lists are loaded, to be given to PutLists with them
 }
 
-// Prelogin looks at a token without using it and reads the user's caches, in one command. Concurrent calls share round
-// trips.
+// Prelogin looks at a token without using it and reads the user's caches. Concurrent calls share round trips.
 func (p *Presence) Prelogin(ctx context.Context, uid int32, token string) (Prelogin, error) {
-	return p.prelogin(ctx, &preloginJob{job: newJob(), keys: p.keys, uid: uid, ticket: p.keys.token(uid, digest(token))})
+	return p.prelogin(ctx, Claim{UID: uid, Token: token})
 }
 
 // PreloginResume is Prelogin for a client that presents a resume ticket.
 func (p *Presence) PreloginResume(ctx context.Context, uid int32, device, ticket string) (Prelogin, error) {
-	return p.prelogin(ctx, &preloginJob{
-		job: newJob(), keys: p.keys, uid: uid, ticket: p.keys.resume(uid, device), resume: digest(ticket),
-	})
+	return p.prelogin(ctx, Claim{UID: uid, Device: device, Token: ticket, Resume: true})
 }
 
-func (p *Presence) prelogin(ctx context.Context, j *preloginJob) (Prelogin, error) {
-	if err := p.commands.do(ctx, j, false); err != nil {
+func (p *Presence) prelogin(ctx context.Context, c Claim) (Prelogin, error) {
+	out, err := p.peek(ctx, c)
+	if err != nil && !errors.Is(err, ErrTokenInvalid) {
 		return Prelogin{}, failed("prelogin", err)
 	}
-	if j.out.Profile != nil {
-		p.metrics.profileHit.Inc()
+	p.metrics.countCaches(&out)
+	return out.known, nil
+}
+
+// peek asks about a claim that is never made.
+func (p *Presence) peek(ctx context.Context, c Claim) (claimReply, error) {
+	c.SID, c.Node, c.Boot = "-", "-", "-"
+	return p.claim(ctx, c, modePeek)
+}
+
+func (m *metrics) countCaches(out *claimReply) {
+	if out.known.Profile != nil {
+		m.profileHit.Inc()
 	} else {
-		p.metrics.profileMiss.Inc()
+		m.profileMiss.Inc()
 	}
 	switch {
-	case j.out.Lists != nil:
-		p.metrics.listsHit.Inc()
-	case j.stale:
-		p.metrics.listsStale.Inc()
+	case out.known.Lists != nil:
+		m.listsHit.Inc()
+	case out.stale:
+		m.listsStale.Inc()
 	default:
-		p.metrics.listsMiss.Inc()
+		m.listsMiss.Inc()
 	}
-	return j.out, nil
-}
-
-type preloginJob struct {
-	job
-	keys   keys
-	uid    int32
-	ticket string // key of the token or the tickets
-	resume string // digest of a resume ticket, "" for a token
-	cmd    *redis.SliceCmd
-	out    Prelogin
-	stale  bool
-}
-
-func (j *preloginJob) weight() int { return 1 }
-
-func (j *preloginJob) add(ctx context.Context, pipe redis.Pipeliner) {
-	k := j.keys
-	j.cmd = pipe.MGet(ctx, j.ticket, k.tokenMin(j.uid), k.profile(j.uid), k.listsVersion(j.uid), k.lists(j.uid))
-}
-
-func (j *preloginJob) finish() error {
-	found, err := j.cmd.Result()
-	if err != nil {
-		return err
-	}
-	text := func(i int) string { s, _ := found[i].(string); return s }
-	j.out.TokenOK = ticketGood(text(0), text(1), j.resume)
-	if s := text(2); s != "" {
-		j.out.Profile = []byte(s)
-	}
-	j.out.ListsVersion, _ = strconv.ParseInt(text(3), 10, 64) // absent or strange: 0, which matches nothing cached later
-	if version, data, ok := bytes.Cut([]byte(text(4)), []byte("\n")); ok {
-		if string(version) == strconv.FormatInt(j.out.ListsVersion, 10) {
-			j.out.Lists = data
-		} else {
-			j.stale = true
-		}
-	}
-	return nil
-}
-
-// ticketGood judges a stored token, or with resume the tickets of a device, as claim.lua does.
-func ticketGood(stored, least, resume string) bool {
-	f := strings.Fields(stored)
-	if len(f) == 0 {
-		return false
-	}
-	issued, err := strconv.ParseInt(f[0], 10, 64)
-	if err != nil {
-		return false
-	}
-	if min, err := strconv.ParseInt(least, 10, 64); err == nil && issued <= min {
-		return false
-	}
-	if resume == "" {
-		return len(f) == 1 // else it was used
-	}
-	return len(f) == 6 && slices.Contains(f[3:], resume)
 }
 
 // A Claim asks for a user's place on a device.
@@ -129,6 +77,8 @@ type Claim struct {
 type Claimed struct {
 	Old    *Location  // the session replaced, of the same device; nil if there was none
 	Others []Location // the user's sessions on other devices, not checked against leases
+	// ListsVersion is that of the moment of the claim. What changed later was pushed later, to a session that could be found.
+	ListsVersion int64
 }
 
 // Claim uses up a token or ticket and makes the session the one of its device, in one atomic step. For each device the
@@ -139,19 +89,57 @@ type Claimed struct {
 //
 // Concurrent calls share round trips.
 func (p *Presence) Claim(ctx context.Context, c Claim) (Claimed, error) {
-	out, err := p.claim(ctx, c)
+	out, err := p.claimCounted(ctx, c, modeClaim)
+	return out.claimed, err
+}
+
+// ClaimCached is Claim for a user whose caches are complete and up to date, which it returns: all that a login needs, in
+// one round trip. Otherwise it claims nothing and returns nil and what it found, as Prelogin does.
+func (p *Presence) ClaimCached(ctx context.Context, c Claim) (Prelogin, *Claimed, error) {
+	out, err := p.claimCounted(ctx, c, modeWarm)
+	if err != nil {
+		return Prelogin{}, nil, err
+	}
+	p.metrics.countCaches(&out)
+	if !out.granted {
+		return out.known, nil, nil
+	}
+	return out.known, &out.claimed, nil
+}
+
+// claimMode is what claim.lua is asked to do.
+type claimMode string
+
+const (
+	modePeek  claimMode = "peek"  // nothing
+	modeWarm  claimMode = "warm"  // to claim if all is cached
+	modeClaim claimMode = "claim" // to claim
+)
+
+// claimReply is what claim.lua answered.
+type claimReply struct {
+	known   Prelogin
+	stale   bool // the lists were cached, under another version
+	granted bool
+	claimed Claimed
+}
+
+func (p *Presence) claimCounted(ctx context.Context, c Claim, mode claimMode) (claimReply, error) {
+	out, err := p.claim(ctx, c, mode)
 	if errors.Is(err, ErrTooManyDevices) {
 		// Entries of dead nodes do not count. They are few and rare enough to be looked for only now.
 		var pruned bool
-		if pruned, err = p.prune(ctx, out.Others); pruned && err == nil {
-			out, err = p.claim(ctx, c)
+		if pruned, err = p.prune(ctx, out.claimed.Others); pruned && err == nil {
+			out, err = p.claim(ctx, c, mode)
 		} else if err == nil {
 			err = ErrTooManyDevices
 		}
 	}
 	switch {
 	case err == nil:
-		p.metrics.claimOK.Inc()
+		if out.granted {
+			p.metrics.claimOK.Inc()
+		}
 		return out, nil
 	case errors.Is(err, ErrTokenInvalid):
 		p.metrics.claimRefused.Inc()
@@ -160,16 +148,16 @@ func (p *Presence) Claim(ctx context.Context, c Claim) (Claimed, error) {
 	default:
 		p.metrics.claimFailed.Inc()
 	}
-	return Claimed{}, failed("claim", err)
+	return claimReply{}, failed("claim", err)
 }
 
-func (p *Presence) claim(ctx context.Context, c Claim) (Claimed, error) {
-	j := &claimJob{job: newJob(), keys: p.keys, claim: c}
+func (p *Presence) claim(ctx context.Context, c Claim, mode claimMode) (claimReply, error) {
+	j := &claimJob{job: newJob(), keys: p.keys, claim: c, mode: mode}
 	j.mine = Location{UID: c.UID, Device: c.Device, SID: c.SID, Node: c.Node, Boot: c.Boot}
 	if err := j.mine.check(); err != nil {
-		return Claimed{}, err
+		return claimReply{}, err
 	}
-	err := p.commands.do(ctx, j, true)
+	err := p.commands.do(ctx, j, mode != modePeek)
 	return j.out, err
 }
 
@@ -196,9 +184,10 @@ type claimJob struct {
 	job
 	keys  keys
 	claim Claim
+	mode  claimMode
 	mine  Location
 	cmd   *redis.Cmd
-	out   Claimed
+	out   claimReply
 }
 
 func (j *claimJob) weight() int { return 1 }
@@ -214,7 +203,7 @@ func (j *claimJob) add(ctx context.Context, pipe redis.Pipeliner) {
 	presented := digest(c.Token)
 	j.cmd = pipe.EvalSha(ctx, claimScript.Hash(), claimKeys(j.keys, c, presented),
 		kind, presented, c.Device, j.mine.value(), c.Node, seconds(SessionTTL),
-		next, seconds(ResumeTTL), replayWindow.Milliseconds(), MaxDevices)
+		next, seconds(ResumeTTL), replayWindow.Milliseconds(), MaxDevices, string(j.mode))
 }
 
 func claimKeys(k keys, c *Claim, presented string) []string {
@@ -223,8 +212,18 @@ func claimKeys(k keys, c *Claim, presented string) []string {
 	if !c.Resume {
 		ticket = k.token(c.UID, presented)
 	}
-	return []string{ticket, k.tokenMin(c.UID), k.session(c.UID), k.nodeOf(c.UID), resume}
+	return []string{
+		ticket, k.tokenMin(c.UID), k.session(c.UID), k.nodeOf(c.UID), resume,
+		k.listsVersion(c.UID), k.profile(c.UID), k.lists(c.UID),
+	}
 }
+
+// The states and the fixed elements of claim.lua's reply.
+const (
+	claimRefused, claimGranted, claimDevices, claimGood = 0, 1, 2, 3
+
+	claimFixed = 5
+)
 
 func (j *claimJob) finish() error {
 	reply, err := j.cmd.Slice()
@@ -235,22 +234,39 @@ func (j *claimJob) finish() error {
 		return errors.New("empty reply")
 	}
 	status, _ := reply[0].(int64)
-	if status == 0 {
+	if status == claimRefused && len(reply) == 1 {
 		return ErrTokenInvalid
 	}
-	text := func(i int) string { s, _ := reply[i].(string); return s }
-	if len(reply)%2 != 0 {
+	if len(reply) < claimFixed || (len(reply)-claimFixed)%2 != 0 {
 		return fmt.Errorf("reply of %d elements", len(reply))
 	}
-	if old, ok := parseLocation(j.claim.UID, j.claim.Device, text(1)); ok {
-		j.out.Old = &old
+	text := func(i int) string { s, _ := reply[i].(string); return s }
+	known, old := &j.out.known, &j.out.claimed
+	known.TokenOK, j.out.granted = status != claimRefused, status == claimGranted
+	known.ListsVersion, _ = strconv.ParseInt(text(2), 10, 64) // strange: 0, which matches nothing cached later
+	old.ListsVersion = known.ListsVersion
+	if s := text(3); s != "" {
+		known.Profile = []byte(s)
 	}
-	for i := 2; i < len(reply); i += 2 {
-		if l, ok := parseLocation(j.claim.UID, text(i), text(i+1)); ok {
-			j.out.Others = append(j.out.Others, l)
+	if version, data, ok := strings.Cut(text(4), "\n"); ok {
+		if version == strconv.FormatInt(known.ListsVersion, 10) {
+			known.Lists = []byte(data)
+		} else {
+			j.out.stale = true
 		}
 	}
-	if status == 2 {
+	if l, ok := parseLocation(j.claim.UID, j.claim.Device, text(1)); ok {
+		old.Old = &l
+	}
+	for i := claimFixed; i < len(reply); i += 2 {
+		if l, ok := parseLocation(j.claim.UID, text(i), text(i+1)); ok {
+			old.Others = append(old.Others, l)
+		}
+	}
+	switch status {
+	case claimRefused:
+		return ErrTokenInvalid
+	case claimDevices:
 		return ErrTooManyDevices
 	}
 	return nil

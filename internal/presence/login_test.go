@@ -54,6 +54,61 @@ func TestTokenIsGoodOnce(t *testing.T) {
 	})
 }
 
+func TestAClaimWithAllCachedIsOneStepAndAnyOtherChangesNothing(t *testing.T) {
+	on(t, func(t *testing.T, b *backend) {
+		ctx, p := t.Context(), b.open(t, Options{})
+		startNode(t, p, "n1")
+		profile, lists := []byte(`{"name":"Ada"}`), []byte("friends\nand applications")
+		c := Claim{UID: 7, Device: "native", Token: mint(t, p, 7), SID: "s1", Node: "n1", Boot: "b1", NextResume: "t1"}
+		unclaimed := func(why string) Prelogin {
+			t.Helper()
+			before := dump(t, p.rdb)
+			known, claimed, err := p.ClaimCached(ctx, c)
+			require.NoError(t, err, why)
+			require.Nil(t, claimed, why)
+			require.True(t, known.TokenOK, why)
+			require.Equal(t, before, dump(t, p.rdb), why)
+			return known
+		}
+		require.Equal(t, Prelogin{TokenOK: true}, unclaimed("nothing is cached"))
+		require.NoError(t, p.PutProfile(ctx, 7, "Ada", profile))
+		require.Equal(t, Prelogin{TokenOK: true, Profile: profile}, unclaimed("no lists"))
+		require.NoError(t, p.PutLists(ctx, 7, 0, lists))
+		require.NoError(t, p.BumpLists(ctx, 7))
+		known := unclaimed("lists of before")
+		require.Nil(t, known.Lists)
+		require.NoError(t, p.PutLists(ctx, 7, known.ListsVersion, lists))
+
+		guess := c
+		guess.Token = NewToken()
+		before := dump(t, p.rdb)
+		_, _, err := p.ClaimCached(ctx, guess)
+		require.ErrorIs(t, err, ErrTokenInvalid)
+		require.Equal(t, before, dump(t, p.rdb))
+
+		all := Prelogin{TokenOK: true, Profile: profile, Lists: lists, ListsVersion: known.ListsVersion}
+		known, claimed, err := p.ClaimCached(ctx, c)
+		require.NoError(t, err)
+		require.Equal(t, all, known)
+		require.Equal(t, &Claimed{ListsVersion: known.ListsVersion}, claimed)
+		require.Equal(t, []Location{{UID: 7, Device: "native", SID: "s1", Node: "n1", Boot: "b1"}}, locate(t, p, 7))
+		_, _, err = p.ClaimCached(ctx, guess)
+		require.ErrorIs(t, err, ErrTokenInvalid)
+
+		c = Claim{UID: 7, Device: "native", Token: "t1", Resume: true, SID: "s2", Node: "n1", Boot: "b1", NextResume: "t2"}
+		known, claimed, err = p.ClaimCached(ctx, c)
+		require.NoError(t, err)
+		require.Equal(t, all, known)
+		require.Equal(t, "s1", claimed.Old.SID)
+
+		require.NoError(t, p.BumpLists(ctx, 7))
+		c.SID, c.Token, c.NextResume = "s3", "t2", "t3"
+		got, err := p.Claim(ctx, c)
+		require.NoError(t, err)
+		require.NotEqual(t, all.ListsVersion, got.ListsVersion, "the version of the moment")
+	})
+}
+
 func TestWrongGuessChangesNothing(t *testing.T) {
 	on(t, func(t *testing.T, b *backend) {
 		ctx, p := t.Context(), b.open(t, Options{})

@@ -140,7 +140,7 @@ func (r *Registry) Of(dst []SID, uid int32) []SID {
 
 // Deliver hands p to the user's live sessions that it is meant for. It returns how many took it, whether one of them knows
 // of sessions on other nodes, and the first reason why one did not take it: ErrSlow or ErrClosed. What they took
-// is written when cork is released, at once if that is nil.
+// is written when cork is released, at once if that is nil. A Pending session remembers that it missed something.
 func (r *Registry) Deliver(p *Push, cork *Cork) (n int, elsewhere bool, err error) {
 	var few [MaxDevices]*Session // Push must not run under the shard's lock: a slow consumer is closed inside it
 	list := few[:0]
@@ -154,9 +154,15 @@ func (r *Registry) Deliver(p *Push, cork *Cork) (n int, elsewhere bool, err erro
 	sh := &r.shard[uint32(p.To)%shards]
 	sh.mu.RLock()
 	for s := sh.users[p.To]; s != nil && len(list) < len(few); s = s.next {
-		if s.State() == Live && (p.Device == "" || p.Device == s.device) && (p.SID == "" || sid == s.sid) {
+		if p.Device != "" && p.Device != s.device || p.SID != "" && sid != s.sid {
+			continue
+		}
+		switch s.State() {
+		case Live:
 			list = append(list, s)
 			elsewhere = elsewhere || s.elsewhere.Load()
+		case Pending:
+			s.missed.Store(true)
 		}
 	}
 	sh.mu.RUnlock()

@@ -133,6 +133,7 @@ type Session struct {
 	look       look
 	counted    bool
 	superseded bool
+	missed     atomic.Bool // a push came while it was Pending
 
 	wmu sync.Mutex // guards the descriptor: held for each write, and by Gone
 
@@ -202,6 +203,10 @@ func (s *Session) Seen(now time.Time) { s.lastSeen.Store(now.UnixMilli()) }
 
 // LastSeen returns when the last frame arrived, as given to Seen.
 func (s *Session) LastSeen() time.Time { return time.UnixMilli(s.lastSeen.Load()) }
+
+// Missed reports whether a push did not reach the session because it was still Pending. It is final once the session is
+// Live.
+func (s *Session) Missed() bool { return s.missed.Load() }
 
 // activate makes a Pending session Live. It returns false if the session died while it logged in.
 func (s *Session) activate() bool {
