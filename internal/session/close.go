@@ -67,7 +67,10 @@ func (s *Session) finish(frame []byte, instead bool) {
 		s.dropLocked()
 	}
 	if len(frame) > 0 {
-		s.out.add(len(frame), frame)
+		if s.out == nil {
+			s.out = getBuffer()
+		}
+		*s.out = append(*s.out, frame...)
 	}
 	start := !s.busy
 	s.busy = true

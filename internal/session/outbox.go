@@ -1,6 +1,7 @@
 package session
 
 import (
+	"sync"
 	"syscall"
 	"time"
 
@@ -58,16 +59,13 @@ func (s *Session) WriteInline(frames []byte) error {
 		return ErrClosed
 	}
 	if n < len(frames) {
-		var rest backlog
-		rest.add(len(frames)-n, frames[n:])
-		s.mu.Lock()
-		s.writing = rest.held
-		s.mu.Unlock()
+		rest := getBuffer()
+		*rest = append(*rest, frames[n:]...)
 		s.waitFor(rest)
 		return nil
 	}
 	s.mu.Lock()
-	more := s.out.first != nil || len(s.gaps) > 0 || s.last
+	more := s.out != nil || len(s.gaps) > 0 || s.last
 	s.busy = more
 	s.mu.Unlock()
 	if more {
@@ -76,11 +74,13 @@ func (s *Session) WriteInline(frames []byte) error {
 	return nil
 }
 
-// waitFor writes what was taken from the outbox, for which the socket had no room, and then what waits, on a goroutine
-// that may wait for the client.
-func (s *Session) waitFor(taken backlog) {
+// waitFor writes b, for which the socket had no room, and then what waits, on a goroutine that may wait for the client.
+func (s *Session) waitFor(b *[]byte) {
+	s.mu.Lock()
+	s.writing = cap(*b)
+	s.mu.Unlock()
 	s.limits.Go(func() {
-		if s.writeTaken(taken) {
+		if s.writeTaken(b) {
 			s.flush()
 		}
 	})
@@ -97,8 +97,7 @@ func (s *Session) write(id wire.MsgID, body []byte, push *Push, cork *Cork) erro
 		s.mu.Unlock()
 		return ErrClosed
 	}
-	room := s.limits.OutboxBytes - s.heldLocked()
-	full := n > s.out.free()+room
+	full := s.queuedLocked()+n > s.limits.OutboxBytes
 	switch {
 	case push != nil && s.gapLocked(push, full):
 	case full:
@@ -106,11 +105,14 @@ func (s *Session) write(id wire.MsgID, body []byte, push *Push, cork *Cork) erro
 		s.slow()
 		return ErrSlow
 	default:
-		if push != nil {
-			var header [wire.HeaderLen]byte
-			room -= s.out.add(room, wire.AppendHeader(header[:0], id, len(body)))
+		if s.out == nil {
+			s.out = getBuffer()
 		}
-		s.out.add(room, body)
+		makeRoom(s.out, n, s.limits.OutboxBytes-s.writing)
+		if push != nil {
+			*s.out = wire.AppendHeader(*s.out, id, len(body))
+		}
+		*s.out = append(*s.out, body...)
 	}
 	start := !s.busy
 	s.busy = true
@@ -160,8 +162,8 @@ func firstSeq(p *Push) int64 {
 
 // flush writes what waits until nothing does. One runs at most for a session.
 func (s *Session) flush() {
-	for taken := s.take(); taken.first != nil; taken = s.take() {
-		if !s.writeTaken(taken) {
+	for b := s.take(); b != nil; b = s.take() {
+		if !s.writeTaken(b) {
 			return
 		}
 	}
@@ -169,36 +171,33 @@ func (s *Session) flush() {
 
 // flushNow is flush for a goroutine that must not wait for the client: another one goes on when the socket is full.
 func (s *Session) flushNow() {
-	for taken := s.take(); taken.first != nil; taken = s.take() {
-		for p := taken.first; p != nil; p = taken.first {
-			n, err := s.writeNow(p.b)
-			if err != nil {
-				taken.drop()
-				s.broken(err)
-				return
-			}
-			if n < len(p.b) {
-				p.b = p.b[:copy(p.b, p.b[n:])]
-				s.waitFor(taken)
-				return
-			}
-			s.written(&taken)
+	for b := s.take(); b != nil; b = s.take() {
+		n, err := s.writeNow(*b)
+		if err == nil && n < len(*b) {
+			*b = (*b)[:copy(*b, (*b)[n:])]
+			s.waitFor(b)
+			return
 		}
+		putBuffer(b)
+		if err != nil {
+			s.broken(err)
+			return
+		}
+		s.noteWritten()
 	}
 }
 
-// take takes all that waits from the outbox. When nothing does it gives up the way out, and returns nothing.
-func (s *Session) take() backlog {
+// take takes all that waits from the outbox. When nothing does it gives up the way out, and returns nil.
+func (s *Session) take() *[]byte {
 	s.mu.Lock()
-	if s.out.first == nil && len(s.gaps) > 0 && !s.gone {
-		var frames []byte
+	if s.out == nil && len(s.gaps) > 0 && !s.gone {
+		s.out = getBuffer()
 		for thread, from := range s.gaps {
-			frames = wire.AppendGap(frames, thread, from)
+			*s.out = wire.AppendGap(*s.out, thread, from)
 		}
-		s.out.add(len(frames), frames)
 		s.gaps = nil
 	}
-	if s.gone || s.out.first == nil {
+	if s.gone || s.out == nil {
 		shut := s.last && !s.gone
 		s.busy = false
 		s.dropLocked()
@@ -206,33 +205,30 @@ func (s *Session) take() backlog {
 		if shut {
 			s.shutdown()
 		}
-		return backlog{}
+		return nil
 	}
-	taken := s.out
-	s.out, s.writing = backlog{}, taken.held
+	b := s.out
+	s.out, s.writing = nil, cap(*b)
 	s.mu.Unlock()
-	return taken
+	return b
 }
 
-// writeTaken writes what was taken from the outbox, and gives its pieces back. It returns false when the connection is
+// writeTaken writes what was taken from the outbox, and gives its buffer back. It returns false when the connection is
 // lost.
-func (s *Session) writeTaken(taken backlog) bool {
-	for p := taken.first; p != nil; p = taken.first {
-		if err := s.writeAll(p.b); err != nil {
-			taken.drop()
-			s.broken(err)
-			return false
-		}
-		s.written(&taken)
+func (s *Session) writeTaken(b *[]byte) bool {
+	err := s.writeAll(*b)
+	putBuffer(b)
+	if err != nil {
+		s.broken(err)
+		return false
 	}
+	s.noteWritten()
 	return true
 }
 
-// written gives back the first piece of what was taken, which the kernel has now.
-func (s *Session) written(taken *backlog) {
-	taken.shift()
+func (s *Session) noteWritten() {
 	s.mu.Lock()
-	s.writing = taken.held
+	s.writing = 0
 	s.mu.Unlock()
 }
 
@@ -300,15 +296,46 @@ func (s *Session) isGone() bool {
 
 // dropLocked forgets what waits.
 func (s *Session) dropLocked() {
-	s.out.drop()
-	s.gaps = nil
+	if s.out != nil {
+		putBuffer(s.out)
+	}
+	s.out, s.gaps = nil, nil
 }
 
 // Queued returns the bytes that are held for the socket.
 func (s *Session) Queued() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.heldLocked()
+	return s.queuedLocked()
 }
 
-func (s *Session) heldLocked() int { return s.writing + s.out.held }
+func (s *Session) queuedLocked() int {
+	if s.out == nil {
+		return s.writing
+	}
+	return s.writing + len(*s.out)
+}
+
+// buffers are the outboxes of sessions that have something to send; an idle session holds none.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 512); return &b }}
+
+// makeRoom doubles an outbox that is too small for n bytes more, up to a bound. append would grow it in smaller steps and
+// past the bound, and leave several times its length to the garbage collector behind each client that does not read.
+func makeRoom(b *[]byte, n, bound int) {
+	if need := len(*b) + n; need > cap(*b) {
+		*b = append(make([]byte, 0, max(need, min(2*cap(*b), bound))), *b...)
+	}
+}
+
+// maxPooled keeps the buffer of one slow consumer from staying in the pool for ever.
+const maxPooled = 16 << 10
+
+func getBuffer() *[]byte { return buffers.Get().(*[]byte) }
+
+func putBuffer(b *[]byte) {
+	if cap(*b) > maxPooled {
+		return
+	}
+	*b = (*b)[:0]
+	buffers.Put(b)
+}

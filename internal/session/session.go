@@ -138,9 +138,9 @@ type Session struct {
 	wmu sync.Mutex // guards the descriptor: held for each write, and by Gone
 
 	mu      sync.Mutex      // guards the following
-	out     backlog         // waits for the flusher; empty while idle
+	out     *[]byte         // waits for the flusher; nil while idle
 	gaps    map[int64]int64 // threads that lost texts, and from which number on; nil while there are none
-	writing int             // what the flusher has taken and not written yet holds
+	writing int             // size of the buffer that the flusher took and has not written yet
 	busy    bool            // a flusher, or an inline write, owns the way out
 	last    bool            // nothing may follow: shut the way out when all is written
 	gone    bool            // the connection is closed and the descriptor may be somebody else's
