@@ -31,6 +31,7 @@ type Spec struct {
 	Run          uint32
 	Seed         uint64
 	Cross        float64
+	KeepTo       int
 	Resume       bool
 	Reconnect    bool
 	TextBytes    int
@@ -82,7 +83,7 @@ func newOwn(s Spec) (*own, error) {
 	}
 	o.Fleet, err = swarm.New(swarm.Config{
 		FirstUID: s.FirstUID, Users: s.Users, Place: place, Loops: s.Loops, Index: s.Index, Heartbeat: s.Heartbeat, Run: s.Run,
-		Seed: s.Seed, Cross: s.Cross, Resume: s.Resume, Reconnect: s.Reconnect, TextBytes: s.TextBytes, LoginTimeout: s.LoginTimeout,
+		Seed: s.Seed, Cross: s.Cross, KeepTo: s.KeepTo, Resume: s.Resume, Reconnect: s.Reconnect, TextBytes: s.TextBytes, LoginTimeout: s.LoginTimeout,
 	})
 	if err != nil {
 		o.closeTransport()

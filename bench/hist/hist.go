@@ -3,8 +3,11 @@
 package hist
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"time"
 
@@ -103,7 +106,25 @@ func Decode(b []byte) (*Hist, error) {
 	return h, nil
 }
 
-// Merge returns the sum of what Encode wrote, in the same form; empty parts count nothing, and nil is the sum of none.
+// Pack returns the histogram as bytes for Unpack and Merge: of each value that occurs, how far it is from the one before and
+// how often it occurred, as varints. It is to HdrHistogram's form what a note is to a letter: the compressor of that takes
+// 640 KiB each time, which for a histogram of each second and process was a fifteenth of what 57 generators did.
+func (h *Hist) Pack() []byte {
+	var b []byte
+	last := -1
+	for i, n := range h.h.Export().Counts {
+		if n > 0 {
+			b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(i-last)), uint64(n))
+			last = i
+		}
+	}
+	return b
+}
+
+// Unpack reads what Pack wrote.
+func Unpack(b []byte) (*Hist, error) { return unpackAll([][]byte{b}) }
+
+// Merge returns the sum of what Pack wrote, in the same form; of none it is nil.
 func Merge(parts [][]byte) ([]byte, error) {
 	parts = slices.DeleteFunc(slices.Clone(parts), func(b []byte) bool { return len(b) == 0 })
 	switch len(parts) {
@@ -112,15 +133,33 @@ func Merge(parts [][]byte) ([]byte, error) {
 	case 1:
 		return parts[0], nil
 	}
-	sum := New()
-	for _, b := range parts {
-		d, err := hdrhistogram.Decode(b)
-		if err != nil {
-			return nil, fmt.Errorf("hist: decode: %w", err)
-		}
-		sum.h.Merge(d)
+	sum, err := unpackAll(parts)
+	if err != nil {
+		return nil, err
 	}
-	return sum.Encode()
+	return sum.Pack(), nil
+}
+
+var errPacked = errors.New("hist: unpack: not what Pack wrote")
+
+func unpackAll(parts [][]byte) (*Hist, error) {
+	sum := New().h.Export()
+	for _, b := range parts {
+		for at := -1; len(b) > 0; {
+			gap, k := binary.Uvarint(b)
+			if k <= 0 || gap == 0 || gap >= uint64(len(sum.Counts)-at) {
+				return nil, errPacked
+			}
+			n, l := binary.Uvarint(b[k:])
+			if l <= 0 || n > math.MaxInt64 {
+				return nil, errPacked
+			}
+			at += int(gap)
+			sum.Counts[at] += int64(n)
+			b = b[k+l:]
+		}
+	}
+	return &Hist{h: hdrhistogram.Import(sum)}, nil
 }
 
 // WriteHGRM writes the percentile distribution that HdrHistogram's plotter reads, in milliseconds.

@@ -27,6 +27,31 @@ func TestMergingLosesNothing(t *testing.T) {
 	merged.Add(b)
 	require.Equal(t, one.Summary(), merged.Summary())
 	require.Equal(t, one.Curve(), merged.Curve())
+
+	packed, err := Merge([][]byte{a.Pack(), nil, b.Pack(), New().Pack()})
+	require.NoError(t, err)
+	require.Equal(t, one.Pack(), packed)
+	unpacked, err := Unpack(packed)
+	require.NoError(t, err)
+	require.Equal(t, one.Summary(), unpacked.Summary())
+}
+
+func TestWhatIsNotPackedIsRefused(t *testing.T) {
+	h := New()
+	h.Record(highest)
+	good := h.Pack()
+	_, err := Unpack(good)
+	require.NoError(t, err)
+	for name, b := range map[string][]byte{
+		"cut":            good[:len(good)-1],
+		"past the end":   append(bytes.Clone(good), 0x80, 0x80, 0x40, 1),
+		"no gap":         {0, 1},
+		"gap too long":   {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 1},
+		"count too long": {1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1},
+	} {
+		_, err := Unpack(b)
+		require.Error(t, err, name)
+	}
 }
 
 func TestBounds(t *testing.T) {

@@ -25,9 +25,7 @@ func TestOneOverloadedAgentMakesTheRunInvalid(t *testing.T) {
 	late := hist.New()
 	late.Record(int64(time.Second))
 	r.cores = nil
-	encoded, err := late.Encode()
-	require.NoError(t, err)
 	s.Load.Rates = []float64{1}
-	r.enter(s, &swarm.Outcome{Hists: map[string][]byte{swarm.HLag: encoded}}, 2)
+	r.enter(s, &swarm.Outcome{Hists: map[string][]byte{swarm.HLag: late.Pack()}}, 2)
 	require.Contains(t, r.generatorFault(), "the generator itself was late")
 }

@@ -30,9 +30,12 @@ type Options struct {
 	Workers   int           `help:"generator processes that share the users" default:"1" group:"Load"`
 	Agents    []string      `help:"generator processes on other hosts (bench agent)" placeholder:"HOST:PORT" group:"Load"`
 	AgentKey  string        `help:"what agents want to hear" env:"PARLEY_BENCH_KEY" group:"Load"`
+	KeepTo    int           `help:"nodes that each generator process connects to; 0: those that the status node says. Many processes on few cores are woken up less often when each knows few others" group:"Load"`
 	Loops     int           `help:"event loops a generator process" default:"1" group:"Load"`
 	Seed      uint64        `help:"of schedules and choices; 0: from the clock, told in the report" group:"Load"`
 	Heartbeat time.Duration `help:"period of the users' heartbeats" default:"30s" group:"Load"`
+
+	TimerSlack time.Duration `help:"how late sleeping threads of the processes that bench starts may be woken up; 0: 50 us, as Linux has it. Go's runtime looks after itself every 20 us while it has something to do: with tens of processes a core, 2ms saves a quarter of the machine" group:"Load"`
 
 	Fault  string        `help:"what to break while the load runs, as in 'kill chat2 at 10s, restart at 14s' or 'slow:50ms chat1-mariadb at 5s, heal at 8s'" group:"Load"`
 	Assert string        `help:"what must hold, as in 'p99<50ms,lost==0'" group:"Verdict"`
@@ -91,6 +94,9 @@ func (o Options) check(figures []string) (p plan, err error) {
 	}
 	if o.Workers < 1 || o.Loops < 1 || o.Loops > 64 || o.Nodes < 1 {
 		return p, errors.New("--workers, --loops and --nodes must be at least 1")
+	}
+	if o.KeepTo < 0 || o.TimerSlack < 0 || o.TimerSlack > time.Second {
+		return p, errors.New("--keep-to must be at least 0 and --timer-slack 0 to 1s")
 	}
 	if p.checks, err = assert.Parse(o.Assert); err != nil {
 		return p, err

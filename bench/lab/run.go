@@ -66,6 +66,9 @@ type verb struct {
 // execute runs a verb and returns the exit code. The report has been written when it returns.
 func execute(ctx context.Context, o Options, v verb) int {
 	p, err := o.check(figureNames)
+	if err == nil && p.TimerSlack > 0 {
+		err = takeSlack(p.TimerSlack)
+	}
 	if err != nil {
 		fmt.Fprintf(o.stderr, "bench: %v\n", err)
 		return report.Setup
@@ -173,7 +176,7 @@ func (r *run) enter(s step, o *swarm.Outcome, at float64) {
 	}
 	for _, i := range o.Series {
 		second := report.Second{At: at + float64(i.Second), Stage: s.name, Offered: i.Offered, Done: i.Done, Wrong: i.Wrong, Online: i.Online}
-		if h, err := hist.Decode(i.Hist); err == nil {
+		if h, err := hist.Unpack(i.Hist); err == nil {
 			second.P50, second.P99, second.Max = h.Quantile(.5), h.Quantile(.99), h.Max()
 		}
 		stage.Offered += i.Offered

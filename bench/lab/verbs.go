@@ -139,7 +139,7 @@ func (l Lab) Connect(ctx context.Context, o Options, concurrency int) int {
 // loginsAtOnce is how many logins are under way where they are only the set-up. With many processes on few cores each
 // must have several, or most of the time goes into waking processes up for one login each: 57 nodes and 57 workers on two
 // cores logged in 1,000 users a second with 128 at once. With 64 a worker a login took longer than the nodes wait for Redis.
-func (r *run) loginsAtOnce() int { return max(128, 16*r.Workers) }
+func (r *run) loginsAtOnce() int { return max(128, 8*r.Workers) }
 
 // logIn brings everybody in, as the set-up of most verbs.
 func (r *run) logIn(ctx context.Context) error {

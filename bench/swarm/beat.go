@@ -13,15 +13,27 @@ type ping struct {
 	warm          bool  // of a warm-up
 }
 
-// beatStep is how often the heartbeat wheel turns: users of one step beat together.
-const beatStep = 50 * time.Millisecond
+// beatStep is how often the heartbeat wheel turns, at the most, and beatSteps how many turns make a round, at the most:
+// users of one step beat together.
+const (
+	beatStep  = 50 * time.Millisecond
+	beatSteps = 480
+)
 
-// beat sends the heartbeats that are due. Each user has a fixed place on the wheel, so it needs no timers.
+// wheel returns the step of the heartbeat wheel and how many make a round.
+func (c *Config) wheel() (step int64, steps int) {
+	step = max(int64(beatStep), int64(c.Heartbeat)/beatSteps)
+	return step, int(int64(c.Heartbeat) / step)
+}
+
+// beat sends the heartbeats that are due. Each user has a fixed place on the wheel, so it needs no timers. The wheels of
+// all generators of a machine turn at the same moments: 57 nodes and 57 generators on two cores would otherwise be woken
+// up for each heartbeat alone, and that costs several times what the heartbeat does.
 func (s *Swarm) beat(now int64) int64 {
+	step, steps := s.cfg.wheel()
 	if s.beatAt == 0 {
-		s.beatAt = now
+		s.beatAt = now + step - time.Now().UnixNano()%step
 	}
-	steps := int(s.cfg.Heartbeat / beatStep)
 	for s.beatAt <= now {
 		for i := s.beatPos; i < len(s.users); i += steps {
 			if u := &s.users[i]; u.state == in && !u.muted {
@@ -29,7 +41,7 @@ func (s *Swarm) beat(now int64) int64 {
 			}
 		}
 		s.beatPos = (s.beatPos + 1) % steps
-		s.beatAt += int64(beatStep)
+		s.beatAt += step
 	}
 	return s.beatAt
 }

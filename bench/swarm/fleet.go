@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,6 +37,9 @@ type Config struct {
 	Seed      uint64
 	// Cross is the share of pairs whose ends are on different nodes, 0 to 1; negative leaves it to the status node.
 	Cross float64
+	// KeepTo is how many nodes the users of this fleet are on, whatever the status node says; 0: no limit. Which ones is told
+	// by Index.
+	KeepTo int
 	// Resume asks for resume tickets, and comes back with them.
 	Resume bool
 	// Reconnect brings users back whose connection was lost while a phase runs.
@@ -243,14 +247,21 @@ func (f *Fleet) spread(places []Place) {
 			seen = append(seen, p)
 		}
 	}
-	if f.cfg.Cross < 0 || len(seen) < 2 {
+	slices.SortFunc(seen, func(a, b Place) int { return a.Addr.Compare(b.Addr) })
+	if k := f.cfg.KeepTo; 0 < k && k < len(seen) {
+		seen = append(seen, seen...)[f.cfg.Index%len(seen):][:k]
+	} else if f.cfg.Cross < 0 || len(seen) < 2 {
 		return
+	}
+	cross := f.cfg.Cross
+	if cross < 0 {
+		cross = 1 // as the status node does, more often than not
 	}
 	crossed := 0.0
 	for i := 0; i+1 < len(places); i += 2 {
 		a := seen[i/2%len(seen)]
 		b := a
-		if crossed += f.cfg.Cross; crossed >= 1 {
+		if crossed += cross; crossed >= 1 {
 			crossed--
 			b = seen[(i/2+1)%len(seen)]
 		}

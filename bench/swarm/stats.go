@@ -33,9 +33,9 @@ const (
 // Interval is one second of a phase. Second counts from the phase's start; the fields but Online are what happened in it.
 type Interval struct {
 	Second               int
-	Offered, Done, Wrong int64 // operations: due, completed, failed
-	Online               int64 // sessions at its end
-	Hist                 []byte
+	Offered, Done, Wrong int64  // operations: due, completed, failed
+	Online               int64  // sessions at its end
+	Hist                 []byte // packed; nil when there is nothing in it
 }
 
 // Tenth is a tenth of a second of a phase with Fine: the sums of operations due and completed since the phase's start, and
@@ -55,7 +55,7 @@ type Sign struct {
 type Outcome struct {
 	Counters map[string]int64
 	Errors   map[string]int64
-	Hists    map[string][]byte
+	Hists    map[string][]byte // packed
 	Series   []Interval
 	Tenths   []Tenth // phases with Fine
 	Signs    []Sign  // likewise, by time
@@ -69,7 +69,7 @@ type Outcome struct {
 // Hist returns a histogram, empty if there is none of that name.
 func (o *Outcome) Hist(name string) *hist.Hist {
 	if b := o.Hists[name]; b != nil {
-		if h, err := hist.Decode(b); err == nil {
+		if h, err := hist.Unpack(b); err == nil {
 			return h
 		}
 	}
@@ -124,8 +124,7 @@ func Merge(parts []*Outcome) (*Outcome, error) {
 	return o, err
 }
 
-// merger holds the encoded histograms that belong together. Each is decoded once, and the sum encoded once: an encoder
-// takes 640 KiB, and a run has a histogram for each second and process.
+// merger holds the packed histograms that belong together: a run has one for each second and process.
 type merger[K comparable] map[K][][]byte
 
 func (m merger[K]) merge() (map[K][]byte, error) {
@@ -214,7 +213,7 @@ func (s *stats) turn(second int, online int64) {
 	for s.now.Second < second {
 		s.now.Online = online
 		if s.recent.Count() > 0 {
-			s.now.Hist, _ = s.recent.Encode() // a histogram of ours encodes
+			s.now.Hist = s.recent.Pack()
 			s.recent.Reset()
 		}
 		s.series = append(s.series, s.now)
@@ -229,7 +228,7 @@ func (s *stats) outcome(seconds float64, online int64) *Outcome {
 	o := &Outcome{Counters: s.counters, Errors: s.errors, Hists: map[string][]byte{}, Series: s.series, Seconds: seconds, BackAt: s.backAt, Tenths: s.tenths, Signs: s.signs}
 	for name, h := range s.hists {
 		if h.Count() > 0 {
-			o.Hists[name], _ = h.Encode() // as above
+			o.Hists[name] = h.Pack()
 		}
 	}
 	return o

@@ -67,7 +67,8 @@ type Swarm struct {
 	retry    retryQueue
 	beatAt   int64 // next turn of the heartbeat wheel
 	beatPos  int
-	scanAt   int64
+	attempts []attempt // to connect and log in, oldest first, those that have ended too
+	expireAt int64     // when the oldest are looked at again
 	buf      []byte
 	closing  bool  // disconnections are wanted
 	prepared int64 // when Prepare brought everybody's first tokens
@@ -107,6 +108,7 @@ func (s *Swarm) connect(i int, planned int64) {
 	u := &s.users[i]
 	u.planned, u.began = planned, engine.Clock()
 	u.state = connecting
+	s.attempts = append(s.attempts, attempt{u.began, int32(i)})
 	u.conn = s.loop.Dial(s.fleet.addr(u.addr), i)
 }
 
@@ -314,7 +316,7 @@ func (s *Swarm) placed(i int, p Place) {
 	}
 	// A pair keeps its way through the cluster unless a connect just failed there.
 	addr := s.fleet.addrIndex(p)
-	keep := s.cfg.Cross >= 0 && u.tries <= 1
+	keep := (s.cfg.Cross >= 0 || s.cfg.KeepTo > 0) && u.tries <= 1
 	old := u.addr
 	s.setPlace(i, p)
 	if u.addr = addr; keep {
@@ -355,29 +357,40 @@ func (s *Swarm) Tick(now int64) int64 {
 		s.tryAgain(int(heap.Pop(&s.retry).(retry).user))
 	}
 	next = min(next, s.beat(now))
-	if now >= s.scanAt {
-		s.scanAt = now + int64(500*time.Millisecond)
-		s.expire(now)
+	if len(s.attempts) > 0 {
+		if now >= s.expireAt {
+			s.expireAt = now + int64(500*time.Millisecond)
+			s.expire(now)
+		}
+		next = min(next, s.expireAt)
 	}
-	next = min(next, s.scanAt)
 	if s.phase != nil {
 		next = min(next, s.phase.tick(s, now))
 	}
 	return next
 }
 
+// attempt is one of a user to connect and log in.
+type attempt struct {
+	began int64
+	user  int32
+}
+
 // expire gives up attempts that take too long.
 func (s *Swarm) expire(now int64) {
-	for i := range s.users {
-		u := &s.users[i]
-		if (u.state == connecting || u.state == loggingIn) && now-u.began > int64(s.cfg.LoginTimeout) {
-			if u.state == connecting {
-				s.st.fail("connect: no answer in time")
-			} else {
-				s.st.fail("login: no answer in time")
-			}
-			u.conn.Close(true)
+	for len(s.attempts) > 0 && now-s.attempts[0].began > int64(s.cfg.LoginTimeout) {
+		a := s.attempts[0]
+		s.attempts = s.attempts[1:]
+		u := &s.users[a.user]
+		if u.began != a.began || u.state != connecting && u.state != loggingIn {
+			continue // it has ended
 		}
+		if u.state == connecting {
+			s.st.fail("connect: no answer in time")
+		} else {
+			s.st.fail("login: no answer in time")
+		}
+		u.conn.Close(true)
 	}
 }
 

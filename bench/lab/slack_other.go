@@ -1,0 +1,8 @@
+//go:build !linux
+
+package lab
+
+import "time"
+
+// takeSlack does nothing: the generator needs Linux.
+func takeSlack(time.Duration) error { return nil }
