@@ -13,16 +13,24 @@ import (
 
 // peerService answers other nodes: NodeService for ours, ChatService for foreign ones. Its methods touch this node's
 // memory, and at most a profile.
-type peerService struct{ s *Server }
+type peerService struct {
+	s       *Server
+	streams peer.Streams
+}
 
 // Hello says which life of which node this is.
 func (p *peerService) Hello(context.Context, *message.HelloReq) (*message.HelloRsp, error) {
 	return &message.HelloRsp{Name: p.s.cfg.SelfServer.Name, Boot: p.s.lease.Boot(), Version: obs.Version()}, nil
 }
 
-// Deliver hands pushes to sessions of this node.
+// Deliver hands pushes to sessions of this node, those of a call that was made before not again.
 func (p *peerService) Deliver(_ context.Context, req *message.DeliverReq) (*message.DeliverRsp, error) {
 	rsp := &message.DeliverRsp{Codes: make([]int32, len(req.Pushes))}
+	p.streams.Do(req.Stream, req.Call, func() { p.deliverAll(req, rsp) })
+	return rsp, nil
+}
+
+func (p *peerService) deliverAll(req *message.DeliverReq, rsp *message.DeliverRsp) {
 	var cork session.Cork
 	defer cork.Release()
 	for i, in := range req.Pushes {
@@ -43,7 +51,6 @@ func (p *peerService) Deliver(_ context.Context, req *message.DeliverReq) (*mess
 		rsp.Codes[i] = p.deliver(&push, &cork)
 	}
 	p.s.metrics.delivered.Add(float64(len(req.Pushes)))
-	return rsp, nil
 }
 
 func (p *peerService) deliver(push *session.Push, cork *session.Cork) int32 {

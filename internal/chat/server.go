@@ -148,7 +148,7 @@ func (s *Server) listen(d Deps) error {
 	s.rpcAuth, s.rpcStats = rpc.NewAuth(s.cfg.Cluster.Secret), rpc.NewMetrics(d.Metrics)
 	s.rpc, err = rpc.NewServer(ln, rpc.ServerConfig{Name: self.Name, Log: d.Log, Auth: s.rpcAuth, Metrics: s.rpcStats})
 	if err == nil {
-		service := &peerService{s}
+		service := &peerService{s: s}
 		err = errors.Join(nodeservice.RegisterService(s.rpc, service), chatservice.RegisterService(s.rpc, service))
 	}
 	if err != nil {

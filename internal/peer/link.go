@@ -47,6 +47,7 @@ type Config struct {
 	CallPushes int           // pushes a call
 	CallBytes  int           // bytes of their bodies, unless one alone is larger
 	Timeout    time.Duration // one call
+	Tries      int           // calls that a batch is worth when the peer does not answer in time
 	MaxPause   time.Duration // a peer that fails is left alone this long at most; the first pause is a twentieth
 }
 
@@ -54,7 +55,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Lanes: 4, LanePushes: 8192, LaneBytes: 8 << 20, CallPushes: 256, CallBytes: 64 << 10,
-		Timeout: time.Second, MaxPause: 2 * time.Second,
+		Timeout: time.Second, Tries: 3, MaxPause: 2 * time.Second,
 	}
 }
 
@@ -104,7 +105,9 @@ func lacksNodeService(code codes.Code) bool {
 
 // linkLane carries one call at a time. Its goroutine exists only while something waits.
 type linkLane struct {
-	l *link
+	l      *link
+	stream uint64 // see DeliverReq
+	call   uint64 // the last one's number; owned by run
 
 	mu      sync.Mutex // guards the following
 	queue   []session.Push
@@ -119,6 +122,13 @@ func (l *link) up(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return !l.closed && !now.Before(l.paused)
+}
+
+// open reports whether the link is still one of the pool's, and the pool open.
+func (l *link) open() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.closed && l.pool.ctx.Err() == nil
 }
 
 func (l *link) noteFailure(err error) {
@@ -233,7 +243,8 @@ func (n *linkLane) take(batch []session.Push) []session.Push {
 // deliver makes one call to a node of ours, and acts on what it says of each push.
 func (n *linkLane) deliver(batch []session.Push) {
 	l := n.l
-	req := &message.DeliverReq{From: l.pool.self, Pushes: make([]*message.Push, len(batch))}
+	n.call++
+	req := &message.DeliverReq{From: l.pool.self, Pushes: make([]*message.Push, len(batch)), Stream: n.stream, Call: n.call}
 	made := make([]message.Push, len(batch))
 	for i := range batch {
 		p := &batch[i]
@@ -243,7 +254,7 @@ func (n *linkLane) deliver(batch []session.Push) {
 		}
 		req.Pushes[i] = &made[i]
 	}
-	rsp, err := n.call(req)
+	rsp, err := n.do(req)
 	if err != nil {
 		l.noteFailure(err)
 		l.pool.metrics.lost.Add(float64(len(batch)))
@@ -268,26 +279,39 @@ func (n *linkLane) deliver(batch []session.Push) {
 	}
 }
 
-// call tries again at once when the pooled connection turned out to be dead, as after the peer's restart. It does not
-// after a time-out: the peer may have delivered, and a stock client cannot tell a repeated push from a new one.
-func (n *linkLane) call(req *message.DeliverReq) (*message.DeliverRsp, error) {
-	for try := 0; ; try++ {
-		ctx, cancel := context.WithTimeout(n.l.pool.ctx, n.l.pool.cfg.Timeout)
+// do makes a call, again at once when the pooled connection turned out to be dead, as after the peer's restart, and when the
+// peer has not answered in time: it may have delivered, but knows the call by its number.
+func (n *linkLane) do(req *message.DeliverReq) (*message.DeliverRsp, error) {
+	cfg := &n.l.pool.cfg
+	for try, dead := 1, false; ; try++ {
+		ctx, cancel := context.WithTimeout(n.l.pool.ctx, cfg.Timeout)
 		rsp, err := n.l.clients.Node.Deliver(ctx, req)
 		cancel()
 		if err == nil && rsp.Error != 0 {
 			err = wire.Refuse(wire.Code(rsp.Error), errors.New("peer: call refused"))
 		}
-		if err == nil || try > 0 || !connectionLost(err) {
-			return rsp, err
+		switch {
+		case err == nil:
+			return rsp, nil
+		case timedOut(err) && try < cfg.Tries && n.l.open():
+			n.l.pool.metrics.repeated.Inc()
+		case connectionLost(err) && !dead:
+			dead = true
+		default:
+			return nil, err
 		}
 	}
+}
+
+// timedOut reports whether a call was given up.
+func timedOut(err error) bool {
+	return errors.Is(err, kerrors.ErrRPCTimeout) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // connectionLost reports whether the connection ended before an answer. A peer answers all that it has begun before it
 // closes, so it has either not handled the request or died over it, and the sessions it had given it to with it.
 func connectionLost(err error) bool {
-	if errors.Is(err, kerrors.ErrRPCTimeout) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+	if timedOut(err) || errors.Is(err, context.Canceled) {
 		return false
 	}
 	return errors.Is(err, kerrors.ErrGetConnection) || errors.Is(err, netpoll.ErrEOF) || errors.Is(err, netpoll.ErrConnClosed) ||

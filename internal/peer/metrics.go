@@ -9,7 +9,7 @@ type metrics struct {
 	links                prometheus.Gauge
 	calls                prometheus.Histogram
 	failures, lost, full prometheus.Counter
-	panics               prometheus.Counter
+	repeated, panics     prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -22,6 +22,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		failures: f.NewCounter(prometheus.CounterOpts{Name: "parley_peer_failures_total", Help: "Calls to peers that failed."}),
 		lost: f.NewCounter(prometheus.CounterOpts{
 			Name: "parley_peer_pushes_lost_total", Help: "Pushes of failed calls; the store has them.",
+		}),
+		repeated: f.NewCounter(prometheus.CounterOpts{
+			Name: "parley_peer_calls_repeated_total", Help: "Calls to peers made again because they were not answered in time.",
 		}),
 		panics: f.NewCounter(prometheus.CounterOpts{Name: "parley_peer_panics_total", Help: "Panics recovered in a lane."}),
 		full: f.NewCounter(prometheus.CounterOpts{

@@ -44,6 +44,7 @@ type fakeNode struct {
 	mu     sync.Mutex // guards the following
 	pushes []*message.Push
 	calls  int
+	times  map[[2]uint64]int // of each call, by stream and number
 	code   func(*message.Push) int32
 	err    int32
 	block  chan struct{}
@@ -65,6 +66,10 @@ func (n *fakeNode) Hello(_ context.Context, r *message.HelloReq) (*message.Hello
 func (n *fakeNode) Deliver(_ context.Context, r *message.DeliverReq) (*message.DeliverRsp, error) {
 	n.mu.Lock()
 	n.calls++
+	if n.times == nil {
+		n.times = map[[2]uint64]int{}
+	}
+	n.times[[2]uint64{r.Stream, r.Call}]++
 	block := n.block
 	n.mu.Unlock()
 	if block != nil {
@@ -375,17 +380,46 @@ func TestTheFirstPushAfterAPeersRestartArrives(t *testing.T) {
 	}
 }
 
-func TestAPushThatTimedOutIsNotRepeated(t *testing.T) {
+func TestACallThatTimedOutIsMadeAgainUnderItsNumber(t *testing.T) {
 	n := startNode(t)
-	n.block = make(chan struct{})
-	p, said := startPool(t, func(c *Config) { c.Timeout = 100 * time.Millisecond })
+	block := make(chan struct{})
+	n.block = block
+	p, said := startPool(t, func(c *Config) { c.Lanes, c.Timeout = 1, 100*time.Millisecond })
 	p.SetNodes(map[string]string{"b": n.addr})
 	require.True(t, p.Forward("b", push(1, 1)))
-	eventually(t, "the time-out", func() bool { said.mu.Lock(); defer said.mu.Unlock(); return len(said.forgotten) == 1 })
-	close(n.block)
-	eventually(t, "the push", func() bool { return len(n.got()) == 1 })
+	eventually(t, "the second try", func() bool { return n.called() >= 2 })
+	n.mu.Lock()
+	n.block = nil
+	n.mu.Unlock()
+	close(block)
+	require.True(t, p.Forward("b", push(1, 2)), "no pause yet")
+	eventually(t, "both pushes", func() bool {
+		n.mu.Lock()
+		calls := len(n.times)
+		n.mu.Unlock()
+		return calls == 2 && len(n.got()) >= 2
+	})
 	p.Close()
-	require.Equal(t, 1, n.called(), "it may have been delivered, and a stock client shows it twice")
+	said.mu.Lock()
+	defer said.mu.Unlock()
+	require.Empty(t, said.forgotten)
+	for call, times := range n.times {
+		require.NotZero(t, call[0])
+		require.Contains(t, []uint64{1, 2}, call[1])
+		require.Equal(t, call[1] == 1, times > 1)
+	}
+}
+
+func TestAPeerThatNeverAnswersIsGivenUp(t *testing.T) {
+	n := startNode(t)
+	n.block = make(chan struct{})
+	defer close(n.block)
+	p, said := startPool(t, func(c *Config) { c.Lanes, c.Timeout = 1, 50*time.Millisecond })
+	p.SetNodes(map[string]string{"b": n.addr})
+	require.True(t, p.Forward("b", push(1, 1)))
+	eventually(t, "the end", func() bool { said.mu.Lock(); defer said.mu.Unlock(); return len(said.forgotten) == 1 })
+	p.Close()
+	require.Equal(t, DefaultConfig().Tries, n.called())
 }
 
 func TestARefusedCallIsAFailure(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -138,7 +139,7 @@ func (p *Pool) newLink(node, addr string, static bool) (*link, error) {
 		l.speaks.Store(ours)
 	}
 	for range p.cfg.Lanes {
-		l.lanes = append(l.lanes, &linkLane{l: l})
+		l.lanes = append(l.lanes, &linkLane{l: l, stream: rand.Uint64() | 1})
 	}
 	return l, nil
 }

@@ -928,6 +928,12 @@ type DeliverReq struct {
 
 	// At most 256, at most 64 KiB of bodies unless one alone is larger.
 	Pushes []*Push `protobuf:"bytes,2,rep,name=pushes" json:"pushes,omitempty"`
+
+	// Calls of one stream come one after the other, numbered from 1. A call that was not answered in time is made again with
+	// its number, and is not carried out twice: a stock client cannot tell a repeated push from a new one. A stream is a
+	// random number, of one lane of one link. 0: none, and the call is always carried out.
+	Stream uint64 `protobuf:"fixed64,3,opt,name=stream" json:"stream,omitempty"`
+	Call   uint64 `protobuf:"varint,4,opt,name=call" json:"call,omitempty"`
 }
 
 func (x *DeliverReq) Reset() { *x = DeliverReq{} }
@@ -948,6 +954,20 @@ func (x *DeliverReq) GetPushes() []*Push {
 		return x.Pushes
 	}
 	return nil
+}
+
+func (x *DeliverReq) GetStream() uint64 {
+	if x != nil {
+		return x.Stream
+	}
+	return 0
+}
+
+func (x *DeliverReq) GetCall() uint64 {
+	if x != nil {
+		return x.Call
+	}
+	return 0
 }
 
 type DeliverRsp struct {
