@@ -39,6 +39,7 @@ type cli struct {
 		Load        lab.LoadFlags `embed:""`
 		Concurrency int           `help:"logins under way (closed loop), unless --rate is given" default:"256"`
 		Again       bool          `help:"users leave and log in again until --for has passed"`
+		Cold        bool          `help:"profiles and lists are in no cache: each login reads them from SQL (--local)"`
 	} `cmd:"" help:"Connect and log in: the headline."`
 	Idle struct {
 		Common   lab.Options   `embed:""`
@@ -159,7 +160,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case "connect":
 		return l.Connect(ctx, c.Connect.Common, c.Connect.Concurrency)
 	case "login":
-		return l.Login(ctx, c.Login.Common, c.Login.Load, c.Login.Concurrency, c.Login.Again)
+		return l.Login(ctx, c.Login.Common, c.Login.Load, c.Login.Concurrency, c.Login.Again, c.Login.Cold)
 	case "idle":
 		return l.Idle(ctx, c.Idle.Common, c.Idle.Plateaus, c.Idle.Hold, c.Idle.Texts)
 	case "ping":

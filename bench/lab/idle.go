@@ -53,7 +53,13 @@ func (l Lab) Idle(ctx context.Context, o Options, plateaus int, hold time.Durati
 			}); err != nil {
 				return err
 			}
-			r.collect(ctx) // what the logins left is given back to the system while the plateau is held
+			// What the logins left is given back to the system while the plateau is held. The runtime collects again each
+			// two minutes: while texts flow, not all nodes of one machine at once.
+			over := time.Duration(0)
+			if users == r.Users && texts > 0 && r.Local > 2*runtime.NumCPU() {
+				over = 2 * time.Minute
+			}
+			r.collect(ctx, over)
 			held := step{name: fmt.Sprintf("hold %d", users), Phase: swarm.Phase{Kind: "hold", For: min(hold, settled)}, main: swarm.HPing}
 			if users == r.Users {
 				held = last
@@ -86,7 +92,7 @@ func (l Lab) Idle(ctx context.Context, o Options, plateaus int, hold time.Durati
 
 // weigh collects garbage everywhere and reads the memory.
 func (r *run) weigh(ctx context.Context, before int64) (p plateau) {
-	r.collect(ctx)
+	r.collect(ctx, 0)
 	r.nodes.Look(ctx)
 	p.sessions = float64(r.crew.Live().Online)
 	for name, s := range r.nodes.Latest() {
@@ -105,13 +111,19 @@ func (r *run) weigh(ctx context.Context, before int64) (p plateau) {
 	return p
 }
 
-// collect makes everybody collect their garbage.
-func (r *run) collect(ctx context.Context) {
+// collect makes everybody collect their garbage, one after the other, and takes so long over it.
+func (r *run) collect(ctx context.Context, over time.Duration) {
 	runtime.GC()
 	if r.layout == nil {
 		return
 	}
-	for _, n := range r.layout.Nodes {
+	began := time.Now()
+	for i, n := range r.layout.Nodes {
+		select {
+		case <-time.After(time.Until(began.Add(over * time.Duration(i) / time.Duration(len(r.layout.Nodes))))):
+		case <-ctx.Done():
+			return
+		}
 		if n.Ops != "" {
 			collect(ctx, n.Ops)
 		}

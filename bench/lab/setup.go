@@ -19,6 +19,9 @@ import (
 // setUp checks the machine, finds or starts the cluster and gets a token for every user.
 func (r *run) setUp(ctx context.Context) error {
 	began := time.Now()
+	if r.verb.cold && r.Local == 0 {
+		return setupError(errors.New("--cold needs --local: it is the seeding that leaves the caches empty"))
+	}
 	want := doctor.Plan{Connections: r.Users + r.verb.guests, Processes: max(r.Workers, len(r.Agents), 1), Sources: 64}
 	switch {
 	case r.Standalone:
@@ -41,7 +44,7 @@ func (r *run) setUp(ctx context.Context) error {
 	case r.Standalone:
 		r.layout, err = local.Standalone(ctx, r.Nodes, r.Users+r.verb.guests, r.screen)
 	case r.Local > 0:
-		r.layout, err = local.Cluster(ctx, local.Options{Chat: r.Local, Users: r.Users + r.verb.guests, Faults: r.faults, Log: r.screen, Progress: r.screen.progress})
+		r.layout, err = local.Cluster(ctx, local.Options{Chat: r.Local, Users: r.Users + r.verb.guests, Cold: r.verb.cold, Faults: r.faults, Log: r.screen, Progress: r.screen.progress})
 	}
 	if err != nil {
 		return setupError(err)

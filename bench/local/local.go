@@ -138,6 +138,7 @@ func (l *Layout) readGreeting(text string) error {
 // Options describe a layout of real processes.
 type Options struct {
 	Chat, Users int
+	Cold        bool    // profiles and lists are in no cache yet
 	Faults      []Fault // links named here get a proxy
 	Log         io.Writer
 	Progress    func(step string, done, of int)
@@ -185,7 +186,7 @@ func Cluster(ctx context.Context, o Options) (*Layout, error) {
 	if err == nil {
 		say(o.Log, "seeding "+strconv.Itoa(o.Users)+" users")
 		l.Stores = &seed.Place{DSN: c.DSN(), Redis: redis}
-		err = seed.Run(ctx, seed.Options{DSN: c.DSN(), Redis: redis, Users: o.Users, Progress: o.Progress})
+		err = seed.Run(ctx, seed.Options{DSN: c.DSN(), Redis: redis, Users: o.Users, Cold: o.Cold, Progress: o.Progress})
 	}
 	if err != nil {
 		return nil, errors.Join(err, l.close())

@@ -33,6 +33,7 @@ type Options struct {
 	Redis    config.Redis
 	FirstUID int32 // 0: FirstUID
 	Users    int
+	Cold     bool // leave the caches empty
 	// Progress is told how far it is, from one goroutine at a time; nil: nobody.
 	Progress func(step string, done, of int)
 }
@@ -120,6 +121,9 @@ func Run(ctx context.Context, o Options) error {
 	}
 	if err := fillSQL(ctx, st, &o); err != nil {
 		return err
+	}
+	if o.Cold {
+		return nil
 	}
 	return Warm(ctx, o)
 }

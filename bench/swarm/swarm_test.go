@@ -167,3 +167,38 @@ func TestElementsAreReadAsTheDecoderReadsThem(t *testing.T) {
 	require.False(t, eachText([]byte(`{"error":2001}`+"x"), func(*element) {}))
 	require.False(t, eachText([]byte(`{"error":2001}`), func(*element) {}))
 }
+
+func TestAFleetKeepsToItsNodes(t *testing.T) {
+	node := func(i int) Place {
+		return Place{Addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(9000+i)), Node: string(rune('a' + i))}
+	}
+	spread := func(cfg Config) (names string) {
+		places := make([]Place, 20)
+		for i := range places {
+			places[i] = node((7 * i) % 5)
+		}
+		f := &Fleet{cfg: cfg}
+		f.spread(places)
+		for _, p := range places {
+			names += p.Node
+		}
+		return names
+	}
+	require.Equal(t, "acebdacebdacebdacebd", spread(Config{Cross: -1}), "as placed")
+	require.Equal(t, "deeddeeddeeddeeddeed", spread(Config{Cross: -1, KeepTo: 2, Index: 3}))
+	require.Equal(t, "eaaeeaaeeaaeeaaeeaae", spread(Config{Cross: -1, KeepTo: 2, Index: 9}))
+	require.Equal(t, "bbbbbbbbbbbbbbbbbbbb", spread(Config{Cross: -1, KeepTo: 1, Index: 1}))
+	require.Equal(t, "bbccbbccbbccbbccbbcc", spread(Config{KeepTo: 2, Index: 1}), "pairs on one node")
+	require.Equal(t, "abbccddeeaabbccddeea", spread(Config{Cross: 1}))
+}
+
+func TestTheHeartbeatWheelMakesItsRoundInTime(t *testing.T) {
+	for period, want := range map[time.Duration]time.Duration{
+		5 * time.Second: beatStep, 24 * time.Second: beatStep, 30 * time.Second: 62500 * time.Microsecond, 120 * time.Second: 250 * time.Millisecond,
+	} {
+		step, steps := (&Config{Heartbeat: period}).wheel()
+		require.EqualValues(t, want, step)
+		require.LessOrEqual(t, step*int64(steps), int64(period))
+		require.Greater(t, step*int64(steps), int64(period)*99/100)
+	}
+}

@@ -5,12 +5,20 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // accept takes one connection off the backlog.
 func accept(ln int) (fd int, from netip.Addr, err error) {
 	fd, sa, err := syscall.Accept4(ln, syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
 	return fd, addrOf(sa), err
+}
+
+// setUnsent bounds what the kernel takes for a client beyond what is on its way to it. Without it a client that does not
+// read makes the kernel keep three times the send buffer that was asked for.
+func setUnsent(fd, bytes int) error {
+	return os.NewSyscallError("TCP_NOTSENT_LOWAT", syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, bytes))
 }
 
 func setKeepAlive(fd int) error {

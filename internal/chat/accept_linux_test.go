@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // requireKeepAlive asserts when a socket's silent peer is probed.
@@ -17,4 +18,12 @@ func requireKeepAlive(t *testing.T, fd int) {
 	probes, err := syscall.GetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_KEEPCNT)
 	require.NoError(t, err)
 	require.Equal(t, keepAliveProbes, probes)
+}
+
+// requireUnsent asserts what a socket takes beyond what is on its way.
+func requireUnsent(t *testing.T, fd, bytes int) {
+	t.Helper()
+	have, err := syscall.GetsockoptInt(fd, syscall.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT)
+	require.NoError(t, err)
+	require.Equal(t, bytes, have)
 }

@@ -22,6 +22,9 @@ func accept(ln int) (fd int, from netip.Addr, err error) {
 	return fd, addrOf(sa), err
 }
 
+// setUnsent leaves it to the send buffer.
+func setUnsent(int, int) error { return nil }
+
 // setKeepAlive leaves the times to the system.
 func setKeepAlive(fd int) error {
 	return os.NewSyscallError("SO_KEEPALIVE", syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 1))

@@ -35,6 +35,7 @@ func TestAcceptedSocketsInheritTheirOptions(t *testing.T) {
 	require.NotZero(t, get(syscall.IPPROTO_TCP, syscall.TCP_NODELAY))
 	require.NotZero(t, get(syscall.SOL_SOCKET, syscall.SO_KEEPALIVE))
 	requireKeepAlive(t, fd)
+	requireUnsent(t, fd, n.cfg.Limits.SendBufferBytes/2)
 	require.GreaterOrEqual(t, get(syscall.SOL_SOCKET, syscall.SO_SNDBUF), n.cfg.Limits.SendBufferBytes)
 	require.LessOrEqual(t, get(syscall.SOL_SOCKET, syscall.SO_SNDBUF), 2*n.cfg.Limits.SendBufferBytes)
 	require.GreaterOrEqual(t, get(syscall.SOL_SOCKET, syscall.SO_RCVBUF), n.cfg.Limits.ReceiveBufferBytes)

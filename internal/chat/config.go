@@ -28,7 +28,7 @@ type Config struct {
 type Limits struct {
 	MaxFrameBytes      int           `help:"largest body of a logged-in client's frame" min:"2048" max:"65535"`
 	OutboxBytes        int           `help:"bytes that may wait for one client; past it the client is closed as a slow consumer" min:"65540"`
-	SendBufferBytes    int           `help:"kernel send buffer of one client; 0 leaves it to the kernel" min:"0"`
+	SendBufferBytes    int           `help:"kernel send buffer of one client, of which half may wait to be sent; 0 leaves it to the kernel" min:"0"`
 	ReceiveBufferBytes int           `help:"kernel receive buffer of one client, in bytes; 0 leaves it to the kernel, which may take megabytes" min:"0"`
 	UnreadBytes        int           `help:"bytes of one client that have arrived and were not looked at; past it, which only a client that does not wait for answers can reach, it is closed" min:"65540" max:"67108864"`
 	WriteTimeout       time.Duration `help:"how long a full socket may take to accept more" min:"100ms"`

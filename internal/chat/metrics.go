@@ -16,7 +16,7 @@ type metrics struct {
 	badFrames, unknownIDs, rateLimited, flooding, queueFull, windowFull prometheus.Counter
 	panics, slow, gaps, abandoned, writeFailures, acceptFailures        prometheus.Counter
 	kickFailures, releasesLost, leaseFailures, fenced, delivered        prometheus.Counter
-	loginSeconds, handlerSeconds                                        prometheus.Histogram
+	loginSeconds, handlerSeconds, loads, loadSeconds                    prometheus.Histogram
 	legacy                                                              legacy.Counters
 
 	requestsByID   *prometheus.CounterVec
@@ -66,11 +66,15 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 		fenced:         counter("fenced_total", "Times this node found itself taken for dead."),
 		delivered:      counter("peer_pushes_total", "Pushes that other nodes handed over."),
 		loginSeconds:   seconds("login_seconds", "Time of a granted login, from its turn to 1006."),
+		loadSeconds:    seconds("load_seconds", "Time of reading users from SQL for logins, once for all that waited."),
 		handlerSeconds: seconds("handler_seconds", "Time of a request in the serial queue, logins included."),
 		requestsByID:   vec("requests_total", "Requests by message id.", "msg"),
 		refusalsByCode: vec("refusals_total", "Requests refused, by code.", "code"),
 		loginsByCode:   vec("logins_refused_total", "Logins refused, by code.", "code"),
 	}
+	m.loads = f.NewHistogram(prometheus.HistogramOpts{
+		Name: "parley_chat_load_users", Help: "Users read from SQL for logins in one go.", Buckets: prometheus.ExponentialBuckets(1, 2, 7),
+	})
 	m.texts = m.requestsByID.WithLabelValues(wire.MsgText.String())
 	refused := vec("connections_refused_total", "Connections closed at accept, by reason.", "reason")
 	for i, name := range refusalNames {

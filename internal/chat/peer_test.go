@@ -10,8 +10,10 @@ import (
 
 	"parley/client"
 	"parley/internal/config"
+	"parley/internal/peer"
 	"parley/internal/presence"
 	"parley/internal/rpc"
+	"parley/internal/wire"
 	"parley/kitex_gen/message"
 	"parley/kitex_gen/message/chatservice"
 )
@@ -37,6 +39,26 @@ func TestAStaticPeerOfOursIsReached(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "by the static list", nextTexts(t, two).Messages[0].Text)
 	require.True(t, a.peers.Static("chat2"))
+}
+
+func TestACallOfAPeerIsCarriedOutOnce(t *testing.T) {
+	f := newFixture(t, 1)
+	service := &peerService{s: f.start("chat1").Server}
+	deliver := func(stream, call uint64) int32 {
+		rsp, err := service.Deliver(t.Context(), &message.DeliverReq{
+			From: "chat2", Stream: stream, Call: call,
+			Pushes: []*message.Push{{ToUid: firstUID, MsgId: int32(wire.MsgTextPush), Body: []byte("{}")}},
+		})
+		require.NoError(t, err)
+		require.Len(t, rsp.Codes, 1)
+		return rsp.Codes[0]
+	}
+	require.Equal(t, peer.CodeNotHere, deliver(5, 1))
+	require.Zero(t, deliver(5, 1), "made again: not carried out, so nobody was looked for")
+	require.Equal(t, peer.CodeNotHere, deliver(5, 2))
+	require.Equal(t, peer.CodeNotHere, deliver(6, 1))
+	require.Equal(t, peer.CodeNotHere, deliver(0, 0), "a caller that numbers nothing")
+	require.Equal(t, peer.CodeNotHere, deliver(0, 0))
 }
 
 // foreignNode is a chat node of somebody else: ChatService over gRPC, and nothing more.

@@ -65,6 +65,7 @@ type Server struct {
 	// outage, the others wait here, in order, and not in the run queue of the processors, where all of them would be late.
 	// Clients who hung up while they waited count too.
 	turns     *slots.Slots
+	loader    *loader
 	fenced    fences
 	rpc       *rpc.Server
 	rpcAuth   *rpc.Auth
@@ -101,6 +102,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 		registry: session.NewRegistry(), wheel: legacy.NewWheel(), wakeLease: make(chan struct{}, 1),
 		ctx: ctx, stop: stop, open: make(map[*conn]struct{}), unauthenticated: make(map[*conn]struct{}),
 	}
+	s.loader = newLoader(s)
 	s.turns = slots.New(cfg.Limits.LoginsAtOnce, cfg.Limits.Unauthenticated)
 	s.admission = newAdmission(&s.cfg.Limits, maxConnections(&cfg.Limits))
 	s.metrics = newMetrics(d.Metrics, s)
@@ -223,6 +225,9 @@ func (s *Server) Run(ctx context.Context) error {
 		background.Go(func() { fail(s.lease.run(back)) })
 		background.Go(func() { s.sweep(back) })
 		background.Go(func() { s.wheel.Run(back) })
+		for range loaders {
+			background.Go(func() { s.loader.run(back) })
+		}
 		background.Go(func() { s.janitor.run(back) })
 		accepting.Go(func() { fail(s.serveClients()) })
 		<-inner.Done()

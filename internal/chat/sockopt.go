@@ -21,6 +21,9 @@ func setBuffers(fd, send, receive int) (err error) {
 	if send > 0 {
 		err = os.NewSyscallError("SO_SNDBUF", syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_SNDBUF, send))
 	}
+	if send > 0 && err == nil {
+		err = setUnsent(fd, send/2)
+	}
 	if receive > 0 && err == nil {
 		err = os.NewSyscallError("SO_RCVBUF", syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_RCVBUF, receive))
 	}

@@ -22,17 +22,22 @@ const (
 // and fills the caches.
 func (s *Server) loginData(ctx context.Context, uid int32, known presence.Prelogin) (profile, lists []byte, err error) {
 	profile, lists = known.Profile, known.Lists
+	if profile != nil && lists != nil {
+		return profile, lists, nil
+	}
+	data, err := s.loader.load(ctx, uid)
+	if err != nil {
+		return nil, nil, err
+	}
 	if profile == nil {
-		if profile, err = s.loadProfile(ctx, uid); err != nil {
+		if profile, err = s.encodeProfile(ctx, data.Profile, nil); err != nil {
 			return nil, nil, err
 		}
 	}
 	if lists == nil {
-		if lists, err = s.loadLists(ctx, uid, known.ListsVersion); err != nil {
-			return nil, nil, err
-		}
+		lists, err = s.encodeLists(ctx, data, known.ListsVersion)
 	}
-	return profile, lists, nil
+	return profile, lists, err
 }
 
 // loadProfile reads a profile from SQL, caches it and returns its JSON. An unknown user is CodeUIDInvalid.
@@ -85,19 +90,20 @@ func decodeProfile(data []byte) (p wire.Profile, err error) {
 
 // loadLists reads the applications and friends of a user from SQL and caches them under the version that was read before.
 func (s *Server) loadLists(ctx context.Context, uid int32, version int64) ([]byte, error) {
-	friends, err := s.store.Friends(ctx, uid)
+	data, err := s.loader.load(ctx, uid)
 	if err != nil {
 		return nil, err
 	}
-	applications, err := s.store.Applications(ctx, uid, maxApplications)
+	return s.encodeLists(ctx, data, version)
+}
+
+// encodeLists returns the lists' JSON, which it caches under the version that was read before data was.
+func (s *Server) encodeLists(ctx context.Context, u *store.UserData, version int64) ([]byte, error) {
+	data, err := encodeLists(u.Applications, u.Friends)
 	if err != nil {
 		return nil, err
 	}
-	data, err := encodeLists(applications, friends)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.presence.PutLists(ctx, uid, version, data); err != nil {
+	if err := s.presence.PutLists(ctx, u.Profile.UID, version, data); err != nil {
 		s.log.Debug("lists not cached", "err", err)
 	}
 	return data, nil

@@ -36,12 +36,37 @@ func (p *Presence) PutProfile(ctx context.Context, uid int32, name string, data 
 	if len(data) > MaxCachedBytes || len(data) == 0 {
 		return p.DropProfile(ctx, uid, name)
 	}
-	_, err := p.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
-		pipe.Set(ctx, p.keys.profile(uid), data, ProfileTTL)
-		pipe.Set(ctx, p.keys.name(name), data, ProfileTTL)
+	err := p.put(ctx, func(ctx context.Context, pipe redis.Pipeliner) []redis.Cmder {
+		return []redis.Cmder{
+			pipe.Set(ctx, p.keys.profile(uid), data, ProfileTTL), pipe.Set(ctx, p.keys.name(name), data, ProfileTTL),
+		}
 	})
 	if err != nil {
 		return failed("put profile", err)
+	}
+	return nil
+}
+
+// put runs native commands that fill a cache. Logins do, so concurrent calls share round trips.
+func (p *Presence) put(ctx context.Context, fill func(context.Context, redis.Pipeliner) []redis.Cmder) error {
+	return p.commands.do(ctx, &putJob{job: newJob(), fill: fill}, false)
+}
+
+type putJob struct {
+	job
+	fill func(context.Context, redis.Pipeliner) []redis.Cmder
+	cmds []redis.Cmder
+}
+
+func (j *putJob) weight() int { return 1 }
+
+func (j *putJob) add(ctx context.Context, pipe redis.Pipeliner) { j.cmds = j.fill(ctx, pipe) }
+
+func (j *putJob) finish() error {
+	for _, cmd := range j.cmds {
+		if err := cmd.Err(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -85,14 +110,15 @@ func (p *Presence) DropProfile(ctx context.Context, uid int32, name string) erro
 // lists were (ListsVersion, Prelogin): if they changed meanwhile, the entry is out of date from the start and Prelogin
 // ignores it. Values past MaxCachedBytes are dropped instead.
 func (p *Presence) PutLists(ctx context.Context, uid int32, version int64, data []byte) error {
-	_, err := p.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
+	err := p.put(ctx, func(ctx context.Context, pipe redis.Pipeliner) []redis.Cmder {
 		if len(data) > MaxCachedBytes {
-			pipe.Del(ctx, p.keys.lists(uid))
-			return
+			return []redis.Cmder{pipe.Del(ctx, p.keys.lists(uid))}
 		}
-		// First: a version must outlive every list cached under another.
-		pipe.Expire(ctx, p.keys.listsVersion(uid), listsVersionTTL)
-		pipe.Set(ctx, p.keys.lists(uid), append(strconv.AppendInt(nil, version, 10), "\n"+string(data)...), ListsTTL)
+		return []redis.Cmder{
+			// First: a version must outlive every list cached under another.
+			pipe.Expire(ctx, p.keys.listsVersion(uid), listsVersionTTL),
+			pipe.Set(ctx, p.keys.lists(uid), append(strconv.AppendInt(nil, version, 10), "\n"+string(data)...), ListsTTL),
+		}
 	})
 	if err != nil {
 		return failed("put lists", err)

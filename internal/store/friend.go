@@ -8,9 +8,9 @@ import (
 )
 
 var (
-	qFriends = same(`SELECT u.uid,u.name,u.nick,u.desc,u.icon,u.sex,f.back
+	qFriends = sameList(`SELECT f.self_id,u.uid,u.name,u.nick,u.desc,u.icon,u.sex,f.back
 		FROM friend f JOIN user u ON u.uid=f.friend_id
-		WHERE f.self_id=? ORDER BY f.friend_id`)
+		WHERE f.self_id IN (@) ORDER BY f.self_id,f.friend_id`, "?", ",")
 
 	// When two apply to each other at the same moment, one application can outlive their friendship: it is not pending.
 	qApplications = same(`SELECT u.uid,u.name,u.nick,u.desc,u.icon,u.sex,a.descs,a.status
@@ -35,19 +35,20 @@ type Friend struct {
 	Back string
 }
 
-// Friends returns the friends of uid by ascending uid.
-func (s *Store) Friends(ctx context.Context, uid int32) ([]Friend, error) {
-	var friends []Friend
-	err := s.each(ctx, qFriends, 1, []any{uid}, func(rows *sql.Rows) error {
+// Friends returns the friends of many users, 256 in one statement, each user's by ascending uid.
+func (s *Store) Friends(ctx context.Context, uids []int32) (map[int32][]Friend, error) {
+	friends := make(map[int32][]Friend, len(uids))
+	err := s.ofUsers(ctx, qFriends, uids, func(rows *sql.Rows) error {
+		var self int32
 		var f Friend
-		if err := rows.Scan(append(f.dest(), &f.Back)...); err != nil {
+		if err := rows.Scan(append(append([]any{&self}, f.dest()...), &f.Back)...); err != nil {
 			return err
 		}
-		friends = append(friends, f)
+		friends[self] = append(friends[self], f)
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("store: friends of user %d: %w", uid, err)
+		return nil, fmt.Errorf("store: friends of %d users: %w", len(uids), err)
 	}
 	return friends, nil
 }

@@ -20,6 +20,12 @@ func init() {
 	bodies["approvals beside appends"] = testApproveBesideAppends
 }
 
+func friendsOf(t *testing.T, s *store.Store, uid int32) ([]store.Friend, error) {
+	t.Helper()
+	all, err := s.Friends(t.Context(), []int32{uid})
+	return all[uid], err
+}
+
 func testApplications(t *testing.T, d *database) {
 	s := d.migrated(t)
 	me := user(t, s, "me")
@@ -109,10 +115,10 @@ func testApprove(t *testing.T, d *database) {
 	require.NoError(t, err)
 	require.Equal(t, got.ThreadID, id)
 
-	friends, err := s.Friends(t.Context(), alice)
+	friends, err := friendsOf(t, s, alice)
 	require.NoError(t, err)
 	require.Equal(t, []store.Friend{{Profile: store.Profile{UID: bob, Name: "bob", Nick: "bob", Icon: "icon.png"}, Back: "Bobby"}}, friends)
-	friends, err = s.Friends(t.Context(), bob)
+	friends, err = friendsOf(t, s, bob)
 	require.NoError(t, err)
 	require.Equal(t, "Alice from work", friends[0].Back)
 
@@ -137,7 +143,7 @@ func testApprove(t *testing.T, d *database) {
 	require.NoError(t, s.Append(t.Context(), name, boot, []store.NewMessage{{ThreadID: id, Sender: alice, UniqueID: "2"}}, out))
 	require.Equal(t, int64(3), out[0].Seq)
 
-	friends, err = s.Friends(t.Context(), alice)
+	friends, err = friendsOf(t, s, alice)
 	require.NoError(t, err)
 	require.Len(t, friends, 2)
 	require.Less(t, friends[0].UID, friends[1].UID)
@@ -159,7 +165,7 @@ func testApproveAtomic(t *testing.T, d *database) {
 	apps, err := s.Applications(t.Context(), alice, 10)
 	require.NoError(t, err)
 	require.Len(t, apps, 1)
-	friends, err := s.Friends(t.Context(), alice)
+	friends, err := friendsOf(t, s, alice)
 	require.NoError(t, err)
 	require.Empty(t, friends)
 	_, err = s.PairThread(t.Context(), alice, bob)
@@ -214,7 +220,7 @@ func testApproveConcurrently(t *testing.T, d *database) {
 			apps, err := stores[0].Applications(t.Context(), uid, 10)
 			require.NoError(t, err)
 			require.Empty(t, apps, "the other application is accepted with it")
-			friends, err := stores[0].Friends(t.Context(), uid)
+			friends, err := friendsOf(t, stores[0], uid)
 			require.NoError(t, err)
 			require.Len(t, friends, 1)
 			threads, err := stores[0].Threads(t.Context(), uid, 0, 10)

@@ -111,7 +111,7 @@ func testRestart(t *testing.T, d *database) {
 	for range cap(done) {
 		require.NoError(t, <-done)
 	}
-	_, err := s.Friends(t.Context(), a)
+	_, err := s.Friends(t.Context(), []int32{a})
 	require.NoError(t, err)
 	require.NoError(t, d.server.Restart(t.Context()))
 
@@ -119,7 +119,7 @@ func testRestart(t *testing.T, d *database) {
 	require.NoError(t, s.Append(t.Context(), name, boot, []store.NewMessage{{ThreadID: id, Sender: a, UniqueID: "1"}}, out))
 	require.NoError(t, out[0].Err)
 	for range 3 {
-		_, err = s.Friends(t.Context(), a)
+		_, err = s.Friends(t.Context(), []int32{a})
 		require.NoError(t, err)
 		_, err = s.PairThread(t.Context(), a, b)
 		require.NoError(t, err)
@@ -130,7 +130,7 @@ func testRestart(t *testing.T, d *database) {
 	start := time.Now()
 	require.Error(t, s.Append(t.Context(), name, boot, []store.NewMessage{{ThreadID: id, Sender: a, UniqueID: "2"}}, out))
 	require.Error(t, out[0].Err)
-	_, err = s.Friends(t.Context(), a)
+	_, err = s.Friends(t.Context(), []int32{a})
 	require.Error(t, err)
 	require.Less(t, time.Since(start), store.DefaultTimeout)
 	require.NoError(t, d.server.Start(t.Context()))

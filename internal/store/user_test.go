@@ -181,7 +181,7 @@ func testSeed(t *testing.T, d *database) {
 	again, err := s.SeedFriends(t.Context(), pairs)
 	require.NoError(t, err)
 	require.Equal(t, ids, again)
-	friends, err := s.Friends(t.Context(), 50150)
+	friends, err := friendsOf(t, s, 50150)
 	require.NoError(t, err)
 	require.Len(t, friends, 2)
 	access, err := s.Access(t.Context(), ids)

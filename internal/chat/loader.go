@@ -1,0 +1,109 @@
+package chat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"parley/internal/store"
+	"parley/internal/wire"
+)
+
+const (
+	// loaders is how many reads of users' data are under way at most, each on a connection of the store's.
+	loaders = 4
+	// loaderUsers bounds the users of one read, and so what it holds: their friends have no bound of their own.
+	loaderUsers = 64
+)
+
+// loader reads from SQL what logins need to know of users that are in no cache. Those that wait are read together: there is
+// no timer, so one that comes alone is not delayed.
+type loader struct {
+	s     *Server
+	read  func(ctx context.Context, uids []int32) (map[int32]*store.UserData, error)
+	queue chan *load
+}
+
+// load is one login's part.
+type load struct {
+	uid  int32
+	done chan struct{} // closed when the rest is set
+	data *store.UserData
+	err  error
+}
+
+func newLoader(s *Server) *loader {
+	read := func(ctx context.Context, uids []int32) (map[int32]*store.UserData, error) {
+		return s.store.UserData(ctx, uids, maxApplications)
+	}
+	return &loader{s: s, read: read, queue: make(chan *load, loaders*loaderUsers)}
+}
+
+// load returns the data of a user, which others may read as well. An unknown user is CodeUIDInvalid.
+func (l *loader) load(ctx context.Context, uid int32) (*store.UserData, error) {
+	j := &load{uid: uid, done: make(chan struct{})}
+	select {
+	case l.queue <- j:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("chat: load user: %w", context.Cause(ctx))
+	}
+	select {
+	case <-j.done:
+		return j.data, j.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("chat: load user: %w", context.Cause(ctx))
+	}
+}
+
+// run serves the queue until ctx ends. It is one of loaders.
+func (l *loader) run(ctx context.Context) {
+	batch := make([]*load, 0, loaderUsers)
+	for {
+		select {
+		case j := <-l.queue:
+			batch = append(batch[:0], j)
+		case <-ctx.Done():
+			return
+		}
+		for more := true; more && len(batch) < loaderUsers; {
+			select {
+			case j := <-l.queue:
+				batch = append(batch, j)
+			default:
+				more = false
+			}
+		}
+		l.serve(ctx, batch)
+		clear(batch)
+	}
+}
+
+// serve reads the data of a batch. One whose caller has left is read all the same: it is as good as cached then.
+func (l *loader) serve(ctx context.Context, batch []*load) {
+	began := time.Now()
+	err := errors.New("chat: load users: panic")
+	var users map[int32]*store.UserData
+	defer func() {
+		if v := recover(); v != nil {
+			l.s.metrics.panics.Inc()
+			l.s.log.Error("panic in a loader", "err", v, "stack", string(debug.Stack()))
+		}
+		l.s.metrics.loads.Observe(float64(len(batch)))
+		l.s.metrics.loadSeconds.Observe(time.Since(began).Seconds())
+		for _, j := range batch {
+			if j.data, j.err = users[j.uid], err; j.data == nil && err == nil {
+				j.err = wire.Refuse(wire.CodeUIDInvalid, fmt.Errorf("chat: load user %d: %w", j.uid, store.ErrNotFound))
+			}
+			close(j.done)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, l.s.cfg.Limits.RequestTimeout)
+	defer cancel()
+	uids := make([]int32, len(batch))
+	for i, j := range batch {
+		uids[i] = j.uid
+	}
+	users, err = l.read(ctx, uids)
+}

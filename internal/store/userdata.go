@@ -1,0 +1,72 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+)
+
+// The last column says whether somebody waits for an answer: most users have no application, and are not asked about them
+// one by one then.
+var qUsers = sameList(`SELECT uid,name,nick,user.desc,icon,sex,
+	EXISTS (SELECT 1 FROM friend_apply a WHERE a.to_uid=user.uid AND a.status=0)
+	FROM user WHERE uid IN (@)`, "?", ",")
+
+// UserData is what a login needs to know of a user.
+type UserData struct {
+	Profile      Profile
+	Friends      []Friend      // by ascending uid
+	Applications []Application // as Applications returns them
+}
+
+// UserData reads the data of many users, 256 in one statement, with the newest limit applications of each. Users that do
+// not exist are missing in the result. It sees what was committed before the call.
+func (s *Store) UserData(ctx context.Context, uids []int32, limit int) (map[int32]*UserData, error) {
+	users := make(map[int32]*UserData, len(uids))
+	var applied []int32
+	err := s.ofUsers(ctx, qUsers, uids, func(rows *sql.Rows) error {
+		u, waiting := new(UserData), false
+		if err := rows.Scan(append(u.Profile.dest(), &waiting)...); err != nil {
+			return err
+		}
+		if waiting {
+			applied = append(applied, u.Profile.UID)
+		}
+		users[u.Profile.UID] = u
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("store: profiles of %d users: %w", len(uids), err)
+	}
+	friends, err := s.Friends(ctx, uids)
+	if err != nil {
+		return nil, err
+	}
+	for uid, of := range friends {
+		if u := users[uid]; u != nil {
+			u.Friends = of
+		}
+	}
+	for _, uid := range applied {
+		if users[uid].Applications, err = s.Applications(ctx, uid, limit); err != nil {
+			return nil, err
+		}
+	}
+	return users, nil
+}
+
+// ofUsers runs a read whose list is uids, in parts, and calls row for each of its rows.
+func (s *Store) ofUsers(ctx context.Context, q *query, uids []int32, row func(*sql.Rows) error) error {
+	for len(uids) > 0 {
+		part := uids[:min(len(uids), maxList)]
+		uids = uids[len(part):]
+		args := make([]any, padded(len(part)))
+		for i := range args {
+			args[i] = part[min(i, len(part)-1)]
+		}
+		if err := s.each(ctx, q, len(args), args, row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
