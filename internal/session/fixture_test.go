@@ -56,8 +56,12 @@ func startNode(t testing.TB, change func(*Limits)) *node {
 				}
 				return nil
 			}))
-			n.opened <- &o.Session
 			return o
+		}),
+		// Not before: netpoll registers a connection after it was prepared, and must not find it closed then.
+		netpoll.WithOnConnect(func(ctx context.Context, _ netpoll.Connection) context.Context {
+			n.opened <- &ctx.(*owner).Session
+			return ctx
 		}),
 	)
 	require.NoError(t, err)

@@ -440,7 +440,13 @@ func TestNoWriteReachesAnotherConnection(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				s := <-n.opened // not always this client's; both know the session by the id in its frames
+				var s *Session
+				select {
+				case s = <-n.opened: // not always this client's; both know the session by the id in its frames
+				case <-time.After(time.Second): // another client has ended this one's connection before it was open
+					_ = c.Close()
+					continue
+				}
 				me := uid.Add(1)
 				if !s.Identify(Identity{UID: me, SID: SID(me), Native: true}) || !s.activate() {
 					_ = c.Close()
