@@ -2,7 +2,10 @@ package swarm
 
 import (
 	"context"
+	"net"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -201,4 +204,26 @@ func TestTheHeartbeatWheelMakesItsRoundInTime(t *testing.T) {
 		require.LessOrEqual(t, step*int64(steps), int64(period))
 		require.Greater(t, step*int64(steps), int64(period)*99/100)
 	}
+}
+
+func TestAnAttemptWithoutAnAnswerIsGivenUp(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0") // which nobody accepts on
+	require.NoError(t, err)
+	defer ln.Close()
+	place := Place{netip.MustParseAddrPort(ln.Addr().String()), "deaf", strings.Repeat("t", tokenLen)}
+	f, err := New(Config{
+		FirstUID: 1, Users: 4, LoginTimeout: 300 * time.Millisecond, Cross: -1,
+		Place: func(_ context.Context, uids []int32) ([]Place, error) {
+			return slices.Repeat([]Place{place}, len(uids)), nil
+		},
+	})
+	require.NoError(t, err)
+	defer f.Close()
+	require.NoError(t, f.Prepare(t.Context()))
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+	defer cancel()
+	o, err := f.Run(ctx, Phase{Kind: "login", Concurrency: 4})
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.GreaterOrEqual(t, o.Errors["login: no answer in time"], int64(4))
+	require.Zero(t, o.Counters["logins"])
 }
