@@ -35,7 +35,7 @@ func (s *Server) loginData(ctx context.Context, uid int32, known presence.Prelog
 		}
 	}
 	if lists == nil {
-		lists, err = s.encodeLists(ctx, data, known.ListsVersion)
+		lists, err = s.cacheLists(ctx, data, known.ListsVersion)
 	}
 	return profile, lists, err
 }
@@ -94,11 +94,11 @@ func (s *Server) loadLists(ctx context.Context, uid int32, version int64) ([]byt
 	if err != nil {
 		return nil, err
 	}
-	return s.encodeLists(ctx, data, version)
+	return s.cacheLists(ctx, data, version)
 }
 
-// encodeLists returns the lists' JSON, which it caches under the version that was read before data was.
-func (s *Server) encodeLists(ctx context.Context, u *store.UserData, version int64) ([]byte, error) {
+// cacheLists returns the lists of u encoded, which it caches under the version that was read before u was.
+func (s *Server) cacheLists(ctx context.Context, u *store.UserData, version int64) ([]byte, error) {
 	data, err := encodeLists(u.Applications, u.Friends)
 	if err != nil {
 		return nil, err

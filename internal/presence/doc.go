@@ -9,8 +9,8 @@
 // No locks: each transition is one native command or one Lua script whose keys share a slot, so the same code runs on a
 // single Redis, on Redis Cluster (Options.Cluster) and on miniredis. Names of keys are made in keys.go and nowhere else.
 //
-// The login path is packed: concurrent Prelogin, Claim, ClaimCached, Release and Locate calls share pipelines
-// (combiner.go), because a round trip costs more than the work inside it.
+// The login path is packed: concurrent Prelogin, Claim, ClaimCached, ListsVersion, PutProfile, PutLists, Release and
+// Locate calls share pipelines (combiner.go), because a round trip costs more than the work inside it.
 //
 // Redis should not evict (maxmemory-policy noeviction) and needs no persistence. With snapshots a restart may bring back
 // an older state under the same generation id; without any, all nodes see that the data is gone and restore theirs.

@@ -37,8 +37,9 @@ type Friend struct {
 
 // Friends returns the friends of many users, 256 in one statement, each user's by ascending uid.
 func (s *Store) Friends(ctx context.Context, uids []int32) (map[int32][]Friend, error) {
+	uids = slices.Compact(slices.Sorted(slices.Values(uids))) // in two statements, one user's friends would come twice
 	friends := make(map[int32][]Friend, len(uids))
-	err := s.ofUsers(ctx, qFriends, uids, func(rows *sql.Rows) error {
+	err := eachOf(ctx, s, qFriends, uids, func(rows *sql.Rows) error {
 		var self int32
 		var f Friend
 		if err := rows.Scan(append(append([]any{&self}, f.dest()...), &f.Back)...); err != nil {

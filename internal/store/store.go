@@ -141,6 +141,22 @@ func (s *Store) each(ctx context.Context, q *query, n int, args []any, row func(
 	}
 }
 
+// eachOf is each for a query whose list is keys, of which one statement takes maxList.
+func eachOf[K any](ctx context.Context, s *Store, q *query, keys []K, row func(*sql.Rows) error) error {
+	for len(keys) > 0 {
+		part := keys[:min(len(keys), maxList)]
+		keys = keys[len(part):]
+		args := make([]any, padded(len(part)))
+		for i := range args {
+			args[i] = part[min(i, len(part)-1)]
+		}
+		if err := s.each(ctx, q, len(args), args, row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // one reads the first row into dest and returns ErrNotFound if there is none.
 func (s *Store) one(ctx context.Context, q *query, args []any, dest ...any) error {
 	found := false

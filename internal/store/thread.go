@@ -168,25 +168,17 @@ func (a Access) Peer(uid int32) (int32, error) {
 // missing in the result. It sees what was committed before the call.
 func (s *Store) Access(ctx context.Context, threads []int64) (map[int64]Access, error) {
 	access := make(map[int64]Access, len(threads))
-	for len(threads) > 0 {
-		part := threads[:min(len(threads), maxList)]
-		threads = threads[len(part):]
-		args := make([]any, padded(len(part)))
-		for i := range args {
-			args[i] = part[min(i, len(part)-1)]
+	err := eachOf(ctx, s, qAccess, threads, func(rows *sql.Rows) error {
+		var id int64
+		var a Access
+		if err := rows.Scan(&id, &a.User1, &a.User2, &a.Friends); err != nil {
+			return err
 		}
-		err := s.each(ctx, qAccess, len(args), args, func(rows *sql.Rows) error {
-			var id int64
-			var a Access
-			if err := rows.Scan(&id, &a.User1, &a.User2, &a.Friends); err != nil {
-				return err
-			}
-			access[id] = a
-			return nil
-		})
-		if err != nil {
-			return nil, fmt.Errorf("store: access to %d threads: %w", len(part), err)
-		}
+		access[id] = a
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("store: access to %d threads: %w", len(threads), err)
 	}
 	return access, nil
 }

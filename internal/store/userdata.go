@@ -24,7 +24,7 @@ type UserData struct {
 func (s *Store) UserData(ctx context.Context, uids []int32, limit int) (map[int32]*UserData, error) {
 	users := make(map[int32]*UserData, len(uids))
 	var applied []int32
-	err := s.ofUsers(ctx, qUsers, uids, func(rows *sql.Rows) error {
+	err := eachOf(ctx, s, qUsers, uids, func(rows *sql.Rows) error {
 		u, waiting := new(UserData), false
 		if err := rows.Scan(append(u.Profile.dest(), &waiting)...); err != nil {
 			return err
@@ -53,20 +53,4 @@ func (s *Store) UserData(ctx context.Context, uids []int32, limit int) (map[int3
 		}
 	}
 	return users, nil
-}
-
-// ofUsers runs a read whose list is uids, in parts, and calls row for each of its rows.
-func (s *Store) ofUsers(ctx context.Context, q *query, uids []int32, row func(*sql.Rows) error) error {
-	for len(uids) > 0 {
-		part := uids[:min(len(uids), maxList)]
-		uids = uids[len(part):]
-		args := make([]any, padded(len(part)))
-		for i := range args {
-			args[i] = part[min(i, len(part)-1)]
-		}
-		if err := s.each(ctx, q, len(args), args, row); err != nil {
-			return err
-		}
-	}
-	return nil
 }

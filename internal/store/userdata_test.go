@@ -54,9 +54,11 @@ func testUserData(t *testing.T, d *database) {
 	for i := range many {
 		all = append(all, 70000+int32(i))
 	}
+	all = append(append([]int32{uids[0]}, all...), uids[0])
 	got, err = s.UserData(t.Context(), all, 2)
 	require.NoError(t, err)
-	require.Len(t, got, len(all))
+	require.Len(t, got, len(all)-1)
+	require.Len(t, got[uids[0]].Friends, 2, "asked for in two statements")
 	got, err = s.UserData(t.Context(), nil, 2)
 	require.NoError(t, err)
 	require.Empty(t, got)
