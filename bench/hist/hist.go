@@ -108,7 +108,7 @@ func Decode(b []byte) (*Hist, error) {
 
 // Pack returns the histogram as bytes for Unpack and Merge: of each value that occurs, how far it is from the one before and
 // how often it occurred, as varints. It is to HdrHistogram's form what a note is to a letter: the compressor of that takes
-// 640 KiB each time, which for a histogram of each second and process was a fifteenth of what 57 generators did.
+// 640 KiB each time; with 57 generators and a histogram a second of each that was 2 % of the machine, and most of their garbage.
 func (h *Hist) Pack() []byte {
 	var b []byte
 	last := -1

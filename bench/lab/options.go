@@ -35,7 +35,7 @@ type Options struct {
 	Seed      uint64        `help:"of schedules and choices; 0: from the clock, told in the report" group:"Load"`
 	Heartbeat time.Duration `help:"period of the users' heartbeats" default:"30s" group:"Load"`
 
-	TimerSlack time.Duration `help:"how late sleeping threads of the processes that bench starts may be woken up; 0: 50 us, as Linux has it. Go's runtime looks after itself every 20 us while it has something to do: with tens of processes a core, 2ms saves a quarter of the machine" group:"Load"`
+	TimerSlack time.Duration `help:"how late sleeping threads of the processes that bench starts may be woken up; 0: 50 us, as Linux has it. Go's runtime looks after itself every 20 us while it has something to do: with tens of processes a core, 2ms saves an eighth of the machine" group:"Load"`
 
 	Fault  string        `help:"what to break while the load runs, as in 'kill chat2 at 10s, restart at 14s' or 'slow:50ms chat1-mariadb at 5s, heal at 8s'" group:"Load"`
 	Assert string        `help:"what must hold, as in 'p99<50ms,lost==0'" group:"Verdict"`
