@@ -98,6 +98,7 @@ func servePost(t *testing.T, p *post, mode string) Mail {
 	go func() { done <- srv.Serve(ln) }()
 	t.Cleanup(func() {
 		_ = srv.Close()
+		_ = ln.Close() // Close misses a listener that Serve has not seen yet, as when the test failed to connect
 		<-done
 	})
 	return Mail{

@@ -38,10 +38,14 @@ func newMailServer() (*mailServer, error) {
 }
 
 func (m *mailServer) close() error {
-	if err := m.srv.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-		return err
+	err := m.srv.Close()
+	if err == nil {
+		err = m.ln.Close() // the server does not know it if Serve has not begun
 	}
-	return nil
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
 }
 
 // configure makes a gate send its codes here.
