@@ -264,7 +264,7 @@ func look(ctx context.Context, n local.Node) (m mark, err error) {
 		return m, fmt.Errorf("hogs: the node does not tell how it is: %w", err)
 	}
 	defer rsp.Body.Close()
-	seen := watch.Parse(rsp.Body, nil)
+	seen := watch.Parse(rsp.Body)
 	_, rss, _ := watch.Process(n.Proc.Pid())
 	return mark{float64(rss), seen["go_memstats_heap_inuse_bytes"], seen["go_goroutines"], seen["process_open_fds"]}, nil
 }

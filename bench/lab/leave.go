@@ -3,6 +3,8 @@ package lab
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +30,7 @@ func (r *run) tearDown() {
 	patience := leavePatience(r.Users)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience+15*time.Second)
 	defer cancel()
+	r.troubles(ctx) // before everybody leaves at once
 	if _, err := r.crew.Run(ctx, swarm.Phase{Kind: "close"}); err != nil {
 		r.rep.Notes = append(r.rep.Notes, "closing the sessions: "+err.Error())
 	}
@@ -56,6 +59,25 @@ func (r *run) tearDown() {
 		r.rep.Left = &left
 	}
 	r.stageDone("drain", began, note)
+}
+
+// troubles enters what the nodes refused, dropped, repeated or lost during the run.
+func (r *run) troubles(ctx context.Context) {
+	if r.nodes == nil {
+		return
+	}
+	r.nodes.Look(ctx)
+	seen := r.nodes.Troubles()
+	t := report.Table{
+		Title: "what the nodes count as trouble", Header: []string{"metric", "all nodes"},
+		Note: "from the first look at the nodes to the last, before the users left; each is explained where the node describes its metrics",
+	}
+	for _, series := range slices.Sorted(maps.Keys(seen)) {
+		t.Rows = append(t.Rows, []string{series, fmt.Sprintf("%.0f", seen[series])})
+	}
+	if len(t.Rows) > 0 {
+		r.rep.Tables = append(r.rep.Tables, t)
+	}
 }
 
 // nodeSessions adds up what the nodes say they hold.

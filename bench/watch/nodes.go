@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -53,6 +54,8 @@ type Nodes struct {
 	machine  []Machine
 	last     map[string]reading
 	lastBusy [2]float64
+	troubles map[string]float64            // what processes counted since the watch began, by series
+	counted  map[string]map[string]float64 // what each told last
 }
 
 type reading struct {
@@ -77,6 +80,7 @@ func WatchNodes(began time.Time, watched []Watched) *Nodes {
 	ctx, cancel := context.WithCancel(context.Background())
 	n := &Nodes{
 		began: began, watched: watched, cancel: cancel, last: map[string]reading{},
+		troubles: map[string]float64{}, counted: map[string]map[string]float64{},
 		http: &http.Client{
 			Timeout:   900 * time.Millisecond,
 			Transport: &http.Transport{DisableCompression: true}, // it would be the node's processor that compresses
@@ -147,10 +151,7 @@ func (n *Nodes) lookAround() {
 
 func (n *Nodes) look(ctx context.Context, w Watched) {
 	s := Sample{At: time.Since(n.began).Seconds(), Name: w.Name}
-	var m map[string]float64
-	if w.Ops != "" {
-		m = n.scrape(ctx, w.Ops)
-	}
+	m, troubles := n.scrape(ctx, w.Ops)
 	r := reading{at: s.At, cpu: m["process_cpu_seconds_total"], gc: m["go_gc_duration_seconds_sum"]}
 	s.RSS = int64(m["process_resident_memory_bytes"])
 	s.Sessions, s.Waiting = m["parley_chat_sessions"], m["parley_chat_texts_waiting"]
@@ -167,6 +168,9 @@ func (n *Nodes) look(ctx context.Context, w Watched) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if m != nil {
+		n.count(w.Name, troubles)
+	}
 	last, ok := n.last[w.Name]
 	switch {
 	case !ok || last.pid != r.pid || r.cpu < last.cpu:
@@ -182,6 +186,33 @@ func (n *Nodes) look(ctx context.Context, w Watched) {
 	n.samples = append(n.samples, s)
 }
 
+// count adds what a process counted since it was last looked at. n.mu is held.
+func (n *Nodes) count(name string, now map[string]float64) {
+	last, ok := n.counted[name]
+	n.counted[name] = now
+	if !ok {
+		return // what was before the watch is not its business
+	}
+	for series, v := range now {
+		d := v - last[series]
+		if d < 0 { // it began anew
+			d = v
+		}
+		if d > 0 {
+			n.troubles[series] += d
+		}
+	}
+}
+
+// Troubles returns how often something went wrong since the watch began, over all processes: the counters of what is
+// dropped, refused, late, lost or repeated, with their labels. What a process counted between the last look and its death
+// is not in it.
+func (n *Nodes) Troubles() map[string]float64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return maps.Clone(n.troubles)
+}
+
 // wanted are the metrics a sample is made of; those of several nodes in one process are added up.
 var wanted = map[string]bool{
 	"process_cpu_seconds_total": true, "process_resident_memory_bytes": true, "go_goroutines": true,
@@ -189,40 +220,61 @@ var wanted = map[string]bool{
 	"parley_chat_sessions": true, "parley_chat_texts_waiting": true,
 }
 
-func (n *Nodes) scrape(ctx context.Context, addr string) map[string]float64 {
+// trouble fits the names of the counters that stay still when all is well.
+var trouble = regexp.MustCompile(`^parley_\w*(abandoned|bad_|bisected|dropped|errors|failed|failures|fenced|flooding|full|gaps|late|` +
+	`limited|lost|offline|panics|refused|repeated|retries|slow|stale|throttled|timeouts|unclear|unheard|unknown)\w*_total$`)
+
+// scrape asks a process, which is nobody when addr is "", for its wanted metrics and its troubles.
+func (n *Nodes) scrape(ctx context.Context, addr string) (m, troubles map[string]float64) {
+	if addr == "" {
+		return nil, nil
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/metrics", nil)
 	if err != nil {
-		return nil
+		return nil, nil
 	}
 	rsp, err := n.http.Do(req)
 	if err != nil {
-		return nil // gone, or stopped: the sample says so
+		return nil, nil // gone, or stopped: the sample says so
 	}
 	defer rsp.Body.Close()
-	return Parse(io.LimitReader(rsp.Body, 4<<20), wanted)
-}
-
-// Parse reads Prometheus' text form and adds up the values of each wanted name over its labels. A nil filter wants all.
-func Parse(r io.Reader, want map[string]bool) map[string]float64 {
-	m := map[string]float64{}
-	for sc := bufio.NewScanner(r); sc.Scan(); {
-		line := sc.Text()
-		if line == "" || line[0] == '#' {
-			continue
-		}
-		name := line
-		if i := strings.IndexAny(line, "{ "); i > 0 {
-			name = line[:i]
-		}
-		if want != nil && !want[name] {
-			continue
-		}
-		at := strings.LastIndexByte(line, ' ')
-		if v, err := strconv.ParseFloat(line[at+1:], 64); err == nil {
+	m, troubles = map[string]float64{}, map[string]float64{}
+	each(io.LimitReader(rsp.Body, 4<<20), func(name, labels string, v float64) {
+		if wanted[name] {
 			m[name] += v
 		}
-	}
+		if v > 0 && trouble.MatchString(name) {
+			troubles[name+labels] = v
+		}
+	})
+	return m, troubles
+}
+
+// Parse reads Prometheus' text form and adds up the values of each name over its labels.
+func Parse(r io.Reader) map[string]float64 {
+	m := map[string]float64{}
+	each(r, func(name, _ string, v float64) { m[name] += v })
 	return m
+}
+
+// each reads Prometheus' text form. labels is what stands between braces, with them, or "".
+func each(r io.Reader, f func(name, labels string, v float64)) {
+	for sc := bufio.NewScanner(r); sc.Scan(); {
+		line := sc.Text()
+		at := strings.LastIndexByte(line, ' ')
+		if at < 0 || line[0] == '#' {
+			continue
+		}
+		v, err := strconv.ParseFloat(line[at+1:], 64)
+		if err != nil {
+			continue
+		}
+		name, labels := line[:at], ""
+		if i := strings.IndexByte(name, '{'); i > 0 {
+			name, labels = name[:i], name[i:]
+		}
+		f(name, labels, v)
+	}
 }
 
 // Latest returns the last sample of each process.
