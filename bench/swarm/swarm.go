@@ -47,7 +47,7 @@ type user struct {
 	addr    uint16
 	state   state
 	tries   uint8
-	spent   bool // the token was sent; it may be used up
+	spent   bool // the token is used up, or may be, because it was sent; a resume ticket is good until a newer one is used
 	resume  bool // token is a resume ticket
 	muted   bool
 }
@@ -128,7 +128,7 @@ func (s *Swarm) Opened(c *engine.Conn) {
 	}
 	u.state = loggingIn
 	c.Send(s.loginFrame(c.Tag))
-	u.spent = true
+	u.spent = !u.resume
 }
 
 func (s *Swarm) loginFrame(i int) []byte {
@@ -193,6 +193,7 @@ func (s *Swarm) loginReply(i int, body []byte) {
 	}
 	if code := number(body, `"error":`); code != 0 {
 		s.st.fail("login refused " + strconv.FormatInt(code, 10))
+		u.spent = u.spent || code == int64(wire.CodeTokenInvalid)
 		s.drop(i, false)
 		return
 	}
