@@ -23,6 +23,9 @@ import (
 // acceptPause is how long accepting rests when descriptors or memory are used up: clients wait in the backlog meanwhile.
 const acceptPause = 50 * time.Millisecond
 
+// acceptRest is how often a rest looks whether it is over.
+const acceptRest = 5 * time.Millisecond
+
 // listener is a bound port. It is a file, because a net.Listener lets nobody else accept on it.
 type listener struct {
 	*os.File
@@ -43,7 +46,21 @@ func (s *Server) listenClients(addr string) (*listener, error) {
 	if err != nil {
 		return nil, errors.Join(err, ln.Close())
 	}
+	if err := shorten(file); err != nil {
+		return nil, errors.Join(err, file.Close(), ln.Close())
+	}
 	return &listener{file, ln.Addr()}, ln.Close()
+}
+
+// shorten makes the kernel's backlog as long as backlog says; Go's is as long as the system allows.
+func shorten(ln *os.File) error {
+	raw, err := ln.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) { failed = os.NewSyscallError("listen", syscall.Listen(int(fd), backlog)) })
+	return errors.Join(err, failed)
 }
 
 // serveClients accepts until the listener is closed.
@@ -54,6 +71,7 @@ func (s *Server) serveClients() error {
 	}
 	var warned time.Time
 	for {
+		s.rest()
 		var fd int
 		var from netip.Addr
 		var failed error
@@ -80,6 +98,27 @@ func (s *Server) serveClients() error {
 			case <-s.ctx.Done():
 			}
 		}
+	}
+}
+
+// inLine is how many logins wait for their turn, for each that is being worked on, before accepting rests.
+const inLine = 2
+
+// backlog is how many connections the kernel keeps for a node that rests; the others' first packets are dropped, and sent
+// again by the clients' kernels after 1, 3 and 7 s. Both waits together must be much shorter than LoginTimeout, which is
+// all that a client waits: with 4,096 here and as many in line, every login was served when its client had just given up.
+const backlog = 1024
+
+// rest waits while enough logins wait for their turn. A connection that is refused costs a node a quarter of a login, and
+// its client comes back for more; one that is not accepted costs nearly nothing. The rest ends within LoginTimeout, for
+// then no login waits any more that waits now.
+func (s *Server) rest() {
+	if s.turns.Waiting() < inLine*s.cfg.Limits.LoginsAtOnce {
+		return
+	}
+	s.metrics.acceptRests.Inc()
+	for s.turns.Waiting() >= inLine*s.cfg.Limits.LoginsAtOnce && s.ctx.Err() == nil {
+		time.Sleep(acceptRest)
 	}
 }
 

@@ -27,3 +27,17 @@ func requireUnsent(t *testing.T, fd, bytes int) {
 	require.NoError(t, err)
 	require.Equal(t, bytes, have)
 }
+
+// Both waits in a rush, in the backlog and in line, have to end long before a client gives up.
+func TestTheBacklogIsShort(t *testing.T) {
+	f := newFixture(t, 1)
+	n := f.start("chat1")
+	raw, err := n.clients.SyscallConn()
+	require.NoError(t, err)
+	require.NoError(t, raw.Control(func(fd uintptr) {
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		require.NoError(t, err)
+		require.LessOrEqual(t, int(info.Sacked), backlog) // of a listener: how long its backlog may become
+		require.Positive(t, info.Sacked)
+	}))
+}

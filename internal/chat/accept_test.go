@@ -103,3 +103,26 @@ func TestLoginsWaitForTheirTurn(t *testing.T) {
 	n.turns.Give()
 	f.login(n, 1)
 }
+
+// Clients that come while too many log in are not turned away: they wait in the backlog, where they cost nothing.
+func TestARushOfLoginsIsRefusedNobody(t *testing.T) {
+	const users = 40
+	f := newFixture(t, users)
+	n := f.start("chat1", func(c *Config) { c.Limits.Unauthenticated, c.Limits.LoginsAtOnce = 30, 1 })
+	var wg sync.WaitGroup
+	for i := range users {
+		ticket := f.ticket(n, i+1)
+		wg.Go(func() {
+			c, err := client.Dial(t.Context(), ticket, client.Options{})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			t.Cleanup(func() { c.Close() })
+		})
+	}
+	wg.Wait()
+	require.Equal(t, users, n.Sessions())
+	require.Positive(t, counterValue(t, n.metrics.acceptRests))
+	require.Zero(t, counterValue(t, n.metrics.refusedConns[refuseUnauthenticated]))
+}
