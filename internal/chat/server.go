@@ -225,6 +225,7 @@ func (s *Server) Run(ctx context.Context) error {
 		background.Go(func() { fail(s.lease.run(back)) })
 		background.Go(func() { s.sweep(back) })
 		background.Go(func() { s.wheel.Run(back) })
+		background.Go(func() { s.trim(back, trimEvery) })
 		for range loaders {
 			background.Go(func() { s.loader.run(back) })
 		}
