@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -25,7 +26,8 @@ func TestHogsAreMeasured(t *testing.T) {
 	code := l.Hogs(t.Context(), o, HogFlags{Peers: 3, Kinds: []string{"half_frame", "bad_length"}, Rate: 20, Before: 3 * time.Second})
 	require.Equal(t, report.Pass, code, out)
 	r := kept(t, o)
-	require.Len(t, r.Tables, 1)
+	require.Len(t, r.Tables, 2)
+	require.Contains(t, fmt.Sprint(r.Tables[1].Rows), "parley_chat_bad_frames_total")
 	rows := r.Tables[0].Rows
 	require.Len(t, rows, 2)
 	require.Contains(t, strings.Join(rows[0], " "), "3 kept")

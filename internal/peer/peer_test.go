@@ -384,7 +384,7 @@ func TestACallThatTimedOutIsMadeAgainUnderItsNumber(t *testing.T) {
 	n := startNode(t)
 	block := make(chan struct{})
 	n.block = block
-	p, said := startPool(t, func(c *Config) { c.Lanes, c.Timeout = 1, 100*time.Millisecond })
+	p, said := startPool(t, func(c *Config) { c.Lanes, c.Timeout = 1, 300*time.Millisecond })
 	p.SetNodes(map[string]string{"b": n.addr})
 	require.True(t, p.Forward("b", push(1, 1)))
 	eventually(t, "the second try", func() bool { return n.called() >= 2 })
@@ -399,10 +399,10 @@ func TestACallThatTimedOutIsMadeAgainUnderItsNumber(t *testing.T) {
 		n.mu.Unlock()
 		return calls == 2 && len(n.got()) >= 2
 	})
-	p.Close()
 	said.mu.Lock()
-	defer said.mu.Unlock()
 	require.Empty(t, said.forgotten)
+	said.mu.Unlock()
+	p.Close() // not before: it may end the second call, and its user is forgotten then
 	for call, times := range n.times {
 		require.NotZero(t, call[0])
 		require.Contains(t, []uint64{1, 2}, call[1])
