@@ -76,12 +76,23 @@ func TestAnswersKeepTheOrderOfRequestsInAThread(t *testing.T) {
 	}
 }
 
+// taken waits until the only shard has begun what was appended: what comes now is of the next batch.
+func taken(t *testing.T, c *Committer) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		sh := c.shards[0]
+		sh.mu.Lock()
+		defer sh.mu.Unlock()
+		return len(sh.queue) == 0
+	}, 5*time.Second, time.Millisecond)
+}
+
 func TestBatchesGrowWhileATransactionRuns(t *testing.T) {
 	s := newStore(7)
 	s.block = make(chan struct{})
 	c, col := start(t, s, func(cfg *Config) { cfg.Batch = 10 })
 	require.NoError(t, c.Append(col.request(1, 7, "first")))
-	require.Eventually(t, func() bool { sh := c.shards[0]; sh.mu.Lock(); defer sh.mu.Unlock(); return len(sh.queue) == 0 }, time.Second*5, time.Millisecond)
+	taken(t, c)
 	for i := range 25 {
 		require.NoError(t, c.Append(col.request(1, 7, fmt.Sprint(i))))
 	}
@@ -319,6 +330,7 @@ func TestMembersAreReadOnceAndStrangersEachTime(t *testing.T) {
 	// A batch asks once for each thread.
 	s.block = make(chan struct{})
 	require.NoError(t, c.Append(col.request(1, 7, "hold")))
+	taken(t, c)
 	for range 3 {
 		require.NoError(t, c.Append(col.request(1, 8, "x")))
 		require.NoError(t, c.Append(col.request(1, 10, "y")))
