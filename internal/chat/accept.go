@@ -106,10 +106,10 @@ const inLine = 2
 
 // backlog is how many connections the kernel keeps for a node that rests; the others' first packets are dropped, and sent
 // again by the clients' kernels after 1, 3 and 7 s. Both waits together must be much shorter than LoginTimeout, which is
-// all that a client waits: with 4,096 here and as many in line, every login was served when its client had just given up.
+// all that a client waits: with 4,096 here and as many in line, most were served when their clients had just given up.
 const backlog = 1024
 
-// rest waits while enough logins wait for their turn. A connection that is refused costs a node a quarter of a login, and
+// rest waits while enough logins wait for their turn. A connection that is refused costs a node time that logins need, and
 // its client comes back for more; one that is not accepted costs nearly nothing. The rest ends within LoginTimeout, for
 // then no login waits any more that waits now.
 func (s *Server) rest() {

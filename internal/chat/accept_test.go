@@ -74,10 +74,9 @@ func TestClientsThatHangUpAtOnceAreForgotten(t *testing.T) {
 	require.Zero(t, n.admission.unauthenticated)
 }
 
-func TestLoginsWaitForTheirTurn(t *testing.T) {
-	const users = 20
-	f := newFixture(t, users)
-	n := f.start("chat1", func(c *Config) { c.Limits.LoginsAtOnce = 1; c.Limits.LoginTimeout = time.Second })
+// loginAtOnce logs the first users in, all at the same time.
+func loginAtOnce(t *testing.T, f *fixture, n *node, users int) {
+	t.Helper()
 	var wg sync.WaitGroup
 	for i := range users {
 		ticket := f.ticket(n, i+1)
@@ -92,6 +91,13 @@ func TestLoginsWaitForTheirTurn(t *testing.T) {
 	}
 	wg.Wait()
 	require.Equal(t, users, n.Sessions())
+}
+
+func TestLoginsWaitForTheirTurn(t *testing.T) {
+	const users = 20
+	f := newFixture(t, users)
+	n := f.start("chat1", func(c *Config) { c.Limits.LoginsAtOnce = 1; c.Limits.LoginTimeout = time.Second })
+	loginAtOnce(t, f, n, users)
 
 	require.NoError(t, n.turns.Take(t.Context(), 0)) // a login that never ends
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -109,20 +115,7 @@ func TestARushOfLoginsIsRefusedNobody(t *testing.T) {
 	const users = 40
 	f := newFixture(t, users)
 	n := f.start("chat1", func(c *Config) { c.Limits.Unauthenticated, c.Limits.LoginsAtOnce = 30, 1 })
-	var wg sync.WaitGroup
-	for i := range users {
-		ticket := f.ticket(n, i+1)
-		wg.Go(func() {
-			c, err := client.Dial(t.Context(), ticket, client.Options{})
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			t.Cleanup(func() { c.Close() })
-		})
-	}
-	wg.Wait()
-	require.Equal(t, users, n.Sessions())
+	loginAtOnce(t, f, n, users)
 	require.Positive(t, counterValue(t, n.metrics.acceptRests))
 	require.Zero(t, counterValue(t, n.metrics.refusedConns[refuseUnauthenticated]))
 }
