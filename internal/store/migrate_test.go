@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"os"
 	"sync"
 	"testing"
 
@@ -12,6 +13,8 @@ import (
 func init() {
 	bodies["four stores migrate an empty database at once"] = testMigrate
 	bodies["a migration that died between two statements is completed"] = testMigrateAfterCrash
+	bodies["a database of version 1 is brought up to date, and keeps what it holds"] = testMigrateFromFirst
+	bodies["a migration cut short at any statement is completed"] = testMigrateCutShort
 	bodies["durability settings are checked"] = testDurability
 }
 
@@ -30,11 +33,10 @@ func testMigrate(t *testing.T, d *database) {
 		require.NoError(t, <-failed)
 	}
 	versions := scan[int](t, d.sql(t), "SELECT COUNT(*) FROM goose_db_version WHERE version_id>0")
-	require.Equal(t, 1, versions, "each migration ran once")
-	for _, s := range stores {
+	require.Equal(t, migrations(t), versions, "each migration ran once")
+	for i, s := range stores {
 		require.NoError(t, s.Migrate(t.Context()), "nothing to do")
-		user(t, s, string(rune('a'+versions)))
-		versions++
+		user(t, s, string(rune('a'+i)))
 	}
 }
 
@@ -49,9 +51,70 @@ func testMigrateAfterCrash(t *testing.T, d *database) {
 	require.NoError(t, err)
 	for range 2 {
 		require.NoError(t, s.Migrate(t.Context()))
-		require.Equal(t, 2, scan[int](t, d.sql(t), "SELECT COUNT(*) FROM goose_db_version"))
+		require.Equal(t, 1+migrations(t), scan[int](t, d.sql(t), "SELECT COUNT(*) FROM goose_db_version"))
 	}
 	user(t, s, "a")
+}
+
+// migrations counts the files of the schema.
+func migrations(t *testing.T) int {
+	t.Helper()
+	files, err := os.ReadDir("schema/mysql")
+	require.NoError(t, err)
+	return len(files)
+}
+
+func testMigrateFromFirst(t *testing.T, d *database) {
+	s := d.open(t)
+	require.NoError(t, s.MigrateTo(t.Context(), 1))
+	db := d.sql(t)
+	for _, q := range []string{
+		"INSERT INTO user(uid,name,name_key,email,email_key,pwd) VALUES(1001,'a','a','a@x','a@x','p'),(1002,'b','b','b@x','b@x','p')",
+		"INSERT INTO friend(self_id,friend_id) VALUES(1001,1002),(1002,1001)",
+		"INSERT INTO chat_thread(id,last_seq) VALUES(7,1)",
+		"INSERT INTO private_chat(thread_id,user1_id,user2_id) VALUES(7,1001,1002)",
+		"INSERT INTO chat_message(thread_id,seq,sender_id,unique_id,content,created_ms) VALUES(7,1,1001,'u1','hello',5)",
+	} {
+		_, err := db.ExecContext(t.Context(), q)
+		require.NoError(t, err, q)
+	}
+	require.NoError(t, s.Migrate(t.Context()))
+
+	require.Equal(t, 0, scan[int](t, db, "SELECT member_ver FROM chat_thread WHERE id=7"))
+	require.Equal(t, 0, scan[int](t, db, "SELECT deleted_ms FROM user WHERE uid=1001"))
+	require.Equal(t, 0, scan[int](t, db, "SELECT COUNT(*) FROM user_block"))
+	name, boot := node(t, s, "n1")
+	out := make([]store.Appended, 1)
+	require.NoError(t, s.Append(t.Context(), name, boot, []store.NewMessage{{ThreadID: 7, Sender: 1002, UniqueID: "u2", Content: "you"}}, out))
+	require.Equal(t, int64(2), out[0].Seq)
+	require.Len(t, history(t, s, 7), 2)
+}
+
+// MySQL commits each statement of a migration alone, and the version only after the last.
+func testMigrateCutShort(t *testing.T, d *database) {
+	s := d.migrated(t)
+	if d.engine == store.SQLite {
+		return // a migration is one transaction there
+	}
+	db := d.sql(t)
+	undo := []string{
+		"DO 0",
+		"DROP TABLE user_block",
+		"ALTER TABLE user DROP COLUMN deleted_ms",
+		"ALTER TABLE chat_thread DROP COLUMN member_ver",
+	}
+	for n := range undo {
+		for _, q := range append(undo[:n+1:n+1], "DELETE FROM goose_db_version WHERE version_id>=2") {
+			_, err := db.ExecContext(t.Context(), q)
+			require.NoError(t, err, q)
+		}
+		require.NoError(t, s.Migrate(t.Context()), "cut short before the last %d", n)
+		for _, q := range []string{
+			"SELECT COUNT(*) FROM user_block", "SELECT COUNT(deleted_ms) FROM user", "SELECT COUNT(member_ver) FROM chat_thread",
+		} {
+			require.Zero(t, scan[int](t, db, q), q)
+		}
+	}
 }
 
 func testDurability(t *testing.T, d *database) {
