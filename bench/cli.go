@@ -110,7 +110,7 @@ type cli struct {
 	Version kong.VersionFlag `help:"Print the version."`
 }
 
-// run is the program; it returns the exit code: 0 pass, 1 assertion missed, 2 incorrect, 3 invalid run, 4 set-up error.
+// run is the program; it returns the exit code: 0 pass, 1 assertion or budget missed, 2 incorrect, 3 invalid run, 4 set-up error.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var c cli
 	exited := -1

@@ -30,6 +30,14 @@ func TestMistakesAreFoundBeforeAnythingStarts(t *testing.T) {
 		{"descriptors a process", []string{"idle", "-u", "40000000", "--out", ""}},
 		{"there is no hog called", []string{"hogs", "--kinds", "slow_native,greedy"}},
 		{"only a node that this tool started", []string{"hogs", "--gate", "http://127.0.0.1:1", "--status", "127.0.0.1:1"}},
+		{"at most 20000000 can be kept", []string{"chat", "--rate", "1e9", "-d", "2s"}}, // E2
+		{"at most 20000000 can be kept", []string{"mixed", "--churn", "1e9", "-d", "2s"}},
+		{"at most 20000000 can be kept", []string{"find-max", "--to", "1e9"}},
+		{"at most 20000000 can be kept", []string{"idle", "--texts", "1e9"}},
+		{"is none of", []string{"chat", "--shape", "wavy"}},
+		{"--cross must be", []string{"chat", "--cross", "2"}},
+		{"--for must be more than 0", []string{"chat", "-d", "0s"}},
+		{"--rounds", []string{"floor", "--rounds", "0"}},
 		{"seed wants --config", []string{"seed", "-u", "10"}},
 		{"no such file", []string{"diff", "/nonexistent/a", "/nonexistent/b"}},
 	} {

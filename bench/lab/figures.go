@@ -57,7 +57,11 @@ func (r *run) headline(name, value, note string) {
 
 // budget adds one with a bar to clear.
 func (r *run) budget(name, value, bar string, ok bool, note string) {
-	r.rep.Headline = append(r.rep.Headline, report.Figure{Name: name, Value: value, Note: note, Budget: bar, Miss: !ok})
+	f := report.Figure{Name: name, Value: value, Note: note}
+	if r.Budgets {
+		f.Budget, f.Miss = bar, !ok
+	}
+	r.rep.Headline = append(r.rep.Headline, f)
 }
 
 // latencyLine adds a headline with the percentiles of a histogram.

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -14,18 +15,24 @@ import (
 // FindMax looks for the highest rate of texts at which the conditions still hold: doubling until they do not, then
 // bisecting between the last good and the first bad.
 func (l Lab) FindMax(ctx context.Context, o Options, f ChatFlags, slo string, from, to float64, steps int) int {
+	conditions, err := assert.Parse(slo)
+	if err == nil {
+		err = assert.Unknown(conditions, figureNames)
+	}
+	switch {
+	case err != nil:
+	case from <= 0 || to < from || steps < 1:
+		err = errors.New("--from must be more than 0, --to at least that, and --steps at least 1")
+	case f.Rate > 0 || f.Closed > 0:
+		err = errors.New("find-max chooses the rate itself: --rate and --closed have no meaning here")
+	default:
+		err = f.check(to)
+	}
+	if err != nil {
+		return l.refuse(err)
+	}
 	v := verb{name: "find-max", what: "the highest rate of texts that still meets " + slo, users: 1000, cross: f.Cross, text: f.Size}
 	v.do = func(ctx context.Context, r *run) error {
-		conditions, err := assert.Parse(slo)
-		if err == nil {
-			err = assert.Unknown(conditions, figureNames)
-		}
-		if err == nil {
-			err = f.check()
-		}
-		if err != nil {
-			return setupError(err)
-		}
 		if err := r.logIn(ctx); err != nil {
 			return err
 		}

@@ -96,8 +96,7 @@ func (l Lab) Hogs(ctx context.Context, o Options, f HogFlags) int {
 	}
 	kinds, err := f.check(o)
 	if err != nil {
-		fmt.Fprintf(l.Stderr, "bench: %v\n", err)
-		return report.Setup
+		return l.refuse(err)
 	}
 	v.do = func(ctx context.Context, r *run) error {
 		place, closePlacer, err := crew.Placer(r.spec())

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"runtime"
@@ -30,11 +31,19 @@ const talkers = 2000
 // Idle measures what a session costs, by the slope over several plateaus. With texts a second above 0, some of the users
 // write while the last plateau is held.
 func (l Lab) Idle(ctx context.Context, o Options, plateaus int, hold time.Duration, texts float64) int {
+	switch {
+	case plateaus < 2:
+		return l.refuse(fmt.Errorf("a slope takes two plateaus, not %d: raise --plateaus", plateaus))
+	case hold <= 0 || texts < 0:
+		return l.refuse(errors.New("--hold must be more than 0 and --texts at least 0"))
+	}
+	if texts > 0 {
+		if _, err := schedule.Parse("poisson", texts, hold, 1); err != nil {
+			return l.refuse(fmt.Errorf("--texts: %w", err))
+		}
+	}
 	v := verb{name: "idle", what: "logged-in sessions with heartbeats and little else: what each costs in memory", users: 10000, cross: -1, text: ledger.MinText}
 	v.do = func(ctx context.Context, r *run) error {
-		if plateaus < 2 {
-			return setupError(fmt.Errorf("a slope takes two plateaus, not %d", plateaus))
-		}
 		last := step{name: fmt.Sprintf("hold %d", r.Users), Phase: swarm.Phase{Kind: "hold", For: hold}, main: swarm.HPing}
 		if texts > 0 {
 			load, err := schedule.Parse("poisson", texts, hold, r.Seed)

@@ -179,7 +179,16 @@ func (r *run) judge(err error) {
 			reasons(report.Missed, fmt.Sprintf("%s does not hold: %.6g %s", a.Text, a.Got, a.Note))
 		}
 	}
-	v.Word = report.Words[v.Code]
+	budgets := false
+	for _, f := range rep.Headline {
+		if f.Miss && v.Code != report.Setup {
+			budgets = budgets || v.Code == report.Pass
+			reasons(report.Missed, fmt.Sprintf("%s: %s misses the budget of %s", f.Name, f.Value, f.Budget))
+		}
+	}
+	if v.Word = report.Words[v.Code]; budgets && v.Code == report.Missed {
+		v.Word = "budget missed"
+	}
 	if v.Code == report.Pass {
 		if l := rep.Ledger; l != nil && l.Acked > 0 {
 			how := "their history was not read"

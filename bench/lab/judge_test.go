@@ -29,3 +29,40 @@ func TestOneOverloadedAgentMakesTheRunInvalid(t *testing.T) {
 	r.enter(s, &swarm.Outcome{Hists: map[string][]byte{swarm.HLag: late.Pack()}}, 2)
 	require.Contains(t, r.generatorFault(), "the generator itself was late")
 }
+
+// E4
+func TestAMissedBudgetIsTheVerdict(t *testing.T) {
+	judged := func(budgets, met bool) report.Verdict {
+		r := &run{main: hist.New(), lag: hist.New(), rep: &report.Report{Figures: map[string]float64{}, Errors: map[string]int64{}}}
+		r.Budgets = budgets
+		r.budget("a slow reader", "300 KiB", "256 KiB", met, "")
+		r.judge(nil)
+		return r.rep.Verdict
+	}
+	v := judged(true, false)
+	require.Equal(t, report.Missed, v.Code)
+	require.Equal(t, "budget missed", v.Word)
+	require.Equal(t, []string{"a slow reader: 300 KiB misses the budget of 256 KiB"}, v.Reasons)
+	require.Equal(t, report.Pass, judged(true, true).Code)
+	require.Equal(t, report.Pass, judged(false, false).Code, "--no-budgets")
+}
+
+// E3
+func TestSecretsAreNotInTheReport(t *testing.T) {
+	for _, args := range [][]string{
+		{"chat", "--secret", "canary one", "--rate", "9"},
+		{"chat", "--secret=canary one", "--agent-key=canary*two"},
+		{"chat", "--agent-key", "canary*two"},
+		{"chat", "--agent-key"},
+	} {
+		r := &run{}
+		r.argv = args
+		line := r.command()
+		require.NotContains(t, line, "canary")
+		require.NotContains(t, line, "'***'")
+	}
+	r := &run{}
+	r.argv = []string{"chat", "--secret", "canary", "--rate", "9", "--assert", "p99<5ms"}
+	require.Equal(t, "go run ./bench chat --secret *** --rate 9 --assert 'p99<5ms'", r.command())
+	require.Equal(t, "canary", r.argv[2], "the run itself still has it")
+}

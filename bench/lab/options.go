@@ -37,9 +37,10 @@ type Options struct {
 
 	TimerSlack time.Duration `help:"how late sleeping threads of the processes that bench starts may be woken up; 0: 50 us, as Linux has it. Go's runtime looks after itself every 20 us while it has something to do: with tens of processes a core, 2ms saves an eighth of the machine" group:"Load"`
 
-	Fault  string        `help:"what to break while the load runs, as in 'kill chat2 at 10s, restart at 14s' or 'slow:50ms chat1-mariadb at 5s, heal at 8s'" group:"Load"`
-	Assert string        `help:"what must hold, as in 'p99<50ms,lost==0'" group:"Verdict"`
-	MaxLag time.Duration `help:"the run is invalid when the generator itself is later than this (p99), and that matters" default:"10ms" group:"Verdict"`
+	Fault   string        `help:"what to break while the load runs, as in 'kill chat2 at 10s, restart at 14s' or 'slow:50ms chat1-mariadb at 5s, heal at 8s'" group:"Load"`
+	Assert  string        `help:"what must hold, as in 'p99<50ms,lost==0'" group:"Verdict"`
+	Budgets bool          `help:"hold the figures against Parley's own budgets; one that is missed ends with 1" default:"true" negatable:"" group:"Verdict"`
+	MaxLag  time.Duration `help:"the run is invalid when the generator itself is later than this (p99), and that matters" default:"10ms" group:"Verdict"`
 
 	Out    string `help:"directory of the reports; empty: none" default:"bench-reports" group:"Output"`
 	Name   string `help:"file name of the reports; empty: verb and time" group:"Output"`

@@ -103,15 +103,33 @@ func (r *run) command() string {
 	if r.drawn {
 		args = append(args, fmt.Sprintf("--seed=%d", r.Seed))
 	}
+	hideSecrets(args)
 	for i, a := range args {
-		if a == "" || strings.ContainsAny(a, " '\"$&|<>*?") {
+		if a == "" || strings.ContainsAny(a, " '\"$&|<>*?") && !strings.HasSuffix(a, hidden) {
 			args[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
-		}
-		if strings.HasPrefix(a, "--secret") {
-			args[i] = "--secret=***"
 		}
 	}
 	return "go run ./bench " + strings.Join(args, " ")
+}
+
+// secretFlags are the flags whose values no report may show.
+var secretFlags = []string{"--secret", "--agent-key"}
+
+const hidden = "***"
+
+// hideSecrets replaces the values of secret flags, whether they follow "=" or are a word of their own.
+func hideSecrets(args []string) {
+	for i := 0; i < len(args); i++ {
+		name, _, joined := strings.Cut(args[i], "=")
+		switch {
+		case !slices.Contains(secretFlags, name):
+		case joined:
+			args[i] = name + "=" + hidden
+		case i+1 < len(args):
+			i++
+			args[i] = hidden
+		}
+	}
 }
 
 // stageDone enters a stage that is no phase of the users.

@@ -35,9 +35,21 @@ type LoadFlags struct {
 	Warmup time.Duration `help:"before it, not measured" default:"2s"`
 }
 
+// check finds what is wrong with a load before anything is started. rate is the verb's own, for when none is given.
+func (f LoadFlags) check(rate float64) error {
+	_, err := f.phase("", rate, 1)
+	return err
+}
+
 // phase is the load as a phase of a kind.
 func (f LoadFlags) phase(kind string, rate float64, seed uint64) (swarm.Phase, error) {
 	p := swarm.Phase{Kind: kind, Warmup: f.Warmup}
+	switch {
+	case f.For <= 0 || f.Warmup < 0:
+		return p, errors.New("--for must be more than 0 and --warmup at least 0")
+	case f.Rate < 0 || f.Closed < 0:
+		return p, errors.New("--rate and --closed must not be negative")
+	}
 	if f.Closed > 0 {
 		if f.Rate > 0 {
 			return p, errors.New("--rate (open loop) and --closed exclude each other")
@@ -119,8 +131,13 @@ func (l Lab) Doctor(users, workers, servers int) int {
 	return code
 }
 
+var errConcurrency = errors.New("--concurrency must be at least 1")
+
 // Connect measures TCP connections alone.
 func (l Lab) Connect(ctx context.Context, o Options, concurrency int) int {
+	if concurrency < 1 {
+		return l.refuse(errConcurrency)
+	}
 	v := verb{name: "connect", what: "TCP connections a second, without a login", users: 5000, cross: -1}
 	v.do = func(ctx context.Context, r *run) error {
 		out, err := r.phase(ctx, step{name: "connect", Phase: swarm.Phase{Kind: "connect", Concurrency: concurrency}, main: swarm.HConnect, measured: true, faults: false})
@@ -158,6 +175,12 @@ func (r *run) logIn(ctx context.Context) error {
 
 // Login measures connect plus login: the headline.
 func (l Lab) Login(ctx context.Context, o Options, f LoadFlags, concurrency int, again, cold bool) int {
+	if err := f.check(1); err != nil {
+		return l.refuse(err)
+	}
+	if concurrency < 1 {
+		return l.refuse(errConcurrency)
+	}
 	v := verb{name: "login", what: "logins a second on new connections: connect, token, presence, profile, lists, reply", users: 10000, cross: -1, cold: cold}
 	want := 11000.0
 	if cold {
@@ -199,9 +222,12 @@ func (l Lab) Login(ctx context.Context, o Options, f LoadFlags, concurrency int,
 
 // Ping measures heartbeats.
 func (l Lab) Ping(ctx context.Context, o Options, f LoadFlags) int {
+	if err := f.check(pingRate); err != nil {
+		return l.refuse(err)
+	}
 	v := verb{name: "ping", what: "heartbeat round trips of logged-in users", users: 1000, cross: -1}
 	v.do = func(ctx context.Context, r *run) error {
-		p, err := f.phase("ping", 5000, r.Seed)
+		p, err := f.phase("ping", pingRate, r.Seed)
 		if err != nil {
 			return err
 		}
@@ -220,6 +246,13 @@ func (l Lab) Ping(ctx context.Context, o Options, f LoadFlags) int {
 	return execute(ctx, l.options(o), v)
 }
 
+// Rates offered when none is given, operations per second.
+const (
+	pingRate  = 5000
+	chatRate  = 1000
+	churnRate = 200
+)
+
 // ChatFlags are those of a load of texts.
 type ChatFlags struct {
 	LoadFlags `embed:""`
@@ -228,21 +261,27 @@ type ChatFlags struct {
 	NoVerify  bool    `help:"do not read the history back"`
 }
 
-func (f ChatFlags) check() error {
+func (f ChatFlags) check(rate float64) error {
 	if f.Cross < 0 || f.Cross > 1 || f.Size < 72 || f.Size > 4096 {
 		return errors.New("--cross must be 0 to 1 and --size 72 to 4096")
 	}
-	return nil
+	return f.LoadFlags.check(rate)
+}
+
+// refuse reports that a command line cannot be run, before anything was started.
+func (l Lab) refuse(err error) int {
+	fmt.Fprintf(l.Stderr, "bench: %v\n", err)
+	return report.Setup
 }
 
 // Chat measures texts, and proves that none was lost.
 func (l Lab) Chat(ctx context.Context, o Options, f ChatFlags) int {
+	if err := f.check(chatRate); err != nil {
+		return l.refuse(err)
+	}
 	v := verb{name: "chat", what: "one-to-one texts: stored, acknowledged, delivered", users: 1000, cross: f.Cross, text: f.Size}
 	v.do = func(ctx context.Context, r *run) error {
-		p, err := f.phase("chat", 1000, r.Seed)
-		if err == nil {
-			err = f.check()
-		}
+		p, err := f.phase("chat", chatRate, r.Seed)
 		if err != nil {
 			return setupError(err)
 		}
@@ -290,6 +329,9 @@ func offeredNote(p swarm.Phase) string {
 
 // Storm drops everybody at once.
 func (l Lab) Storm(ctx context.Context, o Options, spread, limit time.Duration) int {
+	if spread < 0 || limit <= 0 {
+		return l.refuse(errors.New("--spread must be at least 0 and --limit more than 0"))
+	}
 	v := verb{name: "storm", what: "everybody loses the connection at once and comes back", users: 5000, cross: -1, resume: true, reconnect: true}
 	v.do = func(ctx context.Context, r *run) error {
 		if err := r.logIn(ctx); err != nil {
@@ -330,10 +372,13 @@ func (r *run) storm(ctx context.Context, spread, limit time.Duration) error {
 
 // Churn measures logins while others stay.
 func (l Lab) Churn(ctx context.Context, o Options, f LoadFlags) int {
+	if err := f.check(churnRate); err != nil {
+		return l.refuse(err)
+	}
 	v := verb{name: "churn", what: "users leave and come back at a steady rate", users: 2000, cross: -1, resume: true, reconnect: true}
 	v.do = func(ctx context.Context, r *run) error {
 		f.Warmup = 0 // logins have none: the first is as new as the last
-		p, err := f.phase("churn", 200, r.Seed)
+		p, err := f.phase("churn", churnRate, r.Seed)
 		if err != nil {
 			return err
 		}
@@ -353,12 +398,15 @@ func (l Lab) Churn(ctx context.Context, o Options, f LoadFlags) int {
 
 // Mixed is a day in small: most users idle, some come and go, some talk.
 func (l Lab) Mixed(ctx context.Context, o Options, f ChatFlags, churn float64) int {
+	if err := f.check(chatRate); err != nil {
+		return l.refuse(err)
+	}
+	if _, err := schedule.Parse("poisson", churn, f.Warmup+f.For, 1); err != nil {
+		return l.refuse(fmt.Errorf("--churn: %w", err))
+	}
 	v := verb{name: "mixed", what: "most users idle, some come and go, one in five talks", users: 2000, cross: f.Cross, text: f.Size, resume: true, reconnect: true}
 	v.do = func(ctx context.Context, r *run) error {
 		p, err := f.phase("chat", float64(r.Users)/10, r.Seed)
-		if err == nil {
-			err = f.check()
-		}
 		if err != nil {
 			return setupError(err)
 		}

@@ -17,7 +17,7 @@ import (
 // Exit codes of the tool, and so the verdicts.
 const (
 	Pass      = 0
-	Missed    = 1 // an assertion did not hold
+	Missed    = 1 // an assertion or a budget did not hold
 	Incorrect = 2 // the ledger found a violation, or users who had gone were not forgotten
 	Invalid   = 3 // the generator was the bottleneck: the figures say nothing about the server
 	Setup     = 4 // there was no run

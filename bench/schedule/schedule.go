@@ -38,6 +38,10 @@ type Load struct {
 	Part, Parts int
 }
 
+// MaxOperations bounds the operations of one load. A run keeps 32 bytes for each text until its end, up to twice that while
+// the list grows: 20 million need about 1.3 GB.
+const MaxOperations = 20_000_000
+
 // Parse reads a shape as a person writes it: "constant", "poisson", "ramp:100-5000", "step:100,200,400",
 // "burst" or "burst:500ms". rate is for the shapes that name none themselves.
 func Parse(text string, rate float64, d time.Duration, seed uint64) (Load, error) {
@@ -90,6 +94,9 @@ func Parse(text string, rate float64, d time.Duration, seed uint64) (Load, error
 			return Load{}, fmt.Errorf("schedule: rate %v is not above 0", r)
 		}
 	}
+	if n := l.total(); n > MaxOperations {
+		return Load{}, fmt.Errorf("schedule: %.3g operations in %v, at most %d can be kept: lower the rate or the duration", n, d, MaxOperations)
+	}
 	return l, nil
 }
 
@@ -127,7 +134,9 @@ func (l Load) RateAt(at time.Duration) float64 {
 }
 
 // Total returns how many operations all parts together will have, on average for Poisson.
-func (l Load) Total() int64 {
+func (l Load) Total() int64 { return int64(l.total()) }
+
+func (l Load) total() float64 {
 	if len(l.Rates) == 0 {
 		return 0
 	}
@@ -138,7 +147,7 @@ func (l Load) Total() int64 {
 	for _, r := range n {
 		s += r
 	}
-	return int64(s / float64(len(n)) * l.For.Seconds())
+	return s / float64(len(n)) * l.For.Seconds()
 }
 
 // Clock gives the due times of one stream, ascending. It is not safe for concurrent use.

@@ -31,7 +31,6 @@ func TestPausedNodeStoresNothingWhenItWakes(t *testing.T) {
 	require.NotEmpty(t, boot)
 
 	require.NoError(t, w.Chat[0].Pause())
-	paused := time.Now()
 	eventually(t, slack*lease, "the lease of the paused node to lapse", func() (bool, string) {
 		ttl := w.rdb.PTTL(t.Context(), "node_chat1").Val()
 		return ttl < 0, ttl.String()
@@ -45,7 +44,6 @@ func TestPausedNodeStoresNothingWhenItWakes(t *testing.T) {
 	for i := range 20 {
 		old.send(wire.MsgText, text(fmt.Sprintf("stale %d", i)))
 	}
-	require.GreaterOrEqual(t, time.Since(paused), lease*9/10)
 
 	require.NoError(t, w.Chat[0].Resume())
 	frames, last := old.drain(slack * 5 * time.Second)
