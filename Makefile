@@ -28,7 +28,7 @@ BENCH_PKGS = $(addprefix ./,$(sort $(dir $(shell grep -rl --include='bench_test.
 GOFILES = $(shell find . -name '*.go' -not -path './kitex_gen/*' -not -path './data/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help gen build run cluster test check race fuzz bench-micro bench-gate docs clean fmt servers macos
+.PHONY: help gen build run cluster test chaos check race fuzz bench-micro bench-gate docs clean fmt servers macos
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ cluster: build servers ## start redis-server, mariadbd and five nodes on this ma
 test: servers ## run all tests with the race detector, over real servers; PKGS=./internal/wire for some
 	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout $(TEST_TIMEOUT) $(PKGS)
 	$(GO) test -run Alloc $(ALLOC_PKGS) # the race detector allocates by itself, so those tests skip above
+
+chaos: servers ## break real clusters on purpose and check the promises; ARGS='--list', '--bars D1,P3', '--short'
+	@$(GO) run ./test/chaos $(ARGS)
 
 servers: # installs what the tests need
 	@.ci/servers

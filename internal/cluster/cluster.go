@@ -42,6 +42,11 @@ type Options struct {
 	// It is how a test puts a fault proxy into a link: f holds the addresses of Redis, MariaDB and the status node.
 	Configure func(n *Node, index int, f *INI) error
 
+	// Through, if not nil, returns the program and its arguments by which a node is started, such as "prlimit",
+	// "--nofile=256"; empty for a node that is started directly. The program must end by executing what follows, so that the
+	// process id stays that of the node.
+	Through func(n *Node, index int) []string
+
 	ReadyTimeout time.Duration // bound of each process's start; 0: DefaultReadyTimeout
 	StopTimeout  time.Duration // bound of each node's polite end; 0: DefaultStopTimeout
 

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -67,8 +68,11 @@ func (c *Cluster) newNode(role Role, index int, o *Options) (*Node, error) {
 		*p = taken
 	}
 	n.configPath = filepath.Join(c.dir, name+".ini")
-	n.Proc = newProc(name, filepath.Join(c.bin, string(role)), filepath.Join(c.dir, name+".log"), n.answersReady,
-		"--config", n.configPath)
+	command := []string{filepath.Join(c.bin, string(role)), "--config", n.configPath}
+	if o.Through != nil {
+		command = append(slices.Clone(o.Through(n, index)), command...)
+	}
+	n.Proc = newProc(name, command[0], filepath.Join(c.dir, name+".log"), n.answersReady, command[1:]...)
 	n.Proc.env = append(n.Proc.env, o.Env...)
 	file := c.config(n, name, index, o)
 	if o.Configure != nil {

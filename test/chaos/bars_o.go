@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"parley/client"
+)
+
+// overloadBars: more than a node can take, clients that do not read, and the limits that keep the others unharmed.
+var overloadBars = []Bar{
+	{
+		ID: "O2", Run: slowReaders, Alone: true,
+		Fault: "100 clients stop reading while each is sent as much as one user may send (50 texts of 4 KB per second)",
+		Want:  "each is closed within 5 s of a full outbox (judged at 15 s from the first text); memory + ≤ 100 × 1 MiB + 64 MiB; p99 of others ≤ 2 × before (or 250 ms); descriptors back within 5 s (judged at 15 s)",
+	},
+}
+
+// slowReaders is O2.
+func slowReaders(ctx context.Context, w *World, r *Report) error {
+	l, err := w.Start(ctx, Layout{Chat: 2})
+	if err != nil {
+		return err
+	}
+	n := w.N(100, 12)
+	first, threads, err := l.pairs(ctx, n)
+	if err != nil {
+		return err
+	}
+	others, err := l.crowd(ctx, w.N(20, 8), nil, client.SessionOptions{})
+	if err != nil {
+		return err
+	}
+	begun := time.Now()
+	others.talk(ctx, 50, 0)
+	pause(ctx, w.D(10*time.Second, 3*time.Second))
+	calm := time.Now()
+	base := others.Oracle.p99(begun, calm)
+	before, err := resourcesOf(ctx, l.Chat[0])
+	if err != nil {
+		return err
+	}
+	stopPeak := peak(l.Chat[0].Pid())
+
+	readers := make([]*Raw, n)
+	senders := make([]*client.Conn, n)
+	defer func() {
+		closeAll(readers)
+		for _, s := range senders {
+			if s != nil {
+				s.Close()
+			}
+		}
+	}()
+	err = each(n, 16, func(i int) error {
+		t, err := l.ticket(ctx, first+int32(2*i), 0)
+		if err != nil {
+			return err
+		}
+		// A small receive buffer, as the kernel would otherwise take megabytes in the client's stead.
+		if readers[i], err = loginRaw(ctx, t, native(), rawOptions{ReceiveBuffer: 4 << 10}); err != nil {
+			return err
+		}
+		senders[i], err = l.dial(ctx, first+int32(2*i)+1, 1, client.Options{Device: "sender"})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	started := time.Now()
+	sctx, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	text := string(make4K())
+	for i := range n {
+		wg.Go(func() {
+			for k := 0; sctx.Err() == nil; k++ {
+				// The rate that every user is allowed; a refusal is no harm.
+				pause(sctx, time.Until(started.Add(time.Duration(k)*25*time.Millisecond)))
+				_, _ = senders[i].SendTexts(sctx, client.InThread(threads[i]), client.NewDraft(text))
+			}
+		})
+	}
+	// Closed is what the server says: nobody reads here.
+	var last time.Duration
+	uids := make([]int32, n)
+	for i := range uids {
+		uids[i] = first + int32(2*i)
+	}
+	left := n
+	for time.Since(started) < 30*time.Second && left > 0 && ctx.Err() == nil {
+		if left, err = l.countOnline(ctx, uids); err != nil {
+			break
+		}
+		last = time.Since(started)
+		pause(ctx, 100*time.Millisecond)
+	}
+	stop()
+	wg.Wait()
+	if err != nil {
+		return err
+	}
+	slow := time.Now()
+	during := others.Oracle.p99(started, slow)
+	rss := stopPeak()
+	gone := time.Now()
+	for _, s := range senders {
+		s.Close()
+		<-s.Done()
+	}
+	fdErr := until(ctx, 15*time.Second, "descriptors are back", func() (bool, error) {
+		now, err := resourcesOf(ctx, l.Chat[0])
+		return err == nil && now.fds <= before.fds+12, err
+	})
+	r.Note("slow readers", n)
+	r.Zero("still connected", int64(left))
+	AtMost(r, "closed after (worst)", last, 15*time.Second)
+	r.memory("more memory", rss-before.rss, int64(n)<<20+64<<20)
+	r.Ratio("p99 of others", during, base, 2, w.D(250*time.Millisecond, time.Second))
+	r.Is("descriptors back", fdErr == nil, fdErr)
+	r.Note("after", time.Since(gone))
+	return others.end(ctx, r, 20*time.Second)
+}
+
+// make4K is a text of 4,000 bytes.
+func make4K() []byte {
+	b := make([]byte, 4000)
+	for i := range b {
+		b[i] = 'a' + byte(i%26)
+	}
+	return b
+}

@@ -1,0 +1,451 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	_ "github.com/go-sql-driver/mysql" // to look at what the nodes stored, past their own code
+	"github.com/redis/go-redis/v9"
+
+	"parley/client"
+	"parley/internal/cluster"
+	"parley/internal/cluster/faultproxy"
+	"parley/internal/presence"
+	"parley/internal/rpc"
+	"parley/internal/store"
+	"parley/internal/store/mysql"
+)
+
+// quietSQL keeps a mariadbd of a bar small.
+var quietSQL = []string{"--innodb-buffer-pool-load-at-startup=OFF", "--innodb-buffer-pool-dump-at-shutdown=OFF"}
+
+// Layout is the cluster that a bar wants. The zero value has no node.
+type Layout struct {
+	Chat, Status, Gate int
+	// Links names the links that get a fault proxy: "redis" and "sql" from each chat node, "rpc" to each chat node from
+	// its peers, "client" to each chat node from its clients.
+	Links []string
+	// Configure may change the file of a node, after the proxies are in it.
+	Configure func(n *cluster.Node, index int, f *cluster.INI) error
+	Through   func(n *cluster.Node, index int) []string // as in cluster.Options
+	Env       []string
+	Bin       string // other programs than the suite's
+	LogLevel  string
+	SQLArgs   []string
+	RedisArgs []string
+	// NoRedis starts none; Configure then names another, which RedisAt opens for the harness.
+	NoRedis bool
+	RedisAt func() redis.UniversalClient
+	// OnData is called with the data directory of mariadbd before it is filled.
+	OnData func(dir string) error
+}
+
+// standard is the layout of reliability tests: one gate, one status node, three chat nodes.
+var standard = Layout{Chat: 3, Status: 1, Gate: 1}
+
+// with returns the layout with these links proxied.
+func (l Layout) with(links ...string) Layout {
+	l.Links = links
+	return l
+}
+
+// Lab is a running cluster with the means to fill it and to look behind it.
+type Lab struct {
+	*cluster.Cluster
+	w         *World
+	db        *sql.DB
+	store     *store.Store
+	rdb       redis.UniversalClient
+	presence  *presence.Presence
+	auth      *rpc.Auth
+	gate      *client.Gate // the first; nil without gates
+	links     map[string]*faultproxy.Proxy
+	clustered bool // Redis is a cluster: keys have tags
+
+	nextUID atomic.Int32
+}
+
+// Start starts a cluster for the bar; it is stopped when the bar has ended.
+func (w *World) Start(ctx context.Context, o Layout) (_ *Lab, err error) {
+	w.mu.Lock()
+	n := len(w.labs) + 1
+	w.mu.Unlock()
+	dir := filepath.Join(w.Dir, fmt.Sprintf("cluster%d", n))
+	data := filepath.Join(dir, "mariadb")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	if o.OnData != nil {
+		if err := os.MkdirAll(data, 0o755); err != nil {
+			return nil, err
+		}
+		if err := o.OnData(data); err != nil {
+			return nil, err
+		}
+	}
+	if err := copyData(data, w.suite.template); err != nil {
+		return nil, err
+	}
+	l := &Lab{w: w, links: make(map[string]*faultproxy.Proxy)}
+	l.nextUID.Store(20_000)
+	co := cluster.Options{
+		Chat: o.Chat, Status: o.Status, Gate: o.Gate, Dir: dir, Bin: o.Bin, Env: o.Env, LogLevel: o.LogLevel, Through: o.Through,
+		MariaDB: cluster.MariaDBOptions{Args: append(append([]string(nil), quietSQL...), o.SQLArgs...)},
+		Redis:   cluster.RedisOptions{Args: o.RedisArgs}, NoRedis: o.NoRedis,
+		OnRedis: seedGeneration, Log: w.log,
+		Configure: func(n *cluster.Node, i int, f *cluster.INI) error {
+			f.Set("Mysql", "MaxOpen", "16")
+			if err := l.addLinks(n, o.Links, f); err != nil {
+				return err
+			}
+			if o.Configure != nil {
+				return o.Configure(n, i, f)
+			}
+			return nil
+		},
+	}
+	if co.Bin == "" {
+		co.Bin = w.suite.bin
+	}
+	w.mu.Lock()
+	w.labs = append(w.labs, l)
+	w.mu.Unlock()
+	if l.Cluster, err = cluster.Start(ctx, co); err != nil {
+		return nil, err
+	}
+	if o.RedisAt != nil {
+		l.rdb = o.RedisAt()
+		_, l.clustered = l.rdb.(*redis.ClusterClient)
+	} else {
+		l.rdb = redis.NewClient(redisOptions(l.RedisAddr()))
+	}
+	return l, l.openStores(ctx)
+}
+
+// openStores opens the stores of a running cluster.
+func (l *Lab) openStores(ctx context.Context) (err error) {
+	l.auth = rpc.NewAuth(l.Secret())
+	if l.store, err = mysql.Open(ctx, l.DSN(), mysql.Options{MaxOpen: 4}); err != nil {
+		return err
+	}
+	if l.db, err = sql.Open("mysql", l.DSN()); err != nil {
+		return err
+	}
+	l.db.SetMaxOpenConns(4)
+	l.presence = presence.New(l.rdb, presence.Options{Cluster: l.clustered})
+	if len(l.Gate) > 0 {
+		if l.gate, err = client.NewGate(l.GateURL()); err != nil {
+			return err
+		}
+	}
+	want := fmt.Sprintf("parley_status_nodes{state=\"open\"} %d\n", len(l.Chat))
+	for _, n := range l.Status {
+		err := until(ctx, 30*time.Second, n.Name()+" knows all chat nodes", func() (bool, error) {
+			page, err := opsPage(ctx, n, "/metrics")
+			return strings.Contains(page, want), err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyData copies the data of a mariadbd that has been stopped.
+func copyData(to, from string) error {
+	if err := os.MkdirAll(to, 0o700); err != nil {
+		return err
+	}
+	return os.CopyFS(to, os.DirFS(from))
+}
+
+// addLinks puts a proxy into each link of a chat node that the bar asked for. The gate keeps its own ways to the stores.
+func (l *Lab) addLinks(n *cluster.Node, links []string, f *cluster.INI) error {
+	if n.Role() != cluster.Chat {
+		return nil
+	}
+	for _, link := range links {
+		var target string
+		switch link {
+		case "redis":
+			target = net.JoinHostPort(f.Get("Redis", "Host"), f.Get("Redis", "Port"))
+		case "sql":
+			target = net.JoinHostPort(f.Get("Mysql", "Host"), f.Get("Mysql", "Port"))
+		case "rpc":
+			target = n.RPCAddr()
+		case "client":
+			target = n.Addr()
+		default:
+			return fmt.Errorf("there is no link %q", link)
+		}
+		p, err := faultproxy.Listen(target, faultproxy.Options{Seed: l.w.Seed})
+		if err != nil {
+			return err
+		}
+		l.links[n.Name()+"-"+link] = p
+		host, port, err := net.SplitHostPort(p.Addr())
+		if err != nil {
+			return err
+		}
+		switch link {
+		case "redis":
+			f.Set("Redis", "Host", host)
+			f.Set("Redis", "Port", port)
+		case "sql":
+			f.Set("Mysql", "Host", host)
+			f.Set("Mysql", "Port", port)
+		case "rpc":
+			f.Set("SelfServer", "AdvertiseRPC", p.Addr())
+		case "client":
+			f.Set("SelfServer", "Advertise", p.Addr())
+		}
+	}
+	return nil
+}
+
+// link returns a proxy by its name, such as "chat1-redis".
+func (l *Lab) link(name string) *faultproxy.Proxy {
+	p := l.links[name]
+	if p == nil {
+		panic("the layout has no link " + name)
+	}
+	return p
+}
+
+// clientAddr is where clients reach a chat node: its proxy, if it has one.
+func (l *Lab) clientAddr(node int) string {
+	if p := l.links[l.Chat[node].Name()+"-client"]; p != nil {
+		return p.Addr()
+	}
+	return l.Chat[node].Addr()
+}
+
+// clientAddrs are those of all chat nodes.
+func (l *Lab) clientAddrs() []string {
+	out := make([]string, len(l.Chat))
+	for i := range out {
+		out[i] = l.clientAddr(i)
+	}
+	return out
+}
+
+// Close stops everything. Nodes that a bar left dead or paused are not complained about.
+func (l *Lab) Close() error {
+	for _, p := range l.links {
+		p.Heal()
+	}
+	if l.presence != nil {
+		l.presence.Close()
+	}
+	// What these return says nothing: their servers go away next.
+	if l.rdb != nil {
+		_ = l.rdb.Close()
+	}
+	if l.db != nil {
+		_ = l.db.Close()
+	}
+	if l.store != nil {
+		_ = l.store.Close()
+	}
+	var errs []error
+	if l.Cluster != nil {
+		errs = append(errs, l.Cluster.Close())
+	}
+	for _, p := range l.links {
+		errs = append(errs, p.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// snapshot writes the metrics and goroutines of every node beside its log.
+func (l *Lab) snapshot() {
+	if l.Cluster == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	for _, n := range l.Nodes() {
+		if !n.Running() {
+			continue
+		}
+		for name, path := range map[string]string{"metrics": "/metrics", "goroutines": "/debug/pprof/goroutine?debug=2"} {
+			page, err := opsPage(ctx, n, path)
+			if err != nil {
+				page += err.Error()
+			}
+			_ = os.WriteFile(filepath.Join(l.Dir(), n.Name()+"."+name), []byte(page), 0o600) // a help, no more
+		}
+	}
+}
+
+// crashes counts panics and data races in the logs of all nodes, and names the first log that has one.
+func (l *Lab) crashes() (n int, where string) {
+	if l.Cluster == nil {
+		return 0, ""
+	}
+	for _, node := range l.Nodes() {
+		b, err := os.ReadFile(node.LogPath())
+		if err != nil {
+			continue // never started
+		}
+		for _, sign := range []string{"panic: ", "fatal error: ", "WARNING: DATA RACE", "panic recovered"} {
+			if c := strings.Count(string(b), sign); c > 0 {
+				n += c
+				if where == "" {
+					where = node.LogPath()
+				}
+			}
+		}
+	}
+	return n, where
+}
+
+// seedGeneration makes a fresh Redis look like one that has run for a while: otherwise logins wait some seconds.
+func seedGeneration(ctx context.Context, addr string) error {
+	rdb := redis.NewClient(redisOptions(addr))
+	defer rdb.Close()
+	return presence.SeedGeneration(ctx, rdb)
+}
+
+func redisOptions(addr string) *redis.Options {
+	return &redis.Options{Addr: addr, Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true, MaxRetries: -1}
+}
+
+// users puts n users into the store and returns the uid of the first; the others follow it.
+func (l *Lab) users(ctx context.Context, n int) (int32, error) {
+	first := l.nextUID.Add(int32(n)+200) - int32(n) - 200
+	list := make([]store.NewUser, n)
+	for i := range list {
+		uid := first + int32(i)
+		list[i] = store.NewUser{
+			Name: fmt.Sprintf("user%d", uid), Email: email(uid), PasswordHash: transform(password(uid)), Nick: fmt.Sprintf("User %d", uid),
+		}
+	}
+	return first, l.store.SeedUsers(ctx, first, list)
+}
+
+func email(uid int32) string    { return fmt.Sprintf("user%d@chaos.example", uid) }
+func password(uid int32) string { return fmt.Sprintf("pass%d", uid) }
+
+// transform is what a client does to a password of ASCII letters before it sends it.
+func transform(s string) string {
+	b := []byte(s)
+	for i := range b {
+		b[i] ^= byte(len(b) % 255)
+	}
+	return string(b)
+}
+
+// pairs puts n pairs of friends into the store: users first+2i and first+2i+1 share threads[i].
+func (l *Lab) pairs(ctx context.Context, n int) (first int32, threads []int64, err error) {
+	if first, err = l.users(ctx, 2*n); err != nil {
+		return 0, nil, err
+	}
+	both := make([][2]int32, n)
+	for i := range both {
+		both[i] = [2]int32{first + int32(2*i), first + int32(2*i) + 1}
+	}
+	threads, err = l.store.SeedFriends(ctx, both)
+	return first, threads, err
+}
+
+// userKey is how the uid stands in the names of keys.
+func (l *Lab) userKey(uid int32) string {
+	if l.clustered {
+		return fmt.Sprintf("{%d}", uid)
+	}
+	return fmt.Sprint(uid)
+}
+
+// ticket lets a user log in at a chat node of the bar's choice. The token is put into Redis as a status node would, but
+// without a placement.
+func (l *Lab) ticket(ctx context.Context, uid int32, node int) (client.Ticket, error) {
+	t, err := l.tickets(ctx, []int32{uid}, node)
+	if err != nil {
+		return client.Ticket{}, err
+	}
+	return t[0], nil
+}
+
+// tickets is ticket for many users at once.
+func (l *Lab) tickets(ctx context.Context, uids []int32, node int) ([]client.Ticket, error) {
+	now, err := l.rdb.Time(ctx).Result()
+	if err != nil {
+		return nil, fmt.Errorf("ticket: %w", err)
+	}
+	out := make([]client.Ticket, len(uids))
+	for at := 0; at < len(uids); at += 500 {
+		pipe := l.rdb.Pipeline()
+		for i := at; i < min(at+500, len(uids)); i++ {
+			token := presence.NewToken()
+			sum := sha256.Sum256([]byte(token))
+			pipe.Set(ctx, "utoken_"+l.userKey(uids[i])+":"+hex.EncodeToString(sum[:]), now.UnixMilli(), presence.TokenTTL)
+			out[i] = client.Ticket{Addr: l.clientAddr(node), UID: uids[i], Token: token}
+		}
+		if _, err := pipe.Exec(ctx); err != nil {
+			return nil, fmt.Errorf("tickets: %w", err)
+		}
+	}
+	return out, nil
+}
+
+// dial logs a user in at a chat node.
+func (l *Lab) dial(ctx context.Context, uid int32, node int, o client.Options) (*client.Conn, error) {
+	t, err := l.ticket(ctx, uid, node)
+	if err != nil {
+		return nil, err
+	}
+	return client.Dial(ctx, t, o)
+}
+
+// node returns the number of a chat node by its name, -1 if there is none.
+func (l *Lab) node(name string) int {
+	for i, n := range l.Chat {
+		if n.Name() == name {
+			return i
+		}
+	}
+	return -1
+}
+
+// online returns the sessions of users as any node would see them: entries whose node's lease has another boot id, or is
+// gone, do not count.
+func (l *Lab) online(ctx context.Context, uids []int32) ([][]presence.Location, error) {
+	out := make([][]presence.Location, 0, len(uids))
+	if _, err := l.presence.Nodes(ctx); err != nil {
+		return nil, err
+	}
+	view := l.presence.View()
+	for at := 0; at < len(uids); at += 500 {
+		found, err := l.presence.Locate(ctx, uids[at:min(at+500, len(uids))])
+		if err != nil {
+			return nil, err
+		}
+		for _, locs := range found {
+			var live []presence.Location
+			for _, loc := range locs {
+				if view.Alive(loc.Node, loc.Boot) {
+					live = append(live, loc)
+				}
+			}
+			out = append(out, live)
+		}
+	}
+	return out, nil
+}
+
+// stored returns the rows of a thread.
+func (l *Lab) stored(ctx context.Context, thread int64) (n int, err error) {
+	err = l.db.QueryRowContext(ctx, "SELECT COUNT(*) FROM chat_message WHERE thread_id = ?", thread).Scan(&n)
+	return n, err
+}

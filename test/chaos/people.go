@@ -1,0 +1,251 @@
+package main
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"parley/client"
+)
+
+// Person is a user with a client.Session whose texts go through the oracle.
+type Person struct {
+	UID    int32
+	Thread int64
+	*client.Session
+	oracle *Oracle
+	posted chan *client.Posted // waiting for their answers, in order
+	wg     sync.WaitGroup
+	stop   context.CancelFunc
+
+	mu       sync.Mutex // guards the following
+	up       []time.Time
+	down     []time.Time
+	caughtUp int
+}
+
+// person logs a user in at a chat node and keeps the session until close. A gate, if there is one, is where it goes when no
+// ticket helps.
+func (l *Lab) person(ctx context.Context, uid int32, thread int64, node int, o *Oracle, opts client.SessionOptions) (*Person, error) {
+	t, err := l.ticket(ctx, uid, node)
+	if err != nil {
+		return nil, err
+	}
+	opts.Ticket, opts.Nodes = t, l.clientAddrs()
+	opts.Gate, opts.Email, opts.Password = l.gate, email(uid), password(uid)
+	s, err := client.Open(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	run, stop := context.WithCancel(context.WithoutCancel(ctx))
+	p := &Person{UID: uid, Thread: thread, Session: s, oracle: o, posted: make(chan *client.Posted, 2048), stop: stop}
+	p.wg.Go(func() { p.read(run) })
+	p.wg.Go(func() { p.answers(run) })
+	return p, nil
+}
+
+func (p *Person) read(ctx context.Context) {
+	for {
+		ev, err := p.Next(ctx)
+		if err != nil {
+			return
+		}
+		switch ev := ev.(type) {
+		case client.Texts:
+			for _, m := range ev.Messages {
+				p.oracle.delivered(p.UID, m)
+			}
+		case client.Disconnected:
+			p.mu.Lock()
+			p.down = append(p.down, time.Now())
+			p.mu.Unlock()
+		case client.Connected:
+			p.mu.Lock()
+			p.up = append(p.up, time.Now())
+			p.mu.Unlock()
+		case client.CaughtUp:
+			p.mu.Lock()
+			p.caughtUp++
+			p.mu.Unlock()
+		}
+	}
+}
+
+func (p *Person) answers(ctx context.Context) {
+	for {
+		select {
+		case posted := <-p.posted:
+			sent, _ := posted.Wait(ctx) // Sent has the error
+			p.oracle.answered(sent)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// say posts the next text of this user.
+func (p *Person) say(ctx context.Context) error {
+	posted, err := p.Post(ctx, client.InThread(p.Thread), p.oracle.draft(p.UID))
+	if err != nil {
+		return err
+	}
+	select {
+	case p.posted <- posted:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// backAfter returns the first moment after t at which the session was connected; zero if there was none.
+func (p *Person) backAfter(t time.Time) time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, up := range p.up {
+		if up.After(t) {
+			return up
+		}
+	}
+	return time.Time{}
+}
+
+// disconnections counts the ends of connections between two moments.
+func (p *Person) disconnections(from, to time.Time) (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, d := range p.down {
+		if d.After(from) && d.Before(to) {
+			n++
+		}
+	}
+	return n
+}
+
+func (p *Person) close() {
+	p.Session.Close()
+	p.stop()
+	p.wg.Wait()
+}
+
+// Crowd is pairs of friends who talk.
+type Crowd struct {
+	People  []*Person // 2i and 2i+1 are friends
+	Oracle  *Oracle
+	lab     *Lab
+	sent    atomic.Int64
+	failed  atomic.Int64
+	stop    context.CancelFunc
+	talking sync.WaitGroup
+}
+
+// crowd logs n pairs in, user i at the node that where(i) names; nil spreads them so that friends are on different nodes.
+func (l *Lab) crowd(ctx context.Context, n int, where func(i int) int, opts client.SessionOptions) (*Crowd, error) {
+	first, threads, err := l.pairs(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	if where == nil {
+		where = func(i int) int { return (i/2 + i%2) % len(l.Chat) }
+	}
+	c := &Crowd{People: make([]*Person, 2*n), Oracle: newOracle(l.w), lab: l}
+	for i, thread := range threads {
+		c.Oracle.pair(first+int32(2*i), first+int32(2*i)+1, thread)
+	}
+	err = each(2*n, 16, func(i int) (err error) {
+		c.People[i], err = l.person(ctx, first+int32(i), threads[i/2], where(i), c.Oracle, opts)
+		return err
+	})
+	if err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// talk makes the crowd send rate texts per second, spread evenly over all, until hush or until there were most of them (0:
+// no end). Texts go out at their time whatever became of those before.
+func (c *Crowd) talk(ctx context.Context, rate float64, most int) { c.some(ctx, c.People, rate, most) }
+
+// some is talk for some of the crowd.
+func (c *Crowd) some(ctx context.Context, who []*Person, rate float64, most int) {
+	ctx, stop := context.WithCancel(ctx)
+	before := c.stop
+	c.stop = func() {
+		if before != nil {
+			before()
+		}
+		stop()
+	}
+	c.talking.Go(func() {
+		begin := time.Now()
+		for i := 0; most == 0 || i < most; i++ {
+			pause(ctx, time.Until(begin.Add(time.Duration(float64(i)/rate*float64(time.Second)))))
+			if ctx.Err() != nil {
+				return
+			}
+			if err := who[i%len(who)].say(ctx); err != nil {
+				c.failed.Add(1)
+				continue
+			}
+			c.sent.Add(1)
+		}
+	})
+}
+
+// hush stops talk and waits until it has.
+func (c *Crowd) hush() {
+	if c.stop != nil {
+		c.stop()
+	}
+	c.talking.Wait()
+}
+
+// awaitSaid waits until talk has sent all it was asked for.
+func (c *Crowd) awaitSaid() { c.talking.Wait() }
+
+// flush waits until every text is answered. It returns the number of users whose texts were not.
+func (c *Crowd) flush(ctx context.Context, within time.Duration) (stuck int64) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	var n atomic.Int64
+	_ = each(len(c.People), len(c.People), func(i int) error {
+		if c.People[i].Flush(ctx) != nil {
+			n.Add(1)
+		}
+		return nil
+	})
+	if n.Load() == 0 {
+		_ = until(ctx, within, "answers are entered", func() (bool, error) {
+			for _, p := range c.People {
+				if len(p.posted) > 0 {
+					return false, nil
+				}
+			}
+			return true, nil
+		})
+		pause(ctx, 20*time.Millisecond)
+	}
+	return n.Load()
+}
+
+// end lets everything settle, reports the books, and logs the crowd out.
+func (c *Crowd) end(ctx context.Context, r *Report, within time.Duration) error {
+	c.hush()
+	defer c.close()
+	r.Zero("users with unanswered texts", c.flush(ctx, within))
+	if took, ok := c.Oracle.settle(ctx, within); !ok {
+		c.lab.w.Logf("not all delivered after %v", took)
+	}
+	return c.Oracle.verdict(ctx, c.lab, r)
+}
+
+func (c *Crowd) close() {
+	c.hush()
+	_ = each(len(c.People), len(c.People), func(i int) error {
+		if c.People[i] != nil {
+			c.People[i].close()
+		}
+		return nil
+	})
+}

@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"parley/internal/cluster"
+)
+
+// until asks f every 20 ms until it says yes. What it said last is in the error.
+func until(ctx context.Context, within time.Duration, what string, f func() (bool, error)) error {
+	deadline := time.Now().Add(within)
+	for {
+		ok, err := f()
+		if ok {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("waiting until %s: %w", what, ctx.Err())
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("waited %v until %s; last: %v", within, what, err)
+		}
+		pause(ctx, 20*time.Millisecond)
+	}
+}
+
+// pause sleeps, or returns early when ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+var httpClient = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+
+// opsPage reads a page of a node's operations listener.
+func opsPage(ctx context.Context, n *cluster.Node, path string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.OpsAddr()+path, nil)
+	if err != nil {
+		return "", err
+	}
+	rsp, err := httpClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer rsp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(rsp.Body, 64<<20))
+	return string(b), err
+}
+
+// metrics reads all values of a node, by name with labels.
+func metrics(ctx context.Context, n *cluster.Node) (map[string]float64, error) {
+	page, err := opsPage(ctx, n, "/metrics")
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]float64)
+	for line := range strings.Lines(page) {
+		line = strings.TrimSpace(line)
+		at := strings.LastIndexByte(line, ' ')
+		if at < 0 || line[0] == '#' {
+			continue
+		}
+		if v, err := strconv.ParseFloat(line[at+1:], 64); err == nil {
+			out[line[:at]] = v
+		}
+	}
+	return out, nil
+}
+
+// family sums a metric over its labels.
+func family(m map[string]float64, name string) (sum float64) {
+	for k, v := range m {
+		if k == name || strings.HasPrefix(k, name+"{") {
+			sum += v
+		}
+	}
+	return sum
+}
+
+// resources is what a process holds of the machine.
+type resources struct {
+	goroutines, fds int
+	rss             int64
+	cpu             float64 // seconds used so far
+}
+
+// resourcesOf reads them from the node's metrics and from /proc.
+func resourcesOf(ctx context.Context, n *cluster.Node) (r resources, err error) {
+	m, err := metrics(ctx, n)
+	if err != nil {
+		return r, err
+	}
+	r = resources{goroutines: int(m["go_goroutines"]), fds: int(m["process_open_fds"]), rss: int64(m["process_resident_memory_bytes"]), cpu: m["process_cpu_seconds_total"]}
+	if fds, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(n.Pid()), "fd")); err == nil {
+		r.fds = len(fds)
+	}
+	return r, nil
+}
+
+// rssOf reads the resident memory of a process without asking it.
+func rssOf(pid int) int64 {
+	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "statm"))
+	if err != nil {
+		return 0
+	}
+	f := strings.Fields(string(b))
+	if len(f) < 2 {
+		return 0
+	}
+	pages, err := strconv.ParseInt(f[1], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return pages * int64(os.Getpagesize())
+}
+
+// peak samples the resident memory of a process until stop is called, which returns the largest value.
+func peak(pid int) (stop func() int64) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	most := rssOf(pid)
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				most = max(most, rssOf(pid))
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() int64 {
+		close(done)
+		<-ended
+		return most
+	}
+}
+
+func mib(bytes int64) string { return fmt.Sprintf("%.1fMiB", float64(bytes)/(1<<20)) }
+
+// memory reports a growth in bytes against a bound.
+func (r *Report) memory(name string, got, limit int64) {
+	r.add(name, mib(got), "≤ "+mib(limit), got <= limit)
+}
+
+func stack() []byte { return debug.Stack() }
+
+// logFile is a bar's own log.
+type logFile struct {
+	mu    sync.Mutex // guards f
+	f     *os.File
+	begin time.Time
+}
+
+func openLog(path string) (*logFile, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	return &logFile{f: f, begin: time.Now()}, err
+}
+
+func (l *logFile) printf(format string, args ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, _ = fmt.Fprintf(l.f, "%8.3f "+format+"\n", append([]any{time.Since(l.begin).Seconds()}, args...)...) // a help, no more
+}
+
+// Write lets the launcher log here.
+func (l *logFile) Write(b []byte) (int, error) {
+	l.printf("%s", strings.TrimRight(string(b), "\n"))
+	return len(b), nil
+}
+
+// Close closes the file.
+func (l *logFile) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.f.Close()
+}
+
+// each runs f for 0 to n-1 on up to at goroutines and returns the first errors, joined.
+func each(n, at int, f func(i int) error) error {
+	var mu sync.Mutex
+	var first error
+	failed := 0
+	var wg sync.WaitGroup
+	next := make(chan int)
+	for range min(at, n) {
+		wg.Go(func() {
+			for i := range next {
+				if err := f(i); err != nil {
+					mu.Lock()
+					if failed++; first == nil {
+						first = err
+					}
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	for i := range n {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+	if failed > 1 {
+		return fmt.Errorf("%w (and %d more)", first, failed-1)
+	}
+	return first
+}

@@ -1,0 +1,318 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"parley/internal/cluster"
+)
+
+// suite is one run of some bars.
+type suite struct {
+	flags    flags
+	out, err io.Writer
+
+	dir      string // of the run
+	bin      string // programs of the nodes
+	template string // data of a mariadbd whose schema is there, copied for each bar
+
+	bugsOnce sync.Once // guards the following
+	bugsBin  string    // programs with seeded bugs
+	bugsErr  error
+
+	outMu   sync.Mutex // guards out and results
+	results []result
+}
+
+// outcome is what became of a bar.
+type outcome string
+
+const (
+	pass    outcome = "PASS"
+	miss    outcome = "MISS"
+	skipped outcome = "SKIP"
+)
+
+// result is a bar that has ended.
+type result struct {
+	Bar     Bar
+	Outcome outcome
+	Took    time.Duration
+	Figures []Figure
+	Err     error
+	Kept    string // directory, if it was kept
+}
+
+func (s *suite) run(ctx context.Context, bars []Bar) int {
+	begin := time.Now()
+	if err := s.prepare(ctx); err != nil {
+		fmt.Fprintln(s.err, "chaos:", err)
+		if ctx.Err() != nil {
+			return exitInterrupted
+		}
+		return exitMiss
+	}
+	defer s.cleanUp()
+	fmt.Fprintf(s.out, "%d bars, seed %d, %s counts, up to %d at a time, in %s\n", len(bars), s.flags.Seed, counts(s.flags.Short), s.flags.Parallel, s.dir)
+
+	var together, alone []Bar
+	for _, b := range bars {
+		if b.Alone || s.flags.Parallel == 1 {
+			alone = append(alone, b)
+		} else {
+			together = append(together, b)
+		}
+	}
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, s.flags.Parallel)
+	for _, b := range together {
+		slots <- struct{}{}
+		if ctx.Err() != nil {
+			<-slots
+			break
+		}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			s.done(s.one(ctx, b))
+		})
+	}
+	wg.Wait()
+	for _, b := range alone {
+		if ctx.Err() != nil {
+			break
+		}
+		s.done(s.one(ctx, b))
+	}
+	table(s.out, bars, s.results, time.Since(begin))
+	if s.flags.Markdown != "" {
+		if err := os.WriteFile(s.flags.Markdown, []byte(markdown(bars, s.results, s.flags)), 0o644); err != nil {
+			fmt.Fprintln(s.err, "chaos: markdown:", err)
+		}
+	}
+	switch {
+	case ctx.Err() != nil:
+		fmt.Fprintln(s.out, "INTERRUPTED")
+		return exitInterrupted
+	case s.anyMissed():
+		return exitMiss
+	}
+	return exitPass
+}
+
+func counts(short bool) string {
+	if short {
+		return "short"
+	}
+	return "full"
+}
+
+func (s *suite) anyMissed() bool {
+	for _, r := range s.results {
+		if r.Outcome == miss {
+			return true
+		}
+	}
+	return false
+}
+
+// prepare builds the programs and the data that each bar begins with.
+func (s *suite) prepare(ctx context.Context) (err error) {
+	if err := cluster.Missing(); err != nil {
+		return err
+	}
+	if s.flags.Out == "" {
+		s.dir, err = os.MkdirTemp("", "parley-chaos-")
+	} else if s.dir, err = filepath.Abs(s.flags.Out); err == nil {
+		err = os.MkdirAll(s.dir, 0o755)
+	}
+	if err != nil {
+		return err
+	}
+	if s.bin = s.flags.Bin; s.bin == "" {
+		s.bin = filepath.Join(s.dir, "bin")
+		if err := os.MkdirAll(s.bin, 0o755); err != nil {
+			return err
+		}
+		fmt.Fprintln(s.err, "building the nodes …")
+		if err := cluster.Build(ctx, s.bin, false, "chatnode", "gatenode", "statusnode"); err != nil {
+			return err
+		}
+	}
+	return s.makeTemplate(ctx)
+}
+
+// makeTemplate starts one node once, so that the tables are made once and not by each bar.
+func (s *suite) makeTemplate(ctx context.Context) error {
+	dir := filepath.Join(s.dir, "template")
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	c, err := cluster.Start(ctx, cluster.Options{Dir: dir, Bin: s.bin, Chat: 1, MariaDB: cluster.MariaDBOptions{Args: quietSQL}})
+	if err != nil {
+		return fmt.Errorf("prepare the schema: %w", err)
+	}
+	if err := c.Close(); err != nil {
+		return fmt.Errorf("prepare the schema: %w", err)
+	}
+	s.template = filepath.Join(dir, "mariadb")
+	return nil
+}
+
+// seededBin builds the nodes with the bugs that the checker must find, once.
+func (s *suite) seededBin(ctx context.Context) (string, error) {
+	s.bugsOnce.Do(func() {
+		s.bugsBin = filepath.Join(s.dir, "bin-bugs")
+		if s.bugsErr = os.MkdirAll(s.bugsBin, 0o755); s.bugsErr == nil {
+			s.bugsErr = cluster.BuildTagged(ctx, s.bugsBin, false, "seededbugs", "chatnode", "gatenode", "statusnode")
+		}
+	})
+	return s.bugsBin, s.bugsErr
+}
+
+// cleanUp removes what no bar needs any more. The directory of the run stays if a bar's was kept in it.
+func (s *suite) cleanUp() {
+	for _, name := range []string{"template", "bin", "bin-bugs"} {
+		if err := os.RemoveAll(filepath.Join(s.dir, name)); err != nil {
+			fmt.Fprintln(s.err, "chaos:", err)
+		}
+	}
+	_ = os.Remove(s.dir) // fails if something was kept, as it should
+}
+
+// one runs a bar and cleans up after it, whatever happens.
+func (s *suite) one(ctx context.Context, b Bar) (res result) {
+	begin := time.Now()
+	res = result{Bar: b, Outcome: miss}
+	w := &World{Short: s.flags.Short, Seed: s.flags.Seed, suite: s, id: b.ID, Dir: filepath.Join(s.dir, b.ID)}
+	h := fnv.New64a()
+	_, _ = io.WriteString(h, b.ID) // a hash never fails
+	w.Rand = rand.New(rand.NewPCG(s.flags.Seed, h.Sum64()))
+	r := &Report{}
+	defer func() {
+		res.Took = time.Since(begin)
+		res.Figures = r.Figures()
+	}()
+	if res.Err = os.RemoveAll(w.Dir); res.Err != nil {
+		return res
+	}
+	if res.Err = os.MkdirAll(w.Dir, 0o755); res.Err != nil {
+		return res
+	}
+	if w.log, res.Err = openLog(filepath.Join(w.Dir, "bar.log")); res.Err != nil {
+		return res
+	}
+	defer w.log.Close()
+
+	limit := b.Limit
+	if limit == 0 {
+		limit = DefaultLimit
+	}
+	bctx, cancel := context.WithTimeout(ctx, limit)
+	err := guarded(bctx, b, w, r)
+	if err != nil && bctx.Err() != nil && ctx.Err() == nil {
+		err = fmt.Errorf("not done within %v: %w", limit, err)
+	}
+	cancel()
+	failed := err != nil && !errors.Is(err, errSkip) || r.Missed()
+	err = errors.Join(err, w.close(r, failed))
+	switch {
+	case errors.Is(err, errSkip):
+		res.Outcome = skipped
+	case err == nil && !r.Missed():
+		res.Outcome = pass
+	}
+	res.Err = err
+	if res.Outcome == miss || s.flags.Keep {
+		res.Kept = w.Dir
+		for _, f := range r.Figures() {
+			w.Logf("%v", f)
+		}
+		w.Logf("%s: %v", res.Outcome, err)
+		w.trim()
+	} else if err := os.RemoveAll(w.Dir); err != nil {
+		fmt.Fprintln(s.err, "chaos:", err)
+	}
+	return res
+}
+
+// guarded turns a panic of a bar into an error, so that its processes are stopped and the others run.
+func guarded(ctx context.Context, b Bar, w *World, r *Report) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, stack())
+		}
+	}()
+	return b.Run(ctx, w, r)
+}
+
+// close stops the bar's clusters; of one that failed it keeps what a person would look at first.
+func (w *World) close(r *Report, failed bool) error {
+	w.mu.Lock()
+	labs := w.labs
+	w.labs = nil
+	w.mu.Unlock()
+	var errs []error
+	for _, l := range labs {
+		if failed {
+			l.snapshot()
+		}
+		errs = append(errs, l.Close())
+		if n, where := l.crashes(); n > 0 {
+			r.add("crashes", fmt.Sprintf("%d, see %s", n, where), "= 0", false)
+			if !failed {
+				w.Logf("crashes: %d, see %s", n, where)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// trim removes the databases from a directory that is kept: they are large, and what is in them was counted.
+func (w *World) trim() {
+	for _, pattern := range []string{"*/mariadb*", "*/*/mariadb*"} {
+		found, err := filepath.Glob(filepath.Join(w.Dir, pattern))
+		if err != nil {
+			continue // a fixed pattern
+		}
+		for _, path := range found {
+			if info, err := os.Stat(path); err == nil && info.IsDir() {
+				_ = os.RemoveAll(path) // what stays is found by the next run
+			}
+		}
+	}
+}
+
+// done prints the line of a bar that has ended.
+func (s *suite) done(r result) {
+	s.outMu.Lock()
+	defer s.outMu.Unlock()
+	s.results = append(s.results, r)
+	fmt.Fprintln(s.out, r.line())
+	if r.Outcome == miss {
+		if r.Err != nil {
+			fmt.Fprintf(s.out, "     %v\n", r.Err)
+		}
+		fmt.Fprintf(s.out, "     kept in %s\n     replay: %s\n", r.Kept, s.replay(r.Bar.ID))
+	}
+}
+
+// replay is the command that repeats a bar.
+func (s *suite) replay(id string) string {
+	parts := []string{"go run ./test/chaos", "--bars", id, "--seed", fmt.Sprint(s.flags.Seed)}
+	if s.flags.Short {
+		parts = append(parts, "--short")
+	}
+	return strings.Join(parts, " ")
+}
