@@ -122,7 +122,6 @@ func (c *Config) Validate() error {
 
 // Times that are promises to other nodes rather than tuning; docs/GUARANTEES.md builds on them.
 const (
-	leaseTTL     = presence.DefaultLease
 	leaseRefresh = presence.DefaultRefresh
 	leaseDoubt   = 7 * time.Second // without a refresh for so long a node refuses logins
 	tick         = time.Second     // load reports, fence reads, sweeps

@@ -118,14 +118,14 @@ func (s *Server) approve(ctx context.Context, c *conn, body []byte) error {
 	if err != nil {
 		return err
 	}
-	done, err := s.store.Approve(ctx, s.cfg.SelfServer.Name, s.lease.Boot(), c.UID(), req.ToUID, req.Back)
+	done, err := s.store.Approve(ctx, s.cfg.SelfServer.Name, c.boot, c.UID(), req.ToUID, req.Back)
 	switch {
 	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrNoApplication):
 		return wire.Refuse(wire.CodeUIDInvalid, err)
 	case errors.Is(err, store.ErrSelf), errors.Is(err, store.ErrAlreadyFriends):
 		return wire.Refuse(wire.CodeNotAllowed, err)
 	case errors.Is(err, store.ErrFenced):
-		s.lease.noteFenced(s.lease.Boot())
+		s.lease.noteFenced(c.boot)
 		return err
 	case err != nil:
 		return err

@@ -186,6 +186,10 @@ func (s *Server) await(c *conn, id session.Identity) error {
 	}
 	s.registry.Add(&c.Session)
 	s.look(c, time.Now())
+	if !s.lease.lives(c.boot) {
+		// Fenced off since the login was admitted: the sessions of that life may have been ended just before this one came.
+		return wire.Refuse(wire.CodeUnavailable, errDoubt)
+	}
 	return nil
 }
 

@@ -15,7 +15,7 @@ type metrics struct {
 	logins, replaced, stale, loginTimeouts, loginsUnheard, heartbeats                prometheus.Counter
 	badFrames, unknownIDs, rateLimited, flooding, queueFull, windowFull              prometheus.Counter
 	panics, slow, gaps, abandoned, writeFailures, acceptFailures, acceptRests, trims prometheus.Counter
-	kickFailures, releasesLost, leaseFailures, fenced, delivered                     prometheus.Counter
+	kickFailures, releasesLost, leaseFailures, fenceFailures, fenced, delivered      prometheus.Counter
 	loginSeconds, handlerSeconds, loads, loadSeconds                                 prometheus.Histogram
 	legacy                                                                           legacy.Counters
 
@@ -65,6 +65,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 		kickFailures:   counter("kick_failures_total", "Kicks that another node did not answer at once."),
 		releasesLost:   counter("releases_lost_total", "Ended sessions left in Redis to expire, because too many waited."),
 		leaseFailures:  counter("lease_failures_total", "Refreshes of the node's lease that failed."),
+		fenceFailures:  counter("fence_failures_total", "Reads and writes of the node's fence row that failed."),
 		fenced:         counter("fenced_total", "Times this node found itself taken for dead."),
 		delivered:      counter("peer_pushes_total", "Pushes that other nodes handed over."),
 		loginSeconds:   seconds("login_seconds", "Time of a granted login, from its turn to 1006."),

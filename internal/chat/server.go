@@ -57,21 +57,20 @@ type Server struct {
 	commits   *commit.Committer
 	router    *router.Router
 	peers     *peer.Pool
-	lease     *lease
+	lease     *membership
 	janitor   *janitor
 	wheel     *legacy.Wheel
 	admission *admission
 	// turns bounds the logins that are being worked on. When users come in faster than they can be served, as after an
 	// outage, the others wait here, in order, and not in the run queue of the processors, where all of them would be late.
 	// Clients who hung up while they waited count too.
-	turns     *slots.Slots
-	loader    *loader
-	fenced    fences
-	rpc       *rpc.Server
-	rpcAuth   *rpc.Auth
-	rpcStats  *rpc.Metrics
-	clients   *listener
-	wakeLease chan struct{}
+	turns    *slots.Slots
+	loader   *loader
+	fenced   fences
+	rpc      *rpc.Server
+	rpcAuth  *rpc.Auth
+	rpcStats *rpc.Metrics
+	clients  *listener
 
 	ctx   context.Context // of handlers; ends when the drain is over
 	stop  context.CancelFunc
@@ -99,7 +98,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	s := &Server{
 		cfg: cfg, log: d.Log.With("pkg", "chat"), store: d.Store, presence: d.Presence,
-		registry: session.NewRegistry(), wheel: legacy.NewWheel(), wakeLease: make(chan struct{}, 1),
+		registry: session.NewRegistry(), wheel: legacy.NewWheel(),
 		ctx: ctx, stop: stop, open: make(map[*conn]struct{}), unauthenticated: make(map[*conn]struct{}),
 	}
 	s.loader = newLoader(s)
@@ -156,12 +155,22 @@ func (s *Server) listen(d Deps) error {
 	if err != nil {
 		return fmt.Errorf("chat: server: %w", err)
 	}
-	s.lease = &lease{s: s}
-	s.lease.mine = presence.Lease{
+	s.lease = s.newMembership(presence.Lease{
 		Name: self.Name, ClientAddr: self.ClientAddr(portOf(s.clients.addr)), RPCAddr: self.RPCAddr(portOf(ln.Addr())),
 		Version: obs.Version(), StartedMS: time.Now().UnixMilli(),
-	}
+	})
 	return nil
+}
+
+func (s *Server) newMembership(mine presence.Lease) *membership {
+	return newMembership(mine, membershipDeps{
+		Log: s.log, Lease: s.presence, Fence: s.store,
+		Hello:           func(ctx context.Context, addr string) (name, boot string, err error) { return s.peers.Hello(ctx, addr) },
+		Sessions:        s.registry.Live,
+		EndSessions:     func() { s.endAll(wire.CodeUnavailable, "node was fenced off") },
+		RestoreSessions: s.restore,
+		LeaseFailures:   s.metrics.leaseFailures, FenceFailures: s.metrics.fenceFailures, Fenced: s.metrics.fenced,
+	})
 }
 
 func portOf(a net.Addr) int {
@@ -222,7 +231,9 @@ func (s *Server) Run(ctx context.Context) error {
 	if err == nil {
 		s.log.Info("chat node ready", "clients", s.ClientAddr(), "rpc", s.RPCAddr())
 		background.Go(func() { s.presence.Watch(back, tick, s.onNodes) })
-		background.Go(func() { fail(s.lease.run(back)) })
+		background.Go(func() { fail(s.lease.keepLease(back)) })
+		background.Go(func() { s.lease.keepFence(back) })
+		background.Go(func() { s.lease.keepSessions(back) })
 		background.Go(func() { s.sweep(back) })
 		background.Go(func() { s.wheel.Run(back) })
 		background.Go(func() { s.trim(back, trimEvery) })
@@ -269,7 +280,7 @@ func (s *Server) join(ctx context.Context) error {
 	}
 	var err error
 	for began := time.Now(); time.Since(began) < joinPatience; {
-		if err = s.lease.take(ctx); err == nil || config.ExitCode(err) == config.ExitDependency {
+		if err = s.lease.join(ctx); err == nil || config.ExitCode(err) == config.ExitDependency {
 			return err
 		}
 		s.log.Warn("cannot join the cluster yet", "err", err)

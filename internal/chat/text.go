@@ -78,7 +78,7 @@ func (c *conn) append(req *wire.TextRequest, size int) {
 		c.srv.metrics.windowFull.Inc()
 	}
 	if full || c.srv.commits.Append(&commit.Request{
-		From: c, To: req.ToUID, Thread: req.ThreadID, Texts: req.Texts, Bytes: size,
+		From: c, Boot: c.boot, To: req.ToUID, Thread: req.ThreadID, Texts: req.Texts, Bytes: size,
 	}) != nil {
 		c.texts.Add(-n)
 		c.bytes.Add(-b)

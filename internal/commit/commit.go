@@ -33,7 +33,8 @@ type Sender interface {
 // Request is one 1017 of one session.
 type Request struct {
 	From   Sender
-	To     int32 // as the client named it; echoed when the thread is not the sender's
+	Boot   string // the life of the node in which the sender logged in; in another its texts are refused
+	To     int32  // as the client named it; echoed when the thread is not the sender's
 	Thread int64
 	Texts  []wire.Text
 	Bytes  int // of the body, for the bounds

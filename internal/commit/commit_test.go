@@ -189,6 +189,20 @@ func TestAFencedNodeIsTold(t *testing.T) {
 	require.Len(t, col.pushes, 1)
 }
 
+// D2: a node that comes back under a new boot id must not store what its old sessions had sent.
+func TestATextOfAnEndedLifeIsRefused(t *testing.T) {
+	s := newStore(7)
+	c, col := start(t, s, nil)
+	old := col.request(1, 7, "from the old life")
+	old.Boot = "the boot before"
+	require.NoError(t, c.Append(old))
+	require.Equal(t, []wire.Code{wire.CodeUnavailable}, codes(col.wait(t, 1)[0]))
+	require.Empty(t, s.batches)
+	require.Empty(t, col.fenced, "the new life is not fenced")
+	require.NoError(t, c.Append(col.request(1, 7, "from the new one")))
+	require.Equal(t, []wire.Code{0}, codes(col.wait(t, 2)[1]))
+}
+
 func TestBounds(t *testing.T) {
 	s := newStore(7)
 	s.block = make(chan struct{})
@@ -403,7 +417,7 @@ func texts(t testing.TB) func(n int) {
 	reqs := make([]Request, 256)
 	return func(n int) {
 		for i := range n {
-			reqs[i] = Request{From: from, Thread: 7, Texts: list, Bytes: 150}
+			reqs[i] = Request{From: from, Boot: "boot", Thread: 7, Texts: list, Bytes: 150}
 			if err := c.Append(&reqs[i]); err != nil {
 				t.Fatal(err)
 			}

@@ -155,7 +155,7 @@ func start(t testing.TB, s *fakeStore, change func(*Config)) (*Committer, *colle
 
 // request asks for texts by "unique id" = content.
 func (c *collector) request(uid int32, thread int64, contents ...string) *Request {
-	r := &Request{From: &user{uid, c}, To: 99, Thread: thread, Bytes: 100}
+	r := &Request{From: &user{uid, c}, Boot: "boot", To: 99, Thread: thread, Bytes: 100}
 	for _, s := range contents {
 		r.Texts = append(r.Texts, wire.Text{Content: s, UniqueID: s})
 	}

@@ -6,8 +6,8 @@ import (
 )
 
 type metrics struct {
-	stored, resent, failed, refused, late, panics prometheus.Counter
-	size, seconds, wait                           prometheus.Histogram
+	stored, resent, failed, refused, late, stranded, panics prometheus.Counter
+	size, seconds, wait                                     prometheus.Histogram
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -16,12 +16,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		return f.NewCounter(prometheus.CounterOpts{Name: "parley_commit_" + name, Help: help})
 	}
 	return &metrics{
-		stored:  counter("texts_stored_total", "Texts stored for the first time."),
-		resent:  counter("texts_resent_total", "Texts that were stored before and answered with their first ids."),
-		failed:  counter("texts_failed_total", "Texts answered as not stored because the store failed."),
-		refused: counter("requests_refused_total", "Requests refused because too many texts waited."),
-		late:    counter("requests_late_total", "Requests refused because they waited too long."),
-		panics:  counter("panics_total", "Panics recovered in a batch."),
+		stored:   counter("texts_stored_total", "Texts stored for the first time."),
+		resent:   counter("texts_resent_total", "Texts that were stored before and answered with their first ids."),
+		failed:   counter("texts_failed_total", "Texts answered as not stored because the store failed."),
+		refused:  counter("requests_refused_total", "Requests refused because too many texts waited."),
+		late:     counter("requests_late_total", "Requests refused because they waited too long."),
+		stranded: counter("requests_stranded_total", "Requests refused because this node was fenced off after their sessions logged in."),
+		panics:   counter("panics_total", "Panics recovered in a batch."),
 		size: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "parley_commit_batch_texts", Help: "Texts a transaction.", Buckets: prometheus.ExponentialBuckets(1, 2, 9),
 		}),

@@ -124,8 +124,13 @@ func (s *shard) guard(f func()) {
 // decide settles what becomes of each text of the batch, and delivers what was stored.
 func (s *shard) decide() {
 	now := time.Now()
+	boot := s.c.deps.Boot()
 	for _, r := range s.batch {
-		r.open()
+		if r.open(); r.Boot != boot {
+			// Its session ended with a life that was fenced off; the user may be logged in elsewhere by now.
+			r.refuse(wire.CodeUnavailable)
+			s.c.metrics.stranded.Inc()
+		}
 	}
 	oldest := now
 	for _, r := range s.batch {
@@ -142,7 +147,7 @@ func (s *shard) decide() {
 	defer cancel()
 
 	s.authorise(ctx, now)
-	s.store(ctx)
+	s.store(ctx, boot)
 }
 
 // open makes room for what becomes of the texts, and refuses those at fault.
@@ -183,8 +188,8 @@ func (r *Request) refuse(code wire.Code) {
 	}
 }
 
-// store appends what was not refused and notes what became of it.
-func (s *shard) store(ctx context.Context) {
+// store appends what was not refused, as the life boot of this node, and notes what became of it.
+func (s *shard) store(ctx context.Context, boot string) {
 	s.msgs, s.where = s.msgs[:0], s.where[:0]
 	for ri, r := range s.batch {
 		for ti := range r.sent {
@@ -203,7 +208,6 @@ func (s *shard) store(ctx context.Context) {
 	s.stored = s.stored[:len(s.msgs)]
 	clear(s.stored)
 
-	boot := s.c.deps.Boot()
 	began := time.Now()
 	err := s.c.deps.Store.Append(ctx, s.c.deps.Node, boot, s.msgs, s.stored)
 	s.c.metrics.seconds.Observe(time.Since(began).Seconds())

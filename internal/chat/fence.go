@@ -1,0 +1,109 @@
+package chat
+
+import (
+	"context"
+	"time"
+)
+
+const (
+	// fenceReadTimeout bounds a read of the fence row, which is repeated each second.
+	fenceReadTimeout = 2 * time.Second
+	// fenceTakeTimeout bounds writing the row: a transaction of an earlier life may hold it for two seconds.
+	fenceTakeTimeout = 5 * time.Second
+)
+
+// keepFence watches the fence row in SQL until ctx ends, so that the node learns that it was fenced off even if nobody
+// sends a text. It never waits for Redis.
+func (m *membership) keepFence(ctx context.Context) {
+	every := time.NewTicker(tick)
+	defer every.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.wakeFence:
+		case <-every.C:
+		}
+		m.fenceStep(ctx)
+	}
+}
+
+// fenceStep does what the state of the row asks for.
+func (m *membership) fenceStep(ctx context.Context) {
+	m.mu.Lock()
+	state, leased := m.fence, !m.extended.IsZero()
+	m.mu.Unlock()
+	var err error
+	switch {
+	case state == fenceAbsent && leased:
+		err = m.takeFence(ctx)
+	case state == fenceHeld:
+		err = m.readFence(ctx)
+	}
+	m.noteFenceError(err)
+
+	m.mu.Lock()
+	lost := m.fence == fenceLost
+	m.mu.Unlock()
+	if lost {
+		m.d.EndSessions()
+		m.mu.Lock()
+		m.fence = fenceEnded
+		m.mu.Unlock()
+		wake(m.wakeLease)
+	}
+}
+
+// takeFence writes the row of the current life, whose lease is held.
+func (m *membership) takeFence(ctx context.Context) error {
+	m.mu.Lock()
+	name, boot, again := m.mine.Name, m.mine.Boot, m.fence != fenceAbsent
+	m.mu.Unlock()
+	if again {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, fenceTakeTimeout)
+	defer cancel()
+	if err := m.d.Fence.TakeFence(ctx, name, boot); err != nil {
+		return err
+	}
+	// Only keepFence moves the state on from here, or join before it runs.
+	m.mu.Lock()
+	m.fence = fenceHeld
+	m.mu.Unlock()
+	m.d.Log.Info("member of the cluster", "boot", boot)
+	wake(m.wakeLease) // placement may see the node now
+	return nil
+}
+
+// readFence looks whether another node has fenced this one off.
+func (m *membership) readFence(ctx context.Context) error {
+	m.mu.Lock()
+	name, boot := m.mine.Name, m.mine.Boot
+	m.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, fenceReadTimeout)
+	defer cancel()
+	row, err := m.d.Fence.FenceBoot(ctx, name)
+	if err != nil {
+		return err
+	}
+	if row != boot {
+		m.noteFenced(boot)
+	}
+	return nil
+}
+
+// noteFenceError counts a failure, and logs it if the step before did not fail.
+func (m *membership) noteFenceError(err error) {
+	m.mu.Lock()
+	before := m.fenceFail
+	m.fenceFail = err != nil
+	m.mu.Unlock()
+	if err == nil {
+		return
+	}
+	m.d.FenceFailures.Inc()
+	if !before {
+		m.d.Log.Warn("fence row not read or written; trying again each second", "err", err)
+	}
+}

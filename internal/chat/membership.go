@@ -1,0 +1,196 @@
+package chat
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"parley/internal/presence"
+	"parley/internal/wire"
+)
+
+// youngRedis is how long after Redis lost its data logins wait: the nodes' sessions are written back meanwhile.
+const youngRedis = 6 * time.Second
+
+// membership is this node's place in the cluster: a lease in Redis and a fence row in SQL. keepLease holds the one and
+// keepFence the other, each in its own goroutine and on its own server, so that a server that stalls delays nothing on
+// the other. A login needs both. A text needs the fence row only, so that texts go on while Redis is away.
+//
+// A node lives many lives, each with a boot id of its own. A life that another node has fenced off ends in this order:
+// keepFence ends the sessions, keepLease takes the lease under a new boot id, keepFence writes the fence row for it.
+type membership struct {
+	d         membershipDeps
+	wakeLease chan struct{} // holds one token while keepLease has something new to look at
+	wakeFence chan struct{} // the same for keepFence
+	lostData  chan struct{} // the same for keepSessions
+
+	mu        sync.Mutex // guards the following
+	mine      presence.Lease
+	extended  time.Time // when this life last extended its lease, monotonic; zero while it does not hold the lease
+	fence     fenceState
+	gen       string
+	genFrom   time.Time // before this logins wait for the other nodes' sessions
+	tokens    []string  // of logins since the last load report
+	fenceFail bool      // the last read of the fence row failed: log only the first of a row
+}
+
+// fenceState is what this node knows about the fence row of its current life.
+type fenceState uint8
+
+const (
+	fenceAbsent fenceState = iota // not written yet
+	fenceHeld                     // written, and not seen to have changed
+	fenceLost                     // another node took this one for dead; the sessions are still here
+	fenceEnded                    // they have been ended; the next life may begin
+)
+
+// leaseStore is what membership needs of Redis.
+type leaseStore interface {
+	TakeLease(ctx context.Context, l presence.Lease, replaceBoot string) error
+	ExtendLease(ctx context.Context, l presence.Lease) (gen string, err error)
+	DropLease(ctx context.Context, l presence.Lease) error
+	ReportLoad(ctx context.Context, node string, count int, tokens []string) error
+	Generation(ctx context.Context) (id string, ageMS int64, err error)
+}
+
+// fenceStore is what membership needs of SQL.
+type fenceStore interface {
+	TakeFence(ctx context.Context, node, boot string) error
+	FenceBoot(ctx context.Context, node string) (boot string, err error)
+}
+
+// membershipDeps is what a membership works with. None of the functions may wait for Redis or SQL, but for
+// RestoreSessions.
+type membershipDeps struct {
+	Log   *slog.Logger
+	Lease leaseStore
+	Fence fenceStore
+	// Hello asks the process at an RPC address for its boot id.
+	Hello func(ctx context.Context, addr string) (name, boot string, err error)
+	// Sessions returns how many sessions this node has.
+	Sessions func() int
+	// EndSessions ends them all.
+	EndSessions func()
+	// RestoreSessions writes them into a Redis that lost its data.
+	RestoreSessions func(ctx context.Context)
+
+	LeaseFailures, FenceFailures, Fenced prometheus.Counter
+}
+
+// newMembership returns the membership of a node that has not joined yet. mine lacks the boot id only.
+func newMembership(mine presence.Lease, d membershipDeps) *membership {
+	mine.Boot = newSID().String()
+	return &membership{
+		d: d, mine: mine,
+		wakeLease: make(chan struct{}, 1), wakeFence: make(chan struct{}, 1), lostData: make(chan struct{}, 1),
+	}
+}
+
+// wake puts a token into a channel of one.
+func wake(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Boot returns the id under which this node may store.
+func (m *membership) Boot() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.mine.Boot
+}
+
+// admits reports whether a login may go on, and under which boot id.
+func (m *membership) admits() (boot string, code wire.Code) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	switch {
+	case m.mine.Draining:
+		return "", wire.CodeDraining
+	case m.fence != fenceHeld, m.extended.IsZero(), now.Sub(m.extended) >= leaseDoubt, now.Before(m.genFrom):
+		return "", wire.CodeUnavailable
+	}
+	return m.mine.Boot, wire.CodeOK
+}
+
+// lives reports whether boot is the current life, and not known to be fenced off.
+func (m *membership) lives(boot string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.fence == fenceHeld && m.mine.Boot == boot
+}
+
+// noteLogin remembers that a login used the token it was placed with.
+func (m *membership) noteLogin(token string) {
+	if token == "" {
+		return // a resumed session was never reserved
+	}
+	m.mu.Lock()
+	m.tokens = append(m.tokens, token)
+	m.mu.Unlock()
+}
+
+// noteFenced says that SQL no longer carries this boot id: another node took this one for dead.
+func (m *membership) noteFenced(boot string) {
+	m.mu.Lock()
+	first := m.fence == fenceHeld && m.mine.Boot == boot
+	if first {
+		m.fence = fenceLost
+	}
+	m.mu.Unlock()
+	if first {
+		m.d.Fenced.Inc()
+		m.d.Log.Warn("fenced off: another node took this one for dead", "boot", boot)
+		wake(m.wakeFence)
+	}
+}
+
+// join makes this process the node: the lease first, then the fence row, then a load of zero. A lease that another
+// process holds is fatal if that process answers for it. join may be called again after an error.
+func (m *membership) join(ctx context.Context) error {
+	if err := m.acquire(ctx); err != nil {
+		return err
+	}
+	if err := m.takeFence(ctx); err != nil {
+		return err
+	}
+	return m.report(ctx)
+}
+
+// noteGenerationLocked reports whether Redis lost its data since the last time.
+func (m *membership) noteGenerationLocked(gen string, ageMS int64) (lost bool) {
+	if gen == m.gen {
+		return false
+	}
+	lost = m.gen != ""
+	m.gen = gen
+	if wait := youngRedis - time.Duration(ageMS)*time.Millisecond; wait > 0 {
+		m.genFrom = time.Now().Add(wait)
+	}
+	return lost
+}
+
+// forgetGeneration makes the next refresh write the sessions back again.
+func (m *membership) forgetGeneration() {
+	m.mu.Lock()
+	m.gen = "unknown"
+	m.mu.Unlock()
+}
+
+// keepSessions writes the sessions back whenever Redis has lost its data, until ctx ends. It is not part of keepLease
+// because many sessions take longer than the lease lasts.
+func (m *membership) keepSessions(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.lostData:
+			m.d.RestoreSessions(ctx)
+		}
+	}
+}

@@ -1,0 +1,252 @@
+package chat
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	"parley/internal/config"
+	"parley/internal/presence"
+	"parley/internal/wire"
+)
+
+// fakeServers is Redis and SQL as a membership sees them. While one is stalled its calls wait for their deadline.
+type fakeServers struct {
+	mu       sync.Mutex // guards the following
+	stallRed bool
+	stallSQL bool
+	lease    presence.Lease
+	until    time.Time
+	lapsed   int // times that the lease was found lapsed
+	fence    string
+	reads    int
+	ended    int
+	loads    int
+}
+
+var errStalled = errors.New("stalled")
+
+// call waits while the server is stalled, and then runs f.
+func (f *fakeServers) call(ctx context.Context, stalled *bool, limit time.Duration, did func() error) error {
+	f.mu.Lock()
+	wait := *stalled
+	f.mu.Unlock()
+	if wait {
+		ctx, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		<-ctx.Done()
+		return errStalled
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return did()
+}
+
+func (f *fakeServers) redis(ctx context.Context, did func() error) error {
+	return f.call(ctx, &f.stallRed, presence.DefaultTimeout, did)
+}
+
+func (f *fakeServers) sql(ctx context.Context, did func() error) error {
+	return f.call(ctx, &f.stallSQL, 10*time.Second, did) // as long as the store waits
+}
+
+func (f *fakeServers) TakeLease(ctx context.Context, l presence.Lease, replace string) error {
+	return f.redis(ctx, func() error {
+		if time.Now().Before(f.until) && f.lease.Boot != l.Boot && f.lease.Boot != replace {
+			return &presence.HeldError{Holder: f.lease}
+		}
+		f.lease, f.until = l, time.Now().Add(presence.DefaultLease)
+		return nil
+	})
+}
+
+func (f *fakeServers) ExtendLease(ctx context.Context, l presence.Lease) (gen string, err error) {
+	return "gen", f.redis(ctx, func() error {
+		if !time.Now().Before(f.until) {
+			f.lapsed++
+			return presence.ErrLeaseLost
+		}
+		if f.lease.Boot != l.Boot {
+			return errors.Join(presence.ErrLeaseLost, &presence.HeldError{Holder: f.lease})
+		}
+		f.lease, f.until = l, time.Now().Add(presence.DefaultLease)
+		return nil
+	})
+}
+
+func (f *fakeServers) DropLease(ctx context.Context, l presence.Lease) error {
+	return f.redis(ctx, func() error {
+		if f.lease.Boot == l.Boot {
+			f.until = time.Time{}
+		}
+		return nil
+	})
+}
+
+func (f *fakeServers) ReportLoad(ctx context.Context, _ string, _ int, _ []string) error {
+	return f.redis(ctx, func() error { f.loads++; return nil })
+}
+
+func (f *fakeServers) Generation(ctx context.Context) (id string, ageMS int64, err error) {
+	return "gen", 3600_000, f.redis(ctx, func() error { return nil })
+}
+
+func (f *fakeServers) TakeFence(ctx context.Context, _, boot string) error {
+	return f.sql(ctx, func() error { f.fence = boot; return nil })
+}
+
+func (f *fakeServers) FenceBoot(ctx context.Context, _ string) (boot string, err error) {
+	err = f.sql(ctx, func() error { f.reads++; boot = f.fence; return nil })
+	return boot, err
+}
+
+func (f *fakeServers) stall(redis, sql bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stallRed, f.stallSQL = redis, sql
+}
+
+// look returns a copy of what f holds.
+func (f *fakeServers) look() (leased bool, lapsed, reads, ended, loads int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return time.Now().Before(f.until), f.lapsed, f.reads, f.ended, f.loads
+}
+
+// otherNodeFences does what another node does that took this one for dead.
+func (f *fakeServers) otherNodeFences() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fence = ""
+}
+
+// member returns the membership of a node that has joined, with its loops running until stop is called.
+func member(t *testing.T, f *fakeServers) (m *membership, stop func() error) {
+	t.Helper()
+	c := func() prometheus.Counter { return prometheus.NewCounter(prometheus.CounterOpts{Name: "c"}) }
+	m = newMembership(presence.Lease{Name: "chat1", RPCAddr: "here"}, membershipDeps{
+		Log: slog.New(slog.DiscardHandler), Lease: f, Fence: f,
+		Hello:    func(context.Context, string) (string, string, error) { return "", "", errStalled },
+		Sessions: func() int { return 1 },
+		EndSessions: func() {
+			f.mu.Lock()
+			f.ended++
+			f.mu.Unlock()
+		},
+		RestoreSessions: func(context.Context) {},
+		LeaseFailures:   c(), FenceFailures: c(), Fenced: c(),
+	})
+	require.NoError(t, m.join(t.Context()))
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	var err error
+	wg.Go(func() { err = m.keepLease(ctx) })
+	wg.Go(func() { m.keepFence(ctx) })
+	wg.Go(func() { m.keepSessions(ctx) })
+	return m, func() error { cancel(); wg.Wait(); return err }
+}
+
+// D2
+func TestALeaseOutlivesAStallOfSQL(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := new(fakeServers)
+		m, stop := member(t, f)
+		f.stall(false, true)
+		for range 110 { // 11 s
+			time.Sleep(100 * time.Millisecond)
+			leased, lapsed, _, _, _ := f.look()
+			require.True(t, leased)
+			require.Zero(t, lapsed)
+			_, code := m.admits()
+			require.Equal(t, wire.CodeOK, code, "a login that SQL lets pass is not refused for the lease")
+		}
+		_, _, _, ended, loads := f.look()
+		require.Zero(t, ended)
+		require.GreaterOrEqual(t, loads, 10, "the load is reported on")
+		require.NoError(t, stop())
+	})
+}
+
+// D2
+func TestAFenceIsReadWhileRedisStalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := new(fakeServers)
+		m, stop := member(t, f)
+		boot := m.Boot()
+		f.stall(true, false)
+		time.Sleep(5 * time.Second)
+		_, _, reads, _, _ := f.look()
+		require.GreaterOrEqual(t, reads, 4)
+		f.otherNodeFences()
+		time.Sleep(tick + 100*time.Millisecond)
+		_, _, _, ended, _ := f.look()
+		require.Equal(t, 1, ended, "the sessions end at once, without Redis")
+		_, code := m.admits()
+		require.Equal(t, wire.CodeUnavailable, code)
+		require.False(t, m.lives(boot))
+
+		f.stall(false, false)
+		time.Sleep(presence.DefaultTimeout + leaseTimeout + 3*tick)
+		_, code = m.admits()
+		require.Equal(t, wire.CodeOK, code)
+		require.NotEqual(t, boot, m.Boot())
+		require.Equal(t, m.Boot(), f.fence)
+		require.NoError(t, stop())
+	})
+}
+
+// D2: the next life waits for SQL, but its lease is kept meanwhile, and nobody is placed here before it can serve.
+func TestANextLifeKeepsItsLeaseWhileSQLStalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := new(fakeServers)
+		m, stop := member(t, f)
+		boot := m.Boot()
+		f.otherNodeFences()
+		m.noteFenced(boot)
+		f.stall(false, true)
+		time.Sleep(time.Second)
+		_, _, _, ended, before := f.look()
+		require.Equal(t, 1, ended)
+		for range 30 {
+			time.Sleep(time.Second)
+			leased, lapsed, _, _, loads := f.look()
+			require.True(t, leased)
+			require.Zero(t, lapsed)
+			require.Equal(t, before, loads, "not announced to placement")
+			_, code := m.admits()
+			require.Equal(t, wire.CodeUnavailable, code)
+		}
+		m.noteFenced(m.Boot()) // a text of the old life was refused under the new id, which has no row yet
+		f.stall(false, false)
+		time.Sleep(10*time.Second + 2*tick)
+		_, code := m.admits()
+		require.Equal(t, wire.CodeOK, code)
+		_, _, _, ended, _ = f.look()
+		require.Equal(t, 1, ended)
+		require.NoError(t, stop())
+	})
+}
+
+// A lease that another live process took ends this one.
+func TestALeaseLostToALivingProcessIsFatal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := new(fakeServers)
+		m, stop := member(t, f)
+		other := presence.Lease{Name: "chat1", Boot: "other", RPCAddr: "there"}
+		m.d.Hello = func(context.Context, string) (string, string, error) { return "chat1", "other", nil }
+		f.mu.Lock()
+		f.lease = other
+		f.mu.Unlock()
+		time.Sleep(leaseRefresh + 2*tick)
+		err := stop()
+		require.ErrorContains(t, err, "took over")
+		require.Equal(t, config.ExitDependency, config.ExitCode(err))
+	})
+}
