@@ -1,33 +1,28 @@
 package rpc
 
 import (
-	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
+	"fmt"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/bytedance/gopkg/cloud/metainfo"
-	"github.com/cloudwego/kitex/pkg/endpoint"
-	"github.com/cloudwego/kitex/pkg/remote"
-	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
-	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
-	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
-	"github.com/cloudwego/kitex/pkg/rpcinfo"
-	"github.com/cloudwego/kitex/transport"
 )
 
 // Names of the metadata that authenticates a call: gRPC metadata, or TTHeader's transient metainfo.
 const (
+	HeaderTo    = "parley-to"    // the callee's name, which its refusals tell; UnknownCallee asks for it
+	HeaderBody  = "parley-body"  // hex SHA-256 of the request's body
 	HeaderTime  = "parley-ts"    // seconds since 1970, decimal
 	HeaderNonce = "parley-nonce" // 1 to 64 bytes, never used before within the window
 	HeaderSig   = "parley-sig"   // hex HMAC-SHA256 with the cluster secret over the canonical bytes
 )
+
+// UnknownCallee is the value of HeaderTo in a call that asks the callee for its name. No process has it as its name.
+const UnknownCallee = "?"
 
 const (
 	authWindow = 30 // seconds that clocks and delays may add up to, either way
@@ -35,25 +30,24 @@ const (
 	// that forgets would let a replay through.
 	maxNonces   = 1 << 20
 	maxNonceLen = 64
+	// maxCallees bounds the addresses whose callees are remembered. Past it all are forgotten; each costs one exchange.
+	maxCallees = 4096
 )
 
-// The reasons for which a call is refused, as metrics and callers see them.
-var (
-	errUnsigned  = errors.New("unsigned")
-	errMalformed = errors.New("malformed")
-	errClock     = errors.New("clock")
-	errSignature = errors.New("signature")
-	errReplay    = errors.New("replay")
-	errFull      = errors.New("full")
-)
-
-// Auth signs calls and checks signatures with a secret that all nodes of a cluster share. It keeps strangers out; it does
-// not encrypt, and the body is not part of what is signed, so it is no help against somebody who can change what is on
-// the wire. A nil *Auth signs nothing and accepts everything. It is safe for concurrent use; one serves all servers and
-// clients of a node.
+// Auth signs calls and checks signatures with a secret that all nodes of a cluster share. A signature is good once, at one
+// process, for one method and one body. It keeps out strangers and recorded calls; it encrypts nothing, and replies are not
+// signed.
+//
+// The name that a signature is for is random and as old as the memory of nonces: both are made by NewAuth. So a recorded
+// call is useless at every other process, and after a restart at the same one, whatever the clocks say. A caller learns the
+// name from the callee, which refuses a call to another name and tells its own.
+//
+// A nil *Auth signs nothing and accepts everything. It is safe for concurrent use; one serves all servers and clients of a
+// node.
 type Auth struct {
 	secret []byte
 	now    func() time.Time
+	name   string // of this process as a callee
 	prefix string // of this process' nonces
 	count  atomic.Uint64
 	limit  int // of total
@@ -62,6 +56,9 @@ type Auth struct {
 	seen   map[int64]map[string]struct{} // second that was signed -> its nonces
 	total  int
 	oldest int64 // no key of seen is smaller
+
+	calleesMu sync.Mutex        // guards the following
+	callees   map[string]string // address -> name of the process that answered there last
 }
 
 // NewAuth returns an Auth, or nil when secret is empty.
@@ -69,59 +66,83 @@ func NewAuth(secret string) *Auth {
 	if secret == "" {
 		return nil
 	}
-	var random [12]byte
+	var random [28]byte
 	_, _ = rand.Read(random[:]) // never fails
 	return &Auth{
-		secret: []byte(secret), now: time.Now, prefix: hex.EncodeToString(random[:]), limit: maxNonces,
-		seen: map[int64]map[string]struct{}{},
+		secret: []byte(secret), now: time.Now, limit: maxNonces,
+		name: hex.EncodeToString(random[:16]), prefix: hex.EncodeToString(random[16:]),
+		seen: map[int64]map[string]struct{}{}, callees: map[string]string{},
 	}
 }
 
 // signature is the HMAC over the canonical bytes; service is without its package: "StatusService".
-func (a *Auth) signature(service, method, ts, nonce string) []byte {
+func (a *Auth) signature(to, service, method, body, ts, nonce string) []byte {
 	mac := hmac.New(sha256.New, a.secret)
-	mac.Write([]byte("parley-rpc-1\n" + service + "/" + method + "\n" + ts + "\n" + nonce))
+	mac.Write([]byte("parley-rpc-2\n" + to + "\n" + service + "/" + method + "\n" + body + "\n" + ts + "\n" + nonce))
 	return mac.Sum(nil)
 }
 
-// Sign returns the metadata for one call, keyed by the Header names. It is for callers that do not use Kitex; the others
-// have ClientMiddleware. It returns nil for a nil *Auth.
-func (a *Auth) Sign(service, method string) map[string]string {
+// Sign returns the metadata for one call of the process called to, keyed by the Header names; body is the request as it
+// goes over the wire, without framing. It is for callers that do not use Kitex; a Client signs by itself. It returns nil for
+// a nil *Auth.
+func (a *Auth) Sign(to, service, method string, body []byte) map[string]string {
 	if a == nil {
 		return nil
+	}
+	return a.sign(to, service, method, digestOf(body))
+}
+
+func (a *Auth) sign(to, service, method, digest string) map[string]string {
+	if to == UnknownCallee {
+		return map[string]string{HeaderTo: UnknownCallee} // the callee needs no more to tell its name
 	}
 	ts := strconv.FormatInt(a.now().Unix(), 10)
 	nonce := a.prefix + strconv.FormatUint(a.count.Add(1), 36)
-	sig := hex.EncodeToString(a.signature(service, method, ts, nonce))
-	return map[string]string{HeaderTime: ts, HeaderNonce: nonce, HeaderSig: sig}
+	sig := hex.EncodeToString(a.signature(to, service, method, digest, ts, nonce))
+	return map[string]string{HeaderTo: to, HeaderBody: digest, HeaderTime: ts, HeaderNonce: nonce, HeaderSig: sig}
 }
 
-// Check returns nil when the three headers were made with the secret for this call, lately, and never seen here.
-func (a *Auth) Check(service, method, ts, nonce, sig string) error {
+// digestOf is the value of HeaderBody.
+func digestOf(body []byte) string {
+	sum := sha256.Sum256(body)
+	return hex.EncodeToString(sum[:])
+}
+
+// Check returns nil when the headers were made with the secret, for this process, this call and a body of that digest,
+// lately, and were never seen here. The caller has still to compare the digest in HeaderBody with the body's.
+func (a *Auth) Check(service, method string, header func(name string) string) *Refusal {
 	if a == nil {
 		return nil
 	}
-	if ts == "" && nonce == "" && sig == "" {
-		return errUnsigned
+	to, body, ts, nonce, sig := header(HeaderTo), header(HeaderBody), header(HeaderTime), header(HeaderNonce), header(HeaderSig)
+	if to == "" && nonce == "" && sig == "" {
+		return &Refusal{Reason: ReasonUnsigned}
+	}
+	if to != a.name {
+		// The name is no secret: what is signed for it is good once and for one body.
+		return &Refusal{Reason: ReasonCallee, Detail: a.name}
 	}
 	second, err := strconv.ParseInt(ts, 10, 64)
 	got, hexErr := hex.DecodeString(sig)
-	if err != nil || hexErr != nil || nonce == "" || len(nonce) > maxNonceLen {
-		return errMalformed
+	if err != nil || hexErr != nil || nonce == "" || len(nonce) > maxNonceLen || len(body) != 2*sha256.Size {
+		return &Refusal{Reason: ReasonMalformed}
 	}
-	if !hmac.Equal(got, a.signature(service, method, ts, nonce)) {
-		return errSignature // before the clock: a stranger learns nothing about ours
+	if !hmac.Equal(got, a.signature(to, service, method, body, ts, nonce)) {
+		return &Refusal{Reason: ReasonSignature} // before the clock: a stranger learns nothing about ours
 	}
 	now := a.now().Unix()
-	if second < now-authWindow || second > now+authWindow {
-		return errClock
+	switch {
+	case second < now-authWindow:
+		return &Refusal{Reason: ReasonClock, Detail: fmt.Sprintf("%d s behind", now-second)}
+	case second > now+authWindow:
+		return &Refusal{Reason: ReasonClock, Detail: fmt.Sprintf("%d s ahead", second-now)}
 	}
 	return a.remember(second, nonce, now)
 }
 
 // remember refuses a nonce that was used with the same second. Nonces are kept by the second that was signed, so that a
 // whole bucket goes when its second leaves the window.
-func (a *Auth) remember(second int64, nonce string, now int64) error {
+func (a *Auth) remember(second int64, nonce string, now int64) *Refusal {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if limit := now - authWindow; a.oldest < limit {
@@ -135,10 +156,10 @@ func (a *Auth) remember(second int64, nonce string, now int64) error {
 	}
 	nonces := a.seen[second]
 	if _, used := nonces[nonce]; used {
-		return errReplay
+		return &Refusal{Reason: ReasonReplay}
 	}
 	if a.total >= a.limit {
-		return errFull
+		return &Refusal{Reason: ReasonFull}
 	}
 	if nonces == nil {
 		nonces = map[string]struct{}{}
@@ -149,83 +170,21 @@ func (a *Auth) remember(second int64, nonce string, now int64) error {
 	return nil
 }
 
-// ClientMiddleware signs every call of a Kitex client, retries included.
-func (a *Auth) ClientMiddleware() endpoint.Middleware {
-	return func(next endpoint.Endpoint) endpoint.Endpoint {
-		if a == nil {
-			return next
-		}
-		return func(ctx context.Context, req, resp any) error {
-			ri := rpcinfo.GetRPCInfo(ctx)
-			grpc := ri.Config().TransportProtocol()&transport.GRPC != 0
-			for k, v := range a.Sign(ri.Invocation().ServiceName(), ri.Invocation().MethodName()) {
-				if grpc {
-					ctx = metadata.AppendToOutgoingContext(ctx, k, v)
-				} else {
-					ctx = metainfo.WithValue(ctx, k, v)
-				}
-			}
-			return next(ctx, req, resp)
-		}
+// calleeAt returns the name of the process that answered at addr last, or UnknownCallee.
+func (a *Auth) calleeAt(addr string) string {
+	a.calleesMu.Lock()
+	defer a.calleesMu.Unlock()
+	if name, ok := a.callees[addr]; ok {
+		return name
 	}
+	return UnknownCallee
 }
 
-// serverMiddleware refuses calls that Check refuses, before their body is looked at where the transport allows it.
-func (a *Auth) serverMiddleware(m *Metrics) endpoint.Middleware {
-	return func(next endpoint.Endpoint) endpoint.Endpoint {
-		if a == nil {
-			return next
-		}
-		return func(ctx context.Context, req, resp any) error {
-			ri := rpcinfo.GetRPCInfo(ctx)
-			grpc := ri.Config().TransportProtocol()&transport.GRPC != 0
-			header := headerOf(ctx, grpc)
-			err := a.Check(ri.Invocation().ServiceName(), ri.Invocation().MethodName(),
-				header(HeaderTime), header(HeaderNonce), header(HeaderSig))
-			if err == nil {
-				return next(ctx, req, resp)
-			}
-			m.refused(err)
-			if grpc {
-				return status.Err(codes.Unauthenticated, unauthenticated+err.Error())
-			}
-			return remote.NewTransErrorWithMsg(typeUnauthenticated, unauthenticated+err.Error())
-		}
+func (a *Auth) learn(addr, name string) {
+	a.calleesMu.Lock()
+	defer a.calleesMu.Unlock()
+	if len(a.callees) >= maxCallees {
+		clear(a.callees)
 	}
-}
-
-// headerOf returns a function that reads the caller's metadata. A gRPC caller's is as it sent it; a Kitex client on gRPC
-// sends the same.
-func headerOf(ctx context.Context, grpc bool) func(string) string {
-	if !grpc {
-		return func(name string) string {
-			v, _ := metainfo.GetValue(ctx, name)
-			return v
-		}
-	}
-	md, _ := metadata.FromIncomingContext(ctx)
-	return func(name string) string {
-		if v := md.Get(name); len(v) == 1 {
-			return v[0]
-		}
-		return ""
-	}
-}
-
-// typeUnauthenticated is our own type in a TTHeader exception; Kitex uses numbers below 100.
-const typeUnauthenticated = 2401
-
-const unauthenticated = "parley: unauthenticated: "
-
-// IsUnauthenticated reports whether a call failed because the callee did not accept its signature: another secret, a
-// clock that is off, or none at all. Such a call was not executed, and will fail again.
-func IsUnauthenticated(err error) bool {
-	if te, ok := errors.AsType[*remote.TransError](err); ok && te.TypeID() == typeUnauthenticated {
-		return true
-	}
-	st, ok := status.FromError(errors.Unwrap(err))
-	if !ok {
-		st, ok = status.FromError(err)
-	}
-	return ok && err != nil && st.Code() == codes.Unauthenticated
+	a.callees[addr] = name
 }

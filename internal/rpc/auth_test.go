@@ -13,19 +13,38 @@ import (
 
 const secret = "a secret of the cluster"
 
-// check runs Check with the metadata of md.
-func check(a *Auth, service, method string, md map[string]string) error {
-	return a.Check(service, method, md[HeaderTime], md[HeaderNonce], md[HeaderSig])
+// check runs Check with the metadata of md and returns the reason of a refusal, "" if there is none.
+func check(a *Auth, service, method string, md map[string]string) string {
+	if r := a.Check(service, method, func(name string) string { return md[name] }); r != nil {
+		return r.Reason
+	}
+	return ""
+}
+
+// named gives two Auths one name, as if they were one process: what differs is then what the test is about.
+func named(auths ...*Auth) {
+	for _, a := range auths {
+		a.name = "callee"
+	}
 }
 
 // TestCanonicalBytes fixes what other languages must compute.
 func TestCanonicalBytes(t *testing.T) {
-	a := NewAuth("0123456789abcdef")
-	a.now = func() time.Time { return time.Unix(1700000000, 0) }
-	// printf 'parley-rpc-1\nStatusService/Login\n1700000000\nn1' | openssl dgst -sha256 -hmac 0123456789abcdef
-	const sig = "c903279d110d74d27a8ccb6c9f0ed95b7d087c13568dd931c82aac3dcce49b5e"
-	require.NoError(t, a.Check("StatusService", "Login", "1700000000", "n1", sig))
-	require.NoError(t, NewAuth("0123456789abcdef").at(a.now).Check("StatusService", "Login", "1700000000", "n1", strings.ToUpper(sig)))
+	clock := func() time.Time { return time.Unix(1700000000, 0) }
+	// body=$(printf 'a body' | openssl dgst -sha256 -r | cut -d' ' -f1)
+	// printf 'parley-rpc-2\ncallee\nStatusService/Login\n'$body'\n1700000000\nn1' | openssl dgst -sha256 -hmac 0123456789abcdef
+	const (
+		body = "771824de42287642fa0fbe0b568b80cc3290e29b7d3cd6efbc7b1b8eb1037b04"
+		sig  = "3b0ad90b303d093063e3c8303a335fe48b62ccc716d5c8e520447921c5623ec1"
+	)
+	require.Equal(t, body, digestOf([]byte("a body")))
+	for _, sig := range []string{sig, strings.ToUpper(sig)} {
+		a := NewAuth("0123456789abcdef").at(clock)
+		named(a)
+		require.Empty(t, check(a, "StatusService", "Login", map[string]string{
+			HeaderTo: "callee", HeaderBody: body, HeaderTime: "1700000000", HeaderNonce: "n1", HeaderSig: sig,
+		}))
+	}
 }
 
 func (a *Auth) at(now func() time.Time) *Auth {
@@ -36,68 +55,100 @@ func (a *Auth) at(now func() time.Time) *Auth {
 func TestCheck(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	clock := func() time.Time { return now }
-	server := NewAuth(secret).at(clock)
-	client := NewAuth(secret).at(clock)
-	signed := func() map[string]string { return client.Sign("S", "M") }
+	server, client := NewAuth(secret).at(clock), NewAuth(secret).at(clock)
+	sign := func(a *Auth, service, method string) map[string]string {
+		return a.Sign(server.name, service, method, []byte("body"))
+	}
+	signed := func() map[string]string { return sign(client, "S", "M") }
 	with := func(key, value string) map[string]string {
 		md := signed()
 		md[key] = value
 		return md
 	}
 	shifted := func(d time.Duration) map[string]string {
-		return NewAuth(secret).at(func() time.Time { return now.Add(d) }).Sign("S", "M")
+		return sign(NewAuth(secret).at(func() time.Time { return now.Add(d) }), "S", "M")
 	}
 	for _, c := range []struct {
 		name string
 		md   map[string]string
-		want error
+		want string
 	}{
-		{"good", signed(), nil},
-		{"30 s behind", shifted(-30 * time.Second), nil},
-		{"30 s ahead", shifted(30 * time.Second), nil},
-		{"31 s behind", shifted(-31 * time.Second), errClock},
-		{"31 s ahead", shifted(31 * time.Second), errClock},
-		{"none", nil, errUnsigned},
-		{"no time", with(HeaderTime, ""), errMalformed},
-		{"time is no number", with(HeaderTime, "now"), errMalformed},
-		{"time was changed", with(HeaderTime, "1700000001"), errSignature},
-		{"no nonce", with(HeaderNonce, ""), errMalformed},
-		{"long nonce", with(HeaderNonce, strings.Repeat("x", 65)), errMalformed},
-		{"nonce was changed", with(HeaderNonce, "x"), errSignature},
-		{"no signature", with(HeaderSig, ""), errSignature},
-		{"signature is no hex", with(HeaderSig, "xyz"), errMalformed},
-		{"short signature", with(HeaderSig, "00"), errSignature},
-		{"other secret", NewAuth("another secret").at(clock).Sign("S", "M"), errSignature},
-		{"other method", client.Sign("S", "N"), errSignature},
-		{"other service", client.Sign("T", "M"), errSignature},
+		{"good", signed(), ""},
+		{"30 s behind", shifted(-30 * time.Second), ""},
+		{"30 s ahead", shifted(30 * time.Second), ""},
+		{"31 s behind", shifted(-31 * time.Second), ReasonClock},
+		{"31 s ahead", shifted(31 * time.Second), ReasonClock},
+		{"none", nil, ReasonUnsigned},
+		{"a question for the name", client.Sign(UnknownCallee, "S", "M", nil), ReasonCallee},
+		{"no callee", with(HeaderTo, ""), ReasonCallee},
+		{"for another callee", client.Sign(client.name, "S", "M", []byte("body")), ReasonCallee},
+		{"no digest", with(HeaderBody, ""), ReasonMalformed},
+		{"digest was changed", with(HeaderBody, digestOf([]byte("another"))), ReasonSignature},
+		{"no time", with(HeaderTime, ""), ReasonMalformed},
+		{"time is no number", with(HeaderTime, "now"), ReasonMalformed},
+		{"time was changed", with(HeaderTime, "1700000001"), ReasonSignature},
+		{"no nonce", with(HeaderNonce, ""), ReasonMalformed},
+		{"long nonce", with(HeaderNonce, strings.Repeat("x", 65)), ReasonMalformed},
+		{"nonce was changed", with(HeaderNonce, "x"), ReasonSignature},
+		{"no signature", with(HeaderSig, ""), ReasonSignature},
+		{"signature is no hex", with(HeaderSig, "xyz"), ReasonMalformed},
+		{"short signature", with(HeaderSig, "00"), ReasonSignature},
+		{"other secret", sign(NewAuth("another secret").at(clock), "S", "M"), ReasonSignature},
+		{"other method", sign(client, "S", "N"), ReasonSignature},
+		{"other service", sign(client, "T", "M"), ReasonSignature},
 	} {
 		require.Equal(t, c.want, check(server, "S", "M", c.md), c.name)
 	}
-	require.NoError(t, check(nil, "S", "M", nil), "no secret accepts all")
-	require.NoError(t, check(nil, "S", "M", signed()), "also those who sign")
-	require.Nil(t, (*Auth)(nil).Sign("S", "M"))
+	require.Empty(t, check(nil, "S", "M", nil), "no secret accepts all")
+	require.Empty(t, check(nil, "S", "M", signed()), "also those who sign")
+	require.Nil(t, (*Auth)(nil).Sign("x", "S", "M", nil))
 	require.Nil(t, NewAuth(""))
+}
+
+// A1: whatever the clocks say, a restart makes recorded calls useless.
+func TestARestartedProcessRefusesRecordedCalls(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	clock := func() time.Time { return now }
+	before := NewAuth(secret).at(clock)
+	ahead := NewAuth(secret).at(func() time.Time { return now.Add(20 * time.Second) }) // its calls look younger than the restart
+	recorded := ahead.Sign(before.name, "S", "M", nil)
+	require.Empty(t, check(before, "S", "M", recorded))
+	now = now.Add(time.Second)
+	require.Equal(t, ReasonCallee, check(NewAuth(secret).at(clock), "S", "M", recorded))
+}
+
+func TestAClockThatIsOffIsToldHowFar(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	server := NewAuth(secret).at(func() time.Time { return now })
+	for want, d := range map[string]time.Duration{"45 s behind": -45 * time.Second, "3600 s ahead": time.Hour} {
+		md := NewAuth(secret).at(func() time.Time { return now.Add(d) }).Sign(server.name, "S", "M", nil)
+		r := server.Check("S", "M", func(name string) string { return md[name] })
+		require.Equal(t, &Refusal{Reason: ReasonClock, Detail: want}, r)
+		parsed, ok := parseRefusal("rpc error: " + r.Error())
+		require.True(t, ok)
+		require.Equal(t, r, parsed)
+	}
 }
 
 func TestReplay(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	clock := func() time.Time { return now }
 	server, client := NewAuth(secret).at(clock), NewAuth(secret).at(clock)
-	ahead := NewAuth(secret).at(func() time.Time { return now.Add(30 * time.Second) }).Sign("S", "M")
-	md := client.Sign("S", "M")
-	require.NoError(t, check(server, "S", "M", md))
-	require.NoError(t, check(server, "S", "M", ahead))
+	ahead := NewAuth(secret).at(func() time.Time { return now.Add(30 * time.Second) }).Sign(server.name, "S", "M", nil)
+	md := client.Sign(server.name, "S", "M", nil)
+	require.Empty(t, check(server, "S", "M", md))
+	require.Empty(t, check(server, "S", "M", ahead))
 	for range 61 { // for as long as the clock lets it pass, the cache remembers
-		want := errReplay
+		want := ReasonReplay
 		if now.Unix() > 1_700_000_030 {
-			want = errClock
+			want = ReasonClock
 		}
 		require.Equal(t, want, check(server, "S", "M", md), "at %s", now)
-		require.Equal(t, errReplay, check(server, "S", "M", ahead), "at %s", now)
+		require.Equal(t, ReasonReplay, check(server, "S", "M", ahead), "at %s", now)
 		now = now.Add(time.Second)
 	}
-	require.Equal(t, errClock, check(server, "S", "M", ahead))
-	require.NoError(t, check(server, "S", "M", client.Sign("S", "M")))
+	require.Equal(t, ReasonClock, check(server, "S", "M", ahead))
+	require.Empty(t, check(server, "S", "M", client.Sign(server.name, "S", "M", nil)))
 	require.Equal(t, 1, server.total, "what the clock refuses is forgotten")
 	require.Len(t, server.seen, 1)
 }
@@ -107,24 +158,24 @@ func TestReplayCacheIsBounded(t *testing.T) {
 	a := NewAuth(secret).at(func() time.Time { return now })
 	a.limit = 1000
 	for i := range a.limit {
-		require.NoError(t, a.remember(now.Unix(), strconv.Itoa(i), now.Unix()))
+		require.Nil(t, a.remember(now.Unix(), strconv.Itoa(i), now.Unix()))
 	}
-	require.Equal(t, errFull, check(a, "S", "M", a.Sign("S", "M")), "it refuses rather than forgets")
+	require.Equal(t, ReasonFull, check(a, "S", "M", a.Sign(a.name, "S", "M", nil)), "it refuses rather than forgets")
 	now = now.Add(31 * time.Second)
-	require.NoError(t, check(a, "S", "M", a.Sign("S", "M")))
+	require.Empty(t, check(a, "S", "M", a.Sign(a.name, "S", "M", nil)))
 }
 
 func TestOneOfManyReplaysPasses(t *testing.T) {
 	a := NewAuth(secret)
-	md := a.Sign("S", "M")
+	md := a.Sign(a.name, "S", "M", nil)
 	var passed, disturbed atomic.Int64
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			if check(a, "S", "M", md) == nil {
+			if check(a, "S", "M", md) == "" {
 				passed.Add(1)
 			}
-			if check(a, "S", "M", a.Sign("S", "M")) != nil {
+			if check(a, "S", "M", a.Sign(a.name, "S", "M", nil)) != "" {
 				disturbed.Add(1)
 			}
 		})
@@ -132,4 +183,13 @@ func TestOneOfManyReplaysPasses(t *testing.T) {
 	wg.Wait()
 	require.EqualValues(t, 1, passed.Load())
 	require.Zero(t, disturbed.Load())
+}
+
+func TestRememberedCalleesAreBounded(t *testing.T) {
+	a := NewAuth(secret)
+	for i := range 3 * maxCallees {
+		a.learn(strconv.Itoa(i), "callee")
+		require.Equal(t, "callee", a.calleeAt(strconv.Itoa(i)))
+	}
+	require.LessOrEqual(t, len(a.callees), maxCallees)
 }

@@ -36,6 +36,7 @@ const (
 type ClientConfig struct {
 	Auth           *Auth
 	Metrics        *Metrics
+	Standing       *Standing     // hears how each call's signature was taken; nil: nobody does
 	Timeout        time.Duration // of a call; 0: DefaultTimeout. A call's context may end it earlier.
 	ConnectTimeout time.Duration // 0: DefaultConnectTimeout
 	MaxIdle        int           // idle connections kept to one address; 0: DefaultMaxIdle
@@ -55,9 +56,8 @@ type Client struct {
 	dialer dialer
 }
 
-// NewClient returns a Client that spreads its calls over addrs (host:port; a name is looked up every few seconds
-// and may have several addresses). It
-// connects at the first call. There must be at least one address.
+// NewClient returns a Client that spreads its calls over addrs (host:port; a name is looked up every few seconds and may
+// have several addresses). It connects at the first call. There must be at least one address.
 func NewClient(c ClientConfig, addrs ...string) *Client {
 	silence()
 	if c.Timeout == 0 {
@@ -70,7 +70,7 @@ func NewClient(c ClientConfig, addrs ...string) *Client {
 		c.MaxIdle = DefaultMaxIdle
 	}
 	cl := &Client{config: c, addrs: addrs}
-	cl.dialer.grpc, cl.dialer.conns = c.GRPC, map[net.Conn]struct{}{}
+	cl.dialer.grpc, cl.dialer.conns = c.GRPC, map[net.Conn]string{}
 	if !c.GRPC {
 		cl.pool = longpool.NewLongPool("parley", *connpool.CheckPoolConfig(connpool.IdleConfig{
 			MaxIdlePerAddress: c.MaxIdle, MaxIdleGlobal: 1024, MaxIdleTimeout: time.Minute,
@@ -87,14 +87,15 @@ func (c *Client) Options() []client.Option {
 		client.WithDialer(&c.dialer),
 		client.WithRPCTimeout(c.config.Timeout),
 		client.WithConnectTimeout(c.config.ConnectTimeout),
-		client.WithMiddleware(c.config.Auth.ClientMiddleware()),
+		client.WithInstanceMW(c.sign),
 		client.WithMetaHandler(transmeta.ClientTTHeaderHandler),
 		client.WithCodec(codec.NewDefaultCodecWithSizeLimit(MaxMessageBytes)),
 	}
 	if c.config.GRPC {
 		opts = append(opts, client.WithTransportProtocol(transport.GRPC))
 	} else {
-		opts = append(opts, client.WithTransportProtocol(transport.TTHeaderFramed), client.WithConnPool(c.pool))
+		opts = append(opts, client.WithTransportProtocol(transport.TTHeaderFramed), client.WithConnPool(c.pool),
+			client.WithBoundHandler(stamper{}))
 	}
 	if c.config.Metrics != nil {
 		opts = append(opts, client.WithStatsLevel(stats.LevelBase),
@@ -156,8 +157,8 @@ func resolve(ctx context.Context, addrs string) (discovery.Result, error) {
 type dialer struct {
 	grpc bool
 
-	mu     sync.Mutex // guards the following
-	conns  map[net.Conn]struct{}
+	mu     sync.Mutex          // guards the following
+	conns  map[net.Conn]string // -> the callee at the other end, "" until it has told its name
 	closed bool
 }
 
@@ -200,7 +201,7 @@ func (d *dialer) track(conn net.Conn) error {
 	d.mu.Lock()
 	closed := d.closed
 	if !closed {
-		d.conns[conn] = struct{}{}
+		d.conns[conn] = ""
 	}
 	d.mu.Unlock()
 	if closed {
@@ -214,6 +215,21 @@ func (d *dialer) forget(conn net.Conn) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.conns, conn)
+}
+
+// learn remembers who is at the other end of conn, while conn is open.
+func (d *dialer) learn(conn net.Conn, callee string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, open := d.conns[conn]; open {
+		d.conns[conn] = callee
+	}
+}
+
+func (d *dialer) calleeOn(conn net.Conn) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.conns[conn]
 }
 
 func (d *dialer) close() {

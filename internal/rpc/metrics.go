@@ -6,7 +6,6 @@ import (
 	"os"
 
 	"github.com/cloudwego/kitex/pkg/kerrors"
-	"github.com/cloudwego/kitex/pkg/remote"
 	"github.com/cloudwego/kitex/pkg/rpcinfo"
 	"github.com/cloudwego/kitex/pkg/stats"
 	"github.com/prometheus/client_golang/prometheus"
@@ -42,14 +41,14 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, method),
 		refusals: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "parley_rpc_refused_total",
-			Help: "Calls whose signature was not accepted, by reason: unsigned, malformed, signature, clock, replay, full.",
+			Help: "Calls whose signature was not accepted, by reason: unsigned, malformed, callee, signature, clock, replay, full, body.",
 		}, []string{"reason"}),
 	}
 }
 
-func (m *Metrics) refused(reason error) {
+func (m *Metrics) refused(r *Refusal) {
 	if m != nil {
-		m.refusals.WithLabelValues(reason.Error()).Inc()
+		m.refusals.WithLabelValues(r.Reason).Inc()
 	}
 }
 
@@ -72,7 +71,11 @@ func (t tracer) Finish(ctx context.Context) {
 		service, method = "unknown", "unknown"
 	}
 	panicked, _ := st.Panicked()
-	t.calls.WithLabelValues(service, method, result(st.Error(), panicked)).Inc()
+	err := st.Error()
+	if said := ri.Invocation().BizStatusErr(); err == nil && said != nil && said.BizStatusCode() == refusalCode {
+		err = &Refusal{} // on the server's side it is no error in the eyes of Kitex
+	}
+	t.calls.WithLabelValues(service, method, result(err, panicked)).Inc()
 	start, finish := st.GetEvent(stats.RPCStart), st.GetEvent(stats.RPCFinish)
 	if start != nil && finish != nil && !start.IsNil() && !finish.IsNil() {
 		t.seconds.WithLabelValues(service, method).Observe(finish.Time().Sub(start.Time()).Seconds())
@@ -108,10 +111,4 @@ func IsUnreachable(err error) bool {
 		}
 	}
 	return false
-}
-
-// IsUnknownMethod reports whether the callee has no such method, as a foreign server answers to NodeService.
-func IsUnknownMethod(err error) bool {
-	te, ok := errors.AsType[*remote.TransError](err)
-	return ok && (te.TypeID() == remote.UnknownMethod || te.TypeID() == remote.UnknownService)
 }

@@ -113,6 +113,26 @@ func grpcConn(t *testing.T, addr string) *grpc.ClientConn {
 	return cc
 }
 
+// calleeOf asks a server for its name as a foreign caller does, "" when it has no secret.
+func calleeOf(t *testing.T, cc *grpc.ClientConn) string {
+	t.Helper()
+	ctx := metadata.NewOutgoingContext(t.Context(), metadata.Pairs(rpc.HeaderTo, rpc.UnknownCallee))
+	err := cc.Invoke(ctx, "/message.StatusService/GetChatServers", &message.GetChatServersReq{}, &message.GetChatServersRsp{})
+	if err == nil {
+		return ""
+	}
+	_, name, ok := strings.Cut(err.Error(), "parley: unauthenticated: callee ")
+	require.True(t, ok, "%v", err)
+	return name
+}
+
+func encoded(t *testing.T, m prutalMessage) []byte {
+	t.Helper()
+	b, err := m.Marshal(nil)
+	require.NoError(t, err)
+	return b
+}
+
 func TestOnePortTwoTransports(t *testing.T) {
 	for _, secret := range []string{"", "a secret of the cluster"} {
 		name := "open"
@@ -137,14 +157,19 @@ func TestOnePortTwoTransports(t *testing.T) {
 			}
 			t.Run("grpc-go", func(t *testing.T) {
 				cc, auth := grpcConn(t, addr), rpc.NewAuth(secret)
+				to, req := calleeOf(t, cc), &message.LoginReq{Uid: 7, Token: "x"}
 				for range 3 {
-					ctx := metadata.NewOutgoingContext(t.Context(), metadata.New(auth.Sign("StatusService", "Login")))
+					ctx := metadata.NewOutgoingContext(t.Context(), metadata.New(auth.Sign(to, "StatusService", "Login", encoded(t, req))))
 					var rsp message.LoginRsp
-					require.NoError(t, cc.Invoke(ctx, "/message.StatusService/Login", &message.LoginReq{Uid: 7, Token: "x"}, &rsp))
+					require.NoError(t, cc.Invoke(ctx, "/message.StatusService/Login", req, &rsp))
 					require.Equal(t, message.LoginRsp{Uid: 7, Token: "x"}, rsp)
 				}
 			})
-			require.EqualValues(t, 9, h.calls.Load())
+			if secret == "" {
+				require.EqualValues(t, 10, h.calls.Load(), "the question for the name is a call like any other")
+			} else {
+				require.EqualValues(t, 9, h.calls.Load())
+			}
 		})
 	}
 }
@@ -180,8 +205,8 @@ func TestRefusesStrangers(t *testing.T) {
 		ctx := metadata.NewOutgoingContext(t.Context(), metadata.New(md))
 		return cc.Invoke(ctx, "/message.StatusService/Login", &message.LoginReq{Uid: 7}, &message.LoginRsp{})
 	}
-	auth := rpc.NewAuth("a secret of the cluster")
-	signed := auth.Sign("StatusService", "Login")
+	auth, to, body := rpc.NewAuth("a secret of the cluster"), calleeOf(t, cc), encoded(t, &message.LoginReq{Uid: 7})
+	signed := auth.Sign(to, "StatusService", "Login", body)
 	require.NoError(t, invoke(signed))
 	for _, c := range []struct {
 		name, want string
@@ -189,9 +214,11 @@ func TestRefusesStrangers(t *testing.T) {
 	}{
 		{"unsigned", "unsigned", nil},
 		{"replayed", "replay", signed},
-		{"for another method", "signature", auth.Sign("StatusService", "GetChatServer")},
-		{"other secret", "signature", rpc.NewAuth("another secret entirely").Sign("StatusService", "Login")},
-		{"no nonce", "malformed", map[string]string{rpc.HeaderTime: "1", rpc.HeaderSig: "00"}},
+		{"for another method", "signature", auth.Sign(to, "StatusService", "GetChatServer", body)},
+		{"for another body", "body", auth.Sign(to, "StatusService", "Login", encoded(t, &message.LoginReq{Uid: 8}))},
+		{"other secret", "signature", rpc.NewAuth("another secret entirely").Sign(to, "StatusService", "Login", body)},
+		{"no nonce", "malformed", map[string]string{rpc.HeaderTo: to, rpc.HeaderTime: "1", rpc.HeaderSig: "00"}},
+		{"for another process", "callee " + to, auth.Sign("another", "StatusService", "Login", body)},
 	} {
 		t.Run("grpc-go "+c.name, func(t *testing.T) {
 			err := invoke(c.md)
@@ -201,8 +228,10 @@ func TestRefusesStrangers(t *testing.T) {
 	}
 	require.EqualValues(t, 1, h.calls.Load(), "a refused call reaches no handler")
 	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
-# HELP parley_rpc_refused_total Calls whose signature was not accepted, by reason: unsigned, malformed, signature, clock, replay, full.
+# HELP parley_rpc_refused_total Calls whose signature was not accepted, by reason: unsigned, malformed, callee, signature, clock, replay, full, body.
 # TYPE parley_rpc_refused_total counter
+parley_rpc_refused_total{reason="body"} 1
+parley_rpc_refused_total{reason="callee"} 4
 parley_rpc_refused_total{reason="malformed"} 1
 parley_rpc_refused_total{reason="replay"} 1
 parley_rpc_refused_total{reason="signature"} 4

@@ -12,6 +12,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/limiter"
 	"github.com/cloudwego/kitex/pkg/remote/codec"
 	"github.com/cloudwego/kitex/pkg/rpcinfo"
+	"github.com/cloudwego/kitex/pkg/serviceinfo"
 	"github.com/cloudwego/kitex/pkg/stats"
 	"github.com/cloudwego/kitex/pkg/transmeta"
 	"github.com/cloudwego/kitex/server"
@@ -43,6 +44,7 @@ type ServerConfig struct {
 type Server struct {
 	server.Server
 	ln       *listener
+	auth     *Auth
 	log      *slog.Logger
 	exit     chan error
 	exitWait time.Duration
@@ -70,7 +72,7 @@ func NewServer(ln net.Listener, c ServerConfig) (*Server, error) {
 		c.Log.Warn("rpc: no cluster secret is set and the listener is not on the loopback: anybody who reaches it can call",
 			"addr", l.Addr().String())
 	}
-	s := &Server{ln: l, log: c.Log, exit: make(chan error, 1), exitWait: c.ExitWait, calls: &inFlight{}}
+	s := &Server{ln: l, auth: c.Auth, log: c.Log, exit: make(chan error, 1), exitWait: c.ExitWait, calls: &inFlight{}}
 	opts := []server.Option{
 		server.WithListener(l),
 		server.WithServerBasicInfo(&rpcinfo.EndpointBasicInfo{ServiceName: c.Name}),
@@ -90,6 +92,14 @@ func NewServer(ln net.Listener, c ServerConfig) (*Server, error) {
 	}
 	s.Server = server.NewServer(opts...)
 	return s, nil
+}
+
+// RegisterService is what the generated RegisterService functions call.
+func (s *Server) RegisterService(info *serviceinfo.ServiceInfo, handler any, opts ...server.RegisterOption) error {
+	if s.auth != nil {
+		info = withDigests(info)
+	}
+	return s.Server.RegisterService(info, handler, opts...)
 }
 
 // Addr is the bound address, host:port.

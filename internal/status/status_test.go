@@ -286,14 +286,21 @@ func TestPlainGRPCCaller(t *testing.T) {
 			require.NoError(t, err)
 			defer cc.Close()
 			var rsp message.GetChatServerRsp
+			req := &message.GetChatServerReq{Uid: 5}
 			call := func(md map[string]string) error {
 				ctx := metadata.NewOutgoingContext(t.Context(), metadata.New(md))
-				return cc.Invoke(ctx, "/message.StatusService/GetChatServer", &message.GetChatServerReq{Uid: 5}, &rsp)
+				return cc.Invoke(ctx, "/message.StatusService/GetChatServer", req, &rsp)
 			}
+			to := ""
 			if secret != "" {
 				require.ErrorContains(t, call(nil), "Unauthenticated")
+				refused, ok := rpc.AsRefusal(call(map[string]string{rpc.HeaderTo: rpc.UnknownCallee}))
+				require.True(t, ok)
+				to = refused.Detail
 			}
-			signed := rpc.NewAuth(secret).Sign("StatusService", "GetChatServer")
+			body, err := req.Marshal(nil)
+			require.NoError(t, err)
+			signed := rpc.NewAuth(secret).Sign(to, "StatusService", "GetChatServer", body)
 			require.NoError(t, call(signed))
 			require.Equal(t, "chat1", rsp.Node)
 			require.Equal(t, "8090", rsp.Port)

@@ -80,12 +80,24 @@ func newForeign(t testing.TB, addr string, auth *rpc.Auth) *foreign {
 }
 
 func (f *foreign) call(ctx context.Context, service, method string, parts ...[]byte) ([]byte, error) {
-	for k, v := range f.auth.Sign(service, method) {
-		ctx = metadata.AppendToOutgoingContext(ctx, k, v)
+	body := slicesConcat(parts)
+	if f.auth != nil {
+		ctx = metadata.NewOutgoingContext(ctx, metadata.New(f.auth.Sign(f.callee(ctx, service, method), service, method, body)))
 	}
 	var out []byte
-	err := f.conn.Invoke(ctx, "/message."+service+"/"+method, slicesConcat(parts), &out)
+	err := f.conn.Invoke(ctx, "/message."+service+"/"+method, body, &out)
 	return out, err
+}
+
+// callee asks the server for the name that its calls are signed for.
+func (f *foreign) callee(ctx context.Context, service, method string) string {
+	ctx = metadata.NewOutgoingContext(ctx, metadata.Pairs(rpc.HeaderTo, rpc.UnknownCallee))
+	var out []byte
+	refused, _ := rpc.AsRefusal(f.conn.Invoke(ctx, "/message."+service+"/"+method, []byte(nil), &out))
+	if refused == nil || refused.Reason != rpc.ReasonCallee {
+		return rpc.UnknownCallee
+	}
+	return refused.Detail
 }
 
 // services says where each service is, and one call of it that changes nothing.
@@ -226,15 +238,21 @@ func TestUnsignedCallsAreRefused(t *testing.T) {
 		}
 		// A signature is good once, and for what it was made for.
 		f := newForeign(t, at.addr, nil)
-		signed := metadata.New(w.auth.Sign(service, at.method))
+		to := f.callee(ctx, service, at.method)
+		signed := metadata.New(w.auth.Sign(to, service, at.method, nil))
 		var out []byte
 		method := "/message." + service + "/" + at.method
 		require.NoError(t, f.conn.Invoke(metadata.NewOutgoingContext(ctx, signed), method, []byte(nil), &out))
 		err := f.conn.Invoke(metadata.NewOutgoingContext(ctx, signed), method, []byte(nil), &out)
 		require.Equal(t, codes.Unauthenticated, status.Code(err), "%s, replayed: %v", service, err)
-		signed = metadata.New(w.auth.Sign(service, "Other"))
-		err = f.conn.Invoke(metadata.NewOutgoingContext(ctx, signed), method, []byte(nil), &out)
-		require.Equal(t, codes.Unauthenticated, status.Code(err), "%s, for another method: %v", service, err)
+		for what, signed := range map[string]map[string]string{
+			"another method":  w.auth.Sign(to, service, "Other", nil),
+			"another body":    w.auth.Sign(to, service, at.method, []byte("another")),
+			"another process": w.auth.Sign("another", service, at.method, nil),
+		} {
+			err = f.conn.Invoke(metadata.NewOutgoingContext(ctx, metadata.New(signed)), method, []byte(nil), &out)
+			require.Equal(t, codes.Unauthenticated, status.Code(err), "%s, for %s: %v", service, what, err)
+		}
 	}
 	for _, auth := range []*rpc.Auth{nil, rpc.NewAuth("another secret")} {
 		for _, grpc := range []bool{false, true} {

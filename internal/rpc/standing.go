@@ -1,0 +1,117 @@
+package rpc
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+const (
+	// standingAge is how long an answer counts. It is longer than Watch takes to ask every peer again.
+	standingAge = time.Minute
+	// maxStanding bounds the addresses that are remembered.
+	maxStanding = 1024
+)
+
+// Standing is what the peers of a node think of its signature, by the answers to the node's own calls: what others send us
+// does not count, for anybody may send anything. Its methods are safe for concurrent use; those of a nil *Standing do
+// nothing.
+type Standing struct {
+	log *slog.Logger
+	now func() time.Time
+
+	mu    sync.Mutex // guards the following
+	peers map[string]answer
+}
+
+// answer is how a peer took our last call.
+type answer struct {
+	at      time.Time
+	refused *Refusal // nil: accepted
+}
+
+// NewStanding returns a Standing that logs the changes.
+func NewStanding(log *slog.Logger) *Standing {
+	return &Standing{log: log, now: time.Now, peers: make(map[string]answer)}
+}
+
+// note takes the outcome of a call to addr. Only what says something about the secret or the clock counts.
+func (s *Standing) note(addr string, err error) {
+	if s == nil || addr == "" {
+		return
+	}
+	refused, is := AsRefusal(err)
+	switch {
+	case err == nil:
+	case is && (refused.Reason == ReasonSignature || refused.Reason == ReasonClock || refused.Reason == ReasonUnsigned):
+	default:
+		return
+	}
+	s.mu.Lock()
+	before, known := s.peers[addr]
+	if !known && len(s.peers) >= maxStanding {
+		clear(s.peers)
+	}
+	s.peers[addr] = answer{s.now(), refused}
+	s.mu.Unlock()
+	switch {
+	case refused != nil && (!known || before.refused == nil || before.refused.Reason != refused.Reason):
+		s.log.Warn("a peer refuses this node's signature", "addr", addr, "reason", refused.said())
+	case refused == nil && known && before.refused != nil:
+		s.log.Info("a peer accepts this node's signature again", "addr", addr)
+	}
+}
+
+// said puts a refusal into words for an operator.
+func (r *Refusal) said() string {
+	switch r.Reason {
+	case ReasonSignature:
+		return "its [Cluster] Secret is another"
+	case ReasonUnsigned:
+		return "it has a [Cluster] Secret and this node has none"
+	case ReasonClock:
+		return "clocks differ, this node's is " + r.Detail
+	}
+	return r.Reason
+}
+
+// Refused is the error of Standing.Err.
+type Refused struct {
+	By, Of int // peers
+	Reason string
+}
+
+func (r *Refused) Error() string { return "rpc: " + r.Public() }
+
+// Public is the error without anything that is not for everybody.
+func (r *Refused) Public() string {
+	return fmt.Sprintf("%d of %d peers refuse this node's signature: %s", r.By, r.Of, r.Reason)
+}
+
+// Err returns a *Refused while more than half of the peers that answered within the last minute refuse this node's
+// signature. It takes a majority, for otherwise one node with a wrong secret would make all others unready.
+func (s *Standing) Err() error {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := Refused{}
+	now := s.now()
+	for addr, a := range s.peers {
+		if now.Sub(a.at) > standingAge {
+			delete(s.peers, addr)
+			continue
+		}
+		r.Of++
+		if a.refused != nil {
+			r.By++
+			r.Reason = a.refused.said()
+		}
+	}
+	if 2*r.By > r.Of {
+		return &r
+	}
+	return nil
+}
