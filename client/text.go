@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"parley/internal/wire"
@@ -154,7 +155,7 @@ func (c *Conn) textReply(body []byte, frameLen int) error {
 	}
 	if len(reply.Texts) == 0 {
 		if reply.Error != wire.CodeOK {
-			c.refuseTexts(&Error{Op: opSend, Code: Code(reply.Error)})
+			c.refuseTexts(refusal(reply.Error, reply.RetryMS))
 		}
 		return nil
 	}
@@ -205,7 +206,7 @@ func (t *textCall) settle(reply *textBody) {
 		case s == nil:
 			r.Err = fmt.Errorf("send: %w: the answer leaves a text out", ErrProtocol)
 		case s.refused():
-			r.Err = refusal(s.Code)
+			r.Err = refusal(s.Code, reply.RetryMS)
 		default:
 			r.ThreadID, r.MessageID, r.Time = reply.ThreadID, s.ID, timeOf(s.CreatedMS, s.ChatTime)
 		}
@@ -213,11 +214,11 @@ func (t *textCall) settle(reply *textBody) {
 }
 
 // refusal is the error of a refused element. A server that gives no code means no more than "failed".
-func refusal(code wire.Code) error {
+func refusal(code wire.Code, retryMS int) error {
 	if code == wire.CodeOK {
 		code = wire.CodeInternal
 	}
-	return &Error{Op: opSend, Code: Code(code)}
+	return &Error{Op: opSend, Code: Code(code), RetryAfter: time.Duration(retryMS) * time.Millisecond}
 }
 
 // refuseTexts handles a 1018 that names no text. Refusals may overtake answers, so it could be about any: all in flight

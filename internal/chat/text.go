@@ -3,6 +3,7 @@ package chat
 import (
 	"context"
 	"errors"
+	"time"
 
 	"parley/internal/commit"
 	"parley/internal/session"
@@ -77,13 +78,26 @@ func (c *conn) append(req *wire.TextRequest, size int) {
 	if full {
 		c.srv.metrics.windowFull.Inc()
 	}
-	if full || c.srv.commits.Append(&commit.Request{
-		From: c, Boot: c.boot, To: req.ToUID, Thread: req.ThreadID, Texts: req.Texts, Bytes: size,
-	}) != nil {
+	var err error
+	if !full {
+		err = c.srv.commits.Append(&commit.Request{
+			From: c, Boot: c.boot, To: req.ToUID, Thread: req.ThreadID, Texts: req.Texts, Bytes: size,
+		})
+	}
+	if full || err != nil {
 		c.texts.Add(-n)
 		c.bytes.Add(-b)
-		c.replyRefused(req, wire.CodeBusy)
+		c.replyBusy(req, err)
 	}
+}
+
+// replyBusy refuses texts for which there is no room now, and says when to try again if the committer did.
+func (c *conn) replyBusy(req *wire.TextRequest, err error) {
+	retry := time.Duration(0)
+	if busy, ok := errors.AsType[*commit.BusyError](err); ok {
+		retry = busy.RetryAfter
+	}
+	c.replyRefusedFor(req, wire.CodeBusy, retry)
 }
 
 // Answer takes the 1018 of a request; see commit.Sender.
@@ -113,11 +127,14 @@ func (c *conn) refuseText(body []byte, code wire.Code) bool {
 	return true
 }
 
-func (c *conn) replyRefused(req *wire.TextRequest, code wire.Code) {
+func (c *conn) replyRefused(req *wire.TextRequest, code wire.Code) { c.replyRefusedFor(req, code, 0) }
+
+// replyRefusedFor is replyRefused with the time after which to try again; 0 is none.
+func (c *conn) replyRefusedFor(req *wire.TextRequest, code wire.Code, retry time.Duration) {
 	c.srv.metrics.refusals(code).Inc()
 	sent := make([]wire.SentText, len(req.Texts))
 	for i := range req.Texts {
 		sent[i] = wire.SentText{UniqueID: req.Texts[i].UniqueID, Content: req.Texts[i].Content, Code: code}
 	}
-	_ = c.Reply(wire.AppendTextReply(nil, c.UID(), req.ToUID, req.ThreadID, sent)) // a dead session needs no answer
+	_ = c.Reply(wire.AppendTextRefusal(nil, c.UID(), req.ToUID, req.ThreadID, sent, int(retry.Milliseconds()))) // a dead session needs no answer
 }

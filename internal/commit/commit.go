@@ -19,8 +19,20 @@ import (
 	"parley/internal/wire"
 )
 
-// ErrBusy is returned by Append when a bound of the node is reached.
+// ErrBusy is what Append returns when the texts would wait too long, or a bound of the node is reached. It comes as a
+// *BusyError.
 var ErrBusy = errors.New("commit: too many texts wait")
+
+// BusyError says when a refused request has a chance.
+type BusyError struct{ RetryAfter time.Duration }
+
+func (e *BusyError) Error() string { return ErrBusy.Error() }
+
+// Is makes errors.Is find ErrBusy.
+func (e *BusyError) Is(target error) bool { return target == ErrBusy }
+
+// errFull is for the bounds of the node: they are far above what is served in a second.
+var errFull = &BusyError{RetryAfter: time.Second}
 
 // Sender is where a request came from.
 type Sender interface {
@@ -59,6 +71,10 @@ type Config struct {
 	MaxBytes int           // bytes of their requests
 	MaxWait  time.Duration // from Append to the answer; past it a text is refused
 	MaxSQL   time.Duration // one transaction, with its retries
+
+	// Target is how long a text may have to wait for its transaction to begin when more come than can be stored: past
+	// it new ones are refused at once. A backlog that the load leaves room to work off within Recovery is served.
+	Target, Recovery time.Duration
 }
 
 // DefaultConfig returns the bounds of docs/CONFIG.md. Two shards of 256 give as many rows as four when nothing else wants
@@ -67,7 +83,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Shards: 4, Batch: 256, MaxTexts: 65536, MaxBytes: 64 << 20,
-		MaxWait: 5 * time.Second, MaxSQL: 4 * time.Second,
+		MaxWait: 5 * time.Second, MaxSQL: 4 * time.Second, Target: 400 * time.Millisecond, Recovery: 2 * time.Second,
 	}
 }
 
@@ -113,23 +129,22 @@ func New(cfg Config, deps Deps) *Committer {
 }
 
 // Append queues a request whose texts are Thread's. It does not block: the answer comes through req.From.Answer, always,
-// unless Append returns an error: ErrBusy when a bound is reached or the committer is closed. The committer owns req
-// until the answer.
+// unless Append returns an error, which is ErrBusy: the texts would wait too long, a bound is reached, or the committer
+// is closed. The committer owns req until the answer.
 func (c *Committer) Append(req *Request) error {
 	c.mu.Lock()
 	if c.closed || c.texts+len(req.Texts) > c.cfg.MaxTexts || c.bytes+req.Bytes > c.cfg.MaxBytes {
 		c.mu.Unlock()
 		c.metrics.refused.Inc()
-		return ErrBusy
+		return errFull
 	}
 	c.texts += len(req.Texts)
 	c.bytes += req.Bytes
 	c.mu.Unlock()
 	req.queued = time.Now()
-	if !c.shards[uint64(req.Thread)%uint64(len(c.shards))].put(req) {
+	if err := c.shards[uint64(req.Thread)%uint64(len(c.shards))].put(req); err != nil {
 		c.release(req)
-		c.metrics.refused.Inc()
-		return ErrBusy
+		return err
 	}
 	return nil
 }

@@ -6,8 +6,8 @@ import (
 )
 
 type metrics struct {
-	stored, resent, failed, refused, late, stranded, panics prometheus.Counter
-	size, seconds, wait                                     prometheus.Histogram
+	stored, resent, failed, refused, late, stranded, shed, panics prometheus.Counter
+	size, seconds, wait                                           prometheus.Histogram
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -22,6 +22,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		refused:  counter("requests_refused_total", "Requests refused because too many texts waited."),
 		late:     counter("requests_late_total", "Requests refused because they waited too long."),
 		stranded: counter("requests_stranded_total", "Requests refused because this node was fenced off after their sessions logged in."),
+		shed:     counter("requests_shed_total", "Requests refused at once because their texts would have waited too long: more came than could be stored."),
 		panics:   counter("panics_total", "Panics recovered in a batch."),
 		size: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "parley_commit_batch_texts", Help: "Texts a transaction.", Buckets: prometheus.ExponentialBuckets(1, 2, 9),

@@ -21,6 +21,8 @@ type shard struct {
 
 	mu     sync.Mutex // guards the following
 	queue  []*Request
+	texts  int // of the queue
+	delay  delay
 	closed bool
 	wake   chan struct{} // holds one token while the queue may be non-empty
 
@@ -40,20 +42,29 @@ type shard struct {
 type place struct{ req, text int }
 
 func newShard(c *Committer) *shard {
-	return &shard{c: c, wake: make(chan struct{}, 1)}
+	s := &shard{c: c, wake: make(chan struct{}, 1)}
+	s.delay.target, s.delay.recovery = c.cfg.Target, c.cfg.Recovery
+	return s
 }
 
-// put returns false when the shard is closed: nobody would answer.
-func (s *shard) put(req *Request) bool {
+// put refuses when the shard is closed, because nobody would answer, and when the texts would wait too long.
+func (s *shard) put(req *Request) error {
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
-		return false
+		s.c.metrics.refused.Inc()
+		return errFull
+	}
+	if retry := s.delay.admit(req.queued, len(req.Texts), s.texts, s.c.cfg.Batch); retry > 0 {
+		s.mu.Unlock()
+		s.c.metrics.shed.Inc()
+		return &BusyError{RetryAfter: retry}
 	}
 	s.queue = append(s.queue, req)
+	s.texts += len(req.Texts)
 	s.mu.Unlock()
 	s.signal()
-	return true
+	return nil
 }
 
 func (s *shard) close() {
@@ -97,6 +108,7 @@ func (s *shard) take() (more, ended bool) {
 	rest := copy(s.queue, s.queue[n:])
 	clear(s.queue[rest:])
 	s.queue = s.queue[:rest]
+	s.texts -= texts
 	return n > 0, s.closed && n == 0
 }
 
@@ -210,13 +222,18 @@ func (s *shard) store(ctx context.Context, boot string) {
 
 	began := time.Now()
 	err := s.c.deps.Store.Append(ctx, s.c.deps.Node, boot, s.msgs, s.stored)
-	s.c.metrics.seconds.Observe(time.Since(began).Seconds())
+	took := time.Since(began)
+	s.c.metrics.seconds.Observe(took.Seconds())
 	s.c.metrics.size.Observe(float64(len(s.msgs)))
 	if errors.Is(err, store.ErrFenced) && s.c.deps.Fenced != nil {
 		s.c.deps.Fenced(boot)
 	}
 	if err != nil {
-		s.c.deps.Log.Warn("texts not stored", "n", len(s.msgs), "err", err, "dur", time.Since(began))
+		s.c.deps.Log.Warn("texts not stored", "n", len(s.msgs), "err", err, "dur", took)
+	} else {
+		s.mu.Lock()
+		s.delay.note(took) // a failure says nothing about how fast texts are stored
+		s.mu.Unlock()
 	}
 	// A call that failed half-way has stored some: each row says for itself.
 	for i, at := range s.where {

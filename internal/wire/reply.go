@@ -1,6 +1,9 @@
 package wire
 
-import "strconv"
+import (
+	"slices"
+	"strconv"
+)
 
 // Profile is what others may see of a user. In replies it is embedded, never with a password or an address.
 type Profile struct {
@@ -217,6 +220,18 @@ func AppendTextBody(dst []byte, from, to int32, thread int64, texts []SentText) 
 func AppendTextReply(dst []byte, from, to int32, thread int64, texts []SentText) []byte {
 	at := len(dst)
 	return patchLen(AppendTextBody(AppendHeader(dst, MsgTextRsp, 0), from, to, thread, texts), at)
+}
+
+// AppendTextRefusal appends the whole frame of a 1018 whose texts are all refused, with retry_ms when it is above 0.
+func AppendTextRefusal(dst []byte, from, to int32, thread int64, texts []SentText, retryMS int) []byte {
+	at := len(dst)
+	dst = AppendHeader(dst, MsgTextRsp, 0)
+	open := len(dst)
+	dst = AppendTextBody(dst, from, to, thread, texts)
+	if retryMS > 0 {
+		dst = slices.Insert(dst, open+1, []byte(`"retry_ms":`+strconv.Itoa(retryMS)+`,`)...)
+	}
+	return patchLen(dst, at)
 }
 
 // TextPush is 1019 as a reader sees it; a 1018 reads the same. Seq is message_id.

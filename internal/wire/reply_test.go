@@ -179,3 +179,14 @@ func FuzzTextBody(f *testing.F) {
 		require.Equal(t, code == 0, got.Chats[0].Status == StatusSent)
 	})
 }
+
+func TestARefusalOfTextsSaysWhenToTryAgain(t *testing.T) {
+	texts := []SentText{{UniqueID: "u", Content: "c", Code: CodeBusy}}
+	require.Equal(t, AppendTextReply(nil, 1, 2, 3, texts), AppendTextRefusal(nil, 1, 2, 3, texts, 0))
+	frame := AppendTextRefusal([]byte("before"), 1, 2, 3, texts, 250)[len("before"):]
+	id, n := ParseHeader(frame)
+	require.Equal(t, MsgTextRsp, id)
+	require.Equal(t, len(frame)-HeaderLen, n)
+	require.JSONEq(t, `{"retry_ms":250,"error":0,"fromuid":1,"touid":2,"thread_id":3,"chat_datas":[
+		{"message_id":0,"unique_id":"u","content":"c","code":2001,"status":1,"chat_time":""}]}`, string(frame[HeaderLen:]))
+}
