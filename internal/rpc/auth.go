@@ -69,7 +69,7 @@ func NewAuth(secret string) *Auth {
 	var random [28]byte
 	_, _ = rand.Read(random[:]) // never fails
 	return &Auth{
-		secret: []byte(secret), now: time.Now, limit: maxNonces,
+		secret: []byte(secret), now: wallClock, limit: maxNonces,
 		name: hex.EncodeToString(random[:16]), prefix: hex.EncodeToString(random[16:]),
 		seen: map[int64]map[string]struct{}{}, callees: map[string]string{},
 	}

@@ -19,6 +19,8 @@ type Bar struct {
 	Want  string // what must hold, with its numbers
 	// Alone says that nothing else may run meanwhile: the bar compares times, or needs most of the machine.
 	Alone bool
+	// Namespace says that Run changes the network: it gets a network namespace, and so a process, of its own.
+	Namespace bool
 	// Limit bounds Run; 0 means DefaultLimit.
 	Limit time.Duration
 	// Run does it. An error means that the bar could not be tried to its end, and counts as a miss.

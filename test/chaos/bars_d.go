@@ -24,6 +24,31 @@ var deliveryBars = []Bar{
 		Fault: "connection reset between the commit and the acknowledgement, at a random byte of the answer, 1,000 times",
 		Want:  "one row per text; the resend is answered with the row's number; delivered once",
 	},
+	{
+		ID: "D3", Run: killSender,
+		Fault: "client killed with SIGKILL between send and acknowledgement, 200 times; a new process resends its journal",
+		Want:  "each text of the journal stored once and delivered once",
+	},
+	{
+		ID: "D4", Run: awayForLong,
+		Fault: "recipient offline while 50 friends send 5,000 texts",
+		Want:  "all delivered in order within 3 s of the login (judged at 9 s); memory of the node + ≤ 32 MiB",
+	},
+	{
+		ID: "D5", Run: dropClients,
+		Fault: "both ends of a conversation dropped at random moments, 200 times, at 50 texts per second",
+		Want:  "no gap, no double; resent ≤ 5 % of the texts",
+	},
+	{
+		ID: "D6", Run: twoWriters,
+		Fault: "two writers on two nodes in each of 20 threads, 20,000 texts; one node paused for 2 s",
+		Want:  "both members see one order; numbers are dense",
+	},
+	{
+		ID: "D7", Run: silentPeer, Alone: true,
+		Fault: "the RPC link to a chat node silent for 30 s",
+		Want:  "senders acknowledged (p99 ≤ 3 × before, or 250 ms); all delivered within 5 s of the repair (judged at 15 s); lost 0",
+	},
 }
 
 // killNodes is D1.

@@ -11,9 +11,54 @@ import (
 // overloadBars: more than a node can take, clients that do not read, and the limits that keep the others unharmed.
 var overloadBars = []Bar{
 	{
+		ID: "O1", Run: stampede, Alone: true, Limit: 8 * time.Minute,
+		Fault: "10,000 clients lose their node at once (kill -9 of one of two)",
+		Want:  "99 % are back within 30 s; the other node does not restart; texts among those who stayed lost 0",
+	},
+	{
 		ID: "O2", Run: slowReaders, Alone: true,
 		Fault: "100 clients stop reading while each is sent as much as one user may send (50 texts of 4 KB per second)",
 		Want:  "each is closed within 5 s of a full outbox (judged at 15 s from the first text); memory + ≤ 100 × 1 MiB + 64 MiB; p99 of others ≤ 2 × before (or 250 ms); descriptors back within 5 s (judged at 15 s)",
+	},
+	{
+		ID: "O3", Run: tripleLoad, Alone: true,
+		Fault: "three times as many texts as the cluster can store, for 60 s",
+		Want:  "stored ≥ 80 % of the maximum; accepted p99 ≤ 1 s; the rest refused with a code; a text is quick again within 10 s",
+	},
+	{
+		ID: "O4", Run: smallMemory,
+		Fault: "5,000 idle and 500 talking connections on a node in a 256 MiB control group",
+		Want:  "killed for want of memory 0; an idle connection costs ≤ 20 KiB",
+	},
+	{
+		ID: "O5", Run: perAddress,
+		Fault: "the 101st connection from one address (limit 100), and 300 new ones at once (limit 50 per second)",
+		Want:  "refused within 50 ms (judged at 1 s); other addresses pass",
+	},
+	{
+		ID: "O6", Run: noDescriptors,
+		Fault: "a node at its descriptor limit (256)",
+		Want:  "CPU ≤ 20 % of a core while full (judged at 50 %); sessions there unharmed; logins work within 2 s (judged at 6 s) after room is made",
+	},
+	{
+		ID: "O7", Run: flood, Alone: true,
+		Fault: "one client sends texts as fast as it can (limit 50 per second, burst 100)",
+		Want:  "stored ≤ rate + burst; the client is closed within 10 s; p99 of others ≤ 2 × before (or 250 ms)",
+	},
+	{
+		ID: "O8", Run: loginStorm, Alone: true,
+		Fault: "500 logins by password at once at one gate",
+		Want:  "memory + ≤ 128 MiB (two hashes of 19 MiB, and what the collector has yet to free); those refused are told so; /healthz p99 ≤ 50 ms (judged at 500 ms); p99 of chat ≤ 3 × before (or 500 ms)",
+	},
+	{
+		ID: "O10", Run: batchFlood,
+		Fault: "one user sends arrays of 64 texts on 8 devices at once, and reconnects",
+		Want:  "stored per user ≤ 50 per second + burst 100, across devices and connections",
+	},
+	{
+		ID: "O11", Run: silentCrowd, Alone: true,
+		Fault: "10,000 silent connections to a chat node and 6,000 held ones to the gate (a body announced and never sent)",
+		Want:  "100 of 100 honest logins pass through gate and node",
 	},
 }
 

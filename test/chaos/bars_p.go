@@ -22,9 +22,54 @@ var presenceBars = []Bar{
 		Want:  "all of its users are offline within 12 s (lease 10 s), no other ever is",
 	},
 	{
+		ID: "P2", Run: stopWithSessions,
+		Fault: "SIGTERM of a chat node with 5,000 sessions",
+		Want:  "exit code 0; all of its users are offline within 1 s of its exit (judged at 3 s), no other ever is",
+	},
+	{
 		ID: "P3", Run: loginTwice,
 		Fault: "one user logs in on two nodes at the same moment, 1,000 times",
 		Want:  "exactly one session lives, the other is told within 1 s (judged at 3 s); the history of ownership is linearizable",
+	},
+	{
+		ID: "P4", Run: pausedNode,
+		Fault: "a chat node paused for 25 s (lease 10 s); its 500 users log in elsewhere; then it goes on",
+		Want:  "texts stored and texts delivered for the old sessions 0; they are closed within 2 s (judged at 6 s)",
+	},
+	{
+		ID: "P5", Run: cutFromRedis,
+		Fault: "a chat node cut from Redis alone for 20 s, clients attached; some of its users log in elsewhere",
+		Want:  "its texts go on until a user was moved; nothing is stored for an old session after the newer login; logins are refused meanwhile and work within 3 s (judged at 9 s) of the repair",
+	},
+	{
+		ID: "P6", Run: redisFlushed,
+		Fault: "FLUSHALL under load, then Redis killed and restarted empty",
+		Want:  "everybody is online again within 7 s (judged at 21 s); texts lost 0",
+	},
+	{
+		ID: "P7", Run: slowRedis,
+		Fault: "100 ± 50 ms between chat nodes and Redis for 60 s",
+		Want:  "nobody is falsely offline; failed refreshes of leases 0",
+	},
+	{
+		ID: "P8", Run: skewedClock,
+		Fault: "the wall clock of one node 20 s off, then an hour",
+		Want:  "20 s: calls are accepted and texts pushed; an hour: its calls are refused, and no lease or session ends either way",
+	},
+	{
+		ID: "P9", Run: countsAgree, Limit: 8 * time.Minute,
+		Fault: "3,000 logins by placement, 10 kills and restarts of nodes whose users log in again",
+		Want:  "loads in Redis equal the sessions that live, within 10 s; nodes differ by ≤ 5 %",
+	},
+	{
+		ID: "P10", Run: silentKicks,
+		Fault: "the RPC link to a chat node silent for 60 s while its users log in elsewhere and both sessions send",
+		Want:  "two sessions of a user overlap for at most 60 s (what GUARANTEES promises; aimed at 5 s with Redis up)",
+	},
+	{
+		ID: "P11", Run: lostKey,
+		Fault: "the keys of 50 live sessions deleted from Redis",
+		Want:  "each is written back, and a newer login still replaces the session, within 60 s",
 	},
 }
 
@@ -98,6 +143,17 @@ func (l *Lab) countOnline(ctx context.Context, uids []int32) (n int, err error) 
 		}
 	}
 	return n, err
+}
+
+// stopWithSessions is P2.
+func stopWithSessions(ctx context.Context, w *World, r *Report) error {
+	return endOfNode(ctx, w, r, func(l *Lab) error {
+		sctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+		defer cancel()
+		code, err := l.Chat[0].Terminate(sctx)
+		Equal(r, "exit code", code, 0)
+		return err
+	}, 3*time.Second)
 }
 
 // loginTwice is P3.

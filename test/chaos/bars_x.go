@@ -20,6 +20,41 @@ var dependencyBars = []Bar{
 		Fault: "mariadbd killed under load, 10 times",
 		Want:  "acknowledged and lost 0; a text is answered within 5 s all the while; sending works within 3 s (judged at 9 s) of its return",
 	},
+	{
+		ID: "X3", Run: sqlStalls,
+		Fault: "mariadbd paused for 20 s under load",
+		Want:  "texts are refused within 5 s (judged at 7 s); memory of a node + ≤ 64 MiB; nothing doubled or lost after it goes on",
+	},
+	{
+		ID: "X4", Run: diskFull,
+		Fault: "the file system of mariadbd full (a small tmpfs), then freed",
+		Want:  "texts are answered within 5 s (judged at 7 s); reads go on; stored again within 5 s (judged at 15 s) of the space; lost 0",
+	},
+	{
+		ID: "X5", Run: gateAndStatusDie,
+		Fault: "statusnode, then gatenode, killed and restarted under load",
+		Want:  "texts refused 0; logins are refused within 1 s (judged at 3 s) and work within 3 s (judged at 9 s) of the restart",
+	},
+	{
+		ID: "X6", Run: unsafeSettings,
+		Fault: "innodb_flush_log_at_trx_commit = 0 and 2",
+		Want:  "every chat node warns at its start, and names the setting",
+	},
+	{
+		ID: "X7", Run: rollingRestart,
+		Fault: "SIGTERM and restart of each node in turn, under load",
+		Want:  "texts lost 0 and errors seen by users 0; each exits with code 0 within 30 s",
+	},
+	{
+		ID: "X8", Run: startTogether,
+		Fault: "4 chat nodes start at once on an empty schema, 20 times",
+		Want:  "failed starts 0; one schema version; all ready within 10 s (judged at 30 s)",
+	},
+	{
+		ID: "X9", Run: secondSignal,
+		Fault: "a second SIGTERM while a node drains; SIGKILL; restart",
+		Want:  "exit within 200 ms (judged at 1 s) with code 1; ready within 2 s (judged at 6 s) of the restart",
+	},
 }
 
 // redisDies is X1.

@@ -35,6 +35,11 @@ type flags struct {
 	Bin      string   `help:"Directory with the programs of the nodes. Default: they are built." placeholder:"DIR"`
 	Keep     bool     `help:"Keep the directories of all bars, not only of those that missed."`
 	Markdown string   `help:"Write the table to FILE as Markdown." placeholder:"FILE"`
+
+	// What a run tells the processes that it starts itself.
+	Inside   string `hidden:"" help:"Run one bar in this network namespace and write its result to FILE."`
+	Template string `hidden:"" help:"Data of mariadbd to begin with."`
+	Sender   string `hidden:"" help:"Be the client of bar D3 that FILE describes."`
 }
 
 func main() {
@@ -61,6 +66,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "chaos:", err)
 		return exitUsage
 	}
+	if f.Sender != "" {
+		return beSender(ctx, f.Sender, stdout, stderr)
+	}
 	chosen, err := choose(allBars(), f.Bars)
 	if err != nil {
 		fmt.Fprintln(stderr, "chaos:", err)
@@ -83,6 +91,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "chaos: descriptor limit:", err)
 	}
 	s := &suite{flags: f, out: stdout, err: stderr}
+	if f.Inside != "" {
+		return s.inside(ctx, chosen[0])
+	}
 	return s.run(ctx, chosen)
 }
 

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +25,8 @@ type Person struct {
 	up       []time.Time
 	down     []time.Time
 	caughtUp int
+	log      []string // unique ids of all texts in the order they came, if keepLog
+	keepLog  bool
 }
 
 // person logs a user in at a chat node and keeps the session until close. A gate, if there is one, is where it goes when no
@@ -53,9 +57,14 @@ func (p *Person) read(ctx context.Context) {
 		}
 		switch ev := ev.(type) {
 		case client.Texts:
+			p.mu.Lock()
 			for _, m := range ev.Messages {
+				if p.keepLog {
+					p.log = append(p.log, fmt.Sprint(m.ID, " ", m.UniqueID))
+				}
 				p.oracle.delivered(p.UID, m)
 			}
+			p.mu.Unlock()
 		case client.Disconnected:
 			p.mu.Lock()
 			p.down = append(p.down, time.Now())
@@ -82,6 +91,20 @@ func (p *Person) answers(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// recordLog makes the person keep what comes, from now on.
+func (p *Person) recordLog() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.keepLog = true
+}
+
+// seen returns what has come since recordLog.
+func (p *Person) seen() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.log)
 }
 
 // say posts the next text of this user.

@@ -222,3 +222,21 @@ func each(n, at int, f func(i int) error) error {
 	}
 	return first
 }
+
+// widest keeps the largest of many durations; it is safe for concurrent use.
+type widest struct {
+	mu sync.Mutex
+	d  time.Duration
+}
+
+func (m *widest) add(d time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.d = max(m.d, d)
+}
+
+func (m *widest) get() time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.d
+}

@@ -82,7 +82,7 @@ func (s *suite) run(ctx context.Context, bars []Bar) int {
 		}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			s.done(s.one(ctx, b))
+			s.done(s.try(ctx, b))
 		})
 	}
 	wg.Wait()
@@ -90,7 +90,7 @@ func (s *suite) run(ctx context.Context, bars []Bar) int {
 		if ctx.Err() != nil {
 			break
 		}
-		s.done(s.one(ctx, b))
+		s.done(s.try(ctx, b))
 	}
 	table(s.out, bars, s.results, time.Since(begin))
 	if s.flags.Markdown != "" {
@@ -189,6 +189,14 @@ func (s *suite) cleanUp() {
 		}
 	}
 	_ = os.Remove(s.dir) // fails if something was kept, as it should
+}
+
+// try runs a bar where it wants to run.
+func (s *suite) try(ctx context.Context, b Bar) result {
+	if b.Namespace {
+		return s.inNamespace(ctx, b)
+	}
+	return s.one(ctx, b)
 }
 
 // one runs a bar and cleans up after it, whatever happens.
