@@ -30,7 +30,7 @@ type Config struct {
 type Listen struct {
 	config.Endpoint
 	VarifyAddr     string        `help:"HOST:PORT where VarifyService is served; keep it on the loopback; empty serves none, as does a Host in [VarifyServer]"`
-	MaxConns       int           `help:"connections at a time; more wait in the kernel; each may cost some 50 KiB" min:"1" max:"100000"`
+	MaxConns       int           `help:"connections at a time, each of which may cost some 50 KiB; one more closes the one that has been sending its request for longest, of the network that has most such" min:"1" max:"100000"`
 	TrustedProxies []string      `help:"networks (CIDR) whose X-Forwarded-For is believed; none by default"`
 	DrainTimeout   time.Duration `help:"longest wait for requests in flight at the end" min:"100ms" max:"5m"`
 }
@@ -119,6 +119,7 @@ type Limits struct {
 	AddressFailures  int           `help:"failed logins a minute from one address (an IPv6 /64)" min:"1"`
 	CodesPerMailbox  int           `help:"codes an hour to one mailbox" min:"1"`
 	CodesPerAddress  int           `help:"codes an hour asked for from one address" min:"1"`
+	ConnsPerAddress  int           `help:"connections at a time from one address (an IPv6 /64) that is not a trusted proxy's; one more closes the oldest of them that still sends its request; 0: no bound" min:"0"`
 	ThrottleLoopback bool          `help:"apply the limits an address to the loopback too"`
 	Remember         time.Duration `help:"how long a proven password needs no new hash; 0 forgets at once" min:"0s" max:"1h"`
 }
@@ -128,7 +129,8 @@ const (
 	maxHeaderBytes  = 16 << 10
 	maxBodyBytes    = 16 << 10
 	headerTimeout   = 5 * time.Second
-	bodyTimeout     = 10 * time.Second
+	readTimeout     = 10 * time.Second // the whole request, from the accept on
+	lingerTimeout   = time.Second      // for the rest of a request that was answered before its end
 	requestTimeout  = 20 * time.Second // everything behind one request, the mail included
 	storeTimeout    = 3 * time.Second  // one SQL call
 	redisTimeout    = time.Second      // one Redis call
@@ -160,7 +162,7 @@ func DefaultConfig() Config {
 		Hash:   Hash{MemoryKiB: 19456, Passes: 2, Waiting: 64, Patience: 2 * time.Second},
 		Limits: Limits{
 			AccountFailures: 5, AccountWindow: 15 * time.Minute, AccountLock: 5 * time.Minute, AccountLockMax: 15 * time.Minute,
-			AddressFailures: 20, CodesPerMailbox: 5, CodesPerAddress: 20, Remember: 10 * time.Minute,
+			AddressFailures: 20, CodesPerMailbox: 5, CodesPerAddress: 20, ConnsPerAddress: 100, Remember: 10 * time.Minute,
 		},
 		MySQL: config.DefaultMySQL(),
 		Redis: config.DefaultRedis(),

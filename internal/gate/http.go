@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"runtime/debug"
@@ -75,13 +76,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// the route.
 	rt, ok := s.routes[r.RequestURI]
 	if !ok || r.Method != http.MethodPost {
-		s.plain(w, http.StatusNotFound, "url not found\r\n")
+		s.plain(w, r, http.StatusNotFound, "url not found\r\n")
 		return
 	}
 	start := time.Now()
-	body, status, err := readBody(w, r)
+	body, status, err := s.readBody(w, r)
 	if status != 0 {
-		s.plain(w, status, http.StatusText(status)+"\r\n")
+		s.plain(w, r, status, http.StatusText(status)+"\r\n")
 		return
 	}
 	var reply any
@@ -95,30 +96,42 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.metrics.seconds.WithLabelValues(rt.name).Observe(time.Since(start).Seconds())
 }
 
-// plain answers with a status code and text; no known route does once its body was read.
-func (s *Server) plain(w http.ResponseWriter, status int, text string) {
+// plain answers with a status code and text; no known route does once its body was read. The server reads what is left
+// of the request before it closes the connection, so that the client sees the answer; plain bounds how long that takes.
+func (s *Server) plain(w http.ResponseWriter, r *http.Request, status int, text string) {
+	limit := time.Now().Add(lingerTimeout)
+	if conn, ok := r.Context().Value(connKey{}).(net.Conn); ok {
+		if since, ok := s.ln.since(conn); ok && since.Add(readTimeout).Before(limit) {
+			limit = since.Add(readTimeout)
+		}
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(limit) // a test's recorder has none
 	w.Header().Set("Content-Type", "text/plain")
 	w.WriteHeader(status)
 	_, _ = io.WriteString(w, text) // the client left
 	s.metrics.requests.WithLabelValues("other", strconv.Itoa(status)).Inc()
 }
 
-// readBody reads at most maxBodyBytes within bodyTimeout. A status other than 0 is to be sent instead of a reply.
-func readBody(w http.ResponseWriter, r *http.Request) (body []byte, status int, err error) {
+var errDropped = errors.New("gate: connection dropped for a newer one")
+
+// readBody reads at most maxBodyBytes before readTimeout is over. A status other than 0 is to be sent instead of a reply.
+func (s *Server) readBody(w http.ResponseWriter, r *http.Request) (body []byte, status int, err error) {
 	if r.ContentLength > maxBodyBytes {
 		return nil, http.StatusRequestEntityTooLarge, nil
 	}
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout)) // a test's recorder has none
 	body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		return nil, http.StatusRequestEntityTooLarge, nil
 	}
-	if err == nil {
-		// Else the deadline would end the request's context while the handler runs.
-		_ = control.SetReadDeadline(time.Time{})
+	if err != nil {
+		return nil, 0, err
 	}
-	return body, 0, err
+	if conn, ok := r.Context().Value(connKey{}).(net.Conn); ok && !s.ln.received(conn) {
+		return nil, 0, errDropped
+	}
+	// Else the deadline would end the request's context while the handler runs.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // a test's recorder has none
+	return body, 0, nil
 }
 
 // call runs the handler. A client that hangs up does not stop it: half a registration would be worse.

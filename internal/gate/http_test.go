@@ -210,7 +210,7 @@ func TestSlowBodyIsAnswered(t *testing.T) {
 	}
 	t.Parallel()
 	f := newFixture(t)
-	res, text := f.raw("POST /user_login HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{", 3*bodyTimeout)
+	res, text := f.raw("POST /user_login HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{", 3*readTimeout)
 	require.Equal(t, http.StatusOK, res.StatusCode)
 	require.Equal(t, `{"error":1001}`, text)
 }

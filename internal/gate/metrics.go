@@ -16,6 +16,7 @@ type metrics struct {
 	hashSeconds prometheus.Histogram
 	remembered  prometheus.Counter
 	throttled   *prometheus.CounterVec
+	dropped     *prometheus.CounterVec
 	mails       *prometheus.CounterVec
 	places      *prometheus.CounterVec
 	kicks       *prometheus.CounterVec
@@ -44,8 +45,17 @@ func newMetrics(reg prometheus.Registerer, hashing *slots.Slots) *metrics {
 		}),
 		remembered: f.NewCounter(prometheus.CounterOpts{Name: "parley_gate_logins_remembered_total", Help: "Logins that needed no hash because the password was proven a short while ago."}),
 		throttled:  counter("throttled_total", "Requests refused by a limit (account, address, mailbox, code_address).", "limit"),
+		dropped:    counter("connections_dropped_total", "Connections closed because of a bound before their request had arrived (full, address, descriptors).", "reason"),
 		mails:      counter("mails_total", "Verification codes by result (sent, refused, busy, store, throttled).", "result"),
 		places:     counter("placements_total", "Calls to status servers by result (ok, refused, unreachable).", "result"),
 		kicks:      counter("kicks_total", "Sessions ended after a password reset by result (ok, gone, failed).", "result"),
 	}
 }
+
+// watch registers what is read from open when somebody asks.
+func (m *metrics) watch(reg prometheus.Registerer, open *conns) {
+	promauto.With(reg).NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_gate_connections", Help: "Open HTTP connections."},
+		func() float64 { return float64(open.len()) })
+}
+
+func (m *metrics) drop(reason string) { m.dropped.WithLabelValues(reason).Inc() }

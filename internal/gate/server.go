@@ -67,7 +67,7 @@ type Server struct {
 	rpcMetrics *rpc.Metrics
 	transports []*rpc.Client // of external and status
 
-	ln     *limitListener
+	ln     *conns
 	http   *http.Server
 	varify *rpc.Server // nil: VarifyService is not served
 
@@ -120,6 +120,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 	if err := s.listen(); err != nil {
 		return nil, err
 	}
+	m.watch(d.Metrics, s.ln)
 	return s, nil
 }
 
@@ -133,16 +134,18 @@ func (s *Server) listen() (err error) {
 	if err != nil {
 		return config.Dependency(fmt.Errorf("gate: %w", err))
 	}
-	s.ln = newLimitListener(ln, s.cfg.Gate.MaxConns)
+	s.ln = newConns(ln, s.cfg.Gate.MaxConns, s.cfg.Limits.ConnsPerAddress, s.manyBehind, s.metrics.drop)
 	if err = s.listenVarify(); err != nil {
 		return config.Dependency(err)
 	}
 	s.http = &http.Server{
 		Handler:           s,
 		ReadHeaderTimeout: headerTimeout,
-		WriteTimeout:      bodyTimeout + requestTimeout + 5*time.Second,
+		ReadTimeout:       readTimeout, // whatever the request turns out to be; readBody lifts it
+		WriteTimeout:      readTimeout + requestTimeout + 5*time.Second,
 		// net/http reads 4 KiB past the limit before it refuses.
 		MaxHeaderBytes: maxHeaderBytes - 4096,
+		ConnContext:    withConn,
 		ConnState:      s.ln.connState,
 		ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
@@ -299,3 +302,6 @@ func (s *Server) announce() {
 func (s *Server) exempt(addr netip.Addr) bool {
 	return addr.IsLoopback() && !s.cfg.Limits.ThrottleLoopback
 }
+
+// manyBehind reports whether more clients connect from addr than one client would: those of a trusted proxy.
+func (s *Server) manyBehind(addr netip.Addr) bool { return s.exempt(addr) || s.trusted(addr) }

@@ -15,7 +15,6 @@ import (
 	"go.uber.org/goleak"
 
 	"parley/internal/config"
-	"parley/internal/wire"
 )
 
 func TestMain(m *testing.M) {
@@ -163,26 +162,4 @@ func TestConfig(t *testing.T) {
 		change(&c)
 		require.Error(t, c.Validate(), name)
 	}
-}
-
-func TestConnectionsAreBounded(t *testing.T) {
-	f := newFixture(t, func(c *Config) { c.Gate.MaxConns = 2 })
-	var held []net.Conn
-	for range 2 {
-		conn, err := net.Dial("tcp", f.Addr())
-		require.NoError(t, err)
-		held = append(held, conn)
-	}
-	replies := make(chan wire.Code, 1)
-	go func() { replies <- f.login("nobody@example.com", "abcdef").Error }()
-	require.Eventually(t, func() bool { return len(f.ln.slots) == 2 }, 5*time.Second, time.Millisecond)
-	select {
-	case <-replies:
-		t.Fatal("a third connection was served")
-	default:
-	}
-	for _, c := range held {
-		require.NoError(t, c.Close())
-	}
-	require.Equal(t, wire.CodePasswdInvalid, <-replies)
 }
