@@ -2,10 +2,13 @@ package gate
 
 import (
 	"container/list"
+	"context"
 	"math"
 	"net/netip"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // bounded is a map of at most limit entries that forgets the least recently used one. It is not safe for concurrent
@@ -58,68 +61,90 @@ func (b *bounded[K, V]) remove(k K) {
 
 func (b *bounded[K, V]) len() int { return b.order.Len() }
 
-// addressLimit is a token bucket an address, in this process: burst at once, burst a period. Past trackedAddresses the
-// least recently seen address starts afresh. It is safe for concurrent use.
+// addressLimit bounds failed logins of one address in this process: burst at once, burst a period. Like accountLimit it
+// counts failures alone, and lets no more attempts be under way than may still fail. Past trackedAddresses the least
+// recently seen address starts afresh. It is safe for concurrent use.
 type addressLimit struct {
-	burst  float64
-	period time.Duration
+	every  rate.Limit
+	burst  int
 	exempt func(netip.Addr) bool
 	now    func() time.Time
 
 	mu      sync.Mutex // guards the following
-	buckets *bounded[netip.Prefix, bucket]
+	buckets *bounded[netip.Prefix, *bucket]
 }
 
+// bucket is one address. Its limit's mutex guards it.
 type bucket struct {
-	tokens float64
-	at     time.Time
+	failures *rate.Limiter
+	underWay int
+	ended    chan struct{} // closed when an attempt ends; nil while nobody waits for that
 }
 
 func newAddressLimit(burst int, period time.Duration, exempt func(netip.Addr) bool) *addressLimit {
 	return &addressLimit{
-		burst: float64(burst), period: period, exempt: exempt, now: time.Now,
-		buckets: newBounded[netip.Prefix, bucket](trackedAddresses),
+		every: rate.Every(period / time.Duration(burst)), burst: burst, exempt: exempt, now: time.Now,
+		buckets: newBounded[netip.Prefix, *bucket](trackedAddresses),
 	}
 }
 
-// take takes a token of addr. When none is left it returns how long until there is one, else 0.
-func (l *addressLimit) take(addr netip.Addr) (wait time.Duration) {
+// take begins an attempt of addr, which ends with a call of done. Without one, it returns how long until the address may
+// fail again, or an error of ctx: while others of the address are under way it waits for how they end.
+func (l *addressLimit) take(ctx context.Context, addr netip.Addr) (done func(failed bool), wait time.Duration, err error) {
 	if l.exempt(addr) {
-		return 0
+		return func(bool) {}, 0, nil
 	}
+	for {
+		b, wait, ended := l.begin(addr)
+		if b != nil {
+			return func(failed bool) { l.end(b, failed) }, 0, nil
+		}
+		if wait > 0 {
+			return nil, wait, nil
+		}
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return nil, 0, context.Cause(ctx)
+		}
+	}
+}
+
+// begin returns the bucket of addr when an attempt has begun, else how long until one may, or when to look again.
+func (l *addressLimit) begin(addr netip.Addr) (b *bucket, wait time.Duration, ended <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b := l.refilledLocked(addr)
-	if b.tokens < 1 {
-		l.buckets.put(network(addr), b)
-		return time.Duration(math.Ceil((1 - b.tokens) * float64(l.period) / l.burst))
-	}
-	b.tokens--
-	l.buckets.put(network(addr), b)
-	return 0
-}
-
-// giveBack returns a token that was taken for something that turned out well.
-func (l *addressLimit) giveBack(addr netip.Addr) {
-	if l.exempt(addr) {
-		return
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	b := l.refilledLocked(addr)
-	b.tokens = min(l.burst, b.tokens+1)
-	l.buckets.put(network(addr), b)
-}
-
-func (l *addressLimit) refilledLocked(addr netip.Addr) bucket {
-	now := l.now()
-	b, ok := l.buckets.get(network(addr))
+	key := network(addr)
+	b, ok := l.buckets.get(key)
 	if !ok {
-		return bucket{tokens: l.burst, at: now}
+		b = &bucket{failures: rate.NewLimiter(l.every, l.burst)}
+		l.buckets.put(key, b)
 	}
-	b.tokens = min(l.burst, b.tokens+l.burst*float64(now.Sub(b.at))/float64(l.period))
-	b.at = now
-	return b
+	left := b.failures.TokensAt(l.now())
+	switch {
+	case left >= float64(b.underWay+1):
+		b.underWay++
+		return b, 0, nil
+	case b.underWay == 0:
+		return nil, time.Duration(math.Ceil((1 - left) / float64(l.every) * float64(time.Second))), nil
+	}
+	if b.ended == nil {
+		b.ended = make(chan struct{})
+	}
+	return nil, 0, b.ended
+}
+
+func (l *addressLimit) end(b *bucket, failed bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b.underWay--
+	if failed {
+		b.failures.AllowN(l.now(), 1)
+	}
+	if b.ended != nil {
+		close(b.ended)
+		b.ended = nil
+	}
 }
 
 // network is what counts as one address: an IPv4 address or an IPv6 /64, which is what one subscriber is given.

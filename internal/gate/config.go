@@ -129,6 +129,7 @@ const (
 	maxHeaderBytes  = 16 << 10
 	maxBodyBytes    = 16 << 10
 	headerTimeout   = 5 * time.Second
+	attemptTimeout  = time.Minute      // for a gate to say how a login attempt ended; longer than any takes
 	readTimeout     = 10 * time.Second // the whole request, from the accept on
 	lingerTimeout   = time.Second      // for the rest of a request that was answered before its end
 	requestTimeout  = 20 * time.Second // everything behind one request, the mail included

@@ -37,15 +37,7 @@ func (s *Server) login(ctx context.Context, req *request) (any, error) {
 	if in.Plain {
 		passwd = Transform(passwd)
 	}
-	if wait := s.addresses.take(req.addr); wait > 0 {
-		return nil, s.throttled("address", req, wait)
-	}
-	// The key under which failures are counted. Rows older than our rules may have any address, so it is the store's key and not cleanEmail's.
-	email := store.Key(in.Email.text)
-	cred, err := s.verify(ctx, req, in.Email.text, email, passwd)
-	if wire.CodeOf(err) != wire.CodePasswdInvalid {
-		s.addresses.giveBack(req.addr) // only failures count
-	}
+	cred, err := s.prove(ctx, req, in.Email.text, passwd)
 	if err != nil {
 		return nil, err
 	}
@@ -60,6 +52,27 @@ func (s *Server) login(ctx context.Context, req *request) (any, error) {
 	return loginReply{Email: in.Email.text, UID: cred.UID, Token: place.token, Host: place.host, Port: place.port}, nil
 }
 
+// prove returns the user with this e-mail address whose password it is, within the limits on guessing. passwd is as the
+// stock client sends it.
+func (s *Server) prove(ctx context.Context, req *request, address, passwd string) (cred store.Credentials, err error) {
+	patient, cancel := context.WithTimeout(req.client, s.cfg.Hash.Patience)
+	defer cancel()
+	done, wait, err := s.addresses.take(patient, req.addr)
+	if err != nil {
+		return cred, s.crowded("address")
+	}
+	if wait > 0 {
+		return cred, s.throttled("address", req, wait)
+	}
+	failed := true // also when verify panics
+	defer func() { done(failed) }()
+	// The key under which failures are counted. Rows older than our rules may have any address, so it is the store's key
+	// and not cleanEmail's.
+	cred, err = s.verify(ctx, req, address, store.Key(address), passwd)
+	failed = wire.CodeOf(err) == wire.CodePasswdInvalid
+	return cred, err
+}
+
 // verify returns the user whose password it is. Unknown address, wrong password and unusable row are answered alike,
 // after the same work.
 func (s *Server) verify(ctx context.Context, req *request, address, email, passwd string) (store.Credentials, error) {
@@ -72,35 +85,95 @@ func (s *Server) verify(ctx context.Context, req *request, address, email, passw
 		s.metrics.remembered.Inc()
 		return cred, nil
 	}
-	wait, err := s.accounts.take(ctx, email)
-	if err != nil {
-		return cred, wire.Refuse(wire.CodeRPC, err) // without Redis nobody can be placed either
+	stored, first, err := s.checks.do(req.client, s.recent.key(email, passwd, cred.Password), func() (string, error) {
+		return s.look(ctx, req, cred, email, passwd)
+	})
+	switch code := wire.CodeOf(err); {
+	case err != nil && req.client.Err() != nil:
+		return cred, s.crowded("account") // nobody reads it
+	case code == wire.CodePasswdInvalid:
+		s.audit.event("login_failed", req.addr, cred.UID)
+	case err == nil && !first:
+		s.metrics.remembered.Inc()
 	}
-	if wait > 0 {
-		return cred, s.throttled("account", req, wait)
+	if err == nil {
+		cred.Password = stored
+	}
+	return cred, err
+}
+
+// look holds a password against the user's, once for all who ask at the same time. It returns what is stored afterwards.
+func (s *Server) look(ctx context.Context, req *request, cred store.Credentials, email, passwd string) (stored string, err error) {
+	at, err := s.attempt(ctx, req, email)
+	if err != nil {
+		return "", err
 	}
 	v, err := s.hasher.check(req.client, cred.Password, passwd)
 	if err != nil {
-		if err := s.accounts.giveBack(ctx, email); err != nil && s.noise.Allow() {
-			s.log.Warn("a login attempt that was not looked at stays counted", "err", err)
+		if err := s.accounts.giveBack(ctx, at); err != nil && s.noise.Allow() {
+			s.log.Warn("a login attempt that was not looked at counts as a failure", "err", safe(err))
 		}
-		return cred, retryLater(wire.CodeBusy, s.hasher.retryAfter())
+		return "", retryLater(wire.CodeBusy, s.hasher.retryAfter())
 	}
 	if v.bad != nil && s.noise.Allow() {
 		s.log.Error("a stored password cannot be used; its owner has to reset it", "user", s.audit.user(cred.UID), "err", v.bad)
 	}
 	if !v.ok {
-		s.audit.event("login_failed", req.addr, cred.UID)
-		return cred, wire.Refuse(wire.CodePasswdInvalid, nil)
+		if err := s.accounts.failed(ctx, at); err != nil && s.noise.Allow() {
+			s.log.Warn("a failed login is counted late", "err", safe(err)) // as one whose outcome nobody told
+		}
+		return "", wire.Refuse(wire.CodePasswdInvalid, nil)
 	}
-	if err := s.accounts.succeeded(ctx, email); err != nil && s.noise.Allow() {
-		s.log.Warn("failed logins of an account stay counted after a success", "err", err)
+	if err := s.accounts.passed(ctx, at); err != nil && s.noise.Allow() {
+		s.log.Warn("failed logins of an account stay counted after a success", "err", safe(err))
 	}
 	if v.upgraded != "" {
 		s.upgrade(ctx, &cred, v.upgraded)
 	}
 	s.recent.note(cred.UID, email, passwd, cred.Password)
-	return cred, nil
+	return cred.Password, nil
+}
+
+// attempt begins an attempt on the account. While as many others are under way as may fail, it waits for how they end, as
+// long as for a hash; few requests wait so.
+func (s *Server) attempt(ctx context.Context, req *request, email string) (attempt, error) {
+	limit := time.Now().Add(s.cfg.Hash.Patience)
+	waiting := false
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
+		at, wait, busy, err := s.accounts.take(ctx, email)
+		switch {
+		case err != nil:
+			_ = s.accounts.giveBack(ctx, at)          // Redis may have counted it all the same
+			return at, wire.Refuse(wire.CodeRPC, err) // without Redis nobody can be placed either
+		case wait > 0:
+			return at, s.throttled("account", req, wait)
+		case !busy:
+			return at, nil
+		}
+		if !waiting {
+			if s.crowd.Take(ctx, 0) != nil {
+				return at, s.crowded("account")
+			}
+			defer s.crowd.Give()
+			waiting = true
+		}
+		if time.Now().After(limit) {
+			return at, s.crowded("account")
+		}
+		select {
+		case <-time.After(pause):
+		case <-req.client.Done():
+			return at, s.crowded("account")
+		case <-ctx.Done():
+			return at, s.crowded("account")
+		}
+	}
+}
+
+// crowded refuses because too many attempts are under way to begin another; none of them is a failure yet.
+func (s *Server) crowded(limit string) error {
+	s.metrics.crowded.WithLabelValues(limit).Inc()
+	return retryLater(wire.CodeBusy, s.hasher.retryAfter())
 }
 
 // upgrade replaces the stored password by a hash of it. When it cannot, the next login tries again.

@@ -203,10 +203,11 @@ func TestLoopbackIsExempt(t *testing.T) {
 func TestHashQueueIsBounded(t *testing.T) {
 	f := newFixture(t, func(c *Config) { c.Hash.Parallel, c.Hash.Waiting, c.Hash.Patience = 1, 2, time.Hour })
 	f.newUser("alice", "alice@example.com", "abcdef")
+	f.newUser("bob", "bob@example.com", "abcdef")
 	require.NoError(t, f.hasher.slots.Take(t.Context(), 0)) // a hash that takes long
 	replies := make(chan reply, 2)
-	for range 2 {
-		go func() { replies <- f.login("alice@example.com", "abcdef") }()
+	for _, email := range []string{"alice@example.com", "bob@example.com"} {
+		go func() { replies <- f.login(email, "abcdef") }()
 	}
 	require.Eventually(t, func() bool { return f.metric("hash_waiting") == 2 }, 5*time.Second, time.Millisecond)
 	res, text := f.do(http.MethodPost, "/user_login", `{"email":"nobody@example.com","passwd":"abcdef"}`)

@@ -16,6 +16,7 @@ type metrics struct {
 	hashSeconds prometheus.Histogram
 	remembered  prometheus.Counter
 	throttled   *prometheus.CounterVec
+	crowded     *prometheus.CounterVec
 	dropped     *prometheus.CounterVec
 	mails       *prometheus.CounterVec
 	places      *prometheus.CounterVec
@@ -45,6 +46,7 @@ func newMetrics(reg prometheus.Registerer, hashing *slots.Slots) *metrics {
 		}),
 		remembered: f.NewCounter(prometheus.CounterOpts{Name: "parley_gate_logins_remembered_total", Help: "Logins that needed no hash because the password was proven a short while ago."}),
 		throttled:  counter("throttled_total", "Requests refused by a limit (account, address, mailbox, code_address).", "limit"),
+		crowded:    counter("logins_crowded_total", "Logins refused as busy because others of the same account or address were under way (account, address).", "limit"),
 		dropped:    counter("connections_dropped_total", "Connections closed because of a bound before their request had arrived (full, address, descriptors).", "reason"),
 		mails:      counter("mails_total", "Verification codes by result (sent, refused, busy, store, throttled).", "result"),
 		places:     counter("placements_total", "Calls to status servers by result (ok, refused, unreachable).", "result"),

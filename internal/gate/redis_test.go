@@ -55,18 +55,29 @@ func TestOnRealRedis(t *testing.T) {
 
 			limits := DefaultConfig().Limits
 			a := &accountLimit{rdb: rdb, secret: []byte("s"), limits: limits}
+			var open []attempt
 			for range limits.AccountFailures {
-				wait, err := a.take(ctx, "a@example.com")
+				at, wait, busy, err := a.take(ctx, "a@example.com")
 				require.NoError(t, err)
 				require.Zero(t, wait)
+				require.False(t, busy)
+				open = append(open, at)
 			}
-			wait, err := a.take(ctx, "a@example.com")
+			_, _, busy, err := a.take(ctx, "a@example.com")
 			require.NoError(t, err)
+			require.True(t, busy)
+			require.NoError(t, a.giveBack(ctx, open[0]))
+			at, _, busy, err := a.take(ctx, "a@example.com")
+			require.NoError(t, err)
+			require.False(t, busy, "one was given back")
+			open[0] = at
+			for _, at := range open {
+				require.NoError(t, a.failed(ctx, at))
+			}
+			_, wait, busy, err := a.take(ctx, "a@example.com")
+			require.NoError(t, err)
+			require.False(t, busy)
 			require.InDelta(t, limits.AccountLock, wait, float64(5*time.Second))
-			require.NoError(t, a.giveBack(ctx, "a@example.com"))
-			wait, err = a.take(ctx, "a@example.com")
-			require.NoError(t, err)
-			require.Zero(t, wait, "the attempt that began the lock was given back")
 			require.NoError(t, a.succeeded(ctx, "a@example.com"))
 
 			h := &hourly{rdb: rdb, secret: []byte("s"), name: "codemail", limit: 2, now: time.Now}

@@ -55,6 +55,8 @@ type Server struct {
 	recent        *logins
 	codes         *codes
 	accounts      *accountLimit
+	checks        *checks
+	crowd         *slots.Slots  // of requests waiting for an attempt of their account
 	addresses     *addressLimit // failed logins
 	codeAddresses *hourly
 	mailboxes     *hourly
@@ -100,6 +102,8 @@ func New(cfg Config, d Deps) (*Server, error) {
 		recent:        newLogins(own, cfg.Limits.Remember, rememberedLogins),
 		codes:         &codes{rdb: d.Redis, secret: secret, cluster: cfg.Redis.Cluster, plain: cfg.external()},
 		accounts:      &accountLimit{rdb: d.Redis, secret: secret, limits: cfg.Limits},
+		checks:        newChecks(),
+		crowd:         slots.New(max(1, cfg.Hash.Waiting), 0),
 		codeAddresses: &hourly{rdb: d.Redis, secret: secret, name: "codeaddr", limit: cfg.Limits.CodesPerAddress, now: time.Now},
 		mailboxes:     &hourly{rdb: d.Redis, secret: secret, name: "codemail", limit: cfg.Limits.CodesPerMailbox, now: time.Now},
 		mailer:        d.Mail,

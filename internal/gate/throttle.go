@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"time"
 
@@ -12,68 +13,118 @@ import (
 // further failure for twice as long. Accounts are counted by address, whether they exist or not, and appear in Redis
 // only as an HMAC. A password proven a short while ago (logins) and a resume ticket pass a lock, so that strangers
 // cannot lock an owner out of a running client.
+//
+// An attempt takes a place before the password is looked at: of many guesses that arrive at once only as many are looked
+// at as may fail. A place is no failure. An attempt that finds none left waits for another's outcome.
 type accountLimit struct {
 	rdb    redis.UniversalClient
 	secret []byte
 	limits Limits
 }
 
+// attempt is a password that is being looked at. It ends with failed, passed or giveBack.
+type attempt struct {
+	keys []string
+	id   string // its member of the third key
+}
+
+// keys are, for one account: the failures, the lock, and the attempts under way with the time until which they count as
+// such. They share a slot.
 func (a *accountLimit) keys(email string) []string {
 	id := macHex(a.secret, "account", email)[:32]
-	return []string{"loginfail_{" + id + "}", "loginlock_{" + id + "}"}
+	return []string{"loginfail_{" + id + "}", "loginlock_{" + id + "}", "logintry_{" + id + "}"}
 }
 
-// The attempt is counted before the password is looked at and given back when it was right: of many that arrive at
-// once only as many are looked at as are allowed.
-var takeAttempt = redis.NewScript(`
+// failOnce counts n failures at once, and begins or prolongs the lock when there are too many.
+const failOnce = `
+local function fail(n)
+  local limit, window, lock, most = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+  local fails = redis.call('INCRBY', KEYS[1], n)
+  if fails < limit then
+    if fails == n then redis.call('PEXPIRE', KEYS[1], window) end
+    return
+  end
+  for i = limit + 1, fails do
+    if lock >= most then break end
+    lock = lock * 2
+  end
+  if lock > most then lock = most end
+  redis.call('SET', KEYS[2], '1', 'PX', lock)
+  redis.call('PEXPIRE', KEYS[1], lock + window)
+end
+`
+
+// An attempt whose gate never said how it ended counts as a failure: else a gate that is cut off from Redis would allow
+// more guesses.
+var takeAttempt = redis.NewScript(failOnce + `
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local lost = redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
+if lost > 0 then fail(lost) end
 local wait = redis.call('PTTL', KEYS[2])
-if wait > 0 then return {0, wait} end
-local n = redis.call('INCR', KEYS[1])
-local limit, window, lock, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-if n < limit then
-  if n == 1 then redis.call('PEXPIRE', KEYS[1], window) end
-  return {n, 0}
-end
-for i = limit + 1, n do
-  if lock >= most then break end
-  lock = lock * 2
-end
-if lock > most then lock = most end
-redis.call('SET', KEYS[2], '1', 'PX', lock)
-redis.call('PEXPIRE', KEYS[1], lock + window)
-return {n, 0}`)
+if wait > 0 then return {1, wait} end
+local fails = tonumber(redis.call('GET', KEYS[1]) or '0')
+local busy = redis.call('ZCARD', KEYS[3])
+if busy > 0 and fails + busy >= tonumber(ARGV[2]) then return {2, 0} end
+redis.call('ZADD', KEYS[3], now + ARGV[6], ARGV[1])
+redis.call('PEXPIRE', KEYS[3], ARGV[6] * 2)
+return {0, 0}`)
 
-// take counts an attempt. It returns how long the account stays locked, 0 when the password may be looked at.
-func (a *accountLimit) take(ctx context.Context, email string) (wait time.Duration, err error) {
-	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
-	defer cancel()
-	out, err := takeAttempt.Run(ctx, a.rdb, a.keys(email), a.limits.AccountFailures,
-		a.limits.AccountWindow.Milliseconds(), a.limits.AccountLock.Milliseconds(),
-		a.limits.AccountLockMax.Milliseconds()).Int64Slice()
-	if err != nil {
-		return 0, fmt.Errorf("gate: count login attempt: %w", err)
-	}
-	return time.Duration(out[1]) * time.Millisecond, nil
-}
-
-// succeeded forgets the account's failures.
-func (a *accountLimit) succeeded(ctx context.Context, email string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
-	defer cancel()
-	return a.rdb.Del(ctx, a.keys(email)...).Err()
-}
-
-var giveAttemptBack = redis.NewScript(`
-redis.call('DEL', KEYS[2])
-if redis.call('DECR', KEYS[1]) <= 0 then redis.call('DEL', KEYS[1]) end
+var failAttempt = redis.NewScript(failOnce + `
+if redis.call('ZREM', KEYS[3], ARGV[1]) == 1 then fail(1) end
 return 1`)
 
-// giveBack undoes take for a password that was not looked at. A lock that the attempt began is lifted with it; the
-// next attempt begins it again.
-func (a *accountLimit) giveBack(ctx context.Context, email string) error {
+// A success forgets the failures, and what others count as such; attempts under way stay under way.
+var endAttempt = redis.NewScript(`
+redis.call('ZREM', KEYS[3], ARGV[1])
+if ARGV[2] == '1' then redis.call('DEL', KEYS[1], KEYS[2]) end
+return 1`)
+
+func (a *accountLimit) args(id string) []any {
+	return []any{
+		id, a.limits.AccountFailures, a.limits.AccountWindow.Milliseconds(), a.limits.AccountLock.Milliseconds(),
+		a.limits.AccountLockMax.Milliseconds(), attemptTimeout.Milliseconds(),
+	}
+}
+
+// take begins an attempt. It returns how long the account stays locked, or busy when as many attempts are under way as may
+// fail; the password may be looked at when neither.
+func (a *accountLimit) take(ctx context.Context, email string) (at attempt, wait time.Duration, busy bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	at = attempt{keys: a.keys(email), id: rand.Text()}
+	out, err := takeAttempt.Run(ctx, a.rdb, at.keys, a.args(at.id)...).Int64Slice()
+	if err != nil {
+		return at, 0, false, fmt.Errorf("gate: count login attempt: %w", err)
+	}
+	return at, time.Duration(out[1]) * time.Millisecond, out[0] == 2, nil
+}
+
+// failed counts the attempt as a failure.
+func (a *accountLimit) failed(ctx context.Context, at attempt) error {
+	return a.end(ctx, failAttempt, at, a.args(at.id)...)
+}
+
+// passed forgets the account's failures.
+func (a *accountLimit) passed(ctx context.Context, at attempt) error {
+	return a.end(ctx, endAttempt, at, at.id, "1")
+}
+
+// giveBack ends an attempt whose password was not looked at.
+func (a *accountLimit) giveBack(ctx context.Context, at attempt) error {
+	return a.end(ctx, endAttempt, at, at.id, "0")
+}
+
+// succeeded forgets the account's failures after its owner was proven in another way.
+func (a *accountLimit) succeeded(ctx context.Context, email string) error {
+	return a.passed(ctx, attempt{keys: a.keys(email)})
+}
+
+// end runs a script that must run even if the client is gone.
+func (a *accountLimit) end(ctx context.Context, script *redis.Script, at attempt, args ...any) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
 	defer cancel()
-	return giveAttemptBack.Run(ctx, a.rdb, a.keys(email)).Err()
+	return script.Run(ctx, a.rdb, at.keys, args...).Err()
 }
 
 // slidingWindow keeps the times of the last events of a key, newest first, at most as many as are allowed. Times are
