@@ -12,7 +12,6 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"strconv"
-	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -203,37 +202,6 @@ func (s *Server) logRefusal(rt route, code wire.Code, err error) {
 type safeError string
 
 func (e safeError) Error() string { return string(e) }
-
-// clientAddr is who asks. X-Forwarded-For counts only as far as trusted proxies wrote it: it is read from the right,
-// and the first address that is not a trusted proxy's is the client's.
-func (s *Server) clientAddr(r *http.Request) netip.Addr {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}
-	}
-	addr := peer.Addr().Unmap()
-	if len(s.proxies) == 0 {
-		return addr
-	}
-	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-	for i := len(hops) - 1; i >= 0 && s.trusted(addr); i-- {
-		next, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
-		if err != nil {
-			break
-		}
-		addr = next.Unmap()
-	}
-	return addr
-}
-
-func (s *Server) trusted(addr netip.Addr) bool {
-	for _, p := range s.proxies {
-		if p.Contains(addr) {
-			return true
-		}
-	}
-	return false
-}
 
 // decode reads a request body: one JSON object, in UTF-8, with every string that into names in `need`. Other keys are
 // ignored.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/time/rate"
 
 	"parley/internal/wire"
 )
@@ -241,15 +243,29 @@ func TestForwardedForCountsOnlyFromTrustedProxies(t *testing.T) {
 		{"two proxies", "10.0.0.1:5", "6.6.6.6, 1.2.3.4, 10.0.0.2", "1.2.3.4", []string{"10.0.0.0/8"}},
 		{"no header", "10.0.0.1:5", "", "10.0.0.1", []string{"10.0.0.1"}},
 		{"rubbish", "10.0.0.1:5", "1.2.3.4, what", "10.0.0.1", []string{"10.0.0.1"}},
+		// B7
+		{"with a port", "10.0.0.1:5", "203.0.113.5:40000", "203.0.113.5", []string{"10.0.0.0/8"}},
+		{"v6 with a port", "10.0.0.1:5", "[2001:db8::1]:40000", "2001:db8::1", []string{"10.0.0.0/8"}},
+		{"v6 in brackets", "10.0.0.1:5", "[2001:db8::1]", "2001:db8::1", []string{"10.0.0.0/8"}},
+		{"v6 alone", "10.0.0.1:5", "2001:db8::1", "2001:db8::1", []string{"10.0.0.0/8"}},
+		{"v6 of a link", "10.0.0.1:5", "fe80::1%eth0", "fe80::1", []string{"10.0.0.0/8"}},
+		{"mapped with a port", "10.0.0.1:5", "[::ffff:203.0.113.5]:1", "203.0.113.5", []string{"10.0.0.0/8"}},
+		{"in quotes", "10.0.0.1:5", `"[2001:db8::1]:1"`, "2001:db8::1", []string{"10.0.0.0/8"}},
+		{"trailing comma", "10.0.0.1:5", "6.6.6.6, 203.0.113.5,", "203.0.113.5", []string{"10.0.0.0/8"}},
+		{"empty elements", "10.0.0.1:5", "203.0.113.5, ,\t, 10.0.0.2:80 ,,", "203.0.113.5", []string{"10.0.0.0/8"}},
+		{"several headers", "10.0.0.1:5", "6.6.6.6|203.0.113.5:1|10.0.0.2", "203.0.113.5", []string{"10.0.0.0/8"}},
+		{"several headers, the last empty", "10.0.0.1:5", "6.6.6.6|203.0.113.5|", "203.0.113.5", []string{"10.0.0.0/8"}},
+		{"rubbish to the left of the client", "10.0.0.1:5", "unknown, [:], 203.0.113.5:1", "203.0.113.5", []string{"10.0.0.0/8"}},
+		{"all are proxies", "10.0.0.1:5", "10.0.0.3, 10.0.0.2", "10.0.0.3", []string{"10.0.0.0/8"}},
 		{"mapped", "[::ffff:10.0.0.1]:5", "::ffff:1.2.3.4", "1.2.3.4", []string{"10.0.0.1"}},
 	} {
 		proxies, err := parseProxies(tc.trusted)
 		require.NoError(t, err)
-		s := &Server{proxies: proxies}
+		s := &Server{proxies: proxies, noise: rate.NewLimiter(5, 20), log: slog.New(slog.DiscardHandler)}
 		r := httptest.NewRequest(http.MethodPost, "/user_login", nil)
 		r.RemoteAddr = tc.peer
 		if tc.header != "" {
-			r.Header.Set("X-Forwarded-For", tc.header)
+			r.Header["X-Forwarded-For"] = strings.Split(tc.header, "|")
 		}
 		require.Equal(t, tc.want, s.clientAddr(r).String(), tc.name)
 	}

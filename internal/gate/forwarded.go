@@ -1,0 +1,64 @@
+package gate
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// clientAddr is who asks. X-Forwarded-For counts only as far as trusted proxies wrote it: it is read from the right,
+// and the first address that is not a trusted proxy's is the client's.
+func (s *Server) clientAddr(r *http.Request) netip.Addr {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	addr := peer.Addr().Unmap()
+	if len(s.proxies) == 0 {
+		return addr
+	}
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for i := len(hops) - 1; i >= 0 && s.trusted(addr); i-- {
+		hop := strings.TrimSpace(hops[i])
+		if hop == "" {
+			continue // a list may have empty elements
+		}
+		next, ok := parseHop(hop)
+		if !ok {
+			// The proxy wrote this, or passed it on unseen. Whoever is behind it counts as the proxy.
+			if s.noise.Allow() {
+				s.log.Warn("a trusted proxy sent an X-Forwarded-For without an address: its clients share one limit; "+
+					"make it append the client's IP address", "proxy", addr.String())
+			}
+			break
+		}
+		addr = next
+	}
+	return addr
+}
+
+// parseHop reads an address as proxies write it: alone, in brackets, with a port, in quotes.
+func parseHop(hop string) (netip.Addr, bool) {
+	hop = strings.TrimSpace(strings.Trim(hop, `"`))
+	addr, err := netip.ParseAddr(hop)
+	if inner, ok := strings.CutPrefix(hop, "["); ok && err != nil {
+		if inner, ok = strings.CutSuffix(inner, "]"); ok {
+			addr, err = netip.ParseAddr(inner)
+		}
+	}
+	if err != nil {
+		var withPort netip.AddrPort
+		withPort, err = netip.ParseAddrPort(hop)
+		addr = withPort.Addr()
+	}
+	return addr.Unmap().WithZone(""), err == nil
+}
+
+func (s *Server) trusted(addr netip.Addr) bool {
+	for _, p := range s.proxies {
+		if p.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
