@@ -6,6 +6,7 @@ PKGS         ?= ./...
 TEST_TIMEOUT ?= 15m
 RACE_COUNT   ?= 5
 FUZZTIME     ?= 5s
+SOAK         ?= 30m
 BENCHTIME    ?= 200ms
 COUNT        ?= 1
 
@@ -70,6 +71,9 @@ fmt: ## format the Go files
 
 race: servers ## run all tests RACE_COUNT times: slow, for what fails seldom
 	CGO_ENABLED=1 $(GO) test -race -shuffle=on -count $(RACE_COUNT) -timeout 1h $(PKGS)
+
+soak: servers ## half an hour of texts, churn and a random fault per minute; SOAK=2h for longer
+	$(GO) run ./test/chaos --soak $(SOAK) $(ARGS)
 
 fuzz: ## run every fuzz target for FUZZTIME
 	@.ci/fuzz $(FUZZTIME)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/sys/unix"
@@ -26,15 +27,16 @@ const (
 
 // flags are the command line. Kong reads the struct tags.
 type flags struct {
-	Bars     []string `help:"Ids of the bars to run, such as D1,P3; a letter stands for all of its bars. Default: all." placeholder:"ID"`
-	List     bool     `help:"Print the bars and exit."`
-	Short    bool     `help:"Reduced counts, as in CI: all bars within 6 minutes on two cores."`
-	Seed     uint64   `help:"Decides every choice made by chance. 0 draws one and prints it." default:"0"`
-	Parallel int      `help:"Bars at a time; those that compare times always run alone. Default 1, with --short 4." placeholder:"N"`
-	Out      string   `help:"Directory for what is kept of bars that missed. Default: a new temporary one." placeholder:"DIR"`
-	Bin      string   `help:"Directory with the programs of the nodes. Default: they are built." placeholder:"DIR"`
-	Keep     bool     `help:"Keep the directories of all bars, not only of those that missed."`
-	Markdown string   `help:"Write the table to FILE as Markdown." placeholder:"FILE"`
+	Bars     []string      `help:"Ids of the bars to run, such as D1,P3; a letter stands for all of its bars. Default: all." placeholder:"ID"`
+	List     bool          `help:"Print the bars and exit."`
+	Short    bool          `help:"Reduced counts, as in CI: all bars within 6 minutes on two cores."`
+	Soak     time.Duration `help:"Run no bar but the soak, for this long: texts, churn and one random fault per minute." placeholder:"DURATION"`
+	Seed     uint64        `help:"Decides every choice made by chance. 0 draws one and prints it." default:"0"`
+	Parallel int           `help:"Bars at a time; those that compare times always run alone. Default 1, with --short 4." placeholder:"N"`
+	Out      string        `help:"Directory for what is kept of bars that missed. Default: a new temporary one." placeholder:"DIR"`
+	Bin      string        `help:"Directory with the programs of the nodes. Default: they are built." placeholder:"DIR"`
+	Keep     bool          `help:"Keep the directories of all bars, not only of those that missed."`
+	Markdown string        `help:"Write the table to FILE as Markdown." placeholder:"FILE"`
 
 	// What a run tells the processes that it starts itself.
 	Inside   string `hidden:"" help:"Run one bar in this network namespace and write its result to FILE."`
@@ -73,6 +75,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		fmt.Fprintln(stderr, "chaos:", err)
 		return exitUsage
+	}
+	if f.Soak != 0 {
+		if f.Soak < time.Minute || len(f.Bars) > 0 {
+			fmt.Fprintln(stderr, "chaos: --soak takes at least a minute and excludes --bars")
+			return exitUsage
+		}
+		chosen = []Bar{soakBar(f.Soak)}
 	}
 	if f.List {
 		list(stdout, chosen)

@@ -319,6 +319,9 @@ func (s *suite) done(r result) {
 // replay is the command that repeats a bar.
 func (s *suite) replay(id string) string {
 	parts := []string{"go run ./test/chaos", "--bars", id, "--seed", fmt.Sprint(s.flags.Seed)}
+	if s.flags.Soak > 0 {
+		parts = []string{"go run ./test/chaos", "--soak", s.flags.Soak.String(), "--seed", fmt.Sprint(s.flags.Seed)}
+	}
 	if s.flags.Short {
 		parts = append(parts, "--short")
 	}
