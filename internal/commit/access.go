@@ -3,51 +3,52 @@ package commit
 import (
 	"context"
 	"slices"
-	"time"
 
 	"parley/internal/store"
 	"parley/internal/wire"
 )
 
-// How long a positive answer is believed: friendships and the members of private threads only grow today. A negative
-// answer is never kept, so that an approval takes effect at once.
-const memberTTL = 60 * time.Second
-
 // maxMembers bounds each of the cache's two generations.
 const maxMembers = 65536
 
-// memberCache remembers who may write into a thread. It forgets by generations: entries live in the young one, become
-// old together after half of memberTTL or when the young one is full, and are dropped with the next turn. It belongs to
-// one goroutine.
+// member is a thread whose two members may write to it, as of a version of its membership.
+type member struct {
+	pair [2]int32
+	ver  int32
+}
+
+// memberCache remembers who may write to a thread. An entry need not be true: the append finds out, because it reads the
+// thread's version with the row that it locks anyway. The cache forgets by generations: entries live in the young one,
+// become old together when that is full, and are dropped with the next turn. It belongs to one goroutine.
 type memberCache struct {
-	young, old map[int64][2]int32
-	turned     time.Time
+	young, old map[int64]member
 }
 
-func (c *memberCache) turn(now time.Time) {
-	age := now.Sub(c.turned)
-	if c.young != nil && len(c.young) < maxMembers && age < memberTTL/2 {
-		return
+func (c *memberCache) turn() {
+	if c.young == nil || len(c.young) >= maxMembers {
+		c.old, c.young = c.young, make(map[int64]member)
 	}
-	c.old = c.young
-	if age >= memberTTL { // nobody wrote for so long: what was young is too old as well
-		c.old = nil
-	}
-	c.young, c.turned = make(map[int64][2]int32), now
 }
 
-func (c *memberCache) get(thread int64) ([2]int32, bool) {
-	pair, ok := c.young[thread]
+func (c *memberCache) get(thread int64) (member, bool) {
+	m, ok := c.young[thread]
 	if !ok {
-		pair, ok = c.old[thread]
+		m, ok = c.old[thread]
 	}
-	return pair, ok
+	return m, ok
 }
 
-// authorise refuses the texts of those who are not in the thread or no friends of its other member. What is not cached is
-// read with one SELECT for the whole batch.
-func (s *shard) authorise(ctx context.Context, now time.Time) {
-	s.members.turn(now)
+func (c *memberCache) forget(thread int64) {
+	delete(c.young, thread)
+	delete(c.old, thread)
+}
+
+// authorise refuses the texts of those who are not in the thread, and of those whose request names somebody else than its
+// other member. Members who are no friends are left to the append: it has the last word under the thread's lock, and knows
+// a resend of what they stored as friends. What is not cached is read with one SELECT for the whole batch; a negative
+// answer is never kept, so that an approval takes effect at once.
+func (s *shard) authorise(ctx context.Context) {
+	s.members.turn()
 	missing := s.missing[:0]
 	for _, r := range s.batch {
 		if _, ok := s.members.get(r.Thread); !ok && r.Thread > 0 && r.pending() {
@@ -65,18 +66,29 @@ func (s *shard) authorise(ctx context.Context, now time.Time) {
 		}
 		for id, a := range read {
 			if a.Friends {
-				s.members.young[id] = [2]int32{a.User1, a.User2}
+				s.members.young[id] = member{[2]int32{a.User1, a.User2}, a.Ver}
 			}
 		}
 	}
 	for _, r := range s.batch {
-		pair, ok := s.members.get(r.Thread)
-		uid := r.From.UID()
+		m, ok := s.members.get(r.Thread)
+		if !ok {
+			if a, found := read[r.Thread]; found {
+				m, ok = member{[2]int32{a.User1, a.User2}, store.UnknownVer}, true
+			}
+		}
+		uid, peer := r.From.UID(), int32(0)
 		switch {
-		case ok && uid == pair[0]:
-			r.peer = pair[1]
-		case ok && uid == pair[1]:
-			r.peer = pair[0]
+		case ok && uid == m.pair[0]:
+			peer = m.pair[1]
+		case ok && uid == m.pair[1]:
+			peer = m.pair[0]
+		}
+		switch {
+		case peer != 0 && r.To != 0 && r.To != peer:
+			r.refuse(wire.CodeBadRequest)
+		case peer != 0:
+			r.peer, r.ver = peer, m.ver
 		case !ok && err != nil && r.Thread > 0:
 			r.refuse(wire.CodeUnavailable)
 		default:

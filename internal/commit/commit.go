@@ -46,7 +46,7 @@ type Sender interface {
 type Request struct {
 	From   Sender
 	Boot   string // the life of the node in which the sender logged in; in another its texts are refused
-	To     int32  // as the client named it; echoed when the thread is not the sender's
+	To     int32  // as the client named it; 0: the thread says who it is
 	Thread int64
 	Texts  []wire.Text
 	Bytes  int // of the body, for the bounds
@@ -55,6 +55,7 @@ type Request struct {
 	sent   []wire.SentText  // what became of each text
 	one    [1]wire.SentText // sent's array for the usual request, which has one text
 	peer   int32            // the other member, once authorised
+	ver    int32            // the version of the thread's membership that says so
 }
 
 // Store is what the committer needs of internal/store.

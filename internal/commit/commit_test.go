@@ -130,7 +130,6 @@ func TestRefusalsBesideGoodTexts(t *testing.T) {
 	for _, a := range answers[1:] {
 		require.Zero(t, a.Error, "a stock client drops a 1018 with another code")
 		require.Equal(t, []wire.Code{wire.CodeNotAllowed}, codes(a))
-		require.EqualValues(t, 99, a.ToUID, "as the client named it")
 	}
 	require.Len(t, col.pushes, 1)
 	var body wire.TextPush
@@ -354,33 +353,77 @@ func TestMembersAreReadOnceAndStrangersEachTime(t *testing.T) {
 	require.Equal(t, []int64{8, 10}, s.asked[len(s.asked)-1])
 }
 
-func TestMembersAreBelievedForAMinute(t *testing.T) {
-	now := time.Now()
+// What a node knows of a thread's members need not be true: the append finds out, and then the node reads them again.
+func TestAChangeOfMembershipCountsFromItsCommit(t *testing.T) {
+	s := newStore(7)
+	c, col := start(t, s, nil)
+	n := 0
+	ask := func(unique string) wire.SentText {
+		n++
+		require.NoError(t, c.Append(col.request(1, 7, unique)))
+		got := col.wait(t, n)[n-1].Chats[0]
+		return wire.SentText{Seq: got.Seq, Code: got.Code}
+	}
+	change := func(friends bool) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		a := s.access[7]
+		a.Ver, a.Friends = a.Ver+1, friends
+		s.access[7] = a
+	}
+	require.Equal(t, wire.SentText{Seq: 1}, ask("a"))
+	require.Equal(t, wire.SentText{Seq: 2}, ask("b"))
+	require.Len(t, s.asked, 1)
+	change(false)
+	require.Equal(t, wire.SentText{Code: wire.CodeNotAllowed}, ask("c"), "the cache still says friends")
+	require.Len(t, s.asked, 1)
+	require.Equal(t, wire.SentText{Code: wire.CodeNotAllowed}, ask("d"))
+	require.Equal(t, wire.SentText{Seq: 2}, ask("b"), "a resend of what was stored before")
+	change(true)
+	require.Equal(t, wire.SentText{Seq: 3}, ask("e"))
+	asked := len(s.asked)
+	require.Equal(t, wire.SentText{Seq: 4}, ask("f"))
+	require.Len(t, s.asked, asked, "cached again")
+	change(true)
+	require.Equal(t, wire.SentText{Seq: 5}, ask("g"), "another version with the same rights stores at once")
+	require.Len(t, col.pushes, 5)
+}
+
+// D4
+func TestAThreadAndARecipientThatDoNotBelongTogetherAreRefused(t *testing.T) {
+	s := newStore(7)
+	c, col := start(t, s, nil)
+	for i, to := range []int32{0, 2, 3, 1} {
+		r := col.request(1, 7, fmt.Sprint("text ", i))
+		r.To = to
+		require.NoError(t, c.Append(r))
+	}
+	answers := col.wait(t, 4)
+	for i, want := range []wire.Code{0, 0, wire.CodeBadRequest, wire.CodeBadRequest} {
+		require.Equal(t, []wire.Code{want}, codes(answers[i]), i)
+	}
+	require.EqualValues(t, 3, answers[2].ToUID, "as the client named it")
+	require.Len(t, s.batches[0], 2)
+}
+
+func TestTheCacheOfMembersIsBounded(t *testing.T) {
 	var c memberCache
-	at := func(d time.Duration) { c.turn(now.Add(d)) }
-	at(0)
-	c.young[1] = [2]int32{1, 2}
-	at(29 * time.Second)
-	require.Len(t, c.young, 1)
-	at(31 * time.Second)
+	c.turn()
+	for i := range int64(maxMembers) {
+		c.young[i] = member{}
+	}
+	c.turn()
+	require.Empty(t, c.young)
 	_, ok := c.get(1)
 	require.True(t, ok)
-	c.young[2] = [2]int32{1, 2}
-	at(62 * time.Second)
+	c.forget(1)
 	_, ok = c.get(1)
 	require.False(t, ok)
-	_, ok = c.get(2)
-	require.True(t, ok)
-	c.young[3] = [2]int32{1, 2}
-	at(time.Hour)
-	_, ok = c.get(3)
-	require.False(t, ok, "nobody wrote for an hour")
-
 	for i := range int64(maxMembers) {
-		c.young[i] = [2]int32{}
+		c.young[i] = member{}
 	}
-	at(time.Hour)
-	require.Empty(t, c.young, "bounded")
+	c.turn()
+	require.Len(t, c.old, maxMembers)
 }
 
 // nobody is a sender that takes its answers without looking.

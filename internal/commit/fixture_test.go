@@ -78,13 +78,19 @@ func (s *fakeStore) Append(ctx context.Context, _, boot string, msgs []store.New
 			out[i].Err = err
 			continue
 		}
+		a := s.access[m.ThreadID]
+		out[i].MemberVer = a.Ver
 		seq, resent := s.known[m.UniqueID]
+		if !resent && m.MemberVer != a.Ver && !a.MayWrite(m.Sender) {
+			out[i].Err = store.ErrMayNotWrite
+			continue
+		}
 		if !resent {
 			s.last[m.ThreadID]++
 			seq = s.last[m.ThreadID]
 			s.known[m.UniqueID] = seq
 		}
-		out[i] = store.Appended{Seq: seq, CreatedMS: 1767605472000, Resent: resent}
+		out[i] = store.Appended{Seq: seq, CreatedMS: 1767605472000, MemberVer: a.Ver, Resent: resent}
 	}
 	return s.err
 }
@@ -155,7 +161,7 @@ func start(t testing.TB, s *fakeStore, change func(*Config)) (*Committer, *colle
 
 // request asks for texts by "unique id" = content.
 func (c *collector) request(uid int32, thread int64, contents ...string) *Request {
-	r := &Request{From: &user{uid, c}, Boot: "boot", To: 99, Thread: thread, Bytes: 100}
+	r := &Request{From: &user{uid, c}, Boot: "boot", Thread: thread, Bytes: 100}
 	for _, s := range contents {
 		r.Texts = append(r.Texts, wire.Text{Content: s, UniqueID: s})
 	}

@@ -6,8 +6,8 @@ import (
 )
 
 type metrics struct {
-	stored, resent, failed, refused, late, stranded, shed, panics prometheus.Counter
-	size, seconds, wait                                           prometheus.Histogram
+	stored, resent, failed, denied, refused, late, stranded, shed, panics prometheus.Counter
+	size, seconds, wait                                                   prometheus.Histogram
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -19,6 +19,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		stored:   counter("texts_stored_total", "Texts stored for the first time."),
 		resent:   counter("texts_resent_total", "Texts that were stored before and answered with their first ids."),
 		failed:   counter("texts_failed_total", "Texts answered as not stored because the store failed."),
+		denied:   counter("texts_denied_total", "Texts refused because their sender may not write to the thread any more."),
 		refused:  counter("requests_refused_total", "Requests refused because too many texts waited."),
 		late:     counter("requests_late_total", "Requests refused because they waited too long."),
 		stranded: counter("requests_stranded_total", "Requests refused because this node was fenced off after their sessions logged in."),

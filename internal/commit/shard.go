@@ -158,7 +158,7 @@ func (s *shard) decide() {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 
-	s.authorise(ctx, now)
+	s.authorise(ctx)
 	s.store(ctx, boot)
 }
 
@@ -206,7 +206,9 @@ func (s *shard) store(ctx context.Context, boot string) {
 	for ri, r := range s.batch {
 		for ti := range r.sent {
 			if t := &r.sent[ti]; t.Code == wire.CodeOK {
-				s.msgs = append(s.msgs, store.NewMessage{ThreadID: r.Thread, Sender: r.From.UID(), UniqueID: t.UniqueID, Content: t.Content})
+				s.msgs = append(s.msgs, store.NewMessage{
+					ThreadID: r.Thread, Sender: r.From.UID(), MemberVer: r.ver, UniqueID: t.UniqueID, Content: t.Content,
+				})
 				s.where = append(s.where, place{ri, ti})
 			}
 		}
@@ -238,6 +240,14 @@ func (s *shard) store(ctx context.Context, boot string) {
 	// A call that failed half-way has stored some: each row says for itself.
 	for i, at := range s.where {
 		t, got := &s.batch[at.req].sent[at.text], &s.stored[i]
+		if got.MemberVer != s.msgs[i].MemberVer {
+			s.members.forget(s.msgs[i].ThreadID)
+		}
+		if errors.Is(got.Err, store.ErrMayNotWrite) {
+			s.c.metrics.denied.Inc()
+			t.Code = wire.CodeNotAllowed
+			continue
+		}
 		if got.Seq == 0 {
 			s.c.metrics.failed.Inc()
 			if t.Code = wire.CodeUnavailable; err == nil {

@@ -126,16 +126,20 @@ var textChecks = []Check{
 		},
 	},
 	{
-		Name: "text-forged", Rules: []string{"D4", "D5"}, Doc: "the sender is who logged in, the recipient is the thread's other member, whatever the body says",
+		Name: "text-forged", Rules: []string{"D4", "D5"}, Doc: "the sender is who logged in, whatever fromuid says; a thread and a touid that do not belong together are refused",
 		run: func(a *attempt) {
 			x, y, thread := a.talk()
 			z := a.third()
-			x.send(1017, fields{"fromuid": y.uid, "touid": a.uid(z), "thread_id": thread, "text_array": []fields{{"content": "who am I", "unique_id": newUUID()}}})
-			reply := x.expect(1018)
-			equal(a, "fromuid of 1018", int64(x.uid), reply.num("fromuid"))
-			if reply.list("chat_datas")[0].num("status") == 2 {
-				equal(a, "fromuid of 1019", int64(x.uid), y.expect(1019).num("fromuid"))
+			forged := func(to int32, content string) int64 {
+				x.send(1017, fields{"fromuid": y.uid, "touid": to, "thread_id": thread, "text_array": []fields{{"content": content, "unique_id": newUUID()}}})
+				reply := x.expect(1018)
+				equal(a, "fromuid of 1018", int64(x.uid), reply.num("fromuid"))
+				return reply.list("chat_datas")[0].num("status")
 			}
+			equal(a, "status of a text to a third in this thread", 1, forged(a.uid(z), "not to you"))
+			y.silent(300 * time.Millisecond)
+			equal(a, "status of a text in another's name", 2, forged(y.uid, "who am I"))
+			equal(a, "fromuid of 1019", int64(x.uid), y.expect(1019).num("fromuid"))
 			x.send(1025, fields{"uid": y.uid, "thread_id": 0})
 			equal(a, "uid of 1026", int64(x.uid), x.expect(1026).num("uid"))
 		},

@@ -27,11 +27,17 @@ const (
 
 // NewMessage is a message to append. UniqueID is 1–64 bytes and names the message among all of its sender's: a message
 // appended again with the same UniqueID is a resend and is stored once. Content is UTF-8 of at most MaxContent bytes.
+//
+// MemberVer is the Access.Ver under which the caller decided that Sender may write to the thread. While it is the
+// thread's, the caller's word counts; under another version, and always for UnknownVer, Append decides itself.
 type NewMessage struct {
 	ThreadID          int64
-	Sender            int32
+	Sender, MemberVer int32
 	UniqueID, Content string
 }
+
+// UnknownVer is no thread's version.
+const UnknownVer int32 = -1
 
 func (m *NewMessage) valid() bool {
 	return m.UniqueID != "" && len(m.UniqueID) <= maxUnique && len(m.Content) <= MaxContent &&
@@ -40,8 +46,10 @@ func (m *NewMessage) valid() bool {
 
 // Appended is the fate of one message. If Err is nil the message is committed, as number Seq of its thread, at CreatedMS;
 // Resent tells that an earlier message had its UniqueID, whose Seq and CreatedMS these are. If Err is not nil, Seq is 0.
+// MemberVer is the version of the thread's membership that Append found; 0 if it did not get so far.
 type Appended struct {
 	Seq, CreatedMS int64
+	MemberVer      int32
 	Resent         bool
 	Err            error
 }
@@ -50,11 +58,14 @@ type Appended struct {
 // must be as long as msgs, and its old contents do not matter. It is meant for batches: up to 256 messages cost one
 // transaction, which locks their threads. Batches of other goroutines and nodes that share no thread run beside it.
 //
-// A message alone can fail with ErrInvalid, ErrNotFound (no such thread), ErrUniqueIDTaken, ErrThreadFull, or because the
-// database refused it; the others are stored. When Append itself fails, its error stands in out for each message that is
-// not known to be stored (others of the same call may be: a call can take several transactions, so look at out whatever
-// the error is). It may be stored all the same, when the answer to a COMMIT was lost; appending it again, with the same
-// UniqueID, is safe and tells. Whether the sender may write to the thread is the caller's business.
+// A message alone can fail with ErrInvalid, ErrNotFound (no such thread), ErrMayNotWrite, ErrUniqueIDTaken, ErrThreadFull,
+// or because the database refused it; the others are stored. When Append itself fails, its error stands in out for each
+// message that is not known to be stored (others of the same call may be: a call can take several transactions, so look at
+// out whatever the error is). It may be stored all the same, when the answer to a COMMIT was lost; appending it again, with the same
+// UniqueID, is safe and tells.
+//
+// A sender whose right to write ended before the transaction locked the thread stores nothing, on whichever node; see
+// NewMessage. A resend of what was stored before that is answered as any resend.
 func (s *Store) Append(ctx context.Context, node, boot string, msgs []NewMessage, out []Appended) error {
 	if len(out) != len(msgs) {
 		return fmt.Errorf("store: append: %d messages but %d results", len(msgs), len(out))
@@ -110,7 +121,15 @@ type threadRun struct {
 	from, to int // half-open range of rows
 	found    bool
 	last     int64
+	ver      int32 // of its membership
+	asked    bool  // access was read in this transaction
+	access   Access
 	grown    bool // last is to be written
+}
+
+// refuses reports whether m's sender may not write to the thread.
+func (t *threadRun) refuses(m *NewMessage) bool {
+	return m.MemberVer != t.ver && !t.access.MayWrite(m.Sender)
 }
 
 // messageID is what makes a message the same as another.
@@ -201,14 +220,22 @@ func (b *batch) attempt(ctx context.Context, t *tx, rows []int) error {
 	if err := b.lock(ctx, t, rows); err != nil {
 		return err
 	}
+	refused, err := b.authorise(ctx, t, rows)
+	if err != nil {
+		return err
+	}
 	var known map[messageID]storedMessage
-	if t.unclear || t.duplicate {
+	switch {
+	case t.unclear || t.duplicate:
 		// Only now: with the threads locked nothing of an earlier attempt can still be under way. The first attempt
 		// goes without, because resends are rare and the unique key catches them.
-		var err error
-		if known, err = b.lookUp(ctx, t, rows); err != nil {
-			return err
-		}
+		known, err = b.lookUp(ctx, t, rows)
+	case len(refused) > 0:
+		// They meet no unique key. Stored while their sender might write, they are resends.
+		known, err = b.lookUp(ctx, t, refused)
+	}
+	if err != nil {
+		return err
 	}
 	b.number(rows, known)
 	if err := b.insert(ctx, t, rows); err != nil {
@@ -247,8 +274,8 @@ func (b *batch) lock(ctx context.Context, t *tx, rows []int) error {
 		b.args = append(b.args, b.threads[min(i, len(b.threads)-1)].id)
 	}
 	mine := false
-	var id, value int64 // value: of the fence 1 if it is this boot's, of a thread its last number
-	dest := []any{&id, &value}
+	var id, value, ver int64 // value: of the fence 1 if it is this boot's, of a thread its last number
+	dest := []any{&id, &value, &ver}
 	err := t.each(ctx, qAppendLock, n, b.args, func(r *sql.Rows) error {
 		if err := r.Scan(dest...); err != nil {
 			return err
@@ -261,13 +288,58 @@ func (b *batch) lock(ctx context.Context, t *tx, rows []int) error {
 		if !ok {
 			return fmt.Errorf("thread %d was not asked for", id)
 		}
-		b.threads[i].found, b.threads[i].last = true, value
+		b.threads[i].found, b.threads[i].last, b.threads[i].ver = true, value, int32(ver)
 		return nil
 	})
 	if err == nil && !mine {
 		err = ErrFenced
 	}
 	return err
+}
+
+// authorise reads who may write to those threads whose membership is not of the version that the caller knew, and returns
+// the rows that are to be refused. With the threads locked the answer stays true until the transaction ends: every change of
+// it locks the thread. It costs nothing while the versions agree.
+func (b *batch) authorise(ctx context.Context, t *tx, rows []int) (refused []int, err error) {
+	n := 0
+	b.args = b.args[:0]
+	for i := range b.threads {
+		th := &b.threads[i]
+		for j := th.from; j < th.to && th.found && !th.asked; j++ {
+			th.asked = b.msgs[rows[j]].MemberVer != th.ver
+		}
+		if th.asked {
+			b.args = append(b.args, th.id)
+			n++
+		}
+	}
+	if n == 0 {
+		return nil, nil
+	}
+	b.s.m.rechecked.Add(float64(n))
+	for range padded(n) - n {
+		b.args = append(b.args, b.args[n-1])
+	}
+	err = t.each(ctx, qAccess, padded(n), b.args, func(r *sql.Rows) error {
+		id, a, err := scanAccess(r)
+		if err != nil {
+			return err
+		}
+		i, ok := slices.BinarySearchFunc(b.threads, id, func(t threadRun, id int64) int { return cmp.Compare(t.id, id) })
+		if ok {
+			b.threads[i].access = a
+		}
+		return nil
+	})
+	for i := range b.threads {
+		th := &b.threads[i]
+		for j := th.from; j < th.to && th.asked; j++ {
+			if th.refuses(&b.msgs[rows[j]]) {
+				refused = append(refused, rows[j])
+			}
+		}
+	}
+	return refused, err
 }
 
 // storedMessage is where a resent message is.
@@ -313,6 +385,8 @@ func (b *batch) number(rows []int, known map[messageID]storedMessage) {
 				b.results[j] = Appended{Err: ErrUniqueIDTaken}
 			case !t.found:
 				b.results[j] = Appended{Err: ErrNotFound}
+			case t.refuses(m):
+				b.results[j] = Appended{Err: ErrMayNotWrite}
 			case t.last >= maxSeq:
 				b.results[j] = Appended{Err: ErrThreadFull}
 			default:
@@ -321,6 +395,7 @@ func (b *batch) number(rows []int, known map[messageID]storedMessage) {
 				b.results[j] = Appended{Seq: t.last, CreatedMS: now}
 				b.fresh[j] = true
 			}
+			b.results[j].MemberVer = t.ver
 		}
 	}
 }

@@ -20,8 +20,10 @@ type Approval struct {
 // none, and appends one or two messages to it, all in one transaction, under node's fence. back is the name approver
 // gives applicant, at most 255 characters. An application the other way round is accepted with it.
 //
+// Two who were friends before have their old thread back.
+//
 // It returns ErrNoApplication if there is no pending application, ErrAlreadyFriends if they are friends (the application
-// is then no longer pending), ErrFenced, ErrSelf and ErrInvalid.
+// is then no longer pending), ErrNotFound if one of the users does not exist, ErrFenced, ErrSelf and ErrInvalid.
 func (s *Store) Approve(ctx context.Context, node, boot string, approver, applicant int32, back string) (Approval, error) {
 	result, err := s.approve(ctx, node, boot, approver, applicant, back)
 	if err != nil {
@@ -52,6 +54,10 @@ func (s *Store) approve(ctx context.Context, node, boot string, approver, applic
 		if err := t.checkFence(ctx, node, boot); err != nil {
 			return err
 		}
+		// Where one has blocked the other there is no application: see Block and Apply.
+		if err := t.lockUsers(ctx, approver, applicant); err != nil {
+			return err
+		}
 		app, err := t.acceptApplications(ctx, approver, applicant)
 		if err != nil {
 			return err
@@ -76,7 +82,10 @@ func (s *Store) approve(ctx context.Context, node, boot string, approver, applic
 			result.Messages = append(result.Messages, Message{Sender: applicant, UniqueID: greetingID, Content: app.greeting})
 		}
 		result.Messages = append(result.Messages, Message{Sender: approver, UniqueID: helloID, Content: FriendsNow})
-		return t.appendOwn(ctx, result.ThreadID, result.Messages)
+		if err := t.appendOwn(ctx, result.ThreadID, result.Messages); err != nil {
+			return err
+		}
+		return t.raise(ctx, []int64{result.ThreadID})
 	})
 	if err == nil && already {
 		err = ErrAlreadyFriends
@@ -162,11 +171,8 @@ func (t *tx) appendOwn(ctx context.Context, thread int64, msgs []Message) error 
 
 // approved looks for what an approval with these unique ids has stored.
 func (t *tx) approved(ctx context.Context, approver int32, helloID string, applicant int32, greetingID string, a *Approval) (bool, error) {
-	// The applications' locks are taken first: the transaction whose COMMIT was unclear may still hold them.
-	if _, err := t.lockApplication(ctx, min(approver, applicant), max(approver, applicant)); err != nil {
-		return false, err
-	}
-	if _, err := t.lockApplication(ctx, max(approver, applicant), min(approver, applicant)); err != nil {
+	// The locks first: the transaction whose COMMIT was unclear may still hold them.
+	if err := t.lockUsers(ctx, approver, applicant); err != nil {
 		return false, err
 	}
 	for _, m := range []Message{{Sender: applicant, UniqueID: greetingID}, {Sender: approver, UniqueID: helloID}} {

@@ -18,7 +18,9 @@ func (d Dialect) String() string {
 // Everything that differs between the engines is in this file: statements, the words around a transaction, error numbers.
 
 // SQLite takes its one write lock at BEGIN IMMEDIATE, so its statements lock nothing. On MySQL the order of locks is the
-// same in every transaction: node_fence, friend_apply, friend, private_chat, chat_thread by ascending id, chat_message.
+// same in every transaction: node_fence, user by ascending uid, friend_apply, friend, user_block, private_chat, chat_thread
+// by ascending id, chat_message. What changes the relation of two users locks both rows of user, so that such changes
+// come one after the other even where there is no row yet that says how the two stand.
 var (
 	qFenceCheck = differ(
 		"SELECT boot FROM node_fence WHERE node=? LOCK IN SHARE MODE",
@@ -27,9 +29,9 @@ var (
 	// The fence and the threads of a batch in one round trip: the node's row comes with id 0, which no thread has.
 	// FORCE INDEX: with a long list over a small table the optimizer would scan, and lock, all of it.
 	qAppendLock = list(
-		`(SELECT 0,boot=? FROM node_fence WHERE node=? LOCK IN SHARE MODE) UNION ALL
-		 (SELECT id,last_seq FROM chat_thread FORCE INDEX (PRIMARY) WHERE id IN (@) FOR UPDATE)`,
-		"SELECT 0,boot=? FROM node_fence WHERE node=? UNION ALL SELECT id,last_seq FROM chat_thread WHERE id IN (@)",
+		`(SELECT 0,boot=?,0 FROM node_fence WHERE node=? LOCK IN SHARE MODE) UNION ALL
+		 (SELECT id,last_seq,member_ver FROM chat_thread FORCE INDEX (PRIMARY) WHERE id IN (@) FOR UPDATE)`,
+		"SELECT 0,boot=?,0 FROM node_fence WHERE node=? UNION ALL SELECT id,last_seq,member_ver FROM chat_thread WHERE id IN (@)",
 		"?", ",")
 
 	qFenceTake = differ(
@@ -52,6 +54,32 @@ var (
 		 WHERE (sender_id,unique_id) IN (@)`,
 		`SELECT sender_id,unique_id,thread_id,seq,created_ms FROM chat_message WHERE (sender_id,unique_id) IN (@)`,
 		"(?,?)", ",")
+
+	// FORCE INDEX: see qAppendLock.
+	qUsersLock = differ(
+		"SELECT uid FROM user FORCE INDEX (PRIMARY) WHERE uid IN (?,?) AND deleted_ms=0 ORDER BY uid FOR UPDATE",
+		"SELECT uid FROM user WHERE uid IN (?,?) AND deleted_ms=0")
+
+	qUserLock = differ(
+		"SELECT name,pwd,deleted_ms FROM user WHERE uid=? FOR UPDATE",
+		"SELECT name,pwd,deleted_ms FROM user WHERE uid=?")
+
+	// The keys are in capitals, which Key never makes: no user can take them, and no name or address finds them.
+	qUserErase = differ(
+		"UPDATE user SET name=?,name_key=CONCAT('DELETED:',uid),email='',email_key=CONCAT('DELETED:',uid),"+
+			"pwd='',nick=?,`desc`='',icon='',sex=0,deleted_ms=? WHERE uid=?",
+		"UPDATE user SET name=?,name_key='DELETED:'||uid,email='',email_key='DELETED:'||uid,"+
+			"pwd='',nick=?,`desc`='',icon='',sex=0,deleted_ms=? WHERE uid=?")
+
+	// Raises the version of threads that the transaction has locked.
+	qMemberVersUp = list(
+		"UPDATE chat_thread FORCE INDEX (PRIMARY) SET member_ver=member_ver+1 WHERE id IN (@)",
+		"UPDATE chat_thread SET member_ver=member_ver+1 WHERE id IN (@)",
+		"?", ",")
+
+	qBlockPut = differ(
+		"INSERT INTO user_block(uid,blocked_uid,created_ms) VALUES(?,?,?) ON DUPLICATE KEY UPDATE uid=VALUES(uid)",
+		"INSERT INTO user_block(uid,blocked_uid,created_ms) VALUES(?,?,?) ON CONFLICT(uid,blocked_uid) DO NOTHING")
 
 	qApplicationLock = differ(
 		"SELECT status,descs,back_name FROM friend_apply WHERE from_uid=? AND to_uid=? FOR UPDATE",

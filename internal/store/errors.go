@@ -26,6 +26,14 @@ var (
 	ErrFenced = errors.New("this node is fenced off")
 	// ErrNotMember: the user is not in the thread.
 	ErrNotMember = errors.New("not a member of the thread")
+	// ErrMayNotWrite: the sender is not in the thread, or no friend of its other member.
+	ErrMayNotWrite = errors.New("sender may not write to the thread")
+	// ErrBlocked: the target has blocked the user, who must not be told.
+	ErrBlocked = errors.New("blocked by the other user")
+	// ErrBlocking: the user has blocked the target.
+	ErrBlocking = errors.New("the other user is blocked")
+	// ErrTooMany: the user has MaxBlocks blocks.
+	ErrTooMany = errors.New("too many blocks")
 	// ErrInvalid: a value does not fit its column. Repeating the call is useless.
 	ErrInvalid = errors.New("value does not fit")
 	// ErrUniqueIDTaken: the sender used this unique id before, in another thread.

@@ -9,7 +9,7 @@ import (
 
 var (
 	qFriends = sameList(`SELECT f.self_id,u.uid,u.name,u.nick,u.desc,u.icon,u.sex,f.back
-		FROM friend f JOIN user u ON u.uid=f.friend_id
+		FROM friend f JOIN user u ON u.uid=f.friend_id AND u.deleted_ms=0
 		WHERE f.self_id IN (@) ORDER BY f.self_id,f.friend_id`, "?", ",")
 
 	// When two apply to each other at the same moment, one application can outlive their friendship: it is not pending.
@@ -82,7 +82,7 @@ func (s *Store) Applications(ctx context.Context, uid int32, limit int) ([]Appli
 
 // Apply records that from wants to be to's friend. greeting becomes the first message of their thread, back is the name
 // from gives to; both are at most 255 characters, else ErrInvalid. Applying again while the application is pending
-// replaces both. It returns ErrSelf, ErrNotFound if to does not exist, and ErrAlreadyFriends.
+// replaces both. It returns ErrSelf, ErrNotFound if to does not exist, ErrAlreadyFriends, ErrBlocked and ErrBlocking.
 func (s *Store) Apply(ctx context.Context, from, to int32, greeting, back string) error {
 	err := s.apply(ctx, from, to, greeting, back)
 	if err != nil {
@@ -99,11 +99,10 @@ func (s *Store) apply(ctx context.Context, from, to int32, greeting, back string
 		return ErrInvalid
 	}
 	return s.transact(ctx, retryAll, func(ctx context.Context, t *tx) error {
-		if err := t.exists(ctx, to); err != nil {
+		if err := t.lockUsers(ctx, from, to); err != nil {
 			return err
 		}
-		// The lock first: an approval of this application holds it until the friendship can be seen.
-		if _, err := t.lockApplication(ctx, from, to); err != nil {
+		if err := t.checkBlocks(ctx, from, to); err != nil {
 			return err
 		}
 		friends, err := t.friends(ctx, from, to)

@@ -7,7 +7,7 @@ import (
 
 type metrics struct {
 	retryDeadlock, retryDuplicate, retryConn prometheus.Counter
-	unclear, bisected                        prometheus.Counter
+	unclear, bisected, rechecked             prometheus.Counter
 	stored, resent, refused                  prometheus.Counter
 	appendSeconds                            prometheus.Histogram
 }
@@ -33,6 +33,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		bisected: f.NewCounter(prometheus.CounterOpts{
 			Name: "parley_store_bisected_batches_total",
 			Help: "Batches cut in two because the database refused a row.",
+		}),
+		rechecked: f.NewCounter(prometheus.CounterOpts{
+			Name: "parley_store_memberships_rechecked_total",
+			Help: "Threads whose members an append had to read because they had changed since the node had read them.",
 		}),
 		stored:  rows.WithLabelValues("stored"),
 		resent:  rows.WithLabelValues("resent"),

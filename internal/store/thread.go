@@ -28,8 +28,8 @@ var (
 		ORDER BY f.friend_id`)
 
 	qAccess = sameList(`SELECT p.thread_id,p.user1_id,p.user2_id,
-			CASE WHEN f1.self_id IS NOT NULL AND f2.self_id IS NOT NULL THEN 1 ELSE 0 END
-		FROM private_chat p
+			CASE WHEN f1.self_id IS NOT NULL AND f2.self_id IS NOT NULL THEN 1 ELSE 0 END,t.member_ver
+		FROM private_chat p JOIN chat_thread t ON t.id=p.thread_id
 		LEFT JOIN friend f1 ON f1.self_id=p.user1_id AND f1.friend_id=p.user2_id
 		LEFT JOIN friend f2 ON f2.self_id=p.user2_id AND f2.friend_id=p.user1_id
 		WHERE p.thread_id IN (@)`, "?", ",")
@@ -147,11 +147,16 @@ func (s *Store) EnsureFriendThreads(ctx context.Context, uid int32) error {
 	return nil
 }
 
-// Access tells who may use a private thread. Friends means that each is in the other's list.
+// Access tells who may use a private thread. Friends means that each is in the other's list. Ver is the version of all
+// that: every change of who may write or read raises it, in the transaction that makes the change, under the thread's lock.
 type Access struct {
 	User1, User2 int32
 	Friends      bool
+	Ver          int32
 }
+
+// MayWrite reports whether uid may write to the thread.
+func (a Access) MayWrite(uid int32) bool { return a.Friends && (uid == a.User1 || uid == a.User2) }
 
 // Peer returns the other member, or ErrNotMember if uid is none.
 func (a Access) Peer(uid int32) (int32, error) {
@@ -169,16 +174,18 @@ func (a Access) Peer(uid int32) (int32, error) {
 func (s *Store) Access(ctx context.Context, threads []int64) (map[int64]Access, error) {
 	access := make(map[int64]Access, len(threads))
 	err := eachOf(ctx, s, qAccess, threads, func(rows *sql.Rows) error {
-		var id int64
-		var a Access
-		if err := rows.Scan(&id, &a.User1, &a.User2, &a.Friends); err != nil {
-			return err
-		}
+		id, a, err := scanAccess(rows)
 		access[id] = a
-		return nil
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("store: access to %d threads: %w", len(threads), err)
 	}
 	return access, nil
+}
+
+// scanAccess reads a row of qAccess.
+func scanAccess(rows *sql.Rows) (id int64, a Access, err error) {
+	err = rows.Scan(&id, &a.User1, &a.User2, &a.Friends, &a.Ver)
+	return id, a, err
 }

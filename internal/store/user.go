@@ -13,7 +13,7 @@ var (
 	qPasswordSwap  = same("UPDATE user SET pwd=? WHERE uid=? AND pwd=?")
 	qPasswordIs    = same("SELECT 1 FROM user WHERE uid=? AND pwd=?")
 	qPasswordSet   = same("UPDATE user SET pwd=? WHERE uid=?")
-	qProfile       = same("SELECT uid,name,nick,user.desc,icon,sex FROM user WHERE uid=?")
+	qProfile       = same("SELECT uid,name,nick,user.desc,icon,sex FROM user WHERE uid=? AND deleted_ms=0")
 	qProfileByName = same("SELECT uid,name,nick,user.desc,icon,sex FROM user WHERE name_key=?")
 )
 
@@ -158,14 +158,4 @@ func (s *Store) ProfileByName(ctx context.Context, name string) (Profile, error)
 		return Profile{}, fmt.Errorf("store: profile by name: %w", err)
 	}
 	return p, nil
-}
-
-// exists returns ErrNotFound unless uid is a user.
-func (t *tx) exists(ctx context.Context, uid int32) error {
-	var p Profile
-	found, err := t.one(ctx, qProfile, []any{uid}, p.dest()...)
-	if err == nil && !found {
-		return ErrNotFound
-	}
-	return err
 }
