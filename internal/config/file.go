@@ -27,6 +27,9 @@ type iniKey struct {
 	line        int
 }
 
+// byteOrderMark is what editors on Windows put at the beginning of a file.
+const byteOrderMark = "\xef\xbb\xbf"
+
 // parseINI reads data, which came from path. It returns every fault, and what could be read in spite of them.
 func parseINI(path string, data []byte) (*iniFile, []error) {
 	file := &iniFile{path: path}
@@ -34,7 +37,7 @@ func parseINI(path string, data []byte) (*iniFile, []error) {
 	fault := func(line int, format string, args ...any) {
 		faults = append(faults, fmt.Errorf("%s:%d: %s", path, line, fmt.Sprintf(format, args...)))
 	}
-	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")) // editors on Windows write one
+	data = bytes.TrimPrefix(data, []byte(byteOrderMark))
 	firstSection, firstKey := map[string]int{}, map[string]int{}
 	line := 0
 	for text := range strings.Lines(string(data)) {

@@ -14,7 +14,7 @@ import (
 // Loaded says where a configuration came from. Its zero value means: defaults alone.
 type Loaded struct {
 	File     string   // "" when none was given
-	Warnings []string // what is odd but not wrong: unknown variables, sections of other roles
+	Warnings []string // what is odd but not wrong: sections and variables of other roles, and those of Kubernetes
 }
 
 // Log writes what an operator should know about the configuration: its file, or that there is none, and the warnings.
@@ -40,7 +40,7 @@ var otherRoles = []string{
 // Validate, or ValidateSections when it has none. All faults are returned together, one a line, marked for ExitCode.
 // --help, --version, --print-config and --check write to p.Stdout and return ErrDone. Load opens no connection.
 func Load[T any](p Process, cfg *T) (Loaded, error) {
-	l := &loader{schema: newSchema(cfg), process: p, origin: map[*key]string{}, used: map[string]bool{}}
+	l := &loader{schema: newSchema(cfg), process: p, origin: map[*key]string{}, unread: map[*key]bool{}, used: map[string]bool{}}
 	if err := l.parseArgs(); err != nil {
 		return Loaded{}, Usage(err)
 	}
@@ -60,17 +60,17 @@ func Load[T any](p Process, cfg *T) (Loaded, error) {
 	static := len(l.schema.keys)
 	for _, err := range l.schema.expand() {
 		l.faults = append(l.faults, l.locate(err))
+		l.halfKnown = true
 	}
 	l.fill(l.schema.keys[static:])
-	if err := l.unknownFlags(); err != nil {
-		return Loaded{}, Usage(err)
-	}
+	usage := l.unknownFlags()
 	l.unknownInFile()
 	l.unknownEnv()
-	if len(l.faults) == 0 { // a value that could not be read would be reported twice
-		l.validate(cfg)
-	}
-	if len(l.faults) > 0 {
+	l.validate(cfg)
+	switch {
+	case len(usage) > 0:
+		return Loaded{}, Usage(errors.Join(append(usage, l.faults...)...))
+	case len(l.faults) > 0:
 		return Loaded{}, Invalid(errors.Join(l.faults...))
 	}
 	if l.print {
@@ -98,7 +98,10 @@ type loader struct {
 	file   *iniFile
 	used   map[string]bool // flags and variables that some key took
 	origin map[*key]string // where a value came from; absent for a default
+	unread map[*key]bool   // what was given for the key makes no sense, and it still has its default
 	faults []error
+
+	halfKnown bool // a list names a section that it cannot have, so that keys are missing
 }
 
 func (l *loader) parseArgs() error {
@@ -161,15 +164,6 @@ func (l *loader) isBool(flag string) bool {
 		}
 	}
 	return false
-}
-
-func (l *loader) loadEnv() {
-	l.env = map[string]string{}
-	for _, entry := range l.process.Environ {
-		if name, value, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "PARLEY_") && value != "" {
-			l.env[name] = value
-		}
-	}
 }
 
 func (l *loader) readFile() error {
@@ -253,9 +247,10 @@ func (l *loader) set(k *key, c candidate) {
 		data, err := os.ReadFile(c.value)
 		if err != nil {
 			l.faultf("%s: %v", c.origin, err)
+			l.unread[k] = true
 			return
 		}
-		c.value = strings.TrimRight(string(data), "\r\n")
+		c.value = strings.TrimRight(strings.TrimPrefix(string(data), byteOrderMark), "\r\n")
 	}
 	if err := parseValue(k.field, k.name, c.value); err != nil {
 		shown := fmt.Sprintf("%q", c.value)
@@ -263,6 +258,7 @@ func (l *loader) set(k *key, c candidate) {
 			shown = "the value"
 		}
 		l.faultf("%s: %s %v", c.origin, shown, err)
+		l.unread[k] = true
 	}
 }
 
@@ -273,13 +269,20 @@ func (l *loader) faultf(format string, args ...any) {
 // at is the prefix of a message about a line.
 func (l *loader) at(line int) string { return fmt.Sprintf("%s:%d: ", l.file.path, line) }
 
-// validate runs the checks of cfg and adds where each faulty value came from.
+// validate runs the checks of cfg and adds where each faulty value came from. A key whose value could not be read has been
+// reported, and its default is nobody's fault.
 func (l *loader) validate(cfg any) {
 	err := ValidateSections(cfg)
 	if v, ok := cfg.(validator); ok {
 		err = v.Validate()
 	}
 	for e := range each(err) {
+		if f, ok := errors.AsType[Fault](e); ok {
+			k := l.schema.key(f.Section, f.Key)
+			if _, set := l.origin[k]; l.unread[k] || l.halfKnown && !set {
+				continue
+			}
+		}
 		l.faults = append(l.faults, l.locate(e))
 	}
 }
@@ -304,7 +307,7 @@ func (l *loader) locate(err error) error {
 	return fmt.Errorf("%s: %w", origin, err)
 }
 
-func (l *loader) unknownFlags() error {
+func (l *loader) unknownFlags() []error {
 	known := []string{"config", "help", "version", "check", "print-config"}
 	for _, k := range l.schema.keys {
 		known = append(known, k.flag())
@@ -315,7 +318,7 @@ func (l *loader) unknownFlags() error {
 			faults = append(faults, fmt.Errorf("unknown flag --%s%s", name, suggest(name, known, "--", "")))
 		}
 	}
-	return errors.Join(faults...)
+	return faults
 }
 
 func (l *loader) unknownInFile() {
@@ -381,30 +384,6 @@ func (l *loader) sectionsOfOthers(own []string) []string {
 		}
 	}
 	return names
-}
-
-// unknownEnv warns of variables that look like ours. It does not refuse them: Kubernetes puts variables such as
-// PARLEY_SERVICE_HOST into every container beside a service called parley.
-func (l *loader) unknownEnv() {
-	const prefix = "PARLEY_"
-	var known []string
-	for _, k := range l.schema.keys {
-		known = append(known, strings.TrimPrefix(k.env(), prefix))
-	}
-	for _, entry := range l.process.Environ {
-		name, _, _ := strings.Cut(entry, "=")
-		if _, set := l.env[name]; !set || l.used[name] {
-			continue
-		}
-		rest := strings.TrimPrefix(name, prefix)
-		hint := suggest(rest, known, prefix, "")
-		ours := slices.ContainsFunc(l.schema.sections(), func(section string) bool {
-			return strings.HasPrefix(rest, screaming(section)+"_")
-		})
-		if hint != "" || ours {
-			l.loaded.Warnings = append(l.loaded.Warnings, "unknown variable "+name+hint)
-		}
-	}
 }
 
 func orElse(s, otherwise string) string {

@@ -142,6 +142,7 @@ func TestSecretFiles(t *testing.T) {
 		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 		return path
 	}
+	bom := write("bom", "\xef\xbb\xbffrom Windows\r\n") // E5
 	a, b, c := write("a", "from a\r\n"), write("b", "from b\n"), write("c", " from c ")
 	for _, s := range []struct {
 		name, text string
@@ -152,6 +153,7 @@ func TestSecretFiles(t *testing.T) {
 		{"file key", "[Kinds]\nSecretFile=" + a, nil, nil, "from a"},
 		{"env", "", []string{"PARLEY_KINDS_SECRET_FILE=" + b}, nil, "from b"},
 		{"flag", "", nil, []string{"--kinds.secretfile", c}, " from c "},
+		{"byte order mark", "", nil, []string{"--kinds.secretfile", bom}, "from Windows"},
 		{"env file over value in file", "[Kinds]\nSecret=x", []string{"PARLEY_KINDS_SECRET_FILE=" + b}, nil, "from b"},
 		{"flag value over env file", "", []string{"PARLEY_KINDS_SECRET_FILE=" + b}, []string{"--kinds.secret=f"}, "f"},
 	} {
@@ -245,9 +247,6 @@ func TestFaultsNeverShowSecrets(t *testing.T) {
 	require.ErrorIs(t, err, ErrDone)
 	require.NotContains(t, out, "hunter2")
 	require.NotContains(t, cfg.Self.Name, "hunter2")
-	for _, v := range Redacted(cfg) {
-		require.NotContains(t, v, "hunter2")
-	}
 	_, out, _ = load(t, &cfg, "", nil, "--help")
 	require.NotContains(t, out, "hunter2", "the default of a secret is not shown either")
 	require.NotContains(t, Doc(&cfg), "hunter2")
@@ -268,11 +267,120 @@ func TestPeers(t *testing.T) {
 	require.EqualError(t, ValidateSections(cfg), "[x] Port is 0, at least 1")
 }
 
-func TestWarnings(t *testing.T) {
+// F12: a wrong name is an error, as it is in a file.
+func TestUnknownVariables(t *testing.T) {
 	cfg := nodeDefaults()
-	loaded, _, err := load(t, &cfg, "", []string{"PARLEY_REDIS_ADR=x", "PARLEY_OPS_ZEBRA=x", "PARLEY_SERVICE_HOST=10.0.0.1", "PARLEY_PORT_8080_TCP=tcp://10.0.0.1:8080", "HOME=/root"})
+	_, _, err := load(t, &cfg, "", []string{"PARLEY_REDIS_ADR=x", "PARLEY_OPS_ZEBRA=x", "PARLEY_REDIS_PASWD_FILE=x", "PARLEY_ZEBRA=x", "PARLEY_MYSQL_ADR=", "HOME=/root"}, "--check")
+	require.EqualError(t, err, "unknown variable PARLEY_REDIS_ADR, did you mean PARLEY_REDIS_ADDR?\n"+
+		"unknown variable PARLEY_OPS_ZEBRA\n"+
+		"unknown variable PARLEY_REDIS_PASWD_FILE, did you mean PARLEY_REDIS_PASSWD_FILE?\n"+
+		"unknown variable PARLEY_ZEBRA")
+	require.Equal(t, ExitConfig, ExitCode(err))
+	loaded, _, err := load(t, &cfg, "", []string{"PARLEY_STATUSSERVER_HOST=x", "PARLEY_PASSWORD=x", "PARLEY_BENCH_KEY=x"})
+	require.NoError(t, err, "nodes may share an environment with other nodes and with tools")
+	require.Equal(t, []string{"node does not use PARLEY_STATUSSERVER_HOST"}, loaded.Warnings)
+}
+
+// E1: what Kubernetes puts into the environment beside Services called parley, parley-redis and parley-mysql.
+func TestKubernetesServiceLinksAreIgnored(t *testing.T) {
+	links := []string{
+		"PARLEY_PORT=tcp://10.0.0.1:8080", "PARLEY_PORT_8080_TCP=tcp://10.0.0.1:8080", "PARLEY_PORT_8080_TCP_ADDR=10.0.0.1",
+		"PARLEY_PORT_8080_TCP_PORT=8080", "PARLEY_PORT_8080_TCP_PROTO=tcp",
+		"PARLEY_REDIS_PORT=tcp://10.0.0.2:6379", "PARLEY_REDIS_PORT_6379_TCP=tcp://10.0.0.2:6379",
+		"PARLEY_REDIS_SERVICE_HOST=10.0.0.2", "PARLEY_REDIS_SERVICE_PORT=6379", "PARLEY_REDIS_SERVICE_PORT_REDIS=6379",
+		"PARLEY_MYSQL_PORT=tcp://10.0.0.3:3306", "PARLEY_MYSQL_SERVICE_HOST=10.0.0.3", "PARLEY_OPS_PORT_53_UDP=udp://10.0.0.4:53",
+		"PARLEY_SERVICE_HOST=10.0.0.1", "PARLEY_SERVICE_PORT=8080", "PARLEY_SELFSERVER_PORT=tcp://[fd00::1]:8090",
+	}
+	cfg := nodeDefaults()
+	loaded, _, err := load(t, &cfg, "", append(links, "PARLEY_REDIS_HOST=redis", "PARLEY_MYSQL_PORT_=", "PARLEY_LOG_LEVEL=warn"))
 	require.NoError(t, err)
-	require.Equal(t, []string{"unknown variable PARLEY_REDIS_ADR, did you mean PARLEY_REDIS_ADDR?", "unknown variable PARLEY_OPS_ZEBRA"}, loaded.Warnings)
+	require.Equal(t, 6379, cfg.Redis.Port)
+	require.Equal(t, 8090, cfg.Self.Port)
+	require.Equal(t, "redis", cfg.Redis.Host, "ours count")
+	require.Len(t, loaded.Warnings, 1, "said once")
+	for _, link := range links {
+		name, _, _ := strings.Cut(link, "=")
+		require.Contains(t, loaded.Warnings[0], name)
+	}
+	_, _, err = load(t, &cfg, "", []string{"PARLEY_REDIS_PORT=6380"})
+	require.NoError(t, err)
+	require.Equal(t, 6380, cfg.Redis.Port)
+}
+
+// F12
+func TestAllFaultsAreToldAtOnce(t *testing.T) {
+	cfg := nodeDefaults()
+	_, _, err := load(t, &cfg, "[Redis]\nAdr=x\nPort=70000\n[SelfServer]\nName=a b\nPort=y\nAdvertise=tcp://x\n", []string{"PARLEY_LOG_LEVL=info", "PARLEY_LOG_LEVEL=loud"}, "--check", "--cluster.secret=short")
+	require.EqualError(t, err, "node.ini:6: [SelfServer] Port: \"y\" is not a whole number\n"+
+		"node.ini:2: [Redis] unknown key \"Adr\", did you mean \"Addr\"?\n"+
+		"unknown variable PARLEY_LOG_LEVL, did you mean PARLEY_LOG_LEVEL?\n"+
+		"node.ini:3: [Redis] Port is 70000, at most 65535\n"+
+		"PARLEY_LOG_LEVEL: [Log] Level is \"loud\", want one of debug, info, warn, error\n"+
+		"node.ini:5: [SelfServer] Name is \"a b\", want 1 to 64 of A-Z a-z 0-9 . _ -\n"+
+		"node.ini:7: [SelfServer] Advertise is \"tcp://x\", want HOST or HOST:PORT without a scheme\n"+
+		"--cluster.secret: [Cluster] Secret is shorter than 16 bytes")
+	require.Equal(t, ExitConfig, ExitCode(err))
+	cfg = nodeDefaults()
+	_, _, err = load(t, &cfg, "[Redis]\nPort=70000\n", nil, "--redis.prt=1")
+	require.EqualError(t, err, "unknown flag --redis.prt, did you mean --redis.port?\nnode.ini:2: [Redis] Port is 70000, at most 65535")
+	require.Equal(t, ExitUsage, ExitCode(err))
+}
+
+// C8
+func TestAddressesAreChecked(t *testing.T) {
+	for value, problem := range map[string]string{
+		"[::1]":                  `is "[::1]", want the address without brackets, or [ADDRESS]:PORT`,
+		":8090":                  `is ":8090", which names no host`,
+		"host:99999":             `is "host:99999", want a port from 1 to 65535`,
+		"host:0":                 `is "host:0", want a port from 1 to 65535`,
+		"host:":                  `is "host:", want a port from 1 to 65535`,
+		"tcp://host:8090":        `is "tcp://host:8090", want HOST or HOST:PORT without a scheme`,
+		"a b":                    `is "a b", want HOST or HOST:PORT`,
+		"host/path":              `is "host/path", want HOST or HOST:PORT`,
+		"a:b:c":                  `is "a:b:c", want HOST or HOST:PORT`,
+		"0.0.0.0":                `is "0.0.0.0", which nobody can connect to`,
+		"[::]:8090":              `is "[::]:8090", which nobody can connect to`,
+		"-x.example:1":           `is "-x.example:1", whose host is neither a name nor an address`,
+		strings.Repeat("x", 254): `is "` + strings.Repeat("x", 254) + `", want HOST or HOST:PORT`,
+	} {
+		s := Self{Name: "n", Advertise: value, AdvertiseRPC: value}
+		require.EqualError(t, s.Validate(), "[] Advertise "+problem+"\n[] AdvertiseRPC "+problem, value)
+	}
+	for _, value := range []string{"", "host", "host:1", "chat-1.example.org.:8090", "10.0.0.1", "10.0.0.1:8090", "::1", "[::1]:8090", "fe80::1%eth0", "under_score"} {
+		require.NoError(t, Self{Name: "n", Host: "::1", Advertise: value, AdvertiseRPC: value}.Validate(), value)
+	}
+	for want, v := range map[string]validator{
+		`[] Host is "[::1]", want the address without brackets`:          Endpoint{Host: "[::1]"},
+		`[] Host is "x:1", which is neither a name nor an address`:       Peer{Host: "x:1"},
+		`[] Addr has ":6379", which names no host`:                       Redis{Addr: []string{":6379"}},
+		`[] Addr has "redis://x:6379", want HOST:PORT`:                   Redis{Addr: []string{"redis://x:6379"}},
+		`[] Addr is "localhost:70000", want a port from 0 to 65535`:      Ops{Addr: "localhost:70000"},
+		`[] Addr is "http://x:1", want HOST:PORT`:                        Ops{Addr: "http://x:1"},
+		`[] Host is "db/parley", which is neither a name nor an address`: MySQL{Host: "db/parley", User: "u", Schema: "s"},
+		`[] Token is shorter than 16 bytes`:                              Ops{Token: "short"},
+	} {
+		require.EqualError(t, v.Validate(), want)
+	}
+	require.NoError(t, Ops{Addr: ":0", Token: "a token of 16 bytes"}.Validate())
+}
+
+// E5
+func TestSizesThatOverflow(t *testing.T) {
+	for text, want := range map[string]string{
+		"17179869185GiB": "is out of range", "9007199254740993MiB": "is out of range", "-17179869185GiB": "is out of range",
+		"8589934592GiB": "is out of range", "9223372036854775808": "is out of range", "8589934591GiB": "",
+	} {
+		cfg := kindDefaults()
+		_, _, err := load(t, &cfg, "", nil, "--kinds.maxbytes="+text)
+		if want == "" {
+			require.NoError(t, err, text)
+		} else {
+			require.ErrorContains(t, err, want, text)
+		}
+	}
+	cfg := kindDefaults()
+	_, _, err := load(t, &cfg, "", nil, "--kinds.float=NaN")
+	require.ErrorContains(t, err, "is not a number")
 }
 
 // TestSeedFiles loads what llfcchat's programs are configured with, as they are.

@@ -24,15 +24,17 @@ type Self struct {
 	AdvertiseRPC string `help:"HOST or HOST:PORT that peers are told; empty means Advertise's host, then as above"`
 }
 
-// Validate checks the name: it becomes part of Redis keys.
+// Validate checks the name, which becomes part of Redis keys, and the addresses.
 func (s Self) Validate() error {
-	if s.Name == "" {
-		return Faultf("Name", "must not be empty")
+	var faults []error
+	switch {
+	case s.Name == "":
+		faults = append(faults, Faultf("Name", "must not be empty"))
+	case len(s.Name) > 64 || strings.ContainsFunc(s.Name, func(r rune) bool { return !strings.ContainsRune(nameLetters, r) }):
+		faults = append(faults, Faultf("Name", "is %q, want 1 to 64 of A-Z a-z 0-9 . _ -", s.Name))
 	}
-	if len(s.Name) > 64 || strings.ContainsFunc(s.Name, func(r rune) bool { return !strings.ContainsRune(nameLetters, r) }) {
-		return Faultf("Name", "is %q, want 1 to 64 of A-Z a-z 0-9 . _ -", s.Name)
-	}
-	return nil
+	return errors.Join(append(faults, hostFault("Host", s.Host),
+		advertiseFault("Advertise", s.Advertise), advertiseFault("AdvertiseRPC", s.AdvertiseRPC))...)
 }
 
 const nameLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
@@ -104,7 +106,7 @@ func (p Peer) Validate() error {
 	if p.Host == "" {
 		return Faultf("Host", "must not be empty")
 	}
-	return nil
+	return hostFault("Host", p.Host)
 }
 
 // Addr is the peer's RPC address, host:port.
@@ -116,6 +118,9 @@ type Endpoint struct {
 	Host string `help:"address of the server; empty or 0.0.0.0 listens on all"`
 	Port int    `help:"its port; 0 listens on a free one" min:"0" max:"65535"`
 }
+
+// Validate checks the form of the host.
+func (e Endpoint) Validate() error { return hostFault("Host", e.Host) }
 
 // Addr is host:port.
 func (e Endpoint) Addr() string { return net.JoinHostPort(e.Host, strconv.Itoa(e.Port)) }
@@ -147,10 +152,9 @@ func (r Redis) Validate() error {
 	if len(r.Addr) == 0 && r.Host == "" {
 		faults = append(faults, Faultf("Host", "must not be empty when Addr is"))
 	}
+	faults = append(faults, hostFault("Host", r.Host))
 	for _, a := range r.Addr {
-		if _, _, err := net.SplitHostPort(a); err != nil {
-			faults = append(faults, Faultf("Addr", "has %q, want HOST:PORT", a))
-		}
+		faults = append(faults, DialAddress("Addr", a))
 	}
 	switch {
 	case r.Cluster && r.Master != "":
@@ -218,7 +222,7 @@ func (m MySQL) Validate() error {
 			faults = append(faults, Faultf(k.key, "must not be empty"))
 		}
 	}
-	return errors.Join(faults...)
+	return errors.Join(append(faults, hostFault("Host", m.Host))...)
 }
 
 // DSN returns the data source name for github.com/go-sql-driver/mysql. It holds the password: never log it. Session
@@ -243,23 +247,25 @@ type Log struct {
 // DefaultLog writes Info and above, in the form the reader can use.
 func DefaultLog() Log { return Log{Level: "info", Format: "auto"} }
 
-// Ops is [Ops], the operations listener: metrics, health, profiles. It has no authentication.
+// Ops is [Ops], the operations listener: metrics, health, profiles.
 type Ops struct {
-	Addr string `help:"HOST:PORT of /metrics, /healthz, /readyz and /debug/pprof; keep it on the loopback or a private network; empty serves none"`
+	Addr  string `help:"HOST:PORT of /metrics, /healthz, /readyz and /debug/pprof; keep it on the loopback or a private network; empty serves none"`
+	Token string `help:"opens /debug/pprof to other machines, sent as Authorization: Bearer TOKEN; empty: this machine only" secret:"true"`
 }
 
 // DefaultOps takes a free port on the loopback; the log says which.
 func DefaultOps() Ops { return Ops{Addr: "127.0.0.1:0"} }
 
-// Validate checks the form of the address.
+// Validate checks the form of the address and refuses a token that can be guessed.
 func (o Ops) Validate() error {
-	if o.Addr == "" {
-		return nil
+	var faults []error
+	if o.Addr != "" {
+		faults = append(faults, ListenAddress("Addr", o.Addr))
 	}
-	if _, _, err := net.SplitHostPort(o.Addr); err != nil {
-		return Faultf("Addr", "is %q, want HOST:PORT", o.Addr)
+	if o.Token != "" && len(o.Token) < 16 {
+		faults = append(faults, Faultf("Token", "is shorter than 16 bytes"))
 	}
-	return nil
+	return errors.Join(faults...)
 }
 
 // Cluster is [Cluster], what all nodes of a cluster share.

@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"io"
-	"reflect"
 	"strings"
 )
 
@@ -151,23 +150,4 @@ func (l *loader) writeConfig(w io.Writer) {
 			fmt.Fprintln(w, strings.TrimRight(k.name+" = "+value, " "))
 		}
 	}
-}
-
-// Redacted returns cfg's keys as "Section.Key" -> value with secrets replaced, for a log line or a page. Only keys that
-// differ from the zero value are included.
-func Redacted(cfg any) map[string]string {
-	v := reflect.Indirect(reflect.ValueOf(cfg))
-	copied := reflect.New(v.Type())
-	copied.Elem().Set(v)
-	out := map[string]string{}
-	for _, k := range newSchema(copied.Interface()).keys {
-		switch {
-		case k.field.IsZero():
-		case k.secret:
-			out[k.section+"."+k.name] = redacted
-		default:
-			out[k.section+"."+k.name] = formatValue(k.field, k.name)
-		}
-	}
-	return out
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"strconv"
 	"strings"
@@ -63,7 +64,7 @@ func parseValue(v reflect.Value, name, text string) error {
 		}
 	case "number":
 		f, err := strconv.ParseFloat(text, 64)
-		if err != nil {
+		if err != nil || math.IsNaN(f) || math.IsInf(f, 0) {
 			return errors.New("is not a number")
 		}
 		v.SetFloat(f)
@@ -99,10 +100,10 @@ func parseInt(v reflect.Value, name, text string) error {
 	if err != nil {
 		return errors.New(want)
 	}
-	n *= unit
-	if n/unit*unit != n {
+	if n > math.MaxInt64/unit || n < math.MinInt64/unit {
 		return errors.New("is out of range")
 	}
+	n *= unit
 	if v.CanUint() {
 		if n < 0 || v.OverflowUint(uint64(n)) {
 			return errors.New("is out of range")

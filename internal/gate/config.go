@@ -53,11 +53,9 @@ func (s Status) addrs() []string {
 func (s Status) Validate() error {
 	var faults []error
 	for _, a := range s.Addrs {
-		if _, _, err := net.SplitHostPort(a); err != nil {
-			faults = append(faults, config.Faultf("Addrs", "has %q, want HOST:PORT", a))
-		}
+		faults = append(faults, config.DialAddress("Addrs", a))
 	}
-	return errors.Join(faults...)
+	return errors.Join(append(faults, s.Endpoint.Validate())...)
 }
 
 // External is [VarifyServer]: another program that mails the codes, llfcchat's for one.
@@ -65,6 +63,9 @@ type External struct {
 	Host string `help:"gRPC server that mails the codes; empty: this gate mails them, and serves VarifyService itself"`
 	Port int    `help:"its port" min:"1" max:"65535"`
 }
+
+// Validate checks the form of the host.
+func (e External) Validate() error { return config.Endpoint{Host: e.Host}.Validate() }
 
 // Addr is host:port.
 func (e External) Addr() string { return net.JoinHostPort(e.Host, strconv.Itoa(e.Port)) }
@@ -155,9 +156,9 @@ func DefaultConfig() Config {
 	return Config{
 		Gate: Listen{
 			Endpoint:   config.Endpoint{Host: "127.0.0.1", Port: 8080},
-			VarifyAddr: "127.0.0.1:50051", MaxConns: 4096, DrainTimeout: 10 * time.Second,
+			VarifyAddr: "127.0.0.1:15051", MaxConns: 4096, DrainTimeout: 10 * time.Second,
 		},
-		Status: Status{Endpoint: config.Endpoint{Host: "127.0.0.1", Port: 50052}, Timeout: time.Second},
+		Status: Status{Endpoint: config.Endpoint{Host: "127.0.0.1", Port: 15052}, Timeout: time.Second},
 		Varify: External{Port: 50051},
 		Mail:   Mail{Mode: "console", Port: 465, TLS: "implicit", Timeout: 10 * time.Second, Parallel: 8},
 		Hash:   Hash{MemoryKiB: 19456, Passes: 2, Waiting: 64, Patience: 2 * time.Second},
@@ -184,9 +185,7 @@ func LocalConfig() Config {
 func (c Config) Validate() error {
 	faults := []error{config.ValidateSections(c)}
 	if a := c.Gate.VarifyAddr; a != "" {
-		if _, _, err := net.SplitHostPort(a); err != nil {
-			faults = append(faults, config.Fault{Section: "GateServer", Key: "VarifyAddr", Problem: "is no HOST:PORT"})
-		}
+		faults = append(faults, config.ListenAddress("GateServer.VarifyAddr", a))
 	}
 	if _, err := parseProxies(c.Gate.TrustedProxies); err != nil {
 		faults = append(faults, config.Fault{Section: "GateServer", Key: "TrustedProxies", Problem: err.Error()})
