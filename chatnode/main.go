@@ -40,7 +40,7 @@ func run(ctx context.Context, p config.Process) error {
 	}
 	rdb := redis.NewUniversalClient(cfg.Redis.Options())
 	defer rdb.Close()
-	pr := presence.New(rdb, presence.Options{Cluster: cfg.Redis.Cluster, Metrics: reg})
+	pr := presence.New(rdb, presence.Options{Cluster: cfg.Redis.Cluster, Timeout: cfg.Redis.Timeout, Metrics: reg})
 	defer pr.Close()
 	node, err := chat.New(cfg, chat.Deps{Log: log, Metrics: reg, Store: st, Presence: pr})
 	if err != nil {
@@ -51,6 +51,7 @@ func run(ctx context.Context, p config.Process) error {
 		_ = node.Close() // the port that is taken is what matters
 		return config.Dependency(err)
 	}
+	ops.SetToken(cfg.Ops.Token)
 	err = ops.While(ctx, node.Run)
 	log.Info("stopped")
 	return err

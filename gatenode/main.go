@@ -40,7 +40,7 @@ func run(ctx context.Context, p config.Process) error {
 	if err := rdb.Ping(ctx).Err(); err != nil {
 		return config.Dependency(fmt.Errorf("redis: %w", err))
 	}
-	pr := presence.New(rdb, presence.Options{Cluster: cfg.Redis.Cluster, Metrics: reg})
+	pr := presence.New(rdb, presence.Options{Cluster: cfg.Redis.Cluster, Timeout: cfg.Redis.Timeout, Metrics: reg})
 	defer pr.Close()
 
 	node, err := gate.New(cfg, gate.Deps{Log: log, Metrics: reg, Store: st, Presence: pr, Redis: rdb})
@@ -52,5 +52,6 @@ func run(ctx context.Context, p config.Process) error {
 		_ = node.Close() // the port that is taken is what matters
 		return config.Dependency(err)
 	}
+	ops.SetToken(cfg.Ops.Token)
 	return ops.While(ctx, node.Run)
 }

@@ -34,11 +34,12 @@ func run(ctx context.Context, p config.Process) error {
 	if err != nil {
 		return err
 	}
-	ops, err := obs.ListenOps(cfg.Ops.Addr, log, reg, []obs.Check{{Name: "redis", Probe: pr.Ping}})
+	ops, err := obs.ListenOps(cfg.Ops.Addr, log, reg, node.Checks())
 	if err != nil {
 		_ = node.Close() // the port that is taken is what matters
 		return config.Dependency(err)
 	}
+	ops.SetToken(cfg.Ops.Token)
 	err = ops.While(ctx, node.Run)
 	log.Info("stopped")
 	return err

@@ -61,7 +61,7 @@ type Limits struct {
 func DefaultConfig() Config {
 	commits := commit.DefaultConfig()
 	return Config{
-		SelfServer: config.Self{Name: "chat1", Host: "127.0.0.1", Port: 8090, RPCPort: 50055},
+		SelfServer: config.Self{Name: "chat1", Host: "127.0.0.1", Port: 8090, RPCPort: 15055},
 		Redis:      config.DefaultRedis(),
 		Mysql:      config.DefaultMySQL(),
 		Log:        config.DefaultLog(),

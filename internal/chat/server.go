@@ -70,6 +70,7 @@ type Server struct {
 	rpc      *rpc.Server
 	rpcAuth  *rpc.Auth
 	rpcStats *rpc.Metrics
+	standing *rpc.Standing
 	clients  *listener
 
 	ctx   context.Context // of handlers; ends when the drain is over
@@ -147,6 +148,7 @@ func (s *Server) listen(d Deps) error {
 		return config.Dependency(errors.Join(fmt.Errorf("chat: RPC listener: %w", err), s.clients.Close()))
 	}
 	s.rpcAuth, s.rpcStats = rpc.NewAuth(s.cfg.Cluster.Secret), rpc.NewMetrics(d.Metrics)
+	s.standing = rpc.NewStanding(s.log)
 	s.rpc, err = rpc.NewServer(ln, rpc.ServerConfig{Name: self.Name, Log: d.Log, Auth: s.rpcAuth, Metrics: s.rpcStats})
 	if err == nil {
 		service := &peerService{s: s}
@@ -193,21 +195,6 @@ func (s *Server) ClientAddr() string { return s.lease.mine.ClientAddr }
 // RPCAddr is where peers and foreign callers reach the node.
 func (s *Server) RPCAddr() string { return s.lease.mine.RPCAddr }
 
-// Checks are what the node depends on, for its operations listener. "lease" fails while the node may not log anybody in:
-// before it has joined, in doubt, fenced off, or while Redis' data is too young.
-func (s *Server) Checks() []obs.Check {
-	return []obs.Check{
-		{Name: "redis", Probe: s.presence.Ping},
-		{Name: "sql", Probe: s.store.Ping},
-		{Name: "lease", Probe: func(context.Context) error {
-			if _, code := s.lease.admits(); code != wire.CodeOK {
-				return errDoubt
-			}
-			return nil
-		}},
-	}
-}
-
 // Sessions returns how many users are logged in here.
 func (s *Server) Sessions() int { return s.registry.Live() }
 
@@ -236,6 +223,7 @@ func (s *Server) Run(ctx context.Context) error {
 		background.Go(func() { s.lease.keepSessions(back) })
 		background.Go(func() { s.sweep(back) })
 		background.Go(func() { s.wheel.Run(back) })
+		background.Go(func() { s.standing.Ask(back, s.cfg.SelfServer.Name, s.rpcAuth, s.rpcPeers) })
 		background.Go(func() { s.trim(back, trimEvery) })
 		for range loaders {
 			background.Go(func() { s.loader.run(back) })
@@ -294,7 +282,7 @@ func (s *Server) join(ctx context.Context) error {
 }
 
 func (s *Server) dialPeer(addr string, grpc bool) (peer.Clients, error) {
-	config := rpc.ClientConfig{Auth: s.rpcAuth, Metrics: s.rpcStats, Timeout: 3 * kickTimeout, GRPC: grpc}
+	config := rpc.ClientConfig{Auth: s.rpcAuth, Metrics: s.rpcStats, Standing: s.standing, Timeout: 3 * kickTimeout, GRPC: grpc}
 	a, b := rpc.NewClient(config, addr), rpc.NewClient(config, addr)
 	node, err := nodeservice.NewClient("chatnode", a.Options()...)
 	if err != nil {

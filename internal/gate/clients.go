@@ -14,6 +14,7 @@ import (
 func (s *Server) dialNodes(reg prometheus.Registerer) error {
 	s.auth = rpc.NewAuth(s.cfg.Cluster.Secret)
 	s.rpcMetrics = rpc.NewMetrics(reg)
+	s.standing = rpc.NewStanding(s.log)
 	s.status = &statusPool{timeout: s.cfg.Status.Timeout, metrics: s.metrics}
 	for _, addr := range s.cfg.Status.addrs() {
 		c := s.client(rpc.ClientConfig{Timeout: s.cfg.Status.Timeout, MaxIdle: 64}, addr)
@@ -37,7 +38,7 @@ func (s *Server) dialNodes(reg prometheus.Registerer) error {
 
 // client returns a transport that ends with the server.
 func (s *Server) client(c rpc.ClientConfig, addr string) *rpc.Client {
-	c.Auth, c.Metrics = s.auth, s.rpcMetrics
+	c.Auth, c.Metrics, c.Standing = s.auth, s.rpcMetrics, s.standing
 	cl := rpc.NewClient(c, addr)
 	s.transports = append(s.transports, cl)
 	return cl

@@ -67,6 +67,7 @@ type Server struct {
 	status     *statusPool
 	auth       *rpc.Auth
 	rpcMetrics *rpc.Metrics
+	standing   *rpc.Standing
 	transports []*rpc.Client // of external and status
 
 	ln     *conns
@@ -168,12 +169,15 @@ func (s *Server) VarifyAddr() string {
 	return s.varify.Addr()
 }
 
-// Checks are what the gate depends on, for its operations listener.
+// Checks are what the gate depends on, for its operations listener. "status" says so when the status servers refuse the
+// gate's signature.
 func (s *Server) Checks() []obs.Check {
+	sql, redis := s.store.NewWriteProbe(), s.presence.NewWriteProbe()
 	return []obs.Check{
-		{Name: "sql", Probe: s.store.Ping},
-		{Name: "redis", Probe: func(ctx context.Context) error { return s.redis.Ping(ctx).Err() }},
+		{Name: "sql", Probe: sql.Check},
+		{Name: "redis", Probe: redis.Check},
 		{Name: "status", Probe: s.status.ping},
+		obs.Descriptors(),
 	}
 }
 

@@ -252,3 +252,17 @@ func TestVersion(t *testing.T) {
 	require.True(t, strings.HasPrefix(Version(), "v1.2.3 ("))
 	require.Equal(t, "v1.2.3", ReadBuild().Version)
 }
+
+type said struct{ error }
+
+func (said) Public() string { return "read-only" }
+
+func TestReadyzSaysWhatAnErrorSaysIsForEverybody(t *testing.T) {
+	o := serveOps(t, Check{Name: "sql", Probe: func(context.Context) error {
+		return fmt.Errorf("secret address: %w", said{errors.New("secret")})
+	}})
+	code, body := get(t, o, "/readyz")
+	require.Equal(t, http.StatusServiceUnavailable, code)
+	require.Contains(t, body, `"error": "read-only"`)
+	require.NotContains(t, body, "secret")
+}

@@ -2,6 +2,8 @@ package obs
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,7 +25,7 @@ const ProbeTimeout = 2 * time.Second
 
 // Check is a dependency that /readyz reports.
 type Check struct {
-	Name  string // "redis", "sql"; shown to whoever asks
+	Name  string // "redis", "sql"; shown to everybody who asks
 	Probe func(context.Context) error
 }
 
@@ -33,20 +36,22 @@ type Ops struct {
 	server   *http.Server
 	checks   []*runningCheck
 	draining atomic.Bool
+	token    atomic.Pointer[string] // opens /debug to callers elsewhere; nil or "": nothing does
 }
 
 // ListenOps binds addr ("127.0.0.1:0" takes a free port, "" makes an Ops that listens nowhere) and logs where; nothing is
-// served before Run. Everything it
-// serves is for operators: it belongs on the loopback or a private network, and a warning says so when it is elsewhere.
+// served before Run. What it serves is for operators: it belongs on the loopback or a private network. /debug answers
+// callers on this machine, and others that have the token, see SetToken.
 func ListenOps(addr string, log *slog.Logger, reg *prometheus.Registry, checks []Check) (*Ops, error) {
 	o := &Ops{log: log}
 	if addr == "" {
 		return o, nil
 	}
-	var err error
-	if o.ln, err = net.Listen("tcp", addr); err != nil {
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
 		return nil, fmt.Errorf("obs: operations listener: %w", err)
 	}
+	o.ln = newSpareListener(ln)
 	for _, c := range checks {
 		o.checks = append(o.checks, &runningCheck{Check: c})
 	}
@@ -54,18 +59,18 @@ func ListenOps(addr string, log *slog.Logger, reg *prometheus.Registry, checks [
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: reg}))
 	mux.HandleFunc("GET /healthz", o.healthz)
 	mux.HandleFunc("GET /readyz", o.readyz)
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	mux.HandleFunc("GET /debug/pprof/", o.guarded(pprof.Index))
+	mux.HandleFunc("GET /debug/pprof/cmdline", o.guarded(pprof.Cmdline))
+	mux.HandleFunc("GET /debug/pprof/profile", o.guarded(pprof.Profile))
+	mux.HandleFunc("GET /debug/pprof/symbol", o.guarded(pprof.Symbol))
+	mux.HandleFunc("GET /debug/pprof/trace", o.guarded(pprof.Trace))
 	o.server = &http.Server{
 		Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	log.Info("operations listener", "addr", o.Addr())
 	if host, _, err := net.SplitHostPort(o.Addr()); err == nil && !net.ParseIP(host).IsLoopback() {
-		log.Warn("operations listener is not on the loopback and asks for no password", "addr", o.Addr())
+		log.Warn("operations listener is not on the loopback: anybody who reaches it can read metrics and readiness", "addr", o.Addr())
 	}
 	return o, nil
 }
@@ -76,6 +81,35 @@ func (o *Ops) Addr() string {
 		return ""
 	}
 	return o.ln.Addr().String()
+}
+
+// SetToken lets callers on other machines use /debug if they send the token: Authorization: Bearer TOKEN. Without one only
+// this machine can, for a profile shows what runs here and costs what it takes.
+func (o *Ops) SetToken(token string) { o.token.Store(&token) }
+
+// guarded refuses callers that may not use /debug.
+func (o *Ops) guarded(h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !o.allowed(r) {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			http.Error(w, "ask from this machine, or send [Ops] Token as Authorization: Bearer TOKEN", http.StatusUnauthorized)
+			return
+		}
+		h(w, r)
+	}
+}
+
+func (o *Ops) allowed(r *http.Request) bool {
+	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil && net.ParseIP(host).IsLoopback() {
+		return true
+	}
+	token := o.token.Load()
+	if token == nil || *token == "" {
+		return false
+	}
+	sent, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	want, got := sha256.Sum256([]byte(*token)), sha256.Sum256([]byte(sent)) // of one length, however long what was sent is
+	return ok && subtle.ConstantTimeCompare(want[:], got[:]) == 1
 }
 
 // SetDraining makes /readyz answer 503, so that balancers look elsewhere, or takes that back.
@@ -135,7 +169,7 @@ type readiness struct {
 type dependency struct {
 	Name  string `json:"name"`
 	OK    bool   `json:"ok"`
-	Error string `json:"error,omitempty"` // a class, see ErrorClass
+	Error string `json:"error,omitempty"` // a class, see ErrorClass, or what the error itself says is for everybody
 	MS    int64  `json:"ms"`
 }
 
@@ -158,6 +192,12 @@ func (o *Ops) readyz(w http.ResponseWriter, r *http.Request) {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", " ")
 	_ = enc.Encode(answer) // the asker left
+}
+
+// public is an error with a text that is safe to show anyone.
+type public interface {
+	error
+	Public() string
 }
 
 // runningCheck lets at most one probe of a dependency run, so that a probe that ignores its context costs one goroutine
@@ -189,6 +229,9 @@ func (c *runningCheck) run(ctx context.Context) dependency {
 	d := dependency{Name: c.Name, OK: err == nil, MS: time.Since(begin).Milliseconds()}
 	if err != nil {
 		d.Error = ErrorClass(err)
+		if said, ok := errors.AsType[public](err); ok {
+			d.Error = said.Public()
+		}
 	}
 	return d
 }

@@ -63,9 +63,6 @@ type Options struct {
 	// Lease is the life of a node lease without a refresh; 0 means DefaultLease. Raising it shows users of a dead node
 	// as online for longer.
 	Lease time.Duration
-	// Refresh is how often an owner should extend its lease; 0 means DefaultRefresh. Presence starts no refresher; it
-	// only hands the value out (LeaseTimes).
-	Refresh time.Duration
 	// Reserve is how long a placement counts as load before its user has logged in; 0 means DefaultReserve.
 	Reserve time.Duration
 	// Timeout bounds each call to Redis, beside the caller's context; 0 means DefaultTimeout.
@@ -111,7 +108,6 @@ func New(rdb redis.UniversalClient, o Options) *Presence {
 		}
 	}
 	orDefault(&o.Lease, DefaultLease)
-	orDefault(&o.Refresh, DefaultRefresh)
 	orDefault(&o.Reserve, DefaultReserve)
 	orDefault(&o.Timeout, DefaultTimeout)
 	if o.Workers <= 0 {
@@ -162,9 +158,6 @@ func (p *Presence) Ping(ctx context.Context) error {
 	}
 	return nil
 }
-
-// LeaseTimes returns the life of a lease without a refresh and how often its owner should extend it.
-func (p *Presence) LeaseTimes() (ttl, refresh time.Duration) { return p.opt.Lease, p.opt.Refresh }
 
 // bound gives a call that does not go through a combiner its deadline.
 func (p *Presence) bound(ctx context.Context) (context.Context, context.CancelFunc) {

@@ -36,6 +36,22 @@ const refusalCode = 2401
 
 func (r *Refusal) Error() string { return strings.TrimSuffix(refusalPrefix+r.Reason+" "+r.Detail, " ") }
 
+// Public says it without anything that is not for everybody.
+func (r *Refusal) Public() string { return "refuses this node's signature: " + r.said() }
+
+// said puts a refusal into words for an operator.
+func (r *Refusal) said() string {
+	switch r.Reason {
+	case ReasonSignature:
+		return "its [Cluster] Secret is another"
+	case ReasonUnsigned:
+		return "it has a [Cluster] Secret and this node has none"
+	case ReasonClock:
+		return "clocks differ, this node's is " + r.Detail
+	}
+	return r.Reason
+}
+
 // parseRefusal finds a refusal in what a callee said.
 func parseRefusal(text string) (*Refusal, bool) {
 	_, said, ok := strings.Cut(text, refusalPrefix)

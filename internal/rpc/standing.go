@@ -18,8 +18,9 @@ const (
 // does not count, for anybody may send anything. Its methods are safe for concurrent use; those of a nil *Standing do
 // nothing.
 type Standing struct {
-	log *slog.Logger
-	now func() time.Time
+	log   *slog.Logger
+	now   func() time.Time
+	every time.Duration // of Ask's rounds
 
 	mu    sync.Mutex // guards the following
 	peers map[string]answer
@@ -33,7 +34,7 @@ type answer struct {
 
 // NewStanding returns a Standing that logs the changes.
 func NewStanding(log *slog.Logger) *Standing {
-	return &Standing{log: log, now: time.Now, peers: make(map[string]answer)}
+	return &Standing{log: log, now: time.Now, every: askEvery, peers: make(map[string]answer)}
 }
 
 // note takes the outcome of a call to addr. Only what says something about the secret or the clock counts.
@@ -61,19 +62,6 @@ func (s *Standing) note(addr string, err error) {
 	case refused == nil && known && before.refused != nil:
 		s.log.Info("a peer accepts this node's signature again", "addr", addr)
 	}
-}
-
-// said puts a refusal into words for an operator.
-func (r *Refusal) said() string {
-	switch r.Reason {
-	case ReasonSignature:
-		return "its [Cluster] Secret is another"
-	case ReasonUnsigned:
-		return "it has a [Cluster] Secret and this node has none"
-	case ReasonClock:
-		return "clocks differ, this node's is " + r.Detail
-	}
-	return r.Reason
 }
 
 // Refused is the error of Standing.Err.

@@ -53,7 +53,7 @@ type Options struct {
 func DefaultOptions() Options {
 	return Options{
 		Data: "data", Host: "127.0.0.1", Nodes: 2, Demo: true,
-		GatePort: 8080, VarifyPort: 50051, StatusPort: 50052, ChatPort: 8090, RPCPort: 50055, OpsPort: 9090,
+		GatePort: 8080, VarifyPort: 15051, StatusPort: 15052, ChatPort: 8090, RPCPort: 15055, OpsPort: 9090,
 		Log: slog.New(slog.DiscardHandler), Codes: io.Discard,
 	}
 }
@@ -130,7 +130,9 @@ func (c *Cluster) open(ctx context.Context) error {
 	if err := c.openRedis(ctx, reg); err != nil {
 		return err
 	}
-	checks := []obs.Check{{Name: "redis", Probe: c.pr.Ping}, {Name: "sql", Probe: c.store.Ping}}
+	checks := []obs.Check{
+		{Name: "redis", Probe: c.pr.NewWriteProbe().Check}, {Name: "sql", Probe: c.store.NewWriteProbe().Check}, obs.Descriptors(),
+	}
 	if c.ops, err = obs.ListenOps(c.addr(o.OpsPort, 0), o.Log, reg, checks); err != nil {
 		return fmt.Errorf("standalone: %w", err)
 	}

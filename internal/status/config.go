@@ -23,11 +23,11 @@ type Listen struct {
 	DrainTimeout time.Duration `help:"longest wait for calls in flight at the end" min:"100ms" max:"5m"`
 }
 
-// DefaultConfig is a status node on the loopback, where llfcchat's listens.
+// DefaultConfig is a status node on the loopback. llfcchat's port, 50052, lies among those of outgoing connections.
 func DefaultConfig() Config {
 	return Config{
 		Status: Listen{
-			Name: "status", Endpoint: config.Endpoint{Host: "127.0.0.1", Port: 50052},
+			Name: "status", Endpoint: config.Endpoint{Host: "127.0.0.1", Port: 15052},
 			StartTimeout: 5 * time.Second, DrainTimeout: 5 * time.Second,
 		},
 		Redis: config.DefaultRedis(),

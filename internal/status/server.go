@@ -30,18 +30,21 @@ type Server struct {
 	cfg      Config
 	log      *slog.Logger
 	presence *presence.Presence
+	auth     *rpc.Auth
+	standing *rpc.Standing
 	rpc      *rpc.Server
 }
 
 // New binds the listener, so that a taken port fails here. It does not wait for Redis. The caller must call Run or Close.
 func New(cfg Config, d Deps) (*Server, error) {
-	s := &Server{cfg: cfg, log: d.Log.With("pkg", "status"), presence: d.Presence}
+	s := &Server{cfg: cfg, log: d.Log.With("pkg", "status"), presence: d.Presence, auth: rpc.NewAuth(cfg.Cluster.Secret)}
+	s.standing = rpc.NewStanding(s.log)
 	ln, err := rpc.Listen(cfg.Status.Addr())
 	if err != nil {
 		return nil, config.Dependency(fmt.Errorf("status: %w", err))
 	}
 	s.rpc, err = rpc.NewServer(ln, rpc.ServerConfig{
-		Name: cfg.Status.Name, Log: s.log, Auth: rpc.NewAuth(cfg.Cluster.Secret), Metrics: rpc.NewMetrics(d.Metrics),
+		Name: cfg.Status.Name, Log: s.log, Auth: s.auth, Metrics: rpc.NewMetrics(d.Metrics),
 		ExitWait: cfg.Status.DrainTimeout,
 	})
 	if err != nil {
@@ -59,6 +62,26 @@ func New(cfg Config, d Deps) (*Server, error) {
 // Addr is where StatusService is served, host:port.
 func (s *Server) Addr() string { return s.rpc.Addr() }
 
+// Checks are what the node depends on, for its operations listener. "peers" fails while most of the chat nodes refuse this
+// node's signature: they would refuse the gate's too if it shared this node's secret and clock.
+func (s *Server) Checks() []obs.Check {
+	return []obs.Check{
+		{Name: "redis", Probe: s.presence.NewWriteProbe().Check},
+		{Name: "peers", Probe: func(context.Context) error { return s.standing.Err() }},
+		obs.Descriptors(),
+	}
+}
+
+// rpcPeers are the addresses of the live chat nodes.
+func (s *Server) rpcPeers() (addrs []string) {
+	for _, n := range s.presence.View().Nodes() {
+		if n.Live && n.RPCAddr != "" {
+			addrs = append(addrs, n.RPCAddr)
+		}
+	}
+	return addrs
+}
+
 // Close gives up a server that was never run.
 func (s *Server) Close() error { return s.rpc.Close() }
 
@@ -73,6 +96,7 @@ func (s *Server) Run(ctx context.Context) error {
 	watch, stop := context.WithCancel(context.WithoutCancel(ctx)) // placements go on while the node drains
 	var wg sync.WaitGroup
 	wg.Go(func() { s.presence.Watch(watch, 0, s.noteNodes()) })
+	wg.Go(func() { s.standing.Ask(watch, s.cfg.Status.Name, s.auth, s.rpcPeers) })
 	s.log.Info("status node ready", "addr", s.Addr())
 	wg.Go(func() {
 		select {

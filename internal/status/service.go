@@ -71,7 +71,10 @@ func (s *service) placeAll(ctx context.Context, uids []int32) ([]*message.GetCha
 	for i, p := range placed {
 		host, port, err := net.SplitHostPort(p.ClientAddr)
 		if err != nil { // a lease with such an address is not of our making
-			return nil, s.codeOf("place", err)
+			if s.noise.Allow() {
+				s.log.Warn("the lease of a chat node has a malformed client address; check its [SelfServer] Advertise", "peer", p.Node, "addr", p.ClientAddr)
+			}
+			return nil, wire.CodeRPC
 		}
 		replies[i] = &message.GetChatServerRsp{Host: host, Port: port, Token: p.Token, Node: p.Node}
 	}

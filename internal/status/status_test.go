@@ -29,6 +29,7 @@ import (
 	"parley/internal/status"
 	"parley/internal/wire"
 	"parley/kitex_gen/message"
+	"parley/kitex_gen/message/nodeservice"
 	"parley/kitex_gen/message/statusservice"
 )
 
@@ -348,9 +349,9 @@ func TestStart(t *testing.T) {
 func TestReadiness(t *testing.T) {
 	f := newFixture(t)
 	reg := obs.NewRegistry("statusnode")
-	ops, err := obs.ListenOps("127.0.0.1:0", slog.New(slog.DiscardHandler), reg, []obs.Check{{Name: "redis", Probe: f.presence.Ping}})
-	require.NoError(t, err)
 	s, err := status.New(status.LocalConfig(), status.Deps{Log: slog.New(slog.DiscardHandler), Metrics: reg, Presence: f.presence})
+	require.NoError(t, err)
+	ops, err := obs.ListenOps("127.0.0.1:0", slog.New(slog.DiscardHandler), reg, s.Checks())
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -371,6 +372,74 @@ func TestReadiness(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, code)
 	require.Contains(t, body, `"name": "redis"`)
 	require.NotContains(t, body, redisAddr, "a class of error, not its text")
+	cancel()
+	require.NoError(t, <-done)
+}
+
+// E9: Redis is not blamed for what a chat node wrote there.
+func TestAMalformedLeaseIsNamed(t *testing.T) {
+	f := newFixture(t)
+	lease := presence.Lease{Name: "chat9", Boot: "b", ClientAddr: "[::1]", RPCAddr: "127.0.0.1:1"}
+	require.NoError(t, f.presence.TakeLease(t.Context(), lease, ""))
+	require.NoError(t, f.presence.ReportLoad(t.Context(), "chat9", 0, nil))
+	addr, stop := f.start(t, status.LocalConfig())
+	rsp, err := client(t, rpc.ClientConfig{}, addr).GetChatServer(t.Context(), &message.GetChatServerReq{Uid: 1})
+	require.NoError(t, err)
+	require.EqualValues(t, wire.CodeRPC, rsp.Error)
+	require.NoError(t, stop())
+	require.Contains(t, f.log.String(), "malformed client address")
+	require.Contains(t, f.log.String(), "peer=chat9")
+	require.NotContains(t, f.log.String(), "redis does not answer")
+}
+
+// chatNode answers Hello, with the secret.
+func (f *fixture) chatNode(t *testing.T, name, secret string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	s, err := rpc.NewServer(ln, rpc.ServerConfig{Auth: rpc.NewAuth(secret)})
+	require.NoError(t, err)
+	require.NoError(t, nodeservice.RegisterService(s, &hello{}))
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx) }()
+	t.Cleanup(func() { cancel(); require.NoError(t, <-done) })
+	lease := presence.Lease{Name: name, Boot: "b", ClientAddr: "127.0.0.1:1", RPCAddr: s.Addr()}
+	require.NoError(t, f.presence.TakeLease(t.Context(), lease, ""))
+	require.NoError(t, f.presence.ReportLoad(t.Context(), name, 0, nil))
+}
+
+type hello struct{ message.NodeService }
+
+func (hello) Hello(context.Context, *message.HelloReq) (*message.HelloRsp, error) {
+	return &message.HelloRsp{}, nil
+}
+
+// A2: a status node has nothing else to say to chat nodes, and still knows that they would refuse it.
+func TestNotReadyWhileChatNodesRefuseTheSignature(t *testing.T) {
+	f := newFixture(t)
+	const secret, another = "sixteen or more bytes", "another secret, as long"
+	f.chatNode(t, "chat1", another)
+	cfg := status.LocalConfig()
+	cfg.Cluster.Secret = secret
+	s, err := status.New(cfg, status.Deps{Log: slog.New(slog.DiscardHandler), Presence: f.newPresence(t)})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	peers := func() error {
+		for _, c := range s.Checks() {
+			if c.Name == "peers" {
+				return c.Probe(t.Context())
+			}
+		}
+		return nil
+	}
+	require.Eventually(t, func() bool { return peers() != nil }, 30*time.Second, 10*time.Millisecond)
+	require.ErrorContains(t, peers(), "1 of 1 peers refuse this node's signature: its [Cluster] Secret is another")
+	f.chatNode(t, "chat2", secret)
+	f.chatNode(t, "chat3", secret)
+	require.Eventually(t, func() bool { return peers() == nil }, 30*time.Second, 10*time.Millisecond, "it recovers by itself")
 	cancel()
 	require.NoError(t, <-done)
 }

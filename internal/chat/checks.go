@@ -1,0 +1,37 @@
+package chat
+
+import (
+	"context"
+
+	"parley/internal/obs"
+	"parley/internal/wire"
+)
+
+// Checks are what the node depends on, for its operations listener. "lease" fails while the node may not log anybody in:
+// before it has joined, in doubt, fenced off, or while Redis' data is too young. "peers" fails while most of the other
+// nodes refuse this node's signature.
+func (s *Server) Checks() []obs.Check {
+	sql, redis := s.store.NewWriteProbe(), s.presence.NewWriteProbe()
+	return []obs.Check{
+		{Name: "redis", Probe: redis.Check},
+		{Name: "sql", Probe: sql.Check},
+		{Name: "lease", Probe: func(context.Context) error {
+			if _, code := s.lease.admits(); code != wire.CodeOK {
+				return errDoubt
+			}
+			return nil
+		}},
+		{Name: "peers", Probe: func(context.Context) error { return s.standing.Err() }},
+		obs.Descriptors(),
+	}
+}
+
+// rpcPeers are the addresses of the other live nodes.
+func (s *Server) rpcPeers() (addrs []string) {
+	for _, n := range s.presence.View().Nodes() {
+		if n.Live && n.Name != s.cfg.SelfServer.Name && n.RPCAddr != "" {
+			addrs = append(addrs, n.RPCAddr)
+		}
+	}
+	return addrs
+}
