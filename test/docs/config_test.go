@@ -51,13 +51,15 @@ and can be given as an environment variable or a flag:
 | environment | ` + "`PARLEY_REDIS_PORT=6380`" + ` | file and default |
 | file, named by ` + "`--config FILE` or `PARLEY_CONFIG`" + ` | ` + "`Port = 6380` under `[Redis]`" + ` | default |
 
-* The file is an INI file: ` + "`[Section]`, `Key = value`" + `, and lines that begin with ` + "`;` or `#`" + `. A value is taken as it stands, to the end of its
-  line. Names of sections and keys are those of llfcchat's files where it has them; llfcchat's sections that a program does not
+* The file is an INI file: ` + "`[Section]`, `Key = value`" + `, and lines that begin with ` + "`;` or `#`" + `. A value is what stands to the
+  end of its line, without the blanks around it; nothing in it has a meaning of its own. Names of sections and keys are those of llfcchat's files where it has them; llfcchat's sections that a program does not
   use are ignored with a warning, so that its files load as they are.
-* An unknown section, key or flag is refused, with file, line and a suggestion. ` + "`--check`" + ` looks at everything and exits: 0, or 78
+* An unknown section, key, variable or flag is refused, with file, line and a suggestion. Variables that Kubernetes sets beside
+  Services called parley or parley-redis (` + "`PARLEY_REDIS_PORT=tcp://…`" + `) are ignored, and so are those of sections that only other
+  programs have. ` + "`--check`" + ` looks at everything and exits: 0, or 78
   with all faults. ` + "`--print-config`" + ` prints what results and where each value came from.
 * A secret can be given as the name of a file that holds it: ` + "`PasswdFile = PATH`, `PARLEY_REDIS_PASSWD_FILE`, `--redis.passwdfile`" + `.
-  Secrets are printed as ` + "`***`" + `.
+  Line ends at its end and a byte order mark are not part of it, blanks are. Secrets are printed as ` + "`***`" + `.
 * Durations are written ` + "`500ms`, `30s`, `10m`; sizes in bytes, or `64KiB`, `1MiB`; lists `a,b,c`; switches `true` or `false`" + `.
 * Nothing is read again while a program runs: a change needs a restart.
 

@@ -53,6 +53,31 @@ func load(t *testing.T, file string) (program string, listens []string) {
 	return p.Name, listens
 }
 
+// E6: systemd restarts a unit whose ExecStartPre fails, whatever RestartPreventExitStatus says.
+func TestUnitsStopAtAWrongConfiguration(t *testing.T) {
+	units, err := filepath.Glob("../../deploy/systemd/*.service")
+	require.NoError(t, err)
+	require.Len(t, units, 3)
+	for _, unit := range units {
+		text, err := os.ReadFile(unit)
+		require.NoError(t, err)
+		require.NotRegexp(t, `(?m)^ExecStartPre`, string(text), unit)
+		require.Regexp(t, `(?m)^Restart=on-failure$`, string(text), unit)
+		require.Regexp(t, `(?m)^RestartPreventExitStatus=2 78$`, string(text), unit)
+	}
+}
+
+// E7: a time-out that is configured for Redis bounds the calls of presence too.
+func TestRedisTimeoutReachesPresence(t *testing.T) {
+	for _, program := range []string{"chatnode", "gatenode", "statusnode"} {
+		text, err := os.ReadFile("../../" + program + "/main.go")
+		require.NoError(t, err)
+		options := regexp.MustCompile(`presence\.Options\{[^}]*\}`).FindAllString(string(text), -1)
+		require.Len(t, options, 1, program)
+		require.Contains(t, options[0], "Timeout: cfg.Redis.Timeout", program)
+	}
+}
+
 // TestLayoutsLoad reads every example file, and sees to it that the programs of one machine do not take each other's ports.
 func TestLayoutsLoad(t *testing.T) {
 	want := map[string]map[string]int{
@@ -76,6 +101,9 @@ func TestLayoutsLoad(t *testing.T) {
 					require.NoError(t, err)
 					require.NotEqual(t, "0", port, "%s: an example names its ports", file)
 					require.Empty(t, taken[port], "%s: port %s", file, port)
+					n, err := strconv.Atoi(port)
+					require.NoError(t, err)
+					require.Less(t, n, 32768, "%s: E11: Linux gives higher ports to outgoing connections", file)
 					taken[port] = file
 				}
 			}
