@@ -13,6 +13,7 @@ import (
 
 	"github.com/cloudwego/netpoll"
 
+	"parley/internal/admission"
 	"parley/internal/rpc"
 )
 
@@ -72,6 +73,7 @@ func (s *Server) serveClients() error {
 	var warned time.Time
 	for {
 		s.rest()
+		s.pause(s.admission.Pause(time.Now()))
 		var fd int
 		var from netip.Addr
 		var failed error
@@ -93,11 +95,19 @@ func (s *Server) serveClients() error {
 				s.log.Warn("clients wait, because one could not be accepted", "err", failed)
 				warned = now
 			}
-			select {
-			case <-time.After(acceptPause):
-			case <-s.ctx.Done():
-			}
+			s.pause(acceptPause)
 		}
+	}
+}
+
+// pause waits, unless the node stops.
+func (s *Server) pause(d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	select {
+	case <-time.After(d):
+	case <-s.ctx.Done():
 	}
 }
 
@@ -125,28 +135,37 @@ func (s *Server) rest() {
 // welcome makes a connection of an accepted socket, or closes it.
 func (s *Server) welcome(fd int, from netip.Addr) {
 	now := time.Now()
-	if reason := s.admission.admit(from, now); reason != admitted {
-		s.metrics.refusedConns[reason].Inc()
+	c := &conn{srv: s, addr: from.As16(), accepted: now.UnixMilli()}
+	refused, evicted := s.admission.Admit(&c.entry, from, now)
+	if refused != admission.Admitted {
+		s.metrics.refusedConns[refused].Inc()
 		_ = syscall.Close(fd) // nothing was sent or read yet; there is nobody to tell
 		return
 	}
+	if evicted != nil {
+		s.metrics.evicted.Inc()
+		evicted.Evict()
+	}
 	np, err := netpoll.NewFDConnection(fd)
 	if err != nil { // and the socket is closed
-		s.admission.closed(from, false)
+		s.admission.Closed(&c.entry, now)
 		s.metrics.acceptFailures.Inc()
 		s.log.Warn("client not served", "err", err)
 		return
 	}
-	c := &conn{srv: s, addr: from, accepted: now.UnixMilli()}
 	c.Init(np.(npConn), &s.limits, c)
 	c.Seen(now)
 	_ = np.AddCloseCallback(c.onClose) // fails only for nil
 	s.noteOpen(c)                      // from now on others may close it
-	_ = np.SetOnRequest(c.onRequest)   // fails only for nil; it is called at once if something has come meanwhile
+	s.admission.Bind(&c.entry, c)
+	_ = np.SetOnRequest(c.onRequest) // fails only for nil; it is called at once if something has come meanwhile
 	if !np.IsActive() {
 		_ = np.Close() // the client hung up before: without a handler, netpoll leaves the rest to us
 	}
 }
+
+// Evict closes the connection for the admission table.
+func (c *conn) Evict() { c.Close() }
 
 // closeClients closes what is left of the connections, when no more are accepted.
 func (s *Server) closeClients() {

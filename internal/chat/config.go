@@ -2,8 +2,10 @@ package chat
 
 import (
 	"errors"
+	"net/netip"
 	"time"
 
+	"parley/internal/admission"
 	"parley/internal/commit"
 	"parley/internal/config"
 	"parley/internal/peer"
@@ -33,13 +35,14 @@ type Limits struct {
 	UnreadBytes        int           `help:"bytes of one client that have arrived and were not looked at; past it, which only a client that does not wait for answers can reach, it is closed" min:"65540" max:"67108864"`
 	WriteTimeout       time.Duration `help:"how long a full socket may take to accept more" min:"100ms"`
 	LoginTimeout       time.Duration `help:"from accept to a successful login" min:"100ms"`
+	MinLoginTimeout    time.Duration `help:"what is left of LoginTimeout for a connection that has not sent its login, while as many wait as Unauthenticated allows; LoginTimeout shrinks to it evenly from half of that on" min:"100ms"`
 	Heartbeat          time.Duration `help:"period that native clients are asked for unless they name one; dead after 2.5 periods" min:"5s" max:"300s"`
 	StockTimeout       time.Duration `help:"a stock client is dead after this long without a frame" min:"1s"`
 	QuietTimeout       time.Duration `help:"the same for a first-generation client, which sends no heartbeats" min:"1m"`
 	LoginsAtOnce       int           `help:"logins that are being worked on; others wait for their turn" min:"1"`
-	Unauthenticated    int           `help:"connections that have not logged in yet" min:"1"`
+	Unauthenticated    int           `help:"connections that have not logged in yet; past it the network that holds most of them loses its oldest" min:"1"`
 	Connections        int           `help:"all client connections; 0 means nine tenths of the descriptor limit" min:"0"`
-	PerAddress         int           `help:"connections from one address; 0 means no limit" min:"0"`
+	PerAddress         int           `help:"connections from one address, an IPv6 /64 counting as one; 0 means no limit" min:"0"`
 	AddressRate        int           `help:"new connections a second from one address; 0 means no limit" min:"0"`
 	LimitLoopback      bool          `help:"apply the limits of an address to loopback too"`
 	AcceptRate         int           `help:"new connections a second in all; 0 means no limit" min:"0"`
@@ -74,6 +77,7 @@ func DefaultConfig() Config {
 			UnreadBytes:        256 << 10,
 			WriteTimeout:       5 * time.Second,
 			LoginTimeout:       10 * time.Second,
+			MinLoginTimeout:    2 * time.Second,
 			Heartbeat:          30 * time.Second,
 			StockTimeout:       30 * time.Second,
 			QuietTimeout:       10 * time.Minute,
@@ -132,6 +136,17 @@ func commitConfig(l Limits) commit.Config {
 	c := commit.DefaultConfig()
 	c.Shards, c.Batch, c.MaxWait = l.CommitShards, l.CommitBatch, l.RequestTimeout
 	return c
+}
+
+func admissionLimits(l *Limits) admission.Limits {
+	a := admission.Limits{
+		Connections: maxConnections(l), Waiting: l.Unauthenticated, PerNetwork: l.PerAddress, NetworkRate: l.AddressRate,
+		Rate: l.AcceptRate, Timeout: l.LoginTimeout, MinTimeout: l.MinLoginTimeout,
+	}
+	if !l.LimitLoopback {
+		a.Exempt = netip.Addr.IsLoopback
+	}
+	return a
 }
 
 // routerConfig and peerConfig have no keys of their own: nobody has needed other values yet.

@@ -11,6 +11,8 @@ import (
 
 	"github.com/cloudwego/netpoll"
 
+	"parley/internal/admission"
+	"parley/internal/bucket"
 	"parley/internal/session"
 	"parley/internal/wire"
 )
@@ -21,14 +23,15 @@ type conn struct {
 
 	// Fixed after accept.
 	srv      *Server
-	addr     netip.Addr
-	accepted int64 // unix milliseconds
+	addr     [16]byte // see remote; a netip.Addr is half as large again
+	accepted int64    // unix milliseconds
+	entry    admission.Entry
 
 	// Owned by the reader, onRequest.
 	split     wire.Splitter
-	bucket    bucket // of requests
-	patience  bucket // of what costs the node something and the client nothing
-	loggingIn bool   // a 1005 was taken
+	bucket    bucket.Bucket // of requests
+	patience  bucket.Bucket // of what costs the node something and the client nothing
+	loggingIn bool          // a 1005 was taken
 
 	// What the committer holds of this connection.
 	texts atomic.Int32
@@ -122,6 +125,9 @@ func drop(r netpoll.Reader, n int) {
 	_ = r.Release() // the only error is that nothing was read
 }
 
+// remote is the client's address.
+func (c *conn) remote() netip.Addr { return netip.AddrFrom16(c.addr).Unmap() }
+
 // recover keeps a panic of a handler from taking the node down: it costs the connection.
 func (c *conn) recover() {
 	if v := recover(); v != nil {
@@ -170,8 +176,8 @@ const refusedCosts = 10
 
 // bear counts what a client may do without waiting for anything. false: it has done too much of it.
 func (c *conn) bear(now time.Time, n int) bool {
-	rate := c.srv.cfg.Limits.HeartbeatRate
-	if rate == 0 || c.patience.takeMany(now, n, rate, 4*rate) {
+	rate := float32(c.srv.cfg.Limits.HeartbeatRate)
+	if rate == 0 || c.patience.Take(now, n, rate, 4*rate) {
 		return true
 	}
 	c.srv.metrics.flooding.Inc()

@@ -42,7 +42,10 @@ func (c *conn) dispatch(now time.Time, id wire.MsgID, body []byte) bool {
 			s.metrics.badFrames.Inc()
 			return false
 		}
-		c.loggingIn = true
+		if !c.loggingIn {
+			c.loggingIn = true
+			s.admission.Busy(&c.entry, now)
+		}
 		return c.enqueue(id, body)
 	}
 	if c.State() == session.Dead {
@@ -55,7 +58,7 @@ func (c *conn) dispatch(now time.Time, id wire.MsgID, body []byte) bool {
 		return true
 	}
 	known := id == wire.MsgText || id == wire.MsgLogin || handlers[id] != nil
-	if r := s.cfg.Limits.RequestRate; r > 0 && !c.bucket.take(now, r, s.cfg.Limits.RequestBurst) {
+	if r := s.cfg.Limits.RequestRate; r > 0 && !c.bucket.Take(now, 1, float32(r), float32(s.cfg.Limits.RequestBurst)) {
 		s.metrics.rateLimited.Inc()
 		if !c.bear(now, refusedCosts) {
 			return c.refuseStream(wire.CodeRateLimited)

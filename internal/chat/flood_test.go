@@ -156,16 +156,3 @@ func TestTheKernelTakesLittleForAClient(t *testing.T) {
 		require.LessOrEqual(t, got, 2*limit, "option %d", option)
 	}
 }
-
-func TestABucketFillsAndBounds(t *testing.T) {
-	now := time.Now()
-	var b bucket
-	require.True(t, b.takeMany(now, 10, 5, 10))
-	require.False(t, b.take(now, 5, 10), "empty")
-	require.False(t, b.take(now.Add(-time.Hour), 5, 10), "the clock was set back")
-	b = bucket{}
-	require.True(t, b.takeMany(now, 10, 5, 10))
-	require.True(t, b.takeMany(now.Add(time.Second), 5, 5, 10))
-	require.False(t, b.take(now.Add(time.Second), 5, 10))
-	require.True(t, b.full(now.Add(time.Hour), 5, 10), fmt.Sprint(b))
-}

@@ -10,31 +10,20 @@ import (
 	"parley/internal/wire"
 )
 
-// noteOpen and noteClosed frame a connection's life; noteLoggedIn ends its time as a stranger.
+// noteOpen, noteLoggedIn and noteClosed follow a connection's life.
 func (s *Server) noteOpen(c *conn) {
 	s.openMu.Lock()
 	s.open[c] = struct{}{}
-	s.unauthenticated[c] = struct{}{}
 	s.openMu.Unlock()
 }
 
-func (s *Server) noteLoggedIn(c *conn) {
-	s.openMu.Lock()
-	_, was := s.unauthenticated[c]
-	delete(s.unauthenticated, c)
-	s.openMu.Unlock()
-	if was {
-		s.admission.loggedIn()
-	}
-}
+func (s *Server) noteLoggedIn(c *conn) { s.admission.Authenticated(&c.entry) }
 
 func (s *Server) noteClosed(c *conn) {
 	s.openMu.Lock()
-	_, stranger := s.unauthenticated[c]
-	delete(s.unauthenticated, c)
 	delete(s.open, c)
 	s.openMu.Unlock()
-	s.admission.closed(c.addr, !stranger)
+	s.admission.Closed(&c.entry, time.Now())
 }
 
 func (s *Server) connections() int {
@@ -110,7 +99,7 @@ func (s *Server) endAll(code wire.Code, reason string) {
 func (s *Server) drain() {
 	began := time.Now()
 	s.log.Info("draining", "n", s.registry.Live(), "limit", s.cfg.Limits.DrainTimeout)
-	s.admission.drain()
+	s.admission.Drain()
 	announce, cancel := context.WithTimeout(context.Background(), time.Second)
 	s.lease.drain(announce)
 	cancel()

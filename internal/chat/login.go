@@ -53,9 +53,9 @@ func (s *Server) login(c *conn, body []byte) {
 	code := codeOf(err)
 	s.metrics.loginsRefused(code).Inc()
 	if code == wire.CodeInternal || code == wire.CodeUnavailable {
-		s.log.Warn("login failed", "remote", c.addr, "code", int(code), "err", err)
+		s.log.Warn("login failed", "remote", c.remote(), "code", int(code), "err", err)
 	} else {
-		s.log.Debug("login refused", "remote", c.addr, "code", int(code), "err", err)
+		s.log.Debug("login refused", "remote", c.remote(), "code", int(code), "err", err)
 	}
 	retry := 0
 	if code == wire.CodeUnavailable || code == wire.CodeBusy {
@@ -278,7 +278,7 @@ func (s *Server) supersede(ctx context.Context, claimed presence.Claimed) error 
 func (s *Server) noteLogin(c *conn, token string) {
 	s.noteLoggedIn(c)
 	s.lease.noteLogin(token)
-	s.log.Debug("login", "sid", c.SID(), "remote", c.addr, "native", c.Native())
+	s.log.Debug("login", "sid", c.SID(), "remote", c.remote(), "native", c.Native())
 }
 
 // loginGrant is what 1006 says beside the user's data.

@@ -6,13 +6,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"parley/internal/admission"
 	"parley/internal/legacy"
 	"parley/internal/wire"
 )
 
 type metrics struct {
-	refusedConns                                                                     [refusals]prometheus.Counter
-	logins, replaced, stale, loginTimeouts, loginsUnheard, heartbeats                prometheus.Counter
+	refusedConns                                                                     [admission.Reasons]prometheus.Counter
+	logins, replaced, stale, loginTimeouts, evicted, loginsUnheard, heartbeats       prometheus.Counter
 	badFrames, unknownIDs, rateLimited, flooding, queueFull, windowFull              prometheus.Counter
 	panics, slow, gaps, abandoned, writeFailures, acceptFailures, acceptRests, trims prometheus.Counter
 	kickFailures, releasesLost, leaseFailures, fenceFailures, fenced, delivered      prometheus.Counter
@@ -46,6 +47,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 		replaced:       counter("sessions_replaced_total", "Sessions ended because a newer login took their place."),
 		stale:          counter("sessions_stale_total", "Sessions ended because nothing was heard for too long."),
 		loginTimeouts:  counter("login_timeouts_total", "Connections closed because they did not log in in time."),
+		evicted:        counter("connections_evicted_total", "Connections closed before they had logged in to make room for others; the network that held most lost its oldest."),
 		loginsUnheard:  counter("logins_unheard_total", "Logins whose turn did not come within LoginTimeout, or for which too many waited."),
 		heartbeats:     counter("heartbeats_total", "Heartbeats answered."),
 		badFrames:      counter("bad_frames_total", "Connections closed for a frame that is not allowed where it came."),
@@ -80,8 +82,8 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 	})
 	m.texts = m.requestsByID.WithLabelValues(wire.MsgText.String())
 	refused := vec("connections_refused_total", "Connections closed at accept, by reason.", "reason")
-	for i, name := range refusalNames {
-		m.refusedConns[i] = refused.WithLabelValues(name)
+	for reason := range admission.Reasons {
+		m.refusedConns[reason] = refused.WithLabelValues(reason.String())
 	}
 	stock := vec("stock_frames_total", "Frames held, dropped or added for stock clients, by what was done.", "done")
 	add := func(done string) func() { return stock.WithLabelValues(done).Inc }

@@ -19,6 +19,7 @@ import (
 	"github.com/cloudwego/netpoll"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"parley/internal/admission"
 	"parley/internal/commit"
 	"parley/internal/config"
 	"parley/internal/legacy"
@@ -60,7 +61,7 @@ type Server struct {
 	lease     *membership
 	janitor   *janitor
 	wheel     *legacy.Wheel
-	admission *admission
+	admission *admission.Table
 	// turns bounds the logins that are being worked on. When users come in faster than they can be served, as after an
 	// outage, the others wait here, in order, and not in the run queue of the processors, where all of them would be late.
 	// Clients who hung up while they waited count too.
@@ -79,9 +80,8 @@ type Server struct {
 	kicks atomic.Int64
 	ran   atomic.Bool
 
-	openMu          sync.Mutex // guards the following
-	open            map[*conn]struct{}
-	unauthenticated map[*conn]struct{}
+	openMu sync.Mutex // guards the following
+	open   map[*conn]struct{}
 }
 
 // tuneNetpoll is process-wide: netpoll drops a connection's read buffer when it is idle only if the buffer may be larger
@@ -100,11 +100,11 @@ func New(cfg Config, d Deps) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: d.Log.With("pkg", "chat"), store: d.Store, presence: d.Presence,
 		registry: session.NewRegistry(), wheel: legacy.NewWheel(),
-		ctx: ctx, stop: stop, open: make(map[*conn]struct{}), unauthenticated: make(map[*conn]struct{}),
+		ctx: ctx, stop: stop, open: make(map[*conn]struct{}),
 	}
 	s.loader = newLoader(s)
 	s.turns = slots.New(cfg.Limits.LoginsAtOnce, cfg.Limits.Unauthenticated)
-	s.admission = newAdmission(&s.cfg.Limits, maxConnections(&cfg.Limits))
+	s.admission = admission.New(admissionLimits(&cfg.Limits))
 	s.metrics = newMetrics(d.Metrics, s)
 	s.janitor = newJanitor(s)
 	slow, err := goodbyeFrame(wire.CodeSlowConsumer, "slow consumer", retryMS*time.Millisecond, "")

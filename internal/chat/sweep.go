@@ -26,8 +26,11 @@ func (s *Server) sweep(ctx context.Context) {
 		case <-every.C:
 		}
 		now := time.Now()
-		s.endUnauthenticated(now)
-		s.admission.forget(now)
+		for _, c := range s.admission.Late(nil, now) { // they are not told: nobody is known there
+			s.metrics.loginTimeouts.Inc()
+			c.Evict()
+		}
+		s.admission.Forget(now)
 		due = s.registry.Due(due[:0], now)
 		for _, sess := range due {
 			s.look(sess.Owner().(*conn), now)
@@ -37,23 +40,6 @@ func (s *Server) sweep(ctx context.Context) {
 			s.touch(ctx, touched%session.Parts)
 			touched++
 		}
-	}
-}
-
-// endUnauthenticated closes connections that have not logged in in time. They are not told: nobody is known there.
-func (s *Server) endUnauthenticated(now time.Time) {
-	var late []*conn
-	before := now.Add(-s.cfg.Limits.LoginTimeout).UnixMilli()
-	s.openMu.Lock()
-	for c := range s.unauthenticated {
-		if c.accepted <= before {
-			late = append(late, c)
-		}
-	}
-	s.openMu.Unlock()
-	for _, c := range late {
-		s.metrics.loginTimeouts.Inc()
-		c.Close()
 	}
 }
 

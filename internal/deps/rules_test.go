@@ -20,6 +20,8 @@ var rules = []rule{
 	{"internal/config", nil, "a loader that knows no node"},
 	{"internal/obs", nil, "what an operator sees of any process"},
 	{"internal/slots", nil, "a bound on what is done at once, whatever that is"},
+	{"internal/bucket", nil, "a token bucket, whatever the tokens are for"},
+	{"internal/admission", []string{"internal/bucket"}, "which connections a listener keeps, whatever they speak"},
 	{"internal/rpc", []string{"kitex_gen/..."}, "how any node calls another, whatever it says"},
 
 	// The rooms of a chat node.
@@ -41,7 +43,7 @@ var rules = []rule{
 	{
 		"internal/chat",
 		[]string{
-			"internal/commit", "internal/legacy", "internal/peer", "internal/router", "internal/session", "internal/wire",
+			"internal/admission", "internal/bucket", "internal/commit", "internal/legacy", "internal/peer", "internal/router", "internal/session", "internal/wire",
 			"internal/store", "internal/presence", "internal/config", "internal/obs", "internal/rpc", "internal/slots", "kitex_gen/...",
 		},
 		"a node imports no other node",
@@ -50,7 +52,7 @@ var rules = []rule{
 		"internal/gate",
 		[]string{
 			"internal/store", "internal/presence", "internal/wire", "internal/rpc", "internal/config", "internal/obs",
-			"internal/slots", "kitex_gen/...",
+			"internal/slots", "internal/admission", "kitex_gen/...",
 		},
 		"a node imports no other node, nor a chat node's rooms",
 	},
