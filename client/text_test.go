@@ -165,15 +165,19 @@ func TestRefusedTexts(t *testing.T) {
 				d["status"] = 1
 			case "left out":
 				continue
+			case "too many":
+				d["status"], d["code"] = 1, 2003
 			default:
 				d["status"], d["code"] = 1, 2006
 			}
 			datas = append(datas, d)
 		}
-		c.send(wire.MsgTextRsp, map[string]any{"error": 0, "thread_id": 7, "chat_datas": datas})
+		c.send(wire.MsgTextRsp, map[string]any{"error": 0, "retry_ms": 700, "thread_id": 7, "chat_datas": datas})
 		return true
 	}
 	c := f.dial(1, Options{})
+	_, err := c.SendText(t.Context(), User(2), "too many")
+	require.Equal(t, &Error{Op: "send", Code: CodeRateLimited, RetryAfter: 700 * time.Millisecond}, err) // E9
 	var drafts []Draft
 	for _, text := range []string{"good", "bad", "left out", "no code", "good"} {
 		drafts = append(drafts, NewDraft(text))
@@ -181,7 +185,7 @@ func TestRefusedTexts(t *testing.T) {
 	sent, err := c.SendTexts(t.Context(), User(2), drafts...)
 	require.NoError(t, err)
 	require.NoError(t, sent[0].Err)
-	require.Equal(t, &Error{Op: "send", Code: CodeNotAllowed}, sent[1].Err)
+	require.Equal(t, &Error{Op: "send", Code: CodeNotAllowed, RetryAfter: 700 * time.Millisecond}, sent[1].Err)
 	require.ErrorIs(t, sent[2].Err, ErrProtocol)
 	require.Equal(t, CodeInternal, CodeOf(sent[3].Err))
 	require.Equal(t, int64(2), sent[4].MessageID)

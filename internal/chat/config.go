@@ -46,9 +46,11 @@ type Limits struct {
 	AddressRate        int           `help:"new connections a second from one address; 0 means no limit" min:"0"`
 	LimitLoopback      bool          `help:"apply the limits of an address to loopback too"`
 	AcceptRate         int           `help:"new connections a second in all; 0 means no limit" min:"0"`
-	RequestRate        int           `help:"texts and requests that need the database, a second and connection; 0 means no limit" min:"0"`
+	TextRate           int           `help:"texts per second of one user, over all devices, connections and nodes; 0 means no limit" min:"0"`
+	TextBurst          int           `help:"how many of them at once" min:"1"`
+	RequestRate        int           `help:"requests other than texts and heartbeats, per second and connection; 0 means no limit" min:"0"`
 	RequestBurst       int           `help:"how many of them at once" min:"1"`
-	HeartbeatRate      int           `help:"heartbeats a second and connection, with four seconds' worth at once; a request refused for RequestRate counts as ten; past it the connection is closed; 0 means no limit" min:"0"`
+	HeartbeatRate      int           `help:"heartbeats a second and connection, with four seconds' worth at once; a frame refused for TextRate or RequestRate counts as ten; past it the connection is closed; 0 means no limit" min:"0"`
 	InFlightTexts      int           `help:"unanswered texts of one connection, and a native client's default window" min:"1" max:"1024"`
 	InFlightBytes      int           `help:"bytes of unanswered text requests of one connection" min:"65536"`
 	QueuedFrames       int           `help:"requests of one connection that wait for the one before" min:"1"`
@@ -85,6 +87,8 @@ func DefaultConfig() Config {
 			Unauthenticated:    4096,
 			PerAddress:         100,
 			AddressRate:        50,
+			TextRate:           50,
+			TextBurst:          100,
 			RequestRate:        50,
 			RequestBurst:       100,
 			HeartbeatRate:      1000,

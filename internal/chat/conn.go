@@ -29,28 +29,34 @@ type conn struct {
 
 	// Owned by the reader, onRequest.
 	split     wire.Splitter
-	bucket    bucket.Bucket // of requests
+	bucket    bucket.Bucket // of requests other than texts
 	patience  bucket.Bucket // of what costs the node something and the client nothing
 	loggingIn bool          // a 1005 was taken
+	running   bool          // a goroutine works the queue off; guarded by mu, but here it fits between the others
 
 	// What the committer holds of this connection.
 	texts atomic.Int32
 	bytes atomic.Int32
 
-	// Written by login before the session is live.
-	window int32         // texts that may be unanswered
-	dead   time.Duration // silence longer than this ends the session
-	boot   string        // of the node, as it stands in Redis beside this session
-
-	firstGen atomic.Bool // a stock client of the first generation, which sends no heartbeats
+	// textsQueued is how many 1017 are in the queue or being handled. The reader adds to it, after whom nobody may overtake
+	// them.
+	textsQueued atomic.Int32
 
 	// Owned by the reader; here it fits between the others.
 	swallowed int32 // bytes that came after the goodbye
 
-	mu      sync.Mutex // guards the following
-	queue   []request
-	queued  int  // bytes of their bodies
-	running bool // a goroutine works the queue off
+	// Written by login before the session is live.
+	window int32         // texts that may be unanswered
+	dead   time.Duration // silence longer than this ends the session
+	boot   string        // of the node, as it stands in Redis beside this session
+	texter *texter       // what the user may send; nil without a limit
+
+	joined   atomic.Bool // texter is to be left
+	firstGen atomic.Bool // a stock client of the first generation, which sends no heartbeats
+
+	mu     sync.Mutex // guards the following
+	queue  []request
+	queued int32 // bytes of their bodies
 	// The recipient of the last text that named no thread, and the pair's thread.
 	lastTo     int32
 	lastThread int64
@@ -221,9 +227,12 @@ func (c *conn) enqueue(id wire.MsgID, body []byte) bool {
 	l := &c.srv.cfg.Limits
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.queue) >= l.QueuedFrames || c.queued+len(body) > l.QueuedBytes {
+	if len(c.queue) >= l.QueuedFrames || int(c.queued)+len(body) > l.QueuedBytes {
 		c.srv.metrics.queueFull.Inc()
 		return false
+	}
+	if id == wire.MsgText {
+		c.textsQueued.Add(1)
 	}
 	c.appendLocked(request{id: id, body: append([]byte(nil), body...)})
 	return true
@@ -242,7 +251,7 @@ func (c *conn) enqueueRefusal(id wire.MsgID, code wire.Code) bool {
 
 func (c *conn) appendLocked(r request) {
 	c.queue = append(c.queue, r)
-	c.queued += len(r.body)
+	c.queued += int32(len(r.body))
 	if !c.running {
 		c.running = true
 		c.srv.spawn(c.work)
@@ -262,9 +271,12 @@ func (c *conn) work() {
 		r := c.queue[0]
 		c.queue[0] = request{}
 		c.queue = c.queue[1:]
-		c.queued -= len(r.body)
+		c.queued -= int32(len(r.body))
 		c.mu.Unlock()
 		c.handle(r)
+		if r.id == wire.MsgText {
+			c.textsQueued.Add(-1)
+		}
 	}
 }
 

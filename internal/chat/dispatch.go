@@ -26,12 +26,7 @@ var handlers = map[wire.MsgID]handler{
 	wire.MsgSync:       (*Server).sync,
 }
 
-var (
-	errSecondLogin = errors.New("chat: second login on one connection")
-	errUnknownID   = errors.New("chat: unknown message id")
-	errTooFast     = errors.New("chat: request rate exceeded")
-	errQueueFull   = errors.New("chat: too many requests wait")
-)
+var errSecondLogin = errors.New("chat: second login on one connection")
 
 // dispatch takes one frame from the reader. body is borrowed. false: close the connection.
 func (c *conn) dispatch(now time.Time, id wire.MsgID, body []byte) bool {
@@ -57,25 +52,24 @@ func (c *conn) dispatch(now time.Time, id wire.MsgID, body []byte) bool {
 		c.enqueue(id, nil)
 		return true
 	}
-	known := id == wire.MsgText || id == wire.MsgLogin || handlers[id] != nil
+	if id == wire.MsgText {
+		return c.text(now, body)
+	}
+	known := id == wire.MsgLogin || handlers[id] != nil
 	if r := s.cfg.Limits.RequestRate; r > 0 && !c.bucket.Take(now, 1, float32(r), float32(s.cfg.Limits.RequestBurst)) {
 		s.metrics.rateLimited.Inc()
 		if !c.bear(now, refusedCosts) {
 			return c.refuseStream(wire.CodeRateLimited)
 		}
-		return c.refuseFrame(id, body, &wire.Error{Code: wire.CodeRateLimited, Err: errTooFast})
+		return c.refuseFrame(id, wire.CodeRateLimited)
 	}
-	switch {
-	case !known:
+	if !known {
 		s.metrics.unknownIDs.Inc()
 		// A newer native client hears that we are older. Under any other id the refusal could be taken for a push of ours.
-		return !c.Native() || !id.Free() || c.refuseFrame(id, body, &wire.Error{Code: wire.CodeBadRequest, Err: errUnknownID})
-	case id == wire.MsgText && c.State() == session.Live:
-		s.metrics.requests(id).Inc()
-		return c.text(body)
+		return !c.Native() || !id.Free() || c.refuseFrame(id, wire.CodeBadRequest)
 	}
 	if !c.enqueue(id, body) {
-		return c.refuseFrame(id, body, &wire.Error{Code: wire.CodeBusy, Err: errQueueFull})
+		return c.refuseFrame(id, wire.CodeBusy)
 	}
 	return true
 }
@@ -83,17 +77,14 @@ func (c *conn) dispatch(now time.Time, id wire.MsgID, body []byte) bool {
 // retryMS is the hint that goes with a refusal for load, in milliseconds.
 const retryMS = 1000
 
-// refuseFrame refuses a frame that reached no handler. A refused text has a form that every client bears; of other
-// requests a stock client would wait for the answer for ever, so its connection closes.
-func (c *conn) refuseFrame(id wire.MsgID, body []byte, why *wire.Error) bool {
-	if id == wire.MsgText {
-		return c.refuseText(body, why.Code)
-	}
+// refuseFrame refuses a request that reached no handler. A stock client would wait for the answer for ever, so its
+// connection closes.
+func (c *conn) refuseFrame(id wire.MsgID, code wire.Code) bool {
 	if !c.Native() {
 		return false
 	}
-	if !c.enqueueRefusal(id, why.Code) {
-		c.goodbye(why.Code, "too many requests", retryMS*time.Millisecond)
+	if !c.enqueueRefusal(id, code) {
+		c.goodbye(code, "too many requests", retryMS*time.Millisecond)
 	}
 	return true
 }

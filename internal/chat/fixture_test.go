@@ -92,7 +92,7 @@ func (f *fixture) start(name string, change ...func(*Config)) *node {
 	cfg := LocalConfig(name)
 	cfg.Limits.DrainTimeout = 2 * time.Second
 	cfg.Limits.CommitShards = 1
-	cfg.Limits.RequestRate = 0
+	cfg.Limits.RequestRate, cfg.Limits.TextRate = 0, 0
 	cfg.Limits.HeartbeatRate = 1e6
 	for _, c := range change {
 		c(&cfg)

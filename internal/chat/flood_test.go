@@ -105,7 +105,7 @@ func TestAFloodOfHeartbeatsEndsTheConnection(t *testing.T) {
 
 func TestRefusalsForTheRateEndAtSomePoint(t *testing.T) {
 	f := newFixture(t, 1)
-	a := f.start("chat1", func(c *Config) { c.Limits.RequestRate, c.Limits.RequestBurst, c.Limits.HeartbeatRate = 1, 1, 10 })
+	a := f.start("chat1", func(c *Config) { c.Limits.TextRate, c.Limits.TextBurst, c.Limits.HeartbeatRate = 1, 1, 10 })
 	s := f.nativeRaw(a, 1)
 	text := map[string]any{"touid": 1, "thread_id": 1, "text_array": []map[string]string{{"unique_id": "u", "content": "c"}}}
 	for range 50 {

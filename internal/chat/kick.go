@@ -145,6 +145,11 @@ func (f *fences) fence(ctx context.Context, s *Server, node, boot string) error 
 // tellElsewhere lets nodes that hold other devices of a user know that they are not alone.
 func (s *Server) tellElsewhere(others []presence.Location) {
 	view := s.presence.View()
+	names := []string{s.cfg.SelfServer.Name}
+	for i := range others {
+		names = addNode(names, others[i].Node)
+	}
+	nodes := len(names)
 	for i := range others {
 		o := &others[i]
 		if o.Node == s.cfg.SelfServer.Name {
@@ -152,7 +157,8 @@ func (s *Server) tellElsewhere(others []presence.Location) {
 		}
 		s.registry.Elsewhere(o.UID)
 		if view.Alive(o.Node, o.Boot) {
-			s.peers.Forward(o.Node, &session.Push{To: o.UID}) // a hint: without it that node's users reach one device less
+			// A hint: without it that node's users reach one device less, and the user may send more until the nodes are counted.
+			s.peers.Forward(o.Node, &session.Push{To: o.UID, Seq: int64(nodes)})
 		}
 	}
 }

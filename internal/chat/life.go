@@ -34,7 +34,10 @@ func (s *Server) connections() int {
 
 // leave takes a session out of the registry and, by the janitor, out of Redis. It may be called any number of times.
 func (s *Server) leave(c *conn) {
-	if c.SID() != 0 && s.registry.Remove(&c.Session) {
+	removed := c.SID() != 0 && s.registry.Remove(&c.Session)
+	if c.joined.Swap(false) {
+		s.texts.leave(c.texter, c.location(), time.Now())
+	} else if removed {
 		s.janitor.release(c.location())
 	}
 }

@@ -216,6 +216,8 @@ func (s *Server) enter(ctx context.Context, c *conn, p *place) error {
 		}
 		return session.ErrClosed
 	}
+	c.texter = s.texts.join(c.UID(), p.claimed, time.Now())
+	c.joined.Store(true)
 	if err := s.supersede(ctx, *p.claimed); err != nil {
 		return err
 	}
@@ -226,8 +228,8 @@ func (s *Server) enter(ctx context.Context, c *conn, p *place) error {
 	case session.Superseded:
 		c.finish(s.replacedFrame(p.req.UID))
 	case session.Died:
-		// The close came before the claim, so its release may have come first too.
-		s.janitor.release(c.location())
+		// The close came before the claim, so its release may have come first too. One that came after joined released again.
+		s.leave(c)
 	case session.Activated:
 		s.noteLogin(c, p.req.Token)
 		if p.mayHaveMissed(c) {

@@ -20,6 +20,8 @@ type metrics struct {
 	loginSeconds, handlerSeconds, loads, loadSeconds                                 prometheus.Histogram
 	legacy                                                                           legacy.Counters
 
+	textsLimited, releasesHurried prometheus.Counter
+
 	requestsByID   *prometheus.CounterVec
 	refusalsByCode *prometheus.CounterVec
 	loginsByCode   *prometheus.CounterVec
@@ -77,6 +79,8 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 		refusalsByCode: vec("refusals_total", "Requests refused, by code.", "code"),
 		loginsByCode:   vec("logins_refused_total", "Logins refused, by code.", "code"),
 	}
+	m.textsLimited = counter("texts_limited_total", "Texts refused because their user sent too many a second.")
+	m.releasesHurried = counter("releases_hurried_total", "Ended sessions taken out of Redis before their user's texts were forgiven, because too many waited or the node stopped.")
 	m.loads = f.NewHistogram(prometheus.HistogramOpts{
 		Name: "parley_chat_load_users", Help: "Users read from SQL for logins in one go.", Buckets: prometheus.ExponentialBuckets(1, 2, 7),
 	})

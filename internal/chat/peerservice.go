@@ -39,6 +39,7 @@ func (p *peerService) deliverAll(req *message.DeliverReq, rsp *message.DeliverRs
 			continue
 		}
 		if in.MsgId == 0 {
+			p.s.texts.shared(in.ToUid, int(in.Seq), time.Now())
 			if !p.s.registry.Elsewhere(in.ToUid) {
 				rsp.Codes[i] = peer.CodeNotHere
 			}

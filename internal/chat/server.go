@@ -67,6 +67,7 @@ type Server struct {
 	// Clients who hung up while they waited count too.
 	turns    *slots.Slots
 	loader   *loader
+	texts    *textLimits
 	fenced   fences
 	rpc      *rpc.Server
 	rpcAuth  *rpc.Auth
@@ -107,6 +108,11 @@ func New(cfg Config, d Deps) (*Server, error) {
 	s.admission = admission.New(admissionLimits(&cfg.Limits))
 	s.metrics = newMetrics(d.Metrics, s)
 	s.janitor = newJanitor(s)
+	s.texts = newTextLimits(cfg.Limits.TextRate, cfg.Limits.TextBurst, textDeps{
+		Log: s.log, Node: cfg.SelfServer.Name, Boot: func() string { return s.lease.Boot() }, Locate: d.Presence.Locate,
+		Alive: func(node, boot string) bool { return d.Presence.View().Alive(node, boot) }, Release: s.janitor.release,
+		Hurried: s.metrics.releasesHurried,
+	})
 	slow, err := goodbyeFrame(wire.CodeSlowConsumer, "slow consumer", retryMS*time.Millisecond, "")
 	if err != nil {
 		return nil, fmt.Errorf("chat: goodbye: %w", err)
@@ -229,6 +235,7 @@ func (s *Server) Run(ctx context.Context) error {
 			background.Go(func() { s.loader.run(back) })
 		}
 		background.Go(func() { s.janitor.run(back) })
+		background.Go(func() { s.texts.run(back) })
 		accepting.Go(func() { fail(s.serveClients()) })
 		<-inner.Done()
 		if cause := context.Cause(inner); !errors.Is(cause, context.Canceled) {
@@ -242,6 +249,7 @@ func (s *Server) Run(ctx context.Context) error {
 	accepting.Wait()
 	s.closeClients()
 	s.wg.Wait()
+	s.texts.close()
 	stopBack()
 	background.Wait()
 	s.router.Close()

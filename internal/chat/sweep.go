@@ -17,7 +17,7 @@ const touchEvery = 20 * time.Minute
 func (s *Server) sweep(ctx context.Context) {
 	every := time.NewTicker(tick)
 	defer every.Stop()
-	began, touched := time.Now(), 0
+	began, touched, seconds := time.Now(), 0, 0
 	var due []*session.Session
 	for {
 		select {
@@ -31,6 +31,8 @@ func (s *Server) sweep(ctx context.Context) {
 			c.Evict()
 		}
 		s.admission.Forget(now)
+		s.texts.sweep(seconds, now)
+		seconds++
 		due = s.registry.Due(due[:0], now)
 		for _, sess := range due {
 			s.look(sess.Owner().(*conn), now)

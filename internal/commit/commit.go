@@ -50,6 +50,8 @@ type Request struct {
 	Thread int64
 	Texts  []wire.Text
 	Bytes  int // of the body, for the bounds
+	// Over is how many of the last texts are refused because the user has sent too many; RetryMS tells when to try again.
+	Over, RetryMS int
 
 	queued time.Time
 	sent   []wire.SentText  // what became of each text

@@ -170,7 +170,11 @@ func (r *Request) open() {
 	}
 	for i := range r.Texts {
 		t := &r.Texts[i]
-		r.sent = append(r.sent, wire.SentText{UniqueID: t.UniqueID, Content: t.Content, Code: t.Fault()})
+		code := t.Fault()
+		if code == wire.CodeOK && i >= len(r.Texts)-r.Over {
+			code = wire.CodeRateLimited
+		}
+		r.sent = append(r.sent, wire.SentText{UniqueID: t.UniqueID, Content: t.Content, Code: code})
 	}
 }
 
@@ -345,6 +349,10 @@ func (s *shard) answer(r *Request) {
 			t.Code = wire.CodeInternal // a panic left it undecided
 		}
 	}
-	s.frame = wire.AppendTextReply(s.frame[:0], r.From.UID(), to, r.Thread, r.sent)
+	if r.RetryMS > 0 {
+		s.frame = wire.AppendTextRefusal(s.frame[:0], r.From.UID(), to, r.Thread, r.sent, r.RetryMS)
+	} else {
+		s.frame = wire.AppendTextReply(s.frame[:0], r.From.UID(), to, r.Thread, r.sent)
+	}
 	r.From.Answer(s.frame, r, &s.cork)
 }

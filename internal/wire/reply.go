@@ -222,7 +222,7 @@ func AppendTextReply(dst []byte, from, to int32, thread int64, texts []SentText)
 	return patchLen(AppendTextBody(AppendHeader(dst, MsgTextRsp, 0), from, to, thread, texts), at)
 }
 
-// AppendTextRefusal appends the whole frame of a 1018 whose texts are all refused, with retry_ms when it is above 0.
+// AppendTextRefusal appends the whole frame of a 1018 with refused texts, and with retry_ms when it is above 0.
 func AppendTextRefusal(dst []byte, from, to int32, thread int64, texts []SentText, retryMS int) []byte {
 	at := len(dst)
 	dst = AppendHeader(dst, MsgTextRsp, 0)

@@ -1,0 +1,356 @@
+package chat
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"parley/internal/bucket"
+	"parley/internal/presence"
+)
+
+const (
+	// recountEvery is how often a user who sends much is looked for on other nodes.
+	recountEvery = 5 * time.Second
+	// maxRecounts bounds the users that wait for that; the others are looked for when they send more.
+	maxRecounts = 4096
+	// recountBatch is how many are looked for in one round trip.
+	recountBatch = 256
+	// maxLate bounds the sessions that ended and are not released yet.
+	maxLate = 65536
+	// textShards spreads the locks of the table; a power of two.
+	textShards = 64
+)
+
+// textLimits bounds the texts of each user, whatever devices, connections and nodes they come through: over any time, no
+// more than TextRate per second and TextBurst beyond.
+//
+// Each node that holds sessions of a user has a bucket for it, which fills at its share of the rate, and keeps its share of
+// the burst. A bucket starts full only if nothing can have been sent elsewhere just before. Redis tells that: the claim of a
+// login returns the user's sessions on other nodes, and a session whose bucket is not full is not released before it would
+// be. So whoever comes from another node, or is still there, is found there, and starts with an empty bucket.
+type textLimits struct {
+	d           textDeps
+	rate, burst float32
+	recounts    chan int32
+	shard       [textShards]textShard
+
+	lateMu sync.Mutex // guards the following
+	late   map[presence.Location]*time.Timer
+	closed bool
+}
+
+// textDeps is what textLimits works with.
+type textDeps struct {
+	Log     *slog.Logger
+	Node    string
+	Boot    func() string
+	Locate  func(context.Context, []int32) ([][]presence.Location, error)
+	Alive   func(node, boot string) bool
+	Release func(presence.Location)
+	Hurried prometheus.Counter // sessions released before their user's bucket was full
+}
+
+type textShard struct {
+	mu    sync.Mutex // guards users
+	users map[int32]*texter
+}
+
+// texter is one user's share on this node.
+type texter struct {
+	uid int32
+
+	mu       sync.Mutex // guards the following
+	bucket   bucket.Bucket
+	sessions int32 // of the user on this node
+	nodes    int32 // that hold sessions of the user, this one among them
+	changes  int32 // of nodes, by others than recount
+	counted  int64 // when nodes was counted, in unix milliseconds
+}
+
+func newTextLimits(rate, burst int, d textDeps) *textLimits {
+	t := &textLimits{d: d, rate: float32(rate), burst: float32(burst), recounts: make(chan int32, maxRecounts), late: make(map[presence.Location]*time.Timer)}
+	for i := range t.shard {
+		t.shard[i].users = make(map[int32]*texter)
+	}
+	return t
+}
+
+func (t *textLimits) of(uid int32) *textShard { return &t.shard[uint32(uid)%textShards] }
+
+// join returns the bucket of a user who logs in here; each join is followed by one leave. It returns nil when texts are
+// not limited.
+func (t *textLimits) join(uid int32, claimed *presence.Claimed, now time.Time) *texter {
+	if t.rate == 0 {
+		return nil
+	}
+	var few [4]string
+	others := few[:0]
+	elsewhere := claimed.Old != nil && !t.here(claimed.Old)
+	for i := range claimed.Others {
+		if o := &claimed.Others[i]; !t.here(o) {
+			elsewhere = true
+			others = addNode(others, o.Node)
+		}
+	}
+	nodes := int32(len(others) + 1)
+	sh := t.of(uid)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	u := sh.users[uid]
+	if u == nil {
+		u = &texter{uid: uid, nodes: 1}
+		sh.users[uid] = u
+		elsewhere = elsewhere || claimed.Old != nil || len(claimed.Others) > 0 // a bucket of this node's was forgotten
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	alone := u.sessions == 0
+	u.sessions++
+	if alone && elsewhere {
+		u.bucket.Set(now, 0)
+	}
+	if alone || nodes > u.nodes {
+		t.shareLocked(u, nodes, now)
+		u.changes++
+	}
+	return u
+}
+
+// here reports whether a session is of this life of this node.
+func (t *textLimits) here(l *presence.Location) bool {
+	return l.Node == t.d.Node && l.Boot == t.d.Boot()
+}
+
+// addNode adds a name to a short list of names, once.
+func addNode(names []string, name string) []string {
+	for _, n := range names {
+		if n == name {
+			return names
+		}
+	}
+	return append(names, name)
+}
+
+// shareLocked makes the share one of n.
+func (t *textLimits) shareLocked(u *texter, n int32, now time.Time) {
+	left := u.bucket.Left(now, t.rate/float32(u.nodes), t.burst/float32(u.nodes))
+	u.nodes = n
+	u.bucket.Set(now, min(left, t.burst/float32(n)))
+}
+
+// shared notes that a user logged in on another node, so that n nodes hold sessions of it now.
+func (t *textLimits) shared(uid int32, n int, now time.Time) {
+	sh := t.of(uid)
+	sh.mu.Lock()
+	u := sh.users[uid]
+	sh.mu.Unlock()
+	if u == nil {
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.changes++
+	if n := int32(max(n, 2)); n > u.nodes {
+		t.shareLocked(u, n, now)
+	}
+}
+
+// take charges u for n texts and returns how many of them may be stored; for the others it returns when to try again. It
+// is safe for concurrent use; a nil u is not limited.
+func (t *textLimits) take(u *texter, n int, now time.Time) (granted int, retry time.Duration) {
+	if u == nil {
+		return n, 0
+	}
+	u.mu.Lock()
+	rate, burst := t.rate/float32(u.nodes), t.burst/float32(u.nodes)
+	left := u.bucket.Left(now, rate, burst)
+	if u.sessions > 0 { // else the last one has ended meanwhile, and what is left may be used elsewhere
+		granted = min(n, int(left))
+	}
+	u.bucket.Set(now, left-float32(granted))
+	recount := left < burst/2 && now.UnixMilli()-u.counted >= recountEvery.Milliseconds()
+	if recount {
+		u.counted = now.UnixMilli()
+	}
+	u.mu.Unlock()
+	if granted < n {
+		// As many as were refused, or as ever fit.
+		missing := max(min(float32(n-granted), burst), 1) - (left - float32(granted))
+		retry = time.Duration(missing / rate * float32(time.Second))
+	}
+	if recount {
+		select {
+		case t.recounts <- u.uid:
+		default: // when it sends more
+		}
+	}
+	return granted, retry
+}
+
+// spent reports whether u may store no text now, and when it may.
+func (t *textLimits) spent(u *texter, now time.Time) (time.Duration, bool) {
+	if u == nil {
+		return 0, false
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	rate := t.rate / float32(u.nodes)
+	left := u.bucket.Left(now, rate, t.burst/float32(u.nodes))
+	return time.Duration((1 - left) / rate * float32(time.Second)), left < 1
+}
+
+// leave ends what join began, and takes the session out of Redis: at once, or, if it is the user's last one here, when the
+// bucket is full. u is what join returned, nil for a session that did not join.
+func (t *textLimits) leave(u *texter, loc presence.Location, now time.Time) {
+	wait := time.Duration(0)
+	if u != nil {
+		wait = t.fullIn(u, now)
+	}
+	if wait <= 0 || !t.later(u, loc, wait) {
+		t.d.Release(loc)
+	}
+}
+
+// fullIn counts a session out, and returns how long its user's bucket takes to be full; 0 if others go on using it.
+func (t *textLimits) fullIn(u *texter, now time.Time) time.Duration {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.sessions--; u.sessions > 0 {
+		return 0
+	}
+	t.shareLocked(u, 1, now)
+	u.changes++
+	return time.Duration((t.burst - u.bucket.Left(now, t.rate, t.burst)) / t.rate * float32(time.Second))
+}
+
+// later releases a session after a time. false: too many wait for that, or the node stops.
+func (t *textLimits) later(u *texter, loc presence.Location, wait time.Duration) bool {
+	t.lateMu.Lock()
+	defer t.lateMu.Unlock()
+	if t.closed || len(t.late) >= maxLate {
+		t.d.Hurried.Inc()
+		return false
+	}
+	t.late[loc] = time.AfterFunc(wait, func() {
+		t.lateMu.Lock()
+		_, waits := t.late[loc]
+		delete(t.late, loc)
+		t.lateMu.Unlock()
+		if waits {
+			t.forget(u.uid, time.Now())
+			t.d.Release(loc)
+		}
+	})
+	return true
+}
+
+// close releases at once what waits for its time, now and from now on.
+func (t *textLimits) close() {
+	t.lateMu.Lock()
+	late := t.late
+	t.late, t.closed = make(map[presence.Location]*time.Timer), true
+	t.lateMu.Unlock()
+	for loc, timer := range late {
+		timer.Stop()
+		t.d.Release(loc)
+	}
+}
+
+// forget drops the bucket of a user who has left, if it is full.
+func (t *textLimits) forget(uid int32, now time.Time) {
+	sh := t.of(uid)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if u := sh.users[uid]; u != nil && t.idle(u, now) {
+		delete(sh.users, uid)
+	}
+}
+
+func (t *textLimits) idle(u *texter, now time.Time) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.sessions == 0 && u.bucket.Full(now, t.rate, t.burst)
+}
+
+// sweep drops the buckets in a part of the table that are full and not in use: most of them were a rounding error short of
+// it when their time had come.
+func (t *textLimits) sweep(part int, now time.Time) {
+	sh := &t.shard[part%textShards]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	for uid, u := range sh.users {
+		if t.idle(u, now) {
+			delete(sh.users, uid)
+		}
+	}
+}
+
+// run counts the nodes of users who send much, until ctx ends: one that left another node gets its share back, and one
+// whose other node could not tell us loses it.
+func (t *textLimits) run(ctx context.Context) {
+	uids := make([]int32, 0, recountBatch)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case uid := <-t.recounts:
+			uids = append(uids[:0], uid)
+		}
+	more:
+		for len(uids) < recountBatch {
+			select {
+			case uid := <-t.recounts:
+				uids = append(uids, uid)
+			default:
+				break more
+			}
+		}
+		t.recount(ctx, uids)
+	}
+}
+
+// recount sets the shares of users by what Redis says.
+func (t *textLimits) recount(ctx context.Context, uids []int32) {
+	changes := make([]int32, len(uids))
+	users := make([]*texter, len(uids))
+	for i, uid := range uids {
+		sh := t.of(uid)
+		sh.mu.Lock()
+		u := sh.users[uid]
+		sh.mu.Unlock()
+		if u != nil {
+			u.mu.Lock()
+			users[i], changes[i] = u, u.changes
+			u.mu.Unlock()
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, tick)
+	defer cancel()
+	found, err := t.d.Locate(ctx, uids)
+	if err != nil {
+		t.d.Log.Debug("users who send much not looked for", "n", len(uids), "err", err)
+		return
+	}
+	now := time.Now()
+	for i, u := range users {
+		if u == nil {
+			continue
+		}
+		var few [4]string
+		others := few[:0]
+		for j := range found[i] {
+			if l := &found[i][j]; !t.here(l) && t.d.Alive(l.Node, l.Boot) {
+				others = addNode(others, l.Node)
+			}
+		}
+		u.mu.Lock()
+		if u.changes == changes[i] && u.nodes != int32(len(others)+1) { // else what was told meanwhile is newer
+			t.shareLocked(u, int32(len(others)+1), now)
+		}
+		u.mu.Unlock()
+	}
+}

@@ -1,0 +1,261 @@
+package chat
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	"parley/client"
+	"parley/internal/presence"
+	"parley/internal/wire"
+)
+
+// textCluster is the text limits of some nodes over a model of the session hash in Redis, for one user.
+type textCluster struct {
+	nodes []*textLimits
+
+	mu       sync.Mutex // guards the following
+	sessions map[string]presence.Location
+}
+
+const (
+	testRate  = 50
+	testBurst = 100
+)
+
+func newTextCluster(t *testing.T, nodes int) *textCluster {
+	c := &textCluster{sessions: make(map[string]presence.Location)}
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for i := range nodes {
+		l := newTextLimits(testRate, testBurst, textDeps{
+			Log: slog.New(slog.DiscardHandler), Node: fmt.Sprint("chat", i), Boot: func() string { return "1" },
+			Locate: c.locate, Alive: func(string, string) bool { return true }, Release: c.release,
+			Hurried: prometheus.NewCounter(prometheus.CounterOpts{Name: "hurried"}),
+		})
+		c.nodes = append(c.nodes, l)
+		wg.Go(func() { l.run(ctx) })
+	}
+	t.Cleanup(func() { stop(); wg.Wait() })
+	return c
+}
+
+func (c *textCluster) locate(_ context.Context, uids []int32) ([][]presence.Location, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make([][]presence.Location, len(uids))
+	for i := range uids {
+		for _, l := range c.sessions {
+			out[i] = append(out[i], l)
+		}
+	}
+	return out, nil
+}
+
+func (c *textCluster) release(l presence.Location) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.sessions[l.Device] == l {
+		delete(c.sessions, l.Device)
+	}
+}
+
+// claim is what a login does in Redis, and the hints that follow it.
+func (c *textCluster) claim(l presence.Location) *presence.Claimed {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	claimed := new(presence.Claimed)
+	if old, ok := c.sessions[l.Device]; ok {
+		claimed.Old = &old
+	}
+	for device, other := range c.sessions {
+		if device != l.Device {
+			claimed.Others = append(claimed.Others, other)
+		}
+	}
+	c.sessions[l.Device] = l
+	return claimed
+}
+
+// textSession is a session of the user.
+type textSession struct {
+	on   int
+	loc  presence.Location
+	user *texter
+}
+
+func (c *textCluster) login(device string, on int, sid int) *textSession {
+	l := c.nodes[on]
+	s := &textSession{on: on, loc: presence.Location{UID: 1, Device: device, SID: fmt.Sprint(sid), Node: l.d.Node, Boot: "1"}}
+	claimed := c.claim(s.loc)
+	s.user = l.join(1, claimed, time.Now())
+	names := []string{l.d.Node}
+	for _, o := range claimed.Others {
+		names = addNode(names, o.Node)
+	}
+	for _, n := range c.nodes {
+		if n != l && slices.Contains(names, n.d.Node) {
+			n.shared(1, len(names), time.Now())
+		}
+	}
+	return s
+}
+
+// B5: whoever logs in and out, with eight devices on four nodes, and sends arrays of 64 all the time, stores no more than
+// the rate and the burst allow.
+func TestNobodyStoresMoreThanRateAndBurst(t *testing.T) {
+	for seed := range uint64(20) {
+		synctest.Test(t, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, 0))
+			c := newTextCluster(t, 4)
+			live := map[string]*textSession{}
+			left, at, stored := float64(testBurst), time.Now(), 0
+			began := time.Now()
+			leave := func(s *textSession) { c.nodes[s.on].leave(s.user, s.loc, time.Now()) }
+			for step := range 4000 {
+				device := fmt.Sprint(rng.IntN(8))
+				switch s := live[device]; rng.IntN(6) {
+				case 0:
+					fresh := c.login(device, rng.IntN(4), step)
+					if s != nil {
+						leave(s)
+					}
+					live[device] = fresh
+				case 1:
+					if s != nil {
+						leave(s)
+						delete(live, device)
+					}
+				case 2:
+					time.Sleep(time.Duration(rng.IntN(400)) * time.Millisecond)
+					synctest.Wait()
+					for _, n := range c.nodes {
+						n.sweep(1, time.Now())
+					}
+				default:
+					if s == nil {
+						continue
+					}
+					granted, retry := c.nodes[s.on].take(s.user, 64, time.Now())
+					require.LessOrEqual(t, retry, 8*2*time.Second)
+					left = min(testBurst, left+time.Since(at).Seconds()*testRate) - float64(granted)
+					at = time.Now()
+					stored += granted
+					require.GreaterOrEqual(t, left, -1.0, "seed %d, step %d", seed, step)
+				}
+			}
+			t.Logf("%d stored in %v", stored, time.Since(began))
+			require.Greater(t, float64(stored), time.Since(began).Seconds()*testRate/8, "and not much less")
+			for _, s := range live {
+				leave(s)
+			}
+			for _, n := range c.nodes {
+				n.close()
+			}
+		})
+	}
+}
+
+// B5
+func TestReconnectingDoesNotFillTheBucket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTextCluster(t, 2)
+		stored := 0
+		for i := range 200 { // four seconds of it
+			s := c.login("phone", i%2, i)
+			granted, _ := c.nodes[s.on].take(s.user, 64, time.Now())
+			stored += granted
+			time.Sleep(20 * time.Millisecond)
+			c.nodes[s.on].leave(s.user, s.loc, time.Now())
+		}
+		require.LessOrEqual(t, stored, testBurst+4*testRate)
+		time.Sleep(3 * time.Second)
+		s := c.login("phone", 1, 1000)
+		granted, _ := c.nodes[1].take(s.user, 200, time.Now())
+		require.Equal(t, testBurst, granted, "who was away for long has it all")
+		c.nodes[1].leave(s.user, s.loc, time.Now())
+		synctest.Wait()
+		require.NotEmpty(t, c.sessions, "found until the bucket is full")
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		require.Empty(t, c.sessions)
+	})
+}
+
+func TestAShareComesBackWhenTheOtherDeviceIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTextCluster(t, 2)
+		a, b := c.login("a", 0, 1), c.login("b", 1, 2)
+		drain := func() (n int) {
+			for range 10 * 20 { // ten seconds
+				time.Sleep(50 * time.Millisecond)
+				granted, _ := c.nodes[0].take(a.user, 64, time.Now())
+				n += granted
+			}
+			return n
+		}
+		drain()
+		require.InDelta(t, 10*testRate/2, drain(), 2)
+		c.nodes[1].leave(b.user, b.loc, time.Now())
+		drain() // it is noticed meanwhile
+		require.InDelta(t, 10*testRate, drain(), 2)
+		c.nodes[0].leave(a.user, a.loc, time.Now())
+		time.Sleep(time.Minute)
+	})
+}
+
+// B5: the same from outside, with everything between.
+func TestArraysDevicesAndReconnectsShareOneLimit(t *testing.T) {
+	f := newFixture(t, 2)
+	limit := func(c *Config) { c.Limits.TextRate, c.Limits.TextBurst = 20, 70 }
+	nodes := []*node{f.start("chat1", limit), f.start("chat2", limit)}
+	began := time.Now()
+	var conns []*client.Conn
+	for i := range 4 {
+		c, err := client.Dial(t.Context(), f.ticket(nodes[i%2], 1), client.Options{Device: fmt.Sprint("d", i)})
+		require.NoError(t, err)
+		defer c.Close()
+		conns = append(conns, c)
+	}
+	refused := 0
+	for i := range 24 {
+		if i%6 == 5 { // hops to the other node
+			conns[0].Close()
+			c, err := client.Dial(t.Context(), f.ticket(nodes[i/6%2], 1), client.Options{Device: "d0"})
+			require.NoError(t, err)
+			defer c.Close()
+			conns[0] = c
+		}
+		drafts := make([]client.Draft, 64)
+		for j := range drafts {
+			drafts[j] = client.NewDraft("x")
+		}
+		sent, err := conns[i%4].SendTexts(t.Context(), client.InThread(f.threads[0]), drafts...)
+		require.NoError(t, err)
+		for j, s := range sent {
+			if s.Err == nil {
+				require.False(t, j > 0 && sent[j-1].Err != nil, "the first are stored, not some")
+				continue
+			}
+			refused++
+			require.Equal(t, client.Code(wire.CodeRateLimited), client.CodeOf(s.Err))
+			require.Positive(t, client.RetryAfter(s.Err))
+		}
+	}
+	access, err := f.store.Threads(t.Context(), firstUID, 0, 1)
+	require.NoError(t, err)
+	require.LessOrEqual(t, float64(access[0].LastSeq), 70+20*time.Since(began).Seconds()+1)
+	require.Positive(t, refused)
+	require.Equal(t, 24*64-refused, int(access[0].LastSeq))
+	limited := counterValue(t, nodes[0].metrics.textsLimited) + counterValue(t, nodes[1].metrics.textsLimited)
+	require.EqualValues(t, refused, limited)
+}
