@@ -38,7 +38,7 @@ func liveConnOf(t testing.TB, s *Server, uid int32) (*conn, *os.File) {
 	}
 	peer := os.NewFile(uintptr(pair[1]), "peer")
 	t.Cleanup(func() { peer.Close(); syscall.Close(pair[0]) })
-	c := &conn{srv: s, window: 64, dead: time.Hour} // a busy machine may leave it silent for long
+	c := &conn{srv: s, window: 64, dead: time.Hour, boot: s.lease.Boot()} // a busy machine may leave it silent for long
 	c.Init(socket{pair[0]}, &s.limits, c)
 	require.True(t, c.Identify(session.Identity{UID: uid, Device: "native", SID: newSID(), Native: true}))
 	s.registry.Add(&c.Session)

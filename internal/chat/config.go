@@ -8,6 +8,7 @@ import (
 	"parley/internal/admission"
 	"parley/internal/commit"
 	"parley/internal/config"
+	"parley/internal/legacy"
 	"parley/internal/peer"
 	"parley/internal/presence"
 	"parley/internal/router"
@@ -29,7 +30,7 @@ type Config struct {
 // Limits bound what one client, one address or all of them can make a node hold. docs/CONFIG.md lists them.
 type Limits struct {
 	MaxFrameBytes      int           `help:"largest body of a logged-in client's frame" min:"2048" max:"65535"`
-	OutboxBytes        int           `help:"bytes that may wait for one client; past it the client is closed as a slow consumer" min:"65540"`
+	OutboxBytes        int           `help:"bytes that may wait for one client when a push comes, and besides its answers to what it may have unanswered; past it the client is closed as a slow consumer" min:"65540"`
 	SendBufferBytes    int           `help:"kernel send buffer of one client, of which half may wait to be sent; 0 leaves it to the kernel" min:"0"`
 	ReceiveBufferBytes int           `help:"kernel receive buffer of one client, in bytes; 0 leaves it to the kernel, which may take megabytes" min:"0"`
 	UnreadBytes        int           `help:"bytes of one client that have arrived and were not looked at; past it, which only a client that does not wait for answers can reach, it is closed" min:"65540" max:"67108864"`
@@ -38,6 +39,8 @@ type Limits struct {
 	MinLoginTimeout    time.Duration `help:"what is left of LoginTimeout for a connection that has not sent its login, while as many wait as Unauthenticated allows; LoginTimeout shrinks to it evenly from half of that on" min:"100ms"`
 	Heartbeat          time.Duration `help:"period that native clients are asked for unless they name one; dead after 2.5 periods" min:"5s" max:"300s"`
 	StockTimeout       time.Duration `help:"a stock client is dead after this long without a frame" min:"1s"`
+	StockSpacing       time.Duration `help:"least time between two frames to a stock client, which loses its place when it reads two at once" min:"10ms" max:"1s"`
+	StockTextSpacing   time.Duration `help:"more time after a frame, for each text that it pushes: a stock client draws them one by one, which takes 100ms each beside an avatar of 2480 x 2480" min:"0s" max:"1s"`
 	QuietTimeout       time.Duration `help:"the same for a first-generation client, which sends no heartbeats" min:"1m"`
 	LoginsAtOnce       int           `help:"logins that are being worked on; others wait for their turn" min:"1"`
 	Unauthenticated    int           `help:"connections that have not logged in yet; past it the network that holds most of them loses its oldest" min:"1"`
@@ -82,6 +85,8 @@ func DefaultConfig() Config {
 			MinLoginTimeout:    2 * time.Second,
 			Heartbeat:          30 * time.Second,
 			StockTimeout:       30 * time.Second,
+			StockSpacing:       legacy.Gap,
+			StockTextSpacing:   5 * time.Millisecond,
 			QuietTimeout:       10 * time.Minute,
 			LoginsAtOnce:       256,
 			Unauthenticated:    4096,
@@ -151,6 +156,12 @@ func admissionLimits(l *Limits) admission.Limits {
 		a.Exempt = netip.Addr.IsLoopback
 	}
 	return a
+}
+
+// replyBytes is what the answers to all that a client may have unanswered take at most: to its texts, which come back with
+// some numbers each, and to one request of the serial queue, which rests while more than that waits.
+func replyBytes(l *Limits) int {
+	return l.InFlightBytes + l.InFlightTexts*messageOverhead + wire.MaxBody
 }
 
 // routerConfig and peerConfig have no keys of their own: nobody has needed other values yet.

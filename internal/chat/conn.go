@@ -273,10 +273,27 @@ func (c *conn) work() {
 		c.queue = c.queue[1:]
 		c.queued -= int32(len(r.body))
 		c.mu.Unlock()
+		c.awaitReader(r.id)
 		c.handle(r)
 		if r.id == wire.MsgText {
 			c.textsQueued.Add(-1)
 		}
+	}
+}
+
+// readerRest is how often a request that waits for its client to read looks whether it has.
+const readerRest = 5 * time.Millisecond
+
+// awaitReader waits until the client has read most of its answers, before the next one is made. A client that asks for
+// sixteen pages at once and then reads them must not be taken for one that does not read. The wait ends with the session,
+// which a full socket ends after WriteTimeout.
+func (c *conn) awaitReader(id wire.MsgID) {
+	l := &c.srv.cfg.Limits
+	if id == wire.MsgText || !c.Native() {
+		return // their bounds are the window's, and legacy's
+	}
+	for began := time.Now(); c.Queued() > l.OutboxBytes/2 && c.State() == session.Live && time.Since(began) < l.WriteTimeout; {
+		time.Sleep(readerRest)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"parley/internal/session"
@@ -94,6 +95,10 @@ func (s *Server) apply(ctx context.Context, c *conn, body []byte) error {
 	s.bumpLists(ctx, req.ToUID)
 	if err := c.reply(wire.MsgApplyRsp, codeOnly{}); err != nil {
 		return err
+	}
+	if !s.applied.allow(c.UID(), req.ToUID, req.Greeting, time.Now()) {
+		s.metrics.applicationsUntold.Inc()
+		return nil
 	}
 	return s.push(req.ToUID, c.UID(), wire.MsgApplied, wire.AppliedPush{
 		ApplyUID: c.UID(), Name: me.Name, Desc: req.Greeting, Icon: me.Icon, Nick: me.Nick, Sex: me.Sex,

@@ -20,7 +20,7 @@ type metrics struct {
 	loginSeconds, handlerSeconds, loads, loadSeconds                                 prometheus.Histogram
 	legacy                                                                           legacy.Counters
 
-	textsLimited, releasesHurried prometheus.Counter
+	textsLimited, releasesHurried, applicationsUntold prometheus.Counter
 
 	requestsByID   *prometheus.CounterVec
 	refusalsByCode *prometheus.CounterVec
@@ -80,6 +80,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 		loginsByCode:   vec("logins_refused_total", "Logins refused, by code.", "code"),
 	}
 	m.textsLimited = counter("texts_limited_total", "Texts refused because their user sent too many a second.")
+	m.applicationsUntold = counter("applications_untold_total", "Applications for friendship stored and not pushed: repeated ones, or too many to one user. The next login lists them.")
 	m.releasesHurried = counter("releases_hurried_total", "Ended sessions taken out of Redis before their user's texts were forgiven, because too many waited or the node stopped.")
 	m.loads = f.NewHistogram(prometheus.HistogramOpts{
 		Name: "parley_chat_load_users", Help: "Users read from SQL for logins in one go.", Buckets: prometheus.ExponentialBuckets(1, 2, 7),
@@ -94,6 +95,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 	m.legacy = legacy.Counters{
 		HeartbeatDropped: add("heartbeat_dropped"), Merged: add("merged"), Reannounced: add("announced"),
 		Unsafe: add("unsafe_dropped"), Overflowed: add("overflowed"), Panicked: add("panicked"),
+		ApplicationsDropped: add("applications_dropped"), LeftToHistory: add("left_to_history"),
 	}
 	gauge("sessions", "Sessions logged in.", func() float64 { return float64(s.registry.Live()) })
 	gauge("connections", "Client connections, logged in or not.", func() float64 { return float64(s.connections()) })

@@ -68,6 +68,7 @@ type Server struct {
 	turns    *slots.Slots
 	loader   *loader
 	texts    *textLimits
+	applied  *applyPushes
 	fenced   fences
 	rpc      *rpc.Server
 	rpcAuth  *rpc.Auth
@@ -100,14 +101,14 @@ func New(cfg Config, d Deps) (*Server, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	s := &Server{
 		cfg: cfg, log: d.Log.With("pkg", "chat"), store: d.Store, presence: d.Presence,
-		registry: session.NewRegistry(), wheel: legacy.NewWheel(),
+		registry: session.NewRegistry(), wheel: legacy.NewWheel(legacy.Spacing{Frame: cfg.Limits.StockSpacing, Text: cfg.Limits.StockTextSpacing}),
 		ctx: ctx, stop: stop, open: make(map[*conn]struct{}),
 	}
 	s.loader = newLoader(s)
 	s.turns = slots.New(cfg.Limits.LoginsAtOnce, cfg.Limits.Unauthenticated)
 	s.admission = admission.New(admissionLimits(&cfg.Limits))
 	s.metrics = newMetrics(d.Metrics, s)
-	s.janitor = newJanitor(s)
+	s.janitor, s.applied = newJanitor(s), newApplyPushes()
 	s.texts = newTextLimits(cfg.Limits.TextRate, cfg.Limits.TextBurst, textDeps{
 		Log: s.log, Node: cfg.SelfServer.Name, Boot: func() string { return s.lease.Boot() }, Locate: d.Presence.Locate,
 		Alive: func(node, boot string) bool { return d.Presence.View().Alive(node, boot) }, Release: s.janitor.release,
@@ -118,7 +119,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 		return nil, fmt.Errorf("chat: goodbye: %w", err)
 	}
 	s.limits = session.Limits{
-		OutboxBytes: cfg.Limits.OutboxBytes, WriteTimeout: cfg.Limits.WriteTimeout, Linger: cfg.Limits.Linger,
+		OutboxBytes: cfg.Limits.OutboxBytes, ReplyBytes: replyBytes(&cfg.Limits), WriteTimeout: cfg.Limits.WriteTimeout, Linger: cfg.Limits.Linger,
 		SlowFrame: slow, Go: s.spawn,
 		OnSlow:      func(sess *session.Session) { s.metrics.slow.Inc(); s.leave(sess.Owner().(*conn)) },
 		OnGap:       s.metrics.gaps.Inc,
@@ -161,7 +162,7 @@ func (s *Server) listen(d Deps) error {
 		err = errors.Join(nodeservice.RegisterService(s.rpc, service), chatservice.RegisterService(s.rpc, service))
 	}
 	if err != nil {
-		return fmt.Errorf("chat: server: %w", err)
+		return fmt.Errorf("chat: RPC server: %w", errors.Join(err, ln.Close(), s.clients.Close()))
 	}
 	s.lease = s.newMembership(presence.Lease{
 		Name: self.Name, ClientAddr: self.ClientAddr(portOf(s.clients.addr)), RPCAddr: self.RPCAddr(portOf(ln.Addr())),
@@ -220,8 +221,11 @@ func (s *Server) Run(ctx context.Context) error {
 	var accepting, serving, background sync.WaitGroup
 
 	serving.Go(func() { fail(s.rpc.Serve(back)) })
-	err := s.join(inner)
-	if err == nil {
+	joined, err := s.join(inner)
+	if cause := context.Cause(inner); !joined && err == nil && !errors.Is(cause, context.Canceled) {
+		err = cause
+	}
+	if joined {
 		s.log.Info("chat node ready", "clients", s.ClientAddr(), "rpc", s.RPCAddr())
 		background.Go(func() { s.presence.Watch(back, tick, s.onNodes) })
 		background.Go(func() { fail(s.lease.keepLease(back)) })
@@ -264,29 +268,30 @@ func (s *Server) Run(ctx context.Context) error {
 // joinPatience is how long a starting node waits for Redis and SQL.
 const joinPatience = 5 * time.Second
 
-// join waits for Redis and SQL, then takes the lease.
-func (s *Server) join(ctx context.Context) error {
+// join waits for Redis and SQL, then takes the lease. It reports whether it did; it does not, without an error, when ctx
+// ends first.
+func (s *Server) join(ctx context.Context) (bool, error) {
 	for _, p := range s.cfg.PeerServer.Nodes {
 		if p.Name == s.cfg.SelfServer.Name {
-			return config.Invalid(fmt.Errorf("chat: [PeerServer] lists this node itself, %q", p.Name))
+			return false, config.Invalid(fmt.Errorf("chat: [PeerServer] lists this node itself, %q", p.Name))
 		}
 		if err := s.peers.AddStatic(p.Name, p.Addr()); err != nil {
-			return config.Invalid(err)
+			return false, config.Invalid(err)
 		}
 	}
 	var err error
 	for began := time.Now(); time.Since(began) < joinPatience; {
 		if err = s.lease.join(ctx); err == nil || config.ExitCode(err) == config.ExitDependency {
-			return err
+			return err == nil, err
 		}
 		s.log.Warn("cannot join the cluster yet", "err", err)
 		select {
 		case <-ctx.Done():
-			return nil
+			return false, nil
 		case <-time.After(250 * time.Millisecond):
 		}
 	}
-	return config.Dependency(fmt.Errorf("chat: join the cluster: %w", err))
+	return false, config.Dependency(fmt.Errorf("chat: join the cluster: %w", err))
 }
 
 func (s *Server) dialPeer(addr string, grpc bool) (peer.Clients, error) {

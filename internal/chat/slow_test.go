@@ -83,3 +83,45 @@ func TestASlowReaderWithoutItIsClosedAndHarmsNobody(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "still here", nextTexts(t, other).Messages[0].Text)
 }
+
+// B9: a client may read late, as long as it keeps within what it may have unanswered.
+func TestAClientWithinItsBoundsIsNeverSlow(t *testing.T) {
+	f := newFixture(t, 2)
+	a := f.start("chat1", func(c *Config) { c.Limits.WriteTimeout = time.Minute })
+	s := f.slowReader(a, 1, "batch")
+	var frames []byte
+	frame := func(id wire.MsgID, body string) {
+		var err error
+		frames, err = wire.AppendFrame(frames, id, []byte(body))
+		require.NoError(t, err)
+	}
+	const texts = 31 // 127 KiB
+	for i := range texts {
+		frame(wire.MsgText, fmt.Sprintf(`{"thread_id":%d,"text_array":[{"unique_id":"%d","content":%q}]}`, f.threads[0], i, strings.Repeat("x", 4096)))
+	}
+	_, err := s.conn.Write(frames)
+	require.NoError(t, err)
+	eventually(t, "all to be stored", func() bool { return connOf(t, a, firstUID).texts.Load() == 0 })
+	frames = nil
+	pages := a.cfg.Limits.QueuedFrames
+	for range pages { // each brings some 30 KiB
+		frame(wire.MsgHistory, fmt.Sprintf(`{"thread_id":%d,"message_id":0,"limit":100}`, f.threads[0]))
+	}
+	_, err = s.conn.Write(frames)
+	require.NoError(t, err)
+	eventually(t, "the pages to be asked for", func() bool {
+		c := connOf(t, a, firstUID)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return len(c.queue) > 0 && len(c.queue) < pages
+	})
+	for range texts {
+		s.expect(wire.MsgTextRsp)
+	}
+	for range pages {
+		var page wire.HistoryReply
+		s.expect(wire.MsgHistoryRsp).into(t, &page)
+		require.NotEmpty(t, page.Chats)
+	}
+	require.Zero(t, counterValue(t, a.metrics.slow))
+}

@@ -12,7 +12,7 @@ import (
 // BenchmarkWheel is a step of a wheel on which 960 policies wait: 64 are called, and ask to be called again.
 func BenchmarkWheel(b *testing.B) {
 	const each = 64
-	w := NewWheel()
+	w := NewWheel(Spacing{Frame: Gap})
 	never := time.Now().Add(time.Hour) // their last frame, so that the gap after it does not end
 	for range each {
 		for step := range slots - 1 {

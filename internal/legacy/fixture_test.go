@@ -87,7 +87,7 @@ func newStock(t testing.TB) *stock {
 		require.NoError(t, syscall.SetNonblock(fd, true))
 	}
 	var wg sync.WaitGroup
-	wheel := NewWheel()
+	wheel := NewWheel(Spacing{Frame: Gap})
 	ctx, cancel := context.WithCancel(context.Background())
 	wg.Go(func() { wheel.Run(ctx) })
 	c := &stock{t: t, fd: fds[1], s: new(session.Session)}

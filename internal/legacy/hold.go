@@ -85,7 +85,7 @@ func (p *Policy) HistoryAsked(id int64) (pushed int64) {
 	if !ok {
 		return 0
 	}
-	t.loading = true
+	t.loading, t.reading = true, true
 	p.threads[id] = t
 	return t.pushed
 }
@@ -98,7 +98,7 @@ func (p *Policy) HistoryServed(id, last int64, more bool) {
 	if !ok {
 		return
 	}
-	t.loading, t.served = more, max(t.served, last)
+	t.loading, t.reading, t.served = more, false, max(t.served, last)
 	p.threads[id] = t
 	p.pumpLocked(time.Now())
 }
@@ -120,6 +120,25 @@ func (p *Policy) releasableLocked(push *session.Push, now time.Time) bool {
 		return true
 	}
 	return !p.threads[push.Thread].loading || now.Sub(p.progress) >= LoadPatience
+}
+
+// loadsLocked reports whether the client will read a text from a page of history that the store is yet to be asked for. A
+// page that is just being read may lack it.
+func (p *Policy) loadsLocked(push *session.Push) bool {
+	t := p.threads[push.Thread]
+	return push.ID == wire.MsgTextPush && !p.gen1 && t.loading && !t.reading
+}
+
+// dropLoadingLocked drops the texts that history will bring all the same, when there is no room for them.
+func (p *Policy) dropLoadingLocked() {
+	for i := 0; i < len(p.pushes); {
+		if !p.loadsLocked(&p.pushes[i]) {
+			i++
+			continue
+		}
+		count(p.counters.LeftToHistory)
+		p.dropLocked(i)
+	}
 }
 
 // nextPushLocked takes the first push that can go and returns its frame; nil if none can.
@@ -159,6 +178,9 @@ func (p *Policy) nextPushLocked(now time.Time) []byte {
 
 func (p *Policy) dropLocked(i int) {
 	p.held -= len(p.pushes[i].Body)
+	if p.pushes[i].ID == wire.MsgApplied {
+		p.applied--
+	}
 	p.pushes = append(p.pushes[:i], p.pushes[i+1:]...)
 	if len(p.pushes) == 0 {
 		p.pushes = nil
@@ -221,6 +243,7 @@ func (p *Policy) textsLocked(i int) []byte {
 	if len(merged.Chats) == 0 {
 		return nil
 	}
+	p.texts = len(merged.Chats)
 	if t, known := p.threads[first.Thread]; known {
 		for _, m := range merged.Chats {
 			if t.pushed == 0 || m.Seq < t.pushed {

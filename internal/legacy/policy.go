@@ -16,7 +16,7 @@ import (
 
 // Times and bounds; docs/PROTOCOL.md "Stock clients" has the measurements.
 const (
-	// Gap is the least time between two frames. The real client lost its place after 17 of 300 frames at 5 ms and after
+	// Gap is the usual Spacing.Frame. The real client lost its place after 17 of 300 frames at 5 ms and after
 	// 264 at 10 ms; at 20 ms it took 1,000, under load as well.
 	Gap = 20 * time.Millisecond
 	// FirstLoad is how long after 1006 a client that sends no 1025 is taken for one that never will.
@@ -25,6 +25,8 @@ const (
 	LoadPatience = 30 * time.Second
 	// MaxHeld bounds the bytes of waiting pushes; past it the session closes.
 	MaxHeld = 64 << 10
+	// maxAppliedHeld bounds the applications for friendship that wait: many accounts must not fill the place of texts.
+	maxAppliedHeld = 16
 	// maxMerged bounds the body of merged texts: upstream's servers cannot send more, its clients were never given more.
 	maxMerged = 32000
 	// maxReplies and maxReplyBytes bound the replies that wait for their turn. A client has at most 16 requests queued and
@@ -36,6 +38,8 @@ const (
 // Counters are what a node counts of all its policies; any may be nil.
 type Counters struct {
 	HeartbeatDropped, Merged, Reannounced, Unsafe, Overflowed, Panicked func()
+	// ApplicationsDropped counts applications that the next login will list; LeftToHistory texts that a page to come will bring.
+	ApplicationsDropped, LeftToHistory func()
 }
 
 func count(f func()) {
@@ -47,6 +51,7 @@ func count(f func()) {
 // thread is what the client knows of one.
 type thread struct {
 	loading bool  // its history is still being read
+	reading bool  // a page of it is just being read from the store
 	served  int64 // the client has everything up to this number
 	pushed  int64 // the lowest number a push has brought, 0 none: history must not bring it again
 }
@@ -72,7 +77,9 @@ type Policy struct {
 	pushes   []session.Push
 	progress time.Time // when the client last loaded something
 	held     int       // bytes of their bodies
+	applied  int       // how many of them are applications for friendship
 	last     time.Time // when the last frame went to the socket
+	texts    int       // in it
 	due      bool      // the wheel has us
 	closing  bool
 	final    []byte
@@ -132,8 +139,22 @@ func (p *Policy) Push(push *session.Push) error {
 	if !understood(push.ID) {
 		return nil // one of ours; the store has what it was about
 	}
+	if push.ID == wire.MsgApplied && p.applied >= maxAppliedHeld {
+		count(p.counters.ApplicationsDropped) // the next login lists it
+		return nil
+	}
 	if p.held+len(push.Body) > MaxHeld {
-		return p.overflowLocked()
+		p.dropLoadingLocked()
+		if p.loadsLocked(push) {
+			count(p.counters.LeftToHistory)
+			return nil
+		}
+		if p.held+len(push.Body) > MaxHeld {
+			return p.overflowLocked()
+		}
+	}
+	if push.ID == wire.MsgApplied {
+		p.applied++
 	}
 	p.pushes = append(p.pushes, *push)
 	p.held += len(push.Body)
@@ -149,7 +170,7 @@ func understood(id wire.MsgID) bool {
 func (p *Policy) Close(last []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.closing, p.beat, p.pushes, p.held = true, false, nil, 0
+	p.closing, p.beat, p.pushes, p.held, p.applied = true, false, nil, 0, 0
 	p.final = append([]byte(nil), last...)
 	p.pumpLocked(time.Now())
 }
@@ -159,7 +180,7 @@ func (p *Policy) Gone() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closing, p.finished, p.beat = true, true, false
-	p.replies, p.waiting, p.pushes, p.held, p.final = nil, 0, nil, 0, nil
+	p.replies, p.waiting, p.pushes, p.held, p.applied, p.final = nil, 0, nil, 0, 0, nil
 }
 
 // Tick lets time pass: holds that have lasted too long end. The node calls it each second.
@@ -186,17 +207,18 @@ func (p *Policy) pumpLocked(now time.Time) {
 	if p.due || p.finished {
 		return
 	}
-	wait := Gap - now.Sub(p.last)
+	gap := p.wheel.spacing.Frame
+	wait := gap + time.Duration(p.texts)*p.wheel.spacing.Text - now.Sub(p.last)
 	if wait <= 0 && p.s.Queued() > 0 {
 		// The socket did not take the last frame whole. Another behind it would go out with its rest, and be lost on a
 		// client that reads them together.
-		wait = Gap
+		wait = gap
 	}
 	if wait <= 0 {
 		if !p.writeLocked(now) {
 			return
 		}
-		wait = Gap
+		wait = gap + time.Duration(p.texts)*p.wheel.spacing.Text
 	}
 	if p.waitingLocked(now) {
 		p.due = true
@@ -208,6 +230,7 @@ func (p *Policy) pumpLocked(now time.Time) {
 // goroutine. It returns false when there was none to write.
 func (p *Policy) writeLocked(now time.Time) bool {
 	var frame []byte
+	p.texts = 0
 	switch {
 	case len(p.replies) > 0:
 		frame = p.replies[0]

@@ -12,9 +12,17 @@ const Resolution = 10 * time.Millisecond
 // slots must cover the longest wait asked for, in steps of Resolution.
 const slots = 16
 
+// Spacing is the time that a stock client has for a frame before it gets the next one.
+type Spacing struct {
+	Frame time.Duration // at least
+	Text  time.Duration // more, for each pushed text in it: an open page draws them one by one, and reads nothing meanwhile
+}
+
 // Wheel wakes policies a few steps later: one timer for all stock clients of a node. It ticks only while somebody waits.
-// New makes one; it is safe for concurrent use.
+// NewWheel makes one; it is safe for concurrent use.
 type Wheel struct {
+	spacing Spacing // fixed
+
 	mu      sync.Mutex // guards the following
 	slot    [slots][]*Policy
 	at      int
@@ -23,7 +31,7 @@ type Wheel struct {
 }
 
 // NewWheel returns a wheel; Run turns it.
-func NewWheel() *Wheel { return &Wheel{wake: make(chan struct{}, 1)} }
+func NewWheel(s Spacing) *Wheel { return &Wheel{spacing: s, wake: make(chan struct{}, 1)} }
 
 // after has p.pump called once, d from now, rounded up to Resolution and cut to what the wheel covers.
 func (w *Wheel) after(d time.Duration, p *Policy) {

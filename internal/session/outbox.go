@@ -9,8 +9,8 @@ import (
 )
 
 // Reply queues one whole frame, or several for a native client; the caller keeps frame. It never blocks on the client.
-// It returns ErrClosed for a dead session and ErrSlow when more than Limits.OutboxBytes would wait; then the session
-// closes.
+// It returns ErrClosed for a dead session and ErrSlow when more than Limits.OutboxBytes and ReplyBytes would wait; then the
+// session closes.
 func (s *Session) Reply(frame []byte) error { return s.ReplyCorked(frame, nil) }
 
 // ReplyCorked is Reply, written when cork is released.
@@ -24,7 +24,7 @@ func (s *Session) ReplyCorked(frame []byte, cork *Cork) error {
 	return s.write(0, frame, nil, cork)
 }
 
-// Push queues a push for the client. Errors and bounds are those of Reply, but that a client with Identity.Gap is told of
+// Push queues a push for the client. Errors are those of Reply, the bound is Limits.OutboxBytes, but a client with Identity.Gap is told of
 // the texts for which there was no room, once there is.
 func (s *Session) Push(p *Push) error { return s.PushCorked(p, nil) }
 
@@ -77,7 +77,7 @@ func (s *Session) WriteInline(frames []byte) error {
 // waitFor writes b, for which the socket had no room, and then what waits, on a goroutine that may wait for the client.
 func (s *Session) waitFor(b *[]byte) {
 	s.mu.Lock()
-	s.writing = cap(*b)
+	s.writing = len(*b)
 	s.mu.Unlock()
 	s.limits.Go(func() {
 		if s.writeTaken(b) {
@@ -97,7 +97,11 @@ func (s *Session) write(id wire.MsgID, body []byte, push *Push, cork *Cork) erro
 		s.mu.Unlock()
 		return ErrClosed
 	}
-	full := s.queuedLocked()+n > s.limits.OutboxBytes
+	limit := s.limits.OutboxBytes
+	if push == nil {
+		limit += s.limits.ReplyBytes
+	}
+	full := s.queuedLocked()+n > limit
 	switch {
 	case push != nil && s.gapLocked(push, full):
 	case full:
@@ -108,7 +112,7 @@ func (s *Session) write(id wire.MsgID, body []byte, push *Push, cork *Cork) erro
 		if s.out == nil {
 			s.out = getBuffer()
 		}
-		makeRoom(s.out, n, s.limits.OutboxBytes-s.writing)
+		makeRoom(s.out, n, limit-s.writing)
 		if push != nil {
 			*s.out = wire.AppendHeader(*s.out, id, len(body))
 		}
@@ -208,7 +212,7 @@ func (s *Session) take() *[]byte {
 		return nil
 	}
 	b := s.out
-	s.out, s.writing = nil, cap(*b)
+	s.out, s.writing = nil, len(*b)
 	s.mu.Unlock()
 	return b
 }
@@ -282,6 +286,9 @@ func (s *Session) writeAll(b []byte) error {
 			return err
 		}
 		b = b[piece:]
+		s.mu.Lock()
+		s.writing = len(b)
+		s.mu.Unlock()
 	}
 }
 

@@ -96,7 +96,8 @@ type Stock interface {
 
 // Limits bounds what one session may hold and says who counts it. It is shared by all sessions of a node.
 type Limits struct {
-	OutboxBytes  int           // waiting for one socket; past it the client is a slow consumer
+	OutboxBytes  int           // waiting for one socket when a push comes; past it the client is a slow consumer
+	ReplyBytes   int           // as much more may wait when a reply comes: the client has asked for it
 	WriteTimeout time.Duration // how long a full socket may take to accept some more
 	Linger       time.Duration // how long a closing connection waits for the client to hang up
 	SlowFrame    []byte        // the last frame a native slow consumer gets, if it starts to read again in time
@@ -140,7 +141,7 @@ type Session struct {
 	mu      sync.Mutex      // guards the following
 	out     *[]byte         // waits for the flusher; nil while idle
 	gaps    map[int64]int64 // threads that lost texts, and from which number on; nil while there are none
-	writing int             // size of the buffer that the flusher took and has not written yet
+	writing int             // bytes that the flusher took and has not written yet
 	busy    bool            // a flusher, or an inline write, owns the way out
 	last    bool            // nothing may follow: shut the way out when all is written
 	gone    bool            // the connection is closed and the descriptor may be somebody else's
