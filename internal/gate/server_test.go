@@ -112,11 +112,11 @@ func TestReadiness(t *testing.T) {
 	}
 	code, deps := ready()
 	require.Equal(t, 200, code)
-	require.Equal(t, map[string]bool{"sql": true, "redis": true, "status": true}, deps)
+	require.Equal(t, map[string]bool{"sql": true, "redis": true, "status": true, "descriptors": true}, deps)
 	f.mr.SetError("LOADING")
 	code, deps = ready()
 	require.Equal(t, 503, code)
-	require.Equal(t, map[string]bool{"sql": true, "redis": false, "status": true}, deps)
+	require.Equal(t, map[string]bool{"sql": true, "redis": false, "status": true, "descriptors": true}, deps)
 	f.mr.SetError("")
 }
 
