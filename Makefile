@@ -53,7 +53,7 @@ test: servers ## run all tests with the race detector, over real servers; PKGS=.
 	$(GO) test -run Alloc $(ALLOC_PKGS) # the race detector allocates by itself, so those tests skip above
 
 chaos: servers ## break real clusters on purpose and check the promises; ARGS='--list', '--bars D1,P3', '--short'
-	@$(GO) run ./test/chaos $(ARGS)
+	@$(GO) run -trimpath ./test/chaos $(ARGS)
 
 servers: # installs what the tests need
 	@.ci/servers

@@ -5,6 +5,7 @@ package chat
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -17,8 +18,9 @@ import (
 )
 
 // seedBugs gives the node the bug that PARLEY_SEEDED_BUG names, once in its life: drop, duplicate, swap, corrupt or misroute
-// one push; ack a text before it is committed, and never commit it; lose one that way, and its push as well. Only a build
-// with the tag has this: the load lab must find each.
+// one push; ack a text before it is committed, and never commit it; lose one that way, and its push as well. With fence it
+// stores texts after it was taken for dead, always. Only a build with the tag has this: the load lab and bar V7 of
+// test/chaos must find each.
 func seedBugs(d commit.Deps) commit.Deps {
 	b := &bug{kind: os.Getenv("PARLEY_SEEDED_BUG"), deliver: d.Deliver}
 	switch b.kind {
@@ -28,6 +30,8 @@ func seedBugs(d commit.Deps) commit.Deps {
 	case "ack", "lose":
 		d.Store = &forgetful{Store: d.Store, bug: b}
 		d.Deliver = b.push
+	case "fence":
+		d.Store = unfenced{d.Store}
 	default:
 		panic(fmt.Sprintf("chat: PARLEY_SEEDED_BUG: there is no %q", b.kind))
 	}
@@ -126,4 +130,26 @@ func (f *forgetful) Append(ctx context.Context, node, boot string, msgs []store.
 		return nil
 	}
 	return f.Store.Append(ctx, node, boot, msgs[:n], out[:n])
+}
+
+// unfenced is a store that takes texts of a node that was taken for dead: it takes the fence back, which a node may only do
+// under a new boot id.
+type unfenced struct{ commit.Store }
+
+// Append repeats what the fence refused.
+func (u unfenced) Append(ctx context.Context, node, boot string, msgs []store.NewMessage, out []store.Appended) error {
+	err := u.Store.Append(ctx, node, boot, msgs, out)
+	if !errors.Is(err, store.ErrFenced) {
+		return err
+	}
+	fence, ok := u.Store.(interface {
+		TakeFence(ctx context.Context, node, boot string) error
+	})
+	if !ok {
+		panic("chat: PARLEY_SEEDED_BUG=fence: the store has no fence to take")
+	}
+	if err := fence.TakeFence(ctx, node, boot); err != nil {
+		return err
+	}
+	return u.Store.Append(ctx, node, boot, msgs, out)
 }

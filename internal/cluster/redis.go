@@ -30,7 +30,9 @@ type RedisOptions struct {
 	// Cluster makes it a member of a Redis Cluster, with a bus port of its own, that does not know its slots nor the
 	// other members yet.
 	Cluster bool
-	Args    []string // more command line, such as "--maxmemory", "64mb"
+	// Sentinel is the configuration file of a sentinel, which redis-server is then; it writes into the file.
+	Sentinel string
+	Args     []string // more command line, such as "--maxmemory", "64mb"
 }
 
 // Redis is a running redis-server of our own.
@@ -62,6 +64,9 @@ func StartRedis(ctx context.Context, o RedisOptions) (_ *Redis, err error) {
 	args := []string{
 		"--bind", "127.0.0.1", "--port", r.port.String(), "--dir", o.Dir, "--daemonize", "no", "--save", "",
 		"--databases", "16", "--appendonly", "no",
+	}
+	if o.Sentinel != "" {
+		args = []string{o.Sentinel, "--sentinel", "--bind", "127.0.0.1", "--port", r.port.String(), "--dir", o.Dir, "--daemonize", "no"}
 	}
 	if o.AppendOnly {
 		args = append(args[:len(args)-1], "yes", "--appendfsync", "always")

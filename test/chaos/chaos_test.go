@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -47,6 +48,15 @@ func TestCommandLine(t *testing.T) {
 	require.NotContains(t, out.String(), "X1 ")
 	require.Equal(t, exitUsage, run(t.Context(), []string{"--bars", "Q9"}, &out, &errs))
 	require.Equal(t, exitUsage, run(t.Context(), []string{"--nonsense"}, &out, &errs))
+}
+
+// docs/ROBUSTNESS.md has the table that --list --markdown writes.
+func TestDocumentedBarsAreCurrent(t *testing.T) {
+	text, err := os.ReadFile("../../docs/ROBUSTNESS.md")
+	require.NoError(t, err)
+	for line := range strings.Lines(markdownList(allBars())) {
+		require.Contains(t, string(text), line, "write the table again: go run ./test/chaos --list --markdown FILE")
+	}
 }
 
 func TestReport(t *testing.T) {

@@ -123,10 +123,11 @@ func (w *World) Start(ctx context.Context, o Layout) (_ *Lab, err error) {
 	if l.Cluster, err = cluster.Start(ctx, co); err != nil {
 		return nil, err
 	}
-	if o.RedisAt != nil {
+	switch {
+	case o.RedisAt != nil:
 		l.rdb = o.RedisAt()
 		_, l.clustered = l.rdb.(*redis.ClusterClient)
-	} else {
+	default:
 		l.rdb = redis.NewClient(redisOptions(l.RedisAddr()))
 	}
 	return l, l.openStores(ctx)
@@ -406,16 +407,6 @@ func (l *Lab) dial(ctx context.Context, uid int32, node int, o client.Options) (
 		return nil, err
 	}
 	return client.Dial(ctx, t, o)
-}
-
-// node returns the number of a chat node by its name, -1 if there is none.
-func (l *Lab) node(name string) int {
-	for i, n := range l.Chat {
-		if n.Name() == name {
-			return i
-		}
-	}
-	return -1
 }
 
 // online returns the sessions of users as any node would see them: entries whose node's lease has another boot id, or is

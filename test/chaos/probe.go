@@ -81,16 +81,6 @@ func metrics(ctx context.Context, n *cluster.Node) (map[string]float64, error) {
 	return out, nil
 }
 
-// family sums a metric over its labels.
-func family(m map[string]float64, name string) (sum float64) {
-	for k, v := range m {
-		if k == name || strings.HasPrefix(k, name+"{") {
-			sum += v
-		}
-	}
-	return sum
-}
-
 // resources is what a process holds of the machine.
 type resources struct {
 	goroutines, fds int

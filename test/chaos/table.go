@@ -66,6 +66,16 @@ func markdown(bars []Bar, results []result, f flags) string {
 	return b.String()
 }
 
+// markdownList is the table without figures.
+func markdownList(bars []Bar) string {
+	var b strings.Builder
+	b.WriteString("| bar | fault, at full counts | must hold |\n|---|---|---|\n")
+	for _, bar := range bars {
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", bar.ID, cell(bar.Fault), cell(bar.Want))
+	}
+	return b.String()
+}
+
 // cell makes a text fit a cell of a Markdown table.
 func cell(s string) string {
 	return strings.NewReplacer("|", `\|`, "\n", " ").Replace(s)

@@ -1,0 +1,522 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"parley/client"
+	"parley/internal/cluster"
+	"parley/internal/cluster/faultproxy"
+)
+
+// recoveryBars: what online users get after a dependency was away, and stores that fail over.
+var recoveryBars = []Bar{
+	{
+		ID: "R1", Run: flushedThrice,
+		Fault: "FLUSHALL three times under load",
+		Want:  "every online user has every text within 5 s (judged at 10 s) of the last, by push or by gap notice",
+	},
+	{
+		ID: "R2", Run: redisGoneAndEmpty,
+		Fault: "Redis dead for 30 s under load, then empty",
+		Want:  "every online user has every text within 5 s (judged at 10 s) of its return",
+	},
+	{
+		ID: "R3", Run: rpcSilent,
+		Fault: "RPC between all chat nodes silent for 30 s under load",
+		Want:  "every online user has every text within 5 s (judged at 10 s) of the repair",
+	},
+	{
+		ID: "R4", Run: oneNodeWithoutRedis,
+		Fault: "one chat node cut from Redis for 20 s under load",
+		Want:  "every online user has every text within 5 s (judged at 10 s) of the repair",
+	},
+	{
+		ID: "R5", Run: unclearCommits,
+		Fault: "mariadbd paused for 20 s, then killed, under load: commits without an answer",
+		Want:  "every stored text is delivered to online users within 5 s (judged at 15 s); lost and doubled 0",
+	},
+	{
+		ID: "R6", Run: sqlFailOver,
+		Fault: "planned fail-over by address: the old primary turns read-only and stays up, a replica takes over",
+		Want:  "stored again within 15 s; lost and doubled 0",
+	},
+	{
+		ID: "R7", Run: sentinelFailOver,
+		Fault: "Redis with a replica and three sentinels; the master killed",
+		Want:  "logins work and texts between nodes are pushed within 30 s; lost 0",
+	},
+	{
+		ID: "R8", Run: redisClusterFailOver,
+		Fault: "a Redis Cluster of six nodes; one master killed",
+		Want:  "logins work and texts between nodes are pushed within 30 s; lost 0",
+	},
+}
+
+// onlineGetAll runs a fault under load between users who never ask by themselves for what they missed, and judges when all
+// of them have all texts. The fault returns when it has been repaired.
+func onlineGetAll(ctx context.Context, w *World, r *Report, layout Layout, within time.Duration, fault func(l *Lab) error) error {
+	l, err := w.Start(ctx, layout)
+	if err != nil {
+		return err
+	}
+	c, err := l.crowd(ctx, w.N(50, 12), nil, client.SessionOptions{SyncEvery: -1})
+	if err != nil {
+		return err
+	}
+	begun := time.Now()
+	c.talk(ctx, float64(w.N(300, 60)), 0)
+	pause(ctx, 2*time.Second)
+	if err := fault(l); err != nil {
+		return err
+	}
+	repaired := time.Now()
+	pause(ctx, 2*time.Second)
+	c.hush()
+	r.Zero("users with unanswered texts", c.flush(ctx, 40*time.Second))
+	_, ok := c.Oracle.settle(ctx, 40*time.Second)
+	took := time.Since(repaired)
+	drops := 0
+	for _, p := range c.People {
+		drops += p.disconnections(begun, time.Now())
+	}
+	r.Note("connections lost", drops)
+	r.Is("every online user has every text", ok, fmt.Sprintf("%d acked, %d delivered", c.Oracle.counts().Acked, c.Oracle.counts().Delivered))
+	AtMost(r, "within", took, within)
+	return c.end(ctx, r, 5*time.Second)
+}
+
+// flushedThrice is R1.
+func flushedThrice(ctx context.Context, w *World, r *Report) error {
+	return onlineGetAll(ctx, w, r, Layout{Chat: 3}, 10*time.Second, func(l *Lab) error {
+		for i := range 3 {
+			if i > 0 {
+				pause(ctx, w.D(8*time.Second, 3*time.Second))
+			}
+			if err := l.rdb.FlushAll(ctx).Err(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// redisGoneAndEmpty is R2.
+func redisGoneAndEmpty(ctx context.Context, w *World, r *Report) error {
+	return onlineGetAll(ctx, w, r, Layout{Chat: 3}, 10*time.Second, func(l *Lab) error {
+		if err := l.Redis.Kill(); err != nil {
+			return err
+		}
+		pause(ctx, w.D(30*time.Second, 13*time.Second))
+		return l.Redis.Start(ctx)
+	})
+}
+
+// rpcSilent is R3.
+func rpcSilent(ctx context.Context, w *World, r *Report) error {
+	return onlineGetAll(ctx, w, r, Layout{Chat: 3}.with("rpc"), 10*time.Second, func(l *Lab) error {
+		for _, p := range l.links {
+			p.SetBoth(faultproxy.Faults{Silent: true})
+		}
+		pause(ctx, w.D(30*time.Second, 10*time.Second))
+		for _, p := range l.links {
+			p.Heal()
+		}
+		return nil
+	})
+}
+
+// oneNodeWithoutRedis is R4.
+func oneNodeWithoutRedis(ctx context.Context, w *World, r *Report) error {
+	return onlineGetAll(ctx, w, r, Layout{Chat: 3}.with("redis"), 10*time.Second, func(l *Lab) error {
+		l.link("chat1-redis").SetBoth(faultproxy.Faults{Silent: true})
+		pause(ctx, w.D(20*time.Second, 14*time.Second))
+		l.link("chat1-redis").Heal()
+		return nil
+	})
+}
+
+// unclearCommits is R5.
+func unclearCommits(ctx context.Context, w *World, r *Report) error {
+	return onlineGetAll(ctx, w, r, Layout{Chat: 2}, 15*time.Second, func(l *Lab) error {
+		if err := l.MariaDB.Pause(); err != nil {
+			return err
+		}
+		pause(ctx, w.D(20*time.Second, 7*time.Second))
+		if err := l.MariaDB.Resume(); err != nil {
+			return err
+		}
+		pause(ctx, 3*time.Second)
+		return l.MariaDB.Restart(ctx)
+	})
+}
+
+// sqlFailOver is R6. The nodes know SQL by one address, behind which the proxy moves from the old primary to its replica
+// while open connections stay, as a name in DNS does.
+func sqlFailOver(ctx context.Context, w *World, r *Report) error {
+	l, err := w.Start(ctx, Layout{
+		Chat: 2, SQLArgs: []string{"--server-id=1", "--log-bin=binlog", "--binlog-format=ROW", "--sync-binlog=0"}, Links: []string{"sql"},
+	})
+	if err != nil {
+		return err
+	}
+	replica, err := l.startReplica(ctx)
+	if err != nil {
+		return fmt.Errorf("replica: %w", err)
+	}
+	defer replica.close()
+	// The nodes' user must obey read_only. A connection keeps the rights that it began with: this one may still set it.
+	admin, err := l.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer admin.Close()
+	if err := l.dropRights(ctx, admin); err != nil {
+		return err
+	}
+	c, err := l.crowd(ctx, w.N(30, 8), nil, client.SessionOptions{})
+	if err != nil {
+		return err
+	}
+	p, err := l.newProbe(ctx, 0)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	c.talk(ctx, float64(w.N(100, 40)), 0)
+	pause(ctx, 3*time.Second)
+	// The planned order: nothing more is written, the replica catches up, the address moves.
+	if _, err := admin.ExecContext(ctx, "SET GLOBAL read_only = 1"); err != nil {
+		return err
+	}
+	if err := replica.catchUp(ctx, l.db); err != nil {
+		return err
+	}
+	for _, n := range l.Chat {
+		l.link(n.Name() + "-sql").SetTarget(replica.server.Addr())
+	}
+	moved := time.Now()
+	err = until(ctx, 60*time.Second, "a text is stored at the new primary", func() (bool, error) {
+		_, _, stored := p.text(ctx, 10*time.Second)
+		return stored, nil
+	})
+	took := time.Since(moved)
+	r.Is("stored again", err == nil, err)
+	AtMost(r, "after", took, 15*time.Second)
+	// From here on the books are checked against the new primary.
+	old := l.db
+	defer old.Close()
+	l.db = replica.db
+	replica.db = nil
+	return c.end(ctx, r, 60*time.Second)
+}
+
+// dropRights takes the right to write to a read-only server from the nodes' user, and ends the connections that have it.
+func (l *Lab) dropRights(ctx context.Context, admin *sql.Conn) error {
+	for _, right := range []string{"READ_ONLY ADMIN", "SUPER"} {
+		if _, err := admin.ExecContext(ctx, "REVOKE "+right+" ON *.* FROM "+l.account()); err != nil {
+			return fmt.Errorf("revoke %s: %w", right, err)
+		}
+	}
+	rows, err := admin.QueryContext(ctx, "SELECT id FROM information_schema.processlist WHERE user = ? AND id <> CONNECTION_ID()", l.MariaDB.User)
+	if err != nil {
+		return err
+	}
+	var ids []int64
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return errors.Join(err, rows.Close())
+		}
+		ids = append(ids, id)
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if _, err := admin.ExecContext(ctx, fmt.Sprintf("KILL %d", id)); err != nil {
+			l.w.Logf("kill %d: %v", id, err) // it has ended by itself
+		}
+	}
+	return nil
+}
+
+// account is the SQL user of the nodes, as GRANT and REVOKE name it.
+func (l *Lab) account() string { return "'" + l.MariaDB.User + "'@'127.0.0.1'" }
+
+// sqlReplica is a second mariadbd that copies the first.
+type sqlReplica struct {
+	server *cluster.MariaDB
+	db     *sql.DB
+}
+
+func (p *sqlReplica) close() {
+	if p.db != nil {
+		_ = p.db.Close() // its server goes away next
+	}
+	_ = p.server.Close() // nothing in it is needed
+}
+
+// startReplica copies the primary's data by a dump of nothing: both begin with the same files, and the binary log has all
+// that came after.
+func (l *Lab) startReplica(ctx context.Context) (*sqlReplica, error) {
+	dir := filepath.Join(l.w.Dir, "replica")
+	if err := copyData(filepath.Join(dir, "mariadb"), l.w.suite.template); err != nil {
+		return nil, err
+	}
+	m, err := cluster.StartMariaDB(ctx, cluster.MariaDBOptions{Dir: dir, Args: append([]string{"--server-id=2", "--log-bin=binlog", "--slave-skip-errors=1007,1396,1062"}, quietSQL...)})
+	if err != nil {
+		return nil, err
+	}
+	p := &sqlReplica{server: m}
+	// The nodes log in at either with the same password.
+	db, err := sql.Open("mysql", m.DSN())
+	if err != nil {
+		return p, err
+	}
+	_, primaryPort, err := net.SplitHostPort(l.MariaDB.Addr())
+	if err != nil {
+		return p, err
+	}
+	for _, q := range []string{
+		"CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT=" + primaryPort + ", MASTER_USER='" + l.MariaDB.User + "', MASTER_PASSWORD='" + l.MariaDB.Password +
+			"', MASTER_LOG_FILE='binlog.000001', MASTER_LOG_POS=4",
+		"START SLAVE",
+		"ALTER USER " + l.account() + " IDENTIFIED BY '" + l.MariaDB.Password + "'",
+	} {
+		if _, err := db.ExecContext(ctx, q); err != nil {
+			return p, errors.Join(fmt.Errorf("%.30s: %w", q, err), db.Close())
+		}
+	}
+	if err := db.Close(); err != nil {
+		return p, err
+	}
+	p.db, err = sql.Open("mysql", l.MariaDB.User+":"+l.MariaDB.Password+"@tcp("+m.Addr()+")/"+l.MariaDB.Schema)
+	return p, err
+}
+
+// catchUp waits until the replica has all that the primary wrote, and makes it one.
+func (p *sqlReplica) catchUp(ctx context.Context, primary *sql.DB) error {
+	count := func(db *sql.DB) (n int, err error) {
+		err = db.QueryRowContext(ctx, "SELECT COUNT(*) FROM chat_message").Scan(&n)
+		return n, err
+	}
+	want, err := count(primary)
+	if err != nil {
+		return err
+	}
+	err = until(ctx, 30*time.Second, "the replica has caught up", func() (bool, error) {
+		n, err := count(p.db)
+		return err == nil && n == want, fmt.Errorf("%d of %d rows, %v", n, want, err)
+	})
+	if err != nil {
+		return err
+	}
+	pause(ctx, time.Second) // what came in other tables
+	_, err = p.db.ExecContext(ctx, "STOP SLAVE")
+	return err
+}
+
+// failedOver judges a fail-over of Redis: a login at each node and a push between nodes must work again.
+func (l *Lab) failedOver(ctx context.Context, r *Report, c *Crowd, killed time.Time) error {
+	const users = 12 // so that every master of a cluster has some
+	uid, err := l.users(ctx, users)
+	if err != nil {
+		return err
+	}
+	err = until(ctx, 60*time.Second, "logins work at every node", func() (bool, error) {
+		for i := range users {
+			conn, err := l.dial(ctx, uid+int32(i), i%len(l.Chat), client.Options{})
+			if err != nil {
+				return false, err
+			}
+			conn.Close()
+		}
+		return true, nil
+	})
+	r.Is("logins work", err == nil, err)
+	AtMost(r, "after the kill", time.Since(killed), 30*time.Second)
+	before := c.Oracle.counts()
+	err = until(ctx, 30*time.Second, "texts are delivered", func() (bool, error) {
+		now := c.Oracle.counts()
+		return now.Delivered > before.Delivered+20, nil
+	})
+	r.Is("texts delivered", err == nil, err)
+	return c.end(ctx, r, 40*time.Second)
+}
+
+// redisSet starts redis-servers in directories of their own; closing it stops them.
+type redisSet []*cluster.Redis
+
+func (s *redisSet) start(ctx context.Context, w *World, o cluster.RedisOptions) (*cluster.Redis, error) {
+	o.Dir = filepath.Join(w.Dir, "redis"+strconv.Itoa(len(*s)+1))
+	if err := mkdir(o.Dir); err != nil {
+		return nil, err
+	}
+	r, err := cluster.StartRedis(ctx, o)
+	if err == nil {
+		*s = append(*s, r)
+	}
+	return r, err
+}
+
+func (s *redisSet) close() {
+	for _, r := range *s {
+		_ = r.Close() // one of them was killed on purpose
+	}
+}
+
+// sentinelFailOver is R7.
+func sentinelFailOver(ctx context.Context, w *World, r *Report) error {
+	var servers redisSet
+	defer servers.close()
+	master, err := servers.start(ctx, w, cluster.RedisOptions{})
+	if err != nil {
+		return err
+	}
+	host, port, err := net.SplitHostPort(master.Addr())
+	if err != nil {
+		return err
+	}
+	if _, err := servers.start(ctx, w, cluster.RedisOptions{Args: []string{"--replicaof", host, port}}); err != nil {
+		return err
+	}
+	var sentinels []string
+	for range 3 {
+		s, err := servers.startSentinel(ctx, w, host, port)
+		if err != nil {
+			return err
+		}
+		sentinels = append(sentinels, s.Addr())
+	}
+	open := func() redis.UniversalClient {
+		return redis.NewFailoverClient(&redis.FailoverOptions{MasterName: "parley", SentinelAddrs: sentinels, Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true})
+	}
+	if err := seedGeneration(ctx, master.Addr()); err != nil {
+		return err
+	}
+	l, err := w.Start(ctx, Layout{Chat: 2, NoRedis: true, RedisAt: open, Configure: func(_ *cluster.Node, _ int, f *cluster.INI) error {
+		f.Set("Redis", "Addr", join(sentinels))
+		f.Set("Redis", "Master", "parley")
+		return nil
+	}})
+	if err != nil {
+		return err
+	}
+	c, err := l.crowd(ctx, w.N(20, 8), nil, client.SessionOptions{})
+	if err != nil {
+		return err
+	}
+	c.talk(ctx, 50, 0)
+	pause(ctx, 2*time.Second)
+	if err := master.Kill(); err != nil {
+		return err
+	}
+	return l.failedOver(ctx, r, c, time.Now())
+}
+
+// redisClusterFailOver is R8.
+func redisClusterFailOver(ctx context.Context, w *World, r *Report) error {
+	var servers redisSet
+	defer servers.close()
+	var addrs []string
+	for range 6 {
+		s, err := servers.start(ctx, w, cluster.RedisOptions{Cluster: true, Args: []string{"--cluster-node-timeout", "3000", "--cluster-allow-replica-migration", "no"}})
+		if err != nil {
+			return err
+		}
+		addrs = append(addrs, s.Addr())
+	}
+	if err := formCluster(ctx, servers); err != nil {
+		return fmt.Errorf("form a Redis Cluster: %w", err)
+	}
+	open := func() redis.UniversalClient {
+		return redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs, Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true})
+	}
+	seed := open()
+	err := seedIn(ctx, seed)
+	if err := errors.Join(err, seed.Close()); err != nil {
+		return err
+	}
+	l, err := w.Start(ctx, Layout{Chat: 2, NoRedis: true, RedisAt: open, Configure: func(_ *cluster.Node, _ int, f *cluster.INI) error {
+		f.Set("Redis", "Addr", join(addrs))
+		f.Set("Redis", "Cluster", "true")
+		return nil
+	}})
+	if err != nil {
+		return err
+	}
+	c, err := l.crowd(ctx, w.N(20, 8), nil, client.SessionOptions{})
+	if err != nil {
+		return err
+	}
+	c.talk(ctx, 50, 0)
+	pause(ctx, 2*time.Second)
+	if err := servers[w.Rand.IntN(3)].Kill(); err != nil {
+		return err
+	}
+	return l.failedOver(ctx, r, c, time.Now())
+}
+
+// formCluster makes three masters and a replica for each.
+func formCluster(ctx context.Context, servers redisSet) error {
+	clients := make([]*redis.Client, len(servers))
+	for i, s := range servers {
+		clients[i] = redis.NewClient(redisOptions(s.Addr()))
+		defer clients[i].Close()
+	}
+	for i, c := range clients {
+		// Epochs must differ before they meet, or two masters have to settle it first.
+		if err := c.Do(ctx, "CLUSTER", "SET-CONFIG-EPOCH", i+1).Err(); err != nil {
+			return err
+		}
+		if i < 3 {
+			if err := c.ClusterAddSlotsRange(ctx, i*16384/3, (i+1)*16384/3-1).Err(); err != nil {
+				return err
+			}
+		}
+	}
+	for _, s := range servers[1:] {
+		host, port, err := net.SplitHostPort(s.Addr())
+		if err != nil {
+			return err
+		}
+		if err := clients[0].Do(ctx, "CLUSTER", "MEET", host, port, s.BusPort()).Err(); err != nil {
+			return err
+		}
+	}
+	made := make([]bool, len(clients))
+	return until(ctx, 40*time.Second, "the cluster is formed", func() (bool, error) {
+		for i := 3; i < len(clients); i++ {
+			id, err := clients[i-3].Do(ctx, "CLUSTER", "MYID").Text()
+			if err != nil {
+				return false, err
+			}
+			if !made[i] {
+				if err := clients[i].ClusterReplicate(ctx, id).Err(); err != nil {
+					return false, err
+				}
+				made[i] = true
+			}
+		}
+		for _, c := range clients {
+			info, err := c.ClusterInfo(ctx).Result()
+			if err != nil {
+				return false, err
+			}
+			if !contains(info, "cluster_state:ok") || !contains(info, "cluster_known_nodes:6") {
+				return false, errors.New(info)
+			}
+		}
+		replicas, err := clients[0].Info(ctx, "replication").Result()
+		return err == nil && contains(replicas, "state=online"), err
+	})
+}
