@@ -33,7 +33,7 @@ type Approved struct {
 
 // Gap says that texts of the thread were dropped on the way: read its history from From on. Only a Conn brings it.
 type Gap struct {
-	ThreadID int64
+	ThreadID int64 // 0: of any thread; read all of them, see [Conn.Sync]
 	From     int64 // id of the first text that may be missing
 }
 

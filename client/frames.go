@@ -208,7 +208,7 @@ func (c *Conn) frame(id wire.MsgID, body []byte, frameLen int) error {
 		return c.emit(Goodbye{Err: err}, frameLen)
 	case wire.MsgGap:
 		push := new(wire.Gap)
-		if wire.Decode(body, push) != nil || push.ThreadID < 1 {
+		if wire.Decode(body, push) != nil || push.ThreadID < 0 {
 			return fmt.Errorf("%w: message %v", ErrProtocol, id)
 		}
 		return c.emit(Gap{ThreadID: push.ThreadID, From: push.FromSeq}, frameLen)

@@ -13,6 +13,7 @@ const (
 	holeBase  = 100 * time.Millisecond // after a page that did not fill it; doubled each time
 	holeLimit = 10 * time.Second       // at most
 	holeTries = 4                      // then the history's word counts: there is nothing
+	gapSpread = time.Second            // after the word that texts of any thread may be missing
 )
 
 // syncCursors is how many cursors of the largest ids fit a request.
@@ -28,6 +29,14 @@ type hole struct {
 func (h *hole) later(atLeast time.Duration) {
 	h.due = time.Now().Add(max(atLeast, min(holeBase<<min(h.tries, 10), holeLimit)))
 	h.tries++
+}
+
+// sooner is h with a try at a time, unless one is due before.
+func sooner(h hole, at time.Time) hole {
+	if h.due.IsZero() || at.Before(h.due) {
+		h.due = at
+	}
+	return h
 }
 
 // serve hands on what conn brings, until it ends or the session is closed.
@@ -86,6 +95,11 @@ func (s *Session) handle(ctx context.Context, conn *Conn, ev Event) error {
 	case Texts:
 		return s.pushed(ctx, conn, ev.ThreadID, ev.Messages)
 	case Gap:
+		if ev.ThreadID == 0 {
+			// Many sessions of the node are told at the same time.
+			s.resync = sooner(s.resync, time.Now().Add(rand.N(gapSpread)))
+			break
+		}
 		s.ord.expect(ev.ThreadID, ev.From)
 		s.noteHole(ev.ThreadID, 0)
 	case Applied:

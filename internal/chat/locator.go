@@ -26,27 +26,29 @@ type locator struct {
 
 // Locate implements router.Locator. The view of the nodes is up to a second old: for a user on a life of a node that is
 // not in it, the nodes are read again, once a second for each such life.
-func (l *locator) Locate(ctx context.Context, uids []int32) ([][]string, error) {
-	found, err := l.s.presence.Locate(ctx, uids)
+func (l *locator) Locate(ctx context.Context, uids []int32) (nodes [][]string, sure bool, err error) {
+	found, gen, err := l.s.presence.LocateIn(ctx, uids)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
+	sure = l.s.lease.settled(gen)
 	nodes, strange := l.alive(found)
 	if !l.linked(nodes) {
 		l.s.onNodes(l.s.presence.View()) // the view has them, the pool not yet
 	}
 	if l.worthReading(strange) {
 		if _, err := l.s.presence.Nodes(ctx); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		l.s.onNodes(l.s.presence.View())
 		nodes, strange = l.alive(found)
 		l.noteDead(strange)
 	}
-	return nodes, nil
+	return nodes, sure, nil
 }
 
-// alive returns the nodes of each user that live, this one left out, and the lives that do not.
+// alive returns the nodes of each user that live, this one left out, and the lives that do not. A node without any lease
+// may live all the same, cut off from Redis: it counts as long as there is a link to it.
 func (l *locator) alive(found [][]presence.Location) (nodes [][]string, strange []string) {
 	view, self := l.s.presence.View(), l.s.cfg.SelfServer.Name
 	nodes = make([][]string, len(found))
@@ -54,9 +56,14 @@ func (l *locator) alive(found [][]presence.Location) (nodes [][]string, strange 
 		for _, loc := range locs {
 			switch {
 			case loc.Node == self:
+				continue
 			case !view.Alive(loc.Node, loc.Boot) && !l.s.peers.Static(loc.Node):
 				strange = append(strange, loc.Node+"|"+loc.Boot)
-			case !slices.Contains(nodes[i], loc.Node):
+				if n, ok := view.Node(loc.Node); ok && n.Live || !l.s.peers.Knows(loc.Node) {
+					continue
+				}
+			}
+			if !slices.Contains(nodes[i], loc.Node) {
 				nodes[i] = append(nodes[i], loc.Node)
 			}
 		}

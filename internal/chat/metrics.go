@@ -17,6 +17,7 @@ type metrics struct {
 	badFrames, unknownIDs, rateLimited, flooding, queueFull, windowFull              prometheus.Counter
 	panics, slow, gaps, abandoned, writeFailures, acceptFailures, acceptRests, trims prometheus.Counter
 	kickFailures, releasesLost, leaseFailures, fenceFailures, fenced, delivered      prometheus.Counter
+	refilled, refillsGivenUp                                                         prometheus.Counter
 	loginSeconds, handlerSeconds, loads, loadSeconds                                 prometheus.Histogram
 	legacy                                                                           legacy.Counters
 
@@ -72,6 +73,8 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 		fenceFailures:  counter("fence_failures_total", "Reads and writes of the node's fence row that failed."),
 		fenced:         counter("fenced_total", "Times this node found itself taken for dead."),
 		delivered:      counter("peer_pushes_total", "Pushes that other nodes handed over."),
+		refilled:       counter("refilled_texts_total", "Texts read from SQL and pushed again to clients that do not understand a gap notice."),
+		refillsGivenUp: counter("refills_given_up_total", "Threads or sessions of such clients that were not sent what they missed, for want of room or time."),
 		loginSeconds:   seconds("login_seconds", "Time of a granted login, from its turn to 1006."),
 		loadSeconds:    seconds("load_seconds", "Time of reading users from SQL for logins, once for all that waited."),
 		handlerSeconds: seconds("handler_seconds", "Time of a request in the serial queue, logins included."),

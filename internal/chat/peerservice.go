@@ -6,6 +6,7 @@ import (
 
 	"parley/internal/obs"
 	"parley/internal/peer"
+	"parley/internal/router"
 	"parley/internal/session"
 	"parley/internal/wire"
 	"parley/kitex_gen/message"
@@ -23,35 +24,66 @@ func (p *peerService) Hello(context.Context, *message.HelloReq) (*message.HelloR
 	return &message.HelloRsp{Name: p.s.cfg.SelfServer.Name, Boot: p.s.lease.Boot(), Version: obs.Version()}, nil
 }
 
-// Deliver hands pushes to sessions of this node, those of a call that was made before not again.
+// Deliver hands pushes to sessions of this node. A call that is made again gets the answer of the first time.
 func (p *peerService) Deliver(_ context.Context, req *message.DeliverReq) (*message.DeliverRsp, error) {
-	rsp := &message.DeliverRsp{Codes: make([]int32, len(req.Pushes))}
-	p.streams.Do(req.Stream, req.Call, func() { p.deliverAll(req, rsp) })
-	return rsp, nil
+	codes := p.streams.Do(req.Stream, req.Call, len(req.Pushes), func() []int32 { return p.deliverAll(req) })
+	return &message.DeliverRsp{Codes: codes}, nil
 }
 
-func (p *peerService) deliverAll(req *message.DeliverReq, rsp *message.DeliverRsp) {
+func (p *peerService) deliverAll(req *message.DeliverReq) []int32 {
+	codes := make([]int32, len(req.Pushes))
 	var cork session.Cork
 	defer cork.Release()
 	for i, in := range req.Pushes {
 		if in == nil {
-			rsp.Codes[i] = peer.CodeNotHere
+			codes[i] = peer.CodeNotHere
 			continue
 		}
-		if in.MsgId == 0 {
-			p.s.texts.shared(in.ToUid, int(in.Seq), time.Now())
-			if !p.s.registry.Elsewhere(in.ToUid) {
-				rsp.Codes[i] = peer.CodeNotHere
-			}
+		switch wire.MsgID(in.MsgId) {
+		case 0:
+			codes[i] = p.elsewhere(in)
+			continue
+		case wire.MsgGap:
+			codes[i] = p.gap(in)
 			continue
 		}
 		push := session.Push{
 			To: in.ToUid, Device: in.Device, SID: in.Sid, ID: wire.MsgID(in.MsgId), From: in.FromUid,
 			Thread: in.ThreadId, Seq: in.Seq, Body: in.Body,
 		}
-		rsp.Codes[i] = p.deliver(&push, &cork)
+		codes[i] = p.deliver(&push, &cork)
 	}
 	p.s.metrics.delivered.Add(float64(len(req.Pushes)))
+	return codes
+}
+
+// elsewhere notes that the user has sessions on other nodes. If that was said late, these have missed what was sent from
+// here meanwhile.
+func (p *peerService) elsewhere(in *message.Push) int32 {
+	p.s.texts.shared(in.ToUid, int(in.Seq), time.Now())
+	if !p.s.registry.Elsewhere(in.ToUid) {
+		return peer.CodeNotHere
+	}
+	if in.ThreadId == router.LateHint {
+		p.s.router.Deliver([]session.Push{{To: in.ToUid, ID: wire.MsgGap}}, nil)
+	}
+	return int32(wire.CodeOK)
+}
+
+// gap tells sessions here that pushes for them were dropped: those of a user or, without one, all.
+func (p *peerService) gap(in *message.Push) int32 {
+	if in.ToUid == 0 {
+		p.s.missedByAll()
+		return int32(wire.CodeOK)
+	}
+	here, elsewhere := p.s.router.Gap(in.ToUid, in.ThreadId, in.Seq)
+	switch {
+	case here && elsewhere:
+		return peer.CodeElsewhereToo
+	case here:
+		return int32(wire.CodeOK)
+	}
+	return peer.CodeNotHere
 }
 
 func (p *peerService) deliver(push *session.Push, cork *session.Cork) int32 {

@@ -58,6 +58,8 @@ type Server struct {
 	commits   *commit.Committer
 	router    *router.Router
 	peers     *peer.Pool
+	refills   *refills
+	telling   atomic.Int64 // times that all sessions are to be told that they may have missed texts; see missedByAll
 	lease     *membership
 	janitor   *janitor
 	wheel     *legacy.Wheel
@@ -134,8 +136,13 @@ func New(cfg Config, d Deps) (*Server, error) {
 		NotHere:      func(node string, p *session.Push) { s.router.NotHere(node, p) },
 		ElsewhereToo: func(p *session.Push) { s.router.ElsewhereToo(p) },
 		Forget:       func(uid int32) { s.router.Forget(uid) },
+		Lost:         func(node string, p *session.Push) { s.router.Lost(node, p) },
 	})
-	s.router = router.New(routerConfig(), d.Log, d.Metrics, s.registry, &locator{s: s, dead: make(map[string]time.Time)}, s.peers)
+	s.refills = newRefills(refillDeps{
+		Log: s.log, Context: ctx, Go: s.spawn, History: s.store.History, Member: s.isMember, Reload: s.reload,
+		Refilled: s.metrics.refilled, GivenUp: s.metrics.refillsGivenUp,
+	})
+	s.router = router.New(routerConfig(), d.Log, d.Metrics, s.registry, &locator{s: s, dead: make(map[string]time.Time)}, s.peers, s.missed)
 	s.commits = commit.New(commitConfig(cfg.Limits), seedBugs(commit.Deps{
 		Log: d.Log, Metrics: d.Metrics, Store: d.Store, Node: cfg.SelfServer.Name, Boot: s.lease.Boot,
 		Deliver: s.router.Deliver, Fenced: s.lease.noteFenced,

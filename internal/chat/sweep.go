@@ -33,6 +33,7 @@ func (s *Server) sweep(ctx context.Context) {
 		s.admission.Forget(now)
 		s.texts.sweep(seconds, now)
 		seconds++
+		s.peers.CloseLeft()
 		due = s.registry.Due(due[:0], now)
 		for _, sess := range due {
 			s.look(sess.Owner().(*conn), now)

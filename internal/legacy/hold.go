@@ -229,7 +229,7 @@ func (p *Policy) textsLocked(i int) []byte {
 			}
 			chats := merged.Chats
 			for _, t := range body.Chats {
-				if t.Seq > served {
+				if t.Seq > served && p.received.add(first.Thread, t.Seq) {
 					chats = append(chats, t)
 				}
 			}

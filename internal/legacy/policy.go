@@ -67,6 +67,7 @@ type Policy struct {
 	mu       sync.Mutex // guards the following
 	friends  map[int32]struct{}
 	threads  map[int64]thread
+	received received
 	asked    bool // the first 1025 came
 	listed   bool // the last 1026 was sent
 	gen1     bool // no threads: first generation
@@ -88,7 +89,7 @@ type Policy struct {
 
 // New returns the policy of a session that logs in now. friends is the friend_list the client is about to get.
 func New(s *session.Session, wheel *Wheel, friends map[int32]struct{}, counters *Counters, now time.Time) *Policy {
-	return &Policy{s: s, wheel: wheel, friends: friends, counters: counters, opened: now, progress: now, threads: make(map[int64]thread)}
+	return &Policy{s: s, wheel: wheel, friends: friends, counters: counters, opened: now, progress: now, threads: make(map[int64]thread), received: make(received)}
 }
 
 // Reply queues an answer; answers go before pushes. The answer to a heartbeat is dropped when anything waits: the client

@@ -14,6 +14,7 @@ import (
 // call of its own is dropped, as the seed does.
 func (n *linkLane) notify(batch []session.Push) {
 	for i := range batch {
+		began := time.Now()
 		ctx, cancel := context.WithTimeout(n.l.pool.ctx, n.l.pool.cfg.Timeout)
 		err := n.notifyOne(ctx, &batch[i])
 		cancel()
@@ -22,8 +23,8 @@ func (n *linkLane) notify(batch []session.Push) {
 			continue
 		}
 		if err != nil {
-			n.l.noteFailure(err)
-			n.l.pool.metrics.lost.Add(float64(len(batch) - i))
+			n.l.noteFailure(began, err)
+			n.lose(batch[i:])
 			return
 		}
 	}

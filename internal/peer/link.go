@@ -49,13 +49,14 @@ type Config struct {
 	Timeout    time.Duration // one call
 	Tries      int           // calls that a batch is worth when the peer does not answer in time
 	MaxPause   time.Duration // a peer that fails is left alone this long at most; the first pause is a twentieth
+	Linger     time.Duration // a link whose node has no lease is kept this long, and longer if the node answers then
 }
 
 // DefaultConfig returns the bounds of docs/CONFIG.md. A call of 16 pushes costs 1 µs a push, of one 16 to 26 µs.
 func DefaultConfig() Config {
 	return Config{
 		Lanes: 4, LanePushes: 8192, LaneBytes: 8 << 20, CallPushes: 256, CallBytes: 64 << 10,
-		Timeout: time.Second, Tries: 3, MaxPause: 2 * time.Second,
+		Timeout: time.Second, Tries: 3, MaxPause: 2 * time.Second, Linger: time.Minute,
 	}
 }
 
@@ -71,6 +72,7 @@ type link struct {
 	mu     sync.Mutex // guards the following
 	paused time.Time  // until when nothing is sent
 	pause  time.Duration
+	failed time.Time // when the pause was last made longer
 	closed bool
 }
 
@@ -131,16 +133,38 @@ func (l *link) open() bool {
 	return !l.closed && l.pool.ctx.Err() == nil
 }
 
-func (l *link) noteFailure(err error) {
+// noteFailure takes the failure of a call that began at a time. The calls of all lanes that were under way when the first
+// of them failed have failed over the same trouble: they make the pause no longer.
+func (l *link) noteFailure(began time.Time, err error) {
 	cfg := &l.pool.cfg
 	l.mu.Lock()
 	first := l.pause == 0 && !l.closed // a peer that left is expected not to answer
-	l.pause = min(max(l.pause*2, cfg.MaxPause/20), cfg.MaxPause)
-	l.paused = time.Now().Add(l.pause)
+	if l.pause == 0 || began.After(l.failed) {
+		l.failed = time.Now()
+		l.pause = min(max(l.pause*2, cfg.MaxPause/20), cfg.MaxPause)
+		l.paused = l.failed.Add(l.pause)
+	}
 	l.mu.Unlock()
 	l.pool.metrics.failures.Inc()
 	if first {
 		l.pool.log.Warn("peer unreachable", "peer", l.node, "err", err)
+	}
+}
+
+// rest waits until the peer may be called again, at most MaxPause.
+func (l *link) rest() {
+	l.mu.Lock()
+	wait := time.Until(l.paused)
+	if l.closed {
+		wait = 0
+	}
+	l.mu.Unlock()
+	if wait <= 0 {
+		return
+	}
+	select {
+	case <-time.After(wait):
+	case <-l.pool.ctx.Done():
 	}
 }
 
@@ -180,33 +204,50 @@ func (n *linkLane) put(p *session.Push) bool {
 func (n *linkLane) run() {
 	var batch []session.Push
 	for {
+		n.l.rest()
 		batch = n.take(batch[:0])
 		if len(batch) == 0 {
 			return
 		}
 		n.l.pool.metrics.calls.Observe(float64(len(batch)))
-		n.guard(func() { n.send(batch) })
+		if !n.guard(func() { n.send(batch) }) {
+			n.lose(batch)
+		}
 		clear(batch)
 	}
 }
 
-// guard keeps a panic from taking the node down: it costs a batch of hints.
-func (n *linkLane) guard(f func()) {
+// guard keeps a panic from taking the node down: it costs a batch of hints. It reports whether there was none.
+func (n *linkLane) guard(f func()) (ok bool) {
 	defer func() {
 		if v := recover(); v != nil {
+			ok = false
 			n.l.pool.metrics.panics.Inc()
 			n.l.pool.log.Error("panic in a lane", "peer", n.l.node, "err", v, "stack", string(debug.Stack()))
 		}
 	}()
 	f()
+	return true
+}
+
+// lose counts pushes that may not have arrived, and has them remembered if the peer can be told later.
+func (n *linkLane) lose(batch []session.Push) {
+	n.l.pool.metrics.lost.Add(float64(len(batch)))
+	if n.l.pool.deps.Lost == nil || n.l.speaks.Load() == foreign {
+		return
+	}
+	for i := range batch {
+		n.l.pool.deps.Lost(n.l.node, &batch[i])
+	}
 }
 
 // send hands a batch over in the language of the peer.
 func (n *linkLane) send(batch []session.Push) {
 	if n.l.speaks.Load() == unknown {
+		began := time.Now()
 		if err := n.l.learn(); err != nil {
-			n.l.noteFailure(err)
-			n.l.pool.metrics.lost.Add(float64(len(batch)))
+			n.l.noteFailure(began, err)
+			n.lose(batch)
 			return
 		}
 	}
@@ -254,10 +295,11 @@ func (n *linkLane) deliver(batch []session.Push) {
 		}
 		req.Pushes[i] = &made[i]
 	}
+	began := time.Now()
 	rsp, err := n.do(req)
 	if err != nil {
-		l.noteFailure(err)
-		l.pool.metrics.lost.Add(float64(len(batch)))
+		l.noteFailure(began, err)
+		n.lose(batch)
 		for i := range batch {
 			l.pool.deps.Forget(batch[i].To)
 		}

@@ -26,6 +26,9 @@ type Deps struct {
 	NotHere      func(node string, p *session.Push)
 	ElsewhereToo func(*session.Push)
 	Forget       func(uid int32)
+	// Lost is told of a push that was queued and may not have arrived: a call failed. A peer that is not one of ours can
+	// not be told later what it missed; Lost is not called for it.
+	Lost func(node string, p *session.Push)
 }
 
 // Pool holds a link to each other chat node. It implements the router's Forwarder. All methods are safe for concurrent
@@ -45,6 +48,7 @@ type Pool struct {
 	mu     sync.RWMutex // guards the following
 	links  map[string]*link
 	static map[string]*link
+	left   map[string]time.Time // links whose node is in the view no more, and until when they are kept
 	closed bool
 }
 
@@ -54,7 +58,7 @@ func New(cfg Config, d Deps) *Pool {
 	return &Pool{
 		cfg: cfg, self: d.Self, log: d.Log.With("pkg", "peer"), metrics: newMetrics(d.Metrics), dial: d.Dial,
 		deps: d, ctx: ctx, stop: stop,
-		links: make(map[string]*link), static: make(map[string]*link),
+		links: make(map[string]*link), static: make(map[string]*link), left: make(map[string]time.Time),
 	}
 }
 
@@ -99,8 +103,9 @@ func (p *Pool) AddStatic(node, addr string) error {
 	return nil
 }
 
-// SetNodes makes the pool's links those of the given addresses by node name, this node's own left out. What waits for a
-// node that is gone is dropped.
+// SetNodes gives the pool links to the given addresses by node name, this node's own left out. A node that is not among
+// them keeps its link for a while: its lease may have gone with Redis' data, or it may be cut off from Redis, and then it
+// still has sessions. CloseLeft ends the link if the node does not answer by then.
 func (p *Pool) SetNodes(addrs map[string]string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -108,10 +113,15 @@ func (p *Pool) SetNodes(addrs map[string]string) {
 		return
 	}
 	for name, l := range p.links {
-		if addrs[name] != l.addr {
-			l.close()
-			delete(p.links, name)
-			p.log.Info("peer gone", "peer", name)
+		addr, listed := addrs[name]
+		switch {
+		case addr == l.addr:
+			delete(p.left, name)
+		case listed: // another life of it
+			p.dropLocked(name, l)
+		case p.left[name].IsZero():
+			p.left[name] = time.Now().Add(p.cfg.Linger)
+			p.log.Info("peer has no lease", "peer", name)
 		}
 	}
 	for name, addr := range addrs {
@@ -127,6 +137,44 @@ func (p *Pool) SetNodes(addrs map[string]string) {
 		p.log.Info("peer found", "peer", name, "addr", addr)
 	}
 	p.metrics.links.Set(float64(len(p.links)))
+}
+
+func (p *Pool) dropLocked(name string, l *link) {
+	l.close()
+	delete(p.links, name)
+	delete(p.left, name)
+	p.metrics.links.Set(float64(len(p.links)))
+	p.log.Info("peer gone", "peer", name)
+}
+
+// CloseLeft closes the links of nodes that have had no lease for Config.Linger and do not answer. The caller calls it
+// every now and then; it returns at once.
+func (p *Pool) CloseLeft() {
+	now := time.Now()
+	var late []*link
+	p.mu.Lock()
+	for name, until := range p.left {
+		if l := p.links[name]; l != nil && !now.Before(until) {
+			p.left[name] = now.Add(p.cfg.Linger) // one question at a time
+			late = append(late, l)
+		}
+	}
+	p.mu.Unlock()
+	for _, l := range late {
+		p.spawn(func() {
+			ctx, cancel := context.WithTimeout(p.ctx, p.cfg.Timeout)
+			defer cancel()
+			rsp, err := l.clients.Node.Hello(ctx, &message.HelloReq{Name: p.self})
+			if err == nil && rsp.Name == l.node {
+				return // it lives, without Redis
+			}
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if p.links[l.node] == l && !p.left[l.node].IsZero() {
+				p.dropLocked(l.node, l)
+			}
+		})
+	}
 }
 
 func (p *Pool) newLink(node, addr string, static bool) (*link, error) {
@@ -162,6 +210,28 @@ func (p *Pool) link(node string) *link {
 
 // Knows reports whether there is a link to a node, whatever its state.
 func (p *Pool) Knows(node string) bool { return p.link(node) != nil }
+
+// Nodes returns the names of the nodes there is a link to.
+func (p *Pool) Nodes() []string {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	names := make([]string, 0, len(p.links)+len(p.static))
+	for name := range p.links {
+		names = append(names, name)
+	}
+	for name := range p.static {
+		if p.links[name] == nil {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// Open reports whether Forward may take a push for a node now: it is known, and not paused after a failure.
+func (p *Pool) Open(node string) bool {
+	l := p.link(node)
+	return l != nil && l.up(time.Now())
+}
 
 // Static reports whether a node is one of the configuration.
 func (p *Pool) Static(node string) bool {

@@ -5,8 +5,9 @@ import "sync"
 // maxStreams bounds each of two generations of streams that are remembered: four a link, of more nodes than a cluster has.
 const maxStreams = 4096
 
-// Streams remembers, for the node that is called, which calls of which stream were carried out, so that a caller can repeat
-// one that was not answered. The zero value is ready; its methods are safe for concurrent use.
+// Streams remembers, for the node that is called, which calls of which stream were carried out and what the last one
+// answered, so that a caller can repeat one that was not answered. The zero value is ready; its methods are safe for
+// concurrent use.
 type Streams struct {
 	mu         sync.Mutex // guards the following
 	young, old map[uint64]*stream
@@ -14,26 +15,37 @@ type Streams struct {
 
 // stream is one of a caller's lanes. Its mutex is held while a call is carried out: the one that repeats it waits.
 type stream struct {
-	mu   sync.Mutex
-	last uint64
+	mu    sync.Mutex
+	last  uint64
+	codes []int32 // what the last call answered; nil if that was all zeros
 }
 
-// Do calls f unless this call of the stream, or a later one, was carried out before, and reports whether it did. Calls of one
-// stream are carried out one after the other. Stream 0 is none: f is called.
-func (s *Streams) Do(id, call uint64, f func()) bool {
+// Do calls f, which returns a code for each of n pushes, and returns what it returned. If this call of the stream was
+// carried out before, it returns the codes of that time; of a call before the last one, which its caller has given up,
+// it returns zeros. Calls of one stream are carried out one after the other. Stream 0 is none: f is called. The result
+// must not be changed.
+func (s *Streams) Do(id, call uint64, n int, f func() []int32) []int32 {
 	if id == 0 {
-		f()
-		return true
+		return f()
 	}
 	st := s.of(id)
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if call <= st.last {
-		return false
+	switch {
+	case call == st.last && len(st.codes) == n:
+		return st.codes
+	case call <= st.last:
+		return make([]int32, n)
 	}
-	st.last = call
-	f()
-	return true
+	st.last, st.codes = call, nil
+	codes := f()
+	for _, code := range codes {
+		if code != 0 {
+			st.codes = codes
+			break
+		}
+	}
+	return codes
 }
 
 func (s *Streams) of(id uint64) *stream {

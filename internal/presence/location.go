@@ -3,6 +3,7 @@ package presence
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -40,16 +41,27 @@ func parseLocation(uid int32, device, value string) (Location, bool) {
 // Locate returns the sessions of each user, in the order of uids, a user's by device; nil for a user without any.
 // Entries are not checked against leases: ask View.Alive. Concurrent calls share round trips.
 func (p *Presence) Locate(ctx context.Context, uids []int32) ([][]Location, error) {
-	out := make([][]Location, 0, len(uids))
+	out, _, err := p.LocateIn(ctx, uids)
+	return out, err
+}
+
+// LocateIn is Locate, and says in which body of data Redis looked (see Generation): "" if that has no id yet, or changed
+// meanwhile.
+func (p *Presence) LocateIn(ctx context.Context, uids []int32) (out [][]Location, generation string, err error) {
+	out = make([][]Location, 0, len(uids))
 	for part := range slices.Chunk(uids, p.opt.MaxBatch) {
 		// A clone: the caller may leave, and use its slice again, while a worker reads it.
 		j := &locateJob{job: newJob(), keys: p.keys, uids: slices.Clone(part)}
 		if err := p.commands.do(ctx, j, false); err != nil {
-			return nil, failed("locate", err)
+			return nil, "", failed("locate", err)
 		}
+		if len(out) > 0 && generation != j.generation {
+			j.generation = ""
+		}
+		generation = j.generation
 		out = append(out, j.out...)
 	}
-	return out, nil
+	return out, generation, nil
 }
 
 // NodeNames returns, in the order of uids, the node that uip_<uid> names; "" for none. Nothing is decided by it: it is
@@ -78,7 +90,10 @@ type locateJob struct {
 	keys keys
 	uids []int32
 	cmds []*redis.MapStringStringCmd
+	gen  *redis.StringCmd
 	out  [][]Location
+
+	generation string
 }
 
 func (j *locateJob) weight() int { return len(j.uids) }
@@ -88,6 +103,7 @@ func (j *locateJob) add(ctx context.Context, pipe redis.Pipeliner) {
 	for i, uid := range j.uids {
 		j.cmds[i] = pipe.HGetAll(ctx, j.keys.session(uid))
 	}
+	j.gen = pipe.Get(ctx, keyGeneration) // last: if Redis loses its data in between, that shows
 }
 
 func (j *locateJob) finish() error {
@@ -103,6 +119,12 @@ func (j *locateJob) finish() error {
 			}
 		}
 		slices.SortFunc(j.out[i], func(a, b Location) int { return cmp.Compare(a.Device, b.Device) })
+	}
+	switch err := j.gen.Err(); {
+	case err == nil:
+		j.generation, _, _ = strings.Cut(j.gen.Val(), " ")
+	case !errors.Is(err, redis.Nil):
+		return err
 	}
 	return nil
 }

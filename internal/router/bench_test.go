@@ -16,9 +16,13 @@ type elsewhere struct {
 	sent  chan struct{}
 }
 
-func (e *elsewhere) Locate(_ context.Context, uids []int32) ([][]string, error) {
-	return e.found[:len(uids)], nil
+func (e *elsewhere) Locate(_ context.Context, uids []int32) ([][]string, bool, error) {
+	return e.found[:len(uids)], true, nil
 }
+
+func (e *elsewhere) Knows(string) bool { return true }
+func (e *elsewhere) Open(string) bool  { return true }
+func (e *elsewhere) Nodes() []string   { return []string{"b"} }
 
 func (e *elsewhere) Forward(string, *session.Push) bool {
 	e.sent <- struct{}{}
@@ -38,7 +42,7 @@ func BenchmarkLane(b *testing.B) {
 			if !cached {
 				cfg.CacheTTL = 0
 			}
-			r := New(cfg, slog.New(slog.DiscardHandler), nil, session.NewRegistry(), e, e)
+			r := New(cfg, slog.New(slog.DiscardHandler), nil, session.NewRegistry(), e, e, func(*session.Session, int64, int64) {})
 			defer r.Close()
 			pushes := make([]session.Push, burst)
 			for i := range pushes {

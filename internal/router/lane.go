@@ -2,13 +2,13 @@ package router
 
 import (
 	"context"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"parley/internal/session"
+	"parley/internal/wire"
 )
 
 // lane resolves and forwards the pushes of its share of the users, in order.
@@ -41,6 +41,7 @@ func (l *lane) put(p *session.Push) {
 	if len(l.queue) >= l.r.cfg.LanePushes || l.bytes+len(p.Body) > l.r.cfg.LaneBytes {
 		l.mu.Unlock()
 		l.r.metrics.dropped[dropFull].Inc()
+		l.r.ledger.note(nowhere, p)
 		return
 	}
 	l.queue = append(l.queue, *p)
@@ -55,7 +56,8 @@ func (l *lane) put(p *session.Push) {
 func (l *lane) run(ctx context.Context) {
 	for {
 		if l.take() {
-			l.guard(func() { l.send(ctx) })
+			l.r.guard(func() { l.send(ctx) })
+			l.clean()
 			continue
 		}
 		select {
@@ -66,15 +68,14 @@ func (l *lane) run(ctx context.Context) {
 	}
 }
 
-// guard keeps a panic from taking the node down: it costs a batch of hints.
-func (l *lane) guard(f func()) {
-	defer func() {
-		if v := recover(); v != nil {
-			l.r.metrics.panics.Inc()
-			l.r.log.Error("panic in a lane", "err", v, "stack", string(debug.Stack()))
+// clean remembers what a panic has left of a batch.
+func (l *lane) clean() {
+	for i := range l.batch {
+		if l.batch[i].To != 0 {
+			l.r.ledger.note(nowhere, &l.batch[i])
+			l.batch[i] = session.Push{}
 		}
-	}()
-	f()
+	}
 }
 
 func (l *lane) take() bool {
@@ -116,10 +117,11 @@ func (l *lane) send(ctx context.Context) {
 		l.guess()
 	}
 	for i := range l.batch {
-		if p := &l.batch[i]; !failed || p.Route.Cached {
+		p := &l.batch[i]
+		if !failed || p.Route.Cached {
 			l.forward(p, l.where[i])
 		}
-		l.batch[i] = session.Push{}
+		*p = session.Push{}
 	}
 }
 
@@ -146,6 +148,7 @@ func (l *lane) forward(p *session.Push, nodes []string) {
 		} else {
 			l.cache.forget(p.To)
 			l.r.metrics.dropped[dropPeer].Inc()
+			l.r.ledger.note(node, p)
 		}
 	}
 	switch {
@@ -164,6 +167,7 @@ func (l *lane) guess() {
 		p, ok := l.cache.last(l.uids[q.uid])
 		if !ok {
 			l.r.metrics.dropped[dropLookup].Inc()
+			l.r.ledger.note(nowhere, &l.batch[q.push])
 			continue
 		}
 		l.where[q.push] = p.nodes
@@ -175,10 +179,14 @@ func (l *lane) guess() {
 func (l *lane) lookup(ctx context.Context, now time.Time) bool {
 	ctx, cancel := context.WithTimeout(ctx, l.r.cfg.LookupLimit)
 	defer cancel()
-	found, err := l.r.locator.Locate(ctx, l.uids)
+	found, sure, err := l.r.locator.Locate(ctx, l.uids)
 	if err != nil {
 		l.r.log.Debug("users not located", "n", len(l.uids), "err", err)
 		return false
+	}
+	if !sure {
+		l.doubt(found, now)
+		return true
 	}
 	for _, q := range l.asked {
 		l.where[q.push] = found[q.uid]
@@ -189,4 +197,27 @@ func (l *lane) lookup(ctx context.Context, now time.Time) bool {
 		}
 	}
 	return true
+}
+
+// doubt is what is done with answers that may lack some sessions: the user is tried where last found as well, and told
+// again when the answers are sure.
+func (l *lane) doubt(found [][]string, now time.Time) {
+	for i, uid := range l.uids {
+		if p, ok := l.cache.last(uid); ok {
+			found[i] = union(found[i], p.nodes)
+		}
+		if len(found[i]) > 0 { // not believed later, but better than nothing while Redis is away
+			l.cache.put(uid, found[i], now.Add(-l.cache.ttl))
+		}
+	}
+	for _, q := range l.asked {
+		p := &l.batch[q.push]
+		l.where[q.push] = found[q.uid]
+		switch {
+		case len(found[q.uid]) == 0:
+			l.r.ledger.note(nowhere, p)
+		case p.ID == wire.MsgTextPush || p.ID == wire.MsgGap:
+			l.r.ledger.keep(p)
+		}
+	}
 }

@@ -5,7 +5,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// Why a push was left to the store although its user was, or may have been, online.
+// Why a push was dropped although its user was, or may have been, online.
 const (
 	dropSession = iota // the session here refused it: closed, or slow
 	dropGone           // not where presence said, twice
@@ -18,6 +18,9 @@ const (
 type metrics struct {
 	local, forwarded, offline, panics prometheus.Counter
 	dropped                           [drops]prometheus.Counter
+
+	owed                              prometheus.Gauge
+	settled, overflowed, unremembered prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -31,9 +34,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		offline:   counter("pushes_offline_total", "Pushes for users who are nowhere; the store has what they missed."),
 	}
 	m.panics = counter("panics_total", "Panics recovered in a lane.")
+	m.owed = f.NewGauge(prometheus.GaugeOpts{
+		Name: "parley_router_owed", Help: "Threads of users that have lost pushes and are to be told, and other pushes that wait for their node.",
+	})
+	m.settled = counter("owed_told_total", "Nodes told that a user of theirs has lost pushes.")
+	m.overflowed = counter("owed_overflows_total", "Times that too many users of a node had lost pushes to remember each; all its sessions are told.")
+	m.unremembered = counter("pushes_forgotten_total", "Pushes other than texts that were dropped and could not be remembered; the next login shows what they were about.")
 	dropped := f.NewCounterVec(prometheus.CounterOpts{
 		Name: "parley_router_pushes_dropped_total",
-		Help: "Pushes left to the store, by reason: session, gone, full, peer, lookup.",
+		Help: "Pushes dropped, by reason: session, gone, full, peer, lookup. But for the first two the user is told later.",
 	}, []string{"reason"})
 	for i, reason := range [drops]string{"session", "gone", "full", "peer", "lookup"} {
 		m.dropped[i] = dropped.WithLabelValues(reason)

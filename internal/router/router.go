@@ -1,31 +1,40 @@
 // Package router takes a push to its user: to a session here, else to the node where presence says the user is, else
-// nowhere, because the store has it. Delivery is a hint; nothing that matters depends on it.
+// nowhere, because the store has it. A push that is dropped on the way is remembered, as far as memory goes, by what it was
+// about; the user's sessions are told to read it when they can be reached again.
 //
-// It knows no message bodies and no transport.
+// It knows no transport.
 package router
 
 import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"parley/internal/session"
+	"parley/internal/wire"
 )
 
 // Locator finds users in the cluster.
 type Locator interface {
-	// Locate returns, for each uid, the other live nodes that hold sessions of the user; none when offline.
-	Locate(ctx context.Context, uids []int32) ([][]string, error)
+	// Locate returns, for each uid, the other nodes that hold sessions of the user; none when offline. It is not sure if it
+	// may lack some, as long as not all nodes have written their sessions into a Redis that lost its data.
+	Locate(ctx context.Context, uids []int32) (nodes [][]string, sure bool, err error)
 }
 
 // Forwarder hands pushes to other nodes.
 type Forwarder interface {
 	// Forward queues a copy of p for the node and returns false when it cannot: unknown, down or full. It never blocks.
 	Forward(node string, p *session.Push) bool
+	// Knows reports whether there is a way to a node, Open whether it may be used now.
+	Knows(node string) bool
+	Open(node string) bool
+	// Nodes returns the nodes that it knows.
+	Nodes() []string
 }
 
 // Config bounds a router. See DefaultConfig.
@@ -37,6 +46,10 @@ type Config struct {
 	CacheUsers  int           // users whose node is remembered, in each of two generations
 	CacheTTL    time.Duration // how long, at most
 	LookupLimit time.Duration // one look-up
+
+	OwedThreads  int           // threads of users of which is remembered that they have lost pushes
+	SettleEvery  time.Duration // how often is tried to tell the users, while something is owed
+	SettlePushes int           // how many are told at once, per node
 }
 
 // DefaultConfig returns the bounds of docs/CONFIG.md.
@@ -44,6 +57,7 @@ func DefaultConfig() Config {
 	return Config{
 		Lanes: 4, LanePushes: 16384, LaneBytes: 16 << 20, Batch: 256,
 		CacheUsers: 65536, CacheTTL: 10 * time.Second, LookupLimit: time.Second,
+		OwedThreads: 65536, SettleEvery: 250 * time.Millisecond, SettlePushes: 4096,
 	}
 }
 
@@ -56,18 +70,25 @@ type Router struct {
 	registry *session.Registry
 	locator  Locator
 	forward  Forwarder
+	missed   func(s *session.Session, thread, from int64)
+	ledger   *ledger
 	lanes    []*lane
 	wg       sync.WaitGroup
 	stop     context.CancelFunc
 }
 
-// New starts a router over the sessions of reg.
-func New(cfg Config, log *slog.Logger, metrics prometheus.Registerer, reg *session.Registry, loc Locator, fwd Forwarder) *Router {
+// New starts a router over the sessions of reg. missed is told of a session here that has missed texts and cannot be sent a
+// 2104; it must not block.
+func New(cfg Config, log *slog.Logger, metrics prometheus.Registerer, reg *session.Registry, loc Locator, fwd Forwarder,
+	missed func(s *session.Session, thread, from int64),
+) *Router {
 	ctx, stop := context.WithCancel(context.Background())
 	r := &Router{
 		cfg: cfg, log: log.With("pkg", "router"), metrics: newMetrics(metrics),
-		registry: reg, locator: loc, forward: fwd, stop: stop,
+		registry: reg, locator: loc, forward: fwd, missed: missed, stop: stop,
 	}
+	r.ledger = newLedger(cfg.OwedThreads, r.metrics)
+	r.wg.Go(func() { r.settle(ctx) })
 	for range cfg.Lanes {
 		l := newLane(r)
 		r.lanes = append(r.lanes, l)
@@ -100,6 +121,9 @@ func (r *Router) Deliver(pushes []session.Push, cork *session.Cork) {
 
 // local offers p to this node's sessions.
 func (r *Router) local(p *session.Push, cork *session.Cork) (here, elsewhere bool) {
+	if p.ID == wire.MsgGap {
+		return r.Gap(p.To, p.Thread, p.Seq)
+	}
 	n, elsewhere, err := r.registry.Deliver(p, cork)
 	if n > 0 {
 		r.metrics.local.Add(float64(n))
@@ -110,6 +134,16 @@ func (r *Router) local(p *session.Push, cork *session.Cork) (here, elsewhere boo
 	// A session that closes may do so because its user moved: look again. A slow one is still the user's.
 	return n > 0 || errors.Is(err, session.ErrSlow), elsewhere
 }
+
+// Gap tells the user's sessions here that they have missed texts of a thread from a number on, or with thread 0 that they
+// may have missed some of any. It returns whether there are any, and whether one knows of sessions on other nodes.
+func (r *Router) Gap(uid int32, thread, from int64) (here, elsewhere bool) {
+	n, elsewhere := r.registry.Gap(uid, thread, from, func(s *session.Session) { r.missed(s, thread, from) })
+	return n > 0, elsewhere
+}
+
+// Lost says that a push which was handed over for a node may not have arrived there.
+func (r *Router) Lost(node string, p *session.Push) { r.ledger.note(node, p) }
 
 // NotHere says that a node named for p's user did not know it. The user is looked up once more; after that the push is
 // left to the store.
@@ -146,5 +180,16 @@ func (r *Router) again(failed string, p *session.Push) {
 
 // Forget drops what is remembered of where a user is.
 func (r *Router) Forget(uid int32) { r.lane(uid).cache.forget(uid) }
+
+// guard keeps a panic from taking the node down.
+func (r *Router) guard(f func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			r.metrics.panics.Inc()
+			r.log.Error("panic in the router", "err", v, "stack", string(debug.Stack()))
+		}
+	}()
+	f()
+}
 
 func (r *Router) lane(uid int32) *lane { return r.lanes[uint32(uid)%uint32(len(r.lanes))] }

@@ -28,10 +28,33 @@ type cluster struct {
 	asked [][]int32
 	sent  map[string][]session.Push
 	down  map[string]bool
+	gone  map[string]bool // nodes without a link
+	young bool            // Redis lost its data a moment ago
 	hook  func()
 }
 
-func (c *cluster) Locate(ctx context.Context, uids []int32) ([][]string, error) {
+func (c *cluster) Knows(node string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.gone[node]
+}
+
+func (c *cluster) Open(node string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.down[node]
+}
+
+func (c *cluster) Nodes() []string { return []string{"b", "c"} }
+
+// set changes the cluster.
+func (c *cluster) set(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f()
+}
+
+func (c *cluster) Locate(ctx context.Context, uids []int32) ([][]string, bool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.asked = append(c.asked, slices.Clone(uids))
@@ -39,13 +62,13 @@ func (c *cluster) Locate(ctx context.Context, uids []int32) ([][]string, error) 
 		c.hook()
 	}
 	if c.err != nil {
-		return nil, c.err
+		return nil, false, c.err
 	}
 	found := make([][]string, len(uids))
 	for i, uid := range uids {
 		found[i] = slices.Clone(c.where[uid])
 	}
-	return found, ctx.Err()
+	return found, !c.young, ctx.Err()
 }
 
 func (c *cluster) Forward(node string, p *session.Push) bool {
@@ -124,6 +147,12 @@ type world struct {
 	r   *Router
 	reg *session.Registry
 	seq int64
+
+	told []int64 // from which numbers on sessions here have missed texts
+}
+
+func (w *world) missed(_ *session.Session, _, from int64) {
+	w.set(func() { w.told = append(w.told, from) })
 }
 
 func in(t *testing.T, change func(*Config), f func(t *testing.T, w *world)) {
@@ -134,8 +163,8 @@ func in(t *testing.T, change func(*Config), f func(t *testing.T, w *world)) {
 		if change != nil {
 			change(&cfg)
 		}
-		w := &world{cluster: &cluster{where: map[int32][]string{}, sent: map[string][]session.Push{}, down: map[string]bool{}}, t: t, reg: session.NewRegistry()}
-		w.r = New(cfg, slog.New(slog.DiscardHandler), nil, w.reg, w.cluster, w.cluster)
+		w := &world{cluster: &cluster{where: map[int32][]string{}, sent: map[string][]session.Push{}, down: map[string]bool{}, gone: map[string]bool{}}, t: t, reg: session.NewRegistry()}
+		w.r = New(cfg, slog.New(slog.DiscardHandler), nil, w.reg, w.cluster, w.cluster, w.missed)
 		defer w.r.Close()
 		f(t, w)
 	})
@@ -442,7 +471,7 @@ func TestAPanicCostsABatch(t *testing.T) {
 func TestCloseWhileItWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &cluster{where: map[int32][]string{2: {"b"}}, sent: map[string][]session.Push{}, down: map[string]bool{}}
-		r := New(DefaultConfig(), slog.New(slog.DiscardHandler), nil, session.NewRegistry(), slowLocator{}, w)
+		r := New(DefaultConfig(), slog.New(slog.DiscardHandler), nil, session.NewRegistry(), slowLocator{}, w, func(*session.Session, int64, int64) {})
 		for i := range 100 {
 			r.Deliver([]session.Push{{To: int32(i), Body: []byte(fmt.Sprint(i))}}, nil)
 		}
@@ -456,7 +485,7 @@ func TestCloseWhileItWaits(t *testing.T) {
 // slowLocator answers when its time is over.
 type slowLocator struct{}
 
-func (slowLocator) Locate(ctx context.Context, _ []int32) ([][]string, error) {
+func (slowLocator) Locate(ctx context.Context, _ []int32) ([][]string, bool, error) {
 	<-ctx.Done()
-	return nil, ctx.Err()
+	return nil, false, ctx.Err()
 }

@@ -148,20 +148,11 @@ func (s *Session) gapLocked(p *Push, full bool) bool {
 	if s.gaps == nil {
 		s.gaps = make(map[int64]int64)
 	}
-	s.gaps[p.Thread] = firstSeq(p)
+	s.gaps[p.Thread] = p.FirstSeq()
 	if s.limits.OnGap != nil {
 		s.limits.OnGap()
 	}
 	return true
-}
-
-// firstSeq returns the number of the first text of a push, which itself names the last.
-func firstSeq(p *Push) int64 {
-	var body wire.TextPush
-	if wire.Decode(p.Body, &body) != nil || len(body.Chats) == 0 {
-		return p.Seq
-	}
-	return body.Chats[0].Seq
 }
 
 // flush writes what waits until nothing does. One runs at most for a session.

@@ -845,11 +845,14 @@ type Push struct {
 	// Empty: all devices of the user.
 	Device string `protobuf:"bytes,2,opt,name=device" json:"device,omitempty"`
 
-	// Message id of the frame: 1011, 1015, 1019, 1028 or one of ours.
+	// Message id of the frame: 1011, 1015, 1019, 1028 or one of ours. 0: no frame; the user has a session on the calling
+	// node too. 2104: pushes for the user, or for everybody when to_uid is 0, were dropped: of thread_id from seq on, or of
+	// any thread when that is 0.
 	MsgId   int32 `protobuf:"varint,3,opt,name=msg_id" json:"msg_id,omitempty"`
 	FromUid int32 `protobuf:"varint,4,opt,name=from_uid" json:"from_uid,omitempty"`
 
-	// Of a text: its thread, and the sequence number of the last element of the body. 0 otherwise.
+	// Of a text: its thread, and the sequence number of the last element of the body. Of msg_id 0: thread_id is 1 if that
+	// is said late, so that sessions on the calling node may have missed texts; seq is how many nodes hold sessions. 0 otherwise.
 	ThreadId int64 `protobuf:"varint,5,opt,name=thread_id" json:"thread_id,omitempty"`
 	Seq      int64 `protobuf:"varint,6,opt,name=seq" json:"seq,omitempty"`
 
@@ -930,7 +933,7 @@ type DeliverReq struct {
 	Pushes []*Push `protobuf:"bytes,2,rep,name=pushes" json:"pushes,omitempty"`
 
 	// Calls of one stream come one after the other, numbered from 1. A call that was not answered in time is made again with
-	// its number, and is not carried out twice: a stock client cannot tell a repeated push from a new one. A stream is a
+	// its number, is not carried out twice, and gets the same answer: a stock client cannot tell a repeated push from a new one. A stream is a
 	// random number, of one lane of one link. 0: none, and the call is always carried out.
 	Stream uint64 `protobuf:"fixed64,3,opt,name=stream" json:"stream,omitempty"`
 	Call   uint64 `protobuf:"varint,4,opt,name=call" json:"call,omitempty"`

@@ -1,0 +1,225 @@
+package chat
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"parley/internal/legacy"
+	"parley/internal/session"
+	"parley/internal/slots"
+	"parley/internal/store"
+	"parley/internal/wire"
+)
+
+const (
+	// maxRefills bounds the sessions that are sent what they missed at the same time, refillReads the reads for them.
+	maxRefills  = 4096
+	refillReads = 4
+	// maxRefillThreads bounds what one session may wait for.
+	maxRefillThreads = 1024
+	// refillRows and refillBytes are one read; refillRowsAll is all of a thread.
+	refillRows    = 50
+	refillBytes   = 8 << 10
+	refillRowsAll = 5000
+	// refillPatience is how long a session may take for one thread, and refillPause how often it is looked at meanwhile.
+	refillPatience = time.Minute
+	refillPause    = 50 * time.Millisecond
+)
+
+// refills send the texts themselves to sessions that have missed some and do not understand a 2104: stock clients, and
+// native ones without the capability. What a stock client has got already is left out.
+type refills struct {
+	d     refillDeps
+	turns *slots.Slots
+
+	mu      sync.Mutex                           // guards the following
+	waiting map[*session.Session]map[int64]int64 // first number of each thread; the session's goroutine ends with its entry
+}
+
+// refillDeps is what refills work with.
+type refillDeps struct {
+	Log     *slog.Logger
+	Context context.Context // ends the work
+	Go      func(func())    // starts a goroutine that the node waits for
+	History func(ctx context.Context, thread, after int64, limit, maxBytes int) ([]store.Message, bool, error)
+	Member  func(ctx context.Context, thread int64, uid int32) (bool, error)
+	// Reload ends a session of which nobody can say what it missed, so that its client logs in anew.
+	Reload func(*session.Session)
+	// Refilled counts the texts, GivenUp the threads, or sessions, for which a bound was reached.
+	Refilled, GivenUp prometheus.Counter
+}
+
+func newRefills(d refillDeps) *refills {
+	return &refills{d: d, turns: slots.New(refillReads, maxRefills), waiting: make(map[*session.Session]map[int64]int64)}
+}
+
+// add has a session sent what it has missed of a thread from a number on; of thread 0: of all that it knows. It does not
+// block.
+func (r *refills) add(s *session.Session, thread, from int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	threads, running := r.waiting[s]
+	at, known := threads[thread]
+	switch {
+	case known:
+		from = min(from, at)
+	case !running && len(r.waiting) >= maxRefills, len(threads) >= maxRefillThreads:
+		r.d.GivenUp.Inc()
+		return
+	case !running:
+		threads = make(map[int64]int64)
+		r.waiting[s] = threads
+		r.d.Go(func() { r.work(s) })
+	}
+	threads[thread] = from
+}
+
+// next takes a thread to refill.
+func (r *refills) next(s *session.Session) (thread, from int64, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for thread, from = range r.waiting[s] {
+		delete(r.waiting[s], thread)
+		return thread, from, true
+	}
+	delete(r.waiting, s)
+	return 0, 0, false
+}
+
+func (r *refills) work(s *session.Session) {
+	ended := false
+	defer func() {
+		if !ended { // a panic: let the next gap start anew
+			r.mu.Lock()
+			delete(r.waiting, s)
+			r.mu.Unlock()
+		}
+	}()
+	for {
+		thread, from, ok := r.next(s)
+		if !ok {
+			ended = true
+			return
+		}
+		r.refill(s, thread, from)
+	}
+}
+
+func (r *refills) refill(s *session.Session, thread, from int64) {
+	p, _ := s.Stock().(*legacy.Policy)
+	switch {
+	case thread != 0:
+		r.thread(s, p, thread, from)
+	case p == nil:
+		r.d.Reload(s)
+	default:
+		for _, thread := range p.Known() {
+			r.thread(s, p, thread, 1)
+		}
+	}
+}
+
+// thread sends what is missing of one thread.
+func (r *refills) thread(s *session.Session, p *legacy.Policy, thread, from int64) {
+	ctx, cancel := context.WithTimeout(r.d.Context, refillPatience)
+	defer cancel()
+	err := r.send(ctx, s, p, thread, from)
+	if err != nil && s.State() == session.Live {
+		r.d.GivenUp.Inc()
+		r.d.Log.Warn("missed texts not sent; the next login shows them", "sid", s.SID(), "err", err)
+	}
+}
+
+func (r *refills) send(ctx context.Context, s *session.Session, p *legacy.Policy, thread, from int64) error {
+	// What the client is about to load it need not be sent.
+	if err := r.await(ctx, s, func() bool { return p == nil || p.Settled(thread) }); err != nil {
+		return err
+	}
+	member, err := r.d.Member(ctx, thread, s.UID())
+	if err != nil || !member {
+		return err
+	}
+	after := from - 1
+	if p != nil {
+		after = max(after, p.Floor(thread))
+	}
+	for rows := 0; rows < refillRowsAll; {
+		page, more, err := r.read(ctx, thread, after)
+		if err != nil || len(page) == 0 {
+			return err
+		}
+		rows += len(page)
+		after = page[len(page)-1].Seq
+		r.push(s, p, page)
+		if !more {
+			return nil
+		}
+		room := func() bool {
+			if p != nil {
+				return p.Held() < legacy.MaxHeld/4
+			}
+			return s.Queued() < refillBytes
+		}
+		if err := r.await(ctx, s, room); err != nil {
+			return err
+		}
+	}
+	return context.DeadlineExceeded
+}
+
+// await waits until ok, which is cheap, holds.
+func (r *refills) await(ctx context.Context, s *session.Session, ok func() bool) error {
+	for !ok() {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(refillPause):
+		}
+		if s.State() != session.Live {
+			return session.ErrClosed
+		}
+	}
+	return nil
+}
+
+func (r *refills) read(ctx context.Context, thread, after int64) (page []store.Message, more bool, err error) {
+	if err := r.turns.Take(ctx, refillPatience); err != nil {
+		return nil, false, err
+	}
+	defer r.turns.Give()
+	return r.d.History(ctx, thread, after, refillRows, refillBytes)
+}
+
+// push sends those of a page that are from others and missing, one push for each run of one sender.
+func (r *refills) push(s *session.Session, p *legacy.Policy, page []store.Message) {
+	var run []wire.SentText
+	flush := func(from int32, thread int64) {
+		if len(run) == 0 {
+			return
+		}
+		// An error has closed the session, or will: its next login shows them.
+		_ = s.Push(&session.Push{
+			To: s.UID(), From: from, ID: wire.MsgTextPush, Thread: thread, Seq: run[len(run)-1].Seq,
+			Body: wire.AppendTextBody(nil, from, s.UID(), thread, run),
+		})
+		r.d.Refilled.Add(float64(len(run)))
+		run = nil
+	}
+	for i := range page {
+		m := &page[i]
+		if i > 0 && m.Sender != page[i-1].Sender {
+			flush(page[i-1].Sender, m.ThreadID)
+		}
+		if m.Sender != s.UID() && (p == nil || p.Lacks(m.ThreadID, m.Seq)) {
+			run = append(run, wire.SentText{UniqueID: m.UniqueID, Content: m.Content, Seq: m.Seq, CreatedMS: m.CreatedMS})
+		}
+	}
+	if len(page) > 0 {
+		last := &page[len(page)-1]
+		flush(last.Sender, last.ThreadID)
+	}
+}
