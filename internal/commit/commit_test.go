@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -138,21 +139,49 @@ func TestRefusalsBesideGoodTexts(t *testing.T) {
 	require.Equal(t, "good too", body.Chats[1].Content)
 }
 
-func TestAResentTextIsAnsweredButNotPushedAgain(t *testing.T) {
-	c, col := start(t, newStore(7), nil)
+// C2: the call that stored it may have failed before it pushed it.
+func TestAResentTextIsAnsweredAndPushedOncePerBatch(t *testing.T) {
+	s := newStore(7)
+	c, col := start(t, s, nil)
 	require.NoError(t, c.Append(col.request(1, 7, "a")))
 	col.wait(t, 1)
-	require.NoError(t, c.Append(col.request(1, 7, "a", "b")))
+	s.block = make(chan struct{})
+	require.NoError(t, c.Append(col.request(1, 7, "first")))
+	taken(t, c) // the others share a batch
+	require.NoError(t, c.Append(col.request(1, 7, "a", "b", "a")))
+	require.NoError(t, c.Append(col.request(1, 7, "b")))
 	require.NoError(t, c.Append(col.request(1, 7, "a")))
-	answers := col.wait(t, 3)
-	require.EqualValues(t, 1, answers[1].Chats[0].Seq)
-	require.EqualValues(t, 2, answers[1].Chats[1].Seq)
+	close(s.block)
+	answers := col.wait(t, 5)
 	require.EqualValues(t, 1, answers[2].Chats[0].Seq)
-	require.Len(t, col.pushes, 2)
-	var body wire.TextPush
-	require.NoError(t, wire.Decode(col.pushes[1].Body, &body))
-	require.Len(t, body.Chats, 1)
-	require.Equal(t, "b", body.Chats[0].Content)
+	require.EqualValues(t, 3, answers[2].Chats[1].Seq)
+	require.EqualValues(t, 3, answers[3].Chats[0].Seq)
+	require.EqualValues(t, 1, answers[4].Chats[0].Seq)
+	var pushed [][]int64
+	for _, p := range col.pushes {
+		var body wire.TextPush
+		require.NoError(t, wire.Decode(p.Body, &body))
+		var seqs []int64
+		for _, x := range body.Chats {
+			seqs = append(seqs, x.Seq)
+		}
+		pushed = append(pushed, seqs)
+		require.Equal(t, slices.Max(seqs), p.Seq)
+	}
+	require.Equal(t, [][]int64{{1}, {2}, {1, 3}}, pushed)
+}
+
+// C2: SQL answers too late, the client sends again.
+func TestATextStoredByACallThatFailedIsPushedWhenItIsResent(t *testing.T) {
+	s := newStore(7)
+	s.known["a"], s.last[7] = 1, 1 // stored, by a call whose answer never came
+	c, col := start(t, s, nil)
+	require.NoError(t, c.Append(col.request(1, 7, "a")))
+	answers := col.wait(t, 1)
+	require.EqualValues(t, 1, answers[0].Chats[0].Seq)
+	require.Len(t, col.pushes, 1)
+	require.EqualValues(t, 1, col.pushes[0].Seq)
+	require.EqualValues(t, 2, col.pushes[0].To)
 }
 
 func TestAStoreThatFails(t *testing.T) {

@@ -281,7 +281,9 @@ func codeOf(err error) wire.Code {
 	return wire.CodeInternal
 }
 
-// deliver hands the new texts to the router, one push a request. A resent text was pushed when it was stored.
+// deliver hands the stored texts to the router, one push a request. Resent texts are among them: the call that stored them
+// may have failed before it pushed them, here or on another node, and nobody knows. Clients tell repeats by their number,
+// or the node does for them.
 func (s *shard) deliver() {
 	s.pushes = s.pushes[:0]
 	row := 0
@@ -291,9 +293,9 @@ func (s *shard) deliver() {
 		all := true
 		for ti := range r.sent {
 			isRow := row < len(s.where) && s.where[row] == (place{ri, ti})
-			if isRow && s.stored[row].Seq > 0 && !s.stored[row].Resent {
+			if isRow && s.pushable(row) {
 				fresh++
-				last = r.sent[ti].Seq
+				last = max(last, r.sent[ti].Seq)
 			} else {
 				all = false
 			}
@@ -324,11 +326,29 @@ func (s *shard) deliver() {
 	clear(s.pushes)
 }
 
-// fresh returns the texts of one request that this batch stored for the first time.
+// pushable reports whether a row is to be pushed: it is stored, and not the repeat of one before it in the batch. A resend
+// is answered even to a sender who may write no more; it is pushed only while the node knows that it may.
+func (s *shard) pushable(row int) bool {
+	got := &s.stored[row]
+	if got.Seq == 0 || !got.Resent {
+		return got.Seq > 0
+	}
+	if got.MemberVer != s.msgs[row].MemberVer {
+		return false
+	}
+	for i := range row { // resends are few
+		if s.stored[i].Seq == got.Seq && s.msgs[i].ThreadID == s.msgs[row].ThreadID {
+			return false
+		}
+	}
+	return true
+}
+
+// fresh returns the texts of one request that are to be pushed.
 func (s *shard) fresh(req int) []wire.SentText {
 	var texts []wire.SentText
 	for i, at := range s.where {
-		if at.req == req && s.stored[i].Seq > 0 && !s.stored[i].Resent {
+		if at.req == req && s.pushable(i) {
 			texts = append(texts, s.batch[req].sent[at.text])
 		}
 	}
