@@ -90,6 +90,16 @@ func (g *Gate) ResetPassword(ctx context.Context, name, email, password, code st
 	return err
 }
 
+// ChangePassword sets a new password for the user who knows the old one. All sessions, tokens and resume tickets of the
+// user end. It refuses with CodePasswdInvalid, CodeRateLimited or, for a password the server will not take,
+// CodeBadRequest.
+func (g *Gate) ChangePassword(ctx context.Context, email, password, newPassword string) error {
+	_, err := g.post(ctx, "change password", "/change_password", map[string]any{
+		"email": email, "passwd": password, "newpasswd": newPassword, "plain": true,
+	})
+	return err
+}
+
 // Login checks the password and returns a ticket for the chat node the user is placed on. It refuses with
 // CodePasswdInvalid, or CodeRPC when no chat node can take the user now.
 func (g *Gate) Login(ctx context.Context, email, password string) (Ticket, error) {

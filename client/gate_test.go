@@ -46,6 +46,10 @@ func TestGate(t *testing.T) {
 	require.Equal(t, "/reset_pwd", path)
 	require.Equal(t, true, got["plain"])
 
+	require.NoError(t, g.ChangePassword(ctx, "a@example.com", "secret1", "secret2"))
+	require.Equal(t, "/change_password", path)
+	require.Equal(t, map[string]any{"email": "a@example.com", "passwd": "secret1", "newpasswd": "secret2", "plain": true}, got)
+
 	reply = `{"error":0,"email":"a@example.com","uid":1001,"token":"tok","host":"::1","port":"8090"}`
 	ticket, err := g.Login(ctx, "a@example.com", "secret1")
 	require.NoError(t, err)

@@ -63,13 +63,13 @@ func (c *registerCmd) Run(e *environment) error {
 	if err != nil {
 		return err
 	}
-	code, err := e.mailedCode(gate, c.gateFlags, c.Email, c.Code)
-	if err != nil {
+	var uid int32
+	err = e.withCode(gate, c.gateFlags, c.Email, c.Code, func(ctx context.Context, code string) (err error) {
+		uid, err = gate.Register(ctx, client.Registration{
+			Name: c.Name, Email: c.Email, Password: password, Code: code, Nick: c.Nick,
+		})
 		return err
-	}
-	ctx, cancel := context.WithTimeout(e.ctx, c.Timeout)
-	defer cancel()
-	uid, err := gate.Register(ctx, client.Registration{Name: c.Name, Email: c.Email, Password: password, Code: code, Nick: c.Nick})
+	})
 	if err != nil {
 		return err
 	}
@@ -95,16 +95,46 @@ func (c *resetCmd) Run(e *environment) error {
 	if err != nil {
 		return err
 	}
-	code, err := e.mailedCode(gate, c.gateFlags, c.Email, c.Code)
+	err = e.withCode(gate, c.gateFlags, c.Email, c.Code, func(ctx context.Context, code string) error {
+		return gate.ResetPassword(ctx, c.Name, c.Email, password, code)
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(e.err, "* %s has a new password\n", printable(c.Name))
+	return nil
+}
+
+type passwdCmd struct {
+	gateFlags
+	emailFlag
+	Password    string `help:"The present password. Without it, it is asked for." env:"PARLEY_PASSWORD"`
+	NewPassword string `help:"The new password, 6 to 128 characters. Without it, it is asked for." env:"PARLEY_NEW_PASSWORD"`
+}
+
+// Run changes the password.
+func (c *passwdCmd) Run(e *environment) error {
+	gate, err := c.open()
+	if err != nil {
+		return err
+	}
+	old, err := e.password(c.Password)
+	if err != nil {
+		return err
+	}
+	if e.secret != nil && c.NewPassword == "" {
+		fmt.Fprintln(e.err, "* the new password:")
+	}
+	password, err := e.newPassword(c.NewPassword)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(e.ctx, c.Timeout)
 	defer cancel()
-	if err := gate.ResetPassword(ctx, c.Name, c.Email, password, code); err != nil {
+	if err := gate.ChangePassword(ctx, c.Email, old, password); err != nil {
 		return err
 	}
-	fmt.Fprintf(e.err, "* %s has a new password\n", printable(c.Name))
+	fmt.Fprintln(e.err, "* the password is changed; all sessions have ended")
 	return nil
 }
 
@@ -144,6 +174,26 @@ func (e *environment) newPassword(given string) (string, error) {
 	return p, nil
 }
 
+// codeTries is how often one code may be tried; the gate forgets it then.
+const codeTries = 5
+
+// withCode does what needs a code. A person who mistyped the one that was mailed is asked for it again, and for nothing
+// else.
+func (e *environment) withCode(gate *client.Gate, f gateFlags, email, given string, use func(ctx context.Context, code string) error) error {
+	code, err := e.mailedCode(gate, f, email, given)
+	for try := 1; err == nil; try++ {
+		ctx, cancel := context.WithTimeout(e.ctx, f.Timeout)
+		err = use(ctx, code)
+		cancel()
+		if client.CodeOf(err) != client.CodeVarify || given != "" || try == codeTries {
+			return err
+		}
+		fmt.Fprint(e.err, "That is not the code. Code: ")
+		code, err = e.typedCode()
+	}
+	return err
+}
+
 // mailedCode returns given, or has a code mailed and asks for it.
 func (e *environment) mailedCode(gate *client.Gate, f gateFlags, email, given string) (string, error) {
 	if given != "" {
@@ -158,7 +208,15 @@ func (e *environment) mailedCode(gate *client.Gate, f gateFlags, email, given st
 		return "", err
 	}
 	fmt.Fprintf(e.err, "Code mailed to %s: ", printable(email))
-	line, err := bufio.NewReader(e.in).ReadString('\n')
+	return e.typedCode()
+}
+
+// typedCode reads a code from standard input.
+func (e *environment) typedCode() (string, error) {
+	if e.typed == nil {
+		e.typed = bufio.NewReader(e.in)
+	}
+	line, err := e.typed.ReadString('\n')
 	if code := strings.TrimSpace(line); code != "" {
 		return code, nil
 	}

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -33,6 +34,7 @@ type cli struct {
 	Register      registerCmd `cmd:"" help:"Make an account."`
 	Code          codeCmd     `cmd:"" help:"Have a verification code mailed, for register or reset-password."`
 	ResetPassword resetCmd    `cmd:"" help:"Set a new password."`
+	Passwd        passwdCmd   `cmd:"" help:"Change the password; ends all sessions."`
 	Conform       conformCmd  `cmd:"" help:"Check from outside whether a cluster keeps the protocol."`
 	Version       versionCmd  `cmd:"" help:"Print the version."`
 }
@@ -57,6 +59,8 @@ type environment struct {
 	in  io.Reader
 	out io.Writer // texts, and what a script would read
 	err io.Writer // notices for people
+	// typed reads lines of in, once something asks for them.
+	typed *bufio.Reader
 	// person says that somebody types: standard input is a terminal.
 	person bool
 	// secret asks for a line without echo; nil if there is no terminal.

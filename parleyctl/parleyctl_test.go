@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"net"
 	"net/http"
@@ -113,6 +114,82 @@ func TestAccounts(t *testing.T) {
 	code, _, stderr = execute(t, "", "code", gate, "--email=a@b")
 	require.Equal(t, exitFail, code)
 	require.Contains(t, stderr, "too many requests (2003); try again in 1.5s")
+}
+
+// F15: a wrong code asks for the code again, not for everything.
+func TestWrongCodeAsksForTheCodeAlone(t *testing.T) {
+	for _, command := range []string{"register", "reset-password"} {
+		var codes []string
+		mails := 0
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			var in struct {
+				Code string `json:"varifycode"`
+			}
+			_ = json.NewDecoder(r.Body).Decode(&in)
+			reply := `{"error":0,"uid":1001}`
+			switch {
+			case r.URL.Path == "/get_varifycode":
+				mails++
+			case in.Code != "123456":
+				reply = `{"error":1004}`
+				fallthrough
+			default:
+				codes = append(codes, in.Code)
+			}
+			_, _ = w.Write([]byte(reply))
+		}))
+		var errs bytes.Buffer
+		asked := 0
+		e := &environment{
+			ctx: t.Context(), in: strings.NewReader("111111\n222222\n123456\n"), out: &errs, err: &errs, person: true,
+			secret: func(context.Context, string) (string, error) { asked++; return "secret1", nil },
+		}
+		require.Equal(t, exitOK, run(e, []string{command, "--gate=" + srv.URL, "--name=alice", "--email=a@b"}))
+		require.Equal(t, []string{"111111", "222222", "123456"}, codes)
+		require.Equal(t, 1, mails)
+		require.Equal(t, 2, asked, "the password was asked for twice, once")
+
+		codes = nil
+		e.in, e.typed = strings.NewReader(strings.Repeat("999999\n", 9)), nil
+		require.Equal(t, exitFail, run(e, []string{command, "--gate=" + srv.URL, "--name=alice", "--email=a@b"}))
+		require.Len(t, codes, codeTries)
+		codes = nil
+		require.Equal(t, exitFail, run(e, []string{command, "--gate=" + srv.URL, "--name=alice", "--email=a@b", "--password=secret1", "--code=1"}))
+		require.Len(t, codes, 1, "a code on the command line is not asked for")
+		srv.Close()
+		http.DefaultClient.CloseIdleConnections()
+	}
+}
+
+func TestPasswd(t *testing.T) {
+	var got map[string]any
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/change_password" {
+			_ = json.NewDecoder(r.Body).Decode(&got)
+		}
+		_, _ = w.Write([]byte(`{"error":0}`))
+	}))
+	defer srv.Close()
+	defer http.DefaultClient.CloseIdleConnections()
+	want := map[string]any{"email": "a@b", "passwd": "secret1", "newpasswd": "secret2", "plain": true}
+	code, _, stderr := execute(t, "", "passwd", "--gate="+srv.URL, "--email=a@b", "--password=secret1", "--new-password=secret2")
+	require.Equal(t, exitOK, code, stderr)
+	require.Equal(t, want, got)
+	require.NotContains(t, stderr, "secret")
+
+	got = nil
+	typed := []string{"secret1", "secret2", "secret2"}
+	var errs bytes.Buffer
+	e := &environment{ctx: t.Context(), in: strings.NewReader(""), out: &errs, err: &errs, person: true}
+	e.secret = func(context.Context, string) (string, error) {
+		p := typed[0]
+		typed = typed[1:]
+		return p, nil
+	}
+	require.Equal(t, exitOK, run(e, []string{"passwd", "--gate=" + srv.URL, "--email=a@b"}))
+	require.Equal(t, want, got)
+	code, _, _ = execute(t, "", "passwd", "--gate="+srv.URL, "--email=a@b", "--password=secret1")
+	require.Equal(t, exitUsage, code)
 }
 
 func TestState(t *testing.T) {

@@ -23,6 +23,9 @@
 //	POST /reset_pwd       {"user","email","passwd","varifycode"}
 //	  {"error":0,"email","user"}; 1001, 1003, 1004, 1007 no such user or not that user's address, 1008 could not be
 //	  stored, 2001, 2002, 2005. Ends every session of the user and makes every token issued before useless.
+//	POST /change_password {"email","passwd","newpasswd"}
+//	  {"error":0,"email"}; 1001, 1009 wrong address or password, 1008 could not be stored, 2001, 2002, 2003, 2005. Limited
+//	  like a login; ends sessions and tokens as /reset_pwd does.
 //	POST /user_login      {"email","passwd"}
 //	  {"error":0,"email","uid","token","host","port"}; 1001, 1009 wrong address or password, 1002 no chat node can be
 //	  had, 2001, 2002 SQL unreachable, 2003 too many failures. port is a decimal string. The token is good for one

@@ -41,6 +41,8 @@ func (s *Server) routeTable() map[string]route {
 		"/user_register":  {"register", s.register},
 		"/reset_pwd":      {"reset", s.reset},
 		"/user_login":     {"login", s.login},
+
+		"/change_password": {"change", s.changePassword},
 	}
 }
 

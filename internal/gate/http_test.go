@@ -82,12 +82,15 @@ func TestMalformedBodiesAreCode1001(t *testing.T) {
 	}
 	all := map[string]string{
 		"email": `"a@b.c"`, "passwd": `"abcdef"`, "user": `"a"`, "confirm": `"abcdef"`, "varifycode": `"1"`, "plain": "true",
+		"newpasswd": `"abcdef"`,
 	}
 	for path, keys := range map[string][]string{
 		"/get_varifycode": {"email"},
 		"/user_register":  {"email", "passwd", "user", "confirm", "varifycode", "plain"},
 		"/reset_pwd":      {"email", "passwd", "user", "varifycode", "plain"},
 		"/user_login":     {"email", "passwd", "plain"},
+
+		"/change_password": {"email", "passwd", "newpasswd", "plain"},
 	} {
 		for _, bad := range keys {
 			for _, value := range []string{"", "null", "1", "{}", "[]", `"yes`} {

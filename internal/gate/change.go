@@ -1,0 +1,77 @@
+package gate
+
+import (
+	"context"
+	"errors"
+
+	"parley/internal/store"
+	"parley/internal/wire"
+)
+
+type changeRequest struct {
+	Email     optional `json:"email"`
+	Passwd    optional `json:"passwd"`
+	NewPasswd optional `json:"newpasswd"`
+	Plain     bool     `json:"plain"`
+}
+
+type changeReply struct {
+	Error wire.Code `json:"error"`
+	Email string    `json:"email"`
+}
+
+// changePassword stores a new password for a user who proves the old one, and ends all that the old one opened. It is
+// limited like a login.
+func (s *Server) changePassword(ctx context.Context, req *request) (any, error) {
+	var in changeRequest
+	if err := decode(req.body, &in, &in.Email, &in.Passwd, &in.NewPasswd); err != nil {
+		return nil, err
+	}
+	if !validPasswd(in.NewPasswd.text) {
+		return nil, wire.Refuse(wire.CodeBadRequest, nil)
+	}
+	cred, err := s.owner(ctx, req, in.Email.text, in.Passwd.text, in.Plain)
+	if err != nil {
+		return nil, err
+	}
+	hash, err := s.hashNew(req, in.NewPasswd.text, in.Plain)
+	if err != nil {
+		return nil, err
+	}
+	err = s.replacePassword(ctx, cred, hash)
+	if errors.Is(err, store.ErrNotFound) {
+		// A login renewed the hash of the same password meanwhile, or somebody else changed the password.
+		if cred, err = s.owner(ctx, req, in.Email.text, in.Passwd.text, in.Plain); err != nil {
+			return nil, err
+		}
+		err = s.replacePassword(ctx, cred, hash)
+	}
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil, wire.Refuse(wire.CodePasswdInvalid, nil)
+	case err != nil:
+		return nil, wire.Refuse(wire.CodePasswdUpFailed, err)
+	}
+	s.audit.event("password_changed", req.addr, cred.UID)
+	s.endSessions(ctx, cred.UID, cred.Name, store.Key(in.Email.text))
+	return changeReply{Email: in.Email.text}, nil
+}
+
+// owner returns the user who proves to own the account with an e-mail address and a password. plain says that the
+// password is as typed.
+func (s *Server) owner(ctx context.Context, req *request, address, passwd string, plain bool) (store.Credentials, error) {
+	if len(address) > maxEmailBytes || passwdTooLong(passwd) {
+		return store.Credentials{}, wire.Refuse(wire.CodePasswdInvalid, nil)
+	}
+	if plain {
+		passwd = Transform(passwd)
+	}
+	return s.prove(ctx, req, address, passwd)
+}
+
+// replacePassword stores hash if the password is still the one that cred holds, else it returns store.ErrNotFound.
+func (s *Server) replacePassword(ctx context.Context, cred store.Credentials, hash string) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	return s.store.UpgradePassword(ctx, cred.UID, cred.Password, hash)
+}
