@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/redis/go-redis/v9"
 
@@ -11,6 +12,7 @@ import (
 	"parley/internal/config"
 	"parley/internal/obs"
 	"parley/internal/presence"
+	"parley/internal/store"
 	"parley/internal/store/mysql"
 )
 
@@ -35,7 +37,11 @@ func run(ctx context.Context, p config.Process) error {
 		return config.Dependency(err)
 	}
 	defer st.Close()
-	if err := st.Prepare(ctx, log); err != nil {
+	demands := store.Demands{Durable: cfg.Mysql.RequireDurable, FenceWarnOnly: cfg.Mysql.FenceCheck == "warn"}
+	switch err := st.Prepare(ctx, log, demands); {
+	case errors.Is(err, store.ErrSettings):
+		return config.Invalid(err)
+	case err != nil:
 		return config.Dependency(err)
 	}
 	rdb := redis.NewUniversalClient(cfg.Redis.Options())

@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/redis/go-redis/v9"
@@ -11,6 +12,7 @@ import (
 	"parley/internal/gate"
 	"parley/internal/obs"
 	"parley/internal/presence"
+	"parley/internal/store"
 	"parley/internal/store/mysql"
 )
 
@@ -32,7 +34,11 @@ func run(ctx context.Context, p config.Process) error {
 		return config.Dependency(err)
 	}
 	defer func() { _ = st.Close() }() // nothing is pending
-	if err := st.Prepare(ctx, log); err != nil {
+	demands := store.Demands{Durable: cfg.MySQL.RequireDurable, FenceWarnOnly: cfg.MySQL.FenceCheck == "warn"}
+	switch err := st.Prepare(ctx, log, demands); {
+	case errors.Is(err, store.ErrSettings):
+		return config.Invalid(err)
+	case err != nil:
 		return config.Dependency(err)
 	}
 	rdb := redis.NewUniversalClient(cfg.Redis.Options())

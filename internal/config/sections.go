@@ -204,13 +204,16 @@ type MySQL struct {
 	DialTimeout time.Duration `help:"longest wait for a connection" min:"10ms"`
 	Timeout     time.Duration `help:"longest wait for a reply; must exceed the longest lock wait, 2s" min:"3s"`
 	TLS         string        `help:"TLS to the server" oneof:"false true skip-verify preferred"`
+
+	RequireDurable bool   `help:"refuse to start when a setting of the server could lose acknowledged texts, instead of a warning"`
+	FenceCheck     string `help:"what to do at start when shared row locks do not hold until COMMIT, as the fence needs it: refuse, or warn" oneof:"refuse warn"`
 }
 
 // DefaultMySQL is a server on the loopback.
 func DefaultMySQL() MySQL {
 	return MySQL{
 		Host: "127.0.0.1", Port: 3306, User: "parley", Schema: "parley", MaxOpen: 32,
-		DialTimeout: 3 * time.Second, Timeout: 10 * time.Second, TLS: "false",
+		DialTimeout: 3 * time.Second, Timeout: 10 * time.Second, TLS: "false", FenceCheck: "refuse",
 	}
 }
 

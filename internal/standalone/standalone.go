@@ -124,7 +124,7 @@ func (c *Cluster) open(ctx context.Context) error {
 		return fmt.Errorf("standalone: %w", err)
 	}
 	c.onClose(c.store.Close)
-	if err := c.store.Prepare(ctx, o.Log); err != nil {
+	if err := c.store.Prepare(ctx, o.Log, store.Demands{}); err != nil {
 		return fmt.Errorf("standalone: %w", err)
 	}
 	if err := c.openRedis(ctx, reg); err != nil {

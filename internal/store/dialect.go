@@ -145,11 +145,14 @@ func classifyMySQL(code int) class {
 		1927, 1928, 4031, // the connection was killed, or closed for inactivity
 		2006, 2013, 2055: // what clients call a lost server
 		return classConn
+	case 1290, 1792, 1836, 1036, 3100, // read-only
+		1044, 1045, 1142, 1143, 1227, 1370, 1129, 1130, // access denied
+		1047: // a Galera node that is not in its cluster
+		return classRefused
 	case 1021, 1026, 1030, 1037, 1041, 1114, // disk or table full, out of memory, storage engine errors
 		1040, 1203, 1206, 1226, 1461, // too many connections, locks, statements, or of something of this user's
-		1044, 1045, 1142, 1143, 1227, 1370, // access denied
 		1046, 1049, 1051, 1054, 1064, 1109, 1146, 1932, // the schema is not ours
-		1036, 1290, 1792, 1836, 3100, // read-only
+		1665,             // the binary log is kept by statement
 		1180, 1181, 1196, // COMMIT or ROLLBACK failed
 		1016, 1033, 1034, 1194, 1195, 1712: // corruption
 		return classSystem

@@ -42,6 +42,8 @@ var (
 	ErrThreadFull = errors.New("thread is full")
 	// ErrForeignSchema: the schema holds tables of llfcchat. Nothing was changed.
 	ErrForeignSchema = errors.New("the schema holds tables of another program")
+	// ErrSettings: the server is set up in a way that Prepare was told, or made, to refuse. The text says what to change.
+	ErrSettings = errors.New("unsuitable settings of the SQL server")
 	// ErrClosed: Close was called.
 	ErrClosed = errors.New("store is closed")
 )
@@ -54,7 +56,8 @@ const (
 	classDuplicate              // a unique key is taken
 	classRetry                  // deadlock, lock time-out, busy: roll back, wait a little, repeat
 	classConn                   // the connection is gone: repeat on another
-	classSystem                 // the database refuses everybody: disk full, read-only, no such table
+	classRefused                // this connection may not: read-only server, missing privilege; a new one may reach another server
+	classSystem                 // the database refuses everybody: disk full, no such table
 	classCanceled               // the caller's context ended
 )
 
@@ -82,6 +85,18 @@ func (s *Store) wrap(err error) error {
 		return nil
 	}
 	return &dbError{class: s.classify(err), err: err}
+}
+
+// wrapOpening classifies an error of getting a connection, which is never the fault of a row.
+func (s *Store) wrapOpening(err error) error {
+	if err == nil {
+		return nil
+	}
+	c := s.classify(err)
+	if c == classRow || c == classDuplicate {
+		c = classSystem
+	}
+	return &dbError{class: c, err: err}
 }
 
 func (s *Store) classify(err error) class {

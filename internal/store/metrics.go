@@ -6,17 +6,17 @@ import (
 )
 
 type metrics struct {
-	retryDeadlock, retryDuplicate, retryConn prometheus.Counter
-	unclear, bisected, rechecked             prometheus.Counter
-	stored, resent, refused                  prometheus.Counter
-	appendSeconds                            prometheus.Histogram
+	retryDeadlock, retryDuplicate, retryConn, retryRefused prometheus.Counter
+	unclear, bisected, rechecked, renewals                 prometheus.Counter
+	stored, resent, refused                                prometheus.Counter
+	appendSeconds                                          prometheus.Histogram
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	f := promauto.With(reg)
 	retries := f.NewCounterVec(prometheus.CounterOpts{
 		Name: "parley_store_retries_total",
-		Help: "Transactions and reads run again, by reason: deadlock (also lock time-outs), duplicate, connection.",
+		Help: "Transactions and reads run again, by reason: deadlock (also lock time-outs), duplicate, connection, refused (read-only, or a privilege is missing).",
 	}, []string{"reason"})
 	rows := f.NewCounterVec(prometheus.CounterOpts{
 		Name: "parley_store_append_rows_total",
@@ -26,6 +26,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		retryDeadlock:  retries.WithLabelValues("deadlock"),
 		retryDuplicate: retries.WithLabelValues("duplicate"),
 		retryConn:      retries.WithLabelValues("connection"),
+		retryRefused:   retries.WithLabelValues("refused"),
+		renewals: f.NewCounter(prometheus.CounterOpts{
+			Name: "parley_store_renewals_total",
+			Help: "Times that all connections were replaced because the server was read-only or refused access.",
+		}),
 		unclear: f.NewCounter(prometheus.CounterOpts{
 			Name: "parley_store_unclear_commits_total",
 			Help: "COMMITs whose outcome was not known at first.",

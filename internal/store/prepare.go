@@ -2,21 +2,56 @@ package store
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"strings"
 )
 
-// Prepare is what every node does with a store before it serves: it brings the schema up to date and warns of settings
-// of the server under which a stored text could be lost.
-func (s *Store) Prepare(ctx context.Context, log *slog.Logger) error {
+// Demands is what a node asks of the SQL server before it serves. The zero value asks for all that the fence needs and
+// warns of the rest.
+type Demands struct {
+	// Durable refuses settings under which a stored text could be lost, instead of warning of them.
+	Durable bool
+	// FenceWarnOnly warns, instead of refusing, when shared row locks do not hold as the fence needs it.
+	FenceWarnOnly bool
+}
+
+// Prepare is what every node does with a store before it serves: it brings the schema up to date and looks at the
+// settings of the server. It returns ErrSettings for those that it must not serve with, and warns of others.
+func (s *Store) Prepare(ctx context.Context, log *slog.Logger, d Demands) error {
+	if s.d.Dialect == MySQL {
+		if err := s.checkBinlog(ctx); err != nil {
+			return err
+		}
+	}
 	if err := s.Migrate(ctx); err != nil {
 		return err
 	}
-	warnings, err := s.DurabilityWarnings(ctx)
+	unsafe, err := s.DurabilityWarnings(ctx)
 	if err != nil {
 		return err
 	}
-	for _, w := range warnings {
+	if d.Durable && len(unsafe) > 0 {
+		return fmt.Errorf("store: %w: %s", ErrSettings, strings.Join(unsafe, "; "))
+	}
+	for _, w := range unsafe {
 		log.Warn("unsafe SQL setting", "setting", w)
 	}
-	return nil
+	if s.d.Dialect != MySQL {
+		return nil
+	}
+	w, err := s.charsetWarning(ctx)
+	if err != nil {
+		return err
+	}
+	if w != "" {
+		log.Warn("unsuitable SQL setting", "setting", w)
+	}
+	err = s.checkFenceHolds(ctx)
+	if d.FenceWarnOnly && errors.Is(err, ErrSettings) {
+		log.Warn("the fence does not hold", "err", err)
+		return nil
+	}
+	return err
 }

@@ -42,7 +42,10 @@ func TestClassify(t *testing.T) {
 		{MySQL, 1213, classRetry},
 		{MySQL, 1205, classRetry},
 		{MySQL, 1927, classConn},
-		{MySQL, 1290, classSystem},
+		{MySQL, 1290, classRefused}, // read-only
+		{MySQL, 1142, classRefused},
+		{MySQL, 1047, classRefused}, // Galera, out of its cluster
+		{MySQL, 1665, classSystem},  // binlog_format=STATEMENT
 		{MySQL, 1366, classRow},
 		{MySQL, 1406, classRow},
 		{MySQL, 1644, classRow},

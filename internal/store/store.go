@@ -33,6 +33,8 @@ type Options struct {
 	ErrorCode func(err error) (code int, ok bool)
 	// Writers bounds the transactions at once, each of which holds a connection. 0 means DefaultWriters. SQLite has one.
 	Writers int
+	// Renew makes the pools replace each connection before they use it again; nil if they cannot.
+	Renew func()
 	// Metrics is where counters are registered; nil registers nowhere.
 	Metrics prometheus.Registerer
 }
@@ -43,6 +45,7 @@ type Store struct {
 	write, read *sql.DB
 	writers     *writers
 	reads       *statements
+	renewal     renewal
 	code        func(error) (int, bool)
 	now         func() time.Time
 	m           *metrics
@@ -83,6 +86,7 @@ func New(d Dialect, write, read *sql.DB, o Options) (*Store, error) {
 		code:    o.ErrorCode,
 		now:     time.Now,
 		m:       newMetrics(o.Metrics),
+		renewal: renewal{renew: o.Renew},
 	}, nil
 }
 
@@ -113,12 +117,13 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// each runs a read and calls row for each of its rows. It is repeated once on a fresh connection if the first broke
-// before it returned a row.
+// each runs a read and calls row for each of its rows. It is repeated once on a fresh connection if the first broke, or
+// was refused by the server, before it returned a row.
 func (s *Store) each(ctx context.Context, q *query, n int, args []any, row func(*sql.Rows) error) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	for retried := false; ; retried = true {
+		renewals := s.renewal.done()
 		st, err := s.reads.get(ctx, q, n)
 		if err != nil {
 			err = s.wrap(err)
@@ -131,13 +136,20 @@ func (s *Store) each(ctx context.Context, q *query, n int, args []any, row func(
 			})
 		}
 		c, ours := classOf(err)
-		if !ours || started || retried || ctx.Err() != nil || (c != classConn && c != classRetry) {
+		if !ours || started || retried || ctx.Err() != nil {
 			return err
 		}
-		if st != nil {
-			s.reads.drop(q, n, st)
+		switch {
+		case c == classConn, c == classRetry:
+			if st != nil {
+				s.reads.drop(q, n, st)
+			}
+			s.m.retryConn.Inc()
+		case c == classRefused && s.renewSince(renewals):
+			s.m.retryRefused.Inc()
+		default:
+			return err
 		}
-		s.m.retryConn.Inc()
 	}
 }
 

@@ -40,6 +40,7 @@ type writer struct {
 	d     Dialect
 	stmts map[shape]*sql.Stmt // bounded by the shapes there are
 	used  time.Time           // when it was last put back
+	epoch uint64              // of writers, when it was made
 }
 
 func (w *writer) stmt(ctx context.Context, q *query, n int) (*sql.Stmt, error) {
@@ -71,6 +72,7 @@ type writers struct {
 
 	mu     sync.Mutex // guards the following
 	rest   []*writer
+	epoch  uint64 // raised by flush: writers of an earlier one are not used again
 	closed bool
 }
 
@@ -85,6 +87,7 @@ func (p *writers) take(ctx context.Context) (*writer, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+	var epoch uint64
 	for {
 		p.mu.Lock()
 		if p.closed {
@@ -93,6 +96,7 @@ func (p *writers) take(ctx context.Context) (*writer, error) {
 			return nil, ErrClosed
 		}
 		var w *writer
+		epoch = p.epoch
 		if n := len(p.rest); n > 0 {
 			w, p.rest = p.rest[n-1], p.rest[:n-1]
 		}
@@ -110,7 +114,7 @@ func (p *writers) take(ctx context.Context) (*writer, error) {
 		<-p.slots
 		return nil, err
 	}
-	w := &writer{conn: conn, d: p.d.Dialect, stmts: make(map[shape]*sql.Stmt)}
+	w := &writer{conn: conn, d: p.d.Dialect, stmts: make(map[shape]*sql.Stmt), epoch: epoch}
 	if p.d.setup != "" {
 		if _, err := conn.ExecContext(ctx, p.d.setup); err != nil {
 			p.drop(w)
@@ -125,8 +129,8 @@ func (p *writers) put(w *writer) {
 	w.used = time.Now()
 	var old *writer
 	p.mu.Lock()
-	closed := p.closed
-	if !closed {
+	gone := p.closed || w.epoch != p.epoch
+	if !gone {
 		p.rest = append(p.rest, w)
 		if p.d.Dialect != SQLite && w.used.Sub(p.rest[0].used) > maxIdle {
 			old = p.rest[0] // the load went down: let the oldest go
@@ -134,7 +138,7 @@ func (p *writers) put(w *writer) {
 		}
 	}
 	p.mu.Unlock()
-	if closed {
+	if gone {
 		w.discard()
 	}
 	if old != nil {
@@ -149,11 +153,13 @@ func (p *writers) drop(w *writer) {
 	<-p.slots
 }
 
-// flush throws away every resting writer: when one connection broke, the server may have broken them all.
+// flush throws away every resting writer, and each that is out when it comes back: when one connection broke, the server
+// may have broken them all.
 func (p *writers) flush() {
 	p.mu.Lock()
 	rest := p.rest
 	p.rest = nil
+	p.epoch++
 	p.mu.Unlock()
 	for _, w := range rest {
 		w.discard()
@@ -177,6 +183,8 @@ type tx struct {
 	unclear bool
 	// duplicate: an earlier attempt met a taken key.
 	duplicate bool
+	// renewals is how often the store's connections had been renewed when the attempt began.
+	renewals uint64
 }
 
 // exec runs a statement whose list has n items; n is 1 when it has none.
@@ -228,8 +236,9 @@ func (s *Store) transact(ctx context.Context, again retry, fn func(context.Conte
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	t := tx{s: s}
-	retries, lost := 0, 0
+	retries, lost, refused := 0, 0, 0
 	for {
+		t.renewals = s.renewal.done()
 		err := s.attempt(ctx, &t, fn)
 		c, ours := classOf(err)
 		if err == nil || !ours || ctx.Err() != nil {
@@ -247,10 +256,13 @@ func (s *Store) transact(ctx context.Context, again retry, fn func(context.Conte
 			lost++
 			s.writers.flush()
 			s.m.retryConn.Inc()
+		case c == classRefused && refused == 0 && s.renewSince(t.renewals):
+			refused++
+			s.m.retryRefused.Inc()
 		default:
 			return err
 		}
-		if err := pause(ctx, retries+lost); err != nil {
+		if err := pause(ctx, retries+lost+refused); err != nil {
 			return s.wrap(err)
 		}
 	}
@@ -263,7 +275,7 @@ func (s *Store) attempt(ctx context.Context, t *tx, fn func(context.Context, *tx
 		if err == ErrClosed {
 			return err
 		}
-		return s.wrap(err)
+		return s.wrapOpening(err)
 	}
 	t.w = w
 	if s.d.begin != "" {

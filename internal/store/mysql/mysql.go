@@ -7,6 +7,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -54,7 +55,8 @@ func Open(ctx context.Context, dsn string, o Options) (*store.Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mysql: %w", err)
 	}
-	db := sql.OpenDB(connector{c})
+	epoch := new(atomic.Uint64)
+	db := sql.OpenDB(connector{c, epoch})
 	most := o.MaxOpen
 	if most <= 0 {
 		most = DefaultMaxOpen
@@ -64,7 +66,9 @@ func Open(ctx context.Context, dsn string, o Options) (*store.Store, error) {
 	db.SetMaxIdleConns(most)
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	db.SetConnMaxLifetime(30 * time.Minute)
-	s, err := store.New(store.MySQL, db, db, store.Options{ErrorCode: errorCode, Writers: o.Writers, Metrics: o.Metrics})
+	s, err := store.New(store.MySQL, db, db, store.Options{
+		ErrorCode: errorCode, Writers: o.Writers, Metrics: o.Metrics, Renew: func() { epoch.Add(1) },
+	})
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -77,30 +81,71 @@ func Open(ctx context.Context, dsn string, o Options) (*store.Store, error) {
 // session prepares each connection. READ COMMITTED takes no gap locks, and sees what others have committed. A paused
 // node's transaction must not hold its row locks: MariaDB ends it after two seconds (MySQL reads /*M! as a comment and
 // has no such setting). The mode makes both engines refuse what does not fit, as they do by default, whatever the
-// server's own mode is.
+// server's own mode is. The character sets are set because the server's init_connect, or a set that it forces on all
+// clients, would else win over what the driver asked for.
 var session = []string{
 	"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
 	`SET SESSION autocommit=1, innodb_lock_wait_timeout=2,
+		character_set_client=utf8mb4, character_set_connection=utf8mb4, character_set_results=utf8mb4,
 		sql_mode='STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE,NO_ENGINE_SUBSTITUTION'
 		/*M! , idle_transaction_timeout=2 */`,
 }
 
 // connector sets each connection's session up. (Parameters of the DSN cannot: MySQL 8 and MariaDB name the isolation
 // level's variable differently.)
-type connector struct{ driver.Connector }
+type connector struct {
+	driver.Connector
+	epoch *atomic.Uint64 // raised when all connections are to be replaced
+}
 
 // Connect implements driver.Connector.
 func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
-	conn, err := c.Connector.Connect(ctx)
+	born := c.epoch.Load() // before the dial: a name that moves meanwhile is looked up again
+	opened, err := c.Connector.Connect(ctx)
 	if err != nil {
 		return nil, err
 	}
+	conn, ok := opened.(driverConn)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("mysql: %T lacks what database/sql needs", opened), opened.Close())
+	}
 	for _, text := range session {
-		if _, err := conn.(driver.ExecerContext).ExecContext(ctx, text, nil); err != nil {
+		if _, err := conn.ExecContext(ctx, text, nil); err != nil {
 			return nil, errors.Join(fmt.Errorf("set the session up: %w", err), conn.Close())
 		}
 	}
-	return conn, nil
+	return &renewable{driverConn: conn, born: born, epoch: c.epoch}, nil
+}
+
+// driverConn is all that database/sql asks of the driver's connection.
+type driverConn interface {
+	driver.Conn
+	driver.ConnBeginTx
+	driver.ConnPrepareContext
+	driver.ExecerContext
+	driver.QueryerContext
+	driver.NamedValueChecker
+	driver.Pinger
+	driver.SessionResetter
+	driver.Validator
+}
+
+// renewable is a connection that the pool throws away once the epoch in which it was opened is over.
+type renewable struct {
+	driverConn
+	born  uint64
+	epoch *atomic.Uint64
+}
+
+// IsValid implements driver.Validator: the pool asks when the connection comes back.
+func (c *renewable) IsValid() bool { return c.born == c.epoch.Load() && c.driverConn.IsValid() }
+
+// ResetSession implements driver.SessionResetter: the pool calls it before it hands the connection out.
+func (c *renewable) ResetSession(ctx context.Context) error {
+	if c.born != c.epoch.Load() {
+		return driver.ErrBadConn
+	}
+	return c.driverConn.ResetSession(ctx)
 }
 
 // Numbers that MySQL's own client library gives to what our driver has no number for.
