@@ -114,8 +114,12 @@ func (c *Cluster) open(ctx context.Context) error {
 		}
 		c.dir = dir
 		c.onClose(func() error { return os.RemoveAll(dir) })
-	} else if err := os.MkdirAll(o.Data, 0o700); err != nil {
-		return fmt.Errorf("standalone: data directory: %w", err)
+	} else {
+		release, err := openData(o.Data)
+		if err != nil {
+			return err
+		}
+		c.onClose(release)
 	}
 	reg := obs.NewRegistry("standalone")
 

@@ -105,16 +105,30 @@ func (s *Store) Ping(ctx context.Context) error {
 
 // Close closes statements and pools. It waits for running statements; calls that come later return an error.
 func (s *Store) Close() error {
-	s.writers.close()
 	s.reads.close()
-	err := s.write.Close()
+	var err error
 	if s.read != s.write {
-		err = errors.Join(s.read.Close(), err)
+		err = s.read.Close() // first: the last connection to leave an SQLite file puts its log into it
 	}
-	if err != nil {
+	if s.d.Dialect == SQLite {
+		s.checkpoint()
+	}
+	s.writers.close()
+	if err = errors.Join(err, s.write.Close()); err != nil {
 		return fmt.Errorf("store: close: %w", err)
 	}
 	return nil
+}
+
+// checkpoint writes SQLite's log into the file and empties it, so that the file is complete by itself even if another
+// process, such as a backup, has it open and would keep the last connection from doing so.
+func (s *Store) checkpoint() {
+	ctx, cancel := context.WithTimeout(context.Background(), DefaultTimeout)
+	defer cancel()
+	_ = s.inspect(ctx, func(conn *sql.Conn) error { // a log that stays is read at the next start: nothing is lost
+		_, err := conn.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
+		return err
+	})
 }
 
 // each runs a read and calls row for each of its rows. It is repeated once on a fresh connection if the first broke, or

@@ -1,6 +1,7 @@
 package sqlite_test
 
 import (
+	"database/sql"
 	"os"
 	"path/filepath"
 	"testing"
@@ -37,6 +38,41 @@ func TestOpen(t *testing.T) {
 	p, err := s.Profile(t.Context(), uid)
 	require.NoError(t, err)
 	require.Equal(t, "alice", p.Name)
+}
+
+// F4
+func TestAClosedFileIsCompleteByItself(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "parley.db")
+	s, err := sqlite.Open(t.Context(), path)
+	require.NoError(t, err)
+	require.NoError(t, s.Migrate(t.Context()))
+	uid, err := s.CreateUser(t.Context(), store.NewUser{Name: "alice", Email: "a@example.com", PasswordHash: "x"})
+	require.NoError(t, err)
+	_, err = s.Profile(t.Context(), uid) // a reader has the file open
+	require.NoError(t, err)
+
+	// A backup of the running one, as docs/OPERATIONS.md says.
+	backup := filepath.Join(t.TempDir(), "backup.db")
+	db, err := sql.Open("sqlite", "file:"+path)
+	require.NoError(t, err)
+	_, err = db.ExecContext(t.Context(), "VACUUM INTO ?", backup)
+	require.NoError(t, err)
+	require.NoError(t, s.Close(), "while the backup's connection is open")
+	require.NoError(t, db.Close())
+
+	data, err := os.ReadFile(path)
+	require.NoError(t, err)
+	copied := filepath.Join(t.TempDir(), "copy.db")
+	require.NoError(t, os.WriteFile(copied, data, 0o600))
+	for _, path := range []string{copied, backup} {
+		s, err := sqlite.Open(t.Context(), path)
+		require.NoError(t, err)
+		p, err := s.Profile(t.Context(), uid)
+		require.NoError(t, err, path)
+		require.Equal(t, "alice", p.Name)
+		require.NoError(t, s.Close())
+	}
 }
 
 func TestOpenFails(t *testing.T) {
