@@ -68,6 +68,7 @@ type welcome struct {
 	HeartbeatS   int                `json:"heartbeat_s"`
 	Node         string             `json:"node"`
 	SID          string             `json:"sid"`
+	Data         string             `json:"data"`
 }
 
 // defaultHeartbeat serves when a server grants no period: below the 30 s after which silence closes.
@@ -203,6 +204,10 @@ func (c *Conn) Ticket() Ticket {
 
 // Node returns the name of the chat node, or "" if it does not tell.
 func (c *Conn) Node() string { return c.welcome.Node }
+
+// Data returns the id of the body of data that the server works on, or "" if it does not tell. When it changes, the ids of
+// threads and messages mean something else.
+func (c *Conn) Data() string { return c.welcome.Data }
 
 // SID returns the server's id of this session, for finding it in logs; "" if it does not tell.
 func (c *Conn) SID() string { return c.welcome.SID }

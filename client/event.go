@@ -7,8 +7,8 @@ import (
 )
 
 // Event is something the server, or the state of the connection, tells us without being asked. It is one of [Texts],
-// [Applied], [Approved], [Gap], [Replaced], [Goodbye] and [Disconnected], and from a Session also [Connected] and
-// [CaughtUp].
+// [Applied], [Approved], [Gap], [Replaced], [Goodbye] and [Disconnected], and from a Session also [Connected],
+// [DataReplaced] and [CaughtUp].
 type Event interface{ event() }
 
 // Texts brings messages of one thread, ascending by id. From a Conn they are as pushed: there may be holes before them,
@@ -61,6 +61,16 @@ type Connected struct {
 	Resumed bool
 }
 
+// DataReplaced says that what the server has stored is not what it was: it works on another body of data, or an older
+// backup was restored. Only a Session brings it.
+type DataReplaced struct {
+	// ThreadID is 0 if all was replaced: the texts that the server has now follow, from the beginning of each thread.
+	// Otherwise this thread ends at LastID now, before a text that was brought already; what was stored since follows,
+	// as far as the time of the texts tells.
+	ThreadID int64
+	LastID   int64
+}
+
 // CaughtUp says that a Session has brought everything that was stored before its latest Connected.
 type CaughtUp struct{}
 
@@ -72,6 +82,7 @@ func (Replaced) event()     {}
 func (Goodbye) event()      {}
 func (Disconnected) event() {}
 func (Connected) event()    {}
+func (DataReplaced) event() {}
 func (CaughtUp) event()     {}
 
 // eventCost is what an event is taken to occupy beside its frame, in bytes.

@@ -430,6 +430,13 @@ func (f *fake) history(thread, after int64, limit int) wire.HistoryReply {
 	return reply
 }
 
+// last returns the number of a thread's last text.
+func (f *fake) last(thread int64) int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return int64(len(f.threads[thread].msgs))
+}
+
 func (f *fake) sync(uid int32, req *wire.SyncRequest) wire.SyncReply {
 	var reply wire.SyncReply
 	cursors := make(map[int64]int64)
@@ -446,6 +453,10 @@ func (f *fake) sync(uid int32, req *wire.SyncRequest) wire.SyncReply {
 	f.mu.Unlock()
 	slices.Sort(ids)
 	for _, id := range ids {
+		if last := f.last(id); last < cursors[id] {
+			reply.Threads = append(reply.Threads, wire.HistoryReply{ThreadID: id, LastID: last})
+			continue
+		}
 		if page := f.history(id, cursors[id], 4); len(page.Chats) > 0 {
 			reply.Threads = append(reply.Threads, page)
 			reply.LoadMore = reply.LoadMore || page.LoadMore

@@ -1,6 +1,9 @@
 package client
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // order puts the messages of each thread into their one order, without holes and without doubles. Messages come as
 // pushes, which may be early, late, doubled or missing, and as pages of the history, which say what there is. It is
@@ -13,6 +16,8 @@ type position struct {
 	cursor  int64 // everything up to here has been handed on
 	highest int64 // the highest id heard of; above cursor means that something is missing
 	ahead   map[int64]Message
+	newest  time.Time // when the newest message that was handed on was stored
+	back    int64     // up to here messages no newer than that have been handed on already
 }
 
 // maxAhead bounds the messages kept of a thread while what comes before them is fetched. What is beyond is fetched too.
@@ -53,7 +58,7 @@ func (o *order) push(thread int64, msgs []Message) []Message {
 		case m.ID <= p.cursor:
 		case m.ID == p.cursor+1:
 			p.cursor++
-			ready = p.drain(append(ready, m))
+			ready = p.drain(p.handOn(ready, m))
 		case len(p.ahead) < maxAhead:
 			if p.ahead == nil {
 				p.ahead = make(map[int64]Message)
@@ -72,7 +77,7 @@ func (o *order) page(thread int64, msgs []Message, next int64) []Message {
 	for _, m := range msgs {
 		if m.ID > p.cursor {
 			p.cursor = m.ID
-			ready = append(ready, m)
+			ready = p.handOn(ready, m)
 		}
 	}
 	p.cursor = max(p.cursor, next)
@@ -89,7 +94,7 @@ func (p *position) drain(ready []Message) []Message {
 		}
 		delete(p.ahead, m.ID)
 		p.cursor++
-		ready = append(ready, m)
+		ready = p.handOn(ready, m)
 	}
 	for id := range p.ahead {
 		if id <= p.cursor {
@@ -114,6 +119,30 @@ func (o *order) skip(thread int64) []Message {
 	p.ahead = nil
 	p.cursor = p.highest
 	return ready
+}
+
+// maxBack is how many messages at the end of a thread that was set back are looked at for new ones.
+const maxBack = 1000
+
+// handOn appends a message that is next to those that are ready, unless it was handed on before the thread was set back.
+func (p *position) handOn(ready []Message, m Message) []Message {
+	if m.ID <= p.back && !m.Time.After(p.newest) {
+		return ready
+	}
+	if m.Time.After(p.newest) {
+		p.newest = m.Time
+	}
+	return append(ready, m)
+}
+
+// setBack says that the thread ends at last, before the cursor, because an older backup was restored. What was stored since
+// may be among its last messages; the time tells.
+func (o *order) setBack(thread, last int64) {
+	p := o.at(thread)
+	p.cursor, p.highest, p.back, p.ahead = last, last, last, nil
+	if !p.newest.IsZero() {
+		p.cursor = max(0, last-maxBack)
+	}
 }
 
 // cursor returns up to where the thread has been handed on.

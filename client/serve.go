@@ -229,6 +229,11 @@ func (s *Session) catchUp(ctx context.Context, conn *Conn) error {
 		return err
 	}
 	for _, t := range threads {
+		if t.LastID < s.ord.cursor(t.ID) {
+			if err := s.setBack(ctx, conn, t.ID, t.LastID); err != nil {
+				return err
+			}
+		}
 		s.ord.expect(t.ID, t.LastID)
 		if s.ord.hole(t.ID) {
 			if err := s.pull(ctx, conn, t.ID); err != nil {
@@ -248,6 +253,13 @@ func (s *Session) sync(ctx context.Context, conn *Conn) error {
 		moved := false
 		for _, page := range p.Threads {
 			before := s.ord.cursor(page.ThreadID)
+			if page.Next < before {
+				if err := s.setBack(ctx, conn, page.ThreadID, page.Next); err != nil {
+					return err
+				}
+				moved = true
+				continue
+			}
 			ready := s.ord.page(page.ThreadID, page.Messages, page.Next)
 			moved = moved || s.ord.cursor(page.ThreadID) > before
 			if err := s.handTexts(ctx, conn, page.ThreadID, ready); err != nil {
@@ -261,6 +273,15 @@ func (s *Session) sync(ctx context.Context, conn *Conn) error {
 			return ErrProtocol
 		}
 	}
+}
+
+// setBack deals with a thread that ends before what of it was handed on.
+func (s *Session) setBack(ctx context.Context, conn *Conn, thread, last int64) error {
+	s.ord.setBack(thread, last)
+	if err := s.hand(ctx, conn, DataReplaced{ThreadID: thread, LastID: last}); err != nil {
+		return err
+	}
+	return s.pull(ctx, conn, thread)
 }
 
 // handTexts hands on texts that are in order; none is nothing.

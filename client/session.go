@@ -29,6 +29,9 @@ type SessionOptions struct {
 	// Cursors say what the user has seen. If nil, the session begins at the present and brings what is stored from now
 	// on. If not nil it brings everything past them, and all of the threads that are not among them.
 	Cursors []Cursor
+	// Data is what Session.Data returned when Cursors were saved. If the server works on other data by now, they are not
+	// used, and DataReplaced says so. Empty: not known.
+	Data string
 
 	// SyncEvery is how often, on average, a session that is connected looks for texts whose push was lost. A push is a
 	// hint; mostly the next one shows the hole, but the last of a conversation has no next. Default 5 min; negative:
@@ -67,6 +70,7 @@ type Session struct {
 
 	// Owned by the run goroutine, and by Open before it starts.
 	ord     order
+	data    string // id of the data that ord is of; "" if not known
 	ticket  Ticket
 	holes   map[int64]*hole // what to fetch, and when
 	resync  hole            // of everything
@@ -80,8 +84,10 @@ type Session struct {
 	friends map[int32]Friend
 	apps    map[int32]Application
 	seen    map[int64]int64 // what Next has returned, by thread
-	resume  Ticket          // copy of ticket
-	err     error
+	// seenData is the id of the data that seen is of.
+	seenData string
+	resume   Ticket // copy of ticket
+	err      error
 }
 
 // Open logs in and starts a session. ctx bounds only that. It does not repeat a failed attempt: Advise says whether
@@ -106,6 +112,7 @@ func Open(ctx context.Context, o SessionOptions) (*Session, error) {
 		change:  make(chan struct{}),
 		seen:    make(map[int64]int64),
 		ticket:  o.Ticket,
+		data:    o.Data,
 	}
 	if s.opts.SyncEvery == 0 {
 		s.opts.SyncEvery = DefaultSyncEvery
@@ -128,6 +135,13 @@ func Open(ctx context.Context, o SessionOptions) (*Session, error) {
 	}
 	s.attach(conn)
 	s.backlog = append(s.backlog, Connected{Node: conn.Node(), Resumed: resumed})
+	s.seenData = conn.Data()
+	if o.Cursors == nil {
+		s.data = conn.Data()
+	} else if s.dataChanged(conn) {
+		s.seenData = o.Data // until DataReplaced is taken
+		s.backlog = append(s.backlog, DataReplaced{})
+	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel
 	go s.run(run, conn)
@@ -149,7 +163,7 @@ func (s *Session) beginNow(ctx context.Context, conn *Conn) error {
 }
 
 // Next returns the oldest event that was not yet returned, waiting for one if need be: Texts, Applied, Approved,
-// Disconnected, Connected, CaughtUp. When the session has ended it returns why: ErrClosed, ErrReplaced, or an error that no
+// Disconnected, Connected, DataReplaced, CaughtUp. When the session has ended it returns why: ErrClosed, ErrReplaced, or an error that no
 // further attempt would mend.
 func (s *Session) Next(ctx context.Context) (Event, error) {
 	select {
@@ -173,10 +187,18 @@ func (s *Session) Next(ctx context.Context) (Event, error) {
 }
 
 func (s *Session) taken(ev Event) Event {
-	if t, ok := ev.(Texts); ok {
-		s.mu.Lock()
-		s.seen[t.ThreadID] = t.Messages[len(t.Messages)-1].ID
-		s.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch ev := ev.(type) {
+	case Texts:
+		s.seen[ev.ThreadID] = ev.Messages[len(ev.Messages)-1].ID
+	case DataReplaced:
+		if ev.ThreadID == 0 {
+			clear(s.seen)
+			s.seenData = s.last.Data()
+		} else {
+			s.seen[ev.ThreadID] = ev.LastID
+		}
 	}
 	return ev
 }
@@ -204,6 +226,13 @@ func (s *Session) Cursors() []Cursor {
 	}
 	slices.SortFunc(out, func(a, b Cursor) int { return cmp.Compare(a.ThreadID, b.ThreadID) })
 	return out
+}
+
+// Data returns the id of the body of data that the cursors are of, or "" if the server does not tell.
+func (s *Session) Data() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.seenData
 }
 
 // Profile returns the user.

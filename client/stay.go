@@ -66,6 +66,9 @@ func (s *Session) reconnect(ctx context.Context, err error, attempt int) (*Conn,
 		}
 		s.attach(conn)
 		s.tell(Connected{Node: conn.Node(), Resumed: resumed})
+		if s.dataChanged(conn) {
+			s.backlog = append(s.backlog, DataReplaced{}) // serve hands it on before any text
+		}
 		return conn, attempt + 1, nil
 	}
 }
@@ -144,6 +147,26 @@ func (s *Session) attach(conn *Conn) {
 	s.change = make(chan struct{})
 	s.mu.Unlock()
 	s.box.attach(conn)
+}
+
+// dataChanged reports whether conn's server works on other data than the session so far; then all starts anew.
+func (s *Session) dataChanged(conn *Conn) bool {
+	before, now := s.data, conn.Data()
+	if now == "" {
+		return false
+	}
+	s.data = now
+	if before == now {
+		return false
+	}
+	if before == "" {
+		s.mu.Lock()
+		s.seenData = now
+		s.mu.Unlock()
+		return false
+	}
+	s.ord = order{}
+	return true
 }
 
 func (s *Session) detach() {

@@ -40,8 +40,9 @@ func (c *chatCmd) Run(e *environment) error {
 		return err
 	}
 	var cursors []client.Cursor
+	data := ""
 	if c.State != "" {
-		if cursors, err = loadState(c.State, c.Gate, c.Email); err != nil {
+		if cursors, data, err = loadState(c.State, c.Gate, c.Email); err != nil {
 			return err
 		}
 	}
@@ -53,7 +54,7 @@ func (c *chatCmd) Run(e *environment) error {
 	defer cancel()
 	s, err := client.Open(login, client.SessionOptions{
 		Options: client.Options{Client: "parleyctl/" + obs.ReadBuild().Version, Device: c.Device, RequestTimeout: c.Timeout},
-		Gate:    gate, Email: c.Email, Password: password, Cursors: cursors,
+		Gate:    gate, Email: c.Email, Password: password, Cursors: cursors, Data: data,
 	})
 	if err != nil {
 		return err
@@ -63,7 +64,7 @@ func (c *chatCmd) Run(e *environment) error {
 	s.Close()
 	t.wg.Wait()
 	if c.State != "" {
-		err = errors.Join(err, saveState(c.State, c.Gate, c.Email, s.Cursors()))
+		err = errors.Join(err, saveState(c.State, c.Gate, c.Email, s.Data(), s.Cursors()))
 	}
 	return errors.Join(err, t.print.failure())
 }

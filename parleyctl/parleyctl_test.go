@@ -194,27 +194,29 @@ func TestPasswd(t *testing.T) {
 
 func TestState(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state.json")
-	cursors, err := loadState(path, "g", "a@b")
+	cursors, data, err := loadState(path, "g", "a@b")
 	require.NoError(t, err)
 	require.Nil(t, cursors, "no file: begin at the present")
-	require.NoError(t, saveState(path, "g", "a@b", nil))
-	cursors, err = loadState(path, "g", "a@b")
+	require.Empty(t, data)
+	require.NoError(t, saveState(path, "g", "a@b", "", nil))
+	cursors, data, err = loadState(path, "g", "a@b")
 	require.NoError(t, err)
 	require.NotNil(t, cursors, "a file without threads: everything is new")
-	require.NoError(t, saveState(path, "g", "a@b", []client.Cursor{{ThreadID: 7, LastID: 12}}))
-	cursors, err = loadState(path, "g", "a@b")
+	require.NoError(t, saveState(path, "g", "a@b", "d1", []client.Cursor{{ThreadID: 7, LastID: 12}}))
+	cursors, data, err = loadState(path, "g", "a@b")
 	require.NoError(t, err)
 	require.Equal(t, []client.Cursor{{ThreadID: 7, LastID: 12}}, cursors)
+	require.Equal(t, "d1", data)
 	info, err := os.Stat(path)
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
 
-	_, err = loadState(path, "g", "other@b")
+	_, _, err = loadState(path, "g", "other@b")
 	require.ErrorContains(t, err, "belongs to a@b")
 	require.NoError(t, os.WriteFile(path, []byte("{}"), 0o600))
-	_, err = loadState(path, "g", "a@b")
+	_, _, err = loadState(path, "g", "a@b")
 	require.ErrorContains(t, err, "not a state file")
-	require.Error(t, saveState(filepath.Join(path, "below", "a", "file"), "g", "a@b", nil))
+	require.Error(t, saveState(filepath.Join(path, "below", "a", "file"), "g", "a@b", "", nil))
 }
 
 func TestPrinter(t *testing.T) {

@@ -15,36 +15,37 @@ import (
 type state struct {
 	Gate    string          `json:"gate"`
 	Email   string          `json:"email"`
-	Threads map[int64]int64 `json:"threads"` // thread id -> id of the last text shown
+	Data    string          `json:"data,omitempty"` // which body of data the server had then
+	Threads map[int64]int64 `json:"threads"`        // thread id -> id of the last text shown
 }
 
-// loadState returns the cursors in the file, or nil if there is none yet. A file of another user is refused: its threads
+// loadState returns the cursors in the file, and of which data they are, or nil if there is no file yet. A file of another user is refused: its threads
 // are not this user's.
-func loadState(path, gate, email string) ([]client.Cursor, error) {
+func loadState(path, gate, email string) (cursors []client.Cursor, data string, err error) {
 	raw, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, "", nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("--state: %w", err)
+		return nil, "", fmt.Errorf("--state: %w", err)
 	}
 	var s state
 	if err := json.Unmarshal(raw, &s); err != nil || s.Threads == nil {
-		return nil, fmt.Errorf("--state: %s is not a state file of parleyctl", path)
+		return nil, "", fmt.Errorf("--state: %s is not a state file of parleyctl", path)
 	}
 	if s.Gate != gate || s.Email != email {
-		return nil, fmt.Errorf("--state: %s belongs to %s at %s", path, s.Email, s.Gate)
+		return nil, "", fmt.Errorf("--state: %s belongs to %s at %s", path, s.Email, s.Gate)
 	}
-	cursors := make([]client.Cursor, 0, len(s.Threads))
+	cursors = make([]client.Cursor, 0, len(s.Threads))
 	for thread, id := range s.Threads {
 		cursors = append(cursors, client.Cursor{ThreadID: thread, LastID: id})
 	}
-	return cursors, nil
+	return cursors, s.Data, nil
 }
 
 // saveState replaces the file as a whole, so that a crash leaves the old or the new one.
-func saveState(path, gate, email string, cursors []client.Cursor) error {
-	s := state{Gate: gate, Email: email, Threads: make(map[int64]int64, len(cursors))}
+func saveState(path, gate, email, data string, cursors []client.Cursor) error {
+	s := state{Gate: gate, Email: email, Data: data, Threads: make(map[int64]int64, len(cursors))}
 	for _, c := range cursors {
 		s.Threads[c.ThreadID] = c.LastID
 	}

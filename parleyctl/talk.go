@@ -23,7 +23,7 @@ func (t *talk) show() {
 		cancel()
 		switch {
 		case errors.Is(err, context.DeadlineExceeded):
-			if err := saveState(t.cmd.State, t.cmd.Gate, t.cmd.Email, t.s.Cursors()); err != nil {
+			if err := saveState(t.cmd.State, t.cmd.Gate, t.cmd.Email, t.s.Data(), t.s.Cursors()); err != nil {
 				t.fail(err)
 			}
 			saved, dirty = time.Now(), false
@@ -62,6 +62,8 @@ func (t *talk) event(ev client.Event) {
 			t.print.notice("connected again%s", onNode(ev.Node))
 		}
 		t.connected = true
+	case client.DataReplaced:
+		t.replaced(ev)
 	case client.CaughtUp:
 		t.mu.Lock()
 		t.caught = true
@@ -70,6 +72,19 @@ func (t *talk) event(ev client.Event) {
 	t.mu.Lock()
 	t.movedLocked()
 	t.mu.Unlock()
+}
+
+// replaced tells that the conversations are not what they were. Own texts that were not seen in them yet may never come.
+func (t *talk) replaced(ev client.DataReplaced) {
+	if ev.ThreadID == 0 {
+		t.print.notice("the server's data was replaced; what it holds now follows")
+	} else {
+		t.print.notice("the server's data was set back: conversation %d ends at text %d now", ev.ThreadID, ev.LastID)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	clear(t.want)
+	clear(t.mine)
 }
 
 // name returns what to call a user; a stranger in a group is looked up once.

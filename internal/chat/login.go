@@ -103,6 +103,7 @@ func (s *Server) claimInTurn(ctx context.Context, c *conn, body []byte) (*place,
 	grant := loginGrant{req: req, sid: id.SID, node: s.cfg.SelfServer.Name, window: s.cfg.Limits.InFlightTexts}
 	c.dead = s.cfg.Limits.StockTimeout
 	if req.Native() {
+		grant.data = s.data.of(ctx, boot)
 		grant.caps = intersect(req.Caps, granted)
 		id.Gap = slices.Contains(grant.caps, wire.CapGap)
 		grant.heartbeat = s.cfg.Limits.Heartbeat
@@ -292,6 +293,7 @@ type loginGrant struct {
 	resume    string
 	window    int
 	heartbeat time.Duration
+	data      string // id of the data; "" if not known
 }
 
 // frame builds 1006. profile is a JSON object, lists the members apply_list and friend_list without braces.
@@ -315,6 +317,9 @@ func (g *loginGrant) frame(profile, lists []byte) ([]byte, error) {
 		b = wire.AppendString(append(b, `,"node":`...), g.node)
 		b = wire.AppendString(append(b, `,"device":`...), g.req.Device)
 		b = wire.AppendString(append(b, `,"sid":`...), g.sid.String())
+		if g.data != "" {
+			b = wire.AppendString(append(b, `,"data":`...), g.data)
+		}
 		if g.resume != "" {
 			b = wire.AppendString(append(b, `,"resume":`...), g.resume)
 		}

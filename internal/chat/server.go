@@ -59,6 +59,7 @@ type Server struct {
 	router    *router.Router
 	peers     *peer.Pool
 	refills   *refills
+	data      *dataID
 	telling   atomic.Int64 // times that all sessions are to be told that they may have missed texts; see missedByAll
 	lease     *membership
 	janitor   *janitor
@@ -107,6 +108,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 		ctx: ctx, stop: stop, open: make(map[*conn]struct{}),
 	}
 	s.loader = newLoader(s)
+	s.data = &dataID{log: s.log, read: d.Store.DataID}
 	s.turns = slots.New(cfg.Limits.LoginsAtOnce, cfg.Limits.Unauthenticated)
 	s.admission = admission.New(admissionLimits(&cfg.Limits))
 	s.metrics = newMetrics(d.Metrics, s)

@@ -239,7 +239,7 @@ func (s *Server) sync(ctx context.Context, c *conn, body []byte) error {
 		for _, t := range page {
 			after = t.ID
 			seq, known := cursors[t.ID]
-			if t.LastSeq <= seq || (!known && !req.All) {
+			if t.LastSeq == seq || (!known && !req.All) {
 				continue
 			}
 			if room < 2*messageOverhead {
@@ -247,6 +247,12 @@ func (s *Server) sync(ctx context.Context, c *conn, body []byte) error {
 				return c.reply(wire.MsgSyncRsp, reply)
 			}
 			part := wire.HistoryReply{ThreadID: t.ID, LastID: seq, Chats: []wire.StoredText{}}
+			if t.LastSeq < seq { // a backup was restored: the client learns where the thread ends now
+				part.LastID = t.LastSeq
+				room -= messageOverhead
+				reply.Threads = append(reply.Threads, part)
+				continue
+			}
 			used, err := s.page(ctx, &part, nativePage, room)
 			if err != nil {
 				return err
