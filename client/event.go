@@ -7,8 +7,8 @@ import (
 )
 
 // Event is something the server, or the state of the connection, tells us without being asked. It is one of [Texts],
-// [Applied], [Approved], [Gap], [Replaced], [Goodbye] and [Disconnected], and from a Session also [Connected],
-// [DataReplaced] and [CaughtUp].
+// [Applied], [Approved], [FriendsChanged], [Gap], [Replaced], [Goodbye] and [Disconnected], and from a Session also
+// [Connected], [DataReplaced] and [CaughtUp].
 type Event interface{ event() }
 
 // Texts brings messages of one thread, ascending by id. From a Conn they are as pushed: there may be holes before them,

@@ -212,6 +212,16 @@ func (c *Conn) frame(id wire.MsgID, body []byte, frameLen int) error {
 			return fmt.Errorf("%w: message %v", ErrProtocol, id)
 		}
 		return c.emit(Gap{ThreadID: push.ThreadID, From: push.FromSeq}, frameLen)
+	case wire.MsgFriendsChanged:
+		push := new(wire.FriendsChangedPush)
+		if wire.Decode(body, push) != nil || push.UID < 1 {
+			return fmt.Errorf("%w: message %v", ErrProtocol, id)
+		}
+		return c.emit(FriendsChanged{UID: push.UID, Change: Change(push.Change)}, frameLen)
+	case wire.MsgLogoutRsp:
+		c.loggedOut(body)
+		c.reply(id, body)
+		return nil
 	default:
 		// What nobody waits for, or nobody knows, is not a fault: newer servers may say more.
 		c.reply(id, body)

@@ -113,6 +113,14 @@ func (g *Gate) Login(ctx context.Context, email, password string) (Ticket, error
 	return Ticket{Addr: net.JoinHostPort(reply.Host, reply.Port), UID: reply.UID, Token: reply.Token}, nil
 }
 
+// DeleteAccount deletes the account of the user with that address and password, for good: sessions, friendships and
+// applications end, name and address are free again, and the user's texts stay under the name "deleted". It refuses with
+// CodePasswdInvalid or CodeRateLimited.
+func (g *Gate) DeleteAccount(ctx context.Context, email, password string) error {
+	_, err := g.post(ctx, "delete account", "/delete_account", map[string]any{"email": email, "passwd": password, "plain": true})
+	return err
+}
+
 // gateReply is the union of the gate's answers.
 type gateReply struct {
 	Error   *Code  `json:"error"`

@@ -111,6 +111,11 @@ func (s *Session) handle(ctx context.Context, conn *Conn, ev Event) error {
 			return err
 		}
 		return s.pushed(ctx, conn, ev.Messages[0].ThreadID, ev.Messages)
+	case FriendsChanged:
+		if ev.Change == ChangeUnfriend || ev.Change == ChangeBlock {
+			s.parted(ev.UID)
+		}
+		return s.hand(ctx, conn, ev)
 	case Disconnected:
 		return ev.Err
 	}

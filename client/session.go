@@ -163,8 +163,8 @@ func (s *Session) beginNow(ctx context.Context, conn *Conn) error {
 }
 
 // Next returns the oldest event that was not yet returned, waiting for one if need be: Texts, Applied, Approved,
-// Disconnected, Connected, DataReplaced, CaughtUp. When the session has ended it returns why: ErrClosed, ErrReplaced, or an error that no
-// further attempt would mend.
+// FriendsChanged, Disconnected, Connected, DataReplaced, CaughtUp. When the session has ended it returns why: ErrClosed,
+// ErrReplaced, ErrLoggedOut, or an error that no further attempt would mend.
 func (s *Session) Next(ctx context.Context) (Event, error) {
 	select {
 	case ev := <-s.out:

@@ -133,8 +133,10 @@ func (t *talk) run(e *environment) error {
 	case err != nil:
 		return err
 	}
-	if err := t.flush(ctx, t.cmd.Timeout); err != nil {
-		return err
+	if !errors.Is(t.s.Err(), client.ErrLoggedOut) { // /logout has waited for what was sent
+		if err := t.flush(ctx, t.cmd.Timeout); err != nil {
+			return err
+		}
 	}
 	if !asked && t.cmd.Wait > 0 {
 		wait := time.NewTimer(t.cmd.Wait)

@@ -35,6 +35,7 @@ type cli struct {
 	Code          codeCmd     `cmd:"" help:"Have a verification code mailed, for register or reset-password."`
 	ResetPassword resetCmd    `cmd:"" help:"Set a new password."`
 	Passwd        passwdCmd   `cmd:"" help:"Change the password; ends all sessions."`
+	DeleteAccount deleteCmd   `cmd:"" help:"Delete an account, for good."`
 	Conform       conformCmd  `cmd:"" help:"Check from outside whether a cluster keeps the protocol."`
 	Version       versionCmd  `cmd:"" help:"Print the version."`
 }

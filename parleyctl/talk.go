@@ -53,8 +53,10 @@ func (t *talk) event(ev client.Event) {
 		t.applied(ev.Application)
 	case client.Approved:
 		t.print.notice("%s is your friend now", printable(ev.Friend.Name))
+	case client.FriendsChanged:
+		t.friendsChanged(ev)
 	case client.Disconnected:
-		if t.s.Err() == nil {
+		if t.s.Err() == nil && !errors.Is(ev.Err, client.ErrLoggedOut) {
 			t.print.notice("connection lost: %s; next attempt in %v", explain(ev.Err), ev.Retry.Round(time.Millisecond))
 		}
 	case client.Connected:
@@ -124,8 +126,13 @@ const helpText = `/to NAME            talk to this friend; without a name: whom 
 /friends            list friends and who asks to be one
 /add NAME GREETING  ask somebody to be a friend
 /accept NAME        accept who asks
+/unfriend NAME      end a friendship; the conversation stays readable
+/block NAME         end it, and hear nothing of this user any more
+/unblock NAME       let a blocked user ask again
+/blocks             list blocked users
 /history [N]        print the last N texts (20) with whom you talk to
 /threads            list conversations
+/logout [all]       leave, and make this device's resume ticket, or all devices' sessions, useless
 /quit               leave; so does the end of input`
 
 // command executes a line that begins with a slash.
@@ -147,6 +154,16 @@ func (t *talk) command(ctx context.Context, line string) (quit bool, err error) 
 		return false, t.add(ctx, rest)
 	case "accept":
 		return false, t.accept(ctx, rest)
+	case "unfriend":
+		return false, t.unfriend(ctx, rest)
+	case "block":
+		return false, t.block(ctx, rest)
+	case "unblock":
+		return false, t.unblock(ctx, rest)
+	case "blocks":
+		return false, t.blocks(ctx)
+	case "logout":
+		return t.logout(ctx, rest)
 	case "history":
 		return false, t.history(ctx, rest)
 	case "threads":

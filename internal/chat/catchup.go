@@ -10,7 +10,7 @@ import (
 )
 
 // catchUpLists tells a session that has just become live of the friends and applications that came after its 1006 was
-// put together. Their pushes found nobody: not this session yet, nor the one before. A push goes out after its change
+// put together, and of the friends that went. Their pushes found nobody: not this session yet, nor the one before. A push goes out after its change
 // was counted, so a change that is not in the count now will find the session.
 func (s *Server) catchUpLists(ctx context.Context, c *conn, version int64, lists []byte) {
 	now, err := s.presence.ListsVersion(ctx, c.UID())
@@ -26,6 +26,7 @@ func (s *Server) catchUpLists(ctx context.Context, c *conn, version int64, lists
 type people struct {
 	Friends      []wire.Friend      `json:"friend_list"`
 	Applications []wire.Application `json:"apply_list"`
+	Cut          bool               `json:"friends_cut"`
 }
 
 func decodeLists(lists []byte) (p people, err error) {
@@ -57,6 +58,9 @@ func (s *Server) pushNewcomers(ctx context.Context, c *conn, version int64, list
 			}
 		}
 	}
+	if err := s.pushGone(c, old, now); err != nil {
+		return err
+	}
 	clear(known)
 	for _, a := range old.Applications {
 		known[a.UID] = struct{}{}
@@ -68,6 +72,26 @@ func (s *Server) pushNewcomers(ctx context.Context, c *conn, version int64, list
 			}); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+// pushGone tells a native session of the friends it was given that are none any more.
+func (s *Server) pushGone(c *conn, old, now people) error {
+	if !c.Native() || now.Cut { // of a cut list nobody can say who is missing
+		return nil
+	}
+	still := make(map[int32]struct{}, len(now.Friends))
+	for _, f := range now.Friends {
+		still[f.UID] = struct{}{}
+	}
+	for _, f := range old.Friends {
+		if _, ok := still[f.UID]; ok {
+			continue
+		}
+		if err := s.pushHere(c, c.UID(), wire.MsgFriendsChanged, wire.FriendsChangedPush{Change: wire.ChangeUnfriend, UID: f.UID}); err != nil {
+			return err
 		}
 	}
 	return nil

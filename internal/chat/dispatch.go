@@ -24,6 +24,12 @@ var handlers = map[wire.MsgID]handler{
 	wire.MsgOpenThread: (*Server).openThread,
 	wire.MsgHistory:    (*Server).history,
 	wire.MsgSync:       (*Server).sync,
+
+	wire.MsgUnfriend: nativeOnly(unfriend),
+	wire.MsgBlock:    nativeOnly(block),
+	wire.MsgUnblock:  nativeOnly(unblock),
+	wire.MsgBlocks:   nativeOnly(blocks),
+	wire.MsgLogout:   nativeOnly(logout),
 }
 
 var errSecondLogin = errors.New("chat: second login on one connection")

@@ -31,6 +31,7 @@ type fixture struct {
 	t        testing.TB
 	redis    *miniredis.Miniredis
 	rdb      *redis.Client
+	file     string // of the SQLite database
 	store    *store.Store
 	presence *presence.Presence // the test's own
 	threads  []int64            // of each pair of neighbours
@@ -51,7 +52,8 @@ func newFixture(t testing.TB, users int) *fixture {
 	t.Cleanup(func() { f.rdb.Close() })
 	require.NoError(t, presence.SeedGeneration(t.Context(), f.rdb))
 	var err error
-	f.store, err = sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "parley.db"))
+	f.file = filepath.Join(t.TempDir(), "parley.db")
+	f.store, err = sqlite.Open(t.Context(), f.file)
 	require.NoError(t, err)
 	t.Cleanup(func() { f.store.Close() })
 	require.NoError(t, f.store.Migrate(t.Context()))

@@ -87,8 +87,10 @@ func (s *Server) apply(ctx context.Context, c *conn, body []byte) error {
 	switch err := s.store.Apply(ctx, c.UID(), req.ToUID, req.Greeting, req.Back); {
 	case errors.Is(err, store.ErrNotFound):
 		return wire.Refuse(wire.CodeUIDInvalid, err)
-	case errors.Is(err, store.ErrSelf), errors.Is(err, store.ErrAlreadyFriends):
+	case errors.Is(err, store.ErrSelf), errors.Is(err, store.ErrAlreadyFriends), errors.Is(err, store.ErrBlocking):
 		return wire.Refuse(wire.CodeNotAllowed, err)
+	case errors.Is(err, store.ErrBlocked):
+		return c.reply(wire.MsgApplyRsp, codeOnly{}) // the applicant learns nothing, and neither does the target
 	case err != nil:
 		return err
 	}

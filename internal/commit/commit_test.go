@@ -322,7 +322,7 @@ func TestCloseAnswersAll(t *testing.T) {
 		s := newStore(7, 8)
 		col := new(collector)
 		cfg := DefaultConfig()
-		c := New(cfg, Deps{Log: slog.New(slog.DiscardHandler), Store: s, Boot: func() string { return "" }, Deliver: col.deliver})
+		c := New(cfg, Deps{Log: slog.New(slog.DiscardHandler), Store: s, Boot: func() string { return "boot" }, Deliver: col.deliver})
 		var wg sync.WaitGroup
 		var mu sync.Mutex
 		taken := 0
@@ -480,7 +480,7 @@ func (s *quickStore) Append(_ context.Context, _, _ string, msgs []store.NewMess
 func texts(t testing.TB) func(n int) {
 	t.Helper()
 	c := New(DefaultConfig(), Deps{
-		Log: slog.New(slog.DiscardHandler), Store: &quickStore{}, Boot: func() string { return "" },
+		Log: slog.New(slog.DiscardHandler), Store: &quickStore{}, Boot: func() string { return "boot" },
 		Deliver: func([]session.Push, *session.Cork) {},
 	})
 	t.Cleanup(c.Close)

@@ -363,7 +363,7 @@ func (a *attempt) befriend(x, y *Account) (thread int64) {
 	cx, cy := a.stock(x), a.stock(y)
 	cx.load()
 	cy.load()
-	cx.send(1009, fields{"uid": cx.uid, "touid": cy.uid, "applyname": "hello", "bakname": "friend"})
+	cx.send(1009, fields{"uid": cx.uid, "touid": cy.uid, "applyname": "hello " + newUUID(), "bakname": "friend"})
 	equal(a, "error of 1010", 0, cx.expect(1010).num("error"))
 	cy.expect(1011)
 	cy.send(1013, fields{"fromuid": cy.uid, "touid": cx.uid, "back": "friend"})

@@ -129,8 +129,8 @@ var nativeChecks = []Check{
 		Name: "native-unknown-id", Doc: "an id nobody knows is refused with 2005 in the id after it",
 		run: func(a *attempt) {
 			c := a.native(a.grow(0), "conform")
-			c.send(2105, fields{})
-			equal(a, "error", 2005, c.until(2106).num("error"))
+			c.send(2900, fields{})
+			equal(a, "error", 2005, c.until(2901).num("error"))
 			c.alive()
 		},
 	},

@@ -43,6 +43,7 @@ func (s *Server) routeTable() map[string]route {
 		"/user_login":     {"login", s.login},
 
 		"/change_password": {"change", s.changePassword},
+		"/delete_account":  {"delete", s.deleteAccount},
 	}
 }
 

@@ -91,6 +91,7 @@ func TestMalformedBodiesAreCode1001(t *testing.T) {
 		"/user_login":     {"email", "passwd", "plain"},
 
 		"/change_password": {"email", "passwd", "newpasswd", "plain"},
+		"/delete_account":  {"email", "passwd", "plain"},
 	} {
 		for _, bad := range keys {
 			for _, value := range []string{"", "null", "1", "{}", "[]", `"yes`} {

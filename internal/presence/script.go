@@ -13,6 +13,8 @@ var (
 	claimSource string
 	//go:embed release.lua
 	releaseSource string
+	//go:embed logout.lua
+	logoutSource string
 	//go:embed revoke.lua
 	revokeSource string
 	//go:embed place.lua
@@ -32,6 +34,7 @@ var (
 var (
 	claimScript       = redis.NewScript(claimSource)
 	releaseScript     = redis.NewScript(releaseSource)
+	logoutScript      = redis.NewScript(logoutSource)
 	revokeScript      = redis.NewScript(revokeSource)
 	placeScript       = redis.NewScript(placeSource)
 	loadScript        = redis.NewScript(loadSource)

@@ -48,6 +48,7 @@ func TestAppendFrame(t *testing.T) {
 func TestReplyIDs(t *testing.T) {
 	requests := map[MsgID]MsgID{
 		1005: 1006, 1007: 1008, 1009: 1010, 1013: 1014, 1017: 1018, 1023: 1024, 1025: 1026, 1027: 1028, 1029: 1030, 2102: 2103,
+		2105: 2106, 2107: 2108, 2109: 2110, 2111: 2112, 2113: 2114,
 	}
 	for id := range 1 << 16 {
 		reply, ok := MsgID(id).Reply()

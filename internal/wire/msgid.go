@@ -33,19 +33,32 @@ const (
 	MsgSync          MsgID = 2102 // C: what lies beyond my cursors, over all my threads
 	MsgSyncRsp       MsgID = 2103 // S
 	MsgGap           MsgID = 2104 // P: pushes of a thread were dropped, read it from a number on
+
+	MsgUnfriend       MsgID = 2105 // C: end a friendship
+	MsgUnfriendRsp    MsgID = 2106 // S
+	MsgBlock          MsgID = 2107 // C: end it, and refuse applications
+	MsgBlockRsp       MsgID = 2108 // S
+	MsgUnblock        MsgID = 2109 // C
+	MsgUnblockRsp     MsgID = 2110 // S
+	MsgBlocks         MsgID = 2111 // C: whom have I blocked
+	MsgBlocksRsp      MsgID = 2112 // S
+	MsgLogout         MsgID = 2113 // C: end this session, or all of the user's
+	MsgLogoutRsp      MsgID = 2114 // S; the connection closes
+	MsgFriendsChanged MsgID = 2115 // P: another device of mine ended a friendship, blocked or unblocked
 )
 
 // Reply returns the id of the reply to a client's request, and false for an id no client may send.
 func (id MsgID) Reply() (MsgID, bool) {
 	switch id {
-	case MsgLogin, MsgSearch, MsgApply, MsgApprove, MsgText, MsgHeartbeat, MsgThreads, MsgOpenThread, MsgHistory, MsgSync:
+	case MsgLogin, MsgSearch, MsgApply, MsgApprove, MsgText, MsgHeartbeat, MsgThreads, MsgOpenThread, MsgHistory, MsgSync,
+		MsgUnfriend, MsgBlock, MsgUnblock, MsgBlocks, MsgLogout:
 		return id + 1, true
 	}
 	return 0, false
 }
 
-// Free reports whether an id is one of those that we may give to messages of a later version: 2105 to 2999.
-func (id MsgID) Free() bool { return id > MsgGap && id < 3000 }
+// Free reports whether an id is one of those that we may give to messages of a later version: up to 2999.
+func (id MsgID) Free() bool { return id > MsgFriendsChanged && id < 3000 }
 
 // String returns the number: it is what logs, captures and the specification use.
 func (id MsgID) String() string { return strconv.Itoa(int(id)) }

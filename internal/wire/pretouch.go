@@ -16,7 +16,8 @@ var bodies = []reflect.Type{
 	reflect.TypeFor[SearchReply](), reflect.TypeFor[AppliedPush](), reflect.TypeFor[ApproveReply](),
 	reflect.TypeFor[ApprovedPush](), reflect.TypeFor[ThreadsReply](), reflect.TypeFor[OpenThreadReply](),
 	reflect.TypeFor[HistoryReply](), reflect.TypeFor[SyncReply](), reflect.TypeFor[Goodbye](), reflect.TypeFor[Gap](),
-	reflect.TypeFor[TextPush](),
+	reflect.TypeFor[TextPush](), reflect.TypeFor[OtherRequest](), reflect.TypeFor[OtherReply](), reflect.TypeFor[BlocksRequest](),
+	reflect.TypeFor[BlocksReply](), reflect.TypeFor[LogoutRequest](), reflect.TypeFor[FriendsChangedPush](),
 }
 
 // Pretouch compiles the codecs of all bodies. Without it the first client to send one of a kind waits some

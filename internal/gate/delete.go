@@ -1,0 +1,73 @@
+package gate
+
+import (
+	"context"
+	"errors"
+
+	"parley/internal/store"
+	"parley/internal/wire"
+)
+
+type deleteReply struct {
+	Error wire.Code `json:"error"`
+	UID   int32     `json:"uid"`
+}
+
+// deleteAccount erases the user whose address and password these are, and ends all that the password opened. It is counted
+// against the limits of failed logins as a login is.
+func (s *Server) deleteAccount(ctx context.Context, req *request) (any, error) {
+	var in loginRequest
+	if err := decode(req.body, &in, &in.Email, &in.Passwd); err != nil {
+		return nil, err
+	}
+	cred, done, err := s.erase(ctx, req, &in)
+	if err != nil {
+		return nil, err
+	}
+	s.audit.event("account_deleted", req.addr, cred.UID)
+	s.endSessions(ctx, cred.UID, done.Name, store.Key(in.Email.text))
+	s.bumpLists(ctx, done.Related)
+	return deleteReply{UID: cred.UID}, nil
+}
+
+// eraseTries is how often a password is looked at again because a login renewed its hash in between.
+const eraseTries = 3
+
+// erase proves the password and deletes the user who has it, provided that it is still the same by then.
+func (s *Server) erase(ctx context.Context, req *request, in *loginRequest) (store.Credentials, store.Deletion, error) {
+	for try := 1; ; try++ {
+		cred, err := s.owner(ctx, req, in.Email.text, in.Passwd.text, in.Plain)
+		if err != nil {
+			return cred, store.Deletion{}, err
+		}
+		sqlCtx, cancel := context.WithTimeout(ctx, storeTimeout)
+		done, err := s.store.DeleteUser(sqlCtx, cred.UID, cred.Password)
+		cancel()
+		switch {
+		case err == nil:
+			return cred, done, nil
+		case !errors.Is(err, store.ErrNotFound):
+			return cred, done, wire.Refuse(wire.CodeUnavailable, err)
+		case try == eraseTries:
+			return cred, done, wire.Refuse(wire.CodePasswdInvalid, nil)
+		}
+	}
+}
+
+// bumpBatch is how many users' lists are made stale in one round trip.
+const bumpBatch = 256
+
+// bumpLists makes the cached lists of users stale. Where Redis does not hear it, they name the deleted user until they
+// expire.
+func (s *Server) bumpLists(ctx context.Context, uids []int32) {
+	for len(uids) > 0 {
+		part := uids[:min(len(uids), bumpBatch)]
+		uids = uids[len(part):]
+		if err := s.presence.BumpLists(ctx, part...); err != nil {
+			if s.noise.Allow() {
+				s.log.Warn("cached lists name a deleted user until they expire", "n", len(part)+len(uids), "err", safe(err))
+			}
+			return
+		}
+	}
+}

@@ -1,0 +1,15 @@
+package presence
+
+import "context"
+
+// Logout is Release for a session that its user ended: the device's resume tickets go with it. A session that was replaced
+// since keeps its entry and its ticket. It may be repeated.
+func (p *Presence) Logout(ctx context.Context, l Location) error {
+	ctx, cancel := p.bound(ctx)
+	defer cancel()
+	keys := []string{p.keys.session(l.UID), p.keys.nodeOf(l.UID), p.keys.resume(l.UID, l.Device)}
+	if err := logoutScript.Run(ctx, p.rdb, keys, l.Device, l.value(), seconds(SessionTTL)).Err(); err != nil {
+		return failed("log out", err)
+	}
+	return nil
+}
