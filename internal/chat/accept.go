@@ -135,7 +135,7 @@ func (s *Server) rest() {
 // welcome makes a connection of an accepted socket, or closes it.
 func (s *Server) welcome(fd int, from netip.Addr) {
 	now := time.Now()
-	c := &conn{srv: s, addr: from.As16(), accepted: now.UnixMilli()}
+	c := &conn{srv: s, addr: from.As16(), began: now.UnixMilli()}
 	refused, evicted := s.admission.Admit(&c.entry, from, now)
 	if refused != admission.Admitted {
 		s.metrics.refusedConns[refused].Inc()

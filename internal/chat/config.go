@@ -11,6 +11,7 @@ import (
 	"parley/internal/legacy"
 	"parley/internal/peer"
 	"parley/internal/presence"
+	"parley/internal/reconcile"
 	"parley/internal/router"
 	"parley/internal/wire"
 )
@@ -162,6 +163,14 @@ func admissionLimits(l *Limits) admission.Limits {
 // some numbers each, and to one request of the serial queue, which rests while more than that waits.
 func replyBytes(l *Limits) int {
 	return l.InFlightBytes + l.InFlightTexts*messageOverhead + wire.MaxBody
+}
+
+// reconcileConfig has no keys of its own: docs/GUARANTEES.md builds on the values.
+func (d Deps) reconcileConfig() reconcile.Config {
+	if d.Reconcile == (reconcile.Config{}) {
+		return reconcile.DefaultConfig()
+	}
+	return d.Reconcile
 }
 
 // routerConfig and peerConfig have no keys of their own: nobody has needed other values yet.

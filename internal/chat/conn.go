@@ -21,11 +21,11 @@ import (
 type conn struct {
 	session.Session
 
-	// Fixed after accept.
-	srv      *Server
-	addr     [16]byte // see remote; a netip.Addr is half as large again
-	accepted int64    // unix milliseconds
-	entry    admission.Entry
+	// Fixed after accept, but for began.
+	srv   *Server
+	addr  [16]byte // see remote; a netip.Addr is half as large again
+	began int64    // unix milliseconds of the accept; login makes it those of the login, before its claim
+	entry admission.Entry
 
 	// Owned by the reader, onRequest.
 	split     wire.Splitter

@@ -19,6 +19,7 @@ import (
 
 	"parley/client"
 	"parley/internal/presence"
+	"parley/internal/reconcile"
 	"parley/internal/store"
 	"parley/internal/store/sqlite"
 )
@@ -36,11 +37,14 @@ type fixture struct {
 	presence *presence.Presence // the test's own
 	threads  []int64            // of each pair of neighbours
 	nodes    map[string]*node
+	// reconcile is how often the nodes that are started from now on compare their sessions with Redis.
+	reconcile reconcile.Config
 }
 
 type node struct {
 	*Server
 	presence *presence.Presence
+	reg      *prometheus.Registry
 	stop     context.CancelFunc
 	done     chan error
 }
@@ -104,10 +108,11 @@ func (f *fixture) start(name string, change ...func(*Config)) *node {
 	if os.Getenv("PARLEY_TEST_LOG") != "" {
 		out = os.Stderr
 	}
-	n := &node{presence: presence.New(f.rdb, presence.Options{}), done: make(chan error, 1)}
+	n := &node{presence: presence.New(f.rdb, presence.Options{}), reg: prometheus.NewRegistry(), done: make(chan error, 1)}
 	var err error
 	n.Server, err = New(cfg, Deps{
 		Log: slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", name), Store: f.store, Presence: n.presence,
+		Metrics: n.reg, Reconcile: f.reconcile,
 	})
 	require.NoError(f.t, err)
 	ctx, stop := context.WithCancel(context.Background())
@@ -180,4 +185,19 @@ func counterValue(t testing.TB, c prometheus.Counter) float64 {
 	var m dto.Metric
 	require.NoError(t, c.Write(&m))
 	return m.GetCounter().GetValue()
+}
+
+// counterOf reads a node's counter, summed over its labels.
+func counterOf(t testing.TB, n *node, name string) (sum float64) {
+	t.Helper()
+	families, err := n.reg.Gather()
+	require.NoError(t, err)
+	for _, family := range families {
+		if family.GetName() == name {
+			for _, m := range family.GetMetric() {
+				sum += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return sum
 }

@@ -55,6 +55,7 @@ func (m *membership) leaseStep(ctx context.Context) error {
 	if err != nil {
 		m.d.LeaseFailures.Inc()
 		m.d.Log.Warn("lease not extended", "err", err) // leaseDoubt ends the logins if it goes on
+		m.d.Mailbox.Reported(presence.Kicks{}, err)
 		return nil
 	}
 	if err := m.report(ctx); err != nil {
@@ -150,7 +151,7 @@ func (m *membership) noteExtended(began time.Time, gen string, age int64) {
 	m.mu.Unlock()
 	if lost {
 		m.d.Log.Warn("Redis lost its data: writing this node's sessions back")
-		wake(m.lostData)
+		m.d.LostData()
 	}
 }
 
@@ -163,8 +164,9 @@ func (m *membership) lostTo(ctx context.Context, held *presence.HeldError) error
 	return held
 }
 
-// report writes this node's true load, and that the reservations of those who logged in are part of it now. It does
-// nothing while the node does not serve: placement sees a node from its first report on.
+// report writes this node's true load, and that the reservations of those who logged in are part of it now. In the same
+// round trip it reads the kicks that other nodes have left for this one. It does nothing while the node does not serve:
+// placement sees a node from its first report on.
 func (m *membership) report(ctx context.Context) error {
 	m.mu.Lock()
 	name, serving := m.mine.Name, !m.extended.IsZero() && m.fence == fenceHeld
@@ -178,7 +180,9 @@ func (m *membership) report(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, tick)
 	defer cancel()
-	return m.d.Lease.ReportLoad(ctx, name, m.d.Sessions(), tokens)
+	kicks, err := m.d.Lease.Report(ctx, name, m.d.Sessions(), tokens, m.d.Mailbox.Handled())
+	m.d.Mailbox.Reported(kicks, err)
+	return err
 }
 
 // drain tells placement to leave this node out.

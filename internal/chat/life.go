@@ -49,6 +49,12 @@ func (c *conn) location() presence.Location {
 	}
 }
 
+// entryOf is a live session as Redis should know it.
+func entryOf(sess *session.Session) presence.Session {
+	c := sess.Owner().(*conn)
+	return presence.Session{Location: c.location(), Since: time.UnixMilli(c.began)}
+}
+
 // newStock returns the policy for a client that did not announce itself.
 func (s *Server) newStock(sess *session.Session, lists []byte) session.Stock {
 	friends, err := friendsOf(lists)

@@ -34,13 +34,13 @@ func (l *locator) Locate(ctx context.Context, uids []int32) (nodes [][]string, s
 	sure = l.s.lease.settled(gen)
 	nodes, strange := l.alive(found)
 	if !l.linked(nodes) {
-		l.s.onNodes(l.s.presence.View()) // the view has them, the pool not yet
+		l.s.linkNodes() // the view has them, the pool not yet
 	}
 	if l.worthReading(strange) {
 		if _, err := l.s.presence.Nodes(ctx); err != nil {
 			return nil, false, err
 		}
-		l.s.onNodes(l.s.presence.View())
+		l.s.linkNodes()
 		nodes, strange = l.alive(found)
 		l.noteDead(strange)
 	}

@@ -26,7 +26,7 @@ var granted = []string{wire.CapBatch, wire.CapResume, wire.CapGap}
 // login takes 1005. A login that fails has changed nothing, and its connection closes after the refusal: the stock client
 // cannot log in twice on one connection.
 func (s *Server) login(c *conn, body []byte) {
-	if s.turns.Take(s.ctx, time.Until(time.UnixMilli(c.accepted).Add(s.cfg.Limits.LoginTimeout))) != nil {
+	if s.turns.Take(s.ctx, time.Until(time.UnixMilli(c.began).Add(s.cfg.Limits.LoginTimeout))) != nil {
 		if s.ctx.Err() == nil {
 			s.metrics.loginsUnheard.Inc()
 		}
@@ -118,7 +118,7 @@ func (s *Server) claimInTurn(ctx context.Context, c *conn, body []byte) (*place,
 			grant.resume = newTicket()
 		}
 	}
-	c.window, c.boot = int32(grant.window), boot
+	c.window, c.boot, c.began = int32(grant.window), boot, time.Now().UnixMilli()
 	claim := presence.Claim{
 		UID: req.UID, Device: req.Device, Token: req.Token, SID: id.SID.String(),
 		Node: s.cfg.SelfServer.Name, Boot: boot, NextResume: grant.resume,
@@ -251,8 +251,8 @@ func (s *Server) abandon(ctx context.Context, claimed presence.Claimed, mine pre
 	if old == nil {
 		return nil
 	}
-	alive, err := s.alive(ctx, old.Node, old.Boot)
-	if err != nil || !alive {
+	alive, err := s.presence.Alive(ctx, old.Node, old.Boot)
+	if err != nil || !alive && !s.peers.Static(old.Node) {
 		return err
 	}
 	lost, err := s.presence.Restore(ctx, []presence.Location{*old})
@@ -274,7 +274,7 @@ func (s *Server) supersede(ctx context.Context, claimed presence.Claimed) error 
 		s.kickLocal(old.UID, old.SID)
 		return nil
 	}
-	return s.kickRemote(ctx, *old)
+	return s.kicker.End(ctx, *old)
 }
 
 // noteLogin makes the session count.

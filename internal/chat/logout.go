@@ -40,8 +40,8 @@ func logout(s *Server, ctx context.Context, c *conn, body []byte) error {
 }
 
 // endOthers refuses all tokens and tickets of the user that were issued until now, and ends the user's sessions other than
-// c. Tokens come first, so that no session that is ended here comes back. A session of a dead node is fenced; one of a node
-// that lives but does not answer is asked to end again and again, as at a login.
+// c. Tokens come first, so that no session that is ended here comes back. Sessions of other nodes end as at a login: a node
+// that does not answer finds the kick in its mailbox, a dead one is fenced.
 func endOthers(s *Server, ctx context.Context, c *conn) error {
 	if err := s.presence.RevokeTokens(ctx, c.UID()); err != nil {
 		return err
@@ -77,5 +77,5 @@ func endRemote(s *Server, ctx context.Context, at presence.Location) (err error)
 			err = fmt.Errorf("chat: panic while a session was ended: %v", v)
 		}
 	}()
-	return s.kickRemote(ctx, at)
+	return s.kicker.End(ctx, at)
 }

@@ -25,7 +25,6 @@ type membership struct {
 	d         membershipDeps
 	wakeLease chan struct{} // holds one token while keepLease has something new to look at
 	wakeFence chan struct{} // the same for keepFence
-	lostData  chan struct{} // the same for keepSessions
 
 	mu        sync.Mutex // guards the following
 	mine      presence.Lease
@@ -52,8 +51,16 @@ type leaseStore interface {
 	TakeLease(ctx context.Context, l presence.Lease, replaceBoot string) error
 	ExtendLease(ctx context.Context, l presence.Lease) (gen string, err error)
 	DropLease(ctx context.Context, l presence.Lease) error
-	ReportLoad(ctx context.Context, node string, count int, tokens []string) error
+	Report(ctx context.Context, node string, count int, tokens []string, handled presence.Kicks) (presence.Kicks, error)
 	Generation(ctx context.Context) (id string, ageMS int64, err error)
+}
+
+// mailbox carries out the kicks that a report brings; *reconcile.Reconciler is one.
+type mailbox interface {
+	// Handled returns the kicks that the next report takes out of Redis.
+	Handled() presence.Kicks
+	// Reported takes what a report brought, or why there was none.
+	Reported(kicks presence.Kicks, err error)
 }
 
 // fenceStore is what membership needs of SQL.
@@ -62,8 +69,7 @@ type fenceStore interface {
 	FenceBoot(ctx context.Context, node string) (boot string, err error)
 }
 
-// membershipDeps is what a membership works with. None of the functions may wait for Redis or SQL, but for
-// RestoreSessions.
+// membershipDeps is what a membership works with. None of the functions may wait for Redis or SQL.
 type membershipDeps struct {
 	Log   *slog.Logger
 	Lease leaseStore
@@ -74,8 +80,9 @@ type membershipDeps struct {
 	Sessions func() int
 	// EndSessions ends them all.
 	EndSessions func()
-	// RestoreSessions writes them into a Redis that lost its data.
-	RestoreSessions func(ctx context.Context)
+	// LostData has them written into a Redis that lost its data.
+	LostData func()
+	Mailbox  mailbox
 
 	LeaseFailures, FenceFailures, Fenced prometheus.Counter
 }
@@ -85,7 +92,7 @@ func newMembership(mine presence.Lease, d membershipDeps) *membership {
 	mine.Boot = newSID().String()
 	return &membership{
 		d: d, mine: mine,
-		wakeLease: make(chan struct{}, 1), wakeFence: make(chan struct{}, 1), lostData: make(chan struct{}, 1),
+		wakeLease: make(chan struct{}, 1), wakeFence: make(chan struct{}, 1),
 	}
 }
 
@@ -173,24 +180,4 @@ func (m *membership) noteGenerationLocked(gen string, ageMS int64) (lost bool) {
 		m.genFrom = time.Now().Add(wait)
 	}
 	return lost
-}
-
-// forgetGeneration makes the next refresh write the sessions back again.
-func (m *membership) forgetGeneration() {
-	m.mu.Lock()
-	m.gen = "unknown"
-	m.mu.Unlock()
-}
-
-// keepSessions writes the sessions back whenever Redis has lost its data, until ctx ends. It is not part of keepLease
-// because many sessions take longer than the lease lasts.
-func (m *membership) keepSessions(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-m.lostData:
-			m.d.RestoreSessions(ctx)
-		}
-	}
 }

@@ -29,6 +29,7 @@ type fakeServers struct {
 	reads    int
 	ended    int
 	loads    int
+	trouble  int // failures that the mailbox was told of
 }
 
 var errStalled = errors.New("stalled")
@@ -90,8 +91,18 @@ func (f *fakeServers) DropLease(ctx context.Context, l presence.Lease) error {
 	})
 }
 
-func (f *fakeServers) ReportLoad(ctx context.Context, _ string, _ int, _ []string) error {
-	return f.redis(ctx, func() error { f.loads++; return nil })
+func (f *fakeServers) Report(ctx context.Context, _ string, _ int, _ []string, _ presence.Kicks) (presence.Kicks, error) {
+	return presence.Kicks{}, f.redis(ctx, func() error { f.loads++; return nil })
+}
+
+func (f *fakeServers) Handled() presence.Kicks { return presence.Kicks{} }
+
+func (f *fakeServers) Reported(_ presence.Kicks, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err != nil {
+		f.trouble++
+	}
 }
 
 func (f *fakeServers) Generation(ctx context.Context) (id string, ageMS int64, err error) {
@@ -140,8 +151,8 @@ func member(t *testing.T, f *fakeServers) (m *membership, stop func() error) {
 			f.ended++
 			f.mu.Unlock()
 		},
-		RestoreSessions: func(context.Context) {},
-		LeaseFailures:   c(), FenceFailures: c(), Fenced: c(),
+		LostData: func() {}, Mailbox: f,
+		LeaseFailures: c(), FenceFailures: c(), Fenced: c(),
 	})
 	require.NoError(t, m.join(t.Context()))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -149,7 +160,6 @@ func member(t *testing.T, f *fakeServers) (m *membership, stop func() error) {
 	var err error
 	wg.Go(func() { err = m.keepLease(ctx) })
 	wg.Go(func() { m.keepFence(ctx) })
-	wg.Go(func() { m.keepSessions(ctx) })
 	return m, func() error { cancel(); wg.Wait(); return err }
 }
 
@@ -248,5 +258,25 @@ func TestALeaseLostToALivingProcessIsFatal(t *testing.T) {
 		err := stop()
 		require.ErrorContains(t, err, "took over")
 		require.Equal(t, config.ExitDependency, config.ExitCode(err))
+	})
+}
+
+// A2: sessions are compared with Redis after any trouble with it, whichever call had it.
+func TestTheMailboxIsToldOfTroubleWithRedis(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := new(fakeServers)
+		_, stop := member(t, f)
+		time.Sleep(30 * time.Second)
+		f.mu.Lock()
+		require.Zero(t, f.trouble)
+		f.mu.Unlock()
+		f.stall(true, false)
+		time.Sleep(10 * time.Second)
+		f.stall(false, false)
+		time.Sleep(5 * time.Second)
+		f.mu.Lock()
+		require.Positive(t, f.trouble)
+		f.mu.Unlock()
+		require.NoError(t, stop())
 	})
 }

@@ -16,7 +16,7 @@ type metrics struct {
 	logins, replaced, stale, loginTimeouts, evicted, loginsUnheard, heartbeats       prometheus.Counter
 	badFrames, unknownIDs, rateLimited, flooding, queueFull, windowFull              prometheus.Counter
 	panics, slow, gaps, abandoned, writeFailures, acceptFailures, acceptRests, trims prometheus.Counter
-	kickFailures, releasesLost, leaseFailures, fenceFailures, fenced, delivered      prometheus.Counter
+	releasesLost, leaseFailures, fenceFailures, fenced, delivered                    prometheus.Counter
 	refilled, refillsGivenUp                                                         prometheus.Counter
 	loginSeconds, handlerSeconds, loads, loadSeconds                                 prometheus.Histogram
 	legacy                                                                           legacy.Counters
@@ -67,7 +67,6 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 		acceptFailures: counter("accept_failures_total", "Connections that could not be accepted or served, mostly for want of descriptors or memory."),
 		acceptRests:    counter("accept_rests_total", "Times that accepting rested because enough logins waited; clients wait in the backlog."),
 		trims:          counter("trims_total", "Times that memory left from a rush was given back to the system."),
-		kickFailures:   counter("kick_failures_total", "Kicks that another node did not answer at once."),
 		releasesLost:   counter("releases_lost_total", "Ended sessions left in Redis to expire, because too many waited."),
 		leaseFailures:  counter("lease_failures_total", "Refreshes of the node's lease that failed."),
 		fenceFailures:  counter("fence_failures_total", "Reads and writes of the node's fence row that failed."),

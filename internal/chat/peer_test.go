@@ -67,6 +67,12 @@ func TestACallOfAPeerIsCarriedOutOnce(t *testing.T) {
 type foreignNode struct {
 	peerService
 	texts chan *message.TextChatMsgReq
+	kicks chan *message.KickUserReq
+}
+
+func (n *foreignNode) NotifyKickUser(_ context.Context, r *message.KickUserReq) (*message.KickUserRsp, error) {
+	n.kicks <- r
+	return &message.KickUserRsp{Uid: r.Uid}, nil
 }
 
 func (n *foreignNode) NotifyTextChatMsg(_ context.Context, r *message.TextChatMsgReq) (*message.TextChatMsgRsp, error) {
@@ -74,21 +80,27 @@ func (n *foreignNode) NotifyTextChatMsg(_ context.Context, r *message.TextChatMs
 	return &message.TextChatMsgRsp{}, nil
 }
 
-func TestAForeignStaticPeerIsCalledAsTheSeedCallsIt(t *testing.T) {
-	f := newFixture(t, 2)
+// startForeign runs a foreign node and returns its address.
+func startForeign(t *testing.T) (*foreignNode, string) {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	server, err := rpc.NewServer(ln, rpc.ServerConfig{Name: "foreign"})
 	require.NoError(t, err)
-	foreign := &foreignNode{texts: make(chan *message.TextChatMsgReq, 1)}
+	foreign := &foreignNode{texts: make(chan *message.TextChatMsgReq, 1), kicks: make(chan *message.KickUserReq, 1)}
 	require.NoError(t, chatservice.RegisterService(server, foreign))
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ctx) }()
-	defer func() { stop(); require.NoError(t, <-served) }()
+	t.Cleanup(func() { stop(); require.NoError(t, <-served) })
+	return foreign, server.Addr()
+}
 
-	a := f.start("chat1", staticPeer("elsewhere", server.Addr()))
-	_, err = f.presence.Restore(t.Context(), []presence.Location{
+func TestAForeignStaticPeerIsCalledAsTheSeedCallsIt(t *testing.T) {
+	f := newFixture(t, 2)
+	foreign, addr := startForeign(t)
+	a := f.start("chat1", staticPeer("elsewhere", addr))
+	_, err := f.presence.Restore(t.Context(), []presence.Location{
 		{UID: firstUID + 1, SID: "00000000000000aa", Node: "elsewhere", Boot: "none"},
 	})
 	require.NoError(t, err)
@@ -105,4 +117,37 @@ func TestAForeignStaticPeerIsCalledAsTheSeedCallsIt(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Fatal("the foreign node was not called")
 	}
+}
+
+// A5: the session on the foreign node ends before the client here is told that it is in.
+func TestALoginEndsTheSessionOnAForeignStaticPeer(t *testing.T) {
+	f := newFixture(t, 1)
+	foreign, addr := startForeign(t)
+	a := f.start("chat1", staticPeer("elsewhere", addr))
+	at := presence.Location{UID: firstUID, Device: "native", SID: "00000000000000aa", Node: "elsewhere", Boot: "none"}
+	_, err := f.presence.Restore(t.Context(), []presence.Location{at})
+	require.NoError(t, err)
+	f.login(a, 1)
+	select {
+	case got := <-foreign.kicks:
+		require.EqualValues(t, firstUID, got.Uid)
+		require.Equal(t, at.SID, got.Sid)
+	default:
+		t.Fatal("the foreign node was not asked")
+	}
+}
+
+// A5: a login that its client gave up gives the place back to a session on a foreign node too.
+func TestALoginGivenUpLeavesTheSessionOnAForeignStaticPeer(t *testing.T) {
+	f := newFixture(t, 1)
+	_, addr := startForeign(t)
+	a := f.start("chat1", staticPeer("elsewhere", addr))
+	at := presence.Location{UID: firstUID, Device: "native", SID: "00000000000000aa", Node: "elsewhere", Boot: "none"}
+	_, err := f.presence.Restore(t.Context(), []presence.Location{at})
+	require.NoError(t, err)
+	claimed, mine := f.claimFor(a, 1)
+	require.NoError(t, a.abandon(t.Context(), claimed, mine))
+	found, err := f.presence.Locate(t.Context(), []int32{firstUID})
+	require.NoError(t, err)
+	require.Equal(t, []presence.Location{at}, found[0])
 }

@@ -26,6 +26,7 @@ import (
 	"parley/internal/obs"
 	"parley/internal/peer"
 	"parley/internal/presence"
+	"parley/internal/reconcile"
 	"parley/internal/router"
 	"parley/internal/rpc"
 	"parley/internal/session"
@@ -42,6 +43,8 @@ type Deps struct {
 	Metrics  prometheus.Registerer // nil: registered nowhere
 	Store    *store.Store
 	Presence *presence.Presence
+	// Reconcile is how often sessions are compared with Redis; the zero value means reconcile.DefaultConfig.
+	Reconcile reconcile.Config
 }
 
 // Server is one chat node. New makes it, Run serves.
@@ -72,18 +75,21 @@ type Server struct {
 	loader   *loader
 	texts    *textLimits
 	applied  *applyPushes
-	fenced   fences
 	rpc      *rpc.Server
 	rpcAuth  *rpc.Auth
 	rpcStats *rpc.Metrics
 	standing *rpc.Standing
 	clients  *listener
+	// kicker ends sessions elsewhere that a login here replaces, reconciler those here that Redis gives to others.
+	kicker     *reconcile.Kicker
+	reconciler *reconcile.Reconciler
 
-	ctx   context.Context // of handlers; ends when the drain is over
-	stop  context.CancelFunc
-	wg    sync.WaitGroup // of goroutines of connections
-	kicks atomic.Int64
-	ran   atomic.Bool
+	ctx  context.Context // of handlers; ends when the drain is over
+	stop context.CancelFunc
+	wg   sync.WaitGroup // of goroutines of connections
+	ran  atomic.Bool
+
+	linkMu sync.Mutex // makes one of reading the view and linking its nodes
 
 	openMu sync.Mutex // guards the following
 	open   map[*conn]struct{}
@@ -129,6 +135,10 @@ func New(cfg Config, d Deps) (*Server, error) {
 		OnGap:       s.metrics.gaps.Inc,
 		OnWriteFail: func(*session.Session, error) { s.metrics.writeFailures.Inc() },
 	}
+	s.reconciler = reconcile.New(d.reconcileConfig(), reconcile.Deps{
+		Log: d.Log, Metrics: d.Metrics, Presence: d.Presence, Registry: s.registry,
+		Entry: entryOf, End: s.kickLocal, Release: s.janitor.release,
+	})
 	if err := s.listen(d); err != nil {
 		stop()
 		return nil, err
@@ -139,6 +149,9 @@ func New(cfg Config, d Deps) (*Server, error) {
 		ElsewhereToo: func(p *session.Push) { s.router.ElsewhereToo(p) },
 		Forget:       func(uid int32) { s.router.Forget(uid) },
 		Lost:         func(node string, p *session.Push) { s.router.Lost(node, p) },
+	})
+	s.kicker = reconcile.NewKicker(reconcile.KickerDeps{
+		Log: d.Log, Metrics: d.Metrics, Presence: d.Presence, Peers: s.peers, Link: s.linkNodes, Fence: d.Store.Fence,
 	})
 	s.refills = newRefills(refillDeps{
 		Log: s.log, Context: ctx, Go: s.spawn, History: s.store.History, Member: s.isMember, Reload: s.reload,
@@ -183,11 +196,12 @@ func (s *Server) listen(d Deps) error {
 func (s *Server) newMembership(mine presence.Lease) *membership {
 	return newMembership(mine, membershipDeps{
 		Log: s.log, Lease: s.presence, Fence: s.store,
-		Hello:           func(ctx context.Context, addr string) (name, boot string, err error) { return s.peers.Hello(ctx, addr) },
-		Sessions:        s.registry.Live,
-		EndSessions:     func() { s.endAll(wire.CodeUnavailable, "node was fenced off") },
-		RestoreSessions: s.restore,
-		LeaseFailures:   s.metrics.leaseFailures, FenceFailures: s.metrics.fenceFailures, Fenced: s.metrics.fenced,
+		Hello:         func(ctx context.Context, addr string) (name, boot string, err error) { return s.peers.Hello(ctx, addr) },
+		Sessions:      s.registry.Live,
+		EndSessions:   func() { s.endAll(wire.CodeUnavailable, "node was fenced off") },
+		LostData:      s.reconciler.Rewrite,
+		Mailbox:       s.reconciler,
+		LeaseFailures: s.metrics.leaseFailures, FenceFailures: s.metrics.fenceFailures, Fenced: s.metrics.fenced,
 	})
 }
 
@@ -236,10 +250,11 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	if joined {
 		s.log.Info("chat node ready", "clients", s.ClientAddr(), "rpc", s.RPCAddr())
-		background.Go(func() { s.presence.Watch(back, tick, s.onNodes) })
+		background.Go(func() { s.presence.Watch(back, tick, func(*presence.View) { s.linkNodes() }) })
 		background.Go(func() { fail(s.lease.keepLease(back)) })
 		background.Go(func() { s.lease.keepFence(back) })
-		background.Go(func() { s.lease.keepSessions(back) })
+		background.Go(func() { s.kicker.Run(back) })
+		background.Go(func() { s.reconciler.Run(back) })
 		background.Go(func() { s.sweep(back) })
 		background.Go(func() { s.wheel.Run(back) })
 		background.Go(func() { s.standing.Ask(back, s.cfg.SelfServer.Name, s.rpcAuth, s.rpcPeers) })
@@ -318,10 +333,13 @@ func (s *Server) dialPeer(addr string, grpc bool) (peer.Clients, error) {
 	return peer.Clients{Node: node, Chat: chat, Close: func() { a.Close(); b.Close() }}, nil
 }
 
-// onNodes keeps the links to peers those of the live leases.
-func (s *Server) onNodes(v *presence.View) {
+// linkNodes keeps the links to peers those of the live leases. Whoever has read the leases calls it; the latest view
+// counts, in whatever order they come.
+func (s *Server) linkNodes() {
+	s.linkMu.Lock()
+	defer s.linkMu.Unlock()
 	addrs := make(map[string]string)
-	for _, n := range v.Nodes() {
+	for _, n := range s.presence.View().Nodes() {
 		if n.Live {
 			addrs[n.Name] = n.RPCAddr
 		}

@@ -4,20 +4,15 @@ import (
 	"context"
 	"time"
 
-	"parley/internal/presence"
 	"parley/internal/session"
 	"parley/internal/wire"
 )
-
-// touchEvery is the time in which each session is extended in Redis, which forgets it after an hour; a part of them at a
-// time.
-const touchEvery = 20 * time.Minute
 
 // sweep ends what has been silent for too long, each second: one wheel instead of a timer a connection.
 func (s *Server) sweep(ctx context.Context) {
 	every := time.NewTicker(tick)
 	defer every.Stop()
-	began, touched, seconds := time.Now(), 0, 0
+	seconds := 0
 	var due []*session.Session
 	for {
 		select {
@@ -39,10 +34,6 @@ func (s *Server) sweep(ctx context.Context) {
 			s.look(sess.Owner().(*conn), now)
 		}
 		clear(due)
-		if now.Sub(began) >= time.Duration(touched+1)*touchEvery/session.Parts {
-			s.touch(ctx, touched%session.Parts)
-			touched++
-		}
 	}
 }
 
@@ -63,41 +54,4 @@ func (s *Server) look(c *conn, now time.Time) {
 		again = now // each second
 	}
 	s.registry.LookAt(&c.Session, again)
-}
-
-// touch extends a part of the sessions in Redis.
-func (s *Server) touch(ctx context.Context, part int) {
-	var locs []presence.Location
-	s.registry.EachOf(part, func(sess *session.Session) {
-		if sess.State() == session.Live {
-			locs = append(locs, sess.Owner().(*conn).location())
-		}
-	})
-	if len(locs) == 0 {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, tick)
-	defer cancel()
-	if err := s.presence.Touch(ctx, locs); err != nil {
-		s.log.Warn("sessions not extended", "n", len(locs), "err", err)
-	}
-}
-
-// restore writes this node's sessions into a Redis that lost them. Whoever is logged in elsewhere by now is closed here.
-func (s *Server) restore(ctx context.Context) {
-	var locs []presence.Location
-	s.registry.Each(func(sess *session.Session) {
-		if sess.State() == session.Live {
-			locs = append(locs, sess.Owner().(*conn).location())
-		}
-	})
-	lost, err := s.presence.Restore(ctx, locs)
-	if err != nil {
-		s.log.Warn("sessions not written back", "n", len(locs), "err", err)
-		s.lease.forgetGeneration()
-	}
-	for _, l := range lost {
-		s.kickLocal(l.UID, l.SID)
-	}
-	s.log.Info("sessions written back", "n", len(locs)-len(lost), "lost", len(lost))
 }

@@ -2,6 +2,7 @@ package gate
 
 import (
 	"fmt"
+	"net"
 	"sync"
 	"testing"
 	"time"
@@ -9,7 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"parley/internal/presence"
+	"parley/internal/rpc"
 	"parley/internal/wire"
+	"parley/kitex_gen/message/chatservice"
 )
 
 func TestRegisterStoresWhatUpstreamStores(t *testing.T) {
@@ -198,6 +201,7 @@ func TestResetEndsWhatTheOldPasswordOpened(t *testing.T) {
 	}
 	require.NoError(t, f.presence.ReportLoad(ctx, "chat1", 1, nil))
 	require.NoError(t, f.presence.ReportLoad(ctx, "chat2", 1, nil))
+	require.NoError(t, f.store.TakeFence(ctx, "chat3", "b3"))
 	placed, err := f.presence.Place(ctx, []int32{uid})
 	require.NoError(t, err)
 	good, err := f.presence.CheckToken(ctx, uid, placed[0].Token)
@@ -218,23 +222,53 @@ func TestResetEndsWhatTheOldPasswordOpened(t *testing.T) {
 	require.Equal(t, []string{fmt.Sprintf("%d/s1", uid)}, f.chat.kicked)
 	f.chat.mu.Unlock()
 	require.Equal(t, 2.0, f.metric("kicks_total", "result", "gone"))
+	require.Empty(t, f.mailbox("chat1"))
+	require.Equal(t, []presence.Kick{{UID: uid, SID: "s2"}}, f.mailbox("chat2"), "should that process come back")
+	require.Equal(t, []presence.Kick{{UID: uid, SID: "s3"}}, f.mailbox("chat3"))
+	boot, err := f.store.FenceBoot(ctx, "chat3")
+	require.NoError(t, err)
+	require.Empty(t, boot, "a node without a lease stores nothing more")
 
 	require.Equal(t, wire.CodePasswdInvalid, f.login("a@example.com", "oldpass").Error)
 	require.Equal(t, wire.CodeOK, f.login("a@example.com", "newpass").Error)
 }
 
-func TestResetGoesThroughThoughTheNodeIsDead(t *testing.T) {
-	f := newFixture(t)
-	ctx := t.Context()
-	uid := f.newUser("alice", "a@example.com", "oldpass")
-	require.NoError(t, f.presence.TakeLease(ctx, presence.Lease{Name: "chat1", Boot: "b1", ClientAddr: "127.0.0.1:1", RPCAddr: "127.0.0.1:1"}, ""))
-	require.NoError(t, f.presence.ReportLoad(ctx, "chat1", 1, nil))
-	_, err := f.presence.Restore(ctx, []presence.Location{{UID: uid, SID: "s1", Node: "chat1", Boot: "b1"}})
+// mailbox returns the kicks that wait for a node.
+func (f *fixture) mailbox(node string) []presence.Kick {
+	f.t.Helper()
+	kicks, err := f.presence.Report(f.t.Context(), node, 1, nil, presence.Kicks{})
+	require.NoError(f.t, err)
+	return kicks.Sessions
+}
+
+// A3: the node refuses the connection, or the signature, or does not answer.
+func TestAKickAfterAResetWaitsInTheMailboxOfANodeThatDoesNotAnswer(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts, and nobody answers
 	require.NoError(t, err)
-	require.Equal(t, wire.CodeOK, f.call("/reset_pwd", map[string]any{
-		"user": "alice", "email": "a@example.com", "passwd": "newpass", "varifycode": f.code("a@example.com"),
-	}).Error)
-	require.Equal(t, 1.0, f.metric("kicks_total", "result", "failed"))
+	defer silent.Close()
+	signed := serveKitexWith(t, rpc.NewAuth("another secret"), func(s *rpc.Server) error { return chatservice.RegisterService(s, &fakeChat{}) })
+	for name, addr := range map[string]string{"refused": "127.0.0.1:1", "silent": silent.Addr().String(), "another secret": signed} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			ctx := t.Context()
+			uid := f.newUser("alice", "a@example.com", "oldpass")
+			require.NoError(t, f.presence.TakeLease(ctx, presence.Lease{Name: "chat1", Boot: "b1", ClientAddr: "127.0.0.1:1", RPCAddr: addr}, ""))
+			require.NoError(t, f.presence.ReportLoad(ctx, "chat1", 1, nil))
+			var want []presence.Kick
+			for i := range presence.MaxDevices { // all at once: their calls time out together
+				at := presence.Location{UID: uid, Device: fmt.Sprint("d", i), SID: fmt.Sprint("s", i), Node: "chat1", Boot: "b1"}
+				want = append(want, presence.Kick{UID: uid, SID: at.SID})
+				_, err := f.presence.Restore(ctx, []presence.Location{at})
+				require.NoError(t, err)
+			}
+			require.Equal(t, wire.CodeOK, f.call("/reset_pwd", map[string]any{
+				"user": "alice", "email": "a@example.com", "passwd": "newpass", "varifycode": f.code("a@example.com"),
+			}).Error)
+			require.ElementsMatch(t, want, f.mailbox("chat1"))
+			require.EqualValues(t, presence.MaxDevices, f.metric("kicks_total", "result", "left"))
+			require.Zero(t, f.metric("kicks_total", "result", "failed"))
+		})
+	}
 }
 
 // A login that was let through with the old password while the reset went by gets no token that outlives it.

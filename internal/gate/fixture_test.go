@@ -99,9 +99,14 @@ func newFixture(t testing.TB, changes ...func(*Config)) *fixture {
 
 func serveKitex(t testing.TB, register func(*rpc.Server) error) (addr string) {
 	t.Helper()
+	return serveKitexWith(t, nil, register)
+}
+
+func serveKitexWith(t testing.TB, auth *rpc.Auth, register func(*rpc.Server) error) (addr string) {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	srv, err := rpc.NewServer(ln, rpc.ServerConfig{Name: "fake"})
+	srv, err := rpc.NewServer(ln, rpc.ServerConfig{Name: "fake", Auth: auth})
 	require.NoError(t, err)
 	require.NoError(t, register(srv))
 	ctx, cancel := context.WithCancel(context.Background())

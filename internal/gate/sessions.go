@@ -2,11 +2,14 @@ package gate
 
 import (
 	"context"
+	"errors"
+	"sync"
 	"time"
 
 	"parley/internal/obs"
 	"parley/internal/presence"
 	"parley/internal/rpc"
+	"parley/internal/wire"
 	"parley/kitex_gen/message"
 	"parley/kitex_gen/message/chatservice"
 )
@@ -17,7 +20,7 @@ const revokeRetries = 7
 
 // endSessions makes everything useless that the old password opened: tokens and resume tickets, cached data, sessions.
 // Tokens come first, so that a session ended here cannot come back. Revoking is repeated in the background when Redis
-// does not answer; ending sessions is a best effort, they live on a node that may be gone.
+// does not answer. A session that is not ended here is ended by its node, which compares all it has with Redis.
 func (s *Server) endSessions(ctx context.Context, uid int32, name, email string) {
 	s.recent.forget(uid)
 	if err := s.accounts.succeeded(ctx, email); err != nil && s.noise.Allow() {
@@ -59,39 +62,44 @@ func (s *Server) revokeLater(uid int32, name string) {
 	s.log.Error("gave up: tokens issued before a password reset are good until they expire", "user", s.audit.user(uid))
 }
 
-// kick ends the user's sessions on whatever nodes hold them.
+// kick ends the user's sessions on whatever nodes hold them. A node that cannot be told finds the kick in its mailbox. One
+// whose lease is gone may be paused, or cut off: it is fenced as well, so that it stores nothing more for the session.
 func (s *Server) kick(ctx context.Context, uid int32) {
-	ctx, cancel := context.WithTimeout(ctx, 3*kickTimeout)
+	ctx, cancel := context.WithTimeout(ctx, kickTimeout+2*redisTimeout)
 	defer cancel()
 	found, err := s.presence.Locate(ctx, []int32{uid})
 	if err != nil {
 		s.kickFailed(uid, err)
 		return
 	}
-	if len(found) == 0 || len(found[0]) == 0 {
-		return
+	var kicks sync.WaitGroup
+	for _, at := range found[0] { // at most presence.MaxDevices
+		kicks.Go(func() { s.kickOne(ctx, at) })
 	}
-	nodes, err := s.presence.Nodes(ctx)
-	if err != nil {
-		s.kickFailed(uid, err)
-		return
-	}
-	for _, at := range found[0] {
-		addr := ""
-		for _, n := range nodes {
-			if n.Live && n.Name == at.Node && n.Boot == at.Boot {
-				addr = n.RPCAddr
-			}
-		}
-		if addr == "" {
-			s.metrics.kicks.WithLabelValues("gone").Inc() // with the node the session ended
-			continue
-		}
-		s.kickAt(ctx, addr, at)
-	}
+	kicks.Wait()
 }
 
-func (s *Server) kickAt(ctx context.Context, addr string, at presence.Location) {
+func (s *Server) kickOne(ctx context.Context, at presence.Location) {
+	ending, err := s.presence.EndSession(ctx, at, func(ctx context.Context, n presence.Node) error {
+		return s.kickAt(ctx, n.RPCAddr, at)
+	})
+	result := "ok"
+	switch {
+	case err != nil:
+	case ending == presence.EndingLeft:
+		result = "left"
+	case ending == presence.EndingNoNode:
+		result, err = "gone", errors.Join(s.presence.LeaveKick(ctx, at), s.store.Fence(ctx, at.Node, at.Boot))
+	}
+	if err != nil {
+		s.kickFailed(at.UID, err)
+		return
+	}
+	s.metrics.kicks.WithLabelValues(result).Inc()
+}
+
+// kickAt asks the node at an address to end a session.
+func (s *Server) kickAt(ctx context.Context, addr string, at presence.Location) error {
 	ctx, cancel := context.WithTimeout(ctx, kickTimeout)
 	defer cancel()
 	// Resets are rare: a client for this one call saves keeping one for each node that ever was.
@@ -99,19 +107,22 @@ func (s *Server) kickAt(ctx context.Context, addr string, at presence.Location) 
 	defer c.Close()
 	chat, err := chatservice.NewClient("chatnode", c.Options()...)
 	if err == nil {
-		_, err = chat.NotifyKickUser(ctx, &message.KickUserReq{Uid: at.UID, Sid: at.SID})
+		var rsp *message.KickUserRsp
+		rsp, err = chat.NotifyKickUser(ctx, &message.KickUserReq{Uid: at.UID, Sid: at.SID})
+		if err == nil && rsp.Error != 0 {
+			err = wire.Refuse(wire.Code(rsp.Error), nil)
+		}
 	}
-	if err != nil {
-		s.kickFailed(at.UID, err)
-		return
+	if err != nil && s.noise.Allow() {
+		s.log.Warn("a node did not answer a kick, which waits in its mailbox", "peer", at.Node, "err", safe(err))
 	}
-	s.metrics.kicks.WithLabelValues("ok").Inc()
+	return err
 }
 
 func (s *Server) kickFailed(uid int32, err error) {
 	s.metrics.kicks.WithLabelValues("failed").Inc()
 	if s.noise.Allow() {
-		s.log.Warn("a session of a user who reset the password may live on", "user", s.audit.user(uid), "err", safe(err))
+		s.log.Warn("a session of a user who reset the password may live on for a minute", "user", s.audit.user(uid), "err", safe(err))
 	}
 }
 

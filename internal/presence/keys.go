@@ -52,3 +52,7 @@ func (k keys) lease(node string) string { return "node_" + node }
 
 // reserve is a sorted set: token digest -> ms at which the reservation lapses.
 func (k keys) reserve(node string) string { return "reserve_{logincount}_" + node }
+
+// kicks is a node's mailbox: a list of "<uid>|<sid>", sessions that it is to end. It is read by the script that reports
+// the node's load, and shares its slot.
+func (k keys) kicks(node string) string { return "kicks_{logincount}_" + node }

@@ -65,6 +65,7 @@ func TestKeyNames(t *testing.T) {
 		{keys{}.name("Ada"), "nameinfo_ada"},
 		{keys{}.lease("chat1"), "node_chat1"},
 		{keys{}.reserve("chat1"), "reserve_{logincount}_chat1"},
+		{keys{}.kicks("chat1"), "kicks_{logincount}_chat1"},
 		{keys{cluster: true}.token(7, "d"), "utoken_{7}:d"},
 		{keys{cluster: true}.resume(7, "phone"), "uresume_{7}:phone"},
 		{keys{cluster: true}.tokenMin(7), "utokmin_{7}"},

@@ -129,6 +129,7 @@ func (p *Presence) forget(ctx context.Context, names ...string) error {
 		pipe.HDel(ctx, keyLastPick, names...)
 		for _, name := range names {
 			pipe.Del(ctx, p.keys.reserve(name))
+			pipe.Del(ctx, p.keys.kicks(name))
 		}
 	})
 	return err

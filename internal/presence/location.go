@@ -110,7 +110,7 @@ func (j *locateJob) finish() error {
 	j.out = make([][]Location, len(j.uids))
 	for i, cmd := range j.cmds {
 		fields, err := cmd.Result()
-		if err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE") { // the seed kept a string here
+		if err != nil && !isWrongType(err) {
 			return err
 		}
 		for device, value := range fields {
@@ -167,54 +167,4 @@ func (j *releaseJob) finish() error {
 		}
 	}
 	return nil
-}
-
-// Touch keeps sessions from expiring. Owners call it well within SessionTTL, spread over their sessions. It neither
-// creates nor checks entries; Restore does both and may be called in its place.
-func (p *Presence) Touch(ctx context.Context, locs []Location) error {
-	for part := range slices.Chunk(locs, p.opt.MaxBatch) {
-		_, err := p.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
-			for _, l := range part {
-				pipe.Expire(ctx, p.keys.session(l.UID), SessionTTL)
-				pipe.Expire(ctx, p.keys.nodeOf(l.UID), SessionTTL)
-			}
-		})
-		if err != nil {
-			return failed("touch", err)
-		}
-	}
-	return nil
-}
-
-// Restore writes the sessions of this process again after Redis lost its data, where no other session was written
-// first, and extends those that are there. It returns those of locs whose place another session holds; their owner
-// should close them. It may be repeated; after an error lost is incomplete.
-func (p *Presence) Restore(ctx context.Context, locs []Location) (lost []Location, err error) {
-	for part := range slices.Chunk(locs, p.opt.MaxBatch) {
-		held := make([]*redis.StringCmd, len(part))
-		for _, l := range part {
-			if err := l.check(); err != nil {
-				return lost, err
-			}
-		}
-		_, err := p.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
-			for i, l := range part {
-				pipe.HSetNX(ctx, p.keys.session(l.UID), l.Device, l.value())
-				held[i] = pipe.HGet(ctx, p.keys.session(l.UID), l.Device)
-				pipe.Expire(ctx, p.keys.session(l.UID), SessionTTL)
-				pipe.SetNX(ctx, p.keys.nodeOf(l.UID), l.Node, SessionTTL)
-				pipe.Expire(ctx, p.keys.nodeOf(l.UID), SessionTTL)
-			}
-		})
-		if err != nil {
-			return lost, failed("restore", err)
-		}
-		for i, l := range part {
-			// Nil: the entry that was there when HSETNX came was released before HGET. It was not ours.
-			if held[i].Val() != l.value() {
-				lost = append(lost, l)
-			}
-		}
-	}
-	return lost, nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -395,7 +396,7 @@ func TestReleaseNeverRemovesANewerSession(t *testing.T) {
 	})
 }
 
-func TestTouchExtends(t *testing.T) {
+func TestCompareExtends(t *testing.T) {
 	on(t, func(t *testing.T, b *backend) {
 		ctx, p := t.Context(), b.open(t, Options{MaxBatch: 2})
 		var locs []Location
@@ -405,16 +406,24 @@ func TestTouchExtends(t *testing.T) {
 		lost, err := p.Restore(ctx, locs)
 		require.NoError(t, err)
 		require.Empty(t, lost)
-		for _, l := range locs {
-			require.NoError(t, p.rdb.Expire(ctx, p.keys.session(l.UID), SessionTTL/60).Err())
-		}
-		require.NoError(t, p.Touch(ctx, append(locs, Location{UID: 99, SID: "s", Node: "n1", Boot: "b"})))
-		for _, l := range locs {
-			require.Greater(t, p.rdb.TTL(ctx, p.keys.session(l.UID)).Val(), SessionTTL/2)
-			require.Greater(t, p.rdb.TTL(ctx, p.keys.nodeOf(l.UID)).Val(), SessionTTL/2)
+		sessions := liveSince(time.Now(), append(locs, Location{UID: 99, SID: "s", Node: "n1", Boot: "b"})...)
+		for _, extend := range []bool{false, true} {
+			for _, l := range locs {
+				require.NoError(t, p.rdb.Expire(ctx, p.keys.session(l.UID), SessionTTL/60).Err())
+				require.NoError(t, p.rdb.Expire(ctx, p.keys.nodeOf(l.UID), SessionTTL/60).Err())
+			}
+			standing, err := p.Compare(ctx, sessions, extend)
+			require.NoError(t, err)
+			require.Equal(t, []Standing{0, 0, 0, 0, 0, StandingMissing}, standing)
+			for _, l := range locs {
+				require.Equal(t, extend, p.rdb.TTL(ctx, p.keys.session(l.UID)).Val() > SessionTTL/2)
+				require.Equal(t, extend, p.rdb.TTL(ctx, p.keys.nodeOf(l.UID)).Val() > SessionTTL/2)
+			}
 		}
 		require.Empty(t, locate(t, p, 99), "creates nothing")
-		require.NoError(t, p.Touch(ctx, nil))
+		standing, err := p.Compare(ctx, nil, true)
+		require.NoError(t, err)
+		require.Empty(t, standing)
 		require.NoError(t, p.Release(ctx, nil))
 		found, err := p.Locate(ctx, []int32{4, 99, 0, 1, 2, 3})
 		require.NoError(t, err)

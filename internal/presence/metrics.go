@@ -12,6 +12,7 @@ type metrics struct {
 	panics        prometheus.Counter
 	scriptReloads prometheus.Counter
 	viewErrors    prometheus.Counter
+	kicksFull     prometheus.Counter
 
 	claimOK, claimRefused, claimDevices, claimFailed prometheus.Counter
 	placed, placeNoNode, placeFailed                 prometheus.Counter
@@ -59,6 +60,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		viewErrors: f.NewCounter(prometheus.CounterOpts{
 			Name: "parley_presence_view_errors_total",
 			Help: "Failed reads of the node leases; the view stays as it was and ages.",
+		}),
+		kicksFull: f.NewCounter(prometheus.CounterOpts{
+			Name: "parley_presence_kicks_full_total",
+			Help: "Kicks that found the mailbox of a node full; that node compares all its sessions instead.",
 		}),
 		claimOK:      claims.WithLabelValues("ok"),
 		claimRefused: claims.WithLabelValues("refused"),

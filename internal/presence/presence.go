@@ -21,7 +21,7 @@ const (
 
 	TokenTTL   = 10 * time.Minute
 	ResumeTTL  = 24 * time.Hour
-	SessionTTL = time.Hour // owners call Touch well within it
+	SessionTTL = time.Hour // owners extend it well within, with Compare
 	ProfileTTL = time.Hour
 	ListsTTL   = 30 * time.Minute
 

@@ -15,6 +15,8 @@ var (
 	releaseSource string
 	//go:embed logout.lua
 	logoutSource string
+	//go:embed kick.lua
+	kickSource string
 	//go:embed revoke.lua
 	revokeSource string
 	//go:embed place.lua
@@ -35,6 +37,7 @@ var (
 	claimScript       = redis.NewScript(claimSource)
 	releaseScript     = redis.NewScript(releaseSource)
 	logoutScript      = redis.NewScript(logoutSource)
+	kickScript        = redis.NewScript(kickSource)
 	revokeScript      = redis.NewScript(revokeSource)
 	placeScript       = redis.NewScript(placeSource)
 	loadScript        = redis.NewScript(loadSource)
@@ -45,7 +48,7 @@ var (
 
 	// packedScripts run as EVALSHA inside pipelines, where nothing falls back to EVAL, so Redis must know them. All
 	// others go through Script.Run, which does fall back.
-	packedScripts = []*redis.Script{claimScript, releaseScript}
+	packedScripts = []*redis.Script{claimScript, releaseScript, kickScript}
 )
 
 // loadScripts makes the packed scripts known to Redis, on a cluster to each of its masters.

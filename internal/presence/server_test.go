@@ -294,6 +294,8 @@ func dump(t testing.TB, rdb redis.UniversalClient) map[string]string {
 				value = c.Get(ctx, name).Val()
 			case "hash":
 				value = c.HGetAll(ctx, name).Val()
+			case "list":
+				value = c.LRange(ctx, name, 0, -1).Val()
 			case "zset":
 				value = c.ZRangeWithScores(ctx, name, 0, -1).Val()
 			default:

@@ -37,7 +37,7 @@ func (p *Presence) CheckToken(ctx context.Context, uid int32, token string) (boo
 }
 
 // RevokeTokens refuses every login token and resume ticket of a user issued until now, as after a password reset. It
-// ends no session. Times are Redis' own; on a cluster those of two masters, so a token minted within their clocks'
+// ends no session at once: see EndSession. One that is missed is found by the next Compare of its owner. Times are Redis' own; on a cluster those of two masters, so a token minted within their clocks'
 // difference after the call may be refused too.
 func (p *Presence) RevokeTokens(ctx context.Context, uid int32) error {
 	ctx, cancel := p.bound(ctx)

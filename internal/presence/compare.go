@@ -1,0 +1,183 @@
+package presence
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// A Session is a live session of this process, as its owner compares it with Redis.
+type Session struct {
+	Location
+	Since time.Time // when its login began: after its token was made, before its claim
+}
+
+// A Standing is what Redis says about a session.
+type Standing uint8
+
+const (
+	StandingHeld     Standing = iota // its entry is there
+	StandingMissing                  // nobody's entry is there: see Restore
+	StandingReplaced                 // another session has its place
+	StandingRevoked                  // the user's tokens were revoked after its login
+)
+
+// Compare returns how each session stands, in their order, and keeps those that stand from expiring if extend is set:
+// owners do that well within SessionTTL. It changes nothing else. It reads two keys a session and shares round trips with
+// nobody, so that logins do not wait behind it.
+func (p *Presence) Compare(ctx context.Context, sessions []Session, extend bool) ([]Standing, error) {
+	out := make([]Standing, 0, len(sessions))
+	for part := range slices.Chunk(sessions, p.opt.MaxBatch) {
+		var err error
+		if out, err = p.compare(ctx, out, part, extend); err != nil {
+			return nil, failed("compare", err)
+		}
+	}
+	return out, nil
+}
+
+func (p *Presence) compare(ctx context.Context, out []Standing, part []Session, extend bool) ([]Standing, error) {
+	ctx, cancel := p.bound(ctx)
+	defer cancel()
+	entries, revoked := make([]*redis.StringCmd, len(part)), make([]*redis.StringCmd, len(part))
+	pipe := p.rdb.Pipeline()
+	for i := range part {
+		s := &part[i]
+		entries[i] = pipe.HGet(ctx, p.keys.session(s.UID), s.Device)
+		revoked[i] = pipe.Get(ctx, p.keys.tokenMin(s.UID))
+		if extend {
+			pipe.Expire(ctx, p.keys.session(s.UID), SessionTTL)
+			pipe.Expire(ctx, p.keys.nodeOf(s.UID), SessionTTL)
+		}
+	}
+	_, _ = pipe.Exec(ctx) // each command carries its own error
+	var clock redisClock
+	for i := range part {
+		s := &part[i]
+		entry, err := entries[i].Result()
+		if err != nil && !errors.Is(err, redis.Nil) && !isWrongType(err) {
+			return nil, err
+		}
+		least, revokeErr := revoked[i].Result()
+		if revokeErr != nil && !errors.Is(revokeErr, redis.Nil) {
+			return nil, revokeErr
+		}
+		standing := StandingHeld
+		switch {
+		case err != nil:
+			standing = StandingMissing
+		case entry != s.value():
+			standing = StandingReplaced
+		}
+		if least != "" {
+			before, err := clock.before(ctx, p.rdb, s.Since, least)
+			if err != nil {
+				return nil, err
+			}
+			if before {
+				standing = StandingRevoked
+			}
+		}
+		out = append(out, standing)
+	}
+	return out, nil
+}
+
+// redisClock tells our times by Redis' clock, which is asked when somebody needs it.
+type redisClock struct {
+	at    time.Time // ours
+	redis time.Time // at that moment; zero: not asked yet
+}
+
+// before reports whether a moment of ours came before a time of Redis' clock. No clock of ours is compared with it, only
+// the time that has passed since. Where the moment has a monotonic reading, the longer of the two times counts, for a
+// machine that slept.
+func (c *redisClock) before(ctx context.Context, rdb redis.UniversalClient, moment time.Time, ms string) (bool, error) {
+	limit, err := strconv.ParseInt(ms, 10, 64)
+	if err != nil {
+		return false, nil // not written by us
+	}
+	if c.redis.IsZero() {
+		c.at = time.Now()
+		if c.redis, err = rdb.Time(ctx).Result(); err != nil {
+			return false, err
+		}
+	}
+	passed := max(c.at.Sub(moment), c.at.Round(0).Sub(moment.Round(0)))
+	return c.redis.Add(-passed).UnixMilli() <= limit, nil
+}
+
+// isWrongType recognises a key that holds what another program wrote: the seed kept a string where our sessions are.
+func isWrongType(err error) bool { return redis.HasErrorPrefix(err, "WRONGTYPE") }
+
+// Restore writes sessions of this process that Redis has lost, where no other session was written first, and extends
+// those that are there. It returns those of locs whose place another session holds. It may be repeated; after an error
+// lost is incomplete. A session that ends meanwhile may come back: its owner looks, and releases it again.
+func (p *Presence) Restore(ctx context.Context, locs []Location) (lost []Location, err error) {
+	for part := range slices.Chunk(locs, p.opt.MaxBatch) {
+		for _, l := range part {
+			if err := l.check(); err != nil {
+				return lost, err
+			}
+		}
+		taken, err := p.restore(ctx, part)
+		if isWrongType(err) {
+			if err = p.dropForeign(ctx, part); err == nil {
+				taken, err = p.restore(ctx, part)
+			}
+		}
+		if err != nil {
+			return lost, failed("restore", err)
+		}
+		lost = append(lost, taken...)
+	}
+	return lost, nil
+}
+
+func (p *Presence) restore(ctx context.Context, part []Location) (lost []Location, err error) {
+	held := make([]*redis.StringCmd, len(part))
+	_, err = p.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
+		for i, l := range part {
+			pipe.HSetNX(ctx, p.keys.session(l.UID), l.Device, l.value())
+			held[i] = pipe.HGet(ctx, p.keys.session(l.UID), l.Device)
+			pipe.Expire(ctx, p.keys.session(l.UID), SessionTTL)
+			pipe.SetNX(ctx, p.keys.nodeOf(l.UID), l.Node, SessionTTL)
+			pipe.Expire(ctx, p.keys.nodeOf(l.UID), SessionTTL)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i, l := range part {
+		// Nil: the entry that was there when HSETNX came was released before HGET. It was not ours.
+		if held[i].Val() != l.value() {
+			lost = append(lost, l)
+		}
+	}
+	return lost, nil
+}
+
+// dropForeign removes what is no hash where sessions are kept, as a claim does.
+func (p *Presence) dropForeign(ctx context.Context, locs []Location) error {
+	kinds := make([]*redis.StatusCmd, len(locs))
+	_, err := p.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
+		for i, l := range locs {
+			kinds[i] = pipe.Type(ctx, p.keys.session(l.UID))
+		}
+	})
+	if err != nil {
+		return err
+	}
+	_, err = p.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
+		for i, l := range locs {
+			if kind := kinds[i].Val(); kind != "hash" && kind != "none" {
+				pipe.Del(ctx, p.keys.session(l.UID))
+			}
+		}
+	})
+	return err
+}
