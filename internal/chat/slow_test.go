@@ -101,7 +101,9 @@ func TestAClientWithinItsBoundsIsNeverSlow(t *testing.T) {
 	}
 	_, err := s.conn.Write(frames)
 	require.NoError(t, err)
-	eventually(t, "all to be stored", func() bool { return connOf(t, a, firstUID).texts.Load() == 0 })
+	eventually(t, "all to be stored", func() bool {
+		return counterValue(t, a.metrics.texts) == texts && connOf(t, a, firstUID).texts.Load() == 0
+	})
 	frames = nil
 	pages := a.cfg.Limits.QueuedFrames
 	for range pages { // each brings some 30 KiB

@@ -368,16 +368,40 @@ func (c *conn) textAs(to int32, thread int64, ids []string, contents ...string) 
 		}
 		elements = append(elements, fields{"content": content, "unique_id": id})
 	}
+	got := c.sendTexts(to, thread, elements)
+	// A server may limit the texts of a user: the last ones are then to be sent again, after retry_ms.
+	for tries := 0; tries < maxTextTries; tries++ {
+		kept := len(got)
+		for kept > 0 && got[kept-1].num("status") == 1 && got[kept-1].has("code") && got[kept-1].num("code") == 2003 {
+			kept--
+		}
+		if kept == len(got) {
+			break
+		}
+		time.Sleep(textRetry)
+		got = append(got[:kept], c.sendTexts(to, thread, elements[kept:])...)
+	}
+	return got
+}
+
+const (
+	// maxTextTries bounds how often texts are sent again that were refused for their rate.
+	maxTextTries = 20
+	// textRetry is how long to wait before that: by default twelve more may be sent then.
+	textRetry = 250 * time.Millisecond
+)
+
+func (c *conn) sendTexts(to int32, thread int64, elements []fields) []object {
 	c.send(1017, fields{"fromuid": c.uid, "touid": to, "thread_id": thread, "text_array": elements})
 	reply := c.until(1018)
 	c.a.need("1018", reply, "error:i", "fromuid:i", "thread_id:i", "chat_datas:a")
 	equal(c.a, "error of 1018", 0, reply.num("error"))
 	got := reply.list("chat_datas")
-	equal(c.a, "elements of 1018", len(contents), len(got))
+	equal(c.a, "elements of 1018", len(elements), len(got))
 	for i, m := range got {
 		c.a.need("1018 chat_datas", m, "message_id:i", "unique_id:s", "content:s", "status:i")
 		equal(c.a, "unique_id of 1018", elements[i]["unique_id"].(string), m.str("unique_id"))
-		equal(c.a, "content of 1018", contents[i], m.str("content"))
+		equal(c.a, "content of 1018", elements[i]["content"].(string), m.str("content"))
 	}
 	return got
 }
