@@ -29,7 +29,7 @@ BENCH_PKGS = $(addprefix ./,$(sort $(dir $(shell grep -rl --include='bench_test.
 GOFILES = $(shell find . -name '*.go' -not -path './kitex_gen/*' -not -path './data/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help gen build run cluster test chaos check race fuzz bench-micro bench-gate docs clean fmt servers macos
+.PHONY: help gen build run cluster test chaos soak check race fuzz bench-micro bench-gate docs clean fmt servers macos
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -80,5 +80,6 @@ func TestMetrics(t *testing.T) {
 		"parley_store_retries_total deadlock":    0,
 		"parley_store_retries_total duplicate":   1,
 		"parley_store_retries_total connection":  0,
+		"parley_store_retries_total refused":     0,
 	}, got)
 }
