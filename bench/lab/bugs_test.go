@@ -2,7 +2,11 @@ package lab
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"net"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -88,5 +92,17 @@ func startNodes(t *testing.T, servers *cluster.Cluster, o cluster.Options) *clus
 		}
 		return set("Redis", servers.RedisAddr())
 	}
-	return clustertest.Start(t, o)
+	nodes := clustertest.Start(t, o)
+	// A status node looks at the leases once per second: before that it may know one chat node only, and place all users there.
+	want := fmt.Sprintf("parley_status_nodes{state=\"open\"} %d\n", o.Chat)
+	require.Eventually(t, func() bool {
+		rsp, err := http.Get("http://" + nodes.Status[0].OpsAddr() + "/metrics")
+		if err != nil {
+			return false
+		}
+		defer rsp.Body.Close()
+		page, err := io.ReadAll(rsp.Body)
+		return err == nil && strings.Contains(string(page), want)
+	}, 30*time.Second, 20*time.Millisecond, "the status node knows all chat nodes")
+	return nodes
 }

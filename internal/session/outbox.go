@@ -24,8 +24,8 @@ func (s *Session) ReplyCorked(frame []byte, cork *Cork) error {
 	return s.write(0, frame, nil, cork)
 }
 
-// Push queues a push for the client. Errors are those of Reply, the bound is Limits.OutboxBytes, but a client with Identity.Gap is told of
-// the texts for which there was no room, once there is.
+// Push queues a push for the client. Errors are those of Reply and the bound is Limits.OutboxBytes, but a client with
+// Identity.Gap is told of the texts for which there was no room, once there is.
 func (s *Session) Push(p *Push) error { return s.PushCorked(p, nil) }
 
 // PushCorked is Push, written when cork is released.
@@ -317,12 +317,17 @@ func (s *Session) queuedLocked() int {
 // buffers are the outboxes of sessions that have something to send; an idle session holds none.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 512); return &b }}
 
-// makeRoom doubles an outbox that is too small for n bytes more, up to a bound. append would grow it in smaller steps and
-// past the bound, and leave several times its length to the garbage collector behind each client that does not read.
+// makeRoom grows an outbox that is too small for n bytes more, up to a bound: a small one doubles, a large one grows by a
+// quarter, so that a client that does not read pins little more than what waits for it.
 func makeRoom(b *[]byte, n, bound int) {
-	if need := len(*b) + n; need > cap(*b) {
-		*b = append(make([]byte, 0, max(need, min(2*cap(*b), bound))), *b...)
+	need, grown := len(*b)+n, 2*cap(*b)
+	if need <= cap(*b) {
+		return
 	}
+	if cap(*b) >= maxPooled {
+		grown = cap(*b) + cap(*b)/4
+	}
+	*b = append(make([]byte, 0, max(need, min(grown, bound))), *b...)
 }
 
 // maxPooled keeps the buffer of one slow consumer from staying in the pool for ever.

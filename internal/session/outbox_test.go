@@ -185,7 +185,7 @@ func TestAnOutboxHoldsNoMoreThanItsBound(t *testing.T) {
 		require.Less(t, i, 50_000)
 		require.NoError(t, s.Push(text(1, i, 3000)))
 		s.mu.Lock()
-		held := 2 * s.writing // a buffer grows by doubling
+		held := s.writing + s.writing/4 // a large buffer grows by a quarter
 		if s.out != nil {
 			held += cap(*s.out)
 		}
@@ -193,7 +193,7 @@ func TestAnOutboxHoldsNoMoreThanItsBound(t *testing.T) {
 		s.mu.Unlock()
 		largest = max(largest, held)
 	}
-	require.LessOrEqual(t, largest, 192<<10)
+	require.LessOrEqual(t, largest, 164<<10) // the bound, a quarter, and a frame
 	require.Greater(t, largest, 64<<10)
 }
 
