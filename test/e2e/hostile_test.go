@@ -300,8 +300,10 @@ func TestTextsThatMayNotBeStoredAreRefusedAlone(t *testing.T) {
 	many := strings.TrimSuffix(strings.Repeat(element("m", "x")+",", wire.MaxTexts+1), ",")
 	require.NotZero(t, send(thread, h.uid, friend, many).Error, "65 texts")
 
+	refused("a recipient who is not in the thread", send(thread, h.uid, h.b.Profile().UID, element("h10", "x"))) // D4
+
 	// A good one beside a bad one is stored, and the sender is who is logged in, whatever the body says.
-	got := send(thread, h.a.Profile().UID, h.b.Profile().UID, element("bad", "")+","+element("good", "mine"))
+	got := send(thread, h.a.Profile().UID, friend, element("bad", "")+","+element("good", "mine"))
 	require.Contains(t, got.raw, `"status":1`)
 	require.Contains(t, got.raw, `"status":2`)
 	require.Equal(t, h.uid, got.From)
