@@ -199,7 +199,7 @@ func TestState(t *testing.T) {
 	require.Nil(t, cursors, "no file: begin at the present")
 	require.Empty(t, data)
 	require.NoError(t, saveState(path, "g", "a@b", "", nil))
-	cursors, data, err = loadState(path, "g", "a@b")
+	cursors, _, err = loadState(path, "g", "a@b")
 	require.NoError(t, err)
 	require.NotNil(t, cursors, "a file without threads: everything is new")
 	require.NoError(t, saveState(path, "g", "a@b", "d1", []client.Cursor{{ThreadID: 7, LastID: 12}}))

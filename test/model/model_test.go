@@ -51,12 +51,10 @@ type model struct {
 	sent    int
 }
 
-// session is a connection, and what it may have been pushed since it began.
+// session is a connection.
 type session struct {
 	*client.Conn
-	at    int // index of its node
-	from  map[pair]int
-	after int
+	at int // index of its node
 }
 
 var devices = []string{"phone", "laptop"}
