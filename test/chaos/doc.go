@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command chaos breaks a cluster of real processes on purpose and checks that it keeps its promises. `make chaos` runs it.
 //
 // Each bar has an id, such as D1, names one fault and states what must hold while and after it, with a number. The load is
