@@ -51,6 +51,7 @@ type registerCmd struct {
 	Password string `help:"Password, 6 to 128 characters. Without it, it is asked for." env:"PARLEY_PASSWORD"`
 	Code     string `help:"The code that was mailed. Without it, one is mailed and asked for." env:"PARLEY_CODE"`
 	Nick     string `help:"Displayed name. Default: the user name."`
+	Sex      int32  `help:"The number that the stock client's profile shows as sex."`
 }
 
 // Run makes an account and prints its uid.
@@ -66,7 +67,7 @@ func (c *registerCmd) Run(e *environment) error {
 	var uid int32
 	err = e.withCode(gate, c.gateFlags, c.Email, c.Code, func(ctx context.Context, code string) (err error) {
 		uid, err = gate.Register(ctx, client.Registration{
-			Name: c.Name, Email: c.Email, Password: password, Code: code, Nick: c.Nick,
+			Name: c.Name, Email: c.Email, Password: password, Code: code, Nick: c.Nick, Sex: c.Sex,
 		})
 		return err
 	})

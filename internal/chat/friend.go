@@ -19,7 +19,7 @@ const maxName = 255
 
 var errBadText = errors.New("chat: text too long or not printable")
 
-// search answers 1007, by uid when the query is all digits, else by exact name. There is exactly one reply, whatever the
+// search answers 1007, by uid when the query is all digits and somebody has it, else by exact name. There is exactly one reply, whatever the
 // query: the stock client waits for it modally.
 func (s *Server) search(ctx context.Context, c *conn, body []byte) error {
 	var req wire.SearchRequest
@@ -48,11 +48,13 @@ func (s *Server) find(ctx context.Context, query any) (wire.Profile, error) {
 		if strings.Trim(q, "0123456789") != "" {
 			return s.profileByName(ctx, q)
 		}
-		uid, err := strconv.ParseInt(q, 10, 32)
-		if err != nil || uid < 1 {
-			return wire.Profile{}, none
+		if uid, err := strconv.ParseInt(q, 10, 32); err == nil && uid > 0 {
+			p, err := s.profile(ctx, int32(uid))
+			if wire.CodeOf(err) != wire.CodeUIDInvalid {
+				return p, err
+			}
 		}
-		return s.profile(ctx, int32(uid))
+		return s.profileByName(ctx, q) // users from before such names were refused
 	}
 	return wire.Profile{}, none
 }

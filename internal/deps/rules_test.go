@@ -14,7 +14,8 @@ var rules = []rule{
 	// What knows nothing of ours.
 	{"kitex_gen/...", []string{"kitex_gen/..."}, "generated from idl/, which is all it knows"},
 	{"internal/wire", nil, "the client protocol stands alone: the public client links it, and nothing else of ours"},
-	{"internal/store", nil, "storage takes a *sql.DB: it knows neither the protocol nor a driver"},
+	{"internal/names", nil, "which names may be had, and which are the same: rules about text"},
+	{"internal/store", []string{"internal/names"}, "storage takes a *sql.DB: it knows neither the protocol nor a driver"},
 	{"internal/store/...", []string{"internal/store"}, "opens a store on one engine: the only place that knows its driver"},
 	{"internal/presence", nil, "Redis scripts and keys, opaque to them what the values mean"},
 	{"internal/config", nil, "a loader that knows no node"},
@@ -57,7 +58,7 @@ var rules = []rule{
 		"internal/gate",
 		[]string{
 			"internal/store", "internal/presence", "internal/wire", "internal/rpc", "internal/config", "internal/obs",
-			"internal/slots", "internal/admission", "kitex_gen/...",
+			"internal/slots", "internal/admission", "internal/names", "kitex_gen/...",
 		},
 		"a node imports no other node, nor a chat node's rooms",
 	},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"parley/internal/names"
 	"parley/internal/store"
 	"parley/internal/wire"
 )
@@ -15,6 +16,8 @@ type registerRequest struct {
 	Confirm optional `json:"confirm"`
 	Code    optional `json:"varifycode"`
 	Icon    optional `json:"icon"`
+	Nick    optional `json:"nick"`
+	Sex     int32    `json:"sex"`
 	Plain   bool     `json:"plain"`
 }
 
@@ -25,7 +28,7 @@ type registerReply struct {
 	User  string    `json:"user"`
 }
 
-// register makes a user. The nick is the name until the user changes it, as upstream has it.
+// register makes a user. Without a nick, it is the name.
 func (s *Server) register(ctx context.Context, req *request) (any, error) {
 	var in registerRequest
 	if err := decode(req.body, &in, &in.User, &in.Email, &in.Passwd, &in.Confirm, &in.Code); err != nil {
@@ -35,7 +38,12 @@ func (s *Server) register(ctx context.Context, req *request) (any, error) {
 		return nil, wire.Refuse(wire.CodePasswd, nil)
 	}
 	email, ok := cleanEmail(in.Email.text)
-	if !ok || !validName(in.User.text) || !validIcon(in.Icon.text) || !validPasswd(in.Passwd.text) {
+	name, nameErr := names.Clean(in.User.text)
+	nick := in.Nick.text
+	if nick == "" {
+		nick = name
+	}
+	if !ok || nameErr != nil || !validNick(nick) || !validIcon(in.Icon.text) || !validPasswd(in.Passwd.text) || in.Sex < 0 {
 		return nil, wire.Refuse(wire.CodeBadRequest, nil)
 	}
 	code, err := s.takeCode(ctx, req, email, in.Code.text)
@@ -50,7 +58,7 @@ func (s *Server) register(ctx context.Context, req *request) (any, error) {
 	sqlCtx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	uid, err := s.store.CreateUser(sqlCtx, store.NewUser{
-		Name: in.User.text, Email: in.Email.text, PasswordHash: hash, Nick: in.User.text, Icon: in.Icon.text,
+		Name: name, Email: in.Email.text, PasswordHash: hash, Nick: nick, Icon: in.Icon.text, Sex: in.Sex,
 	})
 	switch {
 	case errors.Is(err, store.ErrExists):
@@ -64,7 +72,7 @@ func (s *Server) register(ctx context.Context, req *request) (any, error) {
 		return nil, wire.Refuse(wire.CodeUnavailable, err)
 	}
 	s.audit.event("register", req.addr, uid)
-	return registerReply{UID: uid, Email: in.Email.text, User: in.User.text}, nil
+	return registerReply{UID: uid, Email: in.Email.text, User: name}, nil
 }
 
 type resetRequest struct {
@@ -87,7 +95,7 @@ func (s *Server) reset(ctx context.Context, req *request) (any, error) {
 	if err := decode(req.body, &in, &in.User, &in.Email, &in.Passwd, &in.Code); err != nil {
 		return nil, err
 	}
-	// The name is not held against validName: an account may be older than the rule.
+	// The name is not held against names.Clean: an account may be older than the rule.
 	email, ok := cleanEmail(in.Email.text)
 	if !ok || !validPasswd(in.Passwd.text) {
 		return nil, wire.Refuse(wire.CodeBadRequest, nil)

@@ -144,7 +144,7 @@ const (
 	codeTries = 5
 
 	minPasswd, maxPasswd = 6, 128 // characters
-	maxNameChars         = 32
+	maxNickChars         = 64
 	maxEmailBytes        = 254
 	maxIconBytes         = 255
 	trackedAddresses     = 1 << 16

@@ -16,7 +16,7 @@
 //	POST /get_varifycode  {"email"}
 //	  {"error":0,"email"}; 1001 bad JSON, 1002 verification server unreachable, 1 code store failed, 2 mail refused,
 //	  2001 busy, 2003 asked too often, 2005 not an address
-//	POST /user_register   {"user","email","passwd","confirm","varifycode","icon"?}
+//	POST /user_register   {"user","email","passwd","confirm","varifycode","icon"?,"nick"?,"sex"?}
 //	  {"error":0,"uid","email","user"}; 1001, 1006 passwd and confirm differ, 1003 no code stored (never asked, used,
 //	  too old, or five wrong tries), 1004 wrong code, 1005 name or address taken, 2001, 2002, 2005 unusable name,
 //	  address, icon or password length

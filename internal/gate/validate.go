@@ -4,6 +4,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"parley/internal/names"
 )
 
 // cleanEmail returns the form under which an address is known: trimmed of nothing, in lower case. It accepts what can
@@ -42,17 +44,19 @@ func isAlnum(b byte) bool {
 	return b >= '0' && b <= '9' || b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z'
 }
 
-// validName accepts letters and digits of any script and . _ -, which is more than the stock client lets people type.
-func validName(s string) bool {
-	if s == "" || utf8.RuneCountInString(s) > maxNameChars {
+// validNick accepts any text that shows something; others see it beside the name.
+func validNick(s string) bool {
+	if s == "" || utf8.RuneCountInString(s) > maxNickChars {
 		return false
 	}
+	shows := false
 	for _, r := range s {
-		if r == utf8.RuneError || !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("._-", r) {
+		if r == utf8.RuneError || !unicode.IsPrint(r) && !unicode.In(r, unicode.Cf) {
 			return false
 		}
+		shows = shows || names.Look(string(r)) != ""
 	}
-	return true
+	return shows
 }
 
 // validIcon accepts any printable path: clients take it for the name of a picture they have.

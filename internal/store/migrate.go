@@ -121,7 +121,8 @@ func (s *Store) provider(options ...goose.ProviderOption) (*goose.Provider, erro
 	if s.d.Dialect == SQLite {
 		dialect = goose.DialectSQLite3
 	}
-	options = append(options, goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
+	options = append(options, goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()),
+		goose.WithGoMigrations(lookMigration(s.d.Dialect)))
 	return goose.NewProvider(dialect, s.write, files, options...)
 }
 

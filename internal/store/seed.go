@@ -3,9 +3,12 @@ package store
 import (
 	"context"
 	"fmt"
+
+	"parley/internal/names"
 )
 
-// What demonstrations and load tests fill a database with. These skip the checks that CreateUser and Approve make.
+// What demonstrations and load tests fill a database with. These skip the checks that CreateUser and Approve make:
+// seeded names keep nobody from a name that looks alike.
 
 // SeedUsers inserts users with the uids first, first+1, …; those whose uid, name or e-mail address exists are skipped.
 // New users of CreateUser get uids after the highest one seeded. It is one transaction for each 256 users.
@@ -21,7 +24,7 @@ func (s *Store) SeedUsers(ctx context.Context, first int32, users []NewUser) err
 		args := make([]any, 0, n*columns)
 		now := s.ms()
 		for i, u := range users[at : at+n] {
-			args = append(args, first+int32(at+i), u.Name, Key(u.Name), u.Email, Key(u.Email), u.PasswordHash, u.Nick, u.Icon, u.Sex, now)
+			args = append(args, first+int32(at+i), u.Name, names.Key(u.Name), u.Email, Key(u.Email), u.PasswordHash, u.Nick, u.Icon, u.Sex, now)
 		}
 		err := s.transact(ctx, retryLocks, func(ctx context.Context, t *tx) error {
 			_, err := t.exec(ctx, qUsersPut, n, args...)

@@ -196,8 +196,8 @@ func (s *Store) one(ctx context.Context, q *query, args []any, dest ...any) erro
 	return err
 }
 
-// Key returns what two names, or two e-mail addresses, have in common when they count as the same: the lower-cased text.
-// It is made here and not by the database, because collations differ between engines and versions.
+// Key returns what two e-mail addresses have in common when they count as the same: the lower-cased text. It is made here
+// and not by the database, because collations differ between engines and versions. Names have names.Key.
 func Key(name string) string { return strings.ToLower(name) }
 
 // fits reports whether a text may be stored in a column of 255 characters.

@@ -2,7 +2,10 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
+
+	"parley/internal/names"
 )
 
 var (
@@ -38,11 +41,12 @@ type NewUser struct {
 
 func (u *NewUser) valid() bool {
 	return u.Name != "" && u.Email != "" && u.PasswordHash != "" && len(u.PasswordHash) <= maxPasswordBytes &&
-		fits(u.Name, u.Email, u.Nick, u.Icon) && fits(Key(u.Name), Key(u.Email))
+		fits(u.Name, u.Email, u.Nick, u.Icon) && fits(names.Key(u.Name), Key(u.Email))
 }
 
 // CreateUser stores u and returns its uid: 1001 or more, increasing, with gaps. It returns ErrExists if a user has that
-// name or e-mail address, whatever the case, and ErrInvalid. Any number of nodes may call it at once.
+// name or one that looks like it, or that e-mail address, whatever the case, and ErrInvalid. Which names are fit to be
+// seen is its caller's business. Any number of nodes may call it at once.
 func (s *Store) CreateUser(ctx context.Context, u NewUser) (uid int32, err error) {
 	if !u.valid() {
 		return 0, fmt.Errorf("store: create user: %w", ErrInvalid)
@@ -50,12 +54,12 @@ func (s *Store) CreateUser(ctx context.Context, u NewUser) (uid int32, err error
 	err = s.transact(ctx, retryLocks, func(ctx context.Context, t *tx) error {
 		if t.unclear {
 			// Only we can have stored this hash: it has a random salt.
-			found, err := t.one(ctx, qUserStored, []any{Key(u.Email), Key(u.Name), u.PasswordHash}, &uid)
+			found, err := t.one(ctx, qUserStored, []any{Key(u.Email), names.Key(u.Name), u.PasswordHash}, &uid)
 			if err != nil || found {
 				return err
 			}
 		}
-		res, err := t.exec(ctx, qUserPut, 1, u.Name, Key(u.Name), u.Email, Key(u.Email), u.PasswordHash, u.Nick, u.Icon, u.Sex, s.ms())
+		res, err := t.exec(ctx, qUserPut, 1, u.Name, names.Key(u.Name), u.Email, Key(u.Email), u.PasswordHash, u.Nick, u.Icon, u.Sex, s.ms())
 		if c, ours := classOf(err); ours && c == classDuplicate {
 			return ErrExists
 		}
@@ -67,7 +71,7 @@ func (s *Store) CreateUser(ctx context.Context, u NewUser) (uid int32, err error
 			return fmt.Errorf("new uid: %w", err)
 		}
 		uid = int32(id)
-		return nil
+		return t.claimLook(ctx, uid, u.Name)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("store: create user: %w", err)
@@ -126,15 +130,17 @@ func (s *Store) ResetPassword(ctx context.Context, name, email, hash string) (ui
 		return 0, fmt.Errorf("store: reset password: %w", ErrInvalid)
 	}
 	err = s.transact(ctx, retryLocks, func(ctx context.Context, t *tx) error {
-		found, err := t.one(ctx, qPasswordLock, []any{Key(name), Key(email)}, &uid)
-		if err != nil {
-			return err
+		for _, key := range nameKeys(name) {
+			found, err := t.one(ctx, qPasswordLock, []any{key, Key(email)}, &uid)
+			if err != nil {
+				return err
+			}
+			if found {
+				_, err = t.exec(ctx, qPasswordSet, 1, hash, uid)
+				return err
+			}
 		}
-		if !found {
-			return ErrNotFound
-		}
-		_, err = t.exec(ctx, qPasswordSet, 1, hash, uid)
-		return err
+		return ErrNotFound
 	})
 	if err != nil {
 		return 0, fmt.Errorf("store: reset password: %w", err)
@@ -151,10 +157,15 @@ func (s *Store) Profile(ctx context.Context, uid int32) (Profile, error) {
 	return p, nil
 }
 
-// ProfileByName returns the profile of the user with exactly this name, whatever its case, or ErrNotFound.
-func (s *Store) ProfileByName(ctx context.Context, name string) (Profile, error) {
-	var p Profile
-	if err := s.one(ctx, qProfileByName, []any{Key(name)}, p.dest()...); err != nil {
+// ProfileByName returns the profile of the user with exactly this name, whatever its case and form (see names.Key), or
+// ErrNotFound.
+func (s *Store) ProfileByName(ctx context.Context, name string) (p Profile, err error) {
+	for _, key := range nameKeys(name) {
+		if err = s.one(ctx, qProfileByName, []any{key}, p.dest()...); !errors.Is(err, ErrNotFound) {
+			break
+		}
+	}
+	if err != nil {
 		return Profile{}, fmt.Errorf("store: profile by name: %w", err)
 	}
 	return p, nil
