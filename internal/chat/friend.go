@@ -19,8 +19,8 @@ const maxName = 255
 
 var errBadText = errors.New("chat: text too long or not printable")
 
-// search answers 1007, by uid when the query is all digits and somebody has it, else by exact name. There is exactly one reply, whatever the
-// query: the stock client waits for it modally.
+// search answers 1007: by uid when the query is all digits and a user has that uid, else by exact name. There is exactly
+// one reply, whatever the query: the stock client waits for it modally.
 func (s *Server) search(ctx context.Context, c *conn, body []byte) error {
 	var req wire.SearchRequest
 	if err := wire.Decode(body, &req); err != nil {

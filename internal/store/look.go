@@ -63,7 +63,7 @@ func (t *tx) claimLook(ctx context.Context, uid int32, name string) error {
 
 // lookVersion is the migration that stores the looks of users who registered before there were any. It is written in Go,
 // and may be repeated when it was cut short.
-const lookVersion = 4
+const lookVersion = 5
 
 func lookMigration(d Dialect) *goose.Migration {
 	nothing := &goose.GoFunc{RunDB: func(context.Context, *sql.DB) error { return nil }}

@@ -102,6 +102,7 @@ func testMigrateCutShort(t *testing.T, d *database) {
 		"DO 0",
 		"DELETE FROM user_look",
 		"DROP TABLE user_look",
+		"DROP TABLE data_identity",
 		"DROP TABLE user_block",
 		"ALTER TABLE user DROP COLUMN deleted_ms",
 		"ALTER TABLE chat_thread DROP COLUMN member_ver",
