@@ -21,6 +21,7 @@ var (
 // VarifyServer stores four hexadecimal characters as they are; they are accepted only when one is configured.
 type codes struct {
 	rdb     redis.UniversalClient
+	timeout time.Duration
 	secret  []byte
 	cluster bool
 	plain   bool // four-character codes of an external server are accepted
@@ -56,7 +57,7 @@ return 1`)
 
 // store replaces the code of email; the tries start again.
 func (c *codes) store(ctx context.Context, email, code string) error {
-	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	return storeCode.Run(ctx, c.rdb, c.keys(email), c.sealed(email, code), codeTTL.Milliseconds()).Err()
 }
@@ -93,7 +94,7 @@ type taken struct {
 
 // take uses the code up if it is right. It returns errNoCode or errWrongCode, or an error of Redis'.
 func (c *codes) take(ctx context.Context, email, code string) (taken, error) {
-	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	plain, value := "", c.sealed(email, code)
 	if c.plain && isHex4(code) {
@@ -132,7 +133,7 @@ func (c *codes) putBack(ctx context.Context, t taken, refund bool) error {
 	if tries >= codeTries || t.ttl <= 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
 	defer cancel()
 	return putCodeBack.Run(ctx, c.rdb, c.keys(t.email), t.value, tries, t.ttl.Milliseconds()).Err()
 }

@@ -135,7 +135,6 @@ const (
 	lingerTimeout   = time.Second      // for the rest of a request that was answered before its end
 	requestTimeout  = 20 * time.Second // everything behind one request, the mail included
 	storeTimeout    = 3 * time.Second  // one SQL call
-	redisTimeout    = time.Second      // one Redis call
 	kickTimeout     = time.Second      // one call to a chat node
 	cutTimeout      = 2 * time.Second  // for handlers to notice that they are cut off
 	externalTimeout = 12 * time.Second // an external VarifyServer, which mails before it answers

@@ -50,6 +50,9 @@ type fixture struct {
 // cheap makes hashes cheap: what is tested here is not their strength.
 func cheap(c *Config) { c.Hash.MemoryKiB, c.Hash.Passes = 64, 1 }
 
+// patience is what a busy machine is given for one call.
+const patience = 30 * time.Second
+
 // newFixture runs a gate; each change edits its Config first.
 func newFixture(t testing.TB, changes ...func(*Config)) *fixture {
 	t.Helper()
@@ -57,13 +60,14 @@ func newFixture(t testing.TB, changes ...func(*Config)) *fixture {
 	f.mr = miniredis.RunT(t)
 	f.rdb = redis.NewUniversalClient(&redis.UniversalOptions{
 		Addrs: []string{f.mr.Addr()}, Protocol: 2, DisableIdentity: true, MaxRetries: 1, ContextTimeoutEnabled: true,
+		ReadTimeout: patience, WriteTimeout: patience,
 	})
 	t.Cleanup(func() { _ = f.rdb.Close() })
 	st, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "parley.db"))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = st.Close() })
 	require.NoError(t, st.Migrate(t.Context()))
-	pr := presence.New(f.rdb, presence.Options{})
+	pr := presence.New(f.rdb, presence.Options{Timeout: patience})
 	t.Cleanup(pr.Close)
 
 	f.status = &fakeStatus{presence: pr}
@@ -74,6 +78,7 @@ func newFixture(t testing.TB, changes ...func(*Config)) *fixture {
 	cheap(&cfg)
 	cfg.Status.Addrs = []string{statusAddr}
 	cfg.Cluster.Secret = ""
+	cfg.Redis.Timeout, cfg.Status.Timeout = patience, patience
 	for _, change := range changes {
 		change(&cfg)
 	}

@@ -33,7 +33,7 @@ func TestOnRealRedis(t *testing.T) {
 			rdb := redis.NewUniversalClient(&redis.UniversalOptions{Addrs: []string{srv.Addr()}, IsClusterMode: clustered, DisableIdentity: true})
 			t.Cleanup(func() { _ = rdb.Close() })
 
-			c := &codes{rdb: rdb, secret: []byte("s"), cluster: clustered, plain: true}
+			c := &codes{rdb: rdb, timeout: 30 * time.Second, secret: []byte("s"), cluster: clustered, plain: true}
 			require.NoError(t, c.store(ctx, "a@example.com", "123456"))
 			for range codeTries - 1 {
 				_, err := c.take(ctx, "a@example.com", "654321")
@@ -54,7 +54,7 @@ func TestOnRealRedis(t *testing.T) {
 			require.Equal(t, "0a9f", got.value)
 
 			limits := DefaultConfig().Limits
-			a := &accountLimit{rdb: rdb, secret: []byte("s"), limits: limits}
+			a := &accountLimit{rdb: rdb, timeout: 30 * time.Second, secret: []byte("s"), limits: limits}
 			var open []attempt
 			for range limits.AccountFailures {
 				at, wait, busy, err := a.take(ctx, "a@example.com")
@@ -80,7 +80,7 @@ func TestOnRealRedis(t *testing.T) {
 			require.InDelta(t, limits.AccountLock, wait, float64(5*time.Second))
 			require.NoError(t, a.succeeded(ctx, "a@example.com"))
 
-			h := &hourly{rdb: rdb, secret: []byte("s"), name: "codemail", limit: 2, now: time.Now}
+			h := &hourly{rdb: rdb, timeout: 30 * time.Second, secret: []byte("s"), name: "codemail", limit: 2, now: time.Now}
 			for _, want := range []bool{true, true, false} {
 				wait, err := h.take(ctx, "a@example.com")
 				require.NoError(t, err)

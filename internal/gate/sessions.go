@@ -35,7 +35,7 @@ func (s *Server) endSessions(ctx context.Context, uid int32, name, email string)
 }
 
 func (s *Server) revoke(ctx context.Context, uid int32, name string) error {
-	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Redis.Timeout)
 	defer cancel()
 	if err := s.presence.RevokeTokens(ctx, uid); err != nil {
 		return err
@@ -65,7 +65,7 @@ func (s *Server) revokeLater(uid int32, name string) {
 // kick ends the user's sessions on whatever nodes hold them. A node that cannot be told finds the kick in its mailbox. One
 // whose lease is gone may be paused, or cut off: it is fenced as well, so that it stores nothing more for the session.
 func (s *Server) kick(ctx context.Context, uid int32) {
-	ctx, cancel := context.WithTimeout(ctx, kickTimeout+2*redisTimeout)
+	ctx, cancel := context.WithTimeout(ctx, kickTimeout+2*s.cfg.Redis.Timeout)
 	defer cancel()
 	found, err := s.presence.Locate(ctx, []int32{uid})
 	if err != nil {

@@ -17,9 +17,10 @@ import (
 // An attempt takes a place before the password is looked at: of many guesses that arrive at once only as many are looked
 // at as may fail. A place is no failure. An attempt that finds none left waits for another's outcome.
 type accountLimit struct {
-	rdb    redis.UniversalClient
-	secret []byte
-	limits Limits
+	rdb     redis.UniversalClient
+	timeout time.Duration
+	secret  []byte
+	limits  Limits
 }
 
 // attempt is a password that is being looked at. It ends with failed, passed or giveBack.
@@ -90,7 +91,7 @@ func (a *accountLimit) args(id string) []any {
 // take begins an attempt. It returns how long the account stays locked, or busy when as many attempts are under way as may
 // fail; the password may be looked at when neither.
 func (a *accountLimit) take(ctx context.Context, email string) (at attempt, wait time.Duration, busy bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
 	at = attempt{keys: a.keys(email), id: rand.Text()}
 	out, err := takeAttempt.Run(ctx, a.rdb, at.keys, a.args(at.id)...).Int64Slice()
@@ -122,7 +123,7 @@ func (a *accountLimit) succeeded(ctx context.Context, email string) error {
 
 // end runs a script that must run even if the client is gone.
 func (a *accountLimit) end(ctx context.Context, script *redis.Script, at attempt, args ...any) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.timeout)
 	defer cancel()
 	return script.Run(ctx, a.rdb, at.keys, args...).Err()
 }
@@ -144,16 +145,17 @@ return 0`)
 
 // hourly bounds events an hour of one subject, over all gates.
 type hourly struct {
-	rdb    redis.UniversalClient
-	secret []byte
-	name   string // begins the key
-	limit  int
-	now    func() time.Time
+	rdb     redis.UniversalClient
+	timeout time.Duration
+	secret  []byte
+	name    string // begins the key
+	limit   int
+	now     func() time.Time
 }
 
 // take counts an event of subject. It returns how long until one is allowed again and counts nothing then, or 0.
 func (h *hourly) take(ctx context.Context, subject string) (wait time.Duration, err error) {
-	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	ctx, cancel := context.WithTimeout(ctx, h.timeout)
 	defer cancel()
 	key := h.name + "_" + macHex(h.secret, h.name, subject)[:32]
 	ms, err := slidingWindow.Run(ctx, h.rdb, []string{key}, h.now().UnixMilli(), time.Hour.Milliseconds(), h.limit).Int64()
