@@ -74,8 +74,8 @@ func TestClientsThatHangUpAtOnceAreForgotten(t *testing.T) {
 	})
 }
 
-// loginAtOnce logs the first users in, all at the same time.
-func loginAtOnce(t *testing.T, f *fixture, n *node, users int) {
+// loginAtOnce logs the first users in, all at the same time. hold, if any, runs while they are on their way.
+func loginAtOnce(t *testing.T, f *fixture, n *node, users int, hold func()) {
 	t.Helper()
 	var wg sync.WaitGroup
 	for i := range users {
@@ -89,33 +89,55 @@ func loginAtOnce(t *testing.T, f *fixture, n *node, users int) {
 			t.Cleanup(func() { c.Close() })
 		})
 	}
+	if hold != nil {
+		hold()
+	}
 	wg.Wait()
-	require.Equal(t, users, n.Sessions())
+	eventually(t, "all to be logged in", func() bool { return n.Sessions() == users }) // a session is live behind its 1006
 }
 
 func TestLoginsWaitForTheirTurn(t *testing.T) {
 	const users = 20
 	f := newFixture(t, users)
-	n := f.start("chat1", func(c *Config) { c.Limits.LoginsAtOnce = 1; c.Limits.LoginTimeout = time.Second })
-	loginAtOnce(t, f, n, users)
+	one := func(c *Config) { c.Limits.LoginsAtOnce, c.Limits.LoginTimeout = 1, time.Minute }
+	n := f.start("chat1", one)
+	require.NoError(t, n.turns.Take(t.Context(), 0))
+	loginAtOnce(t, f, n, users, func() {
+		eventually(t, "logins to wait", func() bool { return n.turns.Waiting() >= inLine })
+		require.Zero(t, n.Sessions())
+		n.turns.Give()
+	})
 
+	n = f.start("chat2", one, func(c *Config) { c.Limits.LoginTimeout = time.Second })
 	require.NoError(t, n.turns.Take(t.Context(), 0)) // a login that never ends
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 	defer cancel()
 	_, err := client.Dial(ctx, f.ticket(n, 1), client.Options{})
 	require.Error(t, err)
 	require.NoError(t, ctx.Err(), "closed, not left waiting")
 	eventually(t, "it to be counted", func() bool { return counterValue(t, n.metrics.loginsUnheard) == 1 })
 	n.turns.Give()
-	f.login(n, 1)
+	eventually(t, "the next login to pass", func() bool { // LoginTimeout is short for a busy machine
+		c, err := client.Dial(t.Context(), f.ticket(n, 1), client.Options{})
+		if err == nil {
+			t.Cleanup(func() { c.Close() })
+		}
+		return err == nil
+	})
 }
 
 // Clients that come while too many log in are not turned away: they wait in the backlog, where they cost nothing.
 func TestARushOfLoginsIsRefusedNobody(t *testing.T) {
 	const users = 40
 	f := newFixture(t, users)
-	n := f.start("chat1", func(c *Config) { c.Limits.Unauthenticated, c.Limits.LoginsAtOnce = 30, 1 })
-	loginAtOnce(t, f, n, users)
-	require.Positive(t, counterValue(t, n.metrics.acceptRests))
+	n := f.start("chat1", func(c *Config) {
+		c.Limits.Unauthenticated, c.Limits.LoginsAtOnce, c.Limits.LoginTimeout = 30, 1, time.Minute
+		c.Limits.MinLoginTimeout = time.Minute
+	})
+	require.NoError(t, n.turns.Take(t.Context(), 0))
+	loginAtOnce(t, f, n, users, func() {
+		eventually(t, "accepting to rest", func() bool { return counterValue(t, n.metrics.acceptRests) > 0 })
+		n.turns.Give()
+	})
 	require.Zero(t, counterValue(t, n.metrics.refusedConns[admission.Waiting]))
 }

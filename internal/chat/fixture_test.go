@@ -20,6 +20,7 @@ import (
 	"parley/client"
 	"parley/internal/presence"
 	"parley/internal/reconcile"
+	"parley/internal/session"
 	"parley/internal/store"
 	"parley/internal/store/sqlite"
 )
@@ -159,13 +160,25 @@ func (f *fixture) ticket(n *node, i int) client.Ticket {
 	return client.Ticket{UID: firstUID + int32(i) - 1, Token: placed[0].Token, Addr: n.ClientAddr()}
 }
 
-// login connects user i, counted from 1, to a node as a native client.
+// login connects user i, counted from 1, to a node as a native client, and waits until pushes find it.
 func (f *fixture) login(n *node, i int) *client.Conn {
 	f.t.Helper()
 	c, err := client.Dial(f.t.Context(), f.ticket(n, i), client.Options{})
 	require.NoError(f.t, err)
 	f.t.Cleanup(func() { c.Close() })
+	n.awaitLive(f.t, c)
 	return c
+}
+
+// awaitLive waits until a session is live, which it becomes behind its 1006: a push that comes in between finds nobody.
+func (n *node) awaitLive(t testing.TB, c *client.Conn) {
+	t.Helper()
+	eventually(t, "the session to be live", func() (live bool) {
+		n.registry.Each(func(s *session.Session) {
+			live = live || s.SID().String() == c.SID() && s.State() != session.Pending
+		})
+		return live || c.Err() != nil
+	})
 }
 
 func eventually(t testing.TB, what string, f func() bool) {

@@ -33,7 +33,7 @@ type owner struct {
 func startNode(t testing.TB, change func(*Limits)) *node {
 	t.Helper()
 	n := &node{t: t, opened: make(chan *Session, 1024)}
-	n.limits = Limits{OutboxBytes: 128 << 10, WriteTimeout: 5 * time.Second, Linger: 100 * time.Millisecond, Go: n.wg.Go}
+	n.limits = Limits{OutboxBytes: 128 << 10, WriteTimeout: time.Minute, Linger: 100 * time.Millisecond, Go: n.wg.Go}
 	if change != nil {
 		change(&n.limits)
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -443,6 +444,8 @@ func testAppendTakesNoThreadIDs(t *testing.T, d *database) {
 
 func testAppendLarge(t *testing.T, d *database) {
 	s := d.migrated(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // a busy machine may take longer than DefaultTimeout
+	defer cancel()
 	name, boot := node(t, s, "n1")
 	var ids []int64
 	_, a, _ := thread(t, s, "x")
@@ -459,7 +462,7 @@ func testAppendLarge(t *testing.T, d *database) {
 		}
 		out := make([]store.Appended, n)
 		for _, resent := range []bool{false, true} {
-			require.NoError(t, s.Append(t.Context(), name, boot, msgs, out))
+			require.NoError(t, s.Append(ctx, name, boot, msgs, out))
 			for i := range out {
 				require.NoError(t, out[i].Err)
 				require.NotZero(t, out[i].Seq)
@@ -474,7 +477,7 @@ func testAppendLarge(t *testing.T, d *database) {
 		msgs[i] = store.NewMessage{ThreadID: ids[0], Sender: a, UniqueID: fmt.Sprint("big ", i), Content: big}
 	}
 	out := make([]store.Appended, len(msgs))
-	require.NoError(t, s.Append(t.Context(), name, boot, msgs, out))
+	require.NoError(t, s.Append(ctx, name, boot, msgs, out))
 	for i := 1; i < len(out); i++ {
 		require.NoError(t, out[i].Err)
 		require.Equal(t, out[i-1].Seq+1, out[i].Seq)
