@@ -109,6 +109,22 @@ var textChecks = []Check{
 		},
 	},
 	{
+		Name: "text-ids-of-half-characters", Rules: []string{"D37"}, Doc: "ids that differ in half a surrogate pair are two ids, or refused",
+		run: func(a *attempt) {
+			x, y, thread := a.talk()
+			seen := map[int64]bool{}
+			for _, id := range []string{`\ud800-1`, `\ud801-1`, `\udfff-1`} {
+				x.sendBody(1017, fmt.Sprintf(`{"fromuid":%d,"touid":%d,"thread_id":%d,"text_array":[{"content":"half","unique_id":"%s"}]}`, x.uid, y.uid, thread, id))
+				got := x.until(1018).list("chat_datas")
+				equal(a, "elements of 1018", 1, len(got))
+				if n := got[0].num("message_id"); got[0].num("status") == 2 {
+					a.want(!seen[n], "expected a message_id of its own for %s, got %d again", id, n)
+					seen[n] = true
+				}
+			}
+		},
+	},
+	{
 		Name: "text-refused", Rules: []string{"D5", "D6", "D19"}, Doc: "into a thread of others, of strangers or of nobody: 1018 with error 0 and element status 1; nothing is pushed",
 		run: func(a *attempt) {
 			x, y, thread := a.talk()

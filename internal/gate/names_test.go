@@ -33,6 +33,20 @@ func TestNamesAtRegistration(t *testing.T) {
 	}
 }
 
+// D3: passwords that differ in half a surrogate pair would be the same one.
+func TestPasswordsAreUnicode(t *testing.T) {
+	f := newFixture(t)
+	f.newUser("alice", "a@example.com", "abcdef")
+	for _, half := range []string{`\ud800bcdef`, `abcde\udfff`, `abcde\ufffd`} {
+		require.Equal(t, `{"error":2005}`, f.post("/user_register",
+			`{"user":"bob","email":"b@example.com","passwd":"`+half+`","confirm":"`+half+`","varifycode":"123456"}`), half)
+		require.Equal(t, `{"error":2005}`, f.post("/reset_pwd",
+			`{"user":"alice","email":"a@example.com","passwd":"`+half+`","varifycode":"123456"}`), half)
+		require.Equal(t, `{"error":2005}`, f.post("/change_password",
+			`{"email":"a@example.com","passwd":"abcdef","newpasswd":"`+half+`"}`), half)
+	}
+}
+
 // D12: what a client sends beside the name is stored.
 func TestRegisterStoresNickAndSex(t *testing.T) {
 	f := newFixture(t)

@@ -72,10 +72,11 @@ func validIcon(s string) bool {
 	return true
 }
 
-// validPasswd bounds what is newly set. What was set before is only bounded from above, see passwdTooLong.
+// validPasswd bounds what is newly set. What was set before is only bounded from above, see passwdTooLong. U+FFFD stands
+// for what is not Unicode, such as an escaped half of a surrogate pair: many passwords would be the same.
 func validPasswd(s string) bool {
 	n := utf8.RuneCountInString(s)
-	return n >= minPasswd && n <= maxPasswd
+	return n >= minPasswd && n <= maxPasswd && !strings.ContainsRune(s, utf8.RuneError)
 }
 
 func passwdTooLong(s string) bool { return utf8.RuneCountInString(s) > maxPasswd }

@@ -135,11 +135,15 @@ func DecodeText(body []byte) (*TextRequest, error) {
 	return r, nil
 }
 
-// Fault returns CodeOK for a text that may be stored, else CodeBadRequest: the id is missing or longer than
-// MaxUniqueID, or the content is empty, longer than MaxText, not UTF-8 or holds a NUL.
+// Fault returns CodeOK for a text that may be stored, else CodeBadRequest: the id is missing, longer than MaxUniqueID or
+// not Unicode, or the content is empty, longer than MaxText, not UTF-8 or holds a NUL.
+//
+// U+FFFD in an id stands for something that is not Unicode, such as an escaped half of a surrogate pair. Different ids
+// would become the same one, and the second text would be taken for the first one sent again.
 func (t *Text) Fault() Code {
 	if t.UniqueID == "" || len(t.UniqueID) > MaxUniqueID || t.Content == "" || len(t.Content) > MaxText ||
-		strings.IndexByte(t.Content, 0) >= 0 || !utf8.ValidString(t.Content) || !utf8.ValidString(t.UniqueID) {
+		strings.IndexByte(t.Content, 0) >= 0 || !utf8.ValidString(t.Content) ||
+		!utf8.ValidString(t.UniqueID) || strings.Contains(t.UniqueID, "\ufffd") {
 		return CodeBadRequest
 	}
 	return CodeOK

@@ -122,8 +122,29 @@ func TestTextFaults(t *testing.T) {
 		{"no id", Text{Content: "a"}, CodeBadRequest},
 		{"id too long", Text{Content: "a", UniqueID: strings.Repeat("u", MaxUniqueID+1)}, CodeBadRequest},
 		{"id not UTF-8", Text{Content: "a", UniqueID: "\xff"}, CodeBadRequest},
+		{"id with a replacement character", Text{Content: "a", UniqueID: "\ufffd-1"}, CodeBadRequest},
 	} {
 		t.Run(tc.name, func(t *testing.T) { require.Equal(t, tc.code, tc.text.Fault()) })
+	}
+}
+
+// D3: escapes of half a surrogate pair are read as U+FFFD, so ids that differ would become one.
+func TestIDsOfHalfASurrogatePairAreRefused(t *testing.T) {
+	for _, id := range []string{
+		`\ud800-1`, `\ud801-1`, `\uD800`, `\udc00-1`, `\udfff`, `a\udbff`, `\ud800\ud800\udc00`, `\ud800\u0041`, `\udc00\ud800`,
+		`\ud800\n`, `\ud800\\udc00`, `\ud83d\ude00\ude00`,
+	} {
+		for _, key := range []string{"unique_id", "msgid"} {
+			r, err := DecodeText([]byte(`{"text_array":[{"content":"\ud800x","` + key + `":"` + id + `"},{"content":"\ud800x","unique_id":"u"}]}`))
+			require.NoError(t, err)
+			require.Equal(t, CodeBadRequest, r.Texts[0].Fault(), "%s %s", key, id)
+			require.Equal(t, CodeOK, r.Texts[1].Fault(), "content may hold one")
+		}
+	}
+	for _, id := range []string{`\ud83d\ude00`, `\\ud800`, `\u0041`, `\ufffc`} {
+		r, err := DecodeText([]byte(`{"text_array":[{"content":"x","unique_id":"` + id + `"}]}`))
+		require.NoError(t, err)
+		require.Equal(t, CodeOK, r.Texts[0].Fault(), id)
 	}
 }
 
@@ -183,6 +204,7 @@ func requireAsSonic(t *testing.T, body []byte) {
 func FuzzDecodeText(f *testing.F) {
 	f.Add([]byte(`{"fromuid":1001,"touid":1002,"thread_id":77,"text_array":[{"content":"hello","unique_id":"{6f1c}"}]}`))
 	f.Add([]byte(`{"touid":1002,"text_array":[{"content":"\b\f\u0001\ud800","msgid":"{6f1c}"},{}]}`))
+	f.Add([]byte(`{"thread_id":77,"text_array":[{"content":"a","unique_id":"\ud800-1"},{"content":"b","unique_id":"\udfff\ud83d\ude00"}]}`))
 	f.Add([]byte(`null`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		requireAsSonic(t, body)
@@ -194,6 +216,9 @@ func FuzzDecodeText(f *testing.F) {
 		require.LessOrEqual(t, len(r.Texts), MaxTexts)
 		sent := make([]SentText, len(r.Texts))
 		for i := range r.Texts {
+			if r.Texts[i].Fault() == CodeOK {
+				require.NotContains(t, r.Texts[i].UniqueID, "\ufffd")
+			}
 			sent[i] = SentText{UniqueID: r.Texts[i].UniqueID, Content: r.Texts[i].Content, Code: r.Texts[i].Fault()}
 		}
 		// Whatever was asked can be answered: this panics when it outgrows a frame.
