@@ -22,7 +22,7 @@ func (s *Server) dialNodes(reg prometheus.Registerer) error {
 		if err != nil {
 			return fmt.Errorf("gate: status client: %w", err)
 		}
-		s.status.clients = append(s.status.clients, status)
+		s.status.servers = append(s.status.servers, statusServer{addr, status})
 	}
 	if !s.cfg.external() {
 		return nil

@@ -179,29 +179,29 @@ func (s *Server) answer(w http.ResponseWriter, rt route, reply any, err error) w
 // logRefusal writes whose fault it was: a client's at Debug, a dependency's at Warn and ours at Error, the latter two
 // not more often than an operator can read.
 func (s *Server) logRefusal(rt route, code wire.Code, err error) {
+	refusal, _ := errors.AsType[*wire.Error](err)
+	cause, isSafe := errors.AsType[safeError](err)
 	level := slog.LevelDebug
-	switch code {
-	case wire.CodeInternal:
+	switch {
+	case code == wire.CodeInternal && !isSafe:
 		level = slog.LevelError
-	case wire.CodeRPC, wire.CodeUnavailable, wire.CodePasswdUpFailed, codeStoreFailed, codeMailRefused:
+	case isSafe, code == wire.CodeRPC, code == wire.CodeUnavailable, code == wire.CodePasswdUpFailed, code == codeStoreFailed:
 		level = slog.LevelWarn
 	}
 	if level > slog.LevelDebug && !s.noise.Allow() {
 		return
 	}
 	attrs := []any{"route", rt.name, "code", int(code)}
-	if e, ok := errors.AsType[*wire.Error](err); ok && e.Err != nil {
-		// Texts of drivers may quote what was sent; their class may not.
-		if safe, ok := errors.AsType[safeError](e.Err); ok {
-			attrs = append(attrs, "err", safe.Error())
-		} else {
-			attrs = append(attrs, "err", obs.ErrorClass(e.Err))
-		}
+	switch {
+	case isSafe:
+		attrs = append(attrs, "err", cause.Error())
+	case refusal != nil && refusal.Err != nil:
+		attrs = append(attrs, "err", obs.ErrorClass(refusal.Err)) // texts of drivers may quote what was sent
 	}
 	s.log.Log(context.Background(), level, "request refused", attrs...)
 }
 
-// safeError is an error of ours whose text holds nothing that a user sent.
+// safeError is what a dependency did wrong, in words that hold nothing that a user sent.
 type safeError string
 
 func (e safeError) Error() string { return string(e) }

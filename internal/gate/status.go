@@ -3,9 +3,11 @@ package gate
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
+	"parley/internal/rpc"
 	"parley/internal/wire"
 	"parley/kitex_gen/message"
 	"parley/kitex_gen/message/statusservice"
@@ -17,10 +19,15 @@ type placed struct{ host, port, token string }
 // statusPool asks status servers for placements: the one that answered last, then the others. It is safe for
 // concurrent use.
 type statusPool struct {
-	clients []statusservice.Client
+	servers []statusServer
 	timeout time.Duration
 	first   atomic.Int64 // index of the one to ask first
 	metrics *metrics
+}
+
+type statusServer struct {
+	addr   string
+	client statusservice.Client
 }
 
 // place has uid placed. Every failure is CodeRPC: the client can only try again.
@@ -28,16 +35,16 @@ func (p *statusPool) place(ctx context.Context, uid int32) (placed, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*p.timeout)
 	defer cancel()
 	first := int(p.first.Load())
-	var last error
-	for i := range p.clients {
-		at := (first + i) % len(p.clients)
+	var causes []string
+	for i := range p.servers {
+		at := (first + i) % len(p.servers)
 		rsp, err := p.ask(ctx, at, uid)
 		if err != nil {
 			p.metrics.places.WithLabelValues("unreachable").Inc()
-			last = err
+			causes = append(causes, "status server "+p.servers[at].addr+": "+rpc.Cause(err))
 			if ctx.Err() != nil {
-				// Whoever kept us waiting is not asked first by the next.
-				p.first.CompareAndSwap(int64(first), int64((at+1)%len(p.clients)))
+				// The next placement does not ask first the server that was too slow.
+				p.first.CompareAndSwap(int64(first), int64((at+1)%len(p.servers)))
 				break
 			}
 			continue
@@ -45,26 +52,30 @@ func (p *statusPool) place(ctx context.Context, uid int32) (placed, error) {
 		p.first.CompareAndSwap(int64(first), int64(at))
 		if rsp.Error != 0 {
 			p.metrics.places.WithLabelValues("refused").Inc()
-			return placed{}, wire.Refuse(wire.CodeRPC, safeError(fmt.Sprintf("status server answered %d", rsp.Error)))
+			return placed{}, wire.Refuse(wire.CodeRPC, safeError(fmt.Sprintf("status server %s answered %d", p.servers[at].addr, rsp.Error)))
+		}
+		if rsp.Host == "" || rsp.Port == "" || rsp.Token == "" {
+			p.metrics.places.WithLabelValues("refused").Inc()
+			return placed{}, wire.Refuse(wire.CodeRPC, safeError("status server "+p.servers[at].addr+" answered without host, port or token"))
 		}
 		p.metrics.places.WithLabelValues("ok").Inc()
 		return placed{rsp.Host, rsp.Port, rsp.Token}, nil
 	}
-	return placed{}, wire.Refuse(wire.CodeRPC, last)
+	return placed{}, wire.Refuse(wire.CodeRPC, safeError(strings.Join(causes, "; ")))
 }
 
 func (p *statusPool) ask(ctx context.Context, at int, uid int32) (*message.GetChatServerRsp, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
-	return p.clients[at].GetChatServer(ctx, &message.GetChatServerReq{Uid: uid})
+	return p.servers[at].client.GetChatServer(ctx, &message.GetChatServerReq{Uid: uid})
 }
 
 // ping reports whether one of the status servers answers: Login with no token is refused by a living one.
 func (p *statusPool) ping(ctx context.Context) error {
 	var last error
-	for i := range p.clients {
+	for i := range p.servers {
 		askCtx, cancel := context.WithTimeout(ctx, p.timeout)
-		_, err := p.clients[i].Login(askCtx, &message.LoginReq{})
+		_, err := p.servers[i].client.Login(askCtx, &message.LoginReq{})
 		cancel()
 		if err == nil {
 			return nil

@@ -2,8 +2,10 @@ package gate
 
 import (
 	"context"
+	"fmt"
 	"time"
 
+	"parley/internal/rpc"
 	"parley/internal/wire"
 	"parley/kitex_gen/message"
 )
@@ -99,11 +101,11 @@ func (s *Server) askExternal(ctx context.Context, email string) error {
 	rsp, err := s.external.GetVarifyCode(ctx, &message.GetVarifyReq{Email: email})
 	if err != nil {
 		s.metrics.mails.WithLabelValues("refused").Inc()
-		return wire.Refuse(wire.CodeRPC, err)
+		return wire.Refuse(wire.CodeRPC, safeError("verification server "+s.cfg.Varify.Addr()+": "+rpc.Cause(err)))
 	}
 	if rsp.Error != 0 {
 		s.metrics.mails.WithLabelValues("refused").Inc()
-		return wire.Refuse(wire.Code(rsp.Error), safeError("the verification server refused"))
+		return wire.Refuse(wire.Code(rsp.Error), safeError(fmt.Sprintf("verification server %s answered %d", s.cfg.Varify.Addr(), rsp.Error)))
 	}
 	s.metrics.mails.WithLabelValues("sent").Inc()
 	return nil
