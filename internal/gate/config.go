@@ -32,6 +32,7 @@ type Listen struct {
 	VarifyAddr     string        `help:"HOST:PORT where VarifyService is served; keep it on the loopback; empty serves none, as does a Host in [VarifyServer]"`
 	MaxConns       int           `help:"connections at a time, each of which may cost some 50 KiB; one more closes the one that has been sending its request for longest, of the network that has most such" min:"1" max:"100000"`
 	TrustedProxies []string      `help:"networks (CIDR) whose X-Forwarded-For is believed; none by default"`
+	AllowedOrigins []string      `help:"web pages that may call the gate from a browser, as SCHEME://HOST[:PORT]; * allows all, empty none"`
 	DrainTimeout   time.Duration `help:"longest wait for requests in flight at the end" min:"100ms" max:"5m"`
 }
 
@@ -155,7 +156,7 @@ func DefaultConfig() Config {
 	return Config{
 		Gate: Listen{
 			Endpoint:   config.Endpoint{Host: "127.0.0.1", Port: 8080},
-			VarifyAddr: "127.0.0.1:15051", MaxConns: 4096, DrainTimeout: 10 * time.Second,
+			VarifyAddr: "127.0.0.1:15051", MaxConns: 4096, AllowedOrigins: []string{"*"}, DrainTimeout: 10 * time.Second,
 		},
 		Status: Status{Endpoint: config.Endpoint{Host: "127.0.0.1", Port: 15052}, Timeout: time.Second},
 		Varify: External{Port: 50051},
@@ -182,7 +183,7 @@ func LocalConfig() Config {
 
 // Validate joins every fault found.
 func (c Config) Validate() error {
-	faults := []error{config.ValidateSections(c)}
+	faults := []error{config.ValidateSections(c), origins(c.Gate.AllowedOrigins).validate()}
 	if a := c.Gate.VarifyAddr; a != "" {
 		faults = append(faults, config.ListenAddress("GateServer.VarifyAddr", a))
 	}

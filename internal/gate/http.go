@@ -72,12 +72,20 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.flights.add(-1)
 	h := w.Header()
 	h.Set("Server", "GateServer")
-	h.Set("Access-Control-Allow-Origin", "*")
 	h.Set("Connection", "close")
+	origins(s.cfg.Gate.AllowedOrigins).allow(h, r)
 	// The target is compared as it was sent, as upstream does: a query string, or another way to write the path, is not
-	// the route.
-	rt, ok := s.routes[r.RequestURI]
-	if !ok || r.Method != http.MethodPost {
+	// the route. Clients of a proxy may write http://HOST before it.
+	target := r.RequestURI
+	if r.URL.IsAbs() {
+		target = r.URL.RequestURI()
+	}
+	rt, ok := s.routes[target]
+	switch {
+	case ok && r.Method == http.MethodOptions:
+		s.preflight(w, r)
+		return
+	case !ok, r.Method != http.MethodPost:
 		s.plain(w, r, http.StatusNotFound, "url not found\r\n")
 		return
 	}
@@ -98,7 +106,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.metrics.seconds.WithLabelValues(rt.name).Observe(time.Since(start).Seconds())
 }
 
-// plain answers with a status code and text; no known route does once its body was read. The server reads what is left
+// plain answers with a status code and text; a POST to a known route does not once its body was read. The server reads what is left
 // of the request before it closes the connection, so that the client sees the answer; plain bounds how long that takes.
 func (s *Server) plain(w http.ResponseWriter, r *http.Request, status int, text string) {
 	limit := time.Now().Add(lingerTimeout)

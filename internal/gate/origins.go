@@ -1,0 +1,54 @@
+package gate
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"parley/internal/config"
+)
+
+// preflightAge is how long a browser may remember that it may post here, in seconds; Chromium's longest.
+const preflightAge = "7200"
+
+// origins are the web pages that may read the gate's answers: * for all, else SCHEME://HOST[:PORT] as browsers write it.
+type origins []string
+
+// allow tells the browser of a page whether it may read the answer.
+func (o origins) allow(h http.Header, r *http.Request) {
+	if slices.Contains(o, "*") {
+		h.Set("Access-Control-Allow-Origin", "*")
+		return
+	}
+	h.Add("Vary", "Origin")
+	if origin := r.Header.Get("Origin"); slices.Contains(o, origin) {
+		h.Set("Access-Control-Allow-Origin", origin)
+	}
+}
+
+// preflight answers what a browser asks before it posts JSON from another origin.
+func (s *Server) preflight(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Allow", "OPTIONS, POST")
+	if h.Get("Access-Control-Allow-Origin") != "" {
+		h.Set("Access-Control-Allow-Methods", http.MethodPost)
+		h.Set("Access-Control-Allow-Headers", "Content-Type")
+		h.Set("Access-Control-Max-Age", preflightAge)
+	}
+	s.plain(w, r, http.StatusNoContent, "")
+}
+
+// validate checks that each origin is one that a browser could send.
+func (o origins) validate() error {
+	for _, origin := range o {
+		u, err := url.Parse(origin)
+		if origin != "*" && (err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != origin || origin != strings.ToLower(origin)) {
+			return config.Fault{
+				Section: "GateServer", Key: "AllowedOrigins",
+				Problem: "has " + origin + ", which is neither * nor SCHEME://HOST[:PORT] in lower case",
+			}
+		}
+	}
+	return nil
+}
