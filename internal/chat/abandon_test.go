@@ -2,18 +2,20 @@ package chat
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"parley/client"
 	"parley/internal/presence"
+	"parley/internal/session"
 )
 
 // claimFor takes a user's place on a node as a login does that is slow enough to be overtaken.
 func (f *fixture) claimFor(n *node, i int) (presence.Claimed, presence.Location) {
 	f.t.Helper()
 	ticket := f.ticket(n, i)
-	mine := presence.Location{UID: ticket.UID, Device: "native", SID: newSID().String(), Node: n.cfg.SelfServer.Name, Boot: n.lease.Boot()}
+	mine := presence.Location{UID: ticket.UID, Device: "native", SID: session.NewSID(time.Now()).String(), Node: n.cfg.SelfServer.Name, Boot: n.lease.Boot()}
 	claimed, err := f.presence.Claim(f.t.Context(), presence.Claim{
 		UID: mine.UID, Device: mine.Device, Token: ticket.Token, SID: mine.SID, Node: mine.Node, Boot: mine.Boot,
 	})
@@ -64,7 +66,7 @@ func TestALoginGivenUpCostsNoTicket(t *testing.T) {
 	require.NoError(t, first.Close())
 	kept, err := client.Dial(t.Context(), ticket, client.Options{})
 	require.NoError(t, err)
-	late := presence.Location{UID: firstUID, Device: "native", SID: newSID().String(), Node: "chat1", Boot: a.lease.Boot()}
+	late := presence.Location{UID: firstUID, Device: "native", SID: session.NewSID(time.Now()).String(), Node: "chat1", Boot: a.lease.Boot()}
 	claimed, err := f.presence.Claim(t.Context(), presence.Claim{
 		UID: late.UID, Device: late.Device, Token: ticket.Resume, Resume: true, NextResume: newTicket(),
 		SID: late.SID, Node: late.Node, Boot: late.Boot,

@@ -40,7 +40,7 @@ func liveConnOf(t testing.TB, s *Server, uid int32) (*conn, *os.File) {
 	t.Cleanup(func() { peer.Close(); syscall.Close(pair[0]) })
 	c := &conn{srv: s, window: 64, dead: time.Hour, boot: s.lease.Boot()} // a busy machine may leave it silent for long
 	c.Init(socket{pair[0]}, &s.limits, c)
-	require.True(t, c.Identify(session.Identity{UID: uid, Device: "native", SID: newSID(), Native: true}))
+	require.True(t, c.Identify(session.Identity{UID: uid, Device: "native", SID: session.NewSID(time.Now()), Native: true}))
 	s.registry.Add(&c.Session)
 	require.Equal(t, session.Activated, s.registry.Activate(&c.Session))
 	t.Cleanup(func() { s.registry.Remove(&c.Session) })

@@ -51,7 +51,7 @@ type Limits struct {
 	LimitLoopback      bool          `help:"apply the limits of an address to loopback too"`
 	AcceptRate         int           `help:"new connections a second in all; 0 means no limit" min:"0"`
 	TextRate           int           `help:"texts per second of one user, over all devices, connections and nodes; 0 means no limit" min:"0"`
-	TextBurst          int           `help:"how many of them at once" min:"1"`
+	TextBurst          int           `help:"how many of them at once, a tenth of which is kept for the moment after a move to another node" min:"1"`
 	RequestRate        int           `help:"requests other than texts and heartbeats, per second and connection; 0 means no limit" min:"0"`
 	RequestBurst       int           `help:"how many of them at once" min:"1"`
 	HeartbeatRate      int           `help:"heartbeats a second and connection, with four seconds' worth at once; a frame refused for TextRate or RequestRate counts as ten; past it the connection is closed; 0 means no limit" min:"0"`

@@ -72,7 +72,7 @@ func (m *membership) nextLife() (old presence.Lease, ended bool) {
 		return presence.Lease{}, false
 	}
 	old = m.mine
-	m.mine.Boot = newSID().String()
+	m.mine.Boot = newBoot()
 	m.extended, m.fence, m.tokens = time.Time{}, fenceAbsent, nil
 	return old, true
 }

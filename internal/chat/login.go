@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"encoding/binary"
 	"errors"
 	"slices"
 	"strconv"
@@ -99,7 +98,7 @@ func (s *Server) claimInTurn(ctx context.Context, c *conn, body []byte) (*place,
 		return nil, wire.Refuse(code, errDoubt)
 	}
 
-	id := session.Identity{UID: req.UID, Device: req.Device, SID: newSID(), Native: req.Native()}
+	id := session.Identity{UID: req.UID, Device: req.Device, SID: session.NewSID(time.Now()), Native: req.Native()}
 	grant := loginGrant{req: req, sid: id.SID, node: s.cfg.SelfServer.Name, window: s.cfg.Limits.InFlightTexts}
 	c.dead = s.cfg.Limits.StockTimeout
 	if req.Native() {
@@ -217,7 +216,7 @@ func (s *Server) enter(ctx context.Context, c *conn, p *place) error {
 		}
 		return session.ErrClosed
 	}
-	c.texter = s.texts.join(c.UID(), p.claimed, time.Now())
+	c.texter = s.texts.join(c.UID(), c.SID(), p.claimed, time.Now())
 	c.joined.Store(true)
 	if err := s.supersede(ctx, *p.claimed); err != nil {
 		return err
@@ -336,12 +335,6 @@ func intersect(asked, offered []string) []string {
 		}
 	}
 	return out
-}
-
-func newSID() session.SID {
-	var b [8]byte
-	rand.Read(b[:]) // never fails: crypto/rand ends the process instead
-	return session.SID(binary.BigEndian.Uint64(b[:]))
 }
 
 // newTicket returns 32 random bytes, as a token is made.

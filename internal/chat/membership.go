@@ -2,6 +2,8 @@ package chat
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"log/slog"
 	"sync"
 	"time"
@@ -89,11 +91,18 @@ type membershipDeps struct {
 
 // newMembership returns the membership of a node that has not joined yet. mine lacks the boot id only.
 func newMembership(mine presence.Lease, d membershipDeps) *membership {
-	mine.Boot = newSID().String()
+	mine.Boot = newBoot()
 	return &membership{
 		d: d, mine: mine,
 		wakeLease: make(chan struct{}, 1), wakeFence: make(chan struct{}, 1),
 	}
+}
+
+// newBoot returns a random name for a life of the node: 16 hex digits.
+func newBoot() string {
+	var b [8]byte
+	rand.Read(b[:]) // never fails: crypto/rand ends the process instead
+	return hex.EncodeToString(b[:])
 }
 
 // wake puts a token into a channel of one.

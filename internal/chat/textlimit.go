@@ -3,6 +3,7 @@ package chat
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 
 	"parley/internal/bucket"
 	"parley/internal/presence"
+	"parley/internal/session"
 )
 
 const (
@@ -21,20 +23,31 @@ const (
 	recountBatch = 256
 	// maxLate bounds the sessions that ended and are not released yet.
 	maxLate = 65536
+	// movePart is the part of a user's burst that is kept for the moment after a move to another node: one in so many.
+	movePart = 10
+	// moveTime is how long after the begin of a session that part may be used. It covers a slow login.
+	moveTime = 3 * time.Second
 	// textShards spreads the locks of the table; a power of two.
 	textShards = 64
 )
 
-// textLimits bounds the texts of each user, whatever devices, connections and nodes they come through: over any time, no
-// more than TextRate per second and TextBurst beyond.
+// textLimits bounds the texts of each user over all devices, connections and nodes: in any period, at most TextRate per
+// second plus TextBurst.
 //
-// Each node that holds sessions of a user has a bucket for it, which fills at its share of the rate, and keeps its share of
-// the burst. A bucket starts full only if nothing can have been sent elsewhere just before. Redis tells that: the claim of a
-// login returns the user's sessions on other nodes, and a session whose bucket is not full is not released before it would
-// be. So whoever comes from another node, or is still there, is found there, and starts with an empty bucket.
+// Each node that holds sessions of a user has a bucket for the user. The bucket fills at the node's share of the rate and
+// holds its share of the burst. A new bucket may start full only if the user cannot just have sent elsewhere. Redis tells:
+// a claim returns the user's sessions on other nodes, and a session stays in Redis until its bucket is full again. So a
+// user who comes from another node, or is still there, is found there, and the new bucket starts empty.
+//
+// A client should not have its first text refused because its user has moved. So a tenth of the burst is left out of the
+// buckets, and a bucket that starts empty may go into debt by that tenth for 3 s. The debt is lost when the user
+// moves on before it is paid; so if an older session may still be in debt, the new bucket starts with the whole debt. Session
+// ids tell how old the sessions are.
 type textLimits struct {
 	d           textDeps
-	rate, burst float32
+	rate, burst float32       // burst is what the buckets of a user hold together
+	debt        float32       // that a bucket may have just after a move
+	settled     time.Duration // after which a session is not in debt from its move any more
 	recounts    chan int32
 	shard       [textShards]textShard
 
@@ -65,14 +78,22 @@ type texter struct {
 
 	mu       sync.Mutex // guards the following
 	bucket   bucket.Bucket
-	sessions int32 // of the user on this node
-	nodes    int32 // that hold sessions of the user, this one among them
-	changes  int32 // of nodes, by others than recount
-	counted  int64 // when nodes was counted, in unix milliseconds
+	moved    session.SID // of the session that brought the user from another node, if debt is allowed since; else 0
+	sessions int32       // of the user on this node
+	nodes    int32       // that hold sessions of the user, this one among them
+	changes  int32       // of nodes, by others than recount
+	counted  int64       // when nodes was counted, in unix milliseconds
 }
 
 func newTextLimits(rate, burst int, d textDeps) *textLimits {
-	t := &textLimits{d: d, rate: float32(rate), burst: float32(burst), recounts: make(chan int32, maxRecounts), late: make(map[presence.Location]*time.Timer)}
+	debt := burst / movePart
+	t := &textLimits{
+		d: d, rate: float32(rate), burst: float32(burst - debt), debt: float32(debt),
+		recounts: make(chan int32, maxRecounts), late: make(map[presence.Location]*time.Timer),
+	}
+	if rate > 0 { // the debt is paid at the smallest share of the rate
+		t.settled = moveTime + time.Duration(debt)*time.Second*session.MaxDevices/time.Duration(rate)
+	}
 	for i := range t.shard {
 		t.shard[i].users = make(map[int32]*texter)
 	}
@@ -81,9 +102,9 @@ func newTextLimits(rate, burst int, d textDeps) *textLimits {
 
 func (t *textLimits) of(uid int32) *textShard { return &t.shard[uint32(uid)%textShards] }
 
-// join returns the bucket of a user who logs in here; each join is followed by one leave. It returns nil when texts are
+// join returns the bucket of a user who logs in here with session sid; each join is followed by one leave. It returns nil when texts are
 // not limited.
-func (t *textLimits) join(uid int32, claimed *presence.Claimed, now time.Time) *texter {
+func (t *textLimits) join(uid int32, sid session.SID, claimed *presence.Claimed, now time.Time) *texter {
 	if t.rate == 0 {
 		return nil
 	}
@@ -111,13 +132,38 @@ func (t *textLimits) join(uid int32, claimed *presence.Claimed, now time.Time) *
 	alone := u.sessions == 0
 	u.sessions++
 	if alone && elsewhere {
-		u.bucket.Set(now, 0)
+		t.moveLocked(u, sid, claimed, now)
 	}
 	if alone || nodes > u.nodes {
 		t.shareLocked(u, nodes, now)
 		u.changes++
 	}
 	return u
+}
+
+// moveLocked empties the bucket of a user who comes from another node. It starts in debt if an older bucket may be.
+func (t *textLimits) moveLocked(u *texter, sid session.SID, claimed *presence.Claimed, now time.Time) {
+	left := min(u.bucket.Left(now, t.rate/float32(u.nodes), t.burst/float32(u.nodes)), 0)
+	u.moved = sid
+	if left < 0 || claimed.Old != nil && t.owes(claimed.Old, now) || slices.ContainsFunc(claimed.Others, func(l presence.Location) bool { return t.owes(&l, now) }) {
+		left, u.moved = -t.debt, 0
+	}
+	u.bucket.Set(now, left)
+}
+
+// owes reports whether the session is so young that it may be in debt. The ids of llfcchat's sessions do not parse; they
+// have no bucket.
+func (t *textLimits) owes(l *presence.Location, now time.Time) bool {
+	sid, ok := session.ParseSID(l.SID)
+	return ok && sid.Age(now) < t.settled
+}
+
+// debtLocked returns how far below zero the bucket of u may go now.
+func (t *textLimits) debtLocked(u *texter, now time.Time) float32 {
+	if u.moved == 0 || u.moved.Age(now) >= moveTime {
+		return 0
+	}
+	return t.debt
 }
 
 // here reports whether a session is of this life of this node.
@@ -169,7 +215,7 @@ func (t *textLimits) take(u *texter, n int, now time.Time) (granted int, retry t
 	rate, burst := t.rate/float32(u.nodes), t.burst/float32(u.nodes)
 	left := u.bucket.Left(now, rate, burst)
 	if u.sessions > 0 { // else the last one has ended meanwhile, and what is left may be used elsewhere
-		granted = min(n, int(left))
+		granted = max(min(n, int(left+t.debtLocked(u, now))), 0)
 	}
 	u.bucket.Set(now, left-float32(granted))
 	recount := left < burst/2 && now.UnixMilli()-u.counted >= recountEvery.Milliseconds()
@@ -199,7 +245,7 @@ func (t *textLimits) spent(u *texter, now time.Time) (time.Duration, bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	rate := t.rate / float32(u.nodes)
-	left := u.bucket.Left(now, rate, t.burst/float32(u.nodes))
+	left := u.bucket.Left(now, rate, t.burst/float32(u.nodes)) + t.debtLocked(u, now)
 	return time.Duration((1 - left) / rate * float32(time.Second)), left < 1
 }
 

@@ -64,7 +64,7 @@ type Claim struct {
 	UID    int32
 	Device string // "" for stock clients
 	Token  string // login token, or resume ticket if Resume
-	// SID names the session. It must be new and random: it is how a resent claim is known for the same.
+	// SID names the session. It must be new: a claim sent again is known by it.
 	SID        string
 	Node, Boot string // of the caller
 	Resume     bool

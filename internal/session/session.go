@@ -5,8 +5,11 @@
 package session
 
 import (
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -22,8 +25,26 @@ var (
 	ErrSlow = errors.New("session: slow consumer")
 )
 
-// SID names one login of one user for as long as it lives; random, so that it is never met again.
+// SID names one login of one user: its time, 32 bits of unix milliseconds, then 32 random bits. So no two sessions of a
+// user have the same.
 type SID uint64
+
+// NewSID returns an id for a session that begins now.
+func NewSID(now time.Time) SID {
+	var b [4]byte
+	rand.Read(b[:]) // never fails: crypto/rand ends the process instead
+	return SID(uint64(uint32(now.UnixMilli()))<<32 | uint64(max(binary.BigEndian.Uint32(b[:]), 1)))
+}
+
+// Age returns how long ago the session began, by the clock of the node that accepted it, modulo 49 days. A session that
+// seems to begin in the future is new: 0.
+func (s SID) Age(now time.Time) time.Duration {
+	age := uint32(now.UnixMilli()) - uint32(s>>32)
+	if age > math.MaxUint32-uint32(time.Hour/time.Millisecond) {
+		return 0 // clocks differ
+	}
+	return time.Duration(age) * time.Millisecond
+}
 
 // String returns the 16 hex digits that name the session in Redis and between nodes.
 func (s SID) String() string { return fmt.Sprintf("%016x", uint64(s)) }

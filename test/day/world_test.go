@@ -37,7 +37,7 @@ type world struct {
 // local runs three nodes in this process.
 func local(t *testing.T) *world {
 	o := standalone.LocalOptions()
-	o.Nodes, o.Demo, o.NoTextLimit = 3, false, true // nobody types within milliseconds of a login, as these users do
+	o.Nodes, o.Demo, o.NoTextLimit = 3, false, true // these users move several times per second, and write at once
 	c, err := standalone.Start(t.Context(), o)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
