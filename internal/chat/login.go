@@ -218,8 +218,12 @@ func (s *Server) enter(ctx context.Context, c *conn, p *place) error {
 	}
 	c.texter = s.texts.join(c.UID(), c.SID(), p.claimed, time.Now())
 	c.joined.Store(true)
-	if err := s.supersede(ctx, *p.claimed); err != nil {
+	texts, err := s.supersede(ctx, *p.claimed)
+	if err != nil {
 		return err
+	}
+	if texts != nil {
+		s.texts.receive(c.texter, p.claimed, *texts, time.Now())
 	}
 
 	// 1006 is the first frame; only then is the session found by pushes.
@@ -244,7 +248,8 @@ func (s *Server) enter(ctx context.Context, c *conn, p *place) error {
 func (s *Server) abandon(ctx context.Context, claimed presence.Claimed, mine presence.Location) error {
 	if err := s.presence.Release(ctx, []presence.Location{mine}); err != nil {
 		s.janitor.release(mine)
-		return s.supersede(ctx, claimed)
+		_, err := s.supersede(ctx, claimed)
+		return err
 	}
 	old := claimed.Old
 	if old == nil {
@@ -256,24 +261,26 @@ func (s *Server) abandon(ctx context.Context, claimed presence.Claimed, mine pre
 	}
 	lost, err := s.presence.Restore(ctx, []presence.Location{*old})
 	if err != nil || len(lost) > 0 {
-		return s.supersede(ctx, claimed)
+		_, err := s.supersede(ctx, claimed)
+		return err
 	}
 	s.metrics.abandoned.Inc()
 	return nil
 }
 
-// supersede ends the session that this login replaces, before the client learns that it is logged in.
-func (s *Server) supersede(ctx context.Context, claimed presence.Claimed) error {
+// supersede ends the session that this login replaces, before the client learns that it is logged in. It returns the
+// number of texts that the session's node hands over; nil if it is this node, or keeps them.
+func (s *Server) supersede(ctx context.Context, claimed presence.Claimed) (texts *int32, err error) {
 	s.tellElsewhere(claimed.Others)
 	old := claimed.Old
 	if old == nil {
-		return nil
+		return nil, nil
 	}
 	if old.Node == s.cfg.SelfServer.Name && old.Boot == s.lease.Boot() {
 		s.kickLocal(old.UID, old.SID)
-		return nil
+		return nil, nil
 	}
-	return s.kicker.End(ctx, *old)
+	return s.kicker.Move(ctx, *old)
 }
 
 // noteLogin makes the session count.

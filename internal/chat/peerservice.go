@@ -165,15 +165,19 @@ func (p *peerService) NotifyTextChatMsg(_ context.Context, r *message.TextChatMs
 
 // NotifyKickUser ends one session of a user here, or all of them when the caller names none.
 func (p *peerService) NotifyKickUser(_ context.Context, r *message.KickUserReq) (*message.KickUserRsp, error) {
+	rsp := &message.KickUserRsp{Uid: r.Uid}
 	if r.Sid != "" {
 		p.s.kickLocal(r.Uid, r.Sid)
+		if r.Moved {
+			rsp.Texts = p.s.texts.handOver(r.Uid, time.Now())
+		}
 	} else {
 		var few [session.MaxDevices]session.SID
 		for _, sid := range p.s.registry.Of(few[:0], r.Uid) {
 			p.s.kickLocal(r.Uid, sid.String())
 		}
 	}
-	return &message.KickUserRsp{Uid: r.Uid}, nil
+	return rsp, nil
 }
 
 // RplyAddFriend is declared by upstream and implemented by nobody.

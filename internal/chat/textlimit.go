@@ -3,6 +3,7 @@ package chat
 import (
 	"context"
 	"log/slog"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -39,10 +40,11 @@ const (
 // a claim returns the user's sessions on other nodes, and a session stays in Redis until its bucket is full again. So a
 // user who comes from another node, or is still there, is found there, and the new bucket starts empty.
 //
-// A client should not have its first text refused because its user has moved. So a tenth of the burst is left out of the
-// buckets, and a bucket that starts empty may go into debt by that tenth for 3 s. The debt is lost when the user
-// moves on before it is paid; so if an older session may still be in debt, the new bucket starts with the whole debt. Session
-// ids tell how old the sessions are.
+// A client should not have its first text refused because its user has moved. So the node of a session that is replaced
+// hands over what is left. If it cannot, or the user has another device there, a part of the burst helps that no bucket
+// holds: a bucket that starts empty may go into debt by a tenth of the burst for 3 s. The debt is lost when the user moves on
+// before it is paid; so if an older session may still be in debt, the new bucket starts with the whole debt. Session ids
+// tell how old the sessions are.
 type textLimits struct {
 	d           textDeps
 	rate, burst float32       // burst is what the buckets of a user hold together
@@ -82,6 +84,8 @@ type texter struct {
 	sessions int32       // of the user on this node
 	nodes    int32       // that hold sessions of the user, this one among them
 	changes  int32       // of nodes, by others than recount
+	handed   bool        // over to another node: the session here is about to end
+	owed     float32     // at the last move, by this bucket: at most 0
 	counted  int64       // when nodes was counted, in unix milliseconds
 }
 
@@ -131,6 +135,7 @@ func (t *textLimits) join(uid int32, sid session.SID, claimed *presence.Claimed,
 	defer u.mu.Unlock()
 	alone := u.sessions == 0
 	u.sessions++
+	u.handed = false
 	if alone && elsewhere {
 		t.moveLocked(u, sid, claimed, now)
 	}
@@ -144,11 +149,51 @@ func (t *textLimits) join(uid int32, sid session.SID, claimed *presence.Claimed,
 // moveLocked empties the bucket of a user who comes from another node. It starts in debt if an older bucket may be.
 func (t *textLimits) moveLocked(u *texter, sid session.SID, claimed *presence.Claimed, now time.Time) {
 	left := min(u.bucket.Left(now, t.rate/float32(u.nodes), t.burst/float32(u.nodes)), 0)
-	u.moved = sid
-	if left < 0 || claimed.Old != nil && t.owes(claimed.Old, now) || slices.ContainsFunc(claimed.Others, func(l presence.Location) bool { return t.owes(&l, now) }) {
+	u.moved, u.owed = sid, left
+	if left < 0 || claimed.Old != nil && t.owes(claimed.Old, now) || t.othersOwe(claimed, now) {
 		left, u.moved = -t.debt, 0
 	}
 	u.bucket.Set(now, left)
+}
+
+// handOver gives what a user may still send to the node that replaces the user's last session here. It returns nil, and
+// gives nothing, if the user has other sessions here.
+func (t *textLimits) handOver(uid int32, now time.Time) *int32 {
+	sh := t.of(uid)
+	sh.mu.Lock()
+	u := sh.users[uid]
+	sh.mu.Unlock()
+	if u == nil {
+		return nil
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.sessions > 1 || u.handed {
+		return nil
+	}
+	left := int32(math.Floor(float64(u.bucket.Left(now, t.rate/float32(u.nodes), t.burst/float32(u.nodes)))))
+	u.bucket.Set(now, 0)
+	u.handed = true
+	return &left
+}
+
+// receive adds what the node of the replaced session has handed over.
+func (t *textLimits) receive(u *texter, claimed *presence.Claimed, texts int32, now time.Time) {
+	if u == nil {
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	rate, burst := t.rate/float32(u.nodes), t.burst/float32(u.nodes)
+	left := u.bucket.Left(now, rate, burst)
+	if u.sessions == 1 && !t.othersOwe(claimed, now) {
+		left, u.moved = u.owed, 0 // what is left is known, so there is no need for debt
+	}
+	u.bucket.Set(now, min(left+float32(texts), burst))
+}
+
+func (t *textLimits) othersOwe(claimed *presence.Claimed, now time.Time) bool {
+	return slices.ContainsFunc(claimed.Others, func(l presence.Location) bool { return t.owes(&l, now) })
 }
 
 // owes reports whether the session is so young that it may be in debt. The ids of llfcchat's sessions do not parse; they
@@ -214,7 +259,7 @@ func (t *textLimits) take(u *texter, n int, now time.Time) (granted int, retry t
 	u.mu.Lock()
 	rate, burst := t.rate/float32(u.nodes), t.burst/float32(u.nodes)
 	left := u.bucket.Left(now, rate, burst)
-	if u.sessions > 0 { // else the last one has ended meanwhile, and what is left may be used elsewhere
+	if u.sessions > 0 && !u.handed { // else the last one has ended meanwhile, and what is left may be used elsewhere
 		granted = max(min(n, int(left+t.debtLocked(u, now))), 0)
 	}
 	u.bucket.Set(now, left-float32(granted))

@@ -26,6 +26,7 @@ type textCluster struct {
 
 	mu       sync.Mutex // guards the following
 	sessions map[string]presence.Location
+	mute     bool // kicks are left in mailboxes: no node hands over anything
 }
 
 const (
@@ -106,6 +107,13 @@ func (c *textCluster) login(device string, on int) *textSession {
 	s := &textSession{on: on, loc: presence.Location{UID: 1, Device: device, SID: sid.String(), Node: l.d.Node, Boot: "1"}}
 	claimed := c.claim(s.loc)
 	s.user = l.join(1, sid, claimed, time.Now())
+	for _, n := range c.nodes {
+		if n != l && claimed.Old != nil && claimed.Old.Node == n.d.Node && !c.mute {
+			if texts := n.handOver(1, time.Now()); texts != nil {
+				l.receive(s.user, claimed, *texts, time.Now())
+			}
+		}
+	}
 	names := []string{l.d.Node}
 	for _, o := range claimed.Others {
 		names = addNode(names, o.Node)
@@ -133,6 +141,7 @@ func TestNobodyStoresMoreThanRateAndBurst(t *testing.T) {
 				device := fmt.Sprint(rng.IntN(8))
 				switch s := live[device]; rng.IntN(6) {
 				case 0:
+					c.mute = rng.IntN(2) == 0
 					fresh := c.login(device, rng.IntN(4))
 					if s != nil {
 						leave(s)
@@ -199,10 +208,32 @@ func TestReconnectingDoesNotFillTheBucket(t *testing.T) {
 	})
 }
 
-// A stock client does not send a refused text again. So the first texts after a move are stored.
+// A move costs a user nothing: the node that the user leaves hands over what is left.
+func TestAMoveKeepsTheTextsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTextCluster(t, 3)
+		s, stored := c.login("phone", 0), 0
+		for i := range testBurst / 2 {
+			granted, _ := c.nodes[s.on].take(s.user, 1, time.Now())
+			require.Equal(t, 1, granted, "text %d", i)
+			stored++
+			fresh := c.login("phone", (i+1)%3)
+			c.nodes[s.on].leave(s.user, s.loc, time.Now())
+			s = fresh
+		}
+		granted, _ := c.nodes[s.on].take(s.user, 1000, time.Now())
+		require.Equal(t, testBurst-testBurst/movePart, stored+granted)
+		c.nodes[s.on].leave(s.user, s.loc, time.Now())
+		time.Sleep(time.Minute)
+	})
+}
+
+// A stock client does not send a refused text again. So the first texts after a move are stored, also if the node that the
+// user leaves does not answer.
 func TestTheFirstTextsAfterAMoveAreStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newTextCluster(t, 2)
+		c.mute = true
 		s := c.login("phone", 0)
 		stored, began := 0, time.Now()
 		for i := range 20 { // moves, as far apart as those of a user whose connections keep breaking

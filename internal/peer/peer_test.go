@@ -445,19 +445,23 @@ func TestKickAndHello(t *testing.T) {
 	require.Equal(t, "b", name)
 	require.Equal(t, "boot of b, asked by a", boot)
 
-	require.ErrorContains(t, p.Kick(t.Context(), "b", 5, "sid"), "no such node")
+	kick := func() error {
+		_, err := p.Kick(t.Context(), "b", 5, "sid", false)
+		return err
+	}
+	require.ErrorContains(t, kick(), "no such node")
 	p.SetNodes(map[string]string{"b": n.addr})
-	require.NoError(t, p.Kick(t.Context(), "b", 5, "sid"))
+	require.NoError(t, kick())
 	n.mu.Lock()
 	require.Equal(t, "sid", n.kicks[0].Sid)
 	require.EqualValues(t, 5, n.kicks[0].Uid)
 	n.err = 2002
 	n.mu.Unlock()
-	require.ErrorContains(t, p.Kick(t.Context(), "b", 5, "sid"), "code 2002")
+	require.ErrorContains(t, kick(), "code 2002")
 	n.stop()
 	_, _, err = p.Hello(t.Context(), n.addr)
 	require.Error(t, err)
-	require.Error(t, p.Kick(t.Context(), "b", 5, "sid"))
+	require.Error(t, kick())
 }
 
 func TestNodesComeAndGo(t *testing.T) {

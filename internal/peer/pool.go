@@ -247,20 +247,21 @@ func (p *Pool) Forward(node string, push *session.Push) bool {
 	return l != nil && l.lane(push.To).put(push)
 }
 
-// Kick ends a session on another node, and waits for its answer as long as ctx allows.
-func (p *Pool) Kick(ctx context.Context, node string, uid int32, sid string) error {
+// Kick ends a session on another node, and waits for the answer as long as ctx allows. If the session has moved to this
+// node, Kick returns the number of texts that the other node hands over; nil if it keeps them.
+func (p *Pool) Kick(ctx context.Context, node string, uid int32, sid string, moved bool) (texts *int32, err error) {
 	l := p.link(node)
 	if l == nil {
-		return fmt.Errorf("peer: kick on %s: no such node", node)
+		return nil, fmt.Errorf("peer: kick on %s: no such node", node)
 	}
-	rsp, err := l.clients.Chat.NotifyKickUser(ctx, &message.KickUserReq{Uid: uid, Sid: sid})
+	rsp, err := l.clients.Chat.NotifyKickUser(ctx, &message.KickUserReq{Uid: uid, Sid: sid, Moved: moved})
 	if err != nil {
-		return fmt.Errorf("peer: kick on %s: %w", node, err)
+		return nil, fmt.Errorf("peer: kick on %s: %w", node, err)
 	}
 	if rsp.Error != 0 {
-		return fmt.Errorf("peer: kick on %s: code %d", node, rsp.Error)
+		return nil, fmt.Errorf("peer: kick on %s: code %d", node, rsp.Error)
 	}
-	return nil
+	return rsp.Texts, nil
 }
 
 // Hello asks who answers at an address, and returns its name and boot id.

@@ -38,8 +38,9 @@ var (
 
 // Peers reaches other nodes by RPC; *peer.Pool does.
 type Peers interface {
-	// Kick ends a session on another node, and returns nil when the node has answered.
-	Kick(ctx context.Context, node string, uid int32, sid string) error
+	// Kick ends a session on another node, and returns no error when the node has answered. If the session has moved here,
+	// texts is how many of the user's texts the node hands over, or nil.
+	Kick(ctx context.Context, node string, uid int32, sid string, moved bool) (texts *int32, err error)
 	// Knows reports whether there is a way to a node.
 	Knows(node string) bool
 	// Static reports whether a node comes from the configuration; it may be llfcchat's and have no lease.
@@ -120,8 +121,30 @@ func (k *Kicker) Run(ctx context.Context) {
 // nothing the session still sends can be stored; the session is on a static peer without a lease, which is asked again
 // for a minute.
 func (k *Kicker) End(ctx context.Context, old presence.Location) error {
+	return k.end(ctx, old, k.kick(old))
+}
+
+// Move is End for a session that one of this node replaces. It also returns the number of texts that the old node hands
+// over; nil if that node did not answer or keeps them.
+func (k *Kicker) Move(ctx context.Context, old presence.Location) (texts *int32, err error) {
+	err = k.end(ctx, old, func(ctx context.Context) (err error) {
+		texts, err = k.peers.Kick(ctx, old.Node, old.UID, old.SID, true)
+		return err
+	})
+	return texts, err
+}
+
+// kick returns the call that ends a session.
+func (k *Kicker) kick(old presence.Location) func(context.Context) error {
+	return func(ctx context.Context) error {
+		_, err := k.peers.Kick(ctx, old.Node, old.UID, old.SID, false)
+		return err
+	}
+}
+
+func (k *Kicker) end(ctx context.Context, old presence.Location, kick func(context.Context) error) error {
 	ending, err := k.presence.EndSession(ctx, old, func(ctx context.Context, n presence.Node) error {
-		return k.ask(ctx, n.Name, old)
+		return k.ask(ctx, n.Name, kick)
 	})
 	switch {
 	case err != nil:
@@ -139,7 +162,7 @@ func (k *Kicker) End(ctx context.Context, old presence.Location) error {
 }
 
 // ask tells a node of ours to end a session. A node that has just failed to answer is not asked.
-func (k *Kicker) ask(ctx context.Context, node string, old presence.Location) error {
+func (k *Kicker) ask(ctx context.Context, node string, kick func(context.Context) error) error {
 	if !k.mayAsk(node) {
 		return errSilent
 	}
@@ -151,7 +174,7 @@ func (k *Kicker) ask(ctx context.Context, node string, old presence.Location) er
 	if !k.peers.Knows(node) {
 		k.link() // it has just joined
 	}
-	err := k.call(ctx, old)
+	err := k.call(ctx, kick)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err == nil {
@@ -168,10 +191,10 @@ func (k *Kicker) ask(ctx context.Context, node string, old presence.Location) er
 	return err
 }
 
-func (k *Kicker) call(ctx context.Context, old presence.Location) error {
+func (k *Kicker) call(ctx context.Context, kick func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, kickTimeout)
 	defer cancel()
-	err := k.peers.Kick(ctx, old.Node, old.UID, old.SID)
+	err := kick(ctx)
 	if err != nil {
 		k.metrics.unanswered.Inc()
 	}

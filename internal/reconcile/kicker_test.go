@@ -24,7 +24,7 @@ type fakePeers struct {
 	block  chan struct{}
 }
 
-func (p *fakePeers) Kick(ctx context.Context, node string, uid int32, sid string) error {
+func (p *fakePeers) Kick(ctx context.Context, node string, uid int32, sid string, _ bool) (*int32, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.asked = append(p.asked, fmt.Sprintf("%s/%d/%s", node, uid, sid))
@@ -34,10 +34,10 @@ func (p *fakePeers) Kick(ctx context.Context, node string, uid int32, sid string
 		select {
 		case <-block:
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil, ctx.Err()
 		}
 	}
-	return p.answer
+	return nil, p.answer
 }
 
 func (p *fakePeers) Knows(node string) bool  { p.mu.Lock(); defer p.mu.Unlock(); return p.known[node] }

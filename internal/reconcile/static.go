@@ -29,7 +29,7 @@ type staticKick struct {
 
 // endOnStatic asks a static peer to end a session, as llfcchat's nodes ask each other.
 func (k *Kicker) endOnStatic(ctx context.Context, old presence.Location) {
-	err := k.call(ctx, old)
+	err := k.call(ctx, k.kick(old))
 	if err == nil {
 		return
 	}
@@ -63,7 +63,7 @@ func (k *Kicker) retryStatic(ctx context.Context) {
 			continue
 		case !failed[node] && k.backOn(ctx, kick.old):
 			continue // the kick would end the newer session
-		case !failed[node] && k.call(ctx, kick.old) == nil:
+		case !failed[node] && k.call(ctx, k.kick(kick.old)) == nil:
 			continue
 		}
 		failed[node] = true

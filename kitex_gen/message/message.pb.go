@@ -729,6 +729,9 @@ type KickUserReq struct {
 
 	// The session to end. Empty, as upstream sends it: every session the user has on the callee.
 	Sid string `protobuf:"bytes,101,opt,name=sid" json:"sid,omitempty"`
+
+	// The session is replaced by one on the calling node: the callee hands over the texts that the user may still send.
+	Moved bool `protobuf:"varint,102,opt,name=moved" json:"moved,omitempty"`
 }
 
 func (x *KickUserReq) Reset() { *x = KickUserReq{} }
@@ -751,10 +754,21 @@ func (x *KickUserReq) GetSid() string {
 	return ""
 }
 
+func (x *KickUserReq) GetMoved() bool {
+	if x != nil {
+		return x.Moved
+	}
+	return false
+}
+
 type KickUserRsp struct {
 	// 0, also when the session was gone already.
 	Error int32 `protobuf:"varint,1,opt,name=error" json:"error,omitempty"`
 	Uid   int32 `protobuf:"varint,2,opt,name=uid" json:"uid,omitempty"`
+
+	// How many texts the user may still send, negative if some are owed. The callee counts them as used. Absent unless the
+	// session was moved and was the user's last one here.
+	Texts *int32 `protobuf:"varint,101,opt,name=texts" json:"texts,omitempty"`
 }
 
 func (x *KickUserRsp) Reset() { *x = KickUserRsp{} }
@@ -773,6 +787,13 @@ func (x *KickUserRsp) GetError() int32 {
 func (x *KickUserRsp) GetUid() int32 {
 	if x != nil {
 		return x.Uid
+	}
+	return 0
+}
+
+func (x *KickUserRsp) GetTexts() int32 {
+	if x != nil && x.Texts != nil {
+		return *x.Texts
 	}
 	return 0
 }
