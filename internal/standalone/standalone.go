@@ -42,8 +42,6 @@ type Options struct {
 	Nodes int
 	// Demo makes two users who are friends, if they do not exist.
 	Demo bool
-	// NoTextLimit lets a user store any number of texts: simulated users type faster than people.
-	NoTextLimit bool
 	// Crowd is how many users for load tests are made, with uids from CrowdFirst and friends in pairs.
 	Crowd int
 	Log   *slog.Logger
@@ -184,9 +182,6 @@ func (c *Cluster) openNodes(reg prometheus.Registerer) error {
 		cfg.SelfServer.Port, cfg.SelfServer.RPCPort = port(o.ChatPort, i), port(o.RPCPort, i)
 		cfg.Limits.CommitShards = 1 // SQLite has one writer
 		cfg.Limits.DrainTimeout = 3 * time.Second
-		if o.NoTextLimit {
-			cfg.Limits.TextRate = 0
-		}
 		n, err := chat.New(cfg, chat.Deps{
 			Log: o.Log.With("node", cfg.SelfServer.Name), Metrics: node(cfg.SelfServer.Name), Store: c.store, Presence: c.pr,
 		})

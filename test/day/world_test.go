@@ -37,7 +37,7 @@ type world struct {
 // local runs three nodes in this process.
 func local(t *testing.T) *world {
 	o := standalone.LocalOptions()
-	o.Nodes, o.Demo, o.NoTextLimit = 3, false, true // these users move several times per second, and write at once
+	o.Nodes, o.Demo = 3, false
 	c, err := standalone.Start(t.Context(), o)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
@@ -54,7 +54,7 @@ func local(t *testing.T) *world {
 
 // real runs three chat nodes as processes over MariaDB and Redis.
 func real(t *testing.T) *world {
-	c := clustertest.Start(t, cluster.Options{Chat: 3, Status: 1, Configure: noTextLimit, OnRedis: func(ctx context.Context, addr string) error {
+	c := clustertest.Start(t, cluster.Options{Chat: 3, Status: 1, OnRedis: func(ctx context.Context, addr string) error {
 		rdb := redis.NewClient(&redis.Options{Addr: addr, Protocol: 2, DisableIdentity: true})
 		defer rdb.Close()
 		return presence.SeedGeneration(ctx, rdb)
@@ -69,14 +69,6 @@ func real(t *testing.T) *world {
 	t.Cleanup(func() { w.store.Close() })
 	w.open(t, c.StatusAddr(0), c.Secret())
 	return w
-}
-
-// noTextLimit is standalone's NoTextLimit for real nodes.
-func noTextLimit(n *cluster.Node, _ int, f *cluster.INI) error {
-	if n.Role() == cluster.Chat {
-		f.Set("Limits", "TextRate", "0")
-	}
-	return nil
 }
 
 func (w *world) open(t *testing.T, addr, secret string) {
