@@ -108,8 +108,12 @@ type frame struct {
 	at   time.Time
 }
 
-// patience is how long an answer may take.
-const patience = 20 * time.Second
+const (
+	// patience is how long an answer may take.
+	patience = 20 * time.Second
+	// atOnce is how long something may take that happens at once: less than a server waits for a login.
+	atOnce = 8 * time.Second
+)
 
 func (a *attempt) dial(addr string) *conn {
 	nc, err := new(net.Dialer).DialContext(a.ctx, "tcp", addr)
@@ -146,6 +150,7 @@ func (a *attempt) nativeAt(t ticket, device string) *conn {
 	if !c.welcome.has("caps") {
 		a.skipf("no native extension here: 1006 has no caps")
 	}
+	c.alive() // pushes find a session behind its 1006; from its first answer on that is certain
 	return c
 }
 
@@ -272,6 +277,25 @@ func (c *conn) until(id wire.MsgID) object {
 			return c.object(f)
 		}
 		others = append(others, f)
+	}
+}
+
+// brings reports whether a text is pushed within d, passing over what comes before it.
+func (c *conn) brings(content string, d time.Duration) bool {
+	for end := time.Now().Add(d); ; {
+		f, err := c.readFor(time.Until(end))
+		if isTimeout(err) {
+			return false
+		}
+		c.a.ok("read", err)
+		if f.id != 1019 {
+			continue
+		}
+		for _, m := range c.object(f).list("chat_datas") {
+			if m.str("content") == content {
+				return true
+			}
+		}
 	}
 }
 

@@ -144,7 +144,7 @@ func (e *env) mailCode(ctx context.Context, email string) (string, error) {
 	if status != http.StatusOK || reply.num("error") != 0 {
 		return "", fmt.Errorf("a code for a new address: status %d, reply %v", status, reply)
 	}
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		code, err := e.t.Code(ctx, email)
 		if err == nil && code != "" && code != before {
 			return code, nil

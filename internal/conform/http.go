@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // routes are the four that the stock client posts to.
@@ -25,7 +24,7 @@ var httpChecks = []Check{
 			a.need("reply", reply, "error:i", "email:s", "uid:i", "token:s", "host:s", "port:s")
 			port, err := strconv.Atoi(reply.str("port"))
 			a.want(err == nil && port > 0 && port < 65536, "expected a decimal port, got %q", reply.str("port"))
-			nc, err := net.DialTimeout("tcp", net.JoinHostPort(reply.str("host"), reply.str("port")), 5*time.Second)
+			nc, err := net.DialTimeout("tcp", net.JoinHostPort(reply.str("host"), reply.str("port")), patience)
 			a.ok("connect to host and port of the reply", err)
 			nc.Close()
 		},
@@ -136,7 +135,7 @@ var httpChecks = []Check{
 			for range 3 {
 				code, err := a.mailCode(a.ctx, u.Email)
 				a.ok("code", err)
-				ctx, cancel := context.WithTimeout(a.ctx, 5*time.Second)
+				ctx, cancel := context.WithTimeout(a.ctx, atOnce)
 				_, reply, err := a.post(ctx, "/reset_pwd", body("nobody"+a.env.run, code))
 				cancel()
 				a.ok("POST /reset_pwd for an unknown name", err)
@@ -149,7 +148,7 @@ var httpChecks = []Check{
 			a.ok("POST /reset_pwd", err)
 			equal(a, "error", 0, reply.num("error"))
 			a.without("reply", reply, "passwd", "varifycode")
-			session.closed(10 * time.Second)
+			session.closed(patience)
 			_, reply, err = a.post(a.ctx, "/user_login", fields{"email": u.Email, "passwd": transform(u.Password)})
 			a.ok("POST /user_login", err)
 			equal(a, "error with the old password", 1009, reply.num("error"))

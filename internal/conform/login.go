@@ -49,13 +49,13 @@ var loginChecks = []Check{
 				conn := a.dial(t.addr)
 				conn.send(1005, c.body)
 				equal(a, "error with "+c.what, c.want, conn.expect(1006).num("error"))
-				conn.closed(time.Second)
+				conn.closed(atOnce)
 			}
 			a.enter(t, nil).close()
 			again := a.dial(t.addr)
 			again.send(1005, fields{"uid": t.uid, "token": t.token})
 			equal(a, "error with a used token", 1010, again.expect(1006).num("error"))
-			again.closed(time.Second)
+			again.closed(atOnce)
 		},
 	},
 	{
@@ -65,7 +65,7 @@ var loginChecks = []Check{
 			for _, id := range []wire.MsgID{1007, 1009, 1013, 1017, 1023, 1025, 1027, 1029, 9, 2102} {
 				c := a.dial(t.addr)
 				c.send(id, fields{"uid": "1001", "fromuid": 1001, "touid": 1002, "thread_id": 1})
-				frames := c.closed(5 * time.Second)
+				frames := c.closed(atOnce)
 				a.want(len(frames) == 0, "%d before a login: expected no answer, got %d frames", uint16(id), len(frames))
 			}
 		},
@@ -77,7 +77,7 @@ var loginChecks = []Check{
 			for _, body := range []string{"", "{", "[]", "null", `"x"`, `{"uid":"1","token":1}`, `{"uid":99999999999,"token":"x"}`, `{"uid":1.5,"token":"x"}`, "\xff"} {
 				c := a.dial(witness.addr)
 				c.sendBody(1005, body)
-				for _, f := range c.closed(5 * time.Second) {
+				for _, f := range c.closed(atOnce) {
 					a.want(f.id == 1006 && c.object(f).num("error") != 0, "body %q: expected a refusal, got a %d", body, uint16(f.id))
 				}
 			}
@@ -118,7 +118,7 @@ var loginChecks = []Check{
 			for _, n := range []uint16{2049, 0x7FFF, 0x8000, 0xFFFE, 0xFFFF} {
 				c := a.dial(witness.addr)
 				c.sendBytes([]byte{0x03, 0xED, byte(n >> 8), byte(n)})
-				c.closed(5 * time.Second)
+				c.closed(atOnce)
 			}
 			witness.alive()
 			for _, n := range []uint16{0xFFFF} {
@@ -234,20 +234,19 @@ var kickChecks = []Check{
 				c.send(1005, fields{"uid": t.uid, "token": t.token})
 				conns = append(conns, c)
 			}
-			var left []*conn
-			time.Sleep(2 * time.Second) // what is to be closed, is by then told so
-			for _, c := range conns {
-				ended := false
-				for {
-					f, err := c.readFor(200 * time.Millisecond)
-					if err != nil {
-						break
+			left := conns
+			for end := time.Now().Add(patience); len(left) > 1 && time.Now().Before(end); {
+				var still []*conn
+				for _, c := range left {
+					f, err := c.readFor(50 * time.Millisecond)
+					for err == nil && f.id != 1021 {
+						f, err = c.readFor(50 * time.Millisecond)
 					}
-					ended = ended || f.id == 1021
+					if isTimeout(err) {
+						still = append(still, c)
+					}
 				}
-				if !ended {
-					left = append(left, c)
-				}
+				left = still
 			}
 			equal(a, "sessions left of 8 logins", 1, len(left))
 			left[0].load()

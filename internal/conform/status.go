@@ -2,7 +2,6 @@ package conform
 
 import (
 	"net"
-	"time"
 
 	"parley/internal/rpc"
 	"parley/kitex_gen/message"
@@ -64,7 +63,7 @@ func (a *attempt) statusAddrs() []string {
 }
 
 func (a *attempt) statusClient(addr, secret string) statusservice.Client {
-	cl := rpc.NewClient(rpc.ClientConfig{Auth: rpc.NewAuth(secret), Timeout: 5 * time.Second}, addr)
+	cl := rpc.NewClient(rpc.ClientConfig{Auth: rpc.NewAuth(secret), Timeout: patience}, addr)
 	a.closers = append(a.closers, cl.Close)
 	s, err := statusservice.NewClient("statusnode", cl.Options()...)
 	a.ok("client of "+addr, err)

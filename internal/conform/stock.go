@@ -15,16 +15,11 @@ var stockChecks = []Check{
 		run: func(a *attempt) {
 			c := a.stock(a.grow(0))
 			const n = 12
-			for range n {
-				c.send(1007, fields{"uid": jsonText(c.uid)})
+			// A reader that is late sees frames close together: the longest of some bursts counts.
+			var span time.Duration
+			for try := 0; try < 5 && span < (n-2)*20*time.Millisecond; try++ {
+				span = max(span, c.burst(n))
 			}
-			var times []time.Time
-			for range n {
-				c.expect(1008)
-				times = append(times, c.last.at)
-			}
-			// A reader that is late once sees two frames close together, but the whole takes its time.
-			span := times[n-1].Sub(times[0])
 			a.want(span >= (n-2)*20*time.Millisecond, "expected %d frames over %v or more, got them in %v", n, (n-2)*20*time.Millisecond, span)
 		},
 	},
@@ -74,7 +69,7 @@ var stockChecks = []Check{
 						id := newUUID()
 						ids[id] = 0
 						y.send(1017, fields{"fromuid": y.uid, "touid": a.uid(ux), "thread_id": thread, "text_array": []fields{{"content": fmt.Sprint("storm ", round, " ", i), "unique_id": id}}})
-						time.Sleep(10 * time.Millisecond)
+						time.Sleep(25 * time.Millisecond) // slower than a server may limit the texts of a user
 					}
 					storm <- ids
 				}()
@@ -163,7 +158,7 @@ var stockChecks = []Check{
 		Name: "stock-refused-then-good", Rules: []string{"R7"}, Doc: "after a refused login the same process can try again at once",
 		run: func(a *attempt) {
 			u := a.grow(0)
-			p := stockmodel.New(stockmodel.Options{Patience: 5 * time.Second, Stalls: a.stalls})
+			p := stockmodel.New(stockmodel.Options{Patience: patience, Stalls: a.stalls})
 			a.procs = append(a.procs, p)
 			t := a.login(u)
 			code, err := p.Login(a.ctx, t.addr, t.uid, "nonsense")
@@ -208,6 +203,19 @@ var stockChecks = []Check{
 			}
 		},
 	},
+}
+
+// burst sends n requests at once and returns the time from their first answer to the last.
+func (c *conn) burst(n int) time.Duration {
+	for range n {
+		c.send(1007, fields{"uid": jsonText(c.uid)})
+	}
+	c.until(1008)
+	first := c.last.at
+	for range n - 1 {
+		c.until(1008)
+	}
+	return c.last.at.Sub(first)
 }
 
 // shown waits until the page of a thread shows each text of ids once.

@@ -147,10 +147,15 @@ var textChecks = []Check{
 			x, y, thread := a.talk()
 			z := a.third()
 			forged := func(to int32, content string) int64 {
-				x.send(1017, fields{"fromuid": y.uid, "touid": to, "thread_id": thread, "text_array": []fields{{"content": content, "unique_id": newUUID()}}})
-				reply := x.expect(1018)
-				equal(a, "fromuid of 1018", int64(x.uid), reply.num("fromuid"))
-				return reply.list("chat_datas")[0].num("status")
+				for tries := 0; ; tries++ {
+					x.send(1017, fields{"fromuid": y.uid, "touid": to, "thread_id": thread, "text_array": []fields{{"content": content, "unique_id": newUUID()}}})
+					reply := x.expect(1018)
+					equal(a, "fromuid of 1018", int64(x.uid), reply.num("fromuid"))
+					if got := reply.list("chat_datas")[0]; got.num("code") != 2003 || tries == maxTextTries {
+						return got.num("status")
+					}
+					time.Sleep(textRetry)
+				}
 			}
 			equal(a, "status of a text to a third in this thread", 1, forged(a.uid(z), "not to you"))
 			y.silent(300 * time.Millisecond)

@@ -36,9 +36,8 @@ func (w *world) enter(t testing.TB, p person) *client.Conn {
 	ticket, err := w.gate.Login(t.Context(), p.email, p.password)
 	require.NoError(t, err)
 	require.Equal(t, p.uid, ticket.UID)
-	c, err := client.Dial(t.Context(), ticket, client.Options{})
+	c, err := enter(t, ticket, client.Options{})
 	require.NoError(t, err)
-	t.Cleanup(func() { c.Close(); <-c.Done() })
 	return c
 }
 

@@ -20,7 +20,7 @@ func TestTextIsCommittedBeforeItsAckAndCrossesNodes(t *testing.T) {
 	a, b := w.login(t, ann, 0), w.login(t, bob, 1)
 	for i := range 30 {
 		text := fmt.Sprintf("text %d", i)
-		sent, err := a.SendText(t.Context(), client.User(bob), text)
+		sent, err := say(t.Context(), a, client.User(bob), client.NewDraft(text))
 		require.NoError(t, err)
 		var content string
 		var sender int32
@@ -42,13 +42,12 @@ func TestResendIsStoredOnce(t *testing.T) {
 	var first client.Sent
 	for node := range 3 { // on whatever node the sender finds itself
 		a := w.login(t, ann, node)
-		sent, err := a.SendTexts(t.Context(), client.User(bob), d)
+		sent, err := say(t.Context(), a, client.User(bob), d)
 		require.NoError(t, err)
-		require.NoError(t, sent[0].Err)
 		if node == 0 {
-			first = sent[0]
+			first = sent
 		}
-		require.Equal(t, first, sent[0])
+		require.Equal(t, first, sent)
 	}
 	require.Equal(t, map[int64]string{1: "once"}, w.stored(t, thread))
 }

@@ -49,6 +49,8 @@ func (w *world) loginRaw(t testing.TB, uid int32, node int, extra map[string]any
 	r := dialRaw(t, w.Chat[node].Addr(), receiveBuffer)
 	r.sendLogin(w.ticket(t, uid, node), extra)
 	require.Equal(t, wire.CodeOK, r.expect(wire.MsgLoginRsp).Error)
+	r.send(wire.MsgHeartbeat, "{}") // answered when the session is live
+	r.expect(wire.MsgHeartbeatRsp)
 	return r
 }
 

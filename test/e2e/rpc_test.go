@@ -141,9 +141,8 @@ func TestForeignGRPCClientCallsEveryService(t *testing.T) {
 	require.Nil(t, batch[1])
 	require.Equal(t, 43, len(fields(t, []byte(batch[2].(string)))[4].(string)))
 
-	c, err := client.Dial(ctx, client.Ticket{Addr: place[2].(string) + ":" + place[3].(string), UID: ann, Token: token}, client.Options{})
+	c, err := enter(t, client.Ticket{Addr: place[2].(string) + ":" + place[3].(string), UID: ann, Token: token}, client.Options{})
 	require.NoError(t, err)
-	defer c.Close()
 	require.Equal(t, place[101], c.Node())
 	at := ""
 	for _, n := range w.Chat {

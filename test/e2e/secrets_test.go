@@ -145,9 +145,8 @@ func TestNoSecretLeaves(t *testing.T) {
 	ticket, err = w.gate.Login(ctx, annMail, second)
 	require.NoError(t, err)
 	plant("third token", ticket.Token)
-	a, err = client.Dial(ctx, ticket, client.Options{})
+	a, err = enter(t, ticket, client.Options{})
 	require.NoError(t, err)
-	defer a.Close()
 	plant("second resume ticket", a.Ticket().Resume)
 
 	require.NoError(t, a.Apply(ctx, friendUID, secrets["greeting"], ""))
@@ -156,7 +155,7 @@ func TestNoSecretLeaves(t *testing.T) {
 	require.NoError(t, err)
 	approved := awaitEvent[client.Approved](t, a)
 	thread := approved.Messages[0].ThreadID
-	_, err = a.SendText(ctx, client.User(friendUID), secrets["text"])
+	_, err = say(ctx, a, client.User(friendUID), client.NewDraft(secrets["text"]))
 	require.NoError(t, err)
 	awaitText(t, b, secrets["text"])
 	for _, c := range []*client.Conn{b, s} {
@@ -171,7 +170,7 @@ func TestNoSecretLeaves(t *testing.T) {
 		_, _ = c.Sync(ctx, []client.Cursor{{ThreadID: thread}}, true)
 		_, _ = c.Threads(ctx)
 	}
-	_, err = a.SendText(ctx, client.User(friendUID+1), secrets["text"])
+	_, err = say(ctx, a, client.User(friendUID+1), client.NewDraft(secrets["text"]))
 	require.Equal(t, client.CodeNotAllowed, client.CodeOf(err))
 
 	// At the gate others try her name, her address and nonsense that holds her secrets.

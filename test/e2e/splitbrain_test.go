@@ -89,7 +89,7 @@ func TestPausedNodeThatNobodyMissedGoesOn(t *testing.T) {
 	})
 	require.Empty(t, w.online(t, ann))
 	require.NoError(t, w.Chat[0].Resume())
-	eventually(t, slack*3*time.Second, "the lease to be back", func() (bool, string) { return w.boot(t, 0) == boot, w.boot(t, 0) })
+	eventually(t, patience, "the lease to be back", func() (bool, string) { return w.boot(t, 0) == boot, w.boot(t, 0) })
 	exchange(t, a, b)
 	require.Len(t, w.online(t, ann), 1)
 }

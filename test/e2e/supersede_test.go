@@ -45,7 +45,7 @@ func TestSecondLoginEndsTheFirst(t *testing.T) {
 		b := w.login(t, bob, 2)
 		one := w.login(t, ann, 0, client.Options{Device: "one"})
 		two := w.login(t, ann, 1, client.Options{Device: "two"})
-		_, err := b.SendText(t.Context(), client.User(ann), "to both")
+		_, err := say(t.Context(), b, client.User(ann), client.NewDraft("to both"))
 		require.NoError(t, err)
 		awaitText(t, one, "to both")
 		awaitText(t, two, "to both")
@@ -137,8 +137,11 @@ func (w *world) race(t testing.TB, uid int32, friend *hub) error {
 	}
 
 	// The survivor works in both directions, and is the one whom Redis names.
+	if err := live(ctx, winner); err != nil {
+		return fmt.Errorf("ask as the survivor: %w", err)
+	}
 	text := fmt.Sprintf("to %d", uid)
-	if _, err := friend.SendText(ctx, client.User(uid), text); err != nil {
+	if _, err := say(ctx, friend.Conn, client.User(uid), client.NewDraft(text)); err != nil {
 		return fmt.Errorf("send to the survivor: %w", err)
 	}
 	for got := false; !got; {
@@ -149,7 +152,7 @@ func (w *world) race(t testing.TB, uid int32, friend *hub) error {
 		texts, ok := ev.(client.Texts)
 		got = ok && texts.Messages[len(texts.Messages)-1].Text == text
 	}
-	if _, err := winner.SendText(ctx, client.User(friend.Profile().UID), fmt.Sprintf("from %d", uid)); err != nil {
+	if _, err := say(ctx, winner, client.User(friend.Profile().UID), client.NewDraft(fmt.Sprintf("from %d", uid))); err != nil {
 		return fmt.Errorf("the survivor sends: %w", err)
 	}
 	if err := friend.await(ctx, fmt.Sprintf("from %d", uid)); err != nil {

@@ -109,6 +109,7 @@ func (w *world) start(name string) *node {
 	require.NoError(w.t, err)
 	cfg := chat.LocalConfig(name)
 	cfg.Limits.DrainTimeout = 500 * time.Millisecond
+	cfg.Limits.RequestTimeout = patience
 	cfg.Limits.CommitShards = 1                        // SQLite has one writer
 	cfg.Limits.RequestRate, cfg.Limits.TextRate = 0, 0 // the steps are taken as fast as they can be
 	n.server, err = chat.New(cfg, chat.Deps{Log: slog.New(slog.DiscardHandler), Store: n.store, Presence: n.presence})
