@@ -1,7 +1,6 @@
 package chat
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
@@ -11,42 +10,41 @@ import (
 	"parley/internal/wire"
 )
 
-// B4
-func TestARepeatedApplicationIsPushedOnce(t *testing.T) {
-	a, now := newApplyPushes(), time.Now()
-	require.True(t, a.allow(1, 2, "hi", now))
-	for range 1000 {
-		now = now.Add(time.Second)
-		require.False(t, a.allow(1, 2, "hi", now))
-	}
-	require.True(t, a.allow(1, 2, "changed", now))
-	require.True(t, a.allow(1, 3, "hi", now))
-	require.True(t, a.allow(2, 1, "hi", now))
-	require.True(t, a.allow(1, 2, "changed", now.Add(3*appliedAgain)))
-}
-
 // B4: many accounts, or one that changes its text, do not flood a user.
 func TestApplicationsToOneUserAreBounded(t *testing.T) {
-	a, now := newApplyPushes(), time.Now()
+	a, now := newApplyRates(), time.Now()
 	told := 0
-	for i := range 10000 { // ten seconds
-		if a.allow(int32(i), 1, fmt.Sprint(i), now.Add(time.Duration(i)*time.Millisecond)) {
+	for i := range 100_000 { // 100 seconds
+		if a.allow(1, now.Add(time.Duration(i)*time.Millisecond)) {
 			told++
 		}
 	}
-	require.LessOrEqual(t, told, appliedBurst+10*int(time.Second/appliedEvery)+5+1)
-	require.GreaterOrEqual(t, told, appliedBurst)
-	require.True(t, a.allow(1, 2, "", now.Add(10*time.Second)), "another user is told")
+	require.InDelta(t, appliedBurst+100*int(time.Second)/int(appliedEvery), told, 1)
+	require.True(t, a.allow(2, now.Add(10*time.Second)), "another user is told")
+	require.True(t, a.allow(1, now.Add(time.Hour)))
 }
 
 func TestWhatIsRememberedOfApplicationsIsBounded(t *testing.T) {
-	a, now := newApplyPushes(), time.Now()
-	for i := range 3 * maxApplied {
-		a.allow(int32(i), int32(i), "", now)
+	a, now := newApplyRates(), time.Now()
+	for i := range int32(3 * maxApplied) {
+		a.allow(i, now)
 	}
-	require.LessOrEqual(t, len(a.young.pushed), maxApplied)
-	require.LessOrEqual(t, len(a.old.pushed), maxApplied)
-	require.LessOrEqual(t, len(a.young.rates), maxApplied)
+	require.LessOrEqual(t, len(a.young), maxApplied)
+	require.LessOrEqual(t, len(a.old), maxApplied)
+}
+
+// An application that was pushed and came to an end is pushed when it is made again, whatever was said in it.
+func TestAnApplicationAfterAnUnfriendIsPushed(t *testing.T) {
+	f := newFixture(t, 3)
+	a, b := f.start("chat1"), f.start("chat2")
+	one, three := f.login(a, 1), f.login(b, 3)
+	for range 3 {
+		befriend(t, one, three)
+		require.NoError(t, three.Unfriend(t.Context(), firstUID))
+	}
+	require.NoError(t, three.Block(t.Context(), firstUID))
+	require.NoError(t, three.Unblock(t.Context(), firstUID))
+	befriend(t, one, three)
 }
 
 // B4: the same from outside.

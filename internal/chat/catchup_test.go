@@ -24,6 +24,13 @@ func connOf(t *testing.T, n *node, uid int32) *conn {
 	return c
 }
 
+// apply stores an application of which nobody is told.
+func (f *fixture) apply(from, to int32, greeting string) {
+	f.t.Helper()
+	_, err := f.store.Apply(f.t.Context(), from, to, greeting, "")
+	require.NoError(f.t, err)
+}
+
 func TestWhoCameDuringTheLoginIsTold(t *testing.T) {
 	f := newFixture(t, 4)
 	n := f.start("chat1")
@@ -37,10 +44,10 @@ func TestWhoCameDuringTheLoginIsTold(t *testing.T) {
 	require.NoError(t, err)
 	n.catchUpLists(t.Context(), c, version, lists) // nothing has changed: nothing is said
 
-	require.NoError(t, f.store.Apply(t.Context(), firstUID, firstUID+2, "hello", ""))
+	f.apply(firstUID, firstUID+2, "hello")
 	_, err = f.store.Approve(t.Context(), "chat1", n.lease.Boot(), firstUID+2, firstUID, "")
 	require.NoError(t, err)
-	require.NoError(t, f.store.Apply(t.Context(), firstUID+3, firstUID, "hi", ""))
+	f.apply(firstUID+3, firstUID, "hi")
 	require.NoError(t, f.presence.BumpLists(t.Context(), firstUID))
 	n.catchUpLists(t.Context(), c, version, lists)
 	var approved wire.ApprovedPush
@@ -92,7 +99,7 @@ func TestALoginLooksForWhatItMayHaveMissed(t *testing.T) {
 func TestAnApproverWhoLostTheConnectionIsTold(t *testing.T) {
 	f := newFixture(t, 3)
 	n := f.start("chat1")
-	require.NoError(t, f.store.Apply(t.Context(), firstUID+2, firstUID, "hello", ""))
+	f.apply(firstUID+2, firstUID, "hello")
 	gone := f.stock(n, 1)
 	gone.expect(wire.MsgLoginRsp)
 	c := connOf(t, n, firstUID)

@@ -73,7 +73,7 @@ func (s *Server) profileByName(ctx context.Context, name string) (wire.Profile, 
 	return decodeProfile(data)
 }
 
-// apply answers 1009 and tells the target.
+// apply answers 1009 and tells the target, unless it has been told the same already or of too many.
 func (s *Server) apply(ctx context.Context, c *conn, body []byte) error {
 	var req wire.ApplyRequest
 	if err := wire.Decode(body, &req); err != nil {
@@ -86,7 +86,8 @@ func (s *Server) apply(ctx context.Context, c *conn, body []byte) error {
 	if err != nil {
 		return err
 	}
-	switch err := s.store.Apply(ctx, c.UID(), req.ToUID, req.Greeting, req.Back); {
+	news, err := s.store.Apply(ctx, c.UID(), req.ToUID, req.Greeting, req.Back)
+	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return wire.Refuse(wire.CodeUIDInvalid, err)
 	case errors.Is(err, store.ErrSelf), errors.Is(err, store.ErrAlreadyFriends), errors.Is(err, store.ErrBlocking):
@@ -100,7 +101,7 @@ func (s *Server) apply(ctx context.Context, c *conn, body []byte) error {
 	if err := c.reply(wire.MsgApplyRsp, codeOnly{}); err != nil {
 		return err
 	}
-	if !s.applied.allow(c.UID(), req.ToUID, req.Greeting, time.Now()) {
+	if !news || !s.applied.allow(req.ToUID, time.Now()) {
 		s.metrics.applicationsUntold.Inc()
 		return nil
 	}

@@ -20,6 +20,7 @@ func (f *fixture) loginAs(n *node, i int, device string) *client.Conn {
 	c, err := client.Dial(f.t.Context(), f.ticket(n, i), client.Options{Device: device})
 	require.NoError(f.t, err)
 	f.t.Cleanup(func() { c.Close() })
+	n.awaitLive(f.t, c)
 	return c
 }
 

@@ -74,7 +74,7 @@ type Server struct {
 	turns    *slots.Slots
 	loader   *loader
 	texts    *textLimits
-	applied  *applyPushes
+	applied  *applyRates
 	rpc      *rpc.Server
 	rpcAuth  *rpc.Auth
 	rpcStats *rpc.Metrics
@@ -118,7 +118,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 	s.turns = slots.New(cfg.Limits.LoginsAtOnce, cfg.Limits.Unauthenticated)
 	s.admission = admission.New(admissionLimits(&cfg.Limits))
 	s.metrics = newMetrics(d.Metrics, s)
-	s.janitor, s.applied = newJanitor(s), newApplyPushes()
+	s.janitor, s.applied = newJanitor(s), newApplyRates()
 	s.texts = newTextLimits(cfg.Limits.TextRate, cfg.Limits.TextBurst, textDeps{
 		Log: s.log, Node: cfg.SelfServer.Name, Boot: func() string { return s.lease.Boot() }, Locate: d.Presence.Locate,
 		Alive: func(node, boot string) bool { return d.Presence.View().Alive(node, boot) }, Release: s.janitor.release,

@@ -370,7 +370,7 @@ func testAppendUnclearCommit(t *testing.T, d *database) {
 			lose = 1
 			u, err := s.CreateUser(t.Context(), store.NewUser{Name: fmt.Sprint("new", done), Email: fmt.Sprint("new", done), PasswordHash: "salted"})
 			require.NoError(t, err)
-			require.NoError(t, s.Apply(t.Context(), u, a, "hi", ""))
+			require.NoError(t, apply(t.Context(), s, u, a, "hi", ""))
 			lose = 1
 			ap, err := s.Approve(t.Context(), name, boot, a, u, "")
 			require.NoError(t, err)

@@ -82,23 +82,24 @@ func (s *Store) Applications(ctx context.Context, uid int32, limit int) ([]Appli
 
 // Apply records that from wants to be to's friend. greeting becomes the first message of their thread, back is the name
 // from gives to; both are at most 255 characters, else ErrInvalid. Applying again while the application is pending
-// replaces both. It returns ErrSelf, ErrNotFound if to does not exist, ErrAlreadyFriends, ErrBlocked and ErrBlocking.
-func (s *Store) Apply(ctx context.Context, from, to int32, greeting, back string) error {
-	err := s.apply(ctx, from, to, greeting, back)
+// replaces both. It reports whether that is news to to: no application was pending, or one with another greeting. It
+// returns ErrSelf, ErrNotFound if to does not exist, ErrAlreadyFriends, ErrBlocked and ErrBlocking.
+func (s *Store) Apply(ctx context.Context, from, to int32, greeting, back string) (news bool, err error) {
+	news, err = s.apply(ctx, from, to, greeting, back)
 	if err != nil {
-		return fmt.Errorf("store: application of user %d to %d: %w", from, to, err)
+		return false, fmt.Errorf("store: application of user %d to %d: %w", from, to, err)
 	}
-	return nil
+	return news, nil
 }
 
-func (s *Store) apply(ctx context.Context, from, to int32, greeting, back string) error {
+func (s *Store) apply(ctx context.Context, from, to int32, greeting, back string) (news bool, err error) {
 	if from == to {
-		return ErrSelf
+		return false, ErrSelf
 	}
 	if !fits(greeting, back) {
-		return ErrInvalid
+		return false, ErrInvalid
 	}
-	return s.transact(ctx, retryAll, func(ctx context.Context, t *tx) error {
+	err = s.transact(ctx, retryAll, func(ctx context.Context, t *tx) error {
 		if err := t.lockUsers(ctx, from, to); err != nil {
 			return err
 		}
@@ -112,9 +113,15 @@ func (s *Store) apply(ctx context.Context, from, to int32, greeting, back string
 		if friends {
 			return ErrAlreadyFriends
 		}
+		old, err := t.lockApplication(ctx, from, to)
+		if err != nil {
+			return err
+		}
+		news = !old.pending() || old.greeting != greeting || news && t.unclear
 		_, err = t.exec(ctx, qApplicationPut, 1, from, to, greeting, back, s.ms())
 		return err
 	})
+	return news, err
 }
 
 // application is a locked row of friend_apply.

@@ -1,6 +1,8 @@
 package store_test
 
 import (
+	"context"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"strings"
@@ -18,6 +20,7 @@ func init() {
 	bodies["approval is all or nothing"] = testApproveAtomic
 	bodies["approvals at once make one friendship"] = testApproveConcurrently
 	bodies["approvals beside appends"] = testApproveBesideAppends
+	bodies["an application says whether it is news"] = testApplicationNews
 }
 
 func friendsOf(t *testing.T, s *store.Store, uid int32) ([]store.Friend, error) {
@@ -26,12 +29,17 @@ func friendsOf(t *testing.T, s *store.Store, uid int32) ([]store.Friend, error) 
 	return all[uid], err
 }
 
+func apply(ctx context.Context, s *store.Store, from, to int32, greeting, back string) error {
+	_, err := s.Apply(ctx, from, to, greeting, back)
+	return err
+}
+
 func testApplications(t *testing.T, d *database) {
 	s := d.migrated(t)
 	me := user(t, s, "me")
-	require.ErrorIs(t, s.Apply(t.Context(), me, me, "", ""), store.ErrSelf)
-	require.ErrorIs(t, s.Apply(t.Context(), me, 9999, "", ""), store.ErrNotFound)
-	require.ErrorIs(t, s.Apply(t.Context(), me, me+1, strings.Repeat("x", 256), ""), store.ErrInvalid)
+	require.ErrorIs(t, apply(t.Context(), s, me, me, "", ""), store.ErrSelf)
+	require.ErrorIs(t, apply(t.Context(), s, me, 9999, "", ""), store.ErrNotFound)
+	require.ErrorIs(t, apply(t.Context(), s, me, me+1, strings.Repeat("x", 256), ""), store.ErrInvalid)
 
 	apps, err := s.Applications(t.Context(), me, 10)
 	require.NoError(t, err)
@@ -40,7 +48,7 @@ func testApplications(t *testing.T, d *database) {
 	for i := range 14 {
 		uid := user(t, s, fmt.Sprint("u", i))
 		uids = append(uids, uid)
-		require.NoError(t, s.Apply(t.Context(), uid, me, fmt.Sprint("greeting ", i), "boss"))
+		require.NoError(t, apply(t.Context(), s, uid, me, fmt.Sprint("greeting ", i), "boss"))
 	}
 	list := func(limit int) (got []int32) {
 		t.Helper()
@@ -56,7 +64,7 @@ func testApplications(t *testing.T, d *database) {
 	require.Empty(t, list(-1))
 
 	// Again: the text is replaced, and it is the newest. (The clock may stand still in between; then uids decide.)
-	require.NoError(t, s.Apply(t.Context(), uids[13], me, "please", "chief"))
+	require.NoError(t, apply(t.Context(), s, uids[13], me, "please", "chief"))
 	apps, err = s.Applications(t.Context(), me, 1)
 	require.NoError(t, err)
 	require.Equal(t, []store.Application{{
@@ -67,17 +75,51 @@ func testApplications(t *testing.T, d *database) {
 	_, err = s.Approve(t.Context(), name, boot, me, uids[13], "")
 	require.NoError(t, err)
 	require.Equal(t, uids[3:13], list(10), "accepted ones are gone and leave room for older ones")
-	require.ErrorIs(t, s.Apply(t.Context(), uids[13], me, "", ""), store.ErrAlreadyFriends)
-	require.ErrorIs(t, s.Apply(t.Context(), me, uids[13], "", ""), store.ErrAlreadyFriends)
+	require.ErrorIs(t, apply(t.Context(), s, uids[13], me, "", ""), store.ErrAlreadyFriends)
+	require.ErrorIs(t, apply(t.Context(), s, me, uids[13], "", ""), store.ErrAlreadyFriends)
 
 	// Accepted in an old database, but no friends: the application can be made again.
 	_, err = d.sql(t).ExecContext(t.Context(), "UPDATE friend_apply SET status=1 WHERE from_uid=?", uids[0])
 	require.NoError(t, err)
 	_, err = s.Approve(t.Context(), name, boot, me, uids[0], "")
 	require.ErrorIs(t, err, store.ErrNoApplication)
-	require.NoError(t, s.Apply(t.Context(), uids[0], me, "", ""))
+	require.NoError(t, apply(t.Context(), s, uids[0], me, "", ""))
 	_, err = s.Approve(t.Context(), name, boot, me, uids[0], "")
 	require.NoError(t, err)
+}
+
+func testApplicationNews(t *testing.T, d *database) {
+	s := d.migrated(t)
+	alice, bob := user(t, s, "alice"), user(t, s, "bob")
+	name, boot := node(t, s, "n1")
+	news := func(s *store.Store, from, to int32, greeting, back string) bool {
+		t.Helper()
+		news, err := s.Apply(t.Context(), from, to, greeting, back)
+		require.NoError(t, err)
+		return news
+	}
+	require.True(t, news(s, alice, bob, "hi", ""))
+	require.False(t, news(s, alice, bob, "hi", "bobby"), "bob does not see the alias")
+	require.True(t, news(s, alice, bob, "hi again", "bobby"))
+	require.True(t, news(s, bob, alice, "hi again", "bobby"), "the other way round")
+	_, err := s.Approve(t.Context(), name, boot, bob, alice, "")
+	require.NoError(t, err)
+	_, err = s.Unfriend(t.Context(), name, boot, bob, alice)
+	require.NoError(t, err)
+	require.True(t, news(s, alice, bob, "hi again", "bobby"), "after they were friends")
+
+	// Its COMMIT was carried out, and the store does not hear of it: it is news all the same.
+	lost := false
+	unclear := d.withFaults(t, &faults{commit: func(ctx context.Context, commit func(context.Context) error) error {
+		err := commit(ctx)
+		if !lost {
+			lost = true
+			return errors.Join(err, driver.ErrBadConn)
+		}
+		return err
+	}})
+	require.True(t, news(unclear, alice, bob, "third", ""))
+	require.True(t, lost)
 }
 
 func testApprove(t *testing.T, d *database) {
@@ -90,7 +132,7 @@ func testApprove(t *testing.T, d *database) {
 	}
 	_, err := approve(alice, bob, "")
 	require.ErrorIs(t, err, store.ErrNoApplication)
-	require.NoError(t, s.Apply(t.Context(), bob, alice, "I am Bob", "Alice from work"))
+	require.NoError(t, apply(t.Context(), s, bob, alice, "I am Bob", "Alice from work"))
 	_, err = approve(bob, alice, "")
 	require.ErrorIs(t, err, store.ErrNoApplication, "the applicant cannot approve")
 	_, err = approve(alice, alice, "")
@@ -133,7 +175,7 @@ func testApprove(t *testing.T, d *database) {
 	require.NoError(t, err)
 	out := make([]store.Appended, 1)
 	require.NoError(t, s.Append(t.Context(), name, boot, []store.NewMessage{{ThreadID: id, Sender: alice, UniqueID: "1"}}, out))
-	require.NoError(t, s.Apply(t.Context(), alice, carol, "", ""))
+	require.NoError(t, apply(t.Context(), s, alice, carol, "", ""))
 	got, err = approve(carol, alice, "")
 	require.NoError(t, err)
 	require.Equal(t, id, got.ThreadID)
@@ -153,7 +195,7 @@ func testApproveAtomic(t *testing.T, d *database) {
 	s := d.migrated(t)
 	alice, bob := user(t, s, "alice"), user(t, s, "bob")
 	name, boot := node(t, s, "n1")
-	require.NoError(t, s.Apply(t.Context(), bob, alice, "hi", ""))
+	require.NoError(t, apply(t.Context(), s, bob, alice, "hi", ""))
 	db := d.sql(t)
 	_, err := db.ExecContext(t.Context(), d.on(
 		`CREATE TRIGGER broken BEFORE INSERT ON chat_message FOR EACH ROW SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT='broken'`,
@@ -183,8 +225,8 @@ func testApproveConcurrently(t *testing.T, d *database) {
 	name, boot := node(t, stores[0], "n1")
 	for round := range 10 {
 		a, b := user(t, stores[0], fmt.Sprint("a", round)), user(t, stores[0], fmt.Sprint("b", round))
-		require.NoError(t, stores[0].Apply(t.Context(), a, b, "from a", "b's alias"))
-		require.NoError(t, stores[1].Apply(t.Context(), b, a, "from b", "a's alias"))
+		require.NoError(t, apply(t.Context(), stores[0], a, b, "from a", "b's alias"))
+		require.NoError(t, apply(t.Context(), stores[1], b, a, "from b", "a's alias"))
 		var mu sync.Mutex
 		var done []store.Approval
 		var failed error
@@ -241,7 +283,7 @@ func testApproveBesideAppends(t *testing.T, d *database) {
 	for i := range users {
 		u := user(t, s, fmt.Sprint("u", i))
 		others = append(others, u)
-		require.NoError(t, s.Apply(t.Context(), u, hub, "hello", ""))
+		require.NoError(t, apply(t.Context(), s, u, hub, "hello", ""))
 		id, err := s.EnsurePrivateThread(t.Context(), u, hub)
 		require.NoError(t, err)
 		ids = append(ids, id)

@@ -39,7 +39,7 @@ func newCircle(t *testing.T, d *database) *circle {
 // befriend makes friends of two strangers and returns their thread.
 func (c *circle) befriend(a, b int32) int64 {
 	c.t.Helper()
-	require.NoError(c.t, c.s.Apply(c.t.Context(), a, b, "", ""))
+	require.NoError(c.t, apply(c.t.Context(), c.s, a, b, "", ""))
 	done, err := c.s.Approve(c.t.Context(), c.node, c.boot, b, a, "")
 	require.NoError(c.t, err)
 	return done.ThreadID
@@ -142,7 +142,7 @@ func testBlock(t *testing.T, d *database) {
 	require.ErrorIs(t, err, store.ErrSelf)
 	_, err = block(a, 9999)
 	require.ErrorIs(t, err, store.ErrNotFound)
-	require.NoError(t, c.s.Apply(t.Context(), b, a, "let me in", ""))
+	require.NoError(t, apply(t.Context(), c.s, b, a, "let me in", ""))
 	were, err := block(a, b)
 	require.NoError(t, err)
 	require.False(t, were)
@@ -166,8 +166,8 @@ func testBlock(t *testing.T, d *database) {
 
 	_, err = c.s.Approve(t.Context(), c.node, c.boot, a, b, "")
 	require.ErrorIs(t, err, store.ErrNoApplication, "the block has ended it")
-	require.ErrorIs(t, c.s.Apply(t.Context(), b, a, "again", ""), store.ErrBlocked)
-	require.ErrorIs(t, c.s.Apply(t.Context(), a, b, "", ""), store.ErrBlocking)
+	require.ErrorIs(t, apply(t.Context(), c.s, b, a, "again", ""), store.ErrBlocked)
+	require.ErrorIs(t, apply(t.Context(), c.s, a, b, "", ""), store.ErrBlocking)
 	apps, err := c.s.Applications(t.Context(), a, 10)
 	require.NoError(t, err)
 	require.Empty(t, apps)
@@ -224,8 +224,8 @@ func testDeleteUser(t *testing.T, d *database) {
 	gone, friend, applicant, asked, blocker, blocked := uids[0], uids[1], uids[2], uids[3], uids[4], uids[5]
 	thread, old := c.befriend(gone, friend), c.befriend(blocker, gone)
 	require.NoError(t, c.text(thread, gone, c.access(thread).Ver).Err)
-	require.NoError(t, c.s.Apply(t.Context(), applicant, gone, "", ""))
-	require.NoError(t, c.s.Apply(t.Context(), gone, asked, "", ""))
+	require.NoError(t, apply(t.Context(), c.s, applicant, gone, "", ""))
+	require.NoError(t, apply(t.Context(), c.s, gone, asked, "", ""))
 	_, err := c.s.Block(t.Context(), c.node, c.boot, blocker, gone)
 	require.NoError(t, err)
 	_, err = c.s.Block(t.Context(), c.node, c.boot, gone, blocked)
@@ -271,8 +271,8 @@ func testDeleteUser(t *testing.T, d *database) {
 	require.NoError(t, err)
 	require.NotContains(t, data, gone)
 	require.Empty(t, data[friend].Friends)
-	require.ErrorIs(t, c.s.Apply(t.Context(), friend, gone, "", ""), store.ErrNotFound)
-	require.ErrorIs(t, c.s.Apply(t.Context(), gone, friend, "", ""), store.ErrNotFound, "from a session that has not ended yet")
+	require.ErrorIs(t, apply(t.Context(), c.s, friend, gone, "", ""), store.ErrNotFound)
+	require.ErrorIs(t, apply(t.Context(), c.s, gone, friend, "", ""), store.ErrNotFound, "from a session that has not ended yet")
 	_, err = c.s.Block(t.Context(), c.node, c.boot, friend, gone)
 	require.ErrorIs(t, err, store.ErrNotFound)
 
@@ -321,7 +321,7 @@ func testRightsConcurrently(t *testing.T, d *database) {
 				}
 				switch (w + n/2) % 5 {
 				case 0:
-					check("apply", c.s.Apply(t.Context(), x, y, "hi", ""))
+					check("apply", apply(t.Context(), c.s, x, y, "hi", ""))
 				case 1:
 					_, err := c.s.Approve(t.Context(), c.node, c.boot, x, y, "")
 					check("approve", err)

@@ -20,9 +20,9 @@ func testUserData(t *testing.T, d *database) {
 	_, err := s.SeedFriends(t.Context(), [][2]int32{{uids[0], uids[1]}, {uids[0], uids[2]}, {uids[2], uids[3]}})
 	require.NoError(t, err)
 	for _, from := range []int32{uids[3], uids[4], uids[5]} {
-		require.NoError(t, s.Apply(t.Context(), from, uids[1], "greeting", ""))
+		require.NoError(t, apply(t.Context(), s, from, uids[1], "greeting", ""))
 	}
-	require.NoError(t, s.Apply(t.Context(), uids[5], uids[4], "hello", ""))
+	require.NoError(t, apply(t.Context(), s, uids[5], uids[4], "hello", ""))
 
 	const nobody = 1 << 30
 	got, err := s.UserData(t.Context(), append([]int32{nobody, uids[1]}, uids...), 2)
