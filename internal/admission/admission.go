@@ -17,14 +17,14 @@ import (
 	"parley/internal/bucket"
 )
 
-// Reason is why a connection was refused.
+// Reason is why a connection was refused, or another one had to go for it.
 type Reason int
 
-// Admitted is no refusal; the others are.
+// Admitted is none; the others are.
 const (
 	Admitted    Reason = iota - 1
-	Full               // Limits.Connections, and none of them is waiting
-	Waiting            // Limits.Waiting, and all of them are busy
+	Full               // Limits.Connections
+	Waiting            // Limits.Waiting
 	Network            // Limits.PerNetwork
 	NetworkRate        // Limits.NetworkRate
 	Rate               // Limits.Rate
@@ -49,6 +49,8 @@ type Limits struct {
 	PerNetwork  int // of one network
 	NetworkRate int // new ones per second from one network, and as many at once
 	Rate        int // new ones per second in all, and as many at once
+	// DisplaceOwn lets a network at PerNetwork that has silent connections lose the oldest of them instead of being refused.
+	DisplaceOwn bool
 	// Exempt networks may exceed PerNetwork and NetworkRate. They lose connections by eviction like all others. May be nil.
 	Exempt func(netip.Addr) bool
 	// Timeout is how long a connection may wait. MinTimeout is what is left of it for silent ones when the table is full.
@@ -126,35 +128,25 @@ func NetworkOf(addr netip.Addr) netip.Addr {
 	return p.Addr()
 }
 
-// Admit counts a new connection, or says why not. The caller closes evicted, which is not nil if another connection has to
-// go for this one. An admitted connection waits: call Bind once it can be closed, and Closed when it was.
-func (t *Table) Admit(e *Entry, addr netip.Addr, now time.Time) (refused Reason, evicted Conn) {
+// Admit counts a new connection if there is room for it, or another one can go: the caller closes evicted, if it is not
+// nil. reached is the limit that stood in the way, Admitted if none did. An admitted connection waits: call Bind once it can
+// be closed, and Closed when it was.
+func (t *Table) Admit(e *Entry, addr netip.Addr, now time.Time) (evicted Conn, reached Reason, ok bool) {
 	key := NetworkOf(addr)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.draining {
-		return Draining, nil
+		return nil, Draining, false
 	}
 	n := t.networks[key]
-	if refused := t.refuseLocked(n, addr, now); refused != Admitted {
-		return refused, nil
+	if evicted, reached, ok = t.roomLocked(n, addr, now); !ok {
+		return nil, reached, false
 	}
 	switch {
-	case t.limits.Connections > 0 && t.conns >= t.limits.Connections:
-		var ok bool
-		if evicted, ok = t.evictLocked(n); !ok {
-			return Full, nil
-		}
-	case t.waiting[silent]+t.waiting[busy] >= t.limits.Waiting:
-		var ok bool
-		if evicted, ok = t.evictLocked(n); !ok {
-			return Waiting, nil
-		}
-	}
-	if n == nil {
+	case n == nil:
 		n = &network{addr: key, rank: [kinds]int{-1, -1}}
 		t.networks[key] = n
-	} else if n.conns == 0 {
+	case n.conns == 0:
 		t.idle--
 	}
 	if t.limits.NetworkRate > 0 && !t.exempt(addr) {
@@ -165,24 +157,47 @@ func (t *Table) Admit(e *Entry, addr netip.Addr, now time.Time) (refused Reason,
 	t.conns++
 	e.network, e.waiting = n, &waiting{since: now, network: n}
 	t.addLocked(e.waiting)
-	return Admitted, evicted
+	return evicted, reached, true
 }
 
-// refuseLocked applies the limits that know no eviction. The rate of all is charged last, so that a refused network does
-// not use it up.
-func (t *Table) refuseLocked(n *network, addr netip.Addr, now time.Time) Reason {
+// roomLocked looks for room for a connection of network n, which may be nil, and evicts another one where that helps. The
+// rate of all is charged after those of the network, so that a refused network does not use it up.
+func (t *Table) roomLocked(n *network, addr netip.Addr, now time.Time) (evicted Conn, reached Reason, ok bool) {
+	own := false
 	if n != nil && !t.exempt(addr) {
 		if l := t.limits.PerNetwork; l > 0 && n.conns >= l {
-			return Network
+			if own = t.limits.DisplaceOwn && n.lists[silent].n > 0; !own {
+				return nil, Network, false
+			}
 		}
 		if r := float32(t.limits.NetworkRate); r > 0 && n.bucket.Left(now, r, r) < 1 {
-			return NetworkRate
+			return nil, NetworkRate, false
 		}
 	}
 	if r := float32(t.limits.Rate); r > 0 && !t.all.Take(now, 1, r, r) {
-		return Rate
+		return nil, Rate, false
 	}
-	return Admitted
+	switch {
+	case own:
+		return t.takeLocked(n.lists[silent].first), Network, true
+	case t.limits.Connections > 0 && t.conns >= t.limits.Connections:
+		reached = Full
+	case t.waiting[silent]+t.waiting[busy] >= t.limits.Waiting:
+		reached = Waiting
+	default:
+		return nil, Admitted, true
+	}
+	evicted, ok = t.evictLocked(n)
+	return evicted, reached, ok
+}
+
+// Displace takes the connection out that would have to go for one of a new network, for the caller to close; nil: there is
+// none.
+func (t *Table) Displace() Conn {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	evicted, _ := t.evictLocked(nil)
+	return evicted
 }
 
 // Pause returns how long a listener should wait before it accepts: while the next connection would cost one its place that
@@ -221,12 +236,16 @@ func (t *Table) evictLocked(n *network) (Conn, bool) {
 	default:
 		return nil, false
 	}
+	return t.takeLocked(w), true
+}
+
+func (t *Table) takeLocked(w *waiting) Conn {
 	t.removeLocked(w)
 	if w.conn == nil {
 		w.conn = evictedEarly{}
-		return nil, true
+		return nil
 	}
-	return w.conn, true
+	return w.conn
 }
 
 // evictedEarly stands for the connection of an entry that was evicted before Bind.
@@ -274,11 +293,14 @@ func (t *Table) moveLocked(e *Entry, kind int, now time.Time) {
 	t.addLocked(w)
 }
 
-// Authenticated says that the connection waits no longer: it counts for its network, and is not evicted.
-func (t *Table) Authenticated(e *Entry) {
+// Authenticated says that the connection waits no longer: it counts for its network, and is not evicted. It returns false if
+// it waited no longer before, because it was evicted or closed.
+func (t *Table) Authenticated(e *Entry) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	waited := e.waiting != nil && e.waiting.network != nil
 	t.forgetWaitingLocked(e)
+	return waited
 }
 
 func (t *Table) forgetWaitingLocked(e *Entry) {

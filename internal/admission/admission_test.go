@@ -32,20 +32,26 @@ func newTable(t *testing.T, l Limits) *table {
 	return &table{New(l), t, time.Unix(1767605472, 0)}
 }
 
-// admit has a client of addr come in, a millisecond after the last one.
+// admit has a client of addr come in, a millisecond after the last one. Admitted: it may stay, whatever had to go.
 func (a *table) admit(addr string) (*client, Reason) {
 	a.t.Helper()
 	a.now = a.now.Add(time.Millisecond)
 	c := &client{name: addr}
-	refused, evicted := a.Admit(&c.Entry, netip.MustParseAddr(addr), a.now)
+	evicted, reached, ok := a.Admit(&c.Entry, netip.MustParseAddr(addr), a.now)
 	if evicted != nil {
 		evicted.Evict()
 		a.Closed(&evicted.(*client).Entry, a.now)
 	}
-	if refused == Admitted {
-		require.True(a.t, a.Bind(&c.Entry, c))
+	if !ok {
+		require.NotEqual(a.t, Admitted, reached)
+		require.Nil(a.t, evicted)
+		return c, reached
 	}
-	return c, refused
+	require.True(a.t, a.Bind(&c.Entry, c))
+	if evicted != nil {
+		require.NotEqual(a.t, Admitted, reached)
+	}
+	return c, Admitted
 }
 
 func (a *table) mustAdmit(addr string) *client {
@@ -269,11 +275,61 @@ func TestARateOfAllIsGivenBackToNobody(t *testing.T) {
 func TestAnEntryThatIsEvictedBeforeItIsBoundSaysSo(t *testing.T) {
 	a := newTable(t, Limits{Waiting: 1})
 	var e Entry
-	refused, _ := a.Admit(&e, netip.MustParseAddr("192.0.2.1"), a.now)
-	require.Equal(t, Admitted, refused)
+	_, reached, ok := a.Admit(&e, netip.MustParseAddr("192.0.2.1"), a.now)
+	require.True(t, ok)
+	require.Equal(t, Admitted, reached)
 	a.mustAdmit("192.0.2.2")
 	require.False(t, a.Bind(&e, &client{}))
 	a.Closed(&e, a.now)
 	conns, waiting := a.Counts()
 	require.Equal(t, []int{1, 1}, []int{conns, waiting})
+}
+
+// B1, B3
+func TestANetworkAtItsBoundDisplacesItsOwn(t *testing.T) {
+	a := newTable(t, Limits{Connections: 6, Waiting: 6, PerNetwork: 4, DisplaceOwn: true, Exempt: netip.Addr.IsLoopback})
+	one := a.mustAdmit("192.0.2.1")
+	a1, a2, a3, a4 := a.mustAdmit("2001:db8::1"), a.mustAdmit("2001:db8::2"), a.mustAdmit("2001:db8::3:3"), a.mustAdmit("2001:db8::4")
+	two := a.mustAdmit("192.0.2.2")
+	require.False(t, one.gone || a1.gone)
+
+	a5 := a.mustAdmit("2001:db8::5")
+	require.True(t, a1.gone, "the fifth of a /64 displaces the first, though others are older")
+	require.False(t, one.gone)
+	three := a.mustAdmit("192.0.2.3")
+	require.True(t, a2.gone, "the network with most gives way")
+
+	require.True(t, a.Authenticated(&a3.Entry))
+	require.False(t, a.Authenticated(&a2.Entry), "it was evicted")
+	four := a.mustAdmit("192.0.2.4")
+	require.True(t, a4.gone, "one that waits no longer stays")
+	all := []*client{one, two, three, four, a5}
+	for _, c := range all {
+		require.False(t, c.gone)
+		require.True(t, a.Authenticated(&c.Entry))
+	}
+	_, refused := a.admit("192.0.2.5")
+	require.Equal(t, Full, refused, "none of them waits")
+	require.Nil(t, a.Displace())
+
+	for _, c := range append(all, a3) {
+		a.Closed(&c.Entry, a.now)
+	}
+	var bound []*client
+	for range 4 {
+		c := a.mustAdmit("192.0.2.1")
+		a.Authenticated(&c.Entry)
+		bound = append(bound, c)
+	}
+	_, refused = a.admit("192.0.2.1")
+	require.Equal(t, Network, refused, "none of its own waits")
+	for _, c := range bound {
+		a.Closed(&c.Entry, a.now)
+	}
+	var exempt []*client
+	for range 6 {
+		exempt = append(exempt, a.mustAdmit("127.0.0.1"))
+	}
+	require.False(t, exempt[0].gone)
+	require.Equal(t, Conn(exempt[0]), a.Displace())
 }

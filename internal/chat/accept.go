@@ -13,7 +13,6 @@ import (
 
 	"github.com/cloudwego/netpoll"
 
-	"parley/internal/admission"
 	"parley/internal/rpc"
 )
 
@@ -136,9 +135,9 @@ func (s *Server) rest() {
 func (s *Server) welcome(fd int, from netip.Addr) {
 	now := time.Now()
 	c := &conn{srv: s, addr: from.As16(), began: now.UnixMilli()}
-	refused, evicted := s.admission.Admit(&c.entry, from, now)
-	if refused != admission.Admitted {
-		s.metrics.refusedConns[refused].Inc()
+	evicted, reached, ok := s.admission.Admit(&c.entry, from, now)
+	if !ok {
+		s.metrics.refusedConns[reached].Inc()
 		_ = syscall.Close(fd) // nothing was sent or read yet; there is nobody to tell
 		return
 	}

@@ -1,11 +1,9 @@
 package gate
 
 import (
-	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"sync"
 	"syscall"
@@ -14,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"parley/internal/admission"
 	"parley/internal/wire"
 )
 
@@ -90,8 +89,6 @@ func TestNoRequestHoldsAConnection(t *testing.T) {
 	})
 	wg.Wait()
 	require.Eventually(t, func() bool { return f.ln.len() == 0 }, readTimeout, 10*time.Millisecond)
-	require.Zero(t, f.ln.top)
-	require.Empty(t, f.ln.networks)
 }
 
 func isReset(err error) bool {
@@ -162,7 +159,7 @@ func TestHonestLoginsPassBesideHeldConnections(t *testing.T) {
 	defer attack.Wait()
 	defer close(stop)
 	full.Wait()
-	require.Eventually(t, func() bool { return f.metric("connections_dropped_total", "reason", dropFull) > 0 }, time.Minute, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return f.metric("connections_dropped_total", "reason", admission.Full.String()) > 0 }, time.Minute, 10*time.Millisecond)
 	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	for i := range 100 {
 		res, err := client.Post(f.url+"/user_login", "application/json", strings.NewReader(`{"email":"alice@example.com","passwd":"abcdef"}`))
@@ -185,7 +182,7 @@ func TestConnectionsPerAddressAreBounded(t *testing.T) {
 		require.LessOrEqual(t, f.ln.len(), 3)
 	}
 	require.Equal(t, wire.CodeOK, f.login("alice@example.com", "abcdef").Error)
-	require.Positive(t, f.metric("connections_dropped_total", "reason", dropAddress))
+	require.Positive(t, f.metric("connections_dropped_total", "reason", admission.Network.String()))
 
 	f = newFixture(t, func(c *Config) {
 		c.Limits.ThrottleLoopback, c.Limits.ConnsPerAddress = true, 3
@@ -197,66 +194,22 @@ func TestConnectionsPerAddressAreBounded(t *testing.T) {
 	require.Eventually(t, func() bool { return f.ln.len() == 5 }, 5*time.Second, time.Millisecond)
 }
 
-// fakeConn is a connection from addr that knows whether it was closed.
-type fakeConn struct {
-	net.Conn
-	addr   string
-	closed bool
+// noFiles is a listener of a process that may open no more files.
+type noFiles struct{ net.Listener }
+
+func (noFiles) Accept() (net.Conn, error) {
+	return nil, &net.OpError{Op: "accept", Err: syscall.EMFILE}
 }
 
-func (c *fakeConn) RemoteAddr() net.Addr {
-	return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(c.addr))
-}
-
-func (c *fakeConn) Close() error { c.closed = true; return nil }
-
-// B1, B3: at the bound, the network that holds most gives up its oldest unfinished connection.
-func TestWhoHoldsMostGivesUpTheOldest(t *testing.T) {
-	drops := map[string]int{}
-	c := newConns(nil, 6, 4, netip.Addr.IsLoopback, func(reason string) { drops[reason]++ })
-	open := func(addr string) *fakeConn {
-		conn := &fakeConn{addr: addr}
-		victim, reason, ok := c.admit(conn)
-		if !ok {
-			victim = conn
-		}
-		c.drop(victim, reason)
-		return conn
-	}
-	one := open("192.0.2.1:1")
-	a1, a2, a3, a4 := open("[2001:db8::1]:1"), open("[2001:db8::2]:2"), open("[2001:db8::3:3]:3"), open("[2001:db8::4]:4")
-	two := open("192.0.2.2:1")
-	require.Empty(t, drops)
-
-	a5 := open("[2001:db8::5]:5")
-	require.True(t, a1.closed, "the fifth of a /64 closes the first")
-	require.Equal(t, map[string]int{dropAddress: 1}, drops)
-
-	three := open("192.0.2.3:1")
-	require.True(t, a2.closed, "the network with most gives way, though others are older")
-	require.Equal(t, map[string]int{dropAddress: 1, dropFull: 1}, drops)
-
-	require.True(t, c.received(a3))
-	require.False(t, c.received(a2))
-	four := open("192.0.2.4:1")
-	require.True(t, a4.closed, "what is being served stays")
-	require.False(t, a3.closed)
-
-	for _, conn := range []*fakeConn{one, two, three, four, a5} {
-		require.False(t, conn.closed)
-		require.True(t, c.received(conn))
-	}
-	late := open("192.0.2.5:1")
-	require.True(t, late.closed, "all are being served")
-	require.Equal(t, 6, c.len())
-
-	for _, conn := range []*fakeConn{one, two, three, four, a5, a3, a1, a2, a4, late} {
-		c.connState(conn, http.StateClosed)
-	}
-	require.Empty(t, c.open)
-	require.Empty(t, c.networks)
-	for i := range 10 {
-		require.False(t, open(fmt.Sprintf("127.0.0.1:%d", i+1)).closed, "the loopback is exempt from the bound per address")
-	}
-	require.Equal(t, 6, c.len())
+func TestWithoutDescriptorsTheOldestConnectionGoes(t *testing.T) {
+	f := newFixture(t)
+	held := f.dial("POST /user_login HTTP/1.1\r\n")
+	require.Eventually(t, func() bool { return f.ln.len() == 1 }, 5*time.Second, time.Millisecond)
+	_, err := (&listener{noFiles{}, f.ln.table, f.ln.dropped}).Accept()
+	require.ErrorIs(t, err, syscall.EMFILE)
+	require.NoError(t, held.SetReadDeadline(time.Now().Add(5*time.Second)))
+	_, err = io.ReadAll(held)
+	require.True(t, err == nil || isReset(err), "%v", err)
+	require.Zero(t, f.ln.len())
+	require.Equal(t, 1.0, f.metric("connections_dropped_total", "reason", dropDescriptors))
 }

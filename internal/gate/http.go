@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"runtime/debug"
@@ -110,9 +109,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // of the request before it closes the connection, so that the client sees the answer; plain bounds how long that takes.
 func (s *Server) plain(w http.ResponseWriter, r *http.Request, status int, text string) {
 	limit := time.Now().Add(lingerTimeout)
-	if conn, ok := r.Context().Value(connKey{}).(net.Conn); ok {
-		if since, ok := s.ln.since(conn); ok && since.Add(readTimeout).Before(limit) {
-			limit = since.Add(readTimeout)
+	if c, ok := r.Context().Value(connKey{}).(*conn); ok {
+		if late := c.since.Add(readTimeout); late.Before(limit) {
+			limit = late
 		}
 	}
 	_ = http.NewResponseController(w).SetReadDeadline(limit) // a test's recorder has none
@@ -136,7 +135,7 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) (body []byte, 
 	if err != nil {
 		return nil, 0, err
 	}
-	if conn, ok := r.Context().Value(connKey{}).(net.Conn); ok && !s.ln.received(conn) {
+	if c, ok := r.Context().Value(connKey{}).(*conn); ok && !c.received() {
 		return nil, 0, errDropped
 	}
 	// Else the deadline would end the request's context while the handler runs.

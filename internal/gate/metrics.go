@@ -55,7 +55,7 @@ func newMetrics(reg prometheus.Registerer, hashing *slots.Slots) *metrics {
 }
 
 // watch registers what is read from open when somebody asks.
-func (m *metrics) watch(reg prometheus.Registerer, open *conns) {
+func (m *metrics) watch(reg prometheus.Registerer, open *listener) {
 	promauto.With(reg).NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_gate_connections", Help: "Open HTTP connections."},
 		func() float64 { return float64(open.len()) })
 }

@@ -70,7 +70,7 @@ type Server struct {
 	standing   *rpc.Standing
 	transports []*rpc.Client // of external and status
 
-	ln     *conns
+	ln     *listener
 	http   *http.Server
 	varify *rpc.Server // nil: VarifyService is not served
 
@@ -135,11 +135,10 @@ func (s *Server) listen() (err error) {
 			_ = s.Close() // the failure to bind is what matters
 		}
 	}()
-	ln, err := net.Listen("tcp", s.cfg.Gate.Addr())
+	s.ln, err = listenHTTP(s.cfg.Gate.Addr(), s.cfg.Gate.MaxConns, s.cfg.Limits.ConnsPerAddress, s.manyBehind, s.metrics.drop)
 	if err != nil {
 		return config.Dependency(fmt.Errorf("gate: %w", err))
 	}
-	s.ln = newConns(ln, s.cfg.Gate.MaxConns, s.cfg.Limits.ConnsPerAddress, s.manyBehind, s.metrics.drop)
 	if err = s.listenVarify(); err != nil {
 		return config.Dependency(err)
 	}
@@ -151,7 +150,6 @@ func (s *Server) listen() (err error) {
 		// net/http reads 4 KiB past the limit before it refuses.
 		MaxHeaderBytes: maxHeaderBytes - 4096,
 		ConnContext:    withConn,
-		ConnState:      s.ln.connState,
 		ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	s.http.SetKeepAlivesEnabled(false)
