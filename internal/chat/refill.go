@@ -214,7 +214,7 @@ func (r *refills) push(s *session.Session, p *legacy.Policy, page []store.Messag
 		if i > 0 && m.Sender != page[i-1].Sender {
 			flush(page[i-1].Sender, m.ThreadID)
 		}
-		if m.Sender != s.UID() && (p == nil || p.Lacks(m.ThreadID, m.Seq)) {
+		if m.Sender != s.UID() && (p == nil || p.Lacks(m.ThreadID, m.Seq, m.CreatedMS)) {
 			run = append(run, wire.SentText{UniqueID: m.UniqueID, Content: m.Content, Seq: m.Seq, CreatedMS: m.CreatedMS})
 		}
 	}

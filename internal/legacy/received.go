@@ -63,10 +63,14 @@ func (r received) floor(thread int64) int64 {
 	return 0
 }
 
-// Lacks reports whether the client was sent a text neither in a page of history nor as a push.
-func (p *Policy) Lacks(id, seq int64) bool {
+// Lacks reports whether the client was sent a text neither in a page of history nor as a push. A client of the first
+// generation loads no history and lacks nothing that was stored before its login: an earlier session may have shown it.
+func (p *Policy) Lacks(id, seq, createdMS int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.gen1 && createdMS < p.opened.UnixMilli() {
+		return false
+	}
 	_, in := p.received.find(id, seq)
 	return !in && seq > p.threads[id].served
 }

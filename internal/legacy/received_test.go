@@ -57,13 +57,24 @@ func TestATextPushedTwiceIsShownOnce(t *testing.T) {
 		}
 		require.Equal(t, []int64{8, 6, 7, 9}, all)
 		require.EqualValues(t, 3, c.served(talk))
-		require.True(t, c.Lacks(talk, 10))
-		require.False(t, c.Lacks(talk, 2))
-		require.False(t, c.Lacks(talk, 7))
+		require.True(t, c.Lacks(talk, 10, 0))
+		require.False(t, c.Lacks(talk, 2, 0))
+		require.False(t, c.Lacks(talk, 7, 0))
 		require.EqualValues(t, 3, c.Floor(talk))
 		require.Equal(t, []int64{talk}, c.Known())
 		require.True(t, c.Settled(talk))
 		require.Zero(t, c.Held())
+	})
+}
+
+// A client of the first generation keeps what an earlier login of the same process showed.
+func TestTheFirstGenerationLacksNothingFromBeforeItsLogin(t *testing.T) {
+	in(t, func(t *testing.T, c *stock) {
+		began := c.opened.UnixMilli()
+		require.True(t, c.Lacks(talk, 1, began-1))
+		c.FirstGeneration()
+		require.False(t, c.Lacks(talk, 1, began-1))
+		require.True(t, c.Lacks(talk, 1, began))
 	})
 }
 
