@@ -121,7 +121,7 @@ func (s *Server) reset(ctx context.Context, req *request) (any, error) {
 		return nil, wire.Refuse(wire.CodePasswdUpFailed, err)
 	}
 	s.audit.event("password_reset", req.addr, uid)
-	s.endSessions(ctx, uid, in.User.text, email)
+	s.endSessions(ctx, "password_reset", uid, in.User.text, email)
 	return resetReply{Email: in.Email.text, User: in.User.text}, nil
 }
 

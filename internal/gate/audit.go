@@ -12,8 +12,9 @@ import (
 var noAddr netip.Addr
 
 // audit writes one record for each thing that happened to an account: register, login_ok, login_failed, code_sent,
-// code_used, password_reset, password_changed, throttled. A record names the user by an HMAC under a key of this process, so that the
-// records of one user can be told from another's but lead to nobody, and it holds no secret and no e-mail address.
+// code_used, password_reset, password_changed, account_deleted, throttled. A record names the user by an HMAC under a key of
+// this process, so that the records of one user can be told from another's but lead to nobody, and it holds no secret and no
+// e-mail address.
 type audit struct {
 	log     *slog.Logger
 	key     []byte

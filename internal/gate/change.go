@@ -53,7 +53,7 @@ func (s *Server) changePassword(ctx context.Context, req *request) (any, error) 
 		return nil, wire.Refuse(wire.CodePasswdUpFailed, err)
 	}
 	s.audit.event("password_changed", req.addr, cred.UID)
-	s.endSessions(ctx, cred.UID, cred.Name, store.Key(in.Email.text))
+	s.endSessions(ctx, "password_changed", cred.UID, cred.Name, store.Key(in.Email.text))
 	return changeReply{Email: in.Email.text}, nil
 }
 

@@ -25,7 +25,7 @@ func (s *Server) deleteAccount(ctx context.Context, req *request) (any, error) {
 		return nil, err
 	}
 	s.audit.event("account_deleted", req.addr, cred.UID)
-	s.endSessions(ctx, cred.UID, done.Name, store.Key(in.Email.text))
+	s.endSessions(ctx, "account_deleted", cred.UID, done.Name, store.Key(in.Email.text))
 	s.bumpLists(ctx, done.Related)
 	return deleteReply{UID: cred.UID}, nil
 }

@@ -61,6 +61,17 @@ func TestADeletedAccountLeavesNothingThatLogsIn(t *testing.T) {
 	require.NotContains(t, f.logs.String(), "gde745")
 }
 
+// Who reads the log learns what happened to the account.
+func TestLogSaysWhySessionsShouldHaveEnded(t *testing.T) {
+	f := newFixture(t)
+	f.mr.SetError("LOADING")
+	f.endSessions(t.Context(), "account_deleted", 7, "alice", "a@example.com")
+	f.mr.SetError("")
+	require.Contains(t, f.logs.String(), "tokens that should have ended are still good")
+	require.Contains(t, f.logs.String(), `"after":"account_deleted"`)
+	require.NotContains(t, f.logs.String(), "password")
+}
+
 func TestDeletingAnAccountIsThrottledLikeALogin(t *testing.T) {
 	f := newFixture(t)
 	f.newUser("alice", "a@example.com", "abcdef")

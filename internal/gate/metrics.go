@@ -50,7 +50,7 @@ func newMetrics(reg prometheus.Registerer, hashing *slots.Slots) *metrics {
 		dropped:    counter("connections_dropped_total", "Connections closed because of a bound before their request had arrived (full, address, descriptors).", "reason"),
 		mails:      counter("mails_total", "Verification codes by result (sent, refused, busy, store, throttled).", "result"),
 		places:     counter("placements_total", "Calls to status servers by result (ok, refused, unreachable).", "result"),
-		kicks:      counter("kicks_total", "Sessions ended after a password reset by result (ok; left: in the mailbox of a node that did not answer; gone: in that of a node without a lease; failed).", "result"),
+		kicks:      counter("kicks_total", "Sessions ended after a new password or a deletion by result (ok; left: in the mailbox of a node that did not answer; gone: in that of a node without a lease; failed).", "result"),
 	}
 }
 

@@ -3,6 +3,7 @@ package gate
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -20,18 +21,20 @@ const revokeRetries = 7
 
 // endSessions makes everything useless that the old password opened: tokens and resume tickets, cached data, sessions.
 // Tokens come first, so that a session ended here cannot come back. Revoking is repeated in the background when Redis
-// does not answer. A session that is not ended here is ended by its node, which compares all it has with Redis.
-func (s *Server) endSessions(ctx context.Context, uid int32, name, email string) {
+// does not answer. A session that is not ended here is ended by its node, which compares all it has with Redis. after is the
+// audit's word for what happened to the account.
+func (s *Server) endSessions(ctx context.Context, after string, uid int32, name, email string) {
+	log := s.log.With("after", after, "user", s.audit.user(uid))
 	s.recent.forget(uid)
 	if err := s.accounts.succeeded(ctx, email); err != nil && s.noise.Allow() {
-		s.log.Warn("failed logins of an account stay counted after a reset", "err", safe(err))
+		log.Warn("failed logins of an account stay counted", "err", safe(err))
 	}
 	if err := s.revoke(ctx, uid, name); err != nil {
-		s.log.Error("tokens issued before a password reset are still good, trying again", "user", s.audit.user(uid), "err", safe(err))
-		s.background.Go(func() { s.revokeLater(uid, name) })
+		log.Error("tokens that should have ended are still good, trying again", "err", safe(err))
+		s.background.Go(func() { s.revokeLater(log, uid, name) })
 		return
 	}
-	s.kick(ctx, uid)
+	s.kick(ctx, log, uid)
 }
 
 func (s *Server) revoke(ctx context.Context, uid int32, name string) error {
@@ -43,43 +46,43 @@ func (s *Server) revoke(ctx context.Context, uid int32, name string) error {
 	return s.presence.DropProfile(ctx, uid, name)
 }
 
-func (s *Server) revokeLater(uid int32, name string) {
+func (s *Server) revokeLater(log *slog.Logger, uid int32, name string) {
 	pause := time.Second
 	for range revokeRetries {
 		select {
 		case <-time.After(pause):
 		case <-s.stopping.Done():
-			s.log.Error("stopping with tokens issued before a password reset still good", "user", s.audit.user(uid))
+			log.Error("stopping while tokens that should have ended are still good")
 			return
 		}
 		ctx := context.WithoutCancel(s.stopping)
 		if s.revoke(ctx, uid, name) == nil {
-			s.kick(ctx, uid)
+			s.kick(ctx, log, uid)
 			return
 		}
 		pause *= 2
 	}
-	s.log.Error("gave up: tokens issued before a password reset are good until they expire", "user", s.audit.user(uid))
+	log.Error("gave up: tokens that should have ended are good until they expire")
 }
 
 // kick ends the user's sessions on whatever nodes hold them. A node that cannot be told finds the kick in its mailbox. One
 // whose lease is gone may be paused, or cut off: it is fenced as well, so that it stores nothing more for the session.
-func (s *Server) kick(ctx context.Context, uid int32) {
+func (s *Server) kick(ctx context.Context, log *slog.Logger, uid int32) {
 	ctx, cancel := context.WithTimeout(ctx, kickTimeout+2*s.cfg.Redis.Timeout)
 	defer cancel()
 	found, err := s.presence.Locate(ctx, []int32{uid})
 	if err != nil {
-		s.kickFailed(uid, err)
+		s.kickFailed(log, err)
 		return
 	}
 	var kicks sync.WaitGroup
 	for _, at := range found[0] { // at most presence.MaxDevices
-		kicks.Go(func() { s.kickOne(ctx, at) })
+		kicks.Go(func() { s.kickOne(ctx, log, at) })
 	}
 	kicks.Wait()
 }
 
-func (s *Server) kickOne(ctx context.Context, at presence.Location) {
+func (s *Server) kickOne(ctx context.Context, log *slog.Logger, at presence.Location) {
 	ending, err := s.presence.EndSession(ctx, at, func(ctx context.Context, n presence.Node) error {
 		return s.kickAt(ctx, n.RPCAddr, at)
 	})
@@ -92,7 +95,7 @@ func (s *Server) kickOne(ctx context.Context, at presence.Location) {
 		result, err = "gone", errors.Join(s.presence.LeaveKick(ctx, at), s.store.Fence(ctx, at.Node, at.Boot))
 	}
 	if err != nil {
-		s.kickFailed(at.UID, err)
+		s.kickFailed(log, err)
 		return
 	}
 	s.metrics.kicks.WithLabelValues(result).Inc()
@@ -102,7 +105,7 @@ func (s *Server) kickOne(ctx context.Context, at presence.Location) {
 func (s *Server) kickAt(ctx context.Context, addr string, at presence.Location) error {
 	ctx, cancel := context.WithTimeout(ctx, kickTimeout)
 	defer cancel()
-	// Resets are rare: a client for this one call saves keeping one for each node that ever was.
+	// This is rare: a client for this one call saves keeping one for each node that ever was.
 	c := rpc.NewClient(rpc.ClientConfig{Auth: s.auth, Metrics: s.rpcMetrics, Timeout: kickTimeout}, addr)
 	defer c.Close()
 	chat, err := chatservice.NewClient("chatnode", c.Options()...)
@@ -119,10 +122,10 @@ func (s *Server) kickAt(ctx context.Context, addr string, at presence.Location) 
 	return err
 }
 
-func (s *Server) kickFailed(uid int32, err error) {
+func (s *Server) kickFailed(log *slog.Logger, err error) {
 	s.metrics.kicks.WithLabelValues("failed").Inc()
 	if s.noise.Allow() {
-		s.log.Warn("a session of a user who reset the password may live on for a minute", "user", s.audit.user(uid), "err", safe(err))
+		log.Warn("a session that should have ended may live on for a minute", "err", safe(err))
 	}
 }
 
