@@ -265,6 +265,8 @@ func (s *Server) abandon(ctx context.Context, claimed presence.Claimed, mine pre
 		return err
 	}
 	s.metrics.abandoned.Inc()
+	// Pushes have gone to the place of this login meanwhile.
+	s.router.Deliver([]session.Push{{To: old.UID, ID: wire.MsgGap}}, nil)
 	return nil
 }
 

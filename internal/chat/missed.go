@@ -14,6 +14,13 @@ const everyoneTakes = 3 * time.Second
 // missed takes a session here that has missed texts and does not understand a 2104.
 func (s *Server) missed(sess *session.Session, thread, from int64) { s.refills.add(sess, thread, from) }
 
+// mayHaveMissed tells a session here that it may have missed texts of any thread.
+func (s *Server) mayHaveMissed(sess *session.Session) {
+	if !sess.Gap(0, 0) && !sess.CanGap() {
+		s.missed(sess, 0, 0)
+	}
+}
+
 // reload ends a native session that does not understand a 2104, when nobody can say what it has missed.
 func (s *Server) reload(sess *session.Session) {
 	sess.Owner().(*conn).goodbye(wire.CodeTooFarBehind, "texts were missed", 0)
@@ -40,8 +47,8 @@ func (s *Server) tellAll() bool {
 	s.log.Warn("another node could not remember whose pushes it dropped: telling all sessions")
 	for part := range session.Parts {
 		s.registry.EachOf(part, func(sess *session.Session) {
-			if sess.State() == session.Live && !sess.Gap(0, 0) && !sess.CanGap() {
-				s.missed(sess, 0, 0)
+			if sess.State() == session.Live {
+				s.mayHaveMissed(sess)
 			}
 		})
 		select {

@@ -14,6 +14,7 @@ import (
 	"parley/client"
 	"parley/internal/cluster/faultproxy"
 	"parley/internal/peer"
+	"parley/internal/reconcile"
 	"parley/internal/wire"
 	"parley/kitex_gen/message"
 )
@@ -98,6 +99,7 @@ type trouble struct {
 
 func newTrouble(t *testing.T) *trouble {
 	f := newFixture(t, 3)
+	f.reconcile = reconcile.Config{Pass: time.Minute, Hurry: 100 * time.Millisecond, Grace: 6 * time.Second, Extend: time.Hour}
 	c := &trouble{fixture: f}
 	listen := func(target string) *faultproxy.Proxy {
 		p, err := faultproxy.Listen(target, faultproxy.Options{})
@@ -199,6 +201,25 @@ func TestANodeCutOffFromRedisIsReached(t *testing.T) {
 	c.redisOfB.Refuse(false)
 	c.write(5)
 	c.allArrive()
+}
+
+// C1: the key of a user was evicted, say, and nothing tells that it was there.
+func TestEveryTextArrivesAfterRedisLostASession(t *testing.T) {
+	c := newTrouble(t)
+	old := plain(c.fixture, c.b, 1)
+	require.True(t, c.redis.Del(fmt.Sprint("usession_", firstUID)))
+	require.True(t, c.redis.Del(fmt.Sprint("usession_", firstUID+2)))
+	c.write(10)
+	eventually(t, "all pushes to find nobody", func() bool { return counterOf(t, c.a, "parley_router_pushes_offline_total") == 20 })
+	require.Zero(t, c.a.router.Owed())
+	require.Empty(t, c.native.got())
+	c.b.reconciler.Hurry()
+	c.allArrive()
+	c.write(5)
+	c.allArrive()
+	var bye wire.Goodbye
+	old.expect(wire.MsgGoodbye).into(t, &bye)
+	require.Equal(t, wire.CodeTooFarBehind, bye.Error)
 }
 
 // C1: whom a node has lost track of, it tells all.

@@ -38,6 +38,7 @@ type bed struct {
 	mu       sync.Mutex // guards the following
 	ended    []string   // sids
 	released []string
+	missed   []int32 // uids
 }
 
 func newBed(t *testing.T) *bed {
@@ -68,6 +69,11 @@ func (b *bed) reconciler(cfg Config) *Reconciler {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			b.released = append(b.released, l.SID)
+		},
+		Missed: func(s *session.Session) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.missed = append(b.missed, s.UID())
 		},
 	})
 }
@@ -183,6 +189,29 @@ func TestASessionThatRedisLostIsWrittenBack(t *testing.T) {
 	require.Equal(t, "n1", b.rdb.Get(t.Context(), "uip_7").Val())
 	require.Equal(t, 1.0, value(r.metrics.restored))
 	require.Empty(t, b.endedNow())
+	require.Equal(t, []int32{7}, b.missed, "the other one was found all the time")
+	pass(t, r)
+	require.Equal(t, []int32{7}, b.missed, "once")
+	require.Empty(t, r.lost)
+}
+
+// C1: whether the write was done is not known.
+func TestASessionThatWasWrittenBackUnheardIsToldToo(t *testing.T) {
+	b := newBed(t)
+	b.login(7)
+	ended := b.login(8)
+	b.mini.Del("usession_7")
+	b.mini.Del("usession_8")
+	r := b.reconciler(DefaultConfig())
+	b.rdb.AddHook(&onPipeline{name: "hsetnx", f: func() { b.mini.SetError("LOADING") }})
+	pass(t, r)
+	require.Empty(t, b.missed)
+	b.mini.SetError("")
+	b.mini.HSet("usession_7", "phone", sid(7)+"|n1|b1")
+	b.end(ended)
+	pass(t, r)
+	require.Equal(t, []int32{7}, b.missed)
+	require.Empty(t, r.lost)
 }
 
 // A4: all of it, without looking first.
@@ -229,6 +258,7 @@ func TestASessionWhosePlaceAnotherHasEndsAfterTheGrace(t *testing.T) {
 	require.Empty(t, r.doubts)
 	require.Equal(t, 1.0, value(r.metrics.replaced))
 	require.Equal(t, "other|n2|b2", b.entryOf(7), "the newer one stays")
+	require.Equal(t, []int32{8}, b.missed, "pushes went to the login that was undone")
 }
 
 // A3

@@ -50,6 +50,8 @@ type Deps struct {
 	End func(uid int32, sid string)
 	// Release takes a session that has ended out of Redis, later.
 	Release func(presence.Location)
+	// Missed is told of a live session that has its place in Redis again: meanwhile no other node has found it.
+	Missed func(*session.Session)
 }
 
 // Reconciler compares the sessions of this node with Redis, a part of the registry at a time. Its methods are safe for
@@ -65,6 +67,7 @@ type Reconciler struct {
 	part     int                            // the next one
 	extended [session.Parts]time.Time       // when each part was last kept from expiring
 	doubts   map[*session.Session]time.Time // those whose place another one has, and since when that is known
+	lost     map[*session.Session]struct{}  // those that Redis did not have, until it has them again
 	failing  bool
 
 	mu       sync.Mutex // guards the following
@@ -91,7 +94,7 @@ func New(cfg Config, d Deps) *Reconciler {
 	}, []string{"reason"})
 	return &Reconciler{
 		cfg: cfg, deps: d, log: d.Log.With("pkg", "reconcile"), wake: make(chan struct{}, 1),
-		part: rand.IntN(session.Parts), doubts: make(map[*session.Session]time.Time),
+		part: rand.IntN(session.Parts), doubts: make(map[*session.Session]time.Time), lost: make(map[*session.Session]struct{}),
 		metrics: metrics{
 			compared: counter("sessions_compared_total", "Comparisons of a session with Redis."),
 			restored: counter("sessions_restored_total", "Sessions written back because Redis had lost them."),
@@ -251,6 +254,11 @@ func (r *Reconciler) settle(ctx context.Context) error {
 			due = append(due, s)
 		}
 	}
+	for s := range r.lost {
+		if s.State() == session.Dead {
+			delete(r.lost, s)
+		}
+	}
 	return r.compare(ctx, due, false, func(s *session.Session) {
 		r.end(s, "its place is another session's", r.metrics.replaced)
 	})
@@ -274,8 +282,9 @@ func (r *Reconciler) compare(ctx context.Context, sessions []*session.Session, e
 	for i, s := range sessions {
 		switch standing[i] {
 		case presence.StandingHeld:
-			delete(r.doubts, s)
+			r.noteHeld(s)
 		case presence.StandingMissing:
+			r.lost[s] = struct{}{} // even if the answer to its restoration does not come
 			missing = append(missing, s)
 		case presence.StandingReplaced:
 			replaced(s)
@@ -311,7 +320,7 @@ func (r *Reconciler) restore(ctx context.Context, sessions []*session.Session) e
 			// It ended meanwhile, and its release may have come first.
 			r.deps.Release(locs[i])
 		case !taken[locs[i].SID]:
-			delete(r.doubts, s)
+			r.noteHeld(s)
 			n++
 		case !doubted:
 			r.doubts[s] = now
@@ -319,6 +328,17 @@ func (r *Reconciler) restore(ctx context.Context, sessions []*session.Session) e
 	}
 	r.metrics.restored.Add(float64(n))
 	return nil
+}
+
+// noteHeld says that a session has its place in Redis.
+func (r *Reconciler) noteHeld(s *session.Session) {
+	_, lost := r.lost[s]
+	_, doubted := r.doubts[s]
+	if lost || doubted {
+		delete(r.lost, s)
+		delete(r.doubts, s)
+		r.deps.Missed(s)
+	}
 }
 
 func (r *Reconciler) end(s *session.Session, why string, count prometheus.Counter) {
