@@ -211,7 +211,7 @@ func (s *Session) take() *[]byte {
 // writeTaken writes what was taken from the outbox, and gives its buffer back. It returns false when the connection is
 // lost.
 func (s *Session) writeTaken(b *[]byte) bool {
-	err := s.writeAll(*b)
+	err := s.writeAll(b)
 	putBuffer(b)
 	if err != nil {
 		s.broken(err)
@@ -254,33 +254,43 @@ func (s *Session) writeLocked(b []byte) (int, error) {
 }
 
 // writeAll waits for the client, as long as WriteTimeout allows. It holds wmu while it waits: the connection's close ends
-// the wait before it calls Gone, which wants wmu.
-func (s *Session) writeAll(b []byte) error {
+// the wait before it calls Gone, which wants wmu. Meanwhile it exchanges the buffer for smaller ones.
+func (s *Session) writeAll(b *[]byte) error {
 	s.wmu.Lock()
 	defer s.wmu.Unlock()
-	for {
-		n, err := s.writeLocked(b)
-		if err != nil || n == len(b) {
+	for rest := *b; ; {
+		n, err := s.writeLocked(rest)
+		if err != nil || n == len(rest) {
 			return err
 		}
+		rest = shrink(b, rest[n:])
+		s.mu.Lock()
+		s.writing = len(rest)
+		s.mu.Unlock()
 		// The connection's own Write waits; it copies what it is given, and keeps a 4 KiB node for good. Only a client that
 		// lets its socket fill up costs that.
-		b = b[n:]
-		piece := min(len(b), waitBytes)
+		piece := min(len(rest), waitBytes)
 		// Not netpoll's own time-out, whose error wants an address that our connections do not have.
 		late := time.AfterFunc(s.limits.WriteTimeout, s.Abort)
-		_, err = s.conn.Write(b[:piece])
+		_, err = s.conn.Write(rest[:piece])
 		if !late.Stop() && err == nil {
 			err = ErrSlow // it is being closed
 		}
-		if err != nil || piece == len(b) {
+		if err != nil || piece == len(rest) {
 			return err
 		}
-		b = b[piece:]
-		s.mu.Lock()
-		s.writing = len(b)
-		s.mu.Unlock()
+		rest = rest[piece:]
 	}
+}
+
+// shrink moves the unwritten rest of b to a smaller buffer once a quarter of a large one is free. As bytes are written as
+// many new ones may wait beside them; without this a client that reads slowly would pin twice its bound.
+func shrink(b *[]byte, rest []byte) []byte {
+	if cap(*b) > maxPooled && len(rest) <= cap(*b)/4*3 {
+		*b = append(make([]byte, 0, len(rest)), rest...)
+		return *b
+	}
+	return rest
 }
 
 // waitBytes is how much of an outbox is handed to the connection while its socket is full.

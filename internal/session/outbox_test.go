@@ -208,6 +208,67 @@ func TestAnOutboxHoldsNoMoreThanItsBound(t *testing.T) {
 	require.Greater(t, largest, 64<<10)
 }
 
+// B9: what the buffer under way no longer needs is given back, while as much may wait beside it.
+func TestASlowReaderPinsLittleMoreThanItsBound(t *testing.T) {
+	const sessions, bound, extra = 16, 128 << 10, 16 << 10
+	var wg sync.WaitGroup
+	limits := &Limits{OutboxBytes: bound, WriteTimeout: time.Hour, Go: wg.Go}
+	read, taken := make(chan struct{}), make(chan struct{})
+	full := func() *Session { // whose socket is
+		fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+		require.NoError(t, err)
+		require.NoError(t, syscall.SetNonblock(fds[0], true))
+		for err == nil {
+			_, err = syscall.Write(fds[0], make([]byte, 1<<10))
+		}
+		t.Cleanup(func() { syscall.Close(fds[0]); syscall.Close(fds[1]) })
+		s := new(Session)
+		s.Init(&fileConn{fd: fds[0], write: func(b []byte) (int, error) {
+			if _, ok := <-read; ok {
+				taken <- struct{}{}
+			}
+			return len(b), nil
+		}, close: func() {}}, limits, nil)
+		require.True(t, s.Identify(Identity{UID: 1, Device: "d", SID: 1, Native: true, Gap: true}))
+		require.True(t, s.activate())
+		return s
+	}
+	before := heap()
+	all := make([]*Session, sessions)
+	for i := range all {
+		all[i] = full()
+	}
+	p := text(1, 1, 1000)
+	most := 0
+	for range 20 { // pieces that each client reads: more than an outbox
+		for _, s := range all {
+			for s.Queued()+wire.HeaderLen+len(p.Body) <= bound {
+				require.NoError(t, s.Push(p))
+			}
+		}
+		most = max(most, (heap()-before)/sessions)
+		for range all {
+			read <- struct{}{}
+			<-taken
+		}
+	}
+	t.Logf("%d bytes for each client", most)
+	require.Less(t, most, bound+bound/4+extra)
+	require.Greater(t, most, bound, "a client may have as much waiting as before")
+	close(read)
+	wg.Wait()
+}
+
+// heap returns the bytes that are in use.
+func heap() int {
+	var m runtime.MemStats
+	for range 2 { // what a pool gave up lives for one more
+		runtime.GC()
+	}
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
+}
+
 // TestAnAbortedConnectionLeavesNothingBehind lets the kernel hold bytes for a client that does not read: a plain close
 // would leave them, and the socket, there for minutes.
 func TestAnAbortedConnectionLeavesNothingBehind(t *testing.T) {
