@@ -1,6 +1,8 @@
 package store_test
 
 import (
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -19,4 +21,28 @@ func testDataID(t *testing.T, d *database) {
 	again, err := d.open(t).DataID(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, id, again)
+
+	_, err = d.sql(t).ExecContext(t.Context(), newIDStatement(t, d))
+	require.NoError(t, err)
+	again, err = s.DataID(t.Context())
+	require.NoError(t, err)
+	require.Regexp(t, "^[0-9a-f]{32}$", again)
+	require.NotEqual(t, id, again)
+	require.NoError(t, s.Migrate(t.Context()))
+	kept, err := s.DataID(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, again, kept)
+}
+
+// newIDStatement is what docs/OPERATIONS.md says to run after a backup was restored.
+func newIDStatement(t *testing.T, d *database) string {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/OPERATIONS.md")
+	require.NoError(t, err)
+	_, rest, ok := strings.Cut(string(page), "```sql\n")
+	require.True(t, ok)
+	block, _, _ := strings.Cut(rest, "```")
+	statements := strings.Split(strings.TrimSpace(block), "\n")
+	require.Len(t, statements, 2)
+	return d.on(statements[0], statements[1])
 }
