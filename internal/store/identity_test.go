@@ -39,10 +39,12 @@ func newIDStatement(t *testing.T, d *database) string {
 	t.Helper()
 	page, err := os.ReadFile("../../docs/OPERATIONS.md")
 	require.NoError(t, err)
-	_, rest, ok := strings.Cut(string(page), "```sql\n")
-	require.True(t, ok)
-	block, _, _ := strings.Cut(rest, "```")
-	statements := strings.Split(strings.TrimSpace(block), "\n")
+	var statements []string
+	for line := range strings.Lines(string(page)) {
+		if strings.HasPrefix(line, "UPDATE data_identity ") {
+			statements = append(statements, strings.TrimSpace(line))
+		}
+	}
 	require.Len(t, statements, 2)
 	return d.on(statements[0], statements[1])
 }
