@@ -6,8 +6,6 @@ import (
 	"context"
 	"errors"
 
-	"github.com/redis/go-redis/v9"
-
 	"parley/internal/chat"
 	"parley/internal/config"
 	"parley/internal/obs"
@@ -44,7 +42,7 @@ func run(ctx context.Context, p config.Process) error {
 	case err != nil:
 		return config.Dependency(err)
 	}
-	rdb := redis.NewUniversalClient(cfg.Redis.Options())
+	rdb := cfg.Redis.NewClient()
 	defer rdb.Close()
 	pr := presence.New(rdb, presence.Options{Cluster: cfg.Redis.Cluster, Timeout: cfg.Redis.Timeout, Metrics: reg})
 	defer pr.Close()

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/redis/go-redis/v9"
-
 	"parley/internal/config"
 	"parley/internal/gate"
 	"parley/internal/obs"
@@ -41,7 +39,7 @@ func run(ctx context.Context, p config.Process) error {
 	case err != nil:
 		return config.Dependency(err)
 	}
-	rdb := redis.NewUniversalClient(cfg.Redis.Options())
+	rdb := cfg.Redis.NewClient()
 	defer func() { _ = rdb.Close() }() // nothing is pending
 	if err := rdb.Ping(ctx).Err(); err != nil {
 		return config.Dependency(fmt.Errorf("redis: %w", err))

@@ -5,8 +5,6 @@ package main
 import (
 	"context"
 
-	"github.com/redis/go-redis/v9"
-
 	"parley/internal/config"
 	"parley/internal/obs"
 	"parley/internal/presence"
@@ -26,7 +24,7 @@ func run(ctx context.Context, p config.Process) error {
 	log.Info("starting", "version", p.Version)
 	reg := obs.NewRegistry("statusnode")
 
-	rdb := redis.NewUniversalClient(cfg.Redis.Options())
+	rdb := cfg.Redis.NewClient()
 	defer rdb.Close()
 	pr := presence.New(rdb, presence.Options{Cluster: cfg.Redis.Cluster, Timeout: cfg.Redis.Timeout, Metrics: reg})
 	defer pr.Close()

@@ -167,7 +167,7 @@ func Warm(ctx context.Context, o Options) error {
 	if o.Progress == nil {
 		o.Progress = func(string, int, int) {}
 	}
-	rdb := redis.NewUniversalClient(o.Redis.Options())
+	rdb := o.Redis.NewClient()
 	defer rdb.Close()
 	pr := presence.New(rdb, presence.Options{Cluster: o.Redis.Cluster, Timeout: 10 * time.Second})
 	defer pr.Close()

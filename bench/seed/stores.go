@@ -37,7 +37,7 @@ func Open(ctx context.Context, at Place) (*Stores, error) {
 	if err != nil {
 		return nil, fmt.Errorf("seed: %w", err)
 	}
-	s := &Stores{sql: st, rdb: redis.NewUniversalClient(at.Redis.Options())}
+	s := &Stores{sql: st, rdb: at.Redis.NewClient()}
 	s.presence = presence.New(s.rdb, presence.Options{Cluster: at.Redis.Cluster, Timeout: 10 * time.Second})
 	if err := s.presence.Ping(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("seed: redis: %w", err), s.Close())

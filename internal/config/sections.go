@@ -172,10 +172,24 @@ func (r Redis) Validate() error {
 
 var quietRedis sync.Once // it sets a variable that clients read
 
-// Options returns the settings for redis.NewUniversalClient: RESP2 and no CLIENT SETINFO, which save a round trip a
-// connection, and one retry, because every caller has a deadline of its own. It also silences the client library in this
-// process, which writes lines of its own to standard error for each dial that fails; callers get the errors.
-func (r Redis) Options() *redis.UniversalOptions {
+// slotsReload bounds how long a client of a Redis Cluster goes on asking a master that is dead: a replica takes over within
+// seconds, but the dead master cannot say so, and go-redis reads the map of slots again once per minute by default.
+const slotsReload = 2 * time.Second
+
+// NewClient returns a client: RESP2 and no CLIENT SETINFO, which save a round trip per connection, and one retry, because
+// every caller has a deadline of its own. It also silences the client library in this process, which writes lines of its
+// own to standard error for each dial that fails; callers get the errors.
+func (r Redis) NewClient() redis.UniversalClient {
+	o := r.options()
+	if !r.Cluster {
+		return redis.NewUniversalClient(o)
+	}
+	cluster := o.Cluster()
+	cluster.ClusterStateReloadInterval = slotsReload
+	return redis.NewClusterClient(cluster)
+}
+
+func (r Redis) options() *redis.UniversalOptions {
 	quietRedis.Do(logging.Disable)
 	addrs := r.Addr
 	if len(addrs) == 0 {

@@ -3,8 +3,10 @@ package config
 import (
 	"net"
 	"testing"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 )
 
@@ -36,7 +38,7 @@ func TestAdvertised(t *testing.T) {
 func TestRedisOptions(t *testing.T) {
 	r := DefaultRedis()
 	require.NoError(t, r.Validate())
-	o := r.Options()
+	o := r.options()
 	require.Equal(t, []string{"127.0.0.1:6379"}, o.Addrs)
 	require.True(t, o.DisableIdentity)
 	require.True(t, o.ContextTimeoutEnabled)
@@ -54,6 +56,16 @@ func TestRedisOptions(t *testing.T) {
 	}
 	require.NoError(t, Redis{Addr: []string{"a:1", "b:2"}, Cluster: true}.Validate())
 	require.NoError(t, Redis{Addr: []string{"a:1", "b:2"}, Master: "m"}.Validate())
+}
+
+// After a fail-over in a Redis Cluster only a fresh map of slots leads to the new master: the old one is silent.
+func TestANewMasterOfARedisClusterIsFoundWithinSeconds(t *testing.T) {
+	r := DefaultRedis()
+	r.Cluster = true
+	c := r.NewClient()
+	defer c.Close()
+	require.IsType(t, &redis.ClusterClient{}, c)
+	require.LessOrEqual(t, c.(*redis.ClusterClient).Options().ClusterStateReloadInterval, 5*time.Second)
 }
 
 func TestDSN(t *testing.T) {

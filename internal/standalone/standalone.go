@@ -71,7 +71,7 @@ type Cluster struct {
 	opt     Options
 	dir     string // to be removed by Close; "" keeps the data
 	redis   *miniredis.Miniredis
-	rdb     *redis.Client
+	rdb     redis.UniversalClient
 	store   *store.Store
 	pr      *presence.Presence
 	ops     *obs.Ops
@@ -151,9 +151,8 @@ func (c *Cluster) openRedis(ctx context.Context, reg prometheus.Registerer) erro
 	}
 	c.onClose(func() error { c.redis.Close(); return nil })
 	settings := config.DefaultRedis()
-	opt := settings.Options().Simple()
-	opt.Addr = c.redis.Addr()
-	c.rdb = redis.NewClient(opt)
+	settings.Addr = []string{c.redis.Addr()}
+	c.rdb = settings.NewClient()
 	c.onClose(c.rdb.Close)
 	// A Redis that lost its data keeps logins waiting until all nodes have written their sessions back. This one is new.
 	if err := presence.SeedGeneration(ctx, c.rdb); err != nil {

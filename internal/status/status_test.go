@@ -15,7 +15,6 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -60,7 +59,7 @@ func newFixture(t *testing.T, chatNodes ...string) *fixture {
 func (f *fixture) newPresence(t *testing.T) *presence.Presence {
 	r := config.DefaultRedis()
 	r.Addr, r.Timeout, r.DialTimeout = []string{f.mini.Addr()}, 5*time.Second, 5*time.Second
-	rdb := redis.NewUniversalClient(r.Options())
+	rdb := r.NewClient()
 	p := presence.New(rdb, presence.Options{Timeout: 5 * time.Second})
 	t.Cleanup(func() { p.Close(); require.NoError(t, rdb.Close()) })
 	return p

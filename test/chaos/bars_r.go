@@ -17,6 +17,7 @@ import (
 	"parley/client"
 	"parley/internal/cluster"
 	"parley/internal/cluster/faultproxy"
+	"parley/internal/config"
 )
 
 // recoveryBars: what online users get after a dependency was away, and stores that fail over.
@@ -399,13 +400,12 @@ func sentinelFailOver(ctx context.Context, w *World, r *Report) error {
 		}
 		sentinels = append(sentinels, s.Addr())
 	}
-	open := func() redis.UniversalClient {
-		return redis.NewFailoverClient(&redis.FailoverOptions{MasterName: "parley", SentinelAddrs: sentinels, Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true})
-	}
+	opts := config.DefaultRedis()
+	opts.Addr, opts.Master = sentinels, "parley"
 	if err := seedGeneration(ctx, master.Addr()); err != nil {
 		return err
 	}
-	l, err := w.Start(ctx, Layout{Chat: 2, NoRedis: true, RedisAt: open, Configure: func(_ *cluster.Node, _ int, f *cluster.INI) error {
+	l, err := w.Start(ctx, Layout{Chat: 2, NoRedis: true, RedisAt: opts.NewClient, Configure: func(_ *cluster.Node, _ int, f *cluster.INI) error {
 		f.Set("Redis", "Addr", join(sentinels))
 		f.Set("Redis", "Master", "parley")
 		return nil
@@ -440,15 +440,14 @@ func redisClusterFailOver(ctx context.Context, w *World, r *Report) error {
 	if err := formCluster(ctx, servers); err != nil {
 		return fmt.Errorf("form a Redis Cluster: %w", err)
 	}
-	open := func() redis.UniversalClient {
-		return redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs, Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true})
-	}
-	seed := open()
+	opts := config.DefaultRedis()
+	opts.Addr, opts.Cluster = addrs, true
+	seed := opts.NewClient()
 	err := seedIn(ctx, seed)
 	if err := errors.Join(err, seed.Close()); err != nil {
 		return err
 	}
-	l, err := w.Start(ctx, Layout{Chat: 2, NoRedis: true, RedisAt: open, Configure: func(_ *cluster.Node, _ int, f *cluster.INI) error {
+	l, err := w.Start(ctx, Layout{Chat: 2, NoRedis: true, RedisAt: opts.NewClient, Configure: func(_ *cluster.Node, _ int, f *cluster.INI) error {
 		f.Set("Redis", "Addr", join(addrs))
 		f.Set("Redis", "Cluster", "true")
 		return nil
