@@ -28,6 +28,9 @@ const (
 	movePart = 10
 	// moveTime is how long after the begin of a session that part may be used. It covers a slow login.
 	moveTime = 3 * time.Second
+	// keepIdle is how long a full bucket is kept after its user's last session was taken out of Redis. A login that claimed
+	// its place before that finds the bucket, and is not taken for a move from another node.
+	keepIdle = 10 * time.Second
 	// textShards spreads the locks of the table; a power of two.
 	textShards = 64
 )
@@ -87,6 +90,7 @@ type texter struct {
 	handed   bool        // over to another node: the session here is about to end
 	owed     float32     // at the last move, by this bucket: at most 0
 	counted  int64       // when nodes was counted, in unix milliseconds
+	free     int64       // when the last session here had ended and the bucket was full, in unix milliseconds
 }
 
 func newTextLimits(rate, burst int, d textDeps) *textLimits {
@@ -301,7 +305,7 @@ func (t *textLimits) leave(u *texter, loc presence.Location, now time.Time) {
 	if u != nil {
 		wait = t.fullIn(u, now)
 	}
-	if wait <= 0 || !t.later(u, loc, wait) {
+	if wait <= 0 || !t.later(loc, wait) {
 		t.d.Release(loc)
 	}
 }
@@ -315,11 +319,13 @@ func (t *textLimits) fullIn(u *texter, now time.Time) time.Duration {
 	}
 	t.shareLocked(u, 1, now)
 	u.changes++
-	return time.Duration((t.burst - u.bucket.Left(now, t.rate, t.burst)) / t.rate * float32(time.Second))
+	wait := time.Duration((t.burst - u.bucket.Left(now, t.rate, t.burst)) / t.rate * float32(time.Second))
+	u.free = now.Add(wait).UnixMilli()
+	return wait
 }
 
 // later releases a session after a time. false: too many wait for that, or the node stops.
-func (t *textLimits) later(u *texter, loc presence.Location, wait time.Duration) bool {
+func (t *textLimits) later(loc presence.Location, wait time.Duration) bool {
 	t.lateMu.Lock()
 	defer t.lateMu.Unlock()
 	if t.closed || len(t.late) >= maxLate {
@@ -332,7 +338,6 @@ func (t *textLimits) later(u *texter, loc presence.Location, wait time.Duration)
 		delete(t.late, loc)
 		t.lateMu.Unlock()
 		if waits {
-			t.forget(u.uid, time.Now())
 			t.d.Release(loc)
 		}
 	})
@@ -351,24 +356,13 @@ func (t *textLimits) close() {
 	}
 }
 
-// forget drops the bucket of a user who has left, if it is full.
-func (t *textLimits) forget(uid int32, now time.Time) {
-	sh := t.of(uid)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if u := sh.users[uid]; u != nil && t.idle(u, now) {
-		delete(sh.users, uid)
-	}
-}
-
 func (t *textLimits) idle(u *texter, now time.Time) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.sessions == 0 && u.bucket.Full(now, t.rate, t.burst)
+	return u.sessions == 0 && now.UnixMilli()-u.free >= keepIdle.Milliseconds() && u.bucket.Full(now, t.rate, t.burst)
 }
 
-// sweep drops the buckets in a part of the table that are full and not in use: most of them were a rounding error short of
-// it when their time had come.
+// sweep drops the buckets in a part of the table that have been full and unused for a while.
 func (t *textLimits) sweep(part int, now time.Time) {
 	sh := &t.shard[part%textShards]
 	sh.mu.Lock()

@@ -208,6 +208,37 @@ func TestReconnectingDoesNotFillTheBucket(t *testing.T) {
 	})
 }
 
+// A login that comes back to its node is no move, even if the node takes the old session out of Redis between the claim of
+// the login and its join.
+func TestAReconnectIsNotTakenForAMove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTextCluster(t, 2)
+		l := c.nodes[0]
+		s := c.login("phone", 0)
+		granted, _ := l.take(s.user, 1, time.Now())
+		require.Equal(t, 1, granted)
+		l.leave(s.user, s.loc, time.Now())
+
+		sid := session.NewSID(time.Now())
+		loc := presence.Location{UID: 1, Device: "phone", SID: sid.String(), Node: l.d.Node, Boot: "1"}
+		claimed := c.claim(loc)
+		require.NotNil(t, claimed.Old)
+		time.Sleep(time.Second)
+		for part := range textShards {
+			l.sweep(part, time.Now())
+		}
+		u := l.join(1, sid, claimed, time.Now())
+		granted, _ = l.take(u, 200, time.Now())
+		require.Equal(t, testBurst-testBurst/movePart, granted)
+		l.leave(u, loc, time.Now())
+		time.Sleep(time.Minute)
+		for part := range textShards {
+			l.sweep(part, time.Now())
+		}
+		require.Empty(t, l.of(1).users, "nothing is kept of users who have left")
+	})
+}
+
 // A move costs a user nothing: the node that the user leaves hands over what is left.
 func TestAMoveKeepsTheTextsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
