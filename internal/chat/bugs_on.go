@@ -18,8 +18,9 @@ import (
 )
 
 // seedBugs gives the node the bug that PARLEY_SEEDED_BUG names, once in its life: drop, duplicate, swap, corrupt or misroute
-// one push; ack a text before it is committed, and never commit it; lose one that way, and its push as well. With fence it
-// stores texts after it was taken for dead, always. Only a build with the tag has this: the load lab and bar V7 of
+// one push; ack a text before it is committed, and never commit it; lose one that way, and its push as well. Two bugs are
+// there always: with fence it stores texts after it was taken for dead, with membership it stores texts for as long as it
+// believes that their sender may write. Only a build with the tag has this: the load lab and bar V7 of
 // test/chaos must find each.
 func seedBugs(d commit.Deps) commit.Deps {
 	b := &bug{kind: os.Getenv("PARLEY_SEEDED_BUG"), deliver: d.Deliver}
@@ -32,6 +33,8 @@ func seedBugs(d commit.Deps) commit.Deps {
 		d.Deliver = b.push
 	case "fence":
 		d.Store = unfenced{d.Store}
+	case "membership":
+		d.Store = trusting{d.Store}
 	default:
 		panic(fmt.Sprintf("chat: PARLEY_SEEDED_BUG: there is no %q", b.kind))
 	}
@@ -152,4 +155,22 @@ func (u unfenced) Append(ctx context.Context, node, boot string, msgs []store.Ne
 		return err
 	}
 	return u.Store.Append(ctx, node, boot, msgs, out)
+}
+
+// trusting is a store that does not ask whether a thread's membership has changed: what the node has cached is true.
+type trusting struct{ commit.Store }
+
+// Append repeats what was refused because of a newer version, under that version.
+func (t trusting) Append(ctx context.Context, node, boot string, msgs []store.NewMessage, out []store.Appended) error {
+	err := t.Store.Append(ctx, node, boot, msgs, out)
+	for i := range msgs {
+		if msgs[i].MemberVer == store.UnknownVer || !errors.Is(out[i].Err, store.ErrMayNotWrite) {
+			continue
+		}
+		m := msgs[i]
+		m.MemberVer = out[i].MemberVer
+		err = errors.Join(err, t.Store.Append(ctx, node, boot, []store.NewMessage{m}, out[i:i+1]))
+		out[i].MemberVer = msgs[i].MemberVer // so that it stays cached
+	}
+	return err
 }

@@ -31,11 +31,27 @@ func cablePulled(ctx context.Context, w *World, r *Report) error {
 	if err != nil {
 		return err
 	}
-	before, err := resourcesOf(ctx, l.Chat[0])
+	// Connections to the stores, which logins make once, are no leak.
+	raws, err := l.crowdRaw(ctx, first, n, 0, native(), rawOptions{})
+	closeAll(raws)
 	if err != nil {
 		return err
 	}
 	uids := make([]int32, n)
+	for i := range uids {
+		uids[i] = first + int32(i)
+	}
+	err = until(ctx, 20*time.Second, "these are gone", func() (bool, error) {
+		left, err := l.countOnline(ctx, uids)
+		return err == nil && left == 0, err
+	})
+	if err != nil {
+		return err
+	}
+	before, err := resourcesOf(ctx, l.Chat[0])
+	if err != nil {
+		return err
+	}
 	conns := make([]*client.Conn, n)
 	defer func() {
 		for _, c := range conns {
@@ -46,7 +62,6 @@ func cablePulled(ctx context.Context, w *World, r *Report) error {
 	}()
 	const heartbeat = 5 * time.Second
 	err = each(n, 16, func(i int) (err error) {
-		uids[i] = first + int32(i)
 		conns[i], err = l.dial(ctx, uids[i], 0, client.Options{Heartbeat: heartbeat, Dial: fromAfar})
 		return err
 	})

@@ -594,7 +594,7 @@ func silentKicks(ctx context.Context, w *World, r *Report) error {
 	}
 	r.Note("users moved", len(all))
 	r.Zero(fmt.Sprintf("old sessions open after %v", limit), open)
-	AtMost(r, "longest overlap", worst, 60*time.Second)
+	AtMost(r, "longest overlap", worst, 15*time.Second)
 	return nil
 }
 
