@@ -155,6 +155,7 @@ func pausedNodeOf(ctx context.Context, w *World, r *Report, layout Layout) error
 	if err != nil {
 		return err
 	}
+	pause(ctx, 2*time.Second) // a transaction may outlive the session whose texts it stores
 	stale, err := l.staleRows(ctx)
 	if err != nil {
 		return err
