@@ -15,10 +15,12 @@ PROGRAMS := chatnode statusnode gatenode standalone parleyctl bench
 BINARIES := $(patsubst %/main.go,%,$(wildcard $(addsuffix /main.go,$(PROGRAMS))))
 
 # The repository may belong to another user (a container, a shared checkout): Go's own stamping refuses then, and so
-# does git unless told otherwise. Without git, or without a commit, the version is "dev".
+# does git unless told otherwise. Without git, or without a commit, the commit is unknown.
 export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
-VERSION ?= $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo dev)
-LDFLAGS := -X parley/internal/obs.version=$(VERSION)
+GIT     := git -c safe.directory='*'
+VERSION ?= $(shell cat VERSION)
+COMMIT  ?= $(shell $(GIT) rev-parse --short=12 HEAD 2>/dev/null)$(shell $(GIT) diff --quiet HEAD 2>/dev/null || echo -modified)
+LDFLAGS := -X parley/internal/obs.version=$(VERSION) -X parley/internal/obs.commit=$(COMMIT)
 
 # Packages whose tests count allocations.
 ALLOC_PKGS = $(addprefix ./,$(sort $(dir $(shell grep -rl --include='*_test.go' AllocsPerRun client internal))))
@@ -39,10 +41,12 @@ gen: ## generate kitex_gen/ from idl/ again
 
 build: ## build the programs into bin/
 	$(if $(BINARIES),,$(error there is no program to build))
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./,$(BINARIES))
+	@echo "building $(BINARIES) into bin/; the first time takes minutes"
+	@$(GO) build -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./,$(BINARIES))
 
 run: ## start the whole cluster in one process; ARGS='--help' lists its flags
-	@$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./standalone
+	@echo "building standalone and parleyctl into bin/; the first time takes minutes"
+	@$(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./standalone ./parleyctl
 	@exec bin/standalone $(ARGS)
 
 cluster: build servers ## start redis-server, mariadbd and five nodes on this machine; ARGS='DIR' keeps data and logs
@@ -53,7 +57,7 @@ test: servers ## run all tests with the race detector, over real servers; PKGS=.
 	$(GO) test -run Alloc $(ALLOC_PKGS) # the race detector allocates by itself, so those tests skip above
 
 chaos: servers ## break real clusters on purpose and check the promises; ARGS='--list', '--bars D1,P3', '--short'
-	@$(GO) run -trimpath ./test/chaos $(ARGS)
+	@$(GO) run ./test/chaos $(ARGS)
 
 servers: # installs what the tests need
 	@.ci/servers

@@ -37,7 +37,8 @@ type cli struct {
 	Passwd        passwdCmd   `cmd:"" help:"Change the password; ends all sessions."`
 	DeleteAccount deleteCmd   `cmd:"" help:"Delete an account, for good."`
 	Conform       conformCmd  `cmd:"" help:"Check from outside whether a cluster keeps the protocol."`
-	Version       versionCmd  `cmd:"" help:"Print the version."`
+
+	Version kong.VersionFlag `help:"Print the version."`
 }
 
 // gateFlags are what every command that speaks to a gate has.
@@ -120,7 +121,7 @@ func run(e *environment, args []string) (code int) {
 		kong.Name("parleyctl"),
 		kong.Description("Use a Parley cluster: accounts, and a chat in the terminal.\n\n"+
 			"Exit status: 0 success, 1 failure, 2 wrong usage."),
-		kong.Writers(e.out, e.err),
+		kong.Writers(e.out, e.err), kong.Vars{"version": "parleyctl " + obs.Version()},
 		kong.Exit(func(code int) { panic(helped{code}) }),
 	)
 	if err != nil {
@@ -173,12 +174,4 @@ func explain(err error) string {
 		return fmt.Sprintf("%s; try again in %v", s, wait)
 	}
 	return s
-}
-
-type versionCmd struct{}
-
-// Run prints the version.
-func (*versionCmd) Run(e *environment) error {
-	_, err := fmt.Fprintln(e.out, "parleyctl", obs.Version())
-	return err
 }

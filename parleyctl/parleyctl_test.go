@@ -53,7 +53,7 @@ func TestUsage(t *testing.T) {
 	code, stdout, _ := execute(t, "", "chat", "--help")
 	require.Equal(t, exitOK, code)
 	require.Contains(t, stdout, "[15:04:05] name: text")
-	code, stdout, _ = execute(t, "", "version")
+	code, stdout, _ = execute(t, "", "--version")
 	require.Equal(t, exitOK, code)
 	require.Contains(t, stdout, "parleyctl ")
 }

@@ -5,10 +5,14 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
+	"net"
+	"strings"
+	"syscall"
 	"time"
+
+	"github.com/alecthomas/kong"
 
 	"parley/internal/config"
 	"parley/internal/obs"
@@ -17,39 +21,44 @@ import (
 
 func main() { config.Main("standalone", obs.Version(), run) }
 
+// cli is the command line. Kong reads the struct tags.
+type cli struct {
+	Data      string           `help:"Directory of the database; '' for one that is thrown away at exit." default:"data"`
+	Host      string           `help:"Address of every listener." default:"127.0.0.1"`
+	Nodes     int              `help:"Chat nodes, 1 to 16." default:"2"`
+	Demo      bool             `help:"Make the demo users alice and bob." default:"true" negatable:""`
+	Crowd     int              `help:"Make this many users for load tests, friends in pairs." default:"0"`
+	Log       string           `help:"Least severe level of the log: ${enum}." enum:"debug,info,warn,error" default:"warn"`
+	FreePorts bool             `help:"Take free ports instead of 8080, 8090 and so on."`
+	Version   kong.VersionFlag `help:"Print the version."`
+}
+
+// startTimeout is how long the cluster may take to start; it takes a fraction of a second.
+const startTimeout = 30 * time.Second
+
 func run(ctx context.Context, p config.Process) error {
+	var flags cli
+	if err := parse(&flags, p); err != nil {
+		return err
+	}
 	o := standalone.DefaultOptions()
-	flags := flag.NewFlagSet("standalone", flag.ContinueOnError)
-	flags.SetOutput(p.Stderr)
-	flags.StringVar(&o.Data, "data", o.Data, "directory of the database; '' for one that is thrown away at exit")
-	flags.StringVar(&o.Host, "host", o.Host, "address of every listener")
-	flags.IntVar(&o.Nodes, "nodes", o.Nodes, "chat nodes, 1 to 16")
-	flags.BoolVar(&o.Demo, "demo", o.Demo, "make the demo users alice and bob")
-	flags.IntVar(&o.Crowd, "crowd", o.Crowd, "make so many users for load tests, friends in pairs")
-	level := flags.String("log", "warn", "least severe level of the log: debug, info, warn or error")
-	free := flags.Bool("free-ports", false, "take free ports instead of 8080, 8090 and so on")
-	version := flags.Bool("version", false, "print the version and exit")
-	if err := flags.Parse(p.Args); errors.Is(err, flag.ErrHelp) {
-		return config.ErrDone
-	} else if err != nil {
-		return config.Usage(err)
+	if flags.FreePorts {
+		o = standalone.LocalOptions()
 	}
-	if *version {
-		fmt.Fprintln(p.Stdout, p.Version)
-		return nil
-	}
-	if *free {
-		local := standalone.LocalOptions()
-		local.Data, local.Host, local.Nodes, local.Demo, local.Crowd = o.Data, o.Host, o.Nodes, o.Demo, o.Crowd
-		o = local
-	}
-	o.Log, o.Codes = obs.NewLogger(p.Stderr, *level, "auto", ""), p.Stdout
+	o.Data, o.Host, o.Nodes, o.Demo, o.Crowd = flags.Data, flags.Host, flags.Nodes, flags.Demo, flags.Crowd
+	o.Log, o.Codes = obs.NewLogger(p.Stderr, flags.Log, "auto", ""), p.Stdout
 
 	began := time.Now()
-	start, cancel := context.WithTimeout(ctx, 30*time.Second)
+	start, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	c, err := standalone.Start(start, o)
-	if err != nil {
+	switch {
+	case err == nil:
+	case errors.Is(err, syscall.EADDRINUSE):
+		return config.Dependency(fmt.Errorf("%w\nAnother program uses this port, perhaps another cluster: stop it, or use --free-ports", err))
+	case config.ExitCode(err) == config.ExitFailure:
+		return config.Dependency(err)
+	default:
 		return err
 	}
 	greet(p.Stdout, c, o, time.Since(began))
@@ -62,15 +71,32 @@ func run(ctx context.Context, p config.Process) error {
 	return err
 }
 
+// parse reads the command line. It returns config.ErrDone after --help and --version.
+func parse(flags *cli, p config.Process) error {
+	exited := false
+	parser, err := kong.New(flags, kong.Name("standalone"), kong.Writers(p.Stdout, p.Stderr), kong.Vars{"version": "standalone " + p.Version},
+		kong.Description("A whole Parley cluster in one process, over an embedded Redis and SQLite."),
+		kong.Exit(func(int) { exited = true }))
+	if err != nil {
+		return err
+	}
+	_, err = parser.Parse(p.Args)
+	if exited {
+		return config.ErrDone
+	}
+	return config.Usage(err)
+}
+
 // greet says where everything is and what to paste next.
 func greet(w io.Writer, c *standalone.Cluster, o standalone.Options, took time.Duration) {
+	gate := "http://" + reachable(strings.TrimPrefix(c.GateURL(), "http://"))
 	fmt.Fprintf(w, "Parley is up after %d ms.\n\n", took.Milliseconds())
-	fmt.Fprintf(w, "  gate        %s\n", c.GateURL())
-	fmt.Fprintf(w, "  status      %s (RPC)\n", c.StatusAddr())
+	fmt.Fprintf(w, "  gate        %s\n", gate)
+	fmt.Fprintf(w, "  status      %s (RPC)\n", reachable(c.StatusAddr()))
 	for i, n := range c.Chats() {
-		fmt.Fprintf(w, "  chat node %d %s (clients), %s (RPC)\n", i+1, n.ClientAddr(), n.RPCAddr())
+		fmt.Fprintf(w, "  chat node %d %s (clients), %s (RPC)\n", i+1, reachable(n.ClientAddr()), reachable(n.RPCAddr()))
 	}
-	fmt.Fprintf(w, "  operations  http://%s/metrics, /healthz, /readyz, /debug/pprof\n", c.OpsAddr())
+	fmt.Fprintf(w, "  operations  http://%s/metrics, /healthz, /readyz, /debug/pprof\n", reachable(c.OpsAddr()))
 	if o.Data == "" {
 		fmt.Fprintf(w, "  data        thrown away at exit\n")
 	} else {
@@ -80,8 +106,17 @@ func greet(w io.Writer, c *standalone.Cluster, o standalone.Options, took time.D
 		a, b := standalone.Demo[0], standalone.Demo[1]
 		fmt.Fprintf(w, "\n%s and %s are friends. Let them talk, each in a terminal of its own:\n\n", a.Name, b.Name)
 		for _, pair := range [][2]standalone.DemoUser{{a, b}, {b, a}} {
-			fmt.Fprintf(w, "  go run ./parleyctl chat --gate %s --email %s --password %s --to %s\n", c.GateURL(), pair[0].Email, pair[0].Password, pair[1].Name)
+			fmt.Fprintf(w, "  bin/parleyctl chat --gate %s --email %s --password %s --to %s\n", gate, pair[0].Email, pair[0].Password, pair[1].Name)
 		}
 	}
 	fmt.Fprintf(w, "\nCtrl-C stops it.\n")
+}
+
+// reachable returns an address of this machine for a listener on all addresses, and other addresses as they are.
+func reachable(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	return addr
 }

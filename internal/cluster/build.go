@@ -30,9 +30,7 @@ func BuildTagged(ctx context.Context, dir string, race bool, tags string, names 
 	// No VCS stamp: it fails where the repository belongs to another user, and nobody asks these binaries for it.
 	args := []string{"build", "-buildvcs=false", "-o", dir + string(filepath.Separator)}
 	if race {
-		args = append(args, "-race") // without -trimpath, so that what go test -race has compiled is used again
-	} else {
-		args = append(args, "-trimpath") // as make build does
+		args = append(args, "-race")
 	}
 	if tags != "" {
 		args = append(args, "-tags", tags)

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -247,10 +248,12 @@ func TestLogger(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	require.Regexp(t, `^dev \((commit [0-9a-f]+, )?(modified, )?go1\.`, Version())
-	version = "v1.2.3"
-	defer func() { version = "" }()
-	require.True(t, strings.HasPrefix(Version(), "v1.2.3 ("))
-	require.Equal(t, "v1.2.3", ReadBuild().Version)
+	version, commit = "1.2.3", "0123456789ab-modified"
+	defer func() { version, commit = "", "" }()
+	require.Equal(t, "1.2.3 (commit 0123456789ab, modified, "+runtime.Version()+")", Version())
+	b := ReadBuild()
+	b.Go = ""
+	require.Equal(t, Build{Version: "1.2.3", Commit: "0123456789ab", Modified: true}, b)
 }
 
 type said struct{ error }

@@ -3,14 +3,16 @@ package obs
 import (
 	"runtime"
 	"runtime/debug"
+	"strings"
 )
 
-// version is set by -ldflags "-X parley/internal/obs.version=v1.2.3" in a release build.
-var version string
+// version and commit are set by the linker: -ldflags "-X parley/internal/obs.version=1.2.3 -X parley/internal/obs.commit=…". A
+// commit that ends in "-modified" names the sources that were changed since.
+var version, commit string
 
 // Build says what this binary was made from. Fields that nobody recorded are "unknown" or false.
 type Build struct {
-	Version  string // a release's tag, or "dev"
+	Version  string // as in the file VERSION, or "dev"
 	Commit   string // of the sources, shortened to 12 digits
 	Modified bool   // the sources differed from that commit
 	Go       string // the toolchain
@@ -21,6 +23,10 @@ func ReadBuild() Build {
 	b := Build{Version: version, Commit: "unknown", Go: runtime.Version()}
 	if b.Version == "" {
 		b.Version = "dev"
+	}
+	if name, modified := strings.CutSuffix(commit, "-modified"); name != "" {
+		b.Commit, b.Modified = name, modified
+		return b
 	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
