@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -139,6 +140,12 @@ func (r *run) judge(err error) {
 			v.Code = code
 		}
 		v.Reasons = append(v.Reasons, text...)
+	}
+	if errors.Is(err, context.Canceled) {
+		v.Code, v.Word = report.Invalid, "interrupted"
+		v.Reasons = append(v.Reasons, fmt.Sprintf("stopped by a signal after %.0f s: nothing was judged", rep.Seconds))
+		r.lastFigures()
+		return
 	}
 	if failure, ok := errors.AsType[setupFailure](err); ok {
 		reasons(report.Setup, failure.Error())

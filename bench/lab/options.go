@@ -4,6 +4,7 @@ package lab
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"runtime"
 	"time"
@@ -18,6 +19,7 @@ type Options struct {
 	Standalone bool              `help:"start the whole cluster in one process, with nothing to install (the default)" group:"Cluster"`
 	Local      int               `help:"start redis-server, mariadbd, a gate, a status node and so many chat nodes" placeholder:"N" group:"Cluster"`
 	Nodes      int               `help:"chat nodes of --standalone" default:"2" group:"Cluster"`
+	Bin        string            `help:"directory of the programs to start; default: that of bench if they are there, else they are built from the sources" type:"path" placeholder:"DIR" group:"Cluster"`
 	Gate       string            `help:"use a cluster that runs already; needs --status as well" placeholder:"URL" group:"Cluster"`
 	Status     []string          `help:"its status nodes" placeholder:"HOST:PORT" group:"Cluster"`
 	Secret     string            `help:"its cluster secret" env:"PARLEY_CLUSTER_SECRET" group:"Cluster"`
@@ -51,6 +53,9 @@ type Options struct {
 	stderr io.Writer
 	argv   []string
 }
+
+// maxNodes bounds the chat nodes on this machine; a million connections take 57.
+const maxNodes = 64
 
 // plan is Options after checking.
 type plan struct {
@@ -92,6 +97,9 @@ func (o Options) check(figures []string) (p plan, err error) {
 	}
 	if o.Heartbeat < 5*time.Second || o.Heartbeat > 300*time.Second || o.Heartbeat%time.Second != 0 {
 		return p, errors.New("--heartbeat must be whole seconds, 5s to 300s")
+	}
+	if o.Local < 0 || o.Local > maxNodes || o.Nodes > 16 {
+		return p, fmt.Errorf("--local must be 1 to %d, and --nodes 1 to 16", maxNodes)
 	}
 	if o.Workers < 1 || o.Loops < 1 || o.Loops > 64 || o.Nodes < 1 {
 		return p, errors.New("--workers, --loops and --nodes must be at least 1")

@@ -67,6 +67,9 @@ type verb struct {
 // execute runs a verb and returns the exit code. The report has been written when it returns.
 func execute(ctx context.Context, o Options, v verb) int {
 	p, err := o.check(figureNames)
+	if err == nil {
+		err = writable(o.Out)
+	}
 	if err == nil && p.TimerSlack > 0 {
 		err = takeSlack(p.TimerSlack)
 	}
@@ -94,7 +97,25 @@ func execute(ctx context.Context, o Options, v verb) int {
 		}
 	}
 	r.close()
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
 	return r.finish(err)
+}
+
+// writable makes the directory of the reports and tries to write to it, so that no report is lost at the end of a run.
+func writable(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("--out: %w", err)
+	}
+	f, err := os.CreateTemp(dir, ".try-")
+	if err != nil {
+		return fmt.Errorf("--out: %w", err)
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
 // command is the line that repeats the run.
@@ -259,9 +280,6 @@ func (r *run) finish(err error) int {
 func (r *run) write() error {
 	if r.Out == "" {
 		return nil
-	}
-	if err := os.MkdirAll(r.Out, 0o755); err != nil {
-		return fmt.Errorf("report: %w", err)
 	}
 	name := r.Name
 	if name == "" {

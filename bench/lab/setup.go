@@ -42,9 +42,9 @@ func (r *run) setUp(ctx context.Context) error {
 	began = time.Now()
 	switch {
 	case r.Standalone:
-		r.layout, err = local.Standalone(ctx, r.Nodes, r.Users+r.verb.guests, r.screen)
+		r.layout, err = local.Standalone(ctx, r.Bin, r.Nodes, r.Users+r.verb.guests, r.screen)
 	case r.Local > 0:
-		r.layout, err = local.Cluster(ctx, local.Options{Chat: r.Local, Users: r.Users + r.verb.guests, Cold: r.verb.cold, Faults: r.faults, Log: r.screen, Progress: r.screen.progress})
+		r.layout, err = local.Cluster(ctx, local.Options{Bin: r.Bin, Chat: r.Local, Users: r.Users + r.verb.guests, Cold: r.verb.cold, Faults: r.faults, Log: r.screen, Progress: r.screen.progress})
 	}
 	if err != nil {
 		return setupError(err)

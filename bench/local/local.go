@@ -57,27 +57,50 @@ func (l *Layout) Logs() map[string]string {
 	return out
 }
 
-// binDir is where the binaries are kept between runs, so that only the first one links them.
-func binDir() (string, error) {
+// programs returns the directory of the named programs: bin if it is given; that of this program, if they are there; else
+// one of the user's cache, into which they are built from the sources around the working directory.
+func programs(ctx context.Context, bin string, log io.Writer, names ...string) (string, error) {
+	if bin != "" {
+		if missing := absent(bin, names); missing != "" {
+			return "", fmt.Errorf("--bin: there is no %s in %s; make build makes it", missing, bin)
+		}
+		return bin, nil
+	}
+	if self, err := os.Executable(); err == nil && absent(filepath.Dir(self), names) == "" {
+		return filepath.Dir(self), nil
+	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		cache = os.TempDir()
 	}
 	dir := filepath.Join(cache, "parley-bench", "bin")
-	return dir, os.MkdirAll(dir, 0o700)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	say(log, "building "+strings.Join(names, ", "))
+	if err := cluster.Build(ctx, dir, false, names...); err != nil {
+		return "", fmt.Errorf("%w; --bin names a directory that has %s", err, strings.Join(names, ", "))
+	}
+	return dir, nil
+}
+
+// absent returns the first of the named files that a directory lacks; "" if it has all.
+func absent(dir string, names []string) string {
+	for _, name := range names {
+		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.IsDir() {
+			return name
+		}
+	}
+	return ""
 }
 
 // Self returns the path of this program.
 func Self() (string, error) { return os.Executable() }
 
-// Standalone starts the whole cluster in one process, with its embedded stores.
-func Standalone(ctx context.Context, nodes, users int, log io.Writer) (*Layout, error) {
-	bin, err := binDir()
+// Standalone starts the whole cluster in one process, with its embedded stores. bin has the program; see Options.
+func Standalone(ctx context.Context, bin string, nodes, users int, log io.Writer) (*Layout, error) {
+	bin, err := programs(ctx, bin, log, "standalone")
 	if err != nil {
-		return nil, err
-	}
-	say(log, "building standalone")
-	if err := cluster.Build(ctx, bin, false, "standalone"); err != nil {
 		return nil, err
 	}
 	dir, err := os.MkdirTemp("", "parley-bench-")
@@ -137,6 +160,7 @@ func (l *Layout) readGreeting(text string) error {
 
 // Options describe a layout of real processes.
 type Options struct {
+	Bin         string // directory of the nodes' programs; "": beside this one, or built
 	Chat, Users int
 	Cold        bool    // profiles and lists are in no cache yet
 	Faults      []Fault // links named here get a proxy
@@ -149,12 +173,8 @@ func Cluster(ctx context.Context, o Options) (*Layout, error) {
 	if err := cluster.Missing(); err != nil {
 		return nil, fmt.Errorf("%w; --standalone needs neither", err)
 	}
-	bin, err := binDir()
+	bin, err := programs(ctx, o.Bin, o.Log, "chatnode", "statusnode", "gatenode")
 	if err != nil {
-		return nil, err
-	}
-	say(o.Log, "building chatnode, statusnode and gatenode")
-	if err := cluster.Build(ctx, bin, false, "chatnode", "statusnode", "gatenode"); err != nil {
 		return nil, err
 	}
 	say(o.Log, "starting redis-server, mariadbd, a gate, a status node and "+strconv.Itoa(o.Chat)+" chat nodes")

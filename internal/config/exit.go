@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 )
@@ -76,6 +77,10 @@ type Process struct {
 // minProcs is the least GOMAXPROCS a node runs with, also in a container of one processor.
 const minProcs = 2
 
+// sameSignal is how soon after the first signal another one counts as the same: make passes on what its whole process group
+// has received.
+const sameSignal = 50 * time.Millisecond
+
 // Main runs a program and exits the process with the code its error maps to; it does not return. The first SIGINT or
 // SIGTERM ends run's context, a second one exits at once with ExitFailure. GOMEMLIMIT is nine tenths of the control group's
 // memory unless it is set; GOMAXPROCS is at least 2.
@@ -86,8 +91,12 @@ func Main(name, version string, run func(context.Context, Process) error) {
 	go func() {
 		<-signals
 		cancel()
-		<-signals
-		os.Exit(ExitFailure)
+		for first := time.Now(); ; {
+			<-signals
+			if time.Since(first) > sameSignal {
+				os.Exit(ExitFailure)
+			}
+		}
 	}()
 	// Near the limit of its container a process should collect harder instead of being killed. Where there is no limit, or
 	// none can be read, nothing changes.

@@ -2,15 +2,18 @@
 package programs
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -133,4 +136,67 @@ func TestAnInterruptedStartIsNoFailure(t *testing.T) {
 	require.Zero(t, exitCode(t, cmd.Wait()), stderr.String())
 	require.Contains(t, stderr.String(), "standalone: stopped while it was starting\n")
 	require.Equal(t, 1, strings.Count(stderr.String(), "standalone:"))
+}
+
+func TestBenchRunsOutsideTheSources(t *testing.T) {
+	r := run(t, "bench", "chat", "--users", "20", "--rate", "20", "--for", "1s", "--warmup", "0s", "--no-budgets", "--quiet")
+	require.NotEqual(t, 4, r.code, r.stderr) // set up; what it measures here does not matter
+	require.NotContains(t, r.stderr, "building")
+	require.Contains(t, r.stdout, "report: bench-reports/")
+	r = run(t, "bench", "chat", "--bin", t.TempDir())
+	require.Equal(t, 4, r.code)
+	require.Contains(t, r.stdout+r.stderr, "there is no standalone in")
+}
+
+func TestBenchChecksItsFlagsBeforeItStartsAnything(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	for _, flags := range []string{
+		"-d 0s", "--shape nonsense", "--cross 2", "--size 1", "--local 200", "--nodes 17", "--out " + file, "--rate -1", "--assert p98<1", "--fault nonsense",
+	} {
+		r := run(t, "bench", append([]string{"chat", "--users", "2"}, strings.Fields(flags)...)...)
+		require.Equal(t, 4, r.code, flags)
+		require.NotContains(t, r.stderr, "starting", flags)
+	}
+}
+
+func TestAnInterruptedBenchSaysSo(t *testing.T) {
+	cmd := command(t, "bench", "chat", "--users", "20", "--rate", "20", "--for", "50s", "--warmup", "0s")
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout = &stdout
+	pipe, err := cmd.StderrPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	buf := make([]byte, 4096)
+	for !strings.Contains(stderr.String(), "chat") {
+		n, err := pipe.Read(buf)
+		stderr.Write(buf[:n])
+		require.NoError(t, err, stderr.String())
+	}
+	require.NoError(t, cmd.Process.Signal(os.Interrupt))
+	_, _ = stderr.ReadFrom(pipe)
+	require.Equal(t, 3, exitCode(t, cmd.Wait()), stderr.String())
+	require.Contains(t, stdout.String(), "INTERRUPTED")
+	require.NotContains(t, stdout.String(), "MISSED")
+}
+
+// make and a terminal, or two supervisors, may each pass the same signal on.
+func TestASignalThatComesTwiceAtOnceDrains(t *testing.T) {
+	cmd := command(t, "standalone", "--free-ports", "--data", "")
+	pipe, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	out := bufio.NewReader(pipe)
+	for line := ""; !strings.Contains(line, "Ctrl-C"); {
+		line, err = out.ReadString('\n')
+		require.NoError(t, err)
+	}
+	for range 2 {
+		require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+		time.Sleep(time.Millisecond) // else the kernel delivers one
+	}
+	rest, err := io.ReadAll(out)
+	require.NoError(t, err)
+	require.Zero(t, exitCode(t, cmd.Wait()))
+	require.Contains(t, string(rest), "stopped; the data was thrown away")
 }
