@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -19,7 +18,7 @@ type chatCmd struct {
 	emailFlag
 	Password string        `help:"Password. Others can see it in the process list: better PARLEY_PASSWORD, or being asked." env:"PARLEY_PASSWORD"`
 	To       string        `help:"Friend to talk to, by name or uid; /to changes it." placeholder:"NAME|UID"`
-	State    string        `help:"File that remembers what was shown; texts missed since are shown at the next start." type:"path" placeholder:"FILE"`
+	State    string        `help:"File that remembers what was shown; texts missed since are shown at the next start. Default for a person: one in the user's cache directory; \"-\" for none." placeholder:"FILE"`
 	Wait     time.Duration `help:"After the end of standard input go on receiving for so long." default:"0s"`
 	Device   string        `help:"Name of this device; a second login with the same one ends the first." default:"cli"`
 	Echo     bool          `help:"Print own texts too, where they stand in the conversation."`
@@ -38,6 +37,12 @@ func (c *chatCmd) Run(e *environment) error {
 	gate, err := c.open()
 	if err != nil {
 		return err
+	}
+	if c.State == "" && e.stateFile != nil {
+		c.State = e.stateFile(c.Gate, c.Email, c.Device)
+	}
+	if c.State == "-" {
+		c.State = ""
 	}
 	var cursors []client.Cursor
 	data := ""
@@ -59,8 +64,20 @@ func (c *chatCmd) Run(e *environment) error {
 	if err != nil {
 		return err
 	}
+	var typed lines = scan(e.in)
+	if e.screen != nil {
+		screen, restore, err := e.screen(e.ctx)
+		if err != nil {
+			return errors.Join(err, s.Close())
+		}
+		defer restore()
+		if screen != nil {
+			typed, e.out, e.err, c.Echo = screen, screen, screen, true
+		}
+	}
 	t := newTalk(c, e, s)
-	err = t.run(e)
+	t.person, t.fresh = e.person, cursors == nil
+	err = t.run(e, typed)
 	s.Close()
 	t.wg.Wait()
 	if c.State != "" {
@@ -90,8 +107,12 @@ type talk struct {
 	// Owned by show.
 	connected bool
 
+	person bool // somebody types
+	fresh  bool // nothing is known of what this user has seen before
+
 	mu     sync.Mutex // guards the following
 	to     client.Profile
+	shown  map[int64]int64 // thread -> id of the first text shown of it, for a person
 	names  map[int32]string
 	mine   map[string]bool // unique ids of texts sent here and not seen in the conversation yet
 	want   map[int64]int64 // thread -> newest id of our own, to be seen before we leave
@@ -106,12 +127,12 @@ func newTalk(c *chatCmd, e *environment, s *client.Session) *talk {
 		print: &printer{out: e.out, err: e.err, now: time.Now},
 		acks:  make(chan *client.Posted, client.DefaultMaxUnsent),
 		names: make(map[int32]string), mine: make(map[string]bool), want: make(map[int64]int64),
-		moved: make(chan struct{}),
+		moved: make(chan struct{}), shown: make(map[int64]int64),
 	}
 }
 
 // run returns why the chat ended: nil if the user wanted it to.
-func (t *talk) run(e *environment) error {
+func (t *talk) run(e *environment, typed lines) error {
 	ctx, cancel := context.WithCancel(e.ctx)
 	defer cancel()
 	t.greet()
@@ -123,7 +144,7 @@ func (t *talk) run(e *environment) error {
 			return err
 		}
 	}
-	asked, err := t.read(ctx, e.in)
+	asked, err := t.read(ctx, typed)
 	switch {
 	case e.ctx.Err() != nil:
 		// Interrupted: what is answered within a moment is fine, the rest is told.
@@ -185,30 +206,32 @@ func (t *talk) applied(a client.Application) {
 }
 
 // read takes lines until they end, and reports whether the user asked to leave.
-func (t *talk) read(ctx context.Context, in io.Reader) (asked bool, err error) {
-	lines := make(chan string)
+func (t *talk) read(ctx context.Context, typed lines) (asked bool, err error) {
+	next := make(chan string)
 	ended := make(chan error, 1)
 	// A read of standard input cannot be interrupted: this goroutine may outlive us, with nothing to do.
 	go func() {
-		sc := bufio.NewScanner(in)
-		sc.Buffer(make([]byte, 0, 4096), maxLine)
-		for sc.Scan() {
+		for {
+			line, err := typed.ReadLine()
+			if err != nil {
+				ended <- err
+				return
+			}
 			select {
-			case lines <- sc.Text():
+			case next <- line:
 			case <-ctx.Done():
 				return
 			}
 		}
-		ended <- sc.Err()
 	}()
 	for {
 		select {
-		case line := <-lines:
+		case line := <-next:
 			if quit := t.line(ctx, line); quit {
 				return true, nil
 			}
 		case err := <-ended:
-			if err != nil {
+			if err != io.EOF {
 				return false, fmt.Errorf("standard input: %w", err)
 			}
 			return false, nil
@@ -266,8 +289,23 @@ func (t *talk) send(ctx context.Context, text string) error {
 		t.setMine(d.UniqueID, false)
 		return err
 	}
+	if t.person {
+		t.wg.Go(func() { t.remind(p) })
+	}
 	t.acks <- p // room for as many as Post lets wait
 	return nil
+}
+
+// remindAfter is how long a text may wait for its answer before the person who typed it is told.
+const remindAfter = 2 * time.Second
+
+// remind tells that a text still waits.
+func (t *talk) remind(p *client.Posted) {
+	ctx, cancel := context.WithTimeout(context.Background(), remindAfter)
+	defer cancel()
+	if _, err := p.Wait(ctx); errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
+		t.print.notice("not stored yet: %q", abridged(p.Draft().Text))
+	}
 }
 
 func (t *talk) setMine(unique string, mine bool) {

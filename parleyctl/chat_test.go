@@ -166,7 +166,7 @@ func TestTwoPeopleTalk(t *testing.T) {
 	bob.line("//not a command")
 	sees(t, &alice.out, "] bob: hello alice\n")
 	sees(t, &alice.out, "] bob: /not a command\n")
-	require.Regexp(t, `^\[\d\d:\d\d:\d\d\] bob: hello alice\n`, alice.out.String())
+	require.Regexp(t, `(?m)^\[\d\d:\d\d:\d\d\] bob: hello alice$`, alice.out.String())
 
 	bob.line("/history 2")
 	sees(t, &bob.out, "] bob: /not a command\n")

@@ -65,6 +65,10 @@ type environment struct {
 	typed *bufio.Reader
 	// person says that somebody types: standard input is a terminal.
 	person bool
+	// screen takes over the terminal; it returns nil, and restore does nothing, if there is none. nil in tests.
+	screen func(ctx context.Context) (s *screen, restore func(), err error)
+	// stateFile names the file that remembers what a person has seen; "" if there is no place for one. nil for scripts.
+	stateFile func(gate, email, device string) string
 	// secret asks for a line without echo; nil if there is no terminal.
 	secret func(ctx context.Context, prompt string) (string, error)
 }
@@ -80,7 +84,7 @@ func main() {
 	context.AfterFunc(ctx, stop) // a second signal kills
 	e := &environment{ctx: ctx, in: os.Stdin, out: os.Stdout, err: os.Stderr, person: term.IsTerminal(int(os.Stdin.Fd()))}
 	if e.person {
-		e.secret = readSecret
+		e.secret, e.screen, e.stateFile = readSecret, openScreen, stateFile
 	}
 	os.Exit(run(e, os.Args[1:]))
 }

@@ -21,7 +21,12 @@ type printer struct {
 }
 
 // text writes "[time] name: text" to standard output. One text is one line, whatever is in it.
-func (p *printer) text(name string, m client.Message) {
+func (p *printer) text(name string, m client.Message) { p.line(name, m, "") }
+
+// stored writes a text of our own, with a mark that it is stored.
+func (p *printer) stored(name string, m client.Message) { p.line(name, m, " ✓") }
+
+func (p *printer) line(name string, m client.Message, mark string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
@@ -30,7 +35,7 @@ func (p *printer) text(name string, m client.Message) {
 	if at.Format(time.DateOnly) != now.Format(time.DateOnly) {
 		layout = time.DateTime
 	}
-	_, err := fmt.Fprintf(p.out, "[%s] %s: %s\n", at.Format(layout), printable(name), printable(m.Text))
+	_, err := fmt.Fprintf(p.out, "[%s] %s: %s%s\n", at.Format(layout), printable(name), printable(m.Text), mark)
 	if p.bad == nil {
 		p.bad = err
 	}

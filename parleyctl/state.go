@@ -1,12 +1,15 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"parley/client"
 )
@@ -67,4 +70,18 @@ func saveState(path, gate, email, data string, cursors []client.Cursor) error {
 		return fmt.Errorf("--state: %w", err)
 	}
 	return nil
+}
+
+// stateFile returns the file in the user's cache directory that is for one device of a user. "" if there is no such place.
+func stateFile(gate, email, device string) string {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return ""
+	}
+	dir := filepath.Join(cache, "parley")
+	if os.MkdirAll(dir, 0o700) != nil {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(strings.Join([]string{gate, email, device}, "\x00")))
+	return filepath.Join(dir, "chat-"+hex.EncodeToString(sum[:8])+".json")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -45,7 +46,17 @@ func (t *talk) event(ev client.Event) {
 			own := t.mine[m.UniqueID] && m.Sender == t.self.UID
 			delete(t.mine, m.UniqueID)
 			t.mu.Unlock()
-			if !own || t.cmd.Echo {
+			if own && !t.cmd.Echo {
+				continue
+			}
+			t.mu.Lock()
+			if _, any := t.shown[ev.ThreadID]; !any {
+				t.shown[ev.ThreadID] = m.ID
+			}
+			t.mu.Unlock()
+			if own && t.person {
+				t.print.stored(t.name(m.Sender), m)
+			} else {
 				t.print.text(t.name(m.Sender), m)
 			}
 		}
@@ -199,7 +210,60 @@ func (t *talk) address(ctx context.Context, who string) error {
 	t.to = friend
 	t.mu.Unlock()
 	t.print.notice("texts go to %s (uid %d)", printable(friend.Name), friend.UID)
+	if t.person && t.fresh {
+		return t.recent(ctx)
+	}
 	return nil
+}
+
+// recentTexts is how many texts a person is shown of a conversation that was not seen before.
+const recentTexts = 20
+
+// recent prints the last texts with whom we talk to, up to those that were shown already.
+func (t *talk) recent(ctx context.Context) error {
+	th, ok, err := t.conversation(ctx)
+	if err != nil || !ok {
+		return err
+	}
+	t.mu.Lock()
+	first, any := t.shown[th.ID]
+	if !any {
+		first = th.LastID + 1
+		t.shown[th.ID] = 1 // all of it is, from now on
+	}
+	t.mu.Unlock()
+	return t.past(ctx, th.ID, first-1-recentTexts, first-1)
+}
+
+// past prints the texts of a thread after one number up to another.
+func (t *talk) past(ctx context.Context, thread, after, last int64) error {
+	for m, err := range t.s.Messages(ctx, thread, max(0, after)) {
+		if err != nil {
+			return err
+		}
+		if m.ID > last {
+			return nil
+		}
+		t.print.text(t.name(m.Sender), m)
+	}
+	return nil
+}
+
+// conversation returns the thread with whom we talk to; false if there is none yet.
+func (t *talk) conversation(ctx context.Context) (client.Thread, bool, error) {
+	t.mu.Lock()
+	to := t.to
+	t.mu.Unlock()
+	if to.UID == 0 {
+		return client.Thread{}, false, errors.New("with whom? choose with /to NAME")
+	}
+	threads, err := t.conversations(ctx)
+	for _, th := range threads {
+		if th.Private && th.Peer == to.UID {
+			return th, true, err
+		}
+	}
+	return client.Thread{}, false, err
 }
 
 // find looks a user up by name or uid.
@@ -284,28 +348,11 @@ func (t *talk) history(ctx context.Context, arg string) error {
 			return errors.New("how many? /history N")
 		}
 	}
-	t.mu.Lock()
-	to := t.to
-	t.mu.Unlock()
-	if to.UID == 0 {
-		return errors.New("with whom? choose with /to NAME")
-	}
-	threads, err := t.conversations(ctx)
-	if err != nil {
+	th, ok, err := t.conversation(ctx)
+	if err != nil || !ok {
 		return err
 	}
-	for _, th := range threads {
-		if !th.Private || th.Peer != to.UID {
-			continue
-		}
-		for m, err := range t.s.Messages(ctx, th.ID, max(0, th.LastID-n)) {
-			if err != nil {
-				return err
-			}
-			t.print.text(t.name(m.Sender), m)
-		}
-	}
-	return nil
+	return t.past(ctx, th.ID, th.LastID-n, math.MaxInt64)
 }
 
 // conversations returns the threads as they are after what was typed before.

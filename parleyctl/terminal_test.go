@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"io"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// sit runs a chat of a demo user at a terminal. What the user types goes to in, what the terminal shows is out.
+func sit(t *testing.T, gate string, user int, more ...string) *running {
+	t.Helper()
+	r, w := io.Pipe()
+	ctx, cancel := context.WithCancel(t.Context())
+	p := &running{t: t, in: w, code: make(chan int, 1), stop: cancel}
+	state := filepath.Join(t.TempDir(), "state.json")
+	e := &environment{
+		ctx: ctx, in: r, out: io.Discard, err: io.Discard, person: true,
+		stateFile: func(string, string, string) string { return state },
+		screen: func(context.Context) (*screen, func(), error) {
+			return newScreen(struct {
+				io.Reader
+				io.Writer
+			}{r, &p.out}, func() int { return 80 }), func() {}, nil
+		},
+	}
+	args := login(gate, user, more...)
+	go func() { p.code <- run(e, args) }()
+	t.Cleanup(func() { cancel(); w.Close(); r.Close() })
+	return p
+}
+
+func (p *running) types(s string) {
+	_, err := io.WriteString(p.in, s)
+	require.NoError(p.t, err)
+}
+
+// F2: the order of the README. Bob was never here before.
+func TestWhoComesLaterSeesWhatWasWritten(t *testing.T) {
+	gate, _ := startCluster(t)
+	alice := sit(t, gate, 0, "--to=bob")
+	sees(t, &alice.out, "texts go to bob")
+	alice.types("hello bob\r")
+	sees(t, &alice.out, "] alice: hello bob ✓\r\n")
+	bob := sit(t, gate, 1, "--to=alice")
+	sees(t, &bob.out, "] alice: hello bob\r\n")
+	bob.types("\x04")
+	require.Zero(t, bob.ends())
+	require.Equal(t, 1, strings.Count(bob.out.String(), "hello bob"))
+}
+
+func TestTextsMissedAreShownAtTheNextStart(t *testing.T) {
+	gate, _ := startCluster(t)
+	state := "--state=" + filepath.Join(t.TempDir(), "bob.json")
+	bob := sit(t, gate, 1, "--to=alice", state)
+	sees(t, &bob.out, "texts go to alice")
+	bob.types("/quit\r")
+	require.Zero(t, bob.ends())
+	alice := sit(t, gate, 0, "--to=bob")
+	sees(t, &alice.out, "texts go to bob")
+	alice.types("while you were away\r")
+	sees(t, &alice.out, "while you were away ✓")
+	bob = sit(t, gate, 1, state)
+	sees(t, &bob.out, "] alice: while you were away\r\n")
+	require.NotContains(t, bob.out.String(), "warm", "what was seen before is not shown again")
+}
+
+func TestAnIncomingTextLeavesTheLineThatIsTyped(t *testing.T) {
+	gate, _ := startCluster(t)
+	alice, bob := sit(t, gate, 0, "--to=bob"), sit(t, gate, 1, "--to=alice")
+	sees(t, &alice.out, "texts go to bob")
+	sees(t, &bob.out, "texts go to alice")
+	alice.types("half a sen")
+	sees(t, &alice.out, "> half a sen")
+	bob.types("here I am\r")
+	sees(t, &alice.out, "] bob: here I am\r\n> half a sen")
+	alice.types("tence\r")
+	sees(t, &bob.out, "] alice: half a sentence\r\n")
+}
