@@ -219,8 +219,8 @@ func TestANextLifeKeepsItsLeaseWhileSQLStalls(t *testing.T) {
 		m, stop := member(t, f)
 		boot := m.Boot()
 		f.otherNodeFences()
+		f.stall(false, true) // first: the next life may begin at once
 		m.noteFenced(boot)
-		f.stall(false, true)
 		time.Sleep(time.Second)
 		_, _, _, ended, before := f.look()
 		require.Equal(t, 1, ended)
