@@ -286,16 +286,16 @@ func TestForwardedForCountsOnlyFromTrustedProxies(t *testing.T) {
 	require.Error(t, err)
 }
 
-// raw sends bytes and reads one response; patience 0 means 5 s.
-func (f *fixture) raw(request string, patience time.Duration) (*http.Response, string) {
+// raw sends bytes and reads one response; within 0 means patience.
+func (f *fixture) raw(request string, within time.Duration) (*http.Response, string) {
 	f.t.Helper()
-	if patience == 0 {
-		patience = 5 * time.Second
+	if within == 0 {
+		within = patience
 	}
 	conn, err := net.Dial("tcp", f.Addr())
 	require.NoError(f.t, err)
 	defer conn.Close()
-	require.NoError(f.t, conn.SetDeadline(time.Now().Add(patience)))
+	require.NoError(f.t, conn.SetDeadline(time.Now().Add(within)))
 	go func() { _, _ = io.WriteString(conn, request) }() // the server may refuse before it has read all
 	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	require.NoError(f.t, err)

@@ -209,7 +209,7 @@ func TestHashQueueIsBounded(t *testing.T) {
 	for _, email := range []string{"alice@example.com", "bob@example.com"} {
 		go func() { replies <- f.login(email, "abcdef") }()
 	}
-	require.Eventually(t, func() bool { return f.metric("hash_waiting") == 2 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return f.metric("hash_waiting") == 2 }, patience, time.Millisecond)
 	res, text := f.do(http.MethodPost, "/user_login", `{"email":"nobody@example.com","passwd":"abcdef"}`)
 	require.Equal(t, 200, res.StatusCode)
 	var r reply
@@ -248,10 +248,10 @@ func TestWaiterThatHangsUpFreesItsPlace(t *testing.T) {
 			_ = res.Body.Close()
 		}
 	}()
-	require.Eventually(t, func() bool { return f.metric("hash_waiting") == 1 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return f.metric("hash_waiting") == 1 }, patience, time.Millisecond)
 	cancel()
 	<-done
-	require.Eventually(t, func() bool { return f.metric("hash_waiting") == 0 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return f.metric("hash_waiting") == 0 }, patience, time.Millisecond)
 }
 
 func TestStatusServers(t *testing.T) {

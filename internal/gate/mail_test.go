@@ -103,7 +103,7 @@ func servePost(t *testing.T, p *post, mode string) Mail {
 	})
 	return Mail{
 		Mode: "smtp", Host: "127.0.0.1", Port: port, TLS: mode, CAFile: caFile, From: "parley@example.com",
-		Timeout: 5 * time.Second, Parallel: 2,
+		Timeout: patience, Parallel: 2,
 	}
 }
 
@@ -222,7 +222,7 @@ func TestSMTPServerThatDribblesIsCutOff(t *testing.T) {
 		Mode: "smtp", Host: "127.0.0.1", Port: ln.Addr().(*net.TCPAddr).Port, TLS: "none", From: "a@example.com", Timeout: 200 * time.Millisecond,
 	}, nil)
 	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	require.Error(t, m.SendCode(ctx, "b@example.com", "042137", codeTTL))
 	require.NoError(t, ctx.Err(), "ended by its own time")
@@ -262,7 +262,7 @@ func TestMailsUnderWayAreBounded(t *testing.T) {
 			replies <- f.call("/get_varifycode", map[string]any{"email": string(rune('a'+i)) + "@example.com"})
 		}()
 	}
-	require.Eventually(t, func() bool { return f.mailSlots.Waiting() == 8 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return f.mailSlots.Waiting() == 8 }, patience, time.Millisecond)
 	r := f.call("/get_varifycode", map[string]any{"email": "z@example.com"})
 	require.Equal(t, wire.CodeBusy, r.Error)
 	require.Positive(t, r.RetryMS)

@@ -53,7 +53,7 @@ func TestDrainFinishesRequestsInFlight(t *testing.T) {
 		text, _ := io.ReadAll(res.Body)
 		replies <- string(text)
 	}()
-	require.Eventually(t, func() bool { return s.mailSlots.Taken() == 1 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return s.mailSlots.Taken() == 1 }, patience, time.Millisecond)
 	cancel()
 	require.Eventually(t, func() bool {
 		conn, err := net.Dial("tcp", s.Addr())
@@ -61,7 +61,7 @@ func TestDrainFinishesRequestsInFlight(t *testing.T) {
 			_ = conn.Close()
 		}
 		return err != nil
-	}, 5*time.Second, time.Millisecond, "stops accepting")
+	}, patience, time.Millisecond, "stops accepting")
 	close(f.mail.hold)
 	require.Equal(t, `{"error":0,"email":"a@example.com"}`, <-replies)
 	require.NoError(t, <-done)
@@ -84,7 +84,7 @@ func TestDrainIsBounded(t *testing.T) {
 			_ = res.Body.Close()
 		}
 	}()
-	require.Eventually(t, func() bool { return s.mailSlots.Taken() == 1 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return s.mailSlots.Taken() == 1 }, patience, time.Millisecond)
 	cancel()
 	require.NoError(t, <-done)
 	require.Zero(t, s.mailSlots.Taken(), "the handler was told to end")
