@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"runtime"
 	"time"
 
@@ -125,7 +126,7 @@ func (o Options) check(figures []string) (p plan, err error) {
 		}
 	}
 	if o.Config != "" {
-		c, err := seed.FromConfig(o.Config)
+		c, err := seed.FromConfig(o.Config, os.Environ())
 		if err != nil {
 			return p, err
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"time"
 
@@ -82,7 +83,7 @@ func (l Lab) Seed(ctx context.Context, config, dsn, redis string, users int, fir
 	switch {
 	case config != "":
 		var c seed.Config
-		if c, err = seed.FromConfig(config); err == nil {
+		if c, err = seed.FromConfig(config, os.Environ()); err == nil {
 			o.Redis = c.Redis
 			if dsn == "" {
 				o.DSN = c.Mysql.DSN()

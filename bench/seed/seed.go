@@ -45,8 +45,9 @@ type Config struct {
 	Cluster config.Cluster
 }
 
-// FromConfig reads those sections of a node's file, and none of the others: they are the node's.
-func FromConfig(path string) (Config, error) {
+// FromConfig reads those sections of a node's file, and none of the others: they are the node's. The variables of environ
+// ("KEY=value") that set their keys win, as they do for the node.
+func FromConfig(path string, environ []string) (Config, error) {
 	c := Config{Redis: config.DefaultRedis(), Mysql: config.DefaultMySQL()}
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -72,10 +73,17 @@ func FromConfig(path string) (Config, error) {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return c, fmt.Errorf("seed: %w", err)
 	}
-	if _, err := config.Load(config.Process{Name: "bench", Args: []string{"--config", f.Name()}}, &c); err != nil {
+	if _, err := config.Load(config.Process{Name: "bench", Args: []string{"--config", f.Name()}, Environ: ours(environ)}, &c); err != nil {
 		return c, fmt.Errorf("seed: %s: %w", path, err)
 	}
 	return c, nil
+}
+
+// ours returns the variables of an environment that set keys of Config.
+func ours(environ []string) []string {
+	return slices.DeleteFunc(slices.Clone(environ), func(entry string) bool {
+		return !slices.ContainsFunc([]string{"PARLEY_REDIS_", "PARLEY_MYSQL_", "PARLEY_CLUSTER_"}, func(prefix string) bool { return strings.HasPrefix(entry, prefix) })
+	})
 }
 
 // RedisAt is a single Redis without a password.

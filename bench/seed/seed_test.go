@@ -30,17 +30,25 @@ Schema = s
 [Cluster]
 Secret = a-secret-that-is-long-enough-to-be-accepted
 `), 0o600))
-	c, err := FromConfig(path)
+	c, err := FromConfig(path, nil)
 	require.NoError(t, err)
 	require.Equal(t, "10.0.0.9", c.Redis.Host)
 	require.Equal(t, 6400, c.Redis.Port)
 	require.Contains(t, c.Mysql.DSN(), "u:p@tcp(10.0.0.8:3306)/s")
 	require.NotEmpty(t, c.Cluster.Secret)
 
+	// F6: the variables that the nodes obey count here too; those of other sections are theirs.
+	c, err = FromConfig(path, []string{"PARLEY_REDIS_PORT=6500", "PARLEY_SELFSERVER_NAME=chat9", "PATH=/bin", "PARLEY_MYSQL_HOST=10.0.0.7"})
+	require.NoError(t, err)
+	require.Equal(t, 6500, c.Redis.Port)
+	require.Contains(t, c.Mysql.DSN(), "tcp(10.0.0.7:")
+	_, err = FromConfig(path, []string{"PARLEY_REDIS_PRT=6500"})
+	require.ErrorContains(t, err, "PARLEY_REDIS_PRT")
+
 	require.NoError(t, os.WriteFile(path, []byte("[Redis]\nPrt = 1\n"), 0o600))
-	_, err = FromConfig(path)
+	_, err = FromConfig(path, nil)
 	require.ErrorContains(t, err, "Prt")
-	_, err = FromConfig(path + "x")
+	_, err = FromConfig(path+"x", nil)
 	require.Error(t, err)
 }
 

@@ -194,6 +194,9 @@ func (s *Swarm) loginReply(i int, body []byte) {
 	if code := number(body, `"error":`); code != 0 {
 		s.st.fail("login refused " + strconv.FormatInt(code, 10))
 		u.spent = u.spent || code == int64(wire.CodeTokenInvalid)
+		if code == int64(wire.CodeUIDInvalid) {
+			u.tries = maxTries // no such user: trying again changes nothing
+		}
 		s.drop(i, false)
 		return
 	}
