@@ -227,3 +227,11 @@ func TestAnAttemptWithoutAnAnswerIsGivenUp(t *testing.T) {
 	require.GreaterOrEqual(t, o.Errors["login: no answer in time"], int64(4))
 	require.Zero(t, o.Counters["logins"])
 }
+
+// F6: more users than were seeded.
+func TestAUserThatDoesNotExistIsNotTriedAgain(t *testing.T) {
+	f := startFleet(t, 10, func(c *Config) { c.Users += 4 })
+	o := f.must(t, Phase{Kind: "login", Concurrency: 4})
+	require.EqualValues(t, 10, o.Counters["logins"], "%+v", o.Errors)
+	require.EqualValues(t, 4, o.Errors["login refused 1011"], "%+v", o.Errors)
+}
