@@ -6,6 +6,11 @@
 // is what most programs want: it stays logged in through lost connections and restarted nodes, sends what was not
 // answered again, and brings each text of each thread once and in order.
 //
+// The module has no public address yet. From a module of your own, beside a clone of it:
+//
+//	go mod edit -require parley@v0.1.0 -replace parley=../parley
+//	go mod tidy
+//
 // A complete program that sends a line and prints what comes, until it is interrupted:
 //
 //	package main

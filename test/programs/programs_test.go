@@ -19,6 +19,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"parley/client"
 	"parley/internal/cluster"
 	"parley/internal/config"
 )
@@ -199,4 +200,41 @@ func TestASignalThatComesTwiceAtOnceDrains(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, exitCode(t, cmd.Wait()))
 	require.Contains(t, string(rest), "stopped; the data was thrown away")
+}
+
+// F13: the commands and the program of client/doc.go, in a module of another name.
+func TestTheClientWorksFromAnotherModule(t *testing.T) {
+	root, err := filepath.Abs("../..")
+	require.NoError(t, err)
+	doc, err := os.ReadFile(filepath.Join(root, "client", "doc.go"))
+	require.NoError(t, err)
+	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
+	require.NoError(t, err)
+	edit := "go mod edit -require parley@v" + client.Version + " -replace parley=../parley"
+	require.Contains(t, string(doc), edit)
+	require.Contains(t, string(readme), edit)
+
+	var program strings.Builder
+	for line := range strings.Lines(string(doc)) {
+		if code, ok := strings.CutPrefix(line, "//\t"); ok && (program.Len() > 0 || strings.HasPrefix(code, "package main")) {
+			program.WriteString(code)
+		} else if line == "//\n" && program.Len() > 0 {
+			program.WriteString("\n")
+		}
+	}
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "main.go"), []byte(program.String()), 0o600))
+	for _, args := range []string{"mod init example.com/shop", strings.ReplaceAll(strings.TrimPrefix(edit, "go "), "../parley", root), "mod tidy", "build -o shop ."} {
+		cmd := exec.CommandContext(t.Context(), "go", strings.Fields(args)...)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false")
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "go %s: %s", args, out)
+	}
+}
+
+func TestTheVersionIsOne(t *testing.T) {
+	version, err := os.ReadFile("../../VERSION")
+	require.NoError(t, err)
+	require.Equal(t, client.Version+"\n", string(version))
 }
