@@ -24,7 +24,7 @@ var overloadBars = []Bar{
 	},
 	{
 		ID: "O3", Run: tripleLoad, Alone: true,
-		Fault: "three times as many texts as the cluster can store, for 60 s",
+		Fault: "three times as many texts as the cluster can store with SQL 20 ms away, for 60 s",
 		Want:  "stored ≥ 80 % of the maximum; accepted p99 ≤ 1 s; the rest refused with a code; a text is quick again within 10 s",
 	},
 	{

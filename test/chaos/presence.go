@@ -59,7 +59,8 @@ func (l *Lab) movers(ctx context.Context, n int) ([]*moved, func(), error) {
 		if err != nil {
 			return err
 		}
-		if m.old, err = loginRaw(ctx, t, native(), rawOptions{}); err != nil {
+		// Without "gap" a session that Redis had lost for a while is closed: nobody knows what it missed.
+		if m.old, err = loginRaw(ctx, t, native("caps", []string{"gap"}), rawOptions{}); err != nil {
 			return err
 		}
 		m.friendConn, err = l.dial(ctx, m.friend, 1, client.Options{Heartbeat: time.Minute})
@@ -626,19 +627,19 @@ func lostKey(ctx context.Context, w *World, r *Report) error {
 	if err := l.move(ctx, early); err != nil {
 		return err
 	}
-	err = until(ctx, 75*time.Second, "all are online again", func() (bool, error) {
+	err = until(ctx, 2*time.Minute, "all are online again", func() (bool, error) {
 		online, err := l.countOnline(ctx, uids)
 		return err == nil && online == n, fmt.Errorf("%d of %d, %v", online, n, err)
 	})
 	took := time.Since(deleted)
 	r.Is("keys written back", err == nil, err)
-	AtMost(r, "within", took, 60*time.Second)
+	AtMost(r, "within", took, 2*time.Minute)
 	if err := l.move(ctx, all[n/2:]); err != nil {
 		return err
 	}
 	var open atomic.Int64
 	_ = each(n, n, func(i int) error {
-		if all[i].old.awaitClosed(time.Until(deleted.Add(80*time.Second))) != nil {
+		if all[i].old.awaitClosed(time.Until(deleted.Add(130*time.Second))) != nil {
 			open.Add(1)
 		}
 		return nil

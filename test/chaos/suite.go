@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -74,6 +76,8 @@ func (s *suite) run(ctx context.Context, bars []Bar) int {
 			together = append(together, b)
 		}
 	}
+	// Those that may take longest come first, so that none is left over at the end.
+	slices.SortStableFunc(together, func(a, b Bar) int { return cmp.Compare(b.Limit, a.Limit) })
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, s.flags.Parallel)
 	for _, b := range together {
