@@ -16,7 +16,7 @@ func (s *Server) Checks() []obs.Check {
 		{Name: "redis", Probe: redis.Check},
 		{Name: "sql", Probe: sql.Check},
 		{Name: "lease", Probe: func(context.Context) error {
-			if _, code := s.lease.admits(); code != wire.CodeOK {
+			if _, code := s.lease.Admits(); code != wire.CodeOK {
 				return errDoubt
 			}
 			return nil

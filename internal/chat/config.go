@@ -10,7 +10,6 @@ import (
 	"parley/internal/config"
 	"parley/internal/legacy"
 	"parley/internal/peer"
-	"parley/internal/presence"
 	"parley/internal/reconcile"
 	"parley/internal/router"
 	"parley/internal/wire"
@@ -134,13 +133,11 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Times that are promises to other nodes rather than tuning; docs/GUARANTEES.md builds on them.
-const (
-	leaseRefresh = presence.DefaultRefresh
-	leaseDoubt   = 7 * time.Second // without a refresh for so long a node refuses logins
-	tick         = time.Second     // load reports, fence reads, sweeps
-	kickTimeout  = time.Second
-)
+// tick is the period of sweeps and of reads of the other nodes' leases.
+const tick = time.Second
+
+// peerTimeout bounds a call to another chat node whose caller sets no shorter limit.
+const peerTimeout = 3 * time.Second
 
 func commitConfig(l Limits) commit.Config {
 	c := commit.DefaultConfig()

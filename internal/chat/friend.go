@@ -135,7 +135,7 @@ func (s *Server) approve(ctx context.Context, c *conn, body []byte) error {
 	case errors.Is(err, store.ErrSelf), errors.Is(err, store.ErrAlreadyFriends):
 		return wire.Refuse(wire.CodeNotAllowed, err)
 	case errors.Is(err, store.ErrFenced):
-		s.lease.noteFenced(c.boot)
+		s.lease.NoteFenced(c.boot)
 		return err
 	case err != nil:
 		return err

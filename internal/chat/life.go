@@ -110,7 +110,7 @@ func (s *Server) drain() {
 	s.log.Info("draining", "n", s.registry.Live(), "limit", s.cfg.Limits.DrainTimeout)
 	s.admission.Drain()
 	announce, cancel := context.WithTimeout(context.Background(), time.Second)
-	s.lease.drain(announce)
+	s.lease.Drain(announce)
 	cancel()
 	deadline := began.Add(s.cfg.Limits.DrainTimeout)
 

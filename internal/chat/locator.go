@@ -31,7 +31,7 @@ func (l *locator) Locate(ctx context.Context, uids []int32) (nodes [][]string, s
 	if err != nil {
 		return nil, false, err
 	}
-	sure = l.s.lease.settled(gen)
+	sure = l.s.lease.Settled(gen)
 	nodes, strange := l.alive(found)
 	if !l.linked(nodes) {
 		l.s.linkNodes() // the view has them, the pool not yet

@@ -89,7 +89,7 @@ func (s *Server) claimInTurn(ctx context.Context, c *conn, body []byte) (*place,
 	if err != nil {
 		return nil, err
 	}
-	boot, code := s.lease.admits()
+	boot, code := s.lease.Admits()
 	switch code {
 	case wire.CodeOK:
 	case wire.CodeDraining:
@@ -186,7 +186,7 @@ func (s *Server) await(c *conn, id session.Identity) error {
 	}
 	s.registry.Add(&c.Session)
 	s.look(c, time.Now())
-	if !s.lease.lives(c.boot) {
+	if !s.lease.Lives(c.boot) {
 		// Fenced off since the login was admitted: the sessions of that life may have been ended just before this one came.
 		return wire.Refuse(wire.CodeUnavailable, errDoubt)
 	}
@@ -288,7 +288,7 @@ func (s *Server) supersede(ctx context.Context, claimed presence.Claimed) (texts
 // noteLogin makes the session count.
 func (s *Server) noteLogin(c *conn, token string) {
 	s.noteLoggedIn(c)
-	s.lease.noteLogin(token)
+	s.lease.NoteLogin(token)
 	s.log.Debug("login", "sid", c.SID(), "remote", c.remote(), "native", c.Native())
 }
 

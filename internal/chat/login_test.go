@@ -175,7 +175,7 @@ func TestAFencedNodeStoresNothingAndComesBackAsANewLife(t *testing.T) {
 	_, err := one.SendText(t.Context(), client.InThread(f.threads[0]), "from beyond the fence")
 	require.Error(t, err)
 	closedBy(t, one)
-	eventually(t, "the node to be back", func() bool { _, code := a.lease.admits(); return code == wire.CodeOK })
+	eventually(t, "the node to be back", func() bool { _, code := a.lease.Admits(); return code == wire.CodeOK })
 	require.NotEqual(t, boot, a.lease.Boot())
 	msgs, _, err := f.store.History(t.Context(), f.threads[0], 0, 10, 1<<20)
 	require.NoError(t, err)
@@ -195,7 +195,7 @@ func TestSessionsSurviveTheLossOfRedisData(t *testing.T) {
 		return err == nil && len(found[0]) == 1 && found[0][0].SID == one.SID()
 	})
 	// Logins wait until the data is old enough for every node to have written its sessions back.
-	eventually(t, "logins to go on", func() bool { _, code := a.lease.admits(); return code == wire.CodeOK })
+	eventually(t, "logins to go on", func() bool { _, code := a.lease.Admits(); return code == wire.CodeOK })
 	select {
 	case <-one.Done():
 		t.Fatal("the session ended with Redis' data")

@@ -59,7 +59,7 @@ func changeRelation(
 	case errors.Is(err, store.ErrSelf), errors.Is(err, store.ErrTooMany):
 		return wire.Refuse(wire.CodeNotAllowed, err)
 	case errors.Is(err, store.ErrFenced):
-		s.lease.noteFenced(c.boot)
+		s.lease.NoteFenced(c.boot)
 		return err
 	case err != nil:
 		return err

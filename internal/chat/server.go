@@ -23,6 +23,7 @@ import (
 	"parley/internal/commit"
 	"parley/internal/config"
 	"parley/internal/legacy"
+	"parley/internal/membership"
 	"parley/internal/obs"
 	"parley/internal/peer"
 	"parley/internal/presence"
@@ -64,7 +65,7 @@ type Server struct {
 	refills   *refills
 	data      *dataID
 	telling   atomic.Int64 // times that all sessions are to be told that they may have missed texts; see missedByAll
-	lease     *membership
+	lease     *membership.Member
 	janitor   *janitor
 	wheel     *legacy.Wheel
 	admission *admission.Table
@@ -160,7 +161,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 	s.router = router.New(routerConfig(), d.Log, d.Metrics, s.registry, &locator{s: s, dead: make(map[string]time.Time)}, s.peers, s.missed)
 	s.commits = commit.New(commitConfig(cfg.Limits), seedBugs(commit.Deps{
 		Log: d.Log, Metrics: d.Metrics, Store: d.Store, Node: cfg.SelfServer.Name, Boot: s.lease.Boot,
-		Deliver: s.router.Deliver, Fenced: s.lease.noteFenced,
+		Deliver: s.router.Deliver, Fenced: s.lease.NoteFenced,
 	}))
 	return s, nil
 }
@@ -186,15 +187,15 @@ func (s *Server) listen(d Deps) error {
 	if err != nil {
 		return fmt.Errorf("chat: RPC server: %w", errors.Join(err, ln.Close(), s.clients.Close()))
 	}
-	s.lease = s.newMembership(presence.Lease{
+	s.lease = s.newMember(presence.Lease{
 		Name: self.Name, ClientAddr: self.ClientAddr(portOf(s.clients.addr)), RPCAddr: self.RPCAddr(portOf(ln.Addr())),
 		Version: obs.Version(), StartedMS: time.Now().UnixMilli(),
 	})
 	return nil
 }
 
-func (s *Server) newMembership(mine presence.Lease) *membership {
-	return newMembership(mine, membershipDeps{
+func (s *Server) newMember(mine presence.Lease) *membership.Member {
+	return membership.New(mine, membership.Deps{
 		Log: s.log, Lease: s.presence, Fence: s.store,
 		Hello:         func(ctx context.Context, addr string) (name, boot string, err error) { return s.peers.Hello(ctx, addr) },
 		Sessions:      s.registry.Live,
@@ -220,10 +221,10 @@ func maxConnections(l *Limits) int {
 }
 
 // ClientAddr is where clients are told to connect, RPCAddr where peers are, host:port.
-func (s *Server) ClientAddr() string { return s.lease.mine.ClientAddr }
+func (s *Server) ClientAddr() string { return s.lease.ClientAddr() }
 
 // RPCAddr is where peers and foreign callers reach the node.
-func (s *Server) RPCAddr() string { return s.lease.mine.RPCAddr }
+func (s *Server) RPCAddr() string { return s.lease.RPCAddr() }
 
 // Sessions returns how many users are logged in here.
 func (s *Server) Sessions() int { return s.registry.Live() }
@@ -251,8 +252,8 @@ func (s *Server) Run(ctx context.Context) error {
 	if joined {
 		s.log.Info("chat node ready", "clients", s.ClientAddr(), "rpc", s.RPCAddr())
 		background.Go(func() { s.presence.Watch(back, tick, func(*presence.View) { s.linkNodes() }) })
-		background.Go(func() { fail(s.lease.keepLease(back)) })
-		background.Go(func() { s.lease.keepFence(back) })
+		background.Go(func() { fail(s.lease.KeepLease(back)) })
+		background.Go(func() { s.lease.KeepFence(back) })
 		background.Go(func() { s.kicker.Run(back) })
 		background.Go(func() { s.reconciler.Run(back) })
 		background.Go(func() { s.sweep(back) })
@@ -284,7 +285,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.peers.Close()
 	last, done := context.WithTimeout(context.Background(), 2*time.Second)
 	defer done()
-	s.lease.drop(last)
+	s.lease.Drop(last)
 	serving.Wait()
 	return err
 }
@@ -305,7 +306,7 @@ func (s *Server) join(ctx context.Context) (bool, error) {
 	}
 	var err error
 	for began := time.Now(); time.Since(began) < joinPatience; {
-		if err = s.lease.join(ctx); err == nil || config.ExitCode(err) == config.ExitDependency {
+		if err = s.lease.Join(ctx); err == nil || config.ExitCode(err) == config.ExitDependency {
 			return err == nil, err
 		}
 		s.log.Warn("cannot join the cluster yet", "err", err)
@@ -319,7 +320,7 @@ func (s *Server) join(ctx context.Context) (bool, error) {
 }
 
 func (s *Server) dialPeer(addr string, grpc bool) (peer.Clients, error) {
-	config := rpc.ClientConfig{Auth: s.rpcAuth, Metrics: s.rpcStats, Standing: s.standing, Timeout: 3 * kickTimeout, GRPC: grpc}
+	config := rpc.ClientConfig{Auth: s.rpcAuth, Metrics: s.rpcStats, Standing: s.standing, Timeout: peerTimeout, GRPC: grpc}
 	a, b := rpc.NewClient(config, addr), rpc.NewClient(config, addr)
 	node, err := nodeservice.NewClient("chatnode", a.Options()...)
 	if err != nil {

@@ -43,13 +43,18 @@ var rules = []rule{
 		[]string{"internal/session", "internal/presence"},
 		"one live session of a user and device: it compares a registry with Redis, and reaches peers and SQL through interfaces",
 	},
+	{
+		"internal/membership",
+		[]string{"internal/presence", "internal/config", "internal/wire"},
+		"a node's lease and fence: Redis and SQL through interfaces, sessions through functions",
+	},
 	{"internal/legacy", []string{"internal/session", "internal/wire"}, "what stock clients need, to be deleted as a unit one day"},
 
 	// The nodes. They meet in idl/, never in Go.
 	{
 		"internal/chat",
 		[]string{
-			"internal/admission", "internal/bucket", "internal/commit", "internal/legacy", "internal/peer", "internal/reconcile", "internal/router", "internal/session", "internal/wire",
+			"internal/admission", "internal/bucket", "internal/commit", "internal/legacy", "internal/membership", "internal/peer", "internal/reconcile", "internal/router", "internal/session", "internal/wire",
 			"internal/store", "internal/presence", "internal/config", "internal/obs", "internal/rpc", "internal/slots", "kitex_gen/...",
 		},
 		"a node imports no other node",

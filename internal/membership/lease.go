@@ -1,4 +1,4 @@
-package chat
+package membership
 
 import (
 	"context"
@@ -10,13 +10,13 @@ import (
 	"parley/internal/presence"
 )
 
-// leaseTimeout bounds one step of keepLease: several calls to Redis, and perhaps one to another process. It is short
+// leaseTimeout bounds one step of KeepLease: several calls to Redis, and perhaps one to another process. It is short
 // enough for a second attempt before the lease lapses.
 const leaseTimeout = 3 * time.Second
 
-// keepLease holds the lease in Redis until ctx ends. It never waits for SQL. It returns an error when this process may
+// KeepLease holds the lease in Redis until ctx ends. It never waits for SQL. It returns an error when this process may
 // not be the node any more.
-func (m *membership) keepLease(ctx context.Context) error {
+func (m *Member) KeepLease(ctx context.Context) error {
 	every := time.NewTicker(tick)
 	defer every.Stop()
 	for {
@@ -33,7 +33,7 @@ func (m *membership) keepLease(ctx context.Context) error {
 }
 
 // leaseStep does what is due: a new life, the lease, its refresh, the load.
-func (m *membership) leaseStep(ctx context.Context) error {
+func (m *Member) leaseStep(ctx context.Context) error {
 	if old, ended := m.nextLife(); ended {
 		m.dropLease(ctx, old)
 	}
@@ -65,7 +65,7 @@ func (m *membership) leaseStep(ctx context.Context) error {
 }
 
 // nextLife begins the next life if the sessions of a fenced one have ended, and returns the lease of that one.
-func (m *membership) nextLife() (old presence.Lease, ended bool) {
+func (m *Member) nextLife() (old presence.Lease, ended bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.fence != fenceEnded {
@@ -79,7 +79,7 @@ func (m *membership) nextLife() (old presence.Lease, ended bool) {
 
 // acquire takes the lease for the current life. If another process holds it, that is fatal if the process answers for
 // it; the lease of a dead one is replaced.
-func (m *membership) acquire(ctx context.Context) error {
+func (m *Member) acquire(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, leaseTimeout)
 	defer cancel()
 	m.mu.Lock()
@@ -90,7 +90,7 @@ func (m *membership) acquire(ctx context.Context) error {
 	if held, ok := errors.AsType[*presence.HeldError](err); ok {
 		_, boot, helloErr := m.d.Hello(ctx, held.Holder.RPCAddr)
 		if helloErr == nil && boot == held.Holder.Boot {
-			return config.Dependency(fmt.Errorf("chat: node %q runs already at %s: give this one another name", mine.Name, held.Holder.RPCAddr))
+			return config.Dependency(fmt.Errorf("membership: node %q runs already at %s: give this one another name", mine.Name, held.Holder.RPCAddr))
 		}
 		m.d.Log.Info("taking over the lease of a dead process", "boot", held.Holder.Boot)
 		began = time.Now()
@@ -110,7 +110,7 @@ func (m *membership) acquire(ctx context.Context) error {
 
 // extend keeps the lease for its full time again, by compare-and-extend. One that lapsed is taken again under the same boot
 // id, unless somebody else did: if that process lives, this one must not serve.
-func (m *membership) extend(ctx context.Context) error {
+func (m *Member) extend(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, leaseTimeout)
 	defer cancel()
 	m.mu.Lock()
@@ -144,7 +144,7 @@ func (m *membership) extend(ctx context.Context) error {
 }
 
 // noteExtended says that the lease was extended, at began or later.
-func (m *membership) noteExtended(began time.Time, gen string, age int64) {
+func (m *Member) noteExtended(began time.Time, gen string, age int64) {
 	m.mu.Lock()
 	m.extended = began
 	lost := m.noteGenerationLocked(gen, age)
@@ -156,10 +156,10 @@ func (m *membership) noteExtended(began time.Time, gen string, age int64) {
 }
 
 // lostTo returns a fatal error if the new holder of the lease lives. Else its lease will lapse.
-func (m *membership) lostTo(ctx context.Context, held *presence.HeldError) error {
+func (m *Member) lostTo(ctx context.Context, held *presence.HeldError) error {
 	_, boot, err := m.d.Hello(ctx, held.Holder.RPCAddr)
 	if err == nil && boot == held.Holder.Boot {
-		return config.Dependency(fmt.Errorf("chat: another process took over as node %q at %s", held.Holder.Name, held.Holder.RPCAddr))
+		return config.Dependency(fmt.Errorf("membership: another process took over as node %q at %s", held.Holder.Name, held.Holder.RPCAddr))
 	}
 	return held
 }
@@ -167,7 +167,7 @@ func (m *membership) lostTo(ctx context.Context, held *presence.HeldError) error
 // report writes this node's true load, and that the reservations of those who logged in are part of it now. In the same
 // round trip it reads the kicks that other nodes have left for this one. It does nothing while the node does not serve:
 // placement sees a node from its first report on.
-func (m *membership) report(ctx context.Context) error {
+func (m *Member) report(ctx context.Context) error {
 	m.mu.Lock()
 	name, serving := m.mine.Name, !m.extended.IsZero() && m.fence == fenceHeld
 	var tokens []string
@@ -185,8 +185,8 @@ func (m *membership) report(ctx context.Context) error {
 	return err
 }
 
-// drain tells placement to leave this node out.
-func (m *membership) drain(ctx context.Context) {
+// Drain tells placement to leave this node out.
+func (m *Member) Drain(ctx context.Context) {
 	m.mu.Lock()
 	m.mine.Draining = true
 	mine := m.mine
@@ -196,8 +196,8 @@ func (m *membership) drain(ctx context.Context) {
 	}
 }
 
-// drop gives the lease and the load count up.
-func (m *membership) drop(ctx context.Context) {
+// Drop gives the lease and the load count up.
+func (m *Member) Drop(ctx context.Context) {
 	m.mu.Lock()
 	mine := m.mine
 	m.extended = time.Time{}
@@ -205,7 +205,7 @@ func (m *membership) drop(ctx context.Context) {
 	m.dropLease(ctx, mine)
 }
 
-func (m *membership) dropLease(ctx context.Context, l presence.Lease) {
+func (m *Member) dropLease(ctx context.Context, l presence.Lease) {
 	ctx, cancel := context.WithTimeout(ctx, leaseTimeout)
 	defer cancel()
 	if err := m.d.Lease.DropLease(ctx, l); err != nil {

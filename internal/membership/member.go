@@ -1,4 +1,6 @@
-package chat
+// Package membership is a chat node's place in the cluster: its lease in Redis, its fence row in SQL, and the lives it lives
+// one after the other.
+package membership
 
 import (
 	"context"
@@ -14,19 +16,26 @@ import (
 	"parley/internal/wire"
 )
 
+// Times that are promises to other nodes rather than tuning; docs/GUARANTEES.md builds on them.
+const (
+	leaseRefresh = presence.DefaultRefresh
+	leaseDoubt   = 7 * time.Second // without a refresh for so long a node refuses logins
+	tick         = time.Second     // load reports and fence reads
+)
+
 // youngRedis is how long after Redis lost its data logins wait: the nodes' sessions are written back meanwhile.
 const youngRedis = 6 * time.Second
 
-// membership is this node's place in the cluster: a lease in Redis and a fence row in SQL. keepLease holds the one and
-// keepFence the other, each in its own goroutine and on its own server, so that a server that stalls delays nothing on
+// A Member is this node's place in the cluster: a lease in Redis and a fence row in SQL. KeepLease holds the one and
+// KeepFence the other, each in its own goroutine and on its own server, so that a server that stalls delays nothing on
 // the other. A login needs both. A text needs the fence row only, so that texts go on while Redis is away.
 //
 // A node lives many lives, each with a boot id of its own. A life that another node has fenced off ends in this order:
-// keepFence ends the sessions, keepLease takes the lease under a new boot id, keepFence writes the fence row for it.
-type membership struct {
-	d         membershipDeps
-	wakeLease chan struct{} // holds one token while keepLease has something new to look at
-	wakeFence chan struct{} // the same for keepFence
+// KeepFence ends the sessions, KeepLease takes the lease under a new boot id, KeepFence writes the fence row for it.
+type Member struct {
+	d         Deps
+	wakeLease chan struct{} // holds one token while KeepLease has something new to look at
+	wakeFence chan struct{} // the same for KeepFence
 
 	mu        sync.Mutex // guards the following
 	mine      presence.Lease
@@ -48,8 +57,8 @@ const (
 	fenceEnded                    // they have been ended; the next life may begin
 )
 
-// leaseStore is what membership needs of Redis.
-type leaseStore interface {
+// LeaseStore is what a Member needs of Redis; *presence.Presence is one.
+type LeaseStore interface {
 	TakeLease(ctx context.Context, l presence.Lease, replaceBoot string) error
 	ExtendLease(ctx context.Context, l presence.Lease) (gen string, err error)
 	DropLease(ctx context.Context, l presence.Lease) error
@@ -57,25 +66,25 @@ type leaseStore interface {
 	Generation(ctx context.Context) (id string, ageMS int64, err error)
 }
 
-// mailbox carries out the kicks that a report brings; *reconcile.Reconciler is one.
-type mailbox interface {
+// Mailbox carries out the kicks that a report brings; *reconcile.Reconciler is one.
+type Mailbox interface {
 	// Handled returns the kicks that the next report takes out of Redis.
 	Handled() presence.Kicks
 	// Reported takes what a report brought, or why there was none.
 	Reported(kicks presence.Kicks, err error)
 }
 
-// fenceStore is what membership needs of SQL.
-type fenceStore interface {
+// FenceStore is what a Member needs of SQL; *store.Store is one.
+type FenceStore interface {
 	TakeFence(ctx context.Context, node, boot string) error
 	FenceBoot(ctx context.Context, node string) (boot string, err error)
 }
 
-// membershipDeps is what a membership works with. None of the functions may wait for Redis or SQL.
-type membershipDeps struct {
+// Deps is what a Member works with. None of the functions may wait for Redis or SQL.
+type Deps struct {
 	Log   *slog.Logger
-	Lease leaseStore
-	Fence fenceStore
+	Lease LeaseStore
+	Fence FenceStore
 	// Hello asks the process at an RPC address for its boot id.
 	Hello func(ctx context.Context, addr string) (name, boot string, err error)
 	// Sessions returns how many sessions this node has.
@@ -84,15 +93,15 @@ type membershipDeps struct {
 	EndSessions func()
 	// LostData has them written into a Redis that lost its data.
 	LostData func()
-	Mailbox  mailbox
+	Mailbox  Mailbox
 
 	LeaseFailures, FenceFailures, Fenced prometheus.Counter
 }
 
-// newMembership returns the membership of a node that has not joined yet. mine lacks the boot id only.
-func newMembership(mine presence.Lease, d membershipDeps) *membership {
+// New returns a Member that has not joined yet. mine lacks the boot id only.
+func New(mine presence.Lease, d Deps) *Member {
 	mine.Boot = newBoot()
-	return &membership{
+	return &Member{
 		d: d, mine: mine,
 		wakeLease: make(chan struct{}, 1), wakeFence: make(chan struct{}, 1),
 	}
@@ -113,15 +122,27 @@ func wake(c chan struct{}) {
 	}
 }
 
+// ClientAddr returns where clients are told to connect, host:port.
+func (m *Member) ClientAddr() string { return m.lease().ClientAddr }
+
+// RPCAddr returns where other nodes are told to call, host:port.
+func (m *Member) RPCAddr() string { return m.lease().RPCAddr }
+
+func (m *Member) lease() presence.Lease {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.mine
+}
+
 // Boot returns the id under which this node may store.
-func (m *membership) Boot() string {
+func (m *Member) Boot() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.mine.Boot
 }
 
-// admits reports whether a login may go on, and under which boot id.
-func (m *membership) admits() (boot string, code wire.Code) {
+// Admits reports whether a login may go on, and under which boot id.
+func (m *Member) Admits() (boot string, code wire.Code) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
@@ -134,15 +155,15 @@ func (m *membership) admits() (boot string, code wire.Code) {
 	return m.mine.Boot, wire.CodeOK
 }
 
-// lives reports whether boot is the current life, and not known to be fenced off.
-func (m *membership) lives(boot string) bool {
+// Lives reports whether boot is the current life, and not known to be fenced off.
+func (m *Member) Lives(boot string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.fence == fenceHeld && m.mine.Boot == boot
 }
 
-// noteLogin remembers that a login used the token it was placed with.
-func (m *membership) noteLogin(token string) {
+// NoteLogin remembers that a login used the token it was placed with.
+func (m *Member) NoteLogin(token string) {
 	if token == "" {
 		return // a resumed session was never reserved
 	}
@@ -151,8 +172,8 @@ func (m *membership) noteLogin(token string) {
 	m.mu.Unlock()
 }
 
-// noteFenced says that SQL no longer carries this boot id: another node took this one for dead.
-func (m *membership) noteFenced(boot string) {
+// NoteFenced says that SQL no longer carries this boot id: another node took this one for dead.
+func (m *Member) NoteFenced(boot string) {
 	m.mu.Lock()
 	first := m.fence == fenceHeld && m.mine.Boot == boot
 	if first {
@@ -166,9 +187,9 @@ func (m *membership) noteFenced(boot string) {
 	}
 }
 
-// join makes this process the node: the lease first, then the fence row, then a load of zero. A lease that another
+// Join makes this process the node: the lease first, then the fence row, then a load of zero. A lease that another
 // process holds is fatal if that process answers for it. join may be called again after an error.
-func (m *membership) join(ctx context.Context) error {
+func (m *Member) Join(ctx context.Context) error {
 	if err := m.acquire(ctx); err != nil {
 		return err
 	}
@@ -179,7 +200,7 @@ func (m *membership) join(ctx context.Context) error {
 }
 
 // noteGenerationLocked reports whether Redis lost its data since the last time.
-func (m *membership) noteGenerationLocked(gen string, ageMS int64) (lost bool) {
+func (m *Member) noteGenerationLocked(gen string, ageMS int64) (lost bool) {
 	if gen == m.gen {
 		return false
 	}

@@ -1,4 +1,4 @@
-package chat
+package membership
 
 import (
 	"context"
@@ -139,10 +139,10 @@ func (f *fakeServers) otherNodeFences() {
 }
 
 // member returns the membership of a node that has joined, with its loops running until stop is called.
-func member(t *testing.T, f *fakeServers) (m *membership, stop func() error) {
+func member(t *testing.T, f *fakeServers) (m *Member, stop func() error) {
 	t.Helper()
 	c := func() prometheus.Counter { return prometheus.NewCounter(prometheus.CounterOpts{Name: "c"}) }
-	m = newMembership(presence.Lease{Name: "chat1", RPCAddr: "here"}, membershipDeps{
+	m = New(presence.Lease{Name: "chat1", RPCAddr: "here"}, Deps{
 		Log: slog.New(slog.DiscardHandler), Lease: f, Fence: f,
 		Hello:    func(context.Context, string) (string, string, error) { return "", "", errStalled },
 		Sessions: func() int { return 1 },
@@ -154,12 +154,12 @@ func member(t *testing.T, f *fakeServers) (m *membership, stop func() error) {
 		LostData: func() {}, Mailbox: f,
 		LeaseFailures: c(), FenceFailures: c(), Fenced: c(),
 	})
-	require.NoError(t, m.join(t.Context()))
+	require.NoError(t, m.Join(t.Context()))
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	var err error
-	wg.Go(func() { err = m.keepLease(ctx) })
-	wg.Go(func() { m.keepFence(ctx) })
+	wg.Go(func() { err = m.KeepLease(ctx) })
+	wg.Go(func() { m.KeepFence(ctx) })
 	return m, func() error { cancel(); wg.Wait(); return err }
 }
 
@@ -174,7 +174,7 @@ func TestALeaseOutlivesAStallOfSQL(t *testing.T) {
 			leased, lapsed, _, _, _ := f.look()
 			require.True(t, leased)
 			require.Zero(t, lapsed)
-			_, code := m.admits()
+			_, code := m.Admits()
 			require.Equal(t, wire.CodeOK, code, "a login that SQL lets pass is not refused for the lease")
 		}
 		_, _, _, ended, loads := f.look()
@@ -198,13 +198,13 @@ func TestAFenceIsReadWhileRedisStalls(t *testing.T) {
 		time.Sleep(tick + 100*time.Millisecond)
 		_, _, _, ended, _ := f.look()
 		require.Equal(t, 1, ended, "the sessions end at once, without Redis")
-		_, code := m.admits()
+		_, code := m.Admits()
 		require.Equal(t, wire.CodeUnavailable, code)
-		require.False(t, m.lives(boot))
+		require.False(t, m.Lives(boot))
 
 		f.stall(false, false)
 		time.Sleep(presence.DefaultTimeout + leaseTimeout + 3*tick)
-		_, code = m.admits()
+		_, code = m.Admits()
 		require.Equal(t, wire.CodeOK, code)
 		require.NotEqual(t, boot, m.Boot())
 		require.Equal(t, m.Boot(), f.fence)
@@ -220,7 +220,7 @@ func TestANextLifeKeepsItsLeaseWhileSQLStalls(t *testing.T) {
 		boot := m.Boot()
 		f.otherNodeFences()
 		f.stall(false, true) // first: the next life may begin at once
-		m.noteFenced(boot)
+		m.NoteFenced(boot)
 		time.Sleep(time.Second)
 		_, _, _, ended, before := f.look()
 		require.Equal(t, 1, ended)
@@ -230,13 +230,13 @@ func TestANextLifeKeepsItsLeaseWhileSQLStalls(t *testing.T) {
 			require.True(t, leased)
 			require.Zero(t, lapsed)
 			require.Equal(t, before, loads, "not announced to placement")
-			_, code := m.admits()
+			_, code := m.Admits()
 			require.Equal(t, wire.CodeUnavailable, code)
 		}
-		m.noteFenced(m.Boot()) // a text of the old life was refused under the new id, which has no row yet
+		m.NoteFenced(m.Boot()) // a text of the old life was refused under the new id, which has no row yet
 		f.stall(false, false)
 		time.Sleep(10*time.Second + 2*tick)
-		_, code := m.admits()
+		_, code := m.Admits()
 		require.Equal(t, wire.CodeOK, code)
 		_, _, _, ended, _ = f.look()
 		require.Equal(t, 1, ended)

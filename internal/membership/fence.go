@@ -1,4 +1,4 @@
-package chat
+package membership
 
 import (
 	"context"
@@ -12,9 +12,9 @@ const (
 	fenceTakeTimeout = 5 * time.Second
 )
 
-// keepFence watches the fence row in SQL until ctx ends, so that the node learns that it was fenced off even if nobody
+// KeepFence watches the fence row in SQL until ctx ends, so that the node learns that it was fenced off even if nobody
 // sends a text. It never waits for Redis.
-func (m *membership) keepFence(ctx context.Context) {
+func (m *Member) KeepFence(ctx context.Context) {
 	every := time.NewTicker(tick)
 	defer every.Stop()
 	for {
@@ -29,7 +29,7 @@ func (m *membership) keepFence(ctx context.Context) {
 }
 
 // fenceStep does what the state of the row asks for.
-func (m *membership) fenceStep(ctx context.Context) {
+func (m *Member) fenceStep(ctx context.Context) {
 	m.mu.Lock()
 	state, leased := m.fence, !m.extended.IsZero()
 	m.mu.Unlock()
@@ -55,7 +55,7 @@ func (m *membership) fenceStep(ctx context.Context) {
 }
 
 // takeFence writes the row of the current life, whose lease is held.
-func (m *membership) takeFence(ctx context.Context) error {
+func (m *Member) takeFence(ctx context.Context) error {
 	m.mu.Lock()
 	name, boot, again := m.mine.Name, m.mine.Boot, m.fence != fenceAbsent
 	m.mu.Unlock()
@@ -67,7 +67,7 @@ func (m *membership) takeFence(ctx context.Context) error {
 	if err := m.d.Fence.TakeFence(ctx, name, boot); err != nil {
 		return err
 	}
-	// Only keepFence moves the state on from here, or join before it runs.
+	// Only KeepFence moves the state on from here, or join before it runs.
 	m.mu.Lock()
 	m.fence = fenceHeld
 	m.mu.Unlock()
@@ -77,7 +77,7 @@ func (m *membership) takeFence(ctx context.Context) error {
 }
 
 // readFence looks whether another node has fenced this one off.
-func (m *membership) readFence(ctx context.Context) error {
+func (m *Member) readFence(ctx context.Context) error {
 	m.mu.Lock()
 	name, boot := m.mine.Name, m.mine.Boot
 	m.mu.Unlock()
@@ -88,13 +88,13 @@ func (m *membership) readFence(ctx context.Context) error {
 		return err
 	}
 	if row != boot {
-		m.noteFenced(boot)
+		m.NoteFenced(boot)
 	}
 	return nil
 }
 
 // noteFenceError counts a failure, and logs it if the step before did not fail.
-func (m *membership) noteFenceError(err error) {
+func (m *Member) noteFenceError(err error) {
 	m.mu.Lock()
 	before := m.fenceFail
 	m.fenceFail = err != nil
