@@ -14,6 +14,7 @@ import (
 	"parley/internal/admission"
 	"parley/internal/bucket"
 	"parley/internal/session"
+	"parley/internal/textlimit"
 	"parley/internal/wire"
 )
 
@@ -46,10 +47,10 @@ type conn struct {
 	swallowed int32 // bytes that came after the goodbye
 
 	// Written by login before the session is live.
-	window int32         // texts that may be unanswered
-	dead   time.Duration // silence longer than this ends the session
-	boot   string        // of the node, as it stands in Redis beside this session
-	texter *texter       // what the user may send; nil without a limit
+	window int32           // texts that may be unanswered
+	dead   time.Duration   // silence longer than this ends the session
+	boot   string          // of the node, as it stands in Redis beside this session
+	texter *textlimit.User // what the user may send; nil without a limit
 
 	joined   atomic.Bool // texter is to be left
 	firstGen atomic.Bool // a stock client of the first generation, which sends no heartbeats

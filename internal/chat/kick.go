@@ -1,6 +1,8 @@
 package chat
 
 import (
+	"slices"
+
 	"parley/internal/presence"
 	"parley/internal/session"
 	"parley/internal/wire"
@@ -35,7 +37,9 @@ func (s *Server) tellElsewhere(others []presence.Location) {
 	view := s.presence.View()
 	names := []string{s.cfg.SelfServer.Name}
 	for i := range others {
-		names = addNode(names, others[i].Node)
+		if !slices.Contains(names, others[i].Node) {
+			names = append(names, others[i].Node)
+		}
 	}
 	nodes := len(names)
 	for i := range others {

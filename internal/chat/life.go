@@ -36,7 +36,7 @@ func (s *Server) connections() int {
 func (s *Server) leave(c *conn) {
 	removed := c.SID() != 0 && s.registry.Remove(&c.Session)
 	if c.joined.Swap(false) {
-		s.texts.leave(c.texter, c.location(), time.Now())
+		s.texts.Leave(c.texter, c.location(), time.Now())
 	} else if removed {
 		s.janitor.release(c.location())
 	}

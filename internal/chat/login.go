@@ -216,14 +216,14 @@ func (s *Server) enter(ctx context.Context, c *conn, p *place) error {
 		}
 		return session.ErrClosed
 	}
-	c.texter = s.texts.join(c.UID(), c.SID(), p.claimed, time.Now())
+	c.texter = s.texts.Join(c.UID(), c.SID(), p.claimed, time.Now())
 	c.joined.Store(true)
 	texts, err := s.supersede(ctx, *p.claimed)
 	if err != nil {
 		return err
 	}
 	if texts != nil {
-		s.texts.receive(c.texter, p.claimed, *texts, time.Now())
+		s.texts.Receive(c.texter, p.claimed, *texts, time.Now())
 	}
 
 	// 1006 is the first frame; only then is the session found by pushes.

@@ -60,7 +60,7 @@ func (p *peerService) deliverAll(req *message.DeliverReq) []int32 {
 // elsewhere notes that the user has sessions on other nodes. If that was said late, these have missed what was sent from
 // here meanwhile.
 func (p *peerService) elsewhere(in *message.Push) int32 {
-	p.s.texts.shared(in.ToUid, int(in.Seq), time.Now())
+	p.s.texts.Shared(in.ToUid, int(in.Seq), time.Now())
 	if !p.s.registry.Elsewhere(in.ToUid) {
 		return peer.CodeNotHere
 	}
@@ -169,7 +169,7 @@ func (p *peerService) NotifyKickUser(_ context.Context, r *message.KickUserReq) 
 	if r.Sid != "" {
 		p.s.kickLocal(r.Uid, r.Sid)
 		if r.Moved {
-			rsp.Texts = p.s.texts.handOver(r.Uid, time.Now())
+			rsp.Texts = p.s.texts.HandOver(r.Uid, time.Now())
 		}
 	} else {
 		var few [session.MaxDevices]session.SID

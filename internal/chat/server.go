@@ -33,6 +33,7 @@ import (
 	"parley/internal/session"
 	"parley/internal/slots"
 	"parley/internal/store"
+	"parley/internal/textlimit"
 	"parley/internal/wire"
 	"parley/kitex_gen/message/chatservice"
 	"parley/kitex_gen/message/nodeservice"
@@ -74,7 +75,7 @@ type Server struct {
 	// Clients who hung up while they waited count too.
 	turns    *slots.Slots
 	loader   *loader
-	texts    *textLimits
+	texts    *textlimit.Limiter
 	applied  *applyRates
 	rpc      *rpc.Server
 	rpcAuth  *rpc.Auth
@@ -120,7 +121,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 	s.admission = admission.New(admissionLimits(&cfg.Limits))
 	s.metrics = newMetrics(d.Metrics, s)
 	s.janitor, s.applied = newJanitor(s), newApplyRates()
-	s.texts = newTextLimits(cfg.Limits.TextRate, cfg.Limits.TextBurst, textDeps{
+	s.texts = textlimit.New(cfg.Limits.TextRate, cfg.Limits.TextBurst, textlimit.Deps{
 		Log: s.log, Node: cfg.SelfServer.Name, Boot: func() string { return s.lease.Boot() }, Locate: d.Presence.Locate,
 		Alive: func(node, boot string) bool { return d.Presence.View().Alive(node, boot) }, Release: s.janitor.release,
 		Hurried: s.metrics.releasesHurried,
@@ -264,7 +265,7 @@ func (s *Server) Run(ctx context.Context) error {
 			background.Go(func() { s.loader.run(back) })
 		}
 		background.Go(func() { s.janitor.run(back) })
-		background.Go(func() { s.texts.run(back) })
+		background.Go(func() { s.texts.Run(back) })
 		accepting.Go(func() { fail(s.serveClients()) })
 		<-inner.Done()
 		if cause := context.Cause(inner); !errors.Is(cause, context.Canceled) {
@@ -278,7 +279,7 @@ func (s *Server) Run(ctx context.Context) error {
 	accepting.Wait()
 	s.closeClients()
 	s.wg.Wait()
-	s.texts.close()
+	s.texts.Close()
 	stopBack()
 	background.Wait()
 	s.router.Close()

@@ -26,7 +26,7 @@ func (s *Server) sweep(ctx context.Context) {
 			c.Evict()
 		}
 		s.admission.Forget(now)
-		s.texts.sweep(seconds, now)
+		s.texts.Sweep(seconds, now)
 		seconds++
 		s.peers.CloseLeft()
 		due = s.registry.Due(due[:0], now)

@@ -24,7 +24,7 @@ func (c *conn) text(now time.Time, body []byte) bool {
 	req, err := wire.DecodeText(body) // copies what it keeps
 	if err != nil {
 		s.metrics.requests(wire.MsgText).Inc()
-		if granted, _ := s.texts.take(c.texter, 1, now); granted == 0 && !c.bear(now, refusedCosts) {
+		if granted, _ := s.texts.Take(c.texter, 1, now); granted == 0 && !c.bear(now, refusedCosts) {
 			return c.refuseStream(wire.CodeRateLimited)
 		}
 		return c.refuseBody(wire.CodeOf(err))
@@ -32,14 +32,14 @@ func (c *conn) text(now time.Time, body []byte) bool {
 	// The reader alone adds to what is queued: when nothing is, no earlier text can be overtaken.
 	if c.textsQueued.Load() == 0 && c.named(req) {
 		s.metrics.requests(wire.MsgText).Inc()
-		granted, retry := s.texts.take(c.texter, max(len(req.Texts), 1), now)
+		granted, retry := s.texts.Take(c.texter, max(len(req.Texts), 1), now)
 		if granted == 0 {
 			return c.refuseTexts(now, req, wire.CodeRateLimited, retry)
 		}
 		c.append(req, len(body), granted, retry)
 		return true
 	}
-	if wait, spent := s.texts.spent(c.texter, now); spent {
+	if wait, spent := s.texts.Spent(c.texter, now); spent {
 		return c.refuseTexts(now, req, wire.CodeRateLimited, wait)
 	}
 	if !c.enqueue(wire.MsgText, body) {
@@ -72,7 +72,7 @@ func (c *conn) textFromQueue(ctx context.Context, body []byte) {
 		}
 		return
 	}
-	granted, retry := c.srv.texts.take(c.texter, max(len(req.Texts), 1), time.Now())
+	granted, retry := c.srv.texts.Take(c.texter, max(len(req.Texts), 1), time.Now())
 	if granted == 0 {
 		c.noteLimited(len(req.Texts))
 		c.replyRefused(req, wire.CodeRateLimited, retry)

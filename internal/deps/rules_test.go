@@ -48,6 +48,11 @@ var rules = []rule{
 		[]string{"internal/presence", "internal/config", "internal/wire"},
 		"a node's lease and fence: Redis and SQL through interfaces, sessions through functions",
 	},
+	{
+		"internal/textlimit",
+		[]string{"internal/bucket", "internal/presence", "internal/session"},
+		"how much a user may store, whatever the texts and however the nodes talk",
+	},
 	{"internal/legacy", []string{"internal/session", "internal/wire"}, "what stock clients need, to be deleted as a unit one day"},
 
 	// The nodes. They meet in idl/, never in Go.
@@ -55,7 +60,7 @@ var rules = []rule{
 		"internal/chat",
 		[]string{
 			"internal/admission", "internal/bucket", "internal/commit", "internal/legacy", "internal/membership", "internal/peer", "internal/reconcile", "internal/router", "internal/session", "internal/wire",
-			"internal/store", "internal/presence", "internal/config", "internal/obs", "internal/rpc", "internal/slots", "kitex_gen/...",
+			"internal/store", "internal/presence", "internal/config", "internal/obs", "internal/rpc", "internal/slots", "internal/textlimit", "kitex_gen/...",
 		},
 		"a node imports no other node",
 	},

@@ -1,4 +1,5 @@
-package chat
+// Package textlimit bounds how many texts a user may store, over all devices, connections and nodes.
+package textlimit
 
 import (
 	"context"
@@ -17,7 +18,8 @@ import (
 
 const (
 	// recountEvery is how often a user who sends much is looked for on other nodes.
-	recountEvery = 5 * time.Second
+	recountEvery   = 5 * time.Second
+	recountTimeout = time.Second
 	// maxRecounts bounds the users that wait for that; the others are looked for when they send more.
 	maxRecounts = 4096
 	// recountBatch is how many are looked for in one round trip.
@@ -31,11 +33,11 @@ const (
 	// keepIdle is how long a full bucket is kept after its user's last session was taken out of Redis. A login that claimed
 	// its place before that finds the bucket, and is not taken for a move from another node.
 	keepIdle = 10 * time.Second
-	// textShards spreads the locks of the table; a power of two.
-	textShards = 64
+	// shards spreads the locks of the table; a power of two.
+	shards = 64
 )
 
-// textLimits bounds the texts of each user over all devices, connections and nodes: in any period, at most TextRate per
+// A Limiter bounds the texts of each user over all devices, connections and nodes: in any period, at most TextRate per
 // second plus TextBurst.
 //
 // Each node that holds sessions of a user has a bucket for the user. The bucket fills at the node's share of the rate and
@@ -48,21 +50,21 @@ const (
 // holds: a bucket that starts empty may go into debt by a tenth of the burst for 3 s. The debt is lost when the user moves on
 // before it is paid; so if an older session may still be in debt, the new bucket starts with the whole debt. Session ids
 // tell how old the sessions are.
-type textLimits struct {
-	d           textDeps
+type Limiter struct {
+	d           Deps
 	rate, burst float32       // burst is what the buckets of a user hold together
 	debt        float32       // that a bucket may have just after a move
 	settled     time.Duration // after which a session is not in debt from its move any more
 	recounts    chan int32
-	shard       [textShards]textShard
+	shard       [shards]shard
 
 	lateMu sync.Mutex // guards the following
 	late   map[presence.Location]*time.Timer
 	closed bool
 }
 
-// textDeps is what textLimits works with.
-type textDeps struct {
+// Deps is what a Limiter works with.
+type Deps struct {
 	Log     *slog.Logger
 	Node    string
 	Boot    func() string
@@ -72,13 +74,13 @@ type textDeps struct {
 	Hurried prometheus.Counter // sessions released before their user's bucket was full
 }
 
-type textShard struct {
+type shard struct {
 	mu    sync.Mutex // guards users
-	users map[int32]*texter
+	users map[int32]*User
 }
 
-// texter is one user's share on this node.
-type texter struct {
+// A User is one user's share on this node.
+type User struct {
 	uid int32
 
 	mu       sync.Mutex // guards the following
@@ -93,9 +95,11 @@ type texter struct {
 	free     int64       // when the last session here had ended and the bucket was full, in unix milliseconds
 }
 
-func newTextLimits(rate, burst int, d textDeps) *textLimits {
+// New returns a Limiter that lets each user store rate texts per second and burst beyond. A rate of 0 means no limit. Run
+// has to run with it.
+func New(rate, burst int, d Deps) *Limiter {
 	debt := burst / movePart
-	t := &textLimits{
+	t := &Limiter{
 		d: d, rate: float32(rate), burst: float32(burst - debt), debt: float32(debt),
 		recounts: make(chan int32, maxRecounts), late: make(map[presence.Location]*time.Timer),
 	}
@@ -103,16 +107,16 @@ func newTextLimits(rate, burst int, d textDeps) *textLimits {
 		t.settled = moveTime + time.Duration(debt)*time.Second*session.MaxDevices/time.Duration(rate)
 	}
 	for i := range t.shard {
-		t.shard[i].users = make(map[int32]*texter)
+		t.shard[i].users = make(map[int32]*User)
 	}
 	return t
 }
 
-func (t *textLimits) of(uid int32) *textShard { return &t.shard[uint32(uid)%textShards] }
+func (t *Limiter) of(uid int32) *shard { return &t.shard[uint32(uid)%shards] }
 
-// join returns the bucket of a user who logs in here with session sid; each join is followed by one leave. It returns nil when texts are
+// Join returns the bucket of a user who logs in here with session sid. Each Join is followed by one Leave. It returns nil if texts are
 // not limited.
-func (t *textLimits) join(uid int32, sid session.SID, claimed *presence.Claimed, now time.Time) *texter {
+func (t *Limiter) Join(uid int32, sid session.SID, claimed *presence.Claimed, now time.Time) *User {
 	if t.rate == 0 {
 		return nil
 	}
@@ -131,7 +135,7 @@ func (t *textLimits) join(uid int32, sid session.SID, claimed *presence.Claimed,
 	defer sh.mu.Unlock()
 	u := sh.users[uid]
 	if u == nil {
-		u = &texter{uid: uid, nodes: 1}
+		u = &User{uid: uid, nodes: 1}
 		sh.users[uid] = u
 		elsewhere = elsewhere || claimed.Old != nil || len(claimed.Others) > 0 // a bucket of this node's was forgotten
 	}
@@ -151,7 +155,7 @@ func (t *textLimits) join(uid int32, sid session.SID, claimed *presence.Claimed,
 }
 
 // moveLocked empties the bucket of a user who comes from another node. It starts in debt if an older bucket may be.
-func (t *textLimits) moveLocked(u *texter, sid session.SID, claimed *presence.Claimed, now time.Time) {
+func (t *Limiter) moveLocked(u *User, sid session.SID, claimed *presence.Claimed, now time.Time) {
 	left := min(u.bucket.Left(now, t.rate/float32(u.nodes), t.burst/float32(u.nodes)), 0)
 	u.moved, u.owed = sid, left
 	if left < 0 || claimed.Old != nil && t.owes(claimed.Old, now) || t.othersOwe(claimed, now) {
@@ -160,9 +164,9 @@ func (t *textLimits) moveLocked(u *texter, sid session.SID, claimed *presence.Cl
 	u.bucket.Set(now, left)
 }
 
-// handOver gives what a user may still send to the node that replaces the user's last session here. It returns nil, and
+// HandOver gives what a user may still send to the node that replaces the user's last session here. It returns nil, and
 // gives nothing, if the user has other sessions here.
-func (t *textLimits) handOver(uid int32, now time.Time) *int32 {
+func (t *Limiter) HandOver(uid int32, now time.Time) *int32 {
 	sh := t.of(uid)
 	sh.mu.Lock()
 	u := sh.users[uid]
@@ -181,8 +185,8 @@ func (t *textLimits) handOver(uid int32, now time.Time) *int32 {
 	return &left
 }
 
-// receive adds what the node of the replaced session has handed over.
-func (t *textLimits) receive(u *texter, claimed *presence.Claimed, texts int32, now time.Time) {
+// Receive adds what the node of the replaced session has handed over.
+func (t *Limiter) Receive(u *User, claimed *presence.Claimed, texts int32, now time.Time) {
 	if u == nil {
 		return
 	}
@@ -196,19 +200,19 @@ func (t *textLimits) receive(u *texter, claimed *presence.Claimed, texts int32, 
 	u.bucket.Set(now, min(left+float32(texts), burst))
 }
 
-func (t *textLimits) othersOwe(claimed *presence.Claimed, now time.Time) bool {
+func (t *Limiter) othersOwe(claimed *presence.Claimed, now time.Time) bool {
 	return slices.ContainsFunc(claimed.Others, func(l presence.Location) bool { return t.owes(&l, now) })
 }
 
 // owes reports whether the session is so young that it may be in debt. The ids of llfcchat's sessions do not parse; they
 // have no bucket.
-func (t *textLimits) owes(l *presence.Location, now time.Time) bool {
+func (t *Limiter) owes(l *presence.Location, now time.Time) bool {
 	sid, ok := session.ParseSID(l.SID)
 	return ok && sid.Age(now) < t.settled
 }
 
 // debtLocked returns how far below zero the bucket of u may go now.
-func (t *textLimits) debtLocked(u *texter, now time.Time) float32 {
+func (t *Limiter) debtLocked(u *User, now time.Time) float32 {
 	if u.moved == 0 || u.moved.Age(now) >= moveTime {
 		return 0
 	}
@@ -216,29 +220,27 @@ func (t *textLimits) debtLocked(u *texter, now time.Time) float32 {
 }
 
 // here reports whether a session is of this life of this node.
-func (t *textLimits) here(l *presence.Location) bool {
+func (t *Limiter) here(l *presence.Location) bool {
 	return l.Node == t.d.Node && l.Boot == t.d.Boot()
 }
 
 // addNode adds a name to a short list of names, once.
 func addNode(names []string, name string) []string {
-	for _, n := range names {
-		if n == name {
-			return names
-		}
+	if slices.Contains(names, name) {
+		return names
 	}
 	return append(names, name)
 }
 
 // shareLocked makes the share one of n.
-func (t *textLimits) shareLocked(u *texter, n int32, now time.Time) {
+func (t *Limiter) shareLocked(u *User, n int32, now time.Time) {
 	left := u.bucket.Left(now, t.rate/float32(u.nodes), t.burst/float32(u.nodes))
 	u.nodes = n
 	u.bucket.Set(now, min(left, t.burst/float32(n)))
 }
 
-// shared notes that a user logged in on another node, so that n nodes hold sessions of it now.
-func (t *textLimits) shared(uid int32, n int, now time.Time) {
+// Shared notes that a user logged in on another node, so that n nodes hold sessions of it now.
+func (t *Limiter) Shared(uid int32, n int, now time.Time) {
 	sh := t.of(uid)
 	sh.mu.Lock()
 	u := sh.users[uid]
@@ -254,9 +256,9 @@ func (t *textLimits) shared(uid int32, n int, now time.Time) {
 	}
 }
 
-// take charges u for n texts and returns how many of them may be stored; for the others it returns when to try again. It
+// Take charges u for n texts and returns how many of them may be stored; for the others it returns when to try again. It
 // is safe for concurrent use; a nil u is not limited.
-func (t *textLimits) take(u *texter, n int, now time.Time) (granted int, retry time.Duration) {
+func (t *Limiter) Take(u *User, n int, now time.Time) (granted int, retry time.Duration) {
 	if u == nil {
 		return n, 0
 	}
@@ -286,8 +288,8 @@ func (t *textLimits) take(u *texter, n int, now time.Time) (granted int, retry t
 	return granted, retry
 }
 
-// spent reports whether u may store no text now, and when it may.
-func (t *textLimits) spent(u *texter, now time.Time) (time.Duration, bool) {
+// Spent reports whether u may store no text now, and when it may.
+func (t *Limiter) Spent(u *User, now time.Time) (time.Duration, bool) {
 	if u == nil {
 		return 0, false
 	}
@@ -298,9 +300,9 @@ func (t *textLimits) spent(u *texter, now time.Time) (time.Duration, bool) {
 	return time.Duration((1 - left) / rate * float32(time.Second)), left < 1
 }
 
-// leave ends what join began, and takes the session out of Redis: at once, or, if it is the user's last one here, when the
-// bucket is full. u is what join returned, nil for a session that did not join.
-func (t *textLimits) leave(u *texter, loc presence.Location, now time.Time) {
+// Leave ends what Join began, and takes the session out of Redis: at once, or, if it is the user's last one here, when the
+// bucket is full. u is what Join returned, nil for a session that did not join.
+func (t *Limiter) Leave(u *User, loc presence.Location, now time.Time) {
 	wait := time.Duration(0)
 	if u != nil {
 		wait = t.fullIn(u, now)
@@ -311,7 +313,7 @@ func (t *textLimits) leave(u *texter, loc presence.Location, now time.Time) {
 }
 
 // fullIn counts a session out, and returns how long its user's bucket takes to be full; 0 if others go on using it.
-func (t *textLimits) fullIn(u *texter, now time.Time) time.Duration {
+func (t *Limiter) fullIn(u *User, now time.Time) time.Duration {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.sessions--; u.sessions > 0 {
@@ -325,7 +327,7 @@ func (t *textLimits) fullIn(u *texter, now time.Time) time.Duration {
 }
 
 // later releases a session after a time. false: too many wait for that, or the node stops.
-func (t *textLimits) later(loc presence.Location, wait time.Duration) bool {
+func (t *Limiter) later(loc presence.Location, wait time.Duration) bool {
 	t.lateMu.Lock()
 	defer t.lateMu.Unlock()
 	if t.closed || len(t.late) >= maxLate {
@@ -344,8 +346,8 @@ func (t *textLimits) later(loc presence.Location, wait time.Duration) bool {
 	return true
 }
 
-// close releases at once what waits for its time, now and from now on.
-func (t *textLimits) close() {
+// Close releases at once what waits for its time, now and from now on.
+func (t *Limiter) Close() {
 	t.lateMu.Lock()
 	late := t.late
 	t.late, t.closed = make(map[presence.Location]*time.Timer), true
@@ -356,15 +358,15 @@ func (t *textLimits) close() {
 	}
 }
 
-func (t *textLimits) idle(u *texter, now time.Time) bool {
+func (t *Limiter) idle(u *User, now time.Time) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.sessions == 0 && now.UnixMilli()-u.free >= keepIdle.Milliseconds() && u.bucket.Full(now, t.rate, t.burst)
 }
 
-// sweep drops the buckets in a part of the table that have been full and unused for a while.
-func (t *textLimits) sweep(part int, now time.Time) {
-	sh := &t.shard[part%textShards]
+// Sweep drops the buckets in a part of the table that have been full and unused for a while.
+func (t *Limiter) Sweep(part int, now time.Time) {
+	sh := &t.shard[part%shards]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	for uid, u := range sh.users {
@@ -374,9 +376,9 @@ func (t *textLimits) sweep(part int, now time.Time) {
 	}
 }
 
-// run counts the nodes of users who send much, until ctx ends: one that left another node gets its share back, and one
+// Run counts the nodes of users who send much, until ctx ends: one that left another node gets its share back, and one
 // whose other node could not tell us loses it.
-func (t *textLimits) run(ctx context.Context) {
+func (t *Limiter) Run(ctx context.Context) {
 	uids := make([]int32, 0, recountBatch)
 	for {
 		select {
@@ -399,9 +401,9 @@ func (t *textLimits) run(ctx context.Context) {
 }
 
 // recount sets the shares of users by what Redis says.
-func (t *textLimits) recount(ctx context.Context, uids []int32) {
+func (t *Limiter) recount(ctx context.Context, uids []int32) {
 	changes := make([]int32, len(uids))
-	users := make([]*texter, len(uids))
+	users := make([]*User, len(uids))
 	for i, uid := range uids {
 		sh := t.of(uid)
 		sh.mu.Lock()
@@ -413,7 +415,7 @@ func (t *textLimits) recount(ctx context.Context, uids []int32) {
 			u.mu.Unlock()
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, tick)
+	ctx, cancel := context.WithTimeout(ctx, recountTimeout)
 	defer cancel()
 	found, err := t.d.Locate(ctx, uids)
 	if err != nil {
