@@ -90,8 +90,9 @@ func Main(name, version string, run func(context.Context, Process) error) {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		<-signals
+		first := time.Now() // before the end begins, which may take the processor
 		cancel()
-		for first := time.Now(); ; {
+		for {
 			<-signals
 			if time.Since(first) > sameSignal {
 				os.Exit(ExitFailure)
