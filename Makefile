@@ -49,7 +49,8 @@ run: ## start the whole cluster in one process; ARGS='--help' lists its flags
 	@$(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./standalone ./parleyctl
 	@exec bin/standalone $(ARGS)
 
-cluster: build servers ## start redis-server, mariadbd and five nodes on this machine; ARGS='DIR' keeps data and logs
+cluster: build ## start redis-server, mariadbd and five nodes on this machine; ARGS='DIR' keeps data and logs
+	@.ci/servers cluster
 	@exec deploy/run-local $(ARGS)
 
 test: servers ## run all tests with the race detector, over real servers; PKGS=./internal/wire for some
