@@ -12,7 +12,7 @@ import (
 const everyoneTakes = 3 * time.Second
 
 // missed takes a session here that has missed texts and does not understand a 2104.
-func (s *Server) missed(sess *session.Session, thread, from int64) { s.refills.add(sess, thread, from) }
+func (s *Server) missed(sess *session.Session, thread, from int64) { s.refills.Add(sess, thread, from) }
 
 // mayHaveMissed tells a session here that it may have missed texts of any thread.
 func (s *Server) mayHaveMissed(sess *session.Session) {

@@ -2,7 +2,6 @@ package chat
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -304,27 +303,4 @@ func TestALateHintOfAnotherDeviceBringsWhatItMissed(t *testing.T) {
 			return
 		}
 	}
-}
-
-func TestRefillsAreBounded(t *testing.T) {
-	f := newFixture(t, 2)
-	n := f.start("chat1")
-	f.login(n, 1)
-	c := connOf(t, n, firstUID)
-	var started []func()
-	given := n.metrics.refillsGivenUp
-	r := newRefills(refillDeps{
-		Log: n.log, Context: t.Context(), Go: func(f func()) { started = append(started, f) }, GivenUp: given,
-		Member: func(context.Context, int64, int32) (bool, error) { return false, errors.New("SQL is away") },
-	})
-	for thread := range int64(maxRefillThreads + 5) {
-		r.add(&c.Session, thread+1, 7)
-	}
-	require.Len(t, started, 1, "one for the session")
-	require.EqualValues(t, 5, counterValue(t, given))
-	r.add(&c.Session, 3, 2)
-	require.EqualValues(t, 2, r.waiting[&c.Session][3])
-	started[0]()
-	require.Empty(t, r.waiting)
-	require.EqualValues(t, 5+maxRefillThreads, counterValue(t, given))
 }

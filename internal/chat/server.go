@@ -28,6 +28,7 @@ import (
 	"parley/internal/peer"
 	"parley/internal/presence"
 	"parley/internal/reconcile"
+	"parley/internal/refill"
 	"parley/internal/router"
 	"parley/internal/rpc"
 	"parley/internal/session"
@@ -63,7 +64,7 @@ type Server struct {
 	commits   *commit.Committer
 	router    *router.Router
 	peers     *peer.Pool
-	refills   *refills
+	refills   *refill.Refiller
 	data      *dataID
 	telling   atomic.Int64 // times that all sessions are to be told that they may have missed texts; see missedByAll
 	lease     *membership.Member
@@ -155,7 +156,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 	s.kicker = reconcile.NewKicker(reconcile.KickerDeps{
 		Log: d.Log, Metrics: d.Metrics, Presence: d.Presence, Peers: s.peers, Link: s.linkNodes, Fence: d.Store.Fence,
 	})
-	s.refills = newRefills(refillDeps{
+	s.refills = refill.New(refill.Deps{
 		Log: s.log, Context: ctx, Go: s.spawn, History: s.store.History, Member: s.isMember, Reload: s.reload,
 		Refilled: s.metrics.refilled, GivenUp: s.metrics.refillsGivenUp,
 	})

@@ -49,6 +49,11 @@ var rules = []rule{
 		"a node's lease and fence: Redis and SQL through interfaces, sessions through functions",
 	},
 	{
+		"internal/refill",
+		[]string{"internal/legacy", "internal/session", "internal/slots", "internal/store", "internal/wire"},
+		"what a session missed, read from the store through functions",
+	},
+	{
 		"internal/textlimit",
 		[]string{"internal/bucket", "internal/presence", "internal/session"},
 		"how much a user may store, whatever the texts and however the nodes talk",
@@ -59,7 +64,7 @@ var rules = []rule{
 	{
 		"internal/chat",
 		[]string{
-			"internal/admission", "internal/bucket", "internal/commit", "internal/legacy", "internal/membership", "internal/peer", "internal/reconcile", "internal/router", "internal/session", "internal/wire",
+			"internal/admission", "internal/bucket", "internal/commit", "internal/legacy", "internal/membership", "internal/peer", "internal/reconcile", "internal/refill", "internal/router", "internal/session", "internal/wire",
 			"internal/store", "internal/presence", "internal/config", "internal/obs", "internal/rpc", "internal/slots", "internal/textlimit", "kitex_gen/...",
 		},
 		"a node imports no other node",

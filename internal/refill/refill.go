@@ -1,4 +1,5 @@
-package chat
+// Package refill sends sessions the texts that they have missed, for clients that cannot be told to read them.
+package refill
 
 import (
 	"context"
@@ -16,32 +17,32 @@ import (
 )
 
 const (
-	// maxRefills bounds the sessions that are sent what they missed at the same time, refillReads the reads for them.
-	maxRefills  = 4096
-	refillReads = 4
-	// maxRefillThreads bounds what one session may wait for.
-	maxRefillThreads = 1024
-	// refillRows and refillBytes are one read; refillRowsAll is all of a thread.
-	refillRows    = 50
-	refillBytes   = 8 << 10
-	refillRowsAll = 5000
-	// refillPatience is how long a session may take for one thread, and refillPause how often it is looked at meanwhile.
-	refillPatience = time.Minute
-	refillPause    = 50 * time.Millisecond
+	// maxSessions bounds the sessions that are sent what they missed at the same time, maxReads the reads for them.
+	maxSessions = 4096
+	maxReads    = 4
+	// maxThreads bounds what one session may wait for.
+	maxThreads = 1024
+	// readRows and readBytes are one read; rowsAll is all of a thread.
+	readRows  = 50
+	readBytes = 8 << 10
+	rowsAll   = 5000
+	// patience is how long a session may take for one thread, and pause how often it is looked at meanwhile.
+	patience = time.Minute
+	pause    = 50 * time.Millisecond
 )
 
-// refills send the texts themselves to sessions that have missed some and do not understand a 2104: stock clients, and
+// A Refiller sends the texts themselves to sessions that have missed some and do not understand a 2104: stock clients, and
 // native ones without the capability. What a stock client has got already is left out.
-type refills struct {
-	d     refillDeps
+type Refiller struct {
+	d     Deps
 	turns *slots.Slots
 
 	mu      sync.Mutex                           // guards the following
 	waiting map[*session.Session]map[int64]int64 // first number of each thread; the session's goroutine ends with its entry
 }
 
-// refillDeps is what refills work with.
-type refillDeps struct {
+// Deps is what a Refiller works with.
+type Deps struct {
 	Log     *slog.Logger
 	Context context.Context // ends the work
 	Go      func(func())    // starts a goroutine that the node waits for
@@ -53,13 +54,14 @@ type refillDeps struct {
 	Refilled, GivenUp prometheus.Counter
 }
 
-func newRefills(d refillDeps) *refills {
-	return &refills{d: d, turns: slots.New(refillReads, maxRefills), waiting: make(map[*session.Session]map[int64]int64)}
+// New returns a Refiller without work.
+func New(d Deps) *Refiller {
+	return &Refiller{d: d, turns: slots.New(maxReads, maxSessions), waiting: make(map[*session.Session]map[int64]int64)}
 }
 
-// add has a session sent what it has missed of a thread from a number on; of thread 0: of all that it knows. It does not
+// Add has a session sent what it has missed of a thread from a number on; of thread 0: of all that it knows. It does not
 // block.
-func (r *refills) add(s *session.Session, thread, from int64) {
+func (r *Refiller) Add(s *session.Session, thread, from int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	threads, running := r.waiting[s]
@@ -67,7 +69,7 @@ func (r *refills) add(s *session.Session, thread, from int64) {
 	switch {
 	case known:
 		from = min(from, at)
-	case !running && len(r.waiting) >= maxRefills, len(threads) >= maxRefillThreads:
+	case !running && len(r.waiting) >= maxSessions, len(threads) >= maxThreads:
 		r.d.GivenUp.Inc()
 		return
 	case !running:
@@ -79,7 +81,7 @@ func (r *refills) add(s *session.Session, thread, from int64) {
 }
 
 // next takes a thread to refill.
-func (r *refills) next(s *session.Session) (thread, from int64, ok bool) {
+func (r *Refiller) next(s *session.Session) (thread, from int64, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for thread, from = range r.waiting[s] {
@@ -90,7 +92,7 @@ func (r *refills) next(s *session.Session) (thread, from int64, ok bool) {
 	return 0, 0, false
 }
 
-func (r *refills) work(s *session.Session) {
+func (r *Refiller) work(s *session.Session) {
 	ended := false
 	defer func() {
 		if !ended { // a panic: let the next gap start anew
@@ -109,7 +111,7 @@ func (r *refills) work(s *session.Session) {
 	}
 }
 
-func (r *refills) refill(s *session.Session, thread, from int64) {
+func (r *Refiller) refill(s *session.Session, thread, from int64) {
 	p, _ := s.Stock().(*legacy.Policy)
 	switch {
 	case thread != 0:
@@ -124,8 +126,8 @@ func (r *refills) refill(s *session.Session, thread, from int64) {
 }
 
 // thread sends what is missing of one thread.
-func (r *refills) thread(s *session.Session, p *legacy.Policy, thread, from int64) {
-	ctx, cancel := context.WithTimeout(r.d.Context, refillPatience)
+func (r *Refiller) thread(s *session.Session, p *legacy.Policy, thread, from int64) {
+	ctx, cancel := context.WithTimeout(r.d.Context, patience)
 	defer cancel()
 	err := r.send(ctx, s, p, thread, from)
 	if err != nil && s.State() == session.Live {
@@ -134,7 +136,7 @@ func (r *refills) thread(s *session.Session, p *legacy.Policy, thread, from int6
 	}
 }
 
-func (r *refills) send(ctx context.Context, s *session.Session, p *legacy.Policy, thread, from int64) error {
+func (r *Refiller) send(ctx context.Context, s *session.Session, p *legacy.Policy, thread, from int64) error {
 	// What the client is about to load it need not be sent.
 	if err := r.await(ctx, s, func() bool { return p == nil || p.Settled(thread) }); err != nil {
 		return err
@@ -147,7 +149,7 @@ func (r *refills) send(ctx context.Context, s *session.Session, p *legacy.Policy
 	if p != nil {
 		after = max(after, p.Floor(thread))
 	}
-	for rows := 0; rows < refillRowsAll; {
+	for rows := 0; rows < rowsAll; {
 		page, more, err := r.read(ctx, thread, after)
 		if err != nil || len(page) == 0 {
 			return err
@@ -162,7 +164,7 @@ func (r *refills) send(ctx context.Context, s *session.Session, p *legacy.Policy
 			if p != nil {
 				return p.Held() < legacy.MaxHeld/4
 			}
-			return s.Queued() < refillBytes
+			return s.Queued() < readBytes
 		}
 		if err := r.await(ctx, s, room); err != nil {
 			return err
@@ -172,12 +174,12 @@ func (r *refills) send(ctx context.Context, s *session.Session, p *legacy.Policy
 }
 
 // await waits until ok, which is cheap, holds.
-func (r *refills) await(ctx context.Context, s *session.Session, ok func() bool) error {
+func (r *Refiller) await(ctx context.Context, s *session.Session, ok func() bool) error {
 	for !ok() {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-time.After(refillPause):
+		case <-time.After(pause):
 		}
 		if s.State() != session.Live {
 			return session.ErrClosed
@@ -186,16 +188,16 @@ func (r *refills) await(ctx context.Context, s *session.Session, ok func() bool)
 	return nil
 }
 
-func (r *refills) read(ctx context.Context, thread, after int64) (page []store.Message, more bool, err error) {
-	if err := r.turns.Take(ctx, refillPatience); err != nil {
+func (r *Refiller) read(ctx context.Context, thread, after int64) (page []store.Message, more bool, err error) {
+	if err := r.turns.Take(ctx, patience); err != nil {
 		return nil, false, err
 	}
 	defer r.turns.Give()
-	return r.d.History(ctx, thread, after, refillRows, refillBytes)
+	return r.d.History(ctx, thread, after, readRows, readBytes)
 }
 
 // push sends those of a page that are from others and missing, one push for each run of one sender.
-func (r *refills) push(s *session.Session, p *legacy.Policy, page []store.Message) {
+func (r *Refiller) push(s *session.Session, p *legacy.Policy, page []store.Message) {
 	var run []wire.SentText
 	flush := func(from int32, thread int64) {
 		if len(run) == 0 {
