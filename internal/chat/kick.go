@@ -2,6 +2,7 @@ package chat
 
 import (
 	"slices"
+	"time"
 
 	"parley/internal/presence"
 	"parley/internal/session"
@@ -17,6 +18,26 @@ func (s *Server) kickLocal(uid int32, sid string) {
 	if old := s.registry.Supersede(uid, id); old != nil {
 		old.Owner().(*conn).finish(s.replacedFrame(uid))
 		s.metrics.replaced.Inc()
+	}
+}
+
+const (
+	// loginPatience is how long a login waits for the login that it replaces; less than it waits for another node.
+	loginPatience = 750 * time.Millisecond
+	loginPause    = time.Millisecond
+)
+
+// replaceLocal is kickLocal for a login that takes the place of the session. A session whose own login is under way may
+// not have ended yet the one whose place it took: replaceLocal waits until it has.
+func (s *Server) replaceLocal(uid int32, sid string) {
+	s.kickLocal(uid, sid)
+	id, ok := session.ParseSID(sid)
+	if !ok {
+		return
+	}
+	pending := s.registry.Pending(uid, id)
+	for began := time.Now(); pending != nil && pending.State() == session.Pending && time.Since(began) < loginPatience; {
+		time.Sleep(loginPause)
 	}
 }
 

@@ -279,7 +279,7 @@ func (s *Server) supersede(ctx context.Context, claimed presence.Claimed) (texts
 		return nil, nil
 	}
 	if old.Node == s.cfg.SelfServer.Name && old.Boot == s.lease.Boot() {
-		s.kickLocal(old.UID, old.SID)
+		s.replaceLocal(old.UID, old.SID)
 		return nil, nil
 	}
 	return s.kicker.Move(ctx, *old)

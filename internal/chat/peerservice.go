@@ -167,7 +167,7 @@ func (p *peerService) NotifyTextChatMsg(_ context.Context, r *message.TextChatMs
 func (p *peerService) NotifyKickUser(_ context.Context, r *message.KickUserReq) (*message.KickUserRsp, error) {
 	rsp := &message.KickUserRsp{Uid: r.Uid}
 	if r.Sid != "" {
-		p.s.kickLocal(r.Uid, r.Sid)
+		p.s.replaceLocal(r.Uid, r.Sid)
 		if r.Moved {
 			rsp.Texts = p.s.texts.HandOver(r.Uid, time.Now())
 		}

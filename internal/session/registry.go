@@ -92,6 +92,19 @@ func (r *Registry) Supersede(uid int32, sid SID) *Session {
 	return nil
 }
 
+// Pending returns a session whose login is under way, nil if there is none of that id.
+func (r *Registry) Pending(uid int32, sid SID) *Session {
+	sh := &r.shard[uint32(uid)%shards]
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	for s := sh.users[uid]; s != nil; s = s.next {
+		if s.sid == sid && s.State() == Pending {
+			return s
+		}
+	}
+	return nil
+}
+
 // Remove forgets this session, and no other of the same user. It reports whether the session was there.
 func (r *Registry) Remove(s *Session) bool {
 	sh := &r.shard[uint32(s.uid)%shards]
