@@ -196,7 +196,7 @@ func seededBugs(ctx context.Context, w *World, r *Report) error {
 		layout        Layout
 	}{
 		{"fence", "P4", "stale texts stored", pausedNodeOf, Layout{Chat: 2}},
-		{"membership", "S19", "stored after the block", blockRacesOn, Layout{Chat: 2}},
+		{"membership", "S19", "stored after the change", blockRacesOn, Layout{Chat: 2}},
 	} {
 		got := &Report{}
 		bug.layout.Bin, bug.layout.Env = bin, []string{"PARLEY_SEEDED_BUG=" + bug.name}
