@@ -99,10 +99,8 @@ func endOfNode(ctx context.Context, w *World, r *Report, end func(l *Lab) error,
 		if err != nil {
 			return err
 		}
-		for range n {
-			all[node] = append(all[node], at)
-			at++
-		}
+		all[node] = span(at, n)
+		at += int32(n)
 	}
 	others := append(append([]int32(nil), all[1]...), all[2]...)
 	if n, err := l.countOnline(ctx, all[0]); err != nil || n != here {

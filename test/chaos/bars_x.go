@@ -162,11 +162,7 @@ func sqlDies(ctx context.Context, w *World, r *Report) error {
 	if err != nil {
 		return err
 	}
-	c, err := l.crowd(ctx, w.N(50, 10), nil, client.SessionOptions{})
-	if err != nil {
-		return err
-	}
-	probe, err := l.newProbe(ctx, 0)
+	c, probe, err := l.crowdAndProbe(ctx, w.N(50, 10))
 	if err != nil {
 		return err
 	}
@@ -230,6 +226,19 @@ func (l *Lab) newProbe(ctx context.Context, node int) (*probe, error) {
 		return nil, err
 	}
 	return &probe{conn, threads[0]}, nil
+}
+
+// crowdAndProbe logs n pairs in, and a probe at the first node.
+func (l *Lab) crowdAndProbe(ctx context.Context, n int) (*Crowd, *probe, error) {
+	c, err := l.crowd(ctx, n, nil, client.SessionOptions{})
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := l.newProbe(ctx, 0)
+	if err != nil {
+		c.close()
+	}
+	return c, p, err
 }
 
 // text sends one. answered says that the server said yes or no, stored that it was yes.

@@ -337,6 +337,15 @@ func (l *Lab) users(ctx context.Context, n int) (int32, error) {
 	return first, l.store.SeedUsers(ctx, first, list)
 }
 
+// span returns n uids from first on, as users gave them out.
+func span(first int32, n int) []int32 {
+	uids := make([]int32, n)
+	for i := range uids {
+		uids[i] = first + int32(i)
+	}
+	return uids
+}
+
 func email(uid int32) string    { return fmt.Sprintf("user%d@chaos.example", uid) }
 func password(uid int32) string { return fmt.Sprintf("pass%d", uid) }
 

@@ -26,11 +26,7 @@ func sqlStalls(ctx context.Context, w *World, r *Report) error {
 	if err != nil {
 		return err
 	}
-	c, err := l.crowd(ctx, w.N(50, 10), nil, client.SessionOptions{})
-	if err != nil {
-		return err
-	}
-	p, err := l.newProbe(ctx, 0)
+	c, p, err := l.crowdAndProbe(ctx, w.N(50, 10))
 	if err != nil {
 		return err
 	}
@@ -91,11 +87,7 @@ func diskFull(ctx context.Context, w *World, r *Report) error {
 	if err != nil {
 		return err
 	}
-	c, err := l.crowd(ctx, w.N(20, 6), nil, client.SessionOptions{})
-	if err != nil {
-		return err
-	}
-	p, err := l.newProbe(ctx, 0)
+	c, p, err := l.crowdAndProbe(ctx, w.N(20, 6))
 	if err != nil {
 		return err
 	}

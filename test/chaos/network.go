@@ -37,10 +37,7 @@ func cablePulled(ctx context.Context, w *World, r *Report) error {
 	if err != nil {
 		return err
 	}
-	uids := make([]int32, n)
-	for i := range uids {
-		uids[i] = first + int32(i)
-	}
+	uids := span(first, n)
 	err = until(ctx, 20*time.Second, "these are gone", func() (bool, error) {
 		left, err := l.countOnline(ctx, uids)
 		return err == nil && left == 0, err

@@ -50,7 +50,12 @@ var httpClient = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transp
 
 // opsPage reads a page of a node's operations listener.
 func opsPage(ctx context.Context, n *cluster.Node, path string) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.OpsAddr()+path, nil)
+	return fetch(ctx, http.MethodGet, "http://"+n.OpsAddr()+path, "")
+}
+
+// fetch sends a request and returns the body of the answer.
+func fetch(ctx context.Context, method, url, body string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	if err != nil {
 		return "", err
 	}

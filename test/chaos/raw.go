@@ -89,10 +89,7 @@ func loginRaw(ctx context.Context, t client.Ticket, extra map[string]any, o rawO
 
 // crowdRaw logs many users in at a node, with a connection each and no goroutine.
 func (l *Lab) crowdRaw(ctx context.Context, first int32, n, node int, extra map[string]any, o rawOptions) ([]*Raw, error) {
-	uids := make([]int32, n)
-	for i := range uids {
-		uids[i] = first + int32(i)
-	}
+	uids := span(first, n)
 	tickets, err := l.tickets(ctx, uids, node)
 	if err != nil {
 		return nil, err
