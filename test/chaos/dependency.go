@@ -128,15 +128,12 @@ func diskFull(ctx context.Context, w *World, r *Report) error {
 	if err := os.Remove(ballast); err != nil {
 		return err
 	}
-	// InnoDB may end itself on a full disk. Its supervisor then starts it again.
-	died := !l.MariaDB.Running()
-	if died {
-		if err := l.MariaDB.Start(ctx); err != nil {
-			return err
-		}
-	}
-	freed := time.Now()
+	freed, died := time.Now(), false
 	err = until(ctx, 60*time.Second, "a text is stored", func() (bool, error) {
+		if !l.MariaDB.Running() { // InnoDB may end itself on a full disk; its supervisor then starts it again
+			died = true
+			return false, l.MariaDB.Start(ctx)
+		}
 		_, _, stored := p.text(ctx, 15*time.Second)
 		return stored, nil
 	})
