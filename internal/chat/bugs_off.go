@@ -2,7 +2,13 @@
 
 package chat
 
-import "parley/internal/commit"
+import (
+	"parley/internal/commit"
+	"parley/internal/membership"
+)
 
 // seedBugs does nothing. Built with the tag seededbugs, for the load lab's proof that it finds them, nodes have bugs.
 func seedBugs(d commit.Deps) commit.Deps { return d }
+
+// seedFence does nothing either.
+func seedFence(f membership.FenceStore) membership.FenceStore { return f }

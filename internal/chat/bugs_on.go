@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"parley/internal/commit"
+	"parley/internal/membership"
 	"parley/internal/session"
 	"parley/internal/store"
 	"parley/internal/wire"
@@ -155,6 +156,41 @@ func (u unfenced) Append(ctx context.Context, node, boot string, msgs []store.Ne
 		return err
 	}
 	return u.Store.Append(ctx, node, boot, msgs, out)
+}
+
+// seedFence makes a node with the bug fence believe that its row in SQL is as it wrote it: one that read the row might end
+// its sessions before it has read their texts.
+func seedFence(f membership.FenceStore) membership.FenceStore {
+	if os.Getenv("PARLEY_SEEDED_BUG") != "fence" {
+		return f
+	}
+	return &blindFence{FenceStore: f}
+}
+
+// blindFence is a fence that nobody takes away.
+type blindFence struct {
+	membership.FenceStore
+
+	mu   sync.Mutex // guards mine
+	mine string     // the boot that the node wrote last
+}
+
+// TakeFence writes the row and remembers it.
+func (b *blindFence) TakeFence(ctx context.Context, node, boot string) error {
+	err := b.FenceStore.TakeFence(ctx, node, boot)
+	if err == nil {
+		b.mu.Lock()
+		b.mine = boot
+		b.mu.Unlock()
+	}
+	return err
+}
+
+// FenceBoot returns what the node wrote, not what is there.
+func (b *blindFence) FenceBoot(context.Context, string) (string, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.mine, nil
 }
 
 // trusting is a store that does not ask whether a thread's membership has changed: what the node has cached is true.

@@ -198,7 +198,7 @@ func (s *Server) listen(d Deps) error {
 
 func (s *Server) newMember(mine presence.Lease) *membership.Member {
 	return membership.New(mine, membership.Deps{
-		Log: s.log, Lease: s.presence, Fence: s.store,
+		Log: s.log, Lease: s.presence, Fence: seedFence(s.store),
 		Hello:         func(ctx context.Context, addr string) (name, boot string, err error) { return s.peers.Hello(ctx, addr) },
 		Sessions:      s.registry.Live,
 		EndSessions:   func() { s.endAll(wire.CodeUnavailable, "node was fenced off") },
