@@ -110,7 +110,7 @@ func TestConcurrentCallsShareRoundTrips(t *testing.T) {
 		ctx := t.Context()
 		p, h := hooked(t, b, Options{})
 		startNode(t, p, "n1")
-		const users = 300
+		const users = 100 // miniredis runs each script in a Lua state of its own: 300 took 20 s on a busy machine
 		var uids []int32
 		for uid := range int32(users) {
 			uids = append(uids, uid)
@@ -144,7 +144,7 @@ func TestConcurrentCallsShareRoundTrips(t *testing.T) {
 		release()
 		wg.Wait()
 		require.EqualValues(t, 3*users, h.commands.Load()-commands, "one command each")
-		require.LessOrEqual(t, h.pipelines.Load()-before, int64(8), "900 calls in batches of 256 by 4 workers")
+		require.LessOrEqual(t, h.pipelines.Load()-before, int64(8), "300 calls in batches of 256 by 4 workers")
 		for _, uid := range uids {
 			require.Len(t, locate(t, p, uid), 1)
 		}
