@@ -110,10 +110,17 @@ type running struct {
 
 func start(t *testing.T, person bool, args ...string) *running {
 	t.Helper()
+	return startIn(t, &environment{person: person}, args...)
+}
+
+// startIn is start in an environment of which it sets the streams.
+func startIn(t *testing.T, e *environment, args ...string) *running {
+	t.Helper()
 	r, w := io.Pipe()
 	ctx, cancel := context.WithCancel(t.Context())
 	p := &running{t: t, in: w, code: make(chan int, 1), stop: cancel}
-	go func() { p.code <- run(&environment{ctx: ctx, in: r, out: &p.out, err: &p.err, person: person}, args) }()
+	e.ctx, e.in, e.out, e.err = ctx, r, &p.out, &p.err
+	go func() { p.code <- run(e, args) }()
 	t.Cleanup(func() { cancel(); w.Close(); r.Close() })
 	return p
 }

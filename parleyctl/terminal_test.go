@@ -13,24 +13,15 @@ import (
 // sit runs a chat of a demo user at a terminal. What the user types goes to in, what the terminal shows is out.
 func sit(t *testing.T, gate string, user int, more ...string) *running {
 	t.Helper()
-	r, w := io.Pipe()
-	ctx, cancel := context.WithCancel(t.Context())
-	p := &running{t: t, in: w, code: make(chan int, 1), stop: cancel}
 	state := filepath.Join(t.TempDir(), "state.json")
-	e := &environment{
-		ctx: ctx, in: r, out: io.Discard, err: io.Discard, person: true,
-		stateFile: func(string, string, string) string { return state },
-		screen: func(context.Context) (*screen, func(), error) {
-			return newScreen(struct {
-				io.Reader
-				io.Writer
-			}{r, &p.out}, func() int { return 80 }), func() {}, nil
-		},
+	e := &environment{person: true, stateFile: func(string, string, string) string { return state }}
+	e.screen = func(context.Context) (*screen, func(), error) {
+		return newScreen(struct {
+			io.Reader
+			io.Writer
+		}{e.in, e.out}, func() int { return 80 }), func() {}, nil
 	}
-	args := login(gate, user, more...)
-	go func() { p.code <- run(e, args) }()
-	t.Cleanup(func() { cancel(); w.Close(); r.Close() })
-	return p
+	return startIn(t, e, login(gate, user, more...)...)
 }
 
 func (p *running) types(s string) {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strings"
 	"syscall"
 	"time"
 
@@ -89,7 +88,7 @@ func parse(flags *cli, p config.Process) error {
 
 // greet says where everything is and what to paste next.
 func greet(w io.Writer, c *standalone.Cluster, o standalone.Options, took time.Duration) {
-	gate := "http://" + reachable(strings.TrimPrefix(c.GateURL(), "http://"))
+	gate := "http://" + reachable(c.GateAddr())
 	fmt.Fprintf(w, "Parley is up after %d ms.\n\n", took.Milliseconds())
 	fmt.Fprintf(w, "  gate        %s\n", gate)
 	fmt.Fprintf(w, "  status      %s (RPC)\n", reachable(c.StatusAddr()))

@@ -99,11 +99,11 @@ func (o Options) check(figures []string) (p plan, err error) {
 	if o.Heartbeat < 5*time.Second || o.Heartbeat > 300*time.Second || o.Heartbeat%time.Second != 0 {
 		return p, errors.New("--heartbeat must be whole seconds, 5s to 300s")
 	}
-	if o.Local < 0 || o.Local > maxNodes || o.Nodes > 16 {
+	if o.Local < 0 || o.Local > maxNodes || o.Nodes < 1 || o.Nodes > 16 {
 		return p, fmt.Errorf("--local must be 1 to %d, and --nodes 1 to 16", maxNodes)
 	}
-	if o.Workers < 1 || o.Loops < 1 || o.Loops > 64 || o.Nodes < 1 {
-		return p, errors.New("--workers, --loops and --nodes must be at least 1")
+	if o.Workers < 1 || o.Loops < 1 || o.Loops > 64 {
+		return p, errors.New("--workers must be at least 1, and --loops 1 to 64")
 	}
 	if o.KeepTo < 0 || o.TimerSlack < 0 || o.TimerSlack > time.Second {
 		return p, errors.New("--keep-to must be at least 0 and --timer-slack 0 to 1s")

@@ -66,7 +66,7 @@ func programs(ctx context.Context, bin string, log io.Writer, names ...string) (
 		}
 		return bin, nil
 	}
-	if self, err := os.Executable(); err == nil && absent(filepath.Dir(self), names) == "" {
+	if self, err := Self(); err == nil && absent(filepath.Dir(self), names) == "" {
 		return filepath.Dir(self), nil
 	}
 	cache, err := os.UserCacheDir()

@@ -9,16 +9,19 @@ import (
 	"parley/internal/wire"
 )
 
-// kickLocal ends a session of this node because a newer login took its place.
-func (s *Server) kickLocal(uid int32, sid string) {
+// kickLocal ends a session of this node because a newer login took its place. If the session's own login is under way, it
+// returns the session, which ends when that login is done.
+func (s *Server) kickLocal(uid int32, sid string) (pending *session.Session) {
 	id, ok := session.ParseSID(sid)
 	if !ok {
-		return
+		return nil
 	}
-	if old := s.registry.Supersede(uid, id); old != nil {
+	old, pending := s.registry.Supersede(uid, id)
+	if old != nil {
 		old.Owner().(*conn).finish(s.replacedFrame(uid))
 		s.metrics.replaced.Inc()
 	}
+	return pending
 }
 
 const (
@@ -30,12 +33,7 @@ const (
 // replaceLocal is kickLocal for a login that takes the place of the session. A session whose own login is under way may
 // not have ended yet the one whose place it took: replaceLocal waits until it has.
 func (s *Server) replaceLocal(uid int32, sid string) {
-	s.kickLocal(uid, sid)
-	id, ok := session.ParseSID(sid)
-	if !ok {
-		return
-	}
-	pending := s.registry.Pending(uid, id)
+	pending := s.kickLocal(uid, sid)
 	for began := time.Now(); pending != nil && pending.State() == session.Pending && time.Since(began) < loginPatience; {
 		time.Sleep(loginPause)
 	}

@@ -140,7 +140,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 	}
 	s.reconciler = reconcile.New(d.reconcileConfig(), reconcile.Deps{
 		Log: d.Log, Metrics: d.Metrics, Presence: d.Presence, Registry: s.registry,
-		Entry: entryOf, End: s.kickLocal, Release: s.janitor.release, Missed: s.mayHaveMissed,
+		Entry: entryOf, End: func(uid int32, sid string) { s.kickLocal(uid, sid) }, Release: s.janitor.release, Missed: s.mayHaveMissed,
 	})
 	if err := s.listen(d); err != nil {
 		stop()

@@ -99,13 +99,20 @@ func (m *Member) acquire(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	gen, age, err := m.d.Lease.Generation(ctx)
-	if err != nil {
+	if err := m.noteTaken(ctx, began); err != nil {
 		return err
 	}
-	m.noteExtended(began, gen, age)
 	wake(m.wakeFence) // the life may have no fence row yet
 	return nil
+}
+
+// noteTaken says that the lease was taken, at began or later.
+func (m *Member) noteTaken(ctx context.Context, began time.Time) error {
+	gen, age, err := m.d.Lease.Generation(ctx)
+	if err == nil {
+		m.noteExtended(began, gen, age)
+	}
+	return err
 }
 
 // extend keeps the lease for its full time again, by compare-and-extend. One that lapsed is taken again under the same boot
@@ -128,9 +135,10 @@ func (m *Member) extend(ctx context.Context) error {
 		if held, ok := errors.AsType[*presence.HeldError](err); ok {
 			return m.lostTo(ctx, held)
 		}
-		if err == nil {
-			gen, _, err = m.d.Lease.Generation(ctx)
+		if err != nil {
+			return err
 		}
+		return m.noteTaken(ctx, began)
 	}
 	if err != nil {
 		return err

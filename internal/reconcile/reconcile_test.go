@@ -58,7 +58,7 @@ func (b *bed) reconciler(cfg Config) *Reconciler {
 		End: func(uid int32, sid string) {
 			id, ok := session.ParseSID(sid)
 			require.True(b.t, ok)
-			if s := b.registry.Supersede(uid, id); s != nil {
+			if s, _ := b.registry.Supersede(uid, id); s != nil {
 				b.end(s)
 			}
 			b.mu.Lock()

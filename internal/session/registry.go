@@ -72,10 +72,10 @@ func (r *Registry) Activate(s *Session) Activation {
 	return Activated
 }
 
-// Supersede prepares the end of a session that a newer login replaces. It returns the session if it is Live, to be
-// finished by the caller. One that is Pending is marked instead, so that Activate refuses it: then, and when there is no
-// such session, it returns nil. Either way a nil result means that no push reaches that session any more.
-func (r *Registry) Supersede(uid int32, sid SID) *Session {
+// Supersede prepares the end of a session that a newer login replaces. It returns the session as live if it is Live, to be
+// finished by the caller. Another one is marked, so that Activate refuses it, and returned as pending: its login may be under
+// way. If live is nil, no push reaches that session any more.
+func (r *Registry) Supersede(uid int32, sid SID) (live, pending *Session) {
 	sh := &r.shard[uint32(uid)%shards]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -84,25 +84,12 @@ func (r *Registry) Supersede(uid int32, sid SID) *Session {
 			continue
 		}
 		if s.State() == Live {
-			return s
+			return s, nil
 		}
 		s.superseded = true
-		return nil
+		return nil, s
 	}
-	return nil
-}
-
-// Pending returns a session whose login is under way, nil if there is none of that id.
-func (r *Registry) Pending(uid int32, sid SID) *Session {
-	sh := &r.shard[uint32(uid)%shards]
-	sh.mu.RLock()
-	defer sh.mu.RUnlock()
-	for s := sh.users[uid]; s != nil; s = s.next {
-		if s.sid == sid && s.State() == Pending {
-			return s
-		}
-	}
-	return nil
+	return nil, nil
 }
 
 // Remove forgets this session, and no other of the same user. It reports whether the session was there.

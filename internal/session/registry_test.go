@@ -109,10 +109,21 @@ func TestSupersede(t *testing.T) {
 	require.Equal(t, Activated, r.Activate(live))
 	pending, _ := member(t, 1, 2, "")
 	r.Add(pending)
-	require.Nil(t, r.Supersede(1, 7), "no such session")
-	require.Nil(t, r.Supersede(2, 1), "another user's")
-	require.Same(t, live, r.Supersede(1, 1))
-	require.Nil(t, r.Supersede(1, 2), "it is told when its login is done")
+	for _, other := range []struct {
+		uid int32
+		sid SID
+		why string
+	}{{1, 7, "no such session"}, {2, 1, "another user's"}} {
+		old, login := r.Supersede(other.uid, other.sid)
+		require.Nil(t, old, other.why)
+		require.Nil(t, login, other.why)
+	}
+	old, login := r.Supersede(1, 1)
+	require.Same(t, live, old)
+	require.Nil(t, login)
+	old, login = r.Supersede(1, 2)
+	require.Nil(t, old, "it is told when its login is done")
+	require.Same(t, pending, login)
 	require.Equal(t, Superseded, r.Activate(pending))
 	require.Equal(t, 1, r.Live())
 }
@@ -163,7 +174,7 @@ func TestRegistryUnderLoad(t *testing.T) {
 				uid := int32(rand.IntN(4))
 				r.Deliver(&Push{To: uid, ID: wire.MsgTextPush}, nil)
 				for _, sid := range r.Of(nil, uid) {
-					if s := r.Supersede(uid, sid); s != nil {
+					if s, _ := r.Supersede(uid, sid); s != nil {
 						s.Finish(nil)
 						r.Remove(s)
 					}

@@ -313,7 +313,10 @@ func (c *Cluster) Close() error {
 func (c *Cluster) onClose(f func() error) { c.closers = append(c.closers, f) }
 
 // GateURL is where accounts and logins are.
-func (c *Cluster) GateURL() string { return "http://" + c.gate.Addr() }
+func (c *Cluster) GateURL() string { return "http://" + c.GateAddr() }
+
+// GateAddr is the gate's listener, host:port.
+func (c *Cluster) GateAddr() string { return c.gate.Addr() }
 
 // StatusAddr is where StatusService answers, host:port.
 func (c *Cluster) StatusAddr() string { return c.status.Addr() }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"database/sql"
@@ -41,7 +42,7 @@ func (t *tx) claimLook(ctx context.Context, uid int32, name string) error {
 	switch {
 	case err != nil:
 		return err
-	case found && names.Look(held) == names.Look(name):
+	case found && bytes.Equal(look(held), l):
 		return ErrExists
 	case found:
 		res, err := t.exec(ctx, qLookMove, 1, uid, l, holder)
@@ -88,7 +89,7 @@ func fillLooks(ctx context.Context, q queryer, put string) error {
 	for last := int32(0); ; {
 		var args []any
 		n := 0
-		rows, err := q.QueryContext(ctx, "SELECT uid,name FROM user WHERE uid>? ORDER BY uid LIMIT 500", last)
+		rows, err := q.QueryContext(ctx, "SELECT uid,name FROM user WHERE uid>? ORDER BY uid LIMIT ?", last, most)
 		if err != nil {
 			return err
 		}

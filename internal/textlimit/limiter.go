@@ -114,8 +114,27 @@ func New(rate, burst int, d Deps) *Limiter {
 
 func (t *Limiter) of(uid int32) *shard { return &t.shard[uint32(uid)%shards] }
 
-// Join returns the bucket of a user who logs in here with session sid. Each Join is followed by one Leave. It returns nil if texts are
-// not limited.
+// user returns what is known of a user; nil if that is nothing.
+func (t *Limiter) user(uid int32) *User {
+	sh := t.of(uid)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.users[uid]
+}
+
+// shareOf returns the rate and the burst of the user's bucket here.
+func (t *Limiter) shareOf(u *User) (rate, burst float32) {
+	return t.rate / float32(u.nodes), t.burst / float32(u.nodes)
+}
+
+// leftLocked returns what is left in the bucket of u, negative if some is owed.
+func (t *Limiter) leftLocked(u *User, now time.Time) float32 {
+	rate, burst := t.shareOf(u)
+	return u.bucket.Left(now, rate, burst)
+}
+
+// Join returns the bucket of a user who logs in here with session sid. Each Join is followed by one Leave. It returns nil
+// if texts are not limited.
 func (t *Limiter) Join(uid int32, sid session.SID, claimed *presence.Claimed, now time.Time) *User {
 	if t.rate == 0 {
 		return nil
@@ -156,7 +175,7 @@ func (t *Limiter) Join(uid int32, sid session.SID, claimed *presence.Claimed, no
 
 // moveLocked empties the bucket of a user who comes from another node. It starts in debt if an older bucket may be.
 func (t *Limiter) moveLocked(u *User, sid session.SID, claimed *presence.Claimed, now time.Time) {
-	left := min(u.bucket.Left(now, t.rate/float32(u.nodes), t.burst/float32(u.nodes)), 0)
+	left := min(t.leftLocked(u, now), 0)
 	u.moved, u.owed = sid, left
 	if left < 0 || claimed.Old != nil && t.owes(claimed.Old, now) || t.othersOwe(claimed, now) {
 		left, u.moved = -t.debt, 0
@@ -167,10 +186,7 @@ func (t *Limiter) moveLocked(u *User, sid session.SID, claimed *presence.Claimed
 // HandOver gives what a user may still send to the node that replaces the user's last session here. It returns nil, and
 // gives nothing, if the user has other sessions here.
 func (t *Limiter) HandOver(uid int32, now time.Time) *int32 {
-	sh := t.of(uid)
-	sh.mu.Lock()
-	u := sh.users[uid]
-	sh.mu.Unlock()
+	u := t.user(uid)
 	if u == nil {
 		return nil
 	}
@@ -179,7 +195,7 @@ func (t *Limiter) HandOver(uid int32, now time.Time) *int32 {
 	if u.sessions > 1 || u.handed {
 		return nil
 	}
-	left := int32(math.Floor(float64(u.bucket.Left(now, t.rate/float32(u.nodes), t.burst/float32(u.nodes)))))
+	left := int32(math.Floor(float64(t.leftLocked(u, now))))
 	u.bucket.Set(now, 0)
 	u.handed = true
 	return &left
@@ -192,11 +208,11 @@ func (t *Limiter) Receive(u *User, claimed *presence.Claimed, texts int32, now t
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	rate, burst := t.rate/float32(u.nodes), t.burst/float32(u.nodes)
-	left := u.bucket.Left(now, rate, burst)
+	left := t.leftLocked(u, now)
 	if u.sessions == 1 && !t.othersOwe(claimed, now) {
 		left, u.moved = u.owed, 0 // what is left is known, so there is no need for debt
 	}
+	_, burst := t.shareOf(u)
 	u.bucket.Set(now, min(left+float32(texts), burst))
 }
 
@@ -234,17 +250,15 @@ func addNode(names []string, name string) []string {
 
 // shareLocked makes the share one of n.
 func (t *Limiter) shareLocked(u *User, n int32, now time.Time) {
-	left := u.bucket.Left(now, t.rate/float32(u.nodes), t.burst/float32(u.nodes))
+	left := t.leftLocked(u, now)
 	u.nodes = n
-	u.bucket.Set(now, min(left, t.burst/float32(n)))
+	_, burst := t.shareOf(u)
+	u.bucket.Set(now, min(left, burst))
 }
 
 // Shared notes that a user logged in on another node, so that n nodes hold sessions of it now.
 func (t *Limiter) Shared(uid int32, n int, now time.Time) {
-	sh := t.of(uid)
-	sh.mu.Lock()
-	u := sh.users[uid]
-	sh.mu.Unlock()
+	u := t.user(uid)
 	if u == nil {
 		return
 	}
@@ -263,7 +277,7 @@ func (t *Limiter) Take(u *User, n int, now time.Time) (granted int, retry time.D
 		return n, 0
 	}
 	u.mu.Lock()
-	rate, burst := t.rate/float32(u.nodes), t.burst/float32(u.nodes)
+	rate, burst := t.shareOf(u)
 	left := u.bucket.Left(now, rate, burst)
 	if u.sessions > 0 && !u.handed { // else the last one has ended meanwhile, and what is left may be used elsewhere
 		granted = max(min(n, int(left+t.debtLocked(u, now))), 0)
@@ -295,8 +309,8 @@ func (t *Limiter) Spent(u *User, now time.Time) (time.Duration, bool) {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	rate := t.rate / float32(u.nodes)
-	left := u.bucket.Left(now, rate, t.burst/float32(u.nodes)) + t.debtLocked(u, now)
+	rate, _ := t.shareOf(u)
+	left := t.leftLocked(u, now) + t.debtLocked(u, now)
 	return time.Duration((1 - left) / rate * float32(time.Second)), left < 1
 }
 
@@ -405,11 +419,7 @@ func (t *Limiter) recount(ctx context.Context, uids []int32) {
 	changes := make([]int32, len(uids))
 	users := make([]*User, len(uids))
 	for i, uid := range uids {
-		sh := t.of(uid)
-		sh.mu.Lock()
-		u := sh.users[uid]
-		sh.mu.Unlock()
-		if u != nil {
+		if u := t.user(uid); u != nil {
 			u.mu.Lock()
 			users[i], changes[i] = u, u.changes
 			u.mu.Unlock()
