@@ -11,7 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"parley/internal/conform"
+	"parley/lab/conform"
 )
 
 // exitSetUp says that a cluster could not be checked at all.

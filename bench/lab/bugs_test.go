@@ -15,8 +15,8 @@ import (
 	"parley/bench/ledger"
 	"parley/bench/report"
 	"parley/bench/seed"
-	"parley/internal/cluster"
-	"parley/internal/cluster/clustertest"
+	"parley/lab/launch"
+	"parley/lab/launchtest"
 )
 
 // TestSeededBugsAreCaught is the proof that the proof works: chat nodes that each do one thing wrong, once among a few hundred
@@ -25,8 +25,8 @@ func TestSeededBugsAreCaught(t *testing.T) {
 	needServers(t)
 	const users = 20
 	bin := t.TempDir()
-	require.NoError(t, cluster.BuildTagged(t.Context(), bin, false, "seededbugs", "chatnode", "statusnode"))
-	servers := clustertest.Start(t, cluster.Options{Bin: bin, OnRedis: seed.Generation})
+	require.NoError(t, launch.BuildTagged(t.Context(), bin, false, "seededbugs", "chatnode", "statusnode"))
+	servers := launchtest.Start(t, launch.Options{Bin: bin, OnRedis: seed.Generation})
 	redis, err := seed.RedisAt(servers.RedisAddr())
 	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -47,7 +47,7 @@ func TestSeededBugsAreCaught(t *testing.T) {
 		{"lose", report.Incorrect, func(l *ledger.Summary) int64 { return l.Lost }},
 	} {
 		t.Run("bug "+c.bug, func(t *testing.T) {
-			nodes := startNodes(t, servers, cluster.Options{Bin: bin, Env: []string{"PARLEY_SEEDED_BUG=" + c.bug}})
+			nodes := startNodes(t, servers, launch.Options{Bin: bin, Env: []string{"PARLEY_SEEDED_BUG=" + c.bug}})
 			l, out := lab()
 			o := Options{
 				Status: []string{nodes.StatusAddr(0)}, Config: nodes.Chat[0].ConfigPath(), Users: users, Workers: 1, Loops: 1, Nodes: 2, Seed: 7,
@@ -71,17 +71,17 @@ func TestSeededBugsAreCaught(t *testing.T) {
 }
 
 // startNodes starts a status node and two chat nodes over servers that run already.
-func startNodes(t *testing.T, servers *cluster.Cluster, o cluster.Options) *cluster.Cluster {
+func startNodes(t *testing.T, servers *launch.Cluster, o launch.Options) *launch.Cluster {
 	t.Helper()
 	o.NoRedis, o.NoMariaDB, o.Chat, o.Status, o.LogLevel = true, true, 2, 1, "warn"
-	o.Configure = func(n *cluster.Node, _ int, f *cluster.INI) error {
+	o.Configure = func(n *launch.Node, _ int, f *launch.INI) error {
 		set := func(section, addr string) error {
 			host, port, err := net.SplitHostPort(addr)
 			f.Set(section, "Host", host)
 			f.Set(section, "Port", port)
 			return err
 		}
-		if n.Role() == cluster.Chat {
+		if n.Role() == launch.Chat {
 			m := servers.MariaDB
 			f.Set("Mysql", "User", m.User)
 			f.Set("Mysql", "Passwd", m.Password)
@@ -92,7 +92,7 @@ func startNodes(t *testing.T, servers *cluster.Cluster, o cluster.Options) *clus
 		}
 		return set("Redis", servers.RedisAddr())
 	}
-	nodes := clustertest.Start(t, o)
+	nodes := launchtest.Start(t, o)
 	// A status node looks at the leases once per second: before that it may know one chat node only, and place all users there.
 	want := fmt.Sprintf("parley_status_nodes{state=\"open\"} %d\n", o.Chat)
 	require.Eventually(t, func() bool {

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"parley/bench/report"
-	"parley/internal/cluster"
+	"parley/lab/launch"
 )
 
 // needServers skips where real clusters cannot be started.
@@ -17,7 +17,7 @@ func needServers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds and starts seven processes")
 	}
-	if err := cluster.Missing(); err != nil {
+	if err := launch.Missing(); err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatal(err)
 		}

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"parley/internal/cluster"
-	"parley/internal/cluster/faultproxy"
+	"parley/lab/faultproxy"
+	"parley/lab/launch"
 )
 
 // Fault is one thing to do to one process, or one link, at one time of the load.
@@ -27,7 +27,7 @@ type Fault struct {
 func (f Fault) String() string { return fmt.Sprintf("%s %s at %v", f.What, f.Node, f.At) }
 
 // addLinks puts a proxy into each link of a node that the plan is about, before the node's file is written.
-func (l *Layout) addLinks(node string, plan []Fault, f *cluster.INI) error {
+func (l *Layout) addLinks(node string, plan []Fault, f *launch.INI) error {
 	for _, fault := range plan {
 		of, server, ok := fault.link()
 		if !ok || of != node || l.links[fault.Node] != nil {
@@ -194,7 +194,7 @@ func (l *Layout) Do(ctx context.Context, f Fault) error {
 		err = p.Resume()
 	case "restart":
 		err = p.Start(ctx)
-		if errors.Is(err, cluster.ErrRunning) {
+		if errors.Is(err, launch.ErrRunning) {
 			err = p.Restart(ctx)
 		}
 	}

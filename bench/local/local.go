@@ -16,15 +16,15 @@ import (
 	"time"
 
 	"parley/bench/seed"
-	"parley/internal/cluster"
-	"parley/internal/cluster/faultproxy"
+	"parley/lab/faultproxy"
+	"parley/lab/launch"
 )
 
 // Node is a process of a layout.
 type Node struct {
 	Name string
 	Ops  string // host:port of its operations listener; "" for a database
-	Proc *cluster.Proc
+	Proc *launch.Proc
 }
 
 // Layout is a running cluster with users in it.
@@ -78,7 +78,7 @@ func programs(ctx context.Context, bin string, log io.Writer, names ...string) (
 		return "", err
 	}
 	say(log, "building "+strings.Join(names, ", "))
-	if err := cluster.Build(ctx, dir, false, names...); err != nil {
+	if err := launch.Build(ctx, dir, false, names...); err != nil {
 		return "", fmt.Errorf("%w; --bin names a directory that has %s", err, strings.Join(names, ", "))
 	}
 	return dir, nil
@@ -109,7 +109,7 @@ func Standalone(ctx context.Context, bin string, nodes, users int, log io.Writer
 	}
 	path := filepath.Join(dir, "standalone.log")
 	l := &Layout{Name: fmt.Sprintf("standalone, %d chat nodes in one process, SQLite", nodes), FirstUID: seed.FirstUID, Users: users, Dir: dir}
-	p := cluster.NewProgram(cluster.ProgramOptions{
+	p := launch.NewProgram(launch.ProgramOptions{
 		Name: "standalone", Path: filepath.Join(bin, "standalone"), LogPath: path,
 		Args: []string{
 			"--free-ports", "--data", filepath.Join(dir, "data"), "--demo=false",
@@ -130,7 +130,7 @@ func Standalone(ctx context.Context, bin string, nodes, users int, log io.Writer
 		stop, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
 		_, err := p.Terminate(stop)
-		if errors.Is(err, cluster.ErrNotRunning) {
+		if errors.Is(err, launch.ErrNotRunning) {
 			err = nil
 		}
 		return errors.Join(err, p.Kill(), os.RemoveAll(dir))
@@ -170,7 +170,7 @@ type Options struct {
 
 // Cluster starts redis-server, mariadbd, a gate, a status node and chat nodes, and fills them with users.
 func Cluster(ctx context.Context, o Options) (*Layout, error) {
-	if err := cluster.Missing(); err != nil {
+	if err := launch.Missing(); err != nil {
 		return nil, fmt.Errorf("%w; --standalone needs neither", err)
 	}
 	bin, err := programs(ctx, o.Bin, o.Log, "chatnode", "statusnode", "gatenode")
@@ -179,11 +179,11 @@ func Cluster(ctx context.Context, o Options) (*Layout, error) {
 	}
 	say(o.Log, "starting redis-server, mariadbd, a gate, a status node and "+strconv.Itoa(o.Chat)+" chat nodes")
 	l := &Layout{links: map[string]*faultproxy.Proxy{}}
-	c, err := cluster.Start(ctx, cluster.Options{
+	c, err := launch.Start(ctx, launch.Options{
 		Chat: o.Chat, Status: 1, Gate: 1, Bin: bin, LogLevel: "warn", OnRedis: seed.Generation, Log: o.Log,
-		MariaDB: cluster.MariaDBOptions{BufferPool: "512M", Args: []string{"--innodb-log-file-size=512M", "--max-connections=2000"}},
-		Configure: func(n *cluster.Node, _ int, f *cluster.INI) error {
-			if n.Role() == cluster.Chat {
+		MariaDB: launch.MariaDBOptions{BufferPool: "512M", Args: []string{"--innodb-log-file-size=512M", "--max-connections=2000"}},
+		Configure: func(n *launch.Node, _ int, f *launch.INI) error {
+			if n.Role() == launch.Chat {
 				f.Set("Limits", "HeartbeatRate", "0") // a few users send as many heartbeats as they can: that is what is measured
 			}
 			return l.addLinks(n.Name(), o.Faults, f)
@@ -229,7 +229,7 @@ func say(w io.Writer, text string) {
 }
 
 // Process is a program that this package started.
-type Process = cluster.Proc
+type Process = launch.Proc
 
 // Program starts a process of this tool's own: a worker, an echo server. ready is what its log must contain.
 func Program(ctx context.Context, name, logPath string, ready string, args ...string) (*Process, error) {
@@ -237,7 +237,7 @@ func Program(ctx context.Context, name, logPath string, ready string, args ...st
 	if err != nil {
 		return nil, err
 	}
-	p := cluster.NewProgram(cluster.ProgramOptions{
+	p := launch.NewProgram(launch.ProgramOptions{
 		Name: name, Path: self, Args: args, LogPath: logPath,
 		Ready: func(context.Context) error {
 			text, err := os.ReadFile(logPath)

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"parley/bench/seed"
-	"parley/internal/cluster"
+	"parley/lab/launch"
 )
 
 // TestAClusterOfProcesses starts the real thing with few users, breaks a link and a node of it, and stops it.
@@ -19,7 +19,7 @@ func TestAClusterOfProcesses(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds and starts seven processes")
 	}
-	if err := cluster.Missing(); err != nil {
+	if err := launch.Missing(); err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatal(err)
 		}

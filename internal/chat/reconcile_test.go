@@ -9,9 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"parley/client"
-	"parley/internal/cluster/faultproxy"
 	"parley/internal/presence"
 	"parley/internal/reconcile"
+	"parley/lab/faultproxy"
 )
 
 // overlap is what docs/GUARANTEES.md says of two sessions when RPC does not get through, with slack for busy machines.

@@ -11,11 +11,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"parley/client"
-	"parley/internal/cluster/faultproxy"
 	"parley/internal/peer"
 	"parley/internal/reconcile"
 	"parley/internal/wire"
 	"parley/kitex_gen/message"
+	"parley/lab/faultproxy"
 )
 
 // reader is a user who stays logged in and looks for nothing by itself, so that what it has came by a push or after a

@@ -189,6 +189,25 @@ func TestProgramsLinkNoEmbeddedServers(t *testing.T) {
 	}
 }
 
+// TestInternalIsTheProduct looks for packages below internal/ that no node links: tools belong in lab/ or test/.
+func TestInternalIsTheProduct(t *testing.T) {
+	all, err := list()
+	require.NoError(t, err)
+	linked := map[string]bool{}
+	queue := []string{"parley/chatnode", "parley/statusnode", "parley/gatenode", "parley/standalone"}
+	for ; len(queue) > 0; queue = queue[1:] {
+		if p := all[queue[0]]; p != nil && !linked[p.ImportPath] {
+			linked[p.ImportPath] = true
+			queue = append(queue, p.Imports...)
+		}
+	}
+	for path := range ours(t) {
+		if matches("internal/...", path) && path != "internal/deps" && !linked[module+"/"+path] {
+			t.Errorf("no node links %s: move it to lab/ or test/", path)
+		}
+	}
+}
+
 // chainTo returns the shortest chain of imports from one package to another, nil if there is none.
 func chainTo(all map[string]*pkg, from, to string) []string {
 	came := map[string]string{from: ""}
@@ -248,7 +267,7 @@ func anyBelow(packages map[string]*pkg, dir string) bool {
 func TestServersAreStartedInOnePlace(t *testing.T) {
 	found := map[string]bool{}
 	for path, p := range ours(t) {
-		if matches("internal/cluster/...", path) || path == "internal/deps" {
+		if matches("lab/...", path) || path == "internal/deps" {
 			continue
 		}
 		for _, file := range slices.Concat(p.TestGoFiles, p.XTestGoFiles) {
@@ -263,7 +282,7 @@ func TestServersAreStartedInOnePlace(t *testing.T) {
 				}
 				found[path] = true
 				if ownServers[path] == "" {
-					t.Errorf("%s starts %s by itself in %s: use internal/cluster/clustertest, which ends it even when "+
+					t.Errorf("%s starts %s by itself in %s: use lab/launchtest, which ends it even when "+
 						"the test crashes", path, server, file)
 				}
 			}
@@ -324,7 +343,7 @@ func TestWrongEdgesAreSeen(t *testing.T) {
 		{"internal/chat", "parley/internal/gate", "a node imports no other node"},
 		{"internal/store", "parley/internal/store/mysql", "knows neither the protocol nor a driver"},
 		{"bench", "parley/internal/store", "only bench/seed opens the stores"},
-		{"bench/report", "parley/internal/cluster", "only bench/local starts processes"},
+		{"bench/report", "parley/lab/launch", "only bench/local starts processes"},
 		{"internal/util", "fmt", "internal/util has no rule"},
 		{"internal/chat", "parley/internal/wire", ""},
 		{"client", "net/http", ""},

@@ -93,24 +93,23 @@ var rules = []rule{
 
 	// What stands outside the nodes.
 	{"client", []string{"internal/wire"}, "the public client: whoever imports it must not get a server with it"},
+	{"internal/deps", nil, "looks at imports"},
+
+	// The lab: what tests, bench and parleyctl need and no node has.
+	{"lab/launch", nil, "starts nodes as processes: it knows their command line, and its users may be anybody"},
+	{"lab/launchtest", []string{"lab/launch"}, "gives a test what lab/launch starts"},
+	{"lab/faultproxy", nil, "makes any link bad, whatever is spoken on it"},
+	{"lab/stockmodel", []string{"internal/wire"}, "a client: it must not borrow the servers' idea of what it is sent"},
 	{
-		"internal/cluster/...",
-		[]string{"internal/cluster/..."},
-		"starts nodes as processes: it knows their command line, and its tests may be anybody's",
-	},
-	{"internal/stockmodel", []string{"internal/wire"}, "a client: it must not borrow the servers' idea of what it is sent"},
-	{
-		"internal/conform",
-		[]string{"client", "internal/stockmodel", "internal/wire", "internal/rpc", "kitex_gen/..."},
+		"lab/conform",
+		[]string{"client", "lab/stockmodel", "internal/wire", "internal/rpc", "kitex_gen/..."},
 		"knows a cluster from outside only: its checks run against anybody's",
 	},
-	{"internal/deps", nil, "looks at imports"},
 	{
 		"test/...",
 		[]string{
-			"client", "internal/cluster/...", "internal/standalone", "internal/wire", "internal/rpc", "internal/presence",
-			"internal/store/...", "internal/config", "internal/conform", "internal/stockmodel", "kitex_gen/...", "test/...",
-			"bench/ledger",
+			"client", "internal/standalone", "internal/wire", "internal/rpc", "internal/presence", "internal/store/...",
+			"internal/config", "kitex_gen/...", "lab/...", "test/...", "bench/ledger",
 		},
 		"black-box tests come through the front door, and look into the stores; they keep the same books as bench",
 	},
@@ -135,7 +134,7 @@ var rules = []rule{
 	{
 		"parleyctl/...",
 		[]string{
-			"client", "internal/wire", "internal/config", "internal/conform", "internal/obs", "internal/rpc", "kitex_gen/...",
+			"client", "internal/wire", "internal/config", "internal/obs", "internal/rpc", "kitex_gen/...", "lab/conform",
 			"parleyctl/...",
 		},
 		"a tool that talks to nodes, not one that contains them",
@@ -147,7 +146,7 @@ var rules = []rule{
 	},
 	{
 		"bench/local",
-		[]string{"internal/cluster", "internal/cluster/faultproxy", "bench/seed"},
+		[]string{"lab/launch", "lab/faultproxy", "bench/seed"},
 		"the only part of bench that starts processes",
 	},
 	{
@@ -159,7 +158,7 @@ var rules = []rule{
 
 // only says which packages of ours may import a package from outside, tests aside.
 var only = []rule{
-	{"os/exec", []string{"internal/cluster"}, "processes are started by pid, with an owner, in one place"},
+	{"os/exec", []string{"lab/launch"}, "processes are started by pid, with an owner, in one place"},
 	{"modernc.org/sqlite", []string{"internal/store/sqlite"}, "a driver is known where it is opened"},
 	{"github.com/alicebob/miniredis/v2", []string{"internal/standalone"}, "production uses a real Redis"},
 	{
@@ -183,7 +182,7 @@ var (
 	}
 )
 
-// ownServers are packages whose tests start servers by themselves in spite of internal/cluster, and why.
+// ownServers are packages whose tests start servers by themselves in spite of lab/launchtest, and why.
 var ownServers = map[string]string{
 	"internal/presence": "two redis-servers that form a cluster",
 }

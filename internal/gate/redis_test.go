@@ -8,17 +8,17 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"parley/internal/cluster"
-	"parley/internal/cluster/clustertest"
+	"parley/lab/launch"
+	"parley/lab/launchtest"
 )
 
 // What is kept in Redis works on a real server and on a member of a cluster, which refuses scripts whose keys do not
 // share a slot.
 func TestOnRealRedis(t *testing.T) {
-	clustertest.Need(t)
+	launchtest.Need(t)
 	for name, clustered := range map[string]bool{"single": false, "cluster": true} {
 		t.Run(name, func(t *testing.T) {
-			srv, err := cluster.StartRedis(t.Context(), cluster.RedisOptions{Cluster: clustered})
+			srv, err := launch.StartRedis(t.Context(), launch.RedisOptions{Cluster: clustered})
 			require.NoError(t, err)
 			t.Cleanup(func() { require.NoError(t, srv.Close()) })
 			ctx := t.Context()

@@ -9,8 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"parley/internal/cluster/clustertest"
 	"parley/internal/store"
+	"parley/lab/launchtest"
 	"parley/test/benchgate/cputime"
 )
 
@@ -24,7 +24,7 @@ func BenchmarkAppend(b *testing.B) {
 		}
 	})
 	b.Run("mariadb", func(b *testing.B) {
-		server := clustertest.MariaDB(b)
+		server := launchtest.MariaDB(b)
 		for _, sh := range shapes {
 			b.Run(fmt.Sprintf("%dx%d", sh.writers, sh.rows), func(b *testing.B) {
 				benchAppend(b, newMariaDB(b, server), sh.writers, sh.rows)

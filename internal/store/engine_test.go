@@ -12,18 +12,18 @@ import (
 	mysqldriver "github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
 
-	"parley/internal/cluster"
-	"parley/internal/cluster/clustertest"
 	"parley/internal/store"
 	"parley/internal/store/mysql"
 	"parley/internal/store/sqlite"
+	"parley/lab/launch"
+	"parley/lab/launchtest"
 )
 
 // database is an empty database of one engine, for one test.
 type database struct {
 	engine store.Dialect
-	dsn    string           // a file's path, or a DSN
-	server *cluster.MariaDB // nil on SQLite
+	dsn    string          // a file's path, or a DSN
+	server *launch.MariaDB // nil on SQLite
 }
 
 // open returns another store on the database.
@@ -83,7 +83,7 @@ func TestEngines(t *testing.T) {
 		}
 	})
 	t.Run("mariadb", func(t *testing.T) {
-		server := clustertest.MariaDB(t)
+		server := launchtest.MariaDB(t)
 		for name, body := range bodies {
 			t.Run(name, func(t *testing.T) {
 				body(t, newMariaDB(t, server))
@@ -96,7 +96,7 @@ func newSQLite(t testing.TB) *database {
 	return &database{engine: store.SQLite, dsn: filepath.Join(t.TempDir(), "parley.db")}
 }
 
-func newMariaDB(t testing.TB, server *cluster.MariaDB) *database {
+func newMariaDB(t testing.TB, server *launch.MariaDB) *database {
 	t.Helper()
 	db, err := sql.Open("mysql", server.DSNOf(""))
 	require.NoError(t, err)

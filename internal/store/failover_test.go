@@ -13,11 +13,11 @@ import (
 	mysqldriver "github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
 
-	"parley/internal/cluster"
-	"parley/internal/cluster/clustertest"
-	"parley/internal/cluster/faultproxy"
 	"parley/internal/store"
 	"parley/internal/store/mysql"
+	"parley/lab/faultproxy"
+	"parley/lab/launch"
+	"parley/lab/launchtest"
 )
 
 // plainUser makes a user without the rights of an administrator, which read_only does not bind, and returns its DSN on a
@@ -39,7 +39,7 @@ func plainUser(t *testing.T, d *database, addr string) string {
 }
 
 // primary is a server with a thread of two friends and the fence row of a node.
-func primary(t *testing.T, server *cluster.MariaDB, name string) (d *database, admin *store.Store, pair int64, sender int32) {
+func primary(t *testing.T, server *launch.MariaDB, name string) (d *database, admin *store.Store, pair int64, sender int32) {
 	t.Helper()
 	_, err := newMariaDB(t, server).sql(t).ExecContext(t.Context(), "CREATE OR REPLACE DATABASE moved")
 	require.NoError(t, err)
@@ -62,8 +62,8 @@ func eventuallyStored(t *testing.T, s *store.Store, node string, thread int64, s
 
 // TestTwoServers is about what takes two servers, or one with more than one kind of user.
 func TestTwoServers(t *testing.T) {
-	a, b := clustertest.MariaDB(t), clustertest.MariaDB(t)
-	for name, body := range map[string]func(t *testing.T, a, b *cluster.MariaDB){
+	a, b := launchtest.MariaDB(t), launchtest.MariaDB(t)
+	for name, body := range map[string]func(t *testing.T, a, b *launch.MariaDB){
 		"a planned fail-over is followed":    testPlannedFailOver,
 		"a privilege that came back is used": testPrivilegeBack,
 		"the fence is tried at start":        testFenceIsTried,
@@ -73,7 +73,7 @@ func TestTwoServers(t *testing.T) {
 }
 
 // D11: the old primary turns read-only and stays up, and its name moves to the new one.
-func testPlannedFailOver(t *testing.T, a, b *cluster.MariaDB) {
+func testPlannedFailOver(t *testing.T, a, b *launch.MariaDB) {
 	old, _, id, sender := primary(t, a, "n1")
 	next, nextAdmin, _, _ := primary(t, b, "n1")
 	proxy, err := faultproxy.Listen(old.server.Addr(), faultproxy.Options{})
@@ -117,7 +117,7 @@ func testPlannedFailOver(t *testing.T, a, b *cluster.MariaDB) {
 }
 
 // D11: a privilege that was taken and given again is told to new connections only.
-func testPrivilegeBack(t *testing.T, a, _ *cluster.MariaDB) {
+func testPrivilegeBack(t *testing.T, a, _ *launch.MariaDB) {
 	d, _, id, sender := primary(t, a, "n1")
 	dsn := plainUser(t, d, d.server.Addr())
 	admin := d.sql(t)
@@ -142,8 +142,8 @@ func testPrivilegeBack(t *testing.T, a, _ *cluster.MariaDB) {
 // serverWith starts a mariadbd with settings of its own.
 func serverWith(t *testing.T, args ...string) *database {
 	t.Helper()
-	clustertest.Need(t)
-	m, err := cluster.StartMariaDB(t.Context(), cluster.MariaDBOptions{Dir: t.TempDir(), Args: args})
+	launchtest.Need(t)
+	m, err := launch.StartMariaDB(t.Context(), launch.MariaDBOptions{Dir: t.TempDir(), Args: args})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, m.Close()) })
 	return newMariaDB(t, m)
@@ -184,7 +184,7 @@ func TestABinaryLogByStatementIsNamedAtStart(t *testing.T) {
 }
 
 // D14, X6
-func testFenceIsTried(t *testing.T, a, b *cluster.MariaDB) {
+func testFenceIsTried(t *testing.T, a, b *launch.MariaDB) {
 	d := newMariaDB(t, a)
 	s := d.migrated(t)
 	quiet := slog.New(slog.DiscardHandler)

@@ -13,9 +13,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"parley/internal/cluster"
-	"parley/internal/cluster/clustertest"
 	"parley/internal/store"
+	"parley/lab/launch"
+	"parley/lab/launchtest"
 	"parley/test/benchgate/cputime"
 )
 
@@ -30,8 +30,8 @@ func BenchmarkGrowth(b *testing.B) {
 		large, err = strconv.Atoi(v)
 		require.NoError(b, err)
 	}
-	clustertest.Need(b)
-	server, err := cluster.StartMariaDB(b.Context(), cluster.MariaDBOptions{BufferPool: "4G"})
+	launchtest.Need(b)
+	server, err := launch.StartMariaDB(b.Context(), launch.MariaDBOptions{BufferPool: "4G"})
 	require.NoError(b, err)
 	b.Cleanup(func() { require.NoError(b, server.Close()) })
 	sizes := []*archive{newArchive(b, server, 10_000), newArchive(b, server, large)}
@@ -93,7 +93,7 @@ const everybody = 2000
 // page is how many rows a client gets.
 const page = 50
 
-func newArchive(b *testing.B, server *cluster.MariaDB, rows int) *archive {
+func newArchive(b *testing.B, server *launch.MariaDB, rows int) *archive {
 	b.Helper()
 	d := newMariaDB(b, server)
 	a := &archive{s: d.migrated(b), side: int(math.Sqrt(float64(rows)))}

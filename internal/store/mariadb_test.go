@@ -10,13 +10,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"parley/internal/cluster/clustertest"
 	"parley/internal/store"
+	"parley/lab/launchtest"
 )
 
 // TestMariaDBFaults is about what only a server can do: restart, stop answering, hold locks for somebody who is gone.
 func TestMariaDBFaults(t *testing.T) {
-	server := clustertest.MariaDB(t)
+	server := launchtest.MariaDB(t)
 	for name, body := range map[string]func(*testing.T, *database){
 		"sessions are set up":             testSessions,
 		"resends are found by their key":  testResendsUseKey,
@@ -269,7 +269,7 @@ func testBatchLocks(t *testing.T, d *database) {
 
 // TestMariaDBPlans checks that reads use the keys made for them.
 func TestMariaDBPlans(t *testing.T) {
-	d := newMariaDB(t, clustertest.MariaDB(t))
+	d := newMariaDB(t, launchtest.MariaDB(t))
 	s := d.migrated(t)
 	db := d.sql(t)
 	require.NoError(t, fill(t, s, db))

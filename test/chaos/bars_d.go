@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"parley/client"
-	"parley/internal/cluster/faultproxy"
+	"parley/lab/faultproxy"
 )
 
 // deliveryBars: what was acknowledged is stored once, in order, and reaches the other member once.

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"parley/client"
-	"parley/internal/cluster/faultproxy"
+	"parley/lab/faultproxy"
 )
 
 // recoveryBars: what online users get after a dependency was away, and stores that fail over.

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"parley/client"
-	"parley/internal/cluster"
+	"parley/lab/launch"
 	"parley/test/rights"
 )
 
@@ -28,7 +28,7 @@ func blockRaces(ctx context.Context, w *World, r *Report) error {
 }
 
 func blockRacesOn(ctx context.Context, w *World, r *Report, layout Layout) error {
-	layout.Configure = func(_ *cluster.Node, _ int, f *cluster.INI) error {
+	layout.Configure = func(_ *launch.Node, _ int, f *launch.INI) error {
 		f.Set("Limits", "TextRate", "0")
 		f.Set("Limits", "RequestRate", "0")
 		return nil

@@ -20,12 +20,12 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"parley/client"
-	"parley/internal/cluster"
-	"parley/internal/cluster/faultproxy"
 	"parley/internal/presence"
 	"parley/internal/rpc"
 	"parley/internal/store"
 	"parley/internal/store/mysql"
+	"parley/lab/faultproxy"
+	"parley/lab/launch"
 )
 
 // quietSQL keeps a mariadbd of a bar small.
@@ -38,8 +38,8 @@ type Layout struct {
 	// its peers, "client" to each chat node from its clients.
 	Links []string
 	// Configure may change the file of a node, after the proxies are in it.
-	Configure func(n *cluster.Node, index int, f *cluster.INI) error
-	Through   func(n *cluster.Node, index int) []string // as in cluster.Options
+	Configure func(n *launch.Node, index int, f *launch.INI) error
+	Through   func(n *launch.Node, index int) []string // as in launch.Options
 	Env       []string
 	Bin       string // other programs than the suite's
 	LogLevel  string
@@ -63,7 +63,7 @@ func (l Layout) with(links ...string) Layout {
 
 // Lab is a running cluster with the means to fill it and to look behind it.
 type Lab struct {
-	*cluster.Cluster
+	*launch.Cluster
 	w         *World
 	db        *sql.DB
 	store     *store.Store
@@ -100,12 +100,12 @@ func (w *World) Start(ctx context.Context, o Layout) (_ *Lab, err error) {
 	}
 	l := &Lab{w: w, links: make(map[string]*faultproxy.Proxy)}
 	l.nextUID.Store(20_000)
-	co := cluster.Options{
+	co := launch.Options{
 		Chat: o.Chat, Status: o.Status, Gate: o.Gate, Dir: dir, Bin: o.Bin, Env: o.Env, LogLevel: o.LogLevel, Through: o.Through,
-		MariaDB: cluster.MariaDBOptions{Args: append(append([]string(nil), quietSQL...), o.SQLArgs...)},
-		Redis:   cluster.RedisOptions{Args: o.RedisArgs}, NoRedis: o.NoRedis,
+		MariaDB: launch.MariaDBOptions{Args: append(append([]string(nil), quietSQL...), o.SQLArgs...)},
+		Redis:   launch.RedisOptions{Args: o.RedisArgs}, NoRedis: o.NoRedis,
 		OnRedis: seedGeneration, Log: w.log,
-		Configure: func(n *cluster.Node, i int, f *cluster.INI) error {
+		Configure: func(n *launch.Node, i int, f *launch.INI) error {
 			f.Set("Mysql", "MaxOpen", "16")
 			if err := l.addLinks(n, o.Links, f); err != nil {
 				return err
@@ -122,7 +122,7 @@ func (w *World) Start(ctx context.Context, o Layout) (_ *Lab, err error) {
 	w.mu.Lock()
 	w.labs = append(w.labs, l)
 	w.mu.Unlock()
-	if l.Cluster, err = cluster.Start(ctx, co); err != nil {
+	if l.Cluster, err = launch.Start(ctx, co); err != nil {
 		return nil, err
 	}
 	switch {
@@ -173,8 +173,8 @@ func copyData(to, from string) error {
 }
 
 // addLinks puts a proxy into each link of a chat node that the bar asked for. The gate keeps its own ways to the stores.
-func (l *Lab) addLinks(n *cluster.Node, links []string, f *cluster.INI) error {
-	if n.Role() != cluster.Chat {
+func (l *Lab) addLinks(n *launch.Node, links []string, f *launch.INI) error {
+	if n.Role() != launch.Chat {
 		return nil
 	}
 	for _, link := range links {

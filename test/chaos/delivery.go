@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"parley/client"
-	"parley/internal/cluster"
-	"parley/internal/cluster/faultproxy"
+	"parley/lab/faultproxy"
+	"parley/lab/launch"
 )
 
 // senderJob is what a client process of D3 is told: the ticket it logs in with and the journal it sends.
@@ -108,7 +108,7 @@ func killSender(ctx context.Context, w *World, r *Report) error {
 				if err != nil {
 					return err
 				}
-				p := cluster.NewProgram(cluster.ProgramOptions{Name: "sender", Path: self, Args: []string{"--sender", name + ".json"}, LogPath: name + ".log"})
+				p := launch.NewProgram(launch.ProgramOptions{Name: "sender", Path: self, Args: []string{"--sender", name + ".json"}, LogPath: name + ".log"})
 				if err := p.Start(ctx); err != nil {
 					return err
 				}

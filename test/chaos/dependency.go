@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"parley/client"
-	"parley/internal/cluster"
+	"parley/lab/launch"
 )
 
 // sqlStalls is X3.
@@ -203,7 +203,7 @@ func gateAndStatusDie(ctx context.Context, w *World, r *Report) error {
 	}
 	begun := time.Now()
 	c.talk(ctx, float64(w.N(100, 40)), 0)
-	for _, n := range []*cluster.Node{l.Status[0], l.Gate[0]} {
+	for _, n := range []*launch.Node{l.Status[0], l.Gate[0]} {
 		pause(ctx, time.Second)
 		if err := n.Kill(); err != nil {
 			return err
@@ -276,7 +276,7 @@ func rollingRestart(ctx context.Context, w *World, r *Report) error {
 	c.talk(ctx, float64(w.N(200, 60)), 0)
 	var slowest time.Duration
 	codes := int64(0)
-	for _, n := range append(append([]*cluster.Node(nil), l.Chat...), l.Status[0], l.Gate[0]) {
+	for _, n := range append(append([]*launch.Node(nil), l.Chat...), l.Status[0], l.Gate[0]) {
 		pause(ctx, w.D(3*time.Second, time.Second))
 		sctx, cancel := context.WithTimeout(ctx, 40*time.Second)
 		begun := time.Now()
@@ -333,9 +333,9 @@ func startTogether(ctx context.Context, w *World, r *Report) error {
 			return err
 		}
 		begun := time.Now()
-		nodes, err := cluster.Start(ctx, cluster.Options{
+		nodes, err := launch.Start(ctx, launch.Options{
 			Chat: 4, Dir: dir, Bin: w.suite.bin, NoRedis: true, NoMariaDB: true, Log: w.log,
-			Configure: func(n *cluster.Node, _ int, f *cluster.INI) error { return servers.storesOf(f, schema) },
+			Configure: func(n *launch.Node, _ int, f *launch.INI) error { return servers.storesOf(f, schema) },
 		})
 		slowest = max(slowest, time.Since(begun))
 		if err != nil {
@@ -367,7 +367,7 @@ func startTogether(ctx context.Context, w *World, r *Report) error {
 }
 
 // storesOf points the file of a node at this lab's Redis and at a schema of its MariaDB.
-func (l *Lab) storesOf(f *cluster.INI, schema string) error {
+func (l *Lab) storesOf(f *launch.INI, schema string) error {
 	for section, addr := range map[string]string{"Redis": l.RedisAddr(), "Mysql": l.MariaDB.Addr()} {
 		host, port, err := net.SplitHostPort(addr)
 		if err != nil {
@@ -407,7 +407,7 @@ func secondSignal(ctx context.Context, w *World, r *Report) error {
 		}
 		pause(ctx, 100*time.Millisecond)
 		second := time.Now()
-		if err := node.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, cluster.ErrNotRunning) {
+		if err := node.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, launch.ErrNotRunning) {
 			return err
 		}
 		wctx, cancel := context.WithTimeout(ctx, 30*time.Second)

@@ -17,9 +17,9 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"parley/client"
-	"parley/internal/cluster"
 	"parley/internal/config"
 	"parley/internal/presence"
+	"parley/lab/launch"
 )
 
 // sqlFailOver is R6. The nodes know SQL by one address, behind which the proxy moves from the old primary to its replica
@@ -113,7 +113,7 @@ func (l *Lab) account() string { return "'" + l.MariaDB.User + "'@'127.0.0.1'" }
 
 // sqlReplica is a second mariadbd that copies the first.
 type sqlReplica struct {
-	server *cluster.MariaDB
+	server *launch.MariaDB
 	db     *sql.DB
 }
 
@@ -131,7 +131,7 @@ func (l *Lab) startReplica(ctx context.Context) (*sqlReplica, error) {
 	if err := copyData(filepath.Join(dir, "mariadb"), l.w.suite.template); err != nil {
 		return nil, err
 	}
-	m, err := cluster.StartMariaDB(ctx, cluster.MariaDBOptions{Dir: dir, Args: append([]string{"--server-id=2", "--log-bin=binlog", "--slave-skip-errors=1007,1396,1062"}, quietSQL...)})
+	m, err := launch.StartMariaDB(ctx, launch.MariaDBOptions{Dir: dir, Args: append([]string{"--server-id=2", "--log-bin=binlog", "--slave-skip-errors=1007,1396,1062"}, quietSQL...)})
 	if err != nil {
 		return nil, err
 	}
@@ -186,12 +186,12 @@ func (p *sqlReplica) catchUp(ctx context.Context, primary *sql.DB) error {
 
 // redisFailsOver lets people talk over a Redis, kills its master, and judges that a login at each node and a push between
 // nodes work again.
-func redisFailsOver(ctx context.Context, w *World, r *Report, opts config.Redis, master *cluster.Redis) error {
+func redisFailsOver(ctx context.Context, w *World, r *Report, opts config.Redis, master *launch.Redis) error {
 	seed := opts.NewClient()
 	if err := errors.Join(presence.SeedGeneration(ctx, seed), seed.Close()); err != nil {
 		return err
 	}
-	l, err := w.Start(ctx, Layout{Chat: 2, NoRedis: true, RedisAt: opts.NewClient, Configure: func(_ *cluster.Node, _ int, f *cluster.INI) error {
+	l, err := w.Start(ctx, Layout{Chat: 2, NoRedis: true, RedisAt: opts.NewClient, Configure: func(_ *launch.Node, _ int, f *launch.INI) error {
 		f.Set("Redis", "Addr", strings.Join(opts.Addr, ","))
 		f.Set("Redis", "Master", opts.Master)
 		f.Set("Redis", "Cluster", strconv.FormatBool(opts.Cluster))
@@ -237,14 +237,14 @@ func redisFailsOver(ctx context.Context, w *World, r *Report, opts config.Redis,
 }
 
 // redisSet starts redis-servers in directories of their own; closing it stops them.
-type redisSet []*cluster.Redis
+type redisSet []*launch.Redis
 
-func (s *redisSet) start(ctx context.Context, w *World, o cluster.RedisOptions) (*cluster.Redis, error) {
+func (s *redisSet) start(ctx context.Context, w *World, o launch.RedisOptions) (*launch.Redis, error) {
 	o.Dir = filepath.Join(w.Dir, "redis"+strconv.Itoa(len(*s)+1))
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
 		return nil, err
 	}
-	r, err := cluster.StartRedis(ctx, o)
+	r, err := launch.StartRedis(ctx, o)
 	if err == nil {
 		*s = append(*s, r)
 	}
@@ -261,7 +261,7 @@ func (s *redisSet) close() {
 func sentinelFailOver(ctx context.Context, w *World, r *Report) error {
 	var servers redisSet
 	defer servers.close()
-	master, err := servers.start(ctx, w, cluster.RedisOptions{})
+	master, err := servers.start(ctx, w, launch.RedisOptions{})
 	if err != nil {
 		return err
 	}
@@ -269,7 +269,7 @@ func sentinelFailOver(ctx context.Context, w *World, r *Report) error {
 	if err != nil {
 		return err
 	}
-	if _, err := servers.start(ctx, w, cluster.RedisOptions{Args: []string{"--replicaof", host, port}}); err != nil {
+	if _, err := servers.start(ctx, w, launch.RedisOptions{Args: []string{"--replicaof", host, port}}); err != nil {
 		return err
 	}
 	var sentinels []string
@@ -291,7 +291,7 @@ func redisClusterFailOver(ctx context.Context, w *World, r *Report) error {
 	defer servers.close()
 	var addrs []string
 	for range 6 {
-		s, err := servers.start(ctx, w, cluster.RedisOptions{Cluster: true, Args: []string{"--cluster-node-timeout", "3000", "--cluster-allow-replica-migration", "no"}})
+		s, err := servers.start(ctx, w, launch.RedisOptions{Cluster: true, Args: []string{"--cluster-node-timeout", "3000", "--cluster-allow-replica-migration", "no"}})
 		if err != nil {
 			return err
 		}
@@ -361,7 +361,7 @@ func formCluster(ctx context.Context, servers redisSet) error {
 }
 
 // startSentinel starts a sentinel that watches a master: redis-server itself, told to be one.
-func (s *redisSet) startSentinel(ctx context.Context, w *World, host, port string) (*cluster.Redis, error) {
+func (s *redisSet) startSentinel(ctx context.Context, w *World, host, port string) (*launch.Redis, error) {
 	dir := filepath.Join(w.Dir, "sentinel"+strconv.Itoa(len(*s)+1))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
@@ -372,7 +372,7 @@ func (s *redisSet) startSentinel(ctx context.Context, w *World, host, port strin
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	r, err := cluster.StartRedis(ctx, cluster.RedisOptions{Dir: dir, Sentinel: file})
+	r, err := launch.StartRedis(ctx, launch.RedisOptions{Dir: dir, Sentinel: file})
 	if err == nil {
 		*s = append(*s, r)
 	}

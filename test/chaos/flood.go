@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"parley/client"
-	"parley/internal/cluster"
-	"parley/internal/cluster/faultproxy"
 	"parley/internal/wire"
+	"parley/lab/faultproxy"
+	"parley/lab/launch"
 )
 
 // pusher is a connection that sends as much as it is told and counts the answers, without waiting for them.
@@ -120,8 +120,8 @@ func tripleLoad(ctx context.Context, w *World, r *Report) error {
 	// Without the limits of one user, which would refuse long before the cluster must. SQL is some way off, so that it is
 	// what bounds the texts: with all on one machine, whoever sends three times as many takes the processors from those who
 	// store.
-	l, err := w.Start(ctx, Layout{Chat: 2, Links: []string{"sql"}, Configure: func(n *cluster.Node, _ int, f *cluster.INI) error {
-		if n.Role() == cluster.Chat {
+	l, err := w.Start(ctx, Layout{Chat: 2, Links: []string{"sql"}, Configure: func(n *launch.Node, _ int, f *launch.INI) error {
+		if n.Role() == launch.Chat {
 			f.Set("Limits", "RequestRate", "0")
 			f.Set("Limits", "TextRate", "0")
 		}

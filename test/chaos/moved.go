@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"parley/client"
-	"parley/internal/cluster/faultproxy"
 	"parley/internal/wire"
+	"parley/lab/faultproxy"
 )
 
 // lease is how long a node that ends without a word is believed to live.

@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"parley/client"
-	"parley/internal/cluster"
-	"parley/internal/cluster/faultproxy"
 	"parley/internal/wire"
+	"parley/lab/faultproxy"
+	"parley/lab/launch"
 )
 
 // fromAfar opens connections from the address that the rules of a namespace are about.
@@ -248,7 +248,7 @@ func narrowLink(ctx context.Context, w *World, r *Report) error {
 	); err != nil {
 		return skip("traffic control: %v", err)
 	}
-	l, err := w.Start(ctx, Layout{Chat: 2, Configure: func(n *cluster.Node, _ int, f *cluster.INI) error { return nil }})
+	l, err := w.Start(ctx, Layout{Chat: 2, Configure: func(n *launch.Node, _ int, f *launch.INI) error { return nil }})
 	if err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"parley/client"
-	"parley/internal/cluster"
+	"parley/lab/launch"
 )
 
 // stampede is O1.
@@ -101,7 +101,7 @@ func smallMemory(ctx context.Context, w *World, r *Report) error {
 	if err := os.WriteFile(filepath.Join(group, "memory.limit_in_bytes"), []byte("268435456"), 0o644); err != nil {
 		return skip("a control group for memory: %v", err)
 	}
-	l, err := w.Start(ctx, Layout{Chat: 1, Through: func(n *cluster.Node, _ int) []string {
+	l, err := w.Start(ctx, Layout{Chat: 1, Through: func(n *launch.Node, _ int) []string {
 		return []string{"/bin/sh", "-c", `echo $$ >` + group + `/cgroup.procs && exec "$@"`, "sh"}
 	}})
 	if err != nil {
@@ -151,7 +151,7 @@ func smallMemory(ctx context.Context, w *World, r *Report) error {
 
 // perAddress is O5.
 func perAddress(ctx context.Context, w *World, r *Report) error {
-	l, err := w.Start(ctx, Layout{Chat: 1, Configure: func(_ *cluster.Node, _ int, f *cluster.INI) error {
+	l, err := w.Start(ctx, Layout{Chat: 1, Configure: func(_ *launch.Node, _ int, f *launch.INI) error {
 		f.Set("Limits", "LimitLoopback", "true")
 		return nil
 	}})
@@ -235,10 +235,10 @@ func perAddress(ctx context.Context, w *World, r *Report) error {
 func noDescriptors(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{
 		Chat: 1,
-		Through: func(*cluster.Node, int) []string {
+		Through: func(*launch.Node, int) []string {
 			return []string{"/bin/sh", "-c", `ulimit -n 256 && exec "$@"`, "sh"}
 		},
-		Configure: func(_ *cluster.Node, _ int, f *cluster.INI) error {
+		Configure: func(_ *launch.Node, _ int, f *launch.INI) error {
 			f.Set("Limits", "Connections", "1000") // so that the descriptors end first
 			f.Set("Limits", "LoginTimeout", "60s")
 			return nil

@@ -9,11 +9,11 @@ import (
 	"time"
 
 	"parley/client"
-	"parley/internal/cluster"
-	"parley/internal/cluster/faultproxy"
 	"parley/internal/rpc"
 	"parley/kitex_gen/message"
 	"parley/kitex_gen/message/statusservice"
+	"parley/lab/faultproxy"
+	"parley/lab/launch"
 )
 
 // redisFlushed is P6.
@@ -130,8 +130,8 @@ func skewedClock(ctx context.Context, w *World, r *Report) error {
 }
 
 func skewedBy(ctx context.Context, w *World, r *Report, bin string, off time.Duration, accepted bool) error {
-	l, err := w.Start(ctx, Layout{Chat: 2, Bin: bin, Through: func(n *cluster.Node, i int) []string {
-		if n.Role() == cluster.Chat && i == 1 {
+	l, err := w.Start(ctx, Layout{Chat: 2, Bin: bin, Through: func(n *launch.Node, i int) []string {
+		if n.Role() == launch.Chat && i == 1 {
 			return []string{"/usr/bin/env", "PARLEY_SEEDED_CLOCK=" + off.String()}
 		}
 		return nil

@@ -15,7 +15,7 @@ import (
 	"sync"
 	"time"
 
-	"parley/internal/cluster"
+	"parley/lab/launch"
 )
 
 // until asks f every 20 ms until it says yes. What it said last is in the error.
@@ -49,7 +49,7 @@ func pause(ctx context.Context, d time.Duration) {
 var httpClient = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 
 // opsPage reads a page of a node's operations listener.
-func opsPage(ctx context.Context, n *cluster.Node, path string) (string, error) {
+func opsPage(ctx context.Context, n *launch.Node, path string) (string, error) {
 	return fetch(ctx, http.MethodGet, "http://"+n.OpsAddr()+path, "")
 }
 
@@ -69,7 +69,7 @@ func fetch(ctx context.Context, method, url, body string) (string, error) {
 }
 
 // metrics reads all values of a node, by name with labels.
-func metrics(ctx context.Context, n *cluster.Node) (map[string]float64, error) {
+func metrics(ctx context.Context, n *launch.Node) (map[string]float64, error) {
 	page, err := opsPage(ctx, n, "/metrics")
 	if err != nil {
 		return nil, err
@@ -96,7 +96,7 @@ type resources struct {
 }
 
 // resourcesOf reads them from the node's metrics and from /proc.
-func resourcesOf(ctx context.Context, n *cluster.Node) (r resources, err error) {
+func resourcesOf(ctx context.Context, n *launch.Node) (r resources, err error) {
 	m, err := metrics(ctx, n)
 	if err != nil {
 		return r, err

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"parley/client"
-	"parley/internal/cluster/faultproxy"
+	"parley/lab/faultproxy"
 )
 
 // Soak is a day in small: users talk, some come and go, and once per minute something breaks and heals. It fails on

@@ -17,7 +17,7 @@ import (
 	"sync"
 	"time"
 
-	"parley/internal/cluster"
+	"parley/lab/launch"
 )
 
 // suite is one run of some bars.
@@ -132,7 +132,7 @@ func (s *suite) anyMissed() bool {
 
 // prepare builds the programs and the data that each bar begins with.
 func (s *suite) prepare(ctx context.Context) (err error) {
-	if err := cluster.Missing(); err != nil {
+	if err := launch.Missing(); err != nil {
 		return err
 	}
 	if s.flags.Out == "" {
@@ -149,7 +149,7 @@ func (s *suite) prepare(ctx context.Context) (err error) {
 			return err
 		}
 		fmt.Fprintln(s.err, "building the nodes …")
-		if err := cluster.Build(ctx, s.bin, false, "chatnode", "gatenode", "statusnode"); err != nil {
+		if err := launch.Build(ctx, s.bin, false, "chatnode", "gatenode", "statusnode"); err != nil {
 			return err
 		}
 	}
@@ -165,7 +165,7 @@ func (s *suite) makeTemplate(ctx context.Context) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	c, err := cluster.Start(ctx, cluster.Options{Dir: dir, Bin: s.bin, Chat: 1, MariaDB: cluster.MariaDBOptions{Args: quietSQL}})
+	c, err := launch.Start(ctx, launch.Options{Dir: dir, Bin: s.bin, Chat: 1, MariaDB: launch.MariaDBOptions{Args: quietSQL}})
 	if err != nil {
 		return fmt.Errorf("prepare the schema: %w", err)
 	}
@@ -181,7 +181,7 @@ func (s *suite) seededBin(ctx context.Context) (string, error) {
 	s.bugsOnce.Do(func() {
 		s.bugsBin = filepath.Join(s.dir, "bin-bugs")
 		if s.bugsErr = os.MkdirAll(s.bugsBin, 0o755); s.bugsErr == nil {
-			s.bugsErr = cluster.BuildTagged(ctx, s.bugsBin, false, "seededbugs", "chatnode", "gatenode", "statusnode")
+			s.bugsErr = launch.BuildTagged(ctx, s.bugsBin, false, "seededbugs", "chatnode", "gatenode", "statusnode")
 		}
 	})
 	return s.bugsBin, s.bugsErr

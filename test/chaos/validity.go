@@ -16,13 +16,13 @@ import (
 	"time"
 
 	"parley/client"
-	"parley/internal/cluster"
 	"parley/internal/wire"
+	"parley/lab/launch"
 )
 
 // hostileFrames is V2.
 func hostileFrames(ctx context.Context, w *World, r *Report) error {
-	l, err := w.Start(ctx, Layout{Chat: 1, Configure: func(_ *cluster.Node, _ int, f *cluster.INI) error {
+	l, err := w.Start(ctx, Layout{Chat: 1, Configure: func(_ *launch.Node, _ int, f *launch.INI) error {
 		f.Set("Limits", "LoginTimeout", "2s")
 		f.Set("Limits", "Linger", "200ms")
 		return nil
@@ -214,9 +214,9 @@ func (l *Lab) withBug(ctx context.Context, w *World, bin, bug string, r *Report)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	nodes, err := cluster.Start(ctx, cluster.Options{
+	nodes, err := launch.Start(ctx, launch.Options{
 		Chat: 2, Dir: dir, Bin: bin, NoRedis: true, NoMariaDB: true, Log: w.log, Env: []string{"PARLEY_SEEDED_BUG=" + bug},
-		Configure: func(n *cluster.Node, _ int, f *cluster.INI) error { return l.storesOf(f, l.MariaDB.Schema) },
+		Configure: func(n *launch.Node, _ int, f *launch.INI) error { return l.storesOf(f, l.MariaDB.Schema) },
 	})
 	if err != nil {
 		return err

@@ -10,14 +10,14 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"parley/internal/cluster"
-	"parley/internal/cluster/clustertest"
-	"parley/internal/conform"
 	"parley/internal/presence"
 	"parley/internal/standalone"
+	"parley/lab/conform"
+	"parley/lab/launch"
+	"parley/lab/launchtest"
 )
 
-func TestMain(m *testing.M) { os.Exit(clustertest.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(launchtest.Main(m)) }
 
 // check runs all checks, or those that PARLEY_CHECKS matches, and fails for each that fails. skipped lists the only ones that
 // may be skipped.
@@ -93,7 +93,7 @@ func TestRealNodesConform(t *testing.T) {
 	}
 	for name, nodes := range map[string]int{"one node": 1, "three nodes": 3} {
 		t.Run(name, func(t *testing.T) {
-			c := clustertest.Start(t, cluster.Options{Chat: nodes, Status: 1, Gate: 1, OnRedis: func(ctx context.Context, addr string) error {
+			c := launchtest.Start(t, launch.Options{Chat: nodes, Status: 1, Gate: 1, OnRedis: func(ctx context.Context, addr string) error {
 				rdb := redis.NewClient(&redis.Options{Addr: addr, Protocol: 2, DisableIdentity: true})
 				defer rdb.Close()
 				return presence.SeedGeneration(ctx, rdb)

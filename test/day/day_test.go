@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"parley/client"
-	"parley/internal/stockmodel"
+	"parley/lab/stockmodel"
 )
 
 const (

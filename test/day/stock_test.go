@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"time"
 
-	"parley/internal/stockmodel"
+	"parley/lab/stockmodel"
 )
 
 // computer is a machine with the stock client on it, used by one person or by two in turn.

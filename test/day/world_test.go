@@ -13,8 +13,6 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"parley/internal/cluster"
-	"parley/internal/cluster/clustertest"
 	"parley/internal/presence"
 	"parley/internal/rpc"
 	"parley/internal/standalone"
@@ -23,9 +21,11 @@ import (
 	"parley/internal/store/sqlite"
 	"parley/kitex_gen/message"
 	"parley/kitex_gen/message/statusservice"
+	"parley/lab/launch"
+	"parley/lab/launchtest"
 )
 
-func TestMain(m *testing.M) { os.Exit(clustertest.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(launchtest.Main(m)) }
 
 // world is a running cluster and the way into it past the gate.
 type world struct {
@@ -54,7 +54,7 @@ func local(t *testing.T) *world {
 
 // real runs three chat nodes as processes over MariaDB and Redis.
 func real(t *testing.T) *world {
-	c := clustertest.Start(t, cluster.Options{Chat: 3, Status: 1, OnRedis: func(ctx context.Context, addr string) error {
+	c := launchtest.Start(t, launch.Options{Chat: 3, Status: 1, OnRedis: func(ctx context.Context, addr string) error {
 		rdb := redis.NewClient(&redis.Options{Addr: addr, Protocol: 2, DisableIdentity: true})
 		defer rdb.Close()
 		return presence.SeedGeneration(ctx, rdb)

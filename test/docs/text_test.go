@@ -117,7 +117,7 @@ func TestMetricsExist(t *testing.T) {
 
 // TestPathsExist looks for every path of the tree that a page names in backquotes.
 func TestPathsExist(t *testing.T) {
-	path := regexp.MustCompile("`((?:internal|client|idl|deploy|test|docs|kitex_gen|parleyctl|standalone|\\.ci)/[A-Za-z0-9_./-]*)`")
+	path := regexp.MustCompile("`((?:internal|lab|client|idl|deploy|test|docs|kitex_gen|parleyctl|standalone|\\.ci)/[A-Za-z0-9_./-]*)`")
 	for page, text := range pages(t) {
 		if page == "CHANGELOG.md" {
 			continue // tells of what was

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"parley/client"
-	"parley/internal/cluster"
+	"parley/lab/launch"
 )
 
 func TestTextIsCommittedBeforeItsAckAndCrossesNodes(t *testing.T) {
@@ -53,7 +53,7 @@ func TestResendIsStoredOnce(t *testing.T) {
 }
 
 func TestNoAckWhileTheDatabaseStandsStill(t *testing.T) {
-	w := ownCluster(t, cluster.Options{Chat: 2})
+	w := ownCluster(t, launch.Options{Chat: 2})
 	ann, bob, thread := w.pair(t)
 	a, b := w.login(t, ann, 0), w.login(t, bob, 1)
 	exchange(t, a, b)
@@ -86,7 +86,7 @@ func TestNoAckWhileTheDatabaseStandsStill(t *testing.T) {
 
 // A receiving node is killed under a stream of texts: nothing that was acknowledged is lost, doubled or out of order.
 func TestKilledNodeLosesNothingThatWasAcknowledged(t *testing.T) {
-	w := ownCluster(t, cluster.Options{Chat: 2, Status: 1, Gate: 1})
+	w := ownCluster(t, launch.Options{Chat: 2, Status: 1, Gate: 1})
 	ann, bob, thread := w.pair(t)
 	const texts, killAt = 1500, 400
 	sender, err := client.Open(t.Context(), client.SessionOptions{Ticket: w.ticket(t, ann, 0)})
@@ -162,7 +162,7 @@ func TestKilledNodeLosesNothingThatWasAcknowledged(t *testing.T) {
 // The same, when the node of the sender dies: what it answered is there, and what it did not answer is stored once by the
 // client's second attempt.
 func TestSenderOnAKilledNodeSendsAgainWithoutDoubles(t *testing.T) {
-	w := ownCluster(t, cluster.Options{Chat: 2})
+	w := ownCluster(t, launch.Options{Chat: 2})
 	ann, bob, thread := w.pair(t)
 	sender, err := client.Open(t.Context(), client.SessionOptions{
 		Ticket: w.ticket(t, ann, 0), Nodes: []string{w.Chat[1].Addr()}, BackoffBase: 50 * time.Millisecond, BackoffLimit: time.Second,

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"parley/client"
-	"parley/internal/cluster"
+	"parley/lab/launch"
 )
 
 // Exit codes, as docs/CONFIG.md promises them to whoever supervises the processes.
@@ -26,7 +26,7 @@ const (
 )
 
 // variant writes a node's configuration with lines of it replaced. A change is "Section.Key=value".
-func variant(t testing.TB, n *cluster.Node, changes ...string) (path string) {
+func variant(t testing.TB, n *launch.Node, changes ...string) (path string) {
 	t.Helper()
 	b, err := os.ReadFile(n.ConfigPath())
 	require.NoError(t, err)
@@ -53,12 +53,12 @@ func variant(t testing.TB, n *cluster.Node, changes ...string) (path string) {
 }
 
 // freePorts lets a second process run with the configuration of another one.
-func freePorts(n *cluster.Node) []string {
+func freePorts(n *launch.Node) []string {
 	own := []string{"Ops.Addr=127.0.0.1:0"}
 	switch n.Role() {
-	case cluster.Chat:
+	case launch.Chat:
 		return append(own, "SelfServer.Port=0", "SelfServer.RPCPort=0")
-	case cluster.Status:
+	case launch.Status:
 		return append(own, "StatusServer.Port=0")
 	default:
 		return append(own, "GateServer.Port=0", "GateServer.VarifyAddr=127.0.0.1:0")
@@ -90,7 +90,7 @@ func TestTakenPortsEndWithTheirCode(t *testing.T) {
 	w := sharedCluster(t)
 	chat, gate, status := w.Chat[0], w.Gate[0], w.Status[0]
 	for name, c := range map[string]struct {
-		node    *cluster.Node
+		node    *launch.Node
 		changes []string
 	}{
 		"clients of a chat node": {chat, []string{"SelfServer.Name=other", "SelfServer.Port=" + portOf(t, chat.Addr()), "SelfServer.RPCPort=0", "Ops.Addr=127.0.0.1:0"}},
@@ -112,7 +112,7 @@ func TestTakenPortsEndWithTheirCode(t *testing.T) {
 
 func TestWrongConfigurationAndUsageEndWithTheirCodes(t *testing.T) {
 	w := sharedCluster(t)
-	for _, n := range []*cluster.Node{w.Chat[0], w.Gate[0], w.Status[0]} {
+	for _, n := range []*launch.Node{w.Chat[0], w.Gate[0], w.Status[0]} {
 		role := string(n.Role())
 		t.Run(role, func(t *testing.T) {
 			p := start(t, role, "--config", n.ConfigPath(), "--check")
@@ -142,13 +142,13 @@ func TestWrongConfigurationAndUsageEndWithTheirCodes(t *testing.T) {
 }
 
 func TestUnreachableStoresEndWithTheirCode(t *testing.T) {
-	w := ownCluster(t, cluster.Options{Chat: 1, Status: 1, Gate: 1})
+	w := ownCluster(t, launch.Options{Chat: 1, Status: 1, Gate: 1})
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	nobody := portOf(t, ln.Addr().String())
 	require.NoError(t, ln.Close())
 	for name, c := range map[string]struct {
-		node   *cluster.Node
+		node   *launch.Node
 		change string
 	}{
 		"redis of a chat node":   {w.Chat[0], "Redis.Port=" + nobody},
@@ -169,8 +169,8 @@ func TestUnreachableStoresEndWithTheirCode(t *testing.T) {
 }
 
 func TestSecondSignalEndsAtOnce(t *testing.T) {
-	w := ownCluster(t, cluster.Options{Chat: 1, Status: 1, Configure: func(n *cluster.Node, _ int, f *cluster.INI) error {
-		if n.Role() == cluster.Chat {
+	w := ownCluster(t, launch.Options{Chat: 1, Status: 1, Configure: func(n *launch.Node, _ int, f *launch.INI) error {
+		if n.Role() == launch.Chat {
 			f.Set("Limits", "DrainTimeout", "2m")
 			f.Set("Limits", "Linger", "2m") // for who does not hang up
 		}

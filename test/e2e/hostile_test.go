@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"parley/client"
-	"parley/internal/cluster"
 	"parley/internal/wire"
+	"parley/lab/launch"
 )
 
 // ids are all that a client may send after its login, and some that none may.
@@ -44,7 +44,7 @@ type hostile struct {
 }
 
 func newHostile(t *testing.T) *hostile {
-	w := ownCluster(t, cluster.Options{Chat: 1, Configure: func(_ *cluster.Node, _ int, f *cluster.INI) error {
+	w := ownCluster(t, launch.Options{Chat: 1, Configure: func(_ *launch.Node, _ int, f *launch.INI) error {
 		f.Set("Limits", "LoginTimeout", "5s")
 		f.Set("Limits", "Linger", "500ms")
 		return nil

@@ -11,12 +11,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"parley/client"
-	"parley/internal/cluster"
 	"parley/internal/wire"
+	"parley/lab/launch"
 )
 
 func TestKilledNodeGetsNoPlacementsAndItsUsersAreOffline(t *testing.T) {
-	w := ownCluster(t, cluster.Options{Chat: 3, Status: 2})
+	w := ownCluster(t, launch.Options{Chat: 3, Status: 2})
 	uid := w.users(t, 2)
 	on, off := w.login(t, uid, 0), w.login(t, uid+1, 2)
 	require.Len(t, w.online(t, uid+1), 1)
@@ -56,7 +56,7 @@ func TestLoginCountsReturnToZero(t *testing.T) {
 	const users = 6
 	stockTimeout := 2 * time.Second
 	heartbeat := 5 * time.Second // the shortest there is; dead after 2.5 of them
-	w := ownCluster(t, cluster.Options{Chat: 2, Configure: func(n *cluster.Node, _ int, f *cluster.INI) error {
+	w := ownCluster(t, launch.Options{Chat: 2, Configure: func(n *launch.Node, _ int, f *launch.INI) error {
 		f.Set("Limits", "StockTimeout", stockTimeout.String())
 		f.Set("Limits", "Linger", "500ms")
 		return nil
@@ -150,7 +150,7 @@ func (w *world) flood(t *testing.T, uid int32) {
 // SIGTERM: clients are told where to go, what was answered is stored, the process ends with 0, and at once nothing says any
 // more that the node or its users are there.
 func TestDrainTellsClientsAndLeavesNothingBehind(t *testing.T) {
-	w := ownCluster(t, cluster.Options{Chat: 2, Status: 1})
+	w := ownCluster(t, launch.Options{Chat: 2, Status: 1})
 	const users = 40
 	first := w.users(t, users)
 	var conns []*client.Conn
@@ -198,7 +198,7 @@ func TestDrainTellsClientsAndLeavesNothingBehind(t *testing.T) {
 
 // Texts under way when the node begins to drain are answered, or sent again by the client: each is stored once.
 func TestDrainUnderLoadLosesNothing(t *testing.T) {
-	w := ownCluster(t, cluster.Options{Chat: 2})
+	w := ownCluster(t, launch.Options{Chat: 2})
 	ann, bob, thread := w.pair(t)
 	s, err := client.Open(t.Context(), client.SessionOptions{
 		Ticket: w.ticket(t, ann, 0), Nodes: []string{w.Chat[1].Addr()}, BackoffBase: 20 * time.Millisecond, BackoffLimit: time.Second,
@@ -232,7 +232,7 @@ func TestDrainUnderLoadLosesNothing(t *testing.T) {
 
 // A slow consumer of native kind is told why, if it reads again in time; nobody else notices.
 func TestSlowConsumerHurtsNobodyElse(t *testing.T) {
-	w := ownCluster(t, cluster.Options{Chat: 2})
+	w := ownCluster(t, launch.Options{Chat: 2})
 	ann, bob, _ := w.pair(t)
 	a, b := w.login(t, ann, 0), w.login(t, bob, 0)
 	slow := w.users(t, 1)

@@ -13,7 +13,7 @@ import (
 
 	"github.com/emersion/go-smtp"
 
-	"parley/internal/cluster"
+	"parley/lab/launch"
 )
 
 // mailServer is a real SMTP server that keeps what it is given.
@@ -49,7 +49,7 @@ func (m *mailServer) close() error {
 }
 
 // configure makes a gate send its codes here.
-func (m *mailServer) configure(f *cluster.INI) {
+func (m *mailServer) configure(f *launch.INI) {
 	host, port, _ := net.SplitHostPort(m.ln.Addr().String())
 	for k, v := range map[string]string{"Mode": "smtp", "Host": host, "Port": port, "TLS": "none", "From": "noreply@parley.example"} {
 		f.Set("Mail", k, v)

@@ -12,8 +12,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"parley/internal/cluster"
-	"parley/internal/cluster/clustertest"
+	"parley/lab/launch"
+	"parley/lab/launchtest"
 )
 
 // programs are the binaries under test, with the race detector when the tests have it.
@@ -22,7 +22,7 @@ var programs = sync.OnceValues(func() (dir string, err error) {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return "", err
 	}
-	return dir, cluster.Build(context.Background(), dir, raceEnabled, "chatnode", "statusnode", "gatenode", "standalone", "parleyctl")
+	return dir, launch.Build(context.Background(), dir, raceEnabled, "chatnode", "statusnode", "gatenode", "standalone", "parleyctl")
 })
 
 // suite is what outlives a single test.
@@ -35,7 +35,7 @@ var suite struct {
 	err    error       // why there is no shared cluster
 }
 
-func TestMain(m *testing.M) { os.Exit(clustertest.Main(run{m})) }
+func TestMain(m *testing.M) { os.Exit(launchtest.Main(run{m})) }
 
 type run struct{ m *testing.M }
 
@@ -71,7 +71,7 @@ func (r run) Run() (code int) {
 // second one mails its codes, and three chat nodes. A test that uses it must not be parallel.
 func sharedCluster(t *testing.T) *world {
 	t.Helper()
-	clustertest.Need(t)
+	launchtest.Need(t)
 	bin, err := programs()
 	require.NoError(t, err)
 	suite.mu.Lock()
@@ -100,10 +100,10 @@ func startShared(bin string) (*world, error) {
 	if suite.mail, err = newMailServer(); err != nil {
 		return nil, err
 	}
-	c, err := cluster.Start(context.Background(), cluster.Options{
+	c, err := launch.Start(context.Background(), launch.Options{
 		Chat: 3, Status: 2, Gate: 2, Dir: dir, Bin: bin, OnRedis: seedGeneration,
-		Configure: func(n *cluster.Node, i int, f *cluster.INI) error {
-			if n.Role() == cluster.Gate && i == 1 {
+		Configure: func(n *launch.Node, i int, f *launch.INI) error {
+			if n.Role() == launch.Gate && i == 1 {
 				suite.mail.configure(f)
 			}
 			return nil
@@ -116,17 +116,17 @@ func startShared(bin string) (*world, error) {
 }
 
 // ownCluster starts a cluster that the test may do anything to. It makes the test parallel.
-func ownCluster(t *testing.T, o cluster.Options) *world {
+func ownCluster(t *testing.T, o launch.Options) *world {
 	t.Helper()
 	t.Parallel()
-	clustertest.Need(t)
+	launchtest.Need(t)
 	bin, err := programs()
 	require.NoError(t, err)
 	o.Bin = bin
 	if o.OnRedis == nil {
 		o.OnRedis = seedGeneration
 	}
-	c := clustertest.Start(t, o)
+	c := launchtest.Start(t, o)
 	w, err := newWorld(t.Context(), c)
 	require.NoError(t, err)
 	t.Cleanup(w.closeStores)

@@ -8,13 +8,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"parley/client"
-	"parley/internal/cluster"
+	"parley/lab/launch"
 )
 
 // While Redis is away texts go on and logins are refused with a code that says to come again; when it is back, empty, the
 // nodes write their sessions into it again.
 func TestRedisOutage(t *testing.T) {
-	w := ownCluster(t, cluster.Options{Chat: 2, Status: 1, Gate: 1})
+	w := ownCluster(t, launch.Options{Chat: 2, Status: 1, Gate: 1})
 	first := w.users(t, 5)
 	ann, bob, carl, dora, eve := first, first+1, first+2, first+3, first+4
 	w.friends(t, ann, bob)
@@ -87,7 +87,7 @@ func TestRedisOutage(t *testing.T) {
 
 // A short absence, in which Redis keeps its data, costs nothing.
 func TestRedisPause(t *testing.T) {
-	w := ownCluster(t, cluster.Options{Chat: 2})
+	w := ownCluster(t, launch.Options{Chat: 2})
 	ann, bob, _ := w.pair(t)
 	a, b := w.login(t, ann, 0), w.login(t, bob, 1)
 	exchange(t, a, b)

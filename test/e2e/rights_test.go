@@ -8,15 +8,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"parley/client"
-	"parley/internal/cluster"
+	"parley/lab/launch"
 	"parley/test/rights"
 )
 
 // rightsCluster is two nodes whose users are not limited in how fast they write.
 func rightsCluster(t *testing.T) *world {
 	t.Helper()
-	w := ownCluster(t, cluster.Options{Chat: 2, Configure: func(n *cluster.Node, _ int, f *cluster.INI) error {
-		if n.Role() == cluster.Chat {
+	w := ownCluster(t, launch.Options{Chat: 2, Configure: func(n *launch.Node, _ int, f *launch.INI) error {
+		if n.Role() == launch.Chat {
 			f.Set("Limits", "RequestRate", "0")
 			f.Set("Limits", "TextRate", "0")
 		}

@@ -17,8 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"parley/client"
-	"parley/internal/cluster"
 	"parley/internal/wire"
+	"parley/lab/launch"
 )
 
 // tap records what a client receives.
@@ -70,7 +70,7 @@ func (w *world) post(t testing.TB, route, body string) string {
 // no log, no metric and nothing that others were sent has one of them.
 func TestNoSecretLeaves(t *testing.T) {
 	const redisPassword = "canary-redis-password"
-	w := ownCluster(t, cluster.Options{
+	w := ownCluster(t, launch.Options{
 		Chat: 2, Status: 1, Gate: 1, LogLevel: "debug",
 		OnRedis: func(ctx context.Context, addr string) error {
 			if err := seedGeneration(ctx, addr); err != nil {
@@ -83,7 +83,7 @@ func TestNoSecretLeaves(t *testing.T) {
 				rdb.Do(ctx, "ACL", "SETUSER", "parley", "on", "~*", "&*", "+@all", ">"+redisPassword).Err(),
 			)
 		},
-		Configure: func(_ *cluster.Node, _ int, f *cluster.INI) error {
+		Configure: func(_ *launch.Node, _ int, f *launch.INI) error {
 			f.Set("Redis", "User", "parley")
 			f.Set("Redis", "Passwd", redisPassword)
 			return nil
@@ -235,7 +235,7 @@ func TestNoSecretLeaves(t *testing.T) {
 		require.NoError(t, err)
 		lines, printed := 0, 0
 		for line := range strings.Lines(string(b)) {
-			if n.Role() == cluster.Gate && strings.HasPrefix(line, devMail) {
+			if n.Role() == launch.Gate && strings.HasPrefix(line, devMail) {
 				printed++ // what a gate without a mail server is there for; not its log
 				continue
 			}
@@ -243,7 +243,7 @@ func TestNoSecretLeaves(t *testing.T) {
 			lookForSecrets(t, "log of "+n.Name(), line, secrets)
 		}
 		require.Greater(t, lines, 3)
-		if n.Role() == cluster.Gate {
+		if n.Role() == launch.Gate {
 			require.Equal(t, 3, printed)
 		}
 	}

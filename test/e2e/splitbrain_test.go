@@ -8,14 +8,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"parley/client"
-	"parley/internal/cluster"
 	"parley/internal/wire"
+	"parley/lab/launch"
 )
 
 // A node that stood still for longer than its lease is fenced off by the first login of one of its users elsewhere. When it
 // wakes it stores nothing more for its old sessions, closes them, and comes back as a new life.
 func TestPausedNodeStoresNothingWhenItWakes(t *testing.T) {
-	w := ownCluster(t, cluster.Options{Chat: 2})
+	w := ownCluster(t, launch.Options{Chat: 2})
 	ann, bob, thread := w.pair(t)
 	idle := w.users(t, 1)
 	old := w.loginRaw(t, ann, 0, native, 0)
@@ -78,7 +78,7 @@ func TestPausedNodeStoresNothingWhenItWakes(t *testing.T) {
 
 // A node that stood still for longer than its lease, and whom nobody took for dead meanwhile, goes on as if nothing had been.
 func TestPausedNodeThatNobodyMissedGoesOn(t *testing.T) {
-	w := ownCluster(t, cluster.Options{Chat: 1})
+	w := ownCluster(t, launch.Options{Chat: 1})
 	ann, bob, _ := w.pair(t)
 	a, b := w.login(t, ann, 0, client.Options{Heartbeat: time.Minute}), w.login(t, bob, 0, client.Options{Heartbeat: time.Minute})
 	boot := w.boot(t, 0)

@@ -19,13 +19,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"parley/client"
-	"parley/internal/cluster"
 	"parley/internal/presence"
 	"parley/internal/rpc"
 	"parley/internal/store"
 	"parley/internal/store/mysql"
 	"parley/kitex_gen/message"
 	"parley/kitex_gen/message/statusservice"
+	"parley/lab/launch"
 )
 
 // lease is how long a node that ends without a word is believed to live; what follows from it is asserted with slack.
@@ -39,7 +39,7 @@ const patience = 30 * time.Second
 
 // world is a cluster with the means to fill it and to look behind it.
 type world struct {
-	*cluster.Cluster
+	*launch.Cluster
 	db       *sql.DB
 	store    *store.Store
 	rdb      *redis.Client
@@ -62,7 +62,7 @@ func redisOptions(addr string) *redis.Options {
 }
 
 // newWorld opens the stores of a running cluster.
-func newWorld(ctx context.Context, c *cluster.Cluster) (*world, error) {
+func newWorld(ctx context.Context, c *launch.Cluster) (*world, error) {
 	w := &world{Cluster: c, auth: rpc.NewAuth(c.Secret())}
 	var err error
 	if w.store, err = mysql.Open(ctx, c.DSN(), mysql.Options{MaxOpen: 4}); err != nil {
@@ -339,14 +339,14 @@ func (w *world) stored(t testing.TB, thread int64) map[int64]string {
 }
 
 // metric reads one value without labels from a node's metrics.
-func metric(t testing.TB, n *cluster.Node, name string) float64 {
+func metric(t testing.TB, n *launch.Node, name string) float64 {
 	t.Helper()
 	v, ok := metrics(t, n)[name]
 	require.True(t, ok, "%s has no metric %s", n.Name(), name)
 	return v
 }
 
-func metrics(t testing.TB, n *cluster.Node) map[string]float64 {
+func metrics(t testing.TB, n *launch.Node) map[string]float64 {
 	t.Helper()
 	out := make(map[string]float64)
 	for line := range strings.Lines(httpGet(t, "http://"+n.OpsAddr()+"/metrics")) {

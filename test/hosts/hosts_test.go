@@ -22,7 +22,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"parley/internal/cluster"
+	"parley/lab/launch"
 )
 
 // host is a network namespace.
@@ -125,7 +125,7 @@ func TestAnAgentOnAnotherHostIsAGenerator(t *testing.T) {
 	}
 	a, b := twoHosts(t)
 	dir := t.TempDir()
-	require.NoError(t, cluster.Build(t.Context(), dir, false, "standalone", "bench"))
+	require.NoError(t, launch.Build(t.Context(), dir, false, "standalone", "bench"))
 	bench := filepath.Join(dir, "bench")
 	greeting := a.start(t, `Ctrl-C`, nil, filepath.Join(dir, "standalone"),
 		"--host", a.addr, "--free-ports", "--data", "", "--demo=false", "--crowd", "40")

@@ -20,8 +20,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"parley/client"
-	"parley/internal/cluster"
 	"parley/internal/config"
+	"parley/lab/launch"
 )
 
 var programs = []string{"gatenode", "statusnode", "chatnode", "standalone", "parleyctl", "bench"}
@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 		dir, err := os.MkdirTemp("", "parley-programs-")
 		if err == nil {
 			defer os.RemoveAll(dir)
-			bin, err = dir, cluster.Build(context.Background(), dir, false, programs...)
+			bin, err = dir, launch.Build(context.Background(), dir, false, programs...)
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)

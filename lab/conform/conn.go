@@ -11,8 +11,8 @@ import (
 	"strconv"
 	"time"
 
-	"parley/internal/stockmodel"
 	"parley/internal/wire"
+	"parley/lab/stockmodel"
 )
 
 // object is a JSON object of a reply. A member of another type than asked for reads as zero; need says what is wrong.

@@ -1,4 +1,4 @@
-package clustertest
+package launchtest
 
 import (
 	"fmt"
@@ -9,7 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"parley/internal/cluster"
+	"parley/lab/launch"
 )
 
 // recorder is a test whose end is played by hand.
@@ -73,7 +73,7 @@ func TestServersEndWithTheTest(t *testing.T) {
 func TestClusterWithoutNodes(t *testing.T) {
 	Need(t)
 	r := &recorder{TB: t}
-	c := Start(r, cluster.Options{NoMariaDB: true})
+	c := Start(r, launch.Options{NoMariaDB: true})
 	require.Len(t, c.Procs(), 1)
 	r.end()
 	require.NoDirExists(t, c.Dir())

@@ -16,7 +16,7 @@ import (
 	"time"
 	"unicode/utf16"
 
-	"parley/internal/stockmodel"
+	"parley/lab/stockmodel"
 )
 
 // fresh is how many users a run registers at most: a gate may allow an address 20 codes an hour.

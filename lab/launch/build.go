@@ -1,4 +1,4 @@
-package cluster
+package launch
 
 import (
 	"bytes"
@@ -49,7 +49,7 @@ func moduleRoot(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if out == "" || out == os.DevNull {
-		return "", errors.New("cluster: not inside the module: run from its directory, or give the binaries by Options.Bin")
+		return "", errors.New("launch: not inside the module: run from its directory, or give the binaries by Options.Bin")
 	}
 	return filepath.Dir(out), nil
 }
@@ -60,7 +60,7 @@ func goTool(ctx context.Context, dir string, args ...string) (string, error) {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("cluster: go %s: %w\n%s", strings.Join(args, " "), err, stderr.Bytes())
+		return "", fmt.Errorf("launch: go %s: %w\n%s", strings.Join(args, " "), err, stderr.Bytes())
 	}
 	return strings.TrimSpace(stdout.String()), nil
 }

@@ -1,9 +1,9 @@
-// Package clustertest gives tests real servers and whole clusters of processes, ended when the test ends. The
+// Package launchtest gives tests real servers and whole clusters of processes, ended when the test ends. The
 // directory of a test that failed is kept, and the end of each log in it printed; that of a test that passed is removed.
 //
 // Where redis-server or mariadbd is missing, a test is skipped with the reason printed; with CI=true in the environment
 // it fails.
-package clustertest
+package launchtest
 
 import (
 	"bytes"
@@ -14,7 +14,7 @@ import (
 	"sync"
 	"testing"
 
-	"parley/internal/cluster"
+	"parley/lab/launch"
 )
 
 // logLines is how much of each log a failed test prints; the files have the rest.
@@ -30,11 +30,11 @@ var bins struct {
 // Main runs the tests of a package and returns their exit code. Between the tests it keeps the binaries of the nodes,
 // which would otherwise be linked once for each Start:
 //
-//	func TestMain(m *testing.M) { os.Exit(clustertest.Main(m)) }
+//	func TestMain(m *testing.M) { os.Exit(launchtest.Main(m)) }
 func Main(m interface{ Run() int }) int {
 	dir, err := os.MkdirTemp("", "parley-bin-")
 	if err != nil {
-		println("clustertest:", err.Error())
+		println("launchtest:", err.Error())
 		return 1
 	}
 	defer os.RemoveAll(dir)
@@ -45,7 +45,7 @@ func Main(m interface{ Run() int }) int {
 // Start starts a cluster and stops it when the test ends. Unless o says otherwise the directory is new, and binaries
 // are built from the tree, with the race detector if the test has it. A test fails when a node must be killed at the
 // end, ends with a code other than 0, or has logged a data race.
-func Start(t testing.TB, o cluster.Options) *cluster.Cluster {
+func Start(t testing.TB, o launch.Options) *launch.Cluster {
 	t.Helper()
 	Need(t)
 	if o.Dir == "" {
@@ -58,7 +58,7 @@ func Start(t testing.TB, o cluster.Options) *cluster.Cluster {
 	if o.Log == nil {
 		o.Log = t.Output()
 	}
-	c, err := cluster.Start(t.Context(), o)
+	c, err := launch.Start(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,10 +76,10 @@ func Start(t testing.TB, o cluster.Options) *cluster.Cluster {
 }
 
 // Redis starts a redis-server without persistence for the length of the test.
-func Redis(t testing.TB) *cluster.Redis {
+func Redis(t testing.TB) *launch.Redis {
 	t.Helper()
 	Need(t)
-	r, err := cluster.StartRedis(t.Context(), cluster.RedisOptions{Dir: dir(t)})
+	r, err := launch.StartRedis(t.Context(), launch.RedisOptions{Dir: dir(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,10 +93,10 @@ func Redis(t testing.TB) *cluster.Redis {
 
 // MariaDB starts a fresh mariadbd for the length of the test. It takes a second or two: share it among subtests, by
 // schema if they must not see each other.
-func MariaDB(t testing.TB) *cluster.MariaDB {
+func MariaDB(t testing.TB) *launch.MariaDB {
 	t.Helper()
 	Need(t)
-	m, err := cluster.StartMariaDB(t.Context(), cluster.MariaDBOptions{Dir: dir(t)})
+	m, err := launch.StartMariaDB(t.Context(), launch.MariaDBOptions{Dir: dir(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func MariaDB(t testing.TB) *cluster.MariaDB {
 // Need skips the test, or fails it in CI, where a server program is missing.
 func Need(t testing.TB) {
 	t.Helper()
-	err := cluster.Missing()
+	err := launch.Missing()
 	switch {
 	case err == nil:
 	case os.Getenv("CI") == "true":
@@ -146,7 +146,7 @@ func dir(t testing.TB) string {
 }
 
 // bin returns a directory that has the binaries o needs, empty when Start shall build into its own.
-func bin(t testing.TB, o cluster.Options) string {
+func bin(t testing.TB, o launch.Options) string {
 	t.Helper()
 	bins.Lock()
 	defer bins.Unlock()
@@ -160,12 +160,12 @@ func bin(t testing.TB, o cluster.Options) string {
 	if err := os.MkdirAll(d, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for role, n := range map[cluster.Role]int{cluster.Chat: o.Chat, cluster.Status: o.Status, cluster.Gate: o.Gate} {
+	for role, n := range map[launch.Role]int{launch.Chat: o.Chat, launch.Status: o.Status, launch.Gate: o.Gate} {
 		path := filepath.Join(d, string(role))
 		if n == 0 || bins.built[path] {
 			continue
 		}
-		if err := cluster.Build(t.Context(), d, o.Race, string(role)); err != nil {
+		if err := launch.Build(t.Context(), d, o.Race, string(role)); err != nil {
 			t.Fatal(err)
 		}
 		bins.built[path] = true

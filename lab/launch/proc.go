@@ -1,4 +1,4 @@
-package cluster
+package launch
 
 import (
 	"bytes"
@@ -65,9 +65,9 @@ func cleanEnv(env []string) []string {
 	return kept
 }
 
-// launch starts cmd and waits for it on one goroutine that stays on one thread: Linux sends Pdeathsig when the thread
+// spawn starts cmd and waits for it on one goroutine that stays on one thread: Linux sends Pdeathsig when the thread
 // that forked ends, not the process, and a locked thread that sits in wait cannot end before its child.
-func launch(cmd *exec.Cmd) (*life, error) {
+func spawn(cmd *exec.Cmd) (*life, error) {
 	cmd.SysProcAttr = childAttr()
 	l := &life{cmd: cmd, done: make(chan struct{})}
 	started := make(chan error, 1)
@@ -144,10 +144,10 @@ func (p *Proc) life() *life {
 func (p *Proc) Start(ctx context.Context) error {
 	l, err := p.spawn()
 	if err != nil {
-		return fmt.Errorf("cluster: start %s: %w", p.name, err)
+		return fmt.Errorf("launch: start %s: %w", p.name, err)
 	}
 	if err := p.awaitReady(ctx, l); err != nil {
-		return fmt.Errorf("cluster: start %s: %w; end of %s:\n%s", p.name, err, p.logPath, p.Log())
+		return fmt.Errorf("launch: start %s: %w; end of %s:\n%s", p.name, err, p.logPath, p.Log())
 	}
 	return nil
 }
@@ -166,7 +166,7 @@ func (p *Proc) spawn() (*life, error) {
 	cmd := exec.Command(p.path, p.args...)
 	cmd.Env = p.env
 	cmd.Stdout, cmd.Stderr = out, out
-	l, err := launch(cmd)
+	l, err := spawn(cmd)
 	if err != nil {
 		return nil, err
 	}
@@ -207,13 +207,13 @@ func (l *life) describe() string {
 func (p *Proc) Signal(sig os.Signal) error {
 	l := p.life()
 	if l == nil || l.ended() {
-		return fmt.Errorf("cluster: signal %s: %w", p.name, ErrNotRunning)
+		return fmt.Errorf("launch: signal %s: %w", p.name, ErrNotRunning)
 	}
 	if err := l.cmd.Process.Signal(sig); err != nil {
 		if errors.Is(err, os.ErrProcessDone) {
 			err = ErrNotRunning
 		}
-		return fmt.Errorf("cluster: signal %s: %w", p.name, err)
+		return fmt.Errorf("launch: signal %s: %w", p.name, err)
 	}
 	return nil
 }
@@ -237,7 +237,7 @@ func (p *Proc) Pause() error {
 		return err
 	}
 	if err := awaitStopped(p.Pid()); err != nil {
-		return fmt.Errorf("cluster: pause %s: %w", p.name, err)
+		return fmt.Errorf("launch: pause %s: %w", p.name, err)
 	}
 	return nil
 }
@@ -262,13 +262,13 @@ func (p *Proc) Terminate(ctx context.Context) (code int, err error) {
 func (p *Proc) Wait(ctx context.Context) (code int, err error) {
 	l := p.life()
 	if l == nil {
-		return 0, fmt.Errorf("cluster: wait for %s: %w", p.name, ErrNotRunning)
+		return 0, fmt.Errorf("launch: wait for %s: %w", p.name, ErrNotRunning)
 	}
 	select {
 	case <-l.done:
 		return l.cmd.ProcessState.ExitCode(), nil
 	case <-ctx.Done():
-		return 0, fmt.Errorf("cluster: wait for %s: %w", p.name, ctx.Err())
+		return 0, fmt.Errorf("launch: wait for %s: %w", p.name, ctx.Err())
 	}
 }
 
@@ -294,9 +294,9 @@ func (p *Proc) stop(bound time.Duration) error {
 	case errors.Is(err, ErrNotRunning):
 		return nil
 	case err != nil:
-		return errors.Join(fmt.Errorf("cluster: %s ignored SIGTERM for %v and was killed", p.name, bound), p.Kill())
+		return errors.Join(fmt.Errorf("launch: %s ignored SIGTERM for %v and was killed", p.name, bound), p.Kill())
 	case code != 0:
-		return fmt.Errorf("cluster: %s ended with code %d at SIGTERM", p.name, code)
+		return fmt.Errorf("launch: %s ended with code %d at SIGTERM", p.name, code)
 	}
 	return nil
 }

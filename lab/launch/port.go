@@ -1,4 +1,4 @@
-package cluster
+package launch
 
 import (
 	"errors"
@@ -43,7 +43,7 @@ func takePort() (port, error) {
 		}
 		return port{number: n, hold: hold}, nil
 	}
-	return port{}, fmt.Errorf("cluster: no free port in %d tries between %d and %d", portTries, lowestPort, highestPort)
+	return port{}, fmt.Errorf("launch: no free port in %d tries between %d and %d", portTries, lowestPort, highestPort)
 }
 
 func (p port) String() string { return strconv.Itoa(p.number) }

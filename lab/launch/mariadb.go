@@ -1,4 +1,4 @@
-package cluster
+package launch
 
 import (
 	"context"
@@ -115,9 +115,9 @@ func installMariaDB(ctx context.Context, data, tmp, logPath string) (err error) 
 	args := append(baseArgs(data, tmp), "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve")
 	cmd := exec.Command(path, args...)
 	cmd.Stdout, cmd.Stderr = out, out
-	l, err := launch(cmd)
+	l, err := spawn(cmd)
 	if err != nil {
-		return fmt.Errorf("cluster: mariadb-install-db: %w", err)
+		return fmt.Errorf("launch: mariadb-install-db: %w", err)
 	}
 	select {
 	case <-l.done:
@@ -126,10 +126,10 @@ func installMariaDB(ctx context.Context, data, tmp, logPath string) (err error) 
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // ESRCH: it has just ended
 		_ = cmd.Process.Kill()                              // os.ErrProcessDone: the same
 		<-l.done
-		return fmt.Errorf("cluster: mariadb-install-db: %w", ctx.Err())
+		return fmt.Errorf("launch: mariadb-install-db: %w", ctx.Err())
 	}
 	if l.err != nil {
-		return fmt.Errorf("cluster: mariadb-install-db: %w; end of %s:\n%s", l.err, logPath, logTail(logPath))
+		return fmt.Errorf("launch: mariadb-install-db: %w; end of %s:\n%s", l.err, logPath, logTail(logPath))
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package cluster
+package launch
 
 import (
 	"bytes"
@@ -203,7 +203,7 @@ func TestINI(t *testing.T) {
 
 func TestBuild(t *testing.T) {
 	dir := t.TempDir()
-	require.NoError(t, Build(t.Context(), dir, false, "internal/cluster/testdata/hello"))
+	require.NoError(t, Build(t.Context(), dir, false, "lab/launch/testdata/hello"))
 	require.FileExists(t, filepath.Join(dir, "hello"))
 	require.ErrorContains(t, Build(t.Context(), dir, false, "no-such-node"), "no-such-node")
 }

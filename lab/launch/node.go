@@ -1,4 +1,4 @@
-package cluster
+package launch
 
 import (
 	"context"
@@ -77,7 +77,7 @@ func (c *Cluster) newNode(role Role, index int, o *Options) (*Node, error) {
 	file := c.config(n, name, index, o)
 	if o.Configure != nil {
 		if err := o.Configure(n, index, file); err != nil {
-			return nil, fmt.Errorf("cluster: configure %s: %w", name, err)
+			return nil, fmt.Errorf("launch: configure %s: %w", name, err)
 		}
 	}
 	if err := os.WriteFile(n.configPath, []byte(file.String()), 0o600); err != nil {
@@ -157,10 +157,10 @@ func (n *Node) answersReady(ctx context.Context) error {
 func (n *Node) AwaitReady(ctx context.Context) error {
 	l := n.life()
 	if l == nil {
-		return fmt.Errorf("cluster: %s: %w", n.Name(), ErrNotRunning)
+		return fmt.Errorf("launch: %s: %w", n.Name(), ErrNotRunning)
 	}
 	if err := n.awaitReady(ctx, l); err != nil {
-		return fmt.Errorf("cluster: %s: %w", n.Name(), err)
+		return fmt.Errorf("launch: %s: %w", n.Name(), err)
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package cluster
+package launch
 
 import (
 	"bufio"
@@ -140,7 +140,7 @@ func findProgram(name, debianPackage string) (string, error) {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("cluster: %s: %w; on Debian: apt-get install %s", name, ErrMissing, debianPackage)
+	return "", fmt.Errorf("launch: %s: %w; on Debian: apt-get install %s", name, ErrMissing, debianPackage)
 }
 
 // Missing names the servers that are not installed, nil when redis-server and mariadbd are there.

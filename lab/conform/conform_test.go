@@ -74,7 +74,7 @@ func names(cell string) (list []string) {
 func testExists(t *testing.T, name string) bool {
 	dir, function, ok := strings.Cut(name, ".")
 	require.True(t, ok, name)
-	for _, above := range []string{"", "internal", "test"} {
+	for _, above := range []string{"", "internal", "lab", "test"} {
 		files, err := filepath.Glob(filepath.Join(root, above, dir, "*_test.go"))
 		require.NoError(t, err)
 		for _, f := range files {

@@ -1,4 +1,4 @@
-package cluster
+package launch
 
 import (
 	"context"
@@ -131,7 +131,7 @@ func (c *Cluster) startServers(ctx context.Context, o *Options) error {
 			c.notef("redis: pid %d, %s", c.Redis.Pid(), c.Redis.Addr())
 			if o.OnRedis != nil {
 				if err := o.OnRedis(ctx, c.Redis.Addr()); err != nil {
-					redisErr = fmt.Errorf("cluster: prepare redis: %w", err)
+					redisErr = fmt.Errorf("launch: prepare redis: %w", err)
 				}
 			}
 		})

@@ -16,7 +16,7 @@ import (
 	"sync"
 	"time"
 
-	"parley/internal/stockmodel"
+	"parley/lab/stockmodel"
 )
 
 // Check is one thing a cluster must do.

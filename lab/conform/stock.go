@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"time"
 
-	"parley/internal/stockmodel"
 	"parley/internal/wire"
+	"parley/lab/stockmodel"
 )
 
 // stockChecks use a model of the stock client, which crashes, hangs and shows texts twice where the real one does.
