@@ -3,10 +3,10 @@ package router
 import (
 	"context"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
+	"parley/internal/batch"
 	"parley/internal/session"
 	"parley/internal/wire"
 )
@@ -16,13 +16,10 @@ type lane struct {
 	r     *Router
 	cache *cache
 
-	mu    sync.Mutex // guards the following
-	queue []session.Push
-	bytes int
-	wake  chan struct{}
+	queue *batch.Queue[session.Push]
 
 	// Owned by run, and kept between batches.
-	batch []session.Push
+	batch []session.Push // the one that is being sent
 	where [][]string
 	uids  []int32
 	asked []question
@@ -33,63 +30,36 @@ type lane struct {
 type question struct{ push, uid int }
 
 func newLane(r *Router) *lane {
-	return &lane{r: r, cache: newCache(r.cfg.CacheUsers/r.cfg.Lanes, r.cfg.CacheTTL), wake: make(chan struct{}, 1), index: make(map[int32]int)}
+	return &lane{
+		r: r, cache: newCache(r.cfg.CacheUsers/r.cfg.Lanes, r.cfg.CacheTTL), index: make(map[int32]int),
+		queue: batch.NewQueue[session.Push](batch.Limits{
+			Items: r.cfg.LanePushes, Weight: r.cfg.LaneBytes, BatchItems: r.cfg.Batch,
+		}),
+	}
 }
 
 func (l *lane) put(p *session.Push) {
-	l.mu.Lock()
-	if len(l.queue) >= l.r.cfg.LanePushes || l.bytes+len(p.Body) > l.r.cfg.LaneBytes {
-		l.mu.Unlock()
+	if !l.queue.Put(*p, len(p.Body)) {
 		l.r.metrics.dropped[dropFull].Inc()
 		l.r.ledger.note(nowhere, p)
-		return
-	}
-	l.queue = append(l.queue, *p)
-	l.bytes += len(p.Body)
-	l.mu.Unlock()
-	select {
-	case l.wake <- struct{}{}:
-	default:
 	}
 }
 
 func (l *lane) run(ctx context.Context) {
-	for {
-		if l.take() {
-			l.r.guard(func() { l.send(ctx) })
-			l.clean()
-			continue
-		}
-		select {
-		case <-l.wake:
-		case <-ctx.Done():
-			return
-		}
-	}
+	l.queue.Run(ctx.Done(), func(pushes []session.Push) {
+		l.batch = pushes
+		l.send(ctx)
+	}, l.failed)
 }
 
-// clean remembers what a panic has left of a batch.
-func (l *lane) clean() {
-	for i := range l.batch {
-		if l.batch[i].To != 0 {
-			l.r.ledger.note(nowhere, &l.batch[i])
-			l.batch[i] = session.Push{}
+// failed remembers what a panic has left of a batch.
+func (l *lane) failed(pushes []session.Push, p *batch.Panic) {
+	l.r.panicked(p)
+	for i := range pushes {
+		if pushes[i].To != 0 {
+			l.r.ledger.note(nowhere, &pushes[i])
 		}
 	}
-}
-
-func (l *lane) take() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	n := min(len(l.queue), l.r.cfg.Batch)
-	l.batch = append(l.batch[:0], l.queue[:n]...)
-	for i := range l.batch {
-		l.bytes -= len(l.batch[i].Body)
-	}
-	rest := copy(l.queue, l.queue[n:])
-	clear(l.queue[rest:])
-	l.queue = l.queue[:rest]
-	return n > 0
 }
 
 // send finds the nodes of one batch, with one look-up for all that are not remembered, and forwards.

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"parley/internal/batch"
 	"parley/internal/session"
 	"parley/internal/wire"
 )
@@ -241,7 +242,9 @@ func (r *Router) settle(ctx context.Context) {
 				return
 			case <-time.After(r.cfg.SettleEvery):
 			}
-			r.guard(func() { r.settleOnce(ctx) })
+			if p := batch.Try(func() { r.settleOnce(ctx) }); p != nil {
+				r.panicked(p)
+			}
 		}
 	}
 }

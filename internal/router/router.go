@@ -9,12 +9,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"runtime/debug"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"parley/internal/batch"
 	"parley/internal/session"
 	"parley/internal/wire"
 )
@@ -181,15 +181,10 @@ func (r *Router) again(failed string, p *session.Push) {
 // Forget drops what is remembered of where a user is.
 func (r *Router) Forget(uid int32) { r.lane(uid).cache.forget(uid) }
 
-// guard keeps a panic from taking the node down.
-func (r *Router) guard(f func()) {
-	defer func() {
-		if v := recover(); v != nil {
-			r.metrics.panics.Inc()
-			r.log.Error("panic in the router", "err", v, "stack", string(debug.Stack()))
-		}
-	}()
-	f()
+// panicked notes a panic, which costs a batch and not the node.
+func (r *Router) panicked(p *batch.Panic) {
+	r.metrics.panics.Inc()
+	r.log.Error("panic in the router", "err", p.Value, "stack", string(p.Stack))
 }
 
 func (r *Router) lane(uid int32) *lane { return r.lanes[uint32(uid)%uint32(len(r.lanes))] }

@@ -452,7 +452,8 @@ func TestBoundsOfALane(t *testing.T) {
 			w.push(2)
 			seqs, _ := w.take("b")
 			require.Len(t, seqs, 6, "the one under way and what may wait")
-			require.Zero(t, w.r.lanes[0].bytes)
+			_, bytes := w.r.lanes[0].queue.Waiting()
+			require.Zero(t, bytes)
 		})
 	}
 }
