@@ -5,7 +5,7 @@ package peer
 import (
 	"context"
 	"errors"
-	"runtime/debug"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -17,6 +17,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
 	"github.com/cloudwego/netpoll"
 
+	"parley/internal/batch"
 	"parley/internal/session"
 	"parley/internal/wire"
 	"parley/kitex_gen/message"
@@ -111,10 +112,15 @@ type linkLane struct {
 	stream uint64 // see DeliverReq
 	call   uint64 // the last one's number; owned by run
 
-	mu      sync.Mutex // guards the following
-	queue   []session.Push
-	bytes   int
-	running bool
+	queue   *batch.Queue[session.Push]
+	running atomic.Bool
+}
+
+func newLane(l *link) *linkLane {
+	cfg := &l.pool.cfg
+	return &linkLane{l: l, stream: rand.Uint64() | 1, queue: batch.NewQueue[session.Push](batch.Limits{
+		Items: cfg.LanePushes, Weight: cfg.LaneBytes, BatchItems: cfg.CallPushes, BatchWeight: cfg.CallBytes,
+	})}
 }
 
 func (l *link) lane(uid int32) *linkLane { return l.lanes[uint32(uid)%uint32(len(l.lanes))] }
@@ -180,54 +186,36 @@ func (l *link) noteSuccess() {
 
 // put queues a copy of p and reports whether it could.
 func (n *linkLane) put(p *session.Push) bool {
-	cfg := &n.l.pool.cfg
 	if !n.l.up(time.Now()) {
 		return false
 	}
-	n.mu.Lock()
-	if len(n.queue) >= cfg.LanePushes || n.bytes+len(p.Body) > cfg.LaneBytes {
-		n.mu.Unlock()
+	if !n.queue.Put(*p, len(p.Body)) {
 		n.l.pool.metrics.full.Inc()
 		return false
 	}
-	n.queue = append(n.queue, *p)
-	n.bytes += len(p.Body)
-	start := !n.running
-	n.running = true
-	n.mu.Unlock()
-	if start && !n.l.pool.spawn(n.run) {
-		return false
-	}
-	return true
+	return !n.running.CompareAndSwap(false, true) || n.l.pool.spawn(n.run)
 }
 
 func (n *linkLane) run() {
-	var batch []session.Push
+	var pushes []session.Push
 	for {
 		n.l.rest()
-		batch = n.take(batch[:0])
-		if len(batch) == 0 {
-			return
+		pushes = n.queue.Take(pushes[:0])
+		if len(pushes) == 0 {
+			n.running.Store(false)
+			if waiting, _ := n.queue.Waiting(); waiting == 0 || !n.running.CompareAndSwap(false, true) {
+				return
+			}
+			continue // put came between Take and Store, and has started nobody
 		}
-		n.l.pool.metrics.calls.Observe(float64(len(batch)))
-		if !n.guard(func() { n.send(batch) }) {
-			n.lose(batch)
-		}
-		clear(batch)
-	}
-}
-
-// guard keeps a panic from taking the node down: it costs a batch of hints. It reports whether there was none.
-func (n *linkLane) guard(f func()) (ok bool) {
-	defer func() {
-		if v := recover(); v != nil {
-			ok = false
+		n.l.pool.metrics.calls.Observe(float64(len(pushes)))
+		if p := batch.Try(func() { n.send(pushes) }); p != nil { // it costs a batch of hints
 			n.l.pool.metrics.panics.Inc()
-			n.l.pool.log.Error("panic in a lane", "peer", n.l.node, "err", v, "stack", string(debug.Stack()))
+			n.l.pool.log.Error("panic in a lane", "peer", n.l.node, "err", p.Value, "stack", string(p.Stack))
+			n.lose(pushes)
 		}
-	}()
-	f()
-	return true
+		clear(pushes)
+	}
 }
 
 // lose counts pushes that may not have arrived, and has them remembered if the peer can be told later.
@@ -256,29 +244,6 @@ func (n *linkLane) send(batch []session.Push) {
 	} else {
 		n.deliver(batch)
 	}
-}
-
-// take moves what fits one call into batch; when nothing waits the lane's goroutine ends.
-func (n *linkLane) take(batch []session.Push) []session.Push {
-	cfg := &n.l.pool.cfg
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	size := 0
-	for i := 0; i < len(n.queue) && i < cfg.CallPushes; i++ {
-		if size += len(n.queue[i].Body); size > cfg.CallBytes && i > 0 {
-			break
-		}
-		batch = append(batch, n.queue[i])
-		n.bytes -= len(n.queue[i].Body)
-	}
-	rest := copy(n.queue, n.queue[len(batch):])
-	clear(n.queue[rest:])
-	n.queue = n.queue[:rest]
-	if rest == 0 && cap(n.queue) > 1024 {
-		n.queue = nil
-	}
-	n.running = len(batch) > 0
-	return batch
 }
 
 // deliver makes one call to a node of ours, and acts on what it says of each push.

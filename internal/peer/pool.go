@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -187,7 +186,7 @@ func (p *Pool) newLink(node, addr string, static bool) (*link, error) {
 		l.speaks.Store(ours)
 	}
 	for range p.cfg.Lanes {
-		l.lanes = append(l.lanes, &linkLane{l: l, stream: rand.Uint64() | 1})
+		l.lanes = append(l.lanes, newLane(l))
 	}
 	return l, nil
 }
