@@ -174,7 +174,7 @@ func (c *Committer) Close() {
 	c.closed = true
 	c.mu.Unlock()
 	for _, s := range c.shards {
-		s.close()
+		s.queue.Close()
 	}
 	c.wg.Wait()
 }

@@ -81,10 +81,8 @@ func TestAnswersKeepTheOrderOfRequestsInAThread(t *testing.T) {
 func taken(t *testing.T, c *Committer) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		sh := c.shards[0]
-		sh.mu.Lock()
-		defer sh.mu.Unlock()
-		return len(sh.queue) == 0
+		waiting, _ := c.shards[0].queue.Waiting()
+		return waiting == 0
 	}, 5*time.Second, time.Millisecond)
 }
 
@@ -283,9 +281,7 @@ func TestALateRequestIsRefused(t *testing.T) {
 		synctest.Wait()
 		r := col.request(1, 7, "too late")
 		require.NoError(t, c.Append(r))
-		c.shards[0].mu.Lock() // it waits in the queue
-		r.queued = r.queued.Add(-2 * c.cfg.MaxWait)
-		c.shards[0].mu.Unlock()
+		r.queued = r.queued.Add(-2 * c.cfg.MaxWait) // it waits in the queue
 		require.NoError(t, c.Append(col.request(1, 7, "behind it")))
 		close(s.block)
 		synctest.Wait()

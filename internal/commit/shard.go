@@ -3,10 +3,10 @@ package commit
 import (
 	"context"
 	"errors"
-	"runtime/debug"
 	"sync"
 	"time"
 
+	"parley/internal/batch"
 	"parley/internal/session"
 	"parley/internal/store"
 	"parley/internal/wire"
@@ -19,12 +19,10 @@ const minSQL = 250 * time.Millisecond
 type shard struct {
 	c *Committer
 
-	mu     sync.Mutex // guards the following
-	queue  []*Request
-	texts  int // of the queue
-	delay  delay
-	closed bool
-	wake   chan struct{} // holds one token while the queue may be non-empty
+	queue *batch.Queue[*Request] // a request weighs its texts
+
+	mu    sync.Mutex // guards the following
+	delay delay
 
 	// Owned by run, and kept between batches.
 	members memberCache
@@ -42,7 +40,7 @@ type shard struct {
 type place struct{ req, text int }
 
 func newShard(c *Committer) *shard {
-	s := &shard{c: c, wake: make(chan struct{}, 1)}
+	s := &shard{c: c, queue: batch.NewQueue[*Request](batch.Limits{BatchWeight: c.cfg.Batch})}
 	s.delay.target, s.delay.recovery = c.cfg.Target, c.cfg.Recovery
 	return s
 }
@@ -50,73 +48,29 @@ func newShard(c *Committer) *shard {
 // put refuses when the shard is closed, because nobody would answer, and when the texts would wait too long.
 func (s *shard) put(req *Request) error {
 	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		s.c.metrics.refused.Inc()
-		return errFull
-	}
-	if retry := s.delay.admit(req.queued, len(req.Texts), s.texts, s.c.cfg.Batch); retry > 0 {
-		s.mu.Unlock()
+	_, waiting := s.queue.Waiting()
+	retry := s.delay.admit(req.queued, len(req.Texts), waiting, s.c.cfg.Batch)
+	s.mu.Unlock()
+	if retry > 0 {
 		s.c.metrics.shed.Inc()
 		return &BusyError{RetryAfter: retry}
 	}
-	s.queue = append(s.queue, req)
-	s.texts += len(req.Texts)
-	s.mu.Unlock()
-	s.signal()
+	if !s.queue.Put(req, len(req.Texts)) {
+		s.c.metrics.refused.Inc()
+		return errFull
+	}
 	return nil
 }
 
-func (s *shard) close() {
-	s.mu.Lock()
-	s.closed = true
-	s.mu.Unlock()
-	s.signal()
-}
-
-func (s *shard) signal() {
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
-}
-
 func (s *shard) run() {
-	for {
-		more, ended := s.take()
-		switch {
-		case more:
-			s.commit()
-		case ended:
-			return
-		default:
-			<-s.wake
-		}
-	}
-}
-
-// take moves what fits one transaction into s.batch, in order.
-func (s *shard) take() (more, ended bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n, texts := 0, 0
-	for n < len(s.queue) && (n == 0 || texts+len(s.queue[n].Texts) <= s.c.cfg.Batch) {
-		texts += len(s.queue[n].Texts)
-		n++
-	}
-	s.batch = append(s.batch[:0], s.queue[:n]...)
-	rest := copy(s.queue, s.queue[n:])
-	clear(s.queue[rest:])
-	s.queue = s.queue[:rest]
-	s.texts -= texts
-	return n > 0, s.closed && n == 0
+	s.queue.Run(nil, s.commit, s.panicked)
 }
 
 // commit decides, stores, answers and delivers one batch. Whatever panics, every request is answered once.
-func (s *shard) commit() {
+func (s *shard) commit(requests []*Request) {
+	s.batch = requests
 	s.guard(s.decide)
-	for i, r := range s.batch {
-		s.batch[i] = nil
+	for _, r := range requests {
 		s.guard(func() { s.answer(r) })
 	}
 	s.cork.Release() // a sender's pushes and answers of one batch share a write
@@ -124,13 +78,14 @@ func (s *shard) commit() {
 }
 
 func (s *shard) guard(f func()) {
-	defer func() {
-		if v := recover(); v != nil {
-			s.c.metrics.panics.Inc()
-			s.c.deps.Log.Error("panic in a batch", "err", v, "stack", string(debug.Stack()))
-		}
-	}()
-	f()
+	if p := batch.Try(f); p != nil {
+		s.panicked(s.batch, p)
+	}
+}
+
+func (s *shard) panicked(_ []*Request, p *batch.Panic) {
+	s.c.metrics.panics.Inc()
+	s.c.deps.Log.Error("panic in a batch", "err", p.Value, "stack", string(p.Stack))
 }
 
 // decide settles what becomes of each text of the batch, and delivers what was stored.
