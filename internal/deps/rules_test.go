@@ -17,7 +17,7 @@ var rules = []rule{
 	{"internal/names", nil, "which names may be had, and which are the same: rules about text"},
 	{"internal/store", []string{"internal/names"}, "storage takes a *sql.DB: it knows neither the protocol nor a driver"},
 	{"internal/store/...", []string{"internal/store"}, "opens a store on one engine: the only place that knows its driver"},
-	{"internal/presence", nil, "Redis scripts and keys, opaque to them what the values mean"},
+	{"internal/presence", []string{"internal/batch"}, "Redis scripts and keys, opaque to them what the values mean"},
 	{"internal/config", nil, "a loader that knows no node"},
 	{"internal/obs", nil, "what an operator sees of any process"},
 	{"internal/slots", nil, "a bound on what is done at once, whatever that is"},

@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"github.com/redis/go-redis/v9"
+
+	"parley/internal/batch"
 )
 
 // pipelined runs native commands in one round trip and returns the first error that is not "no such key".
@@ -49,11 +51,11 @@ func (p *Presence) PutProfile(ctx context.Context, uid int32, name string, data 
 
 // put runs native commands that fill a cache. Logins do, so concurrent calls share round trips.
 func (p *Presence) put(ctx context.Context, fill func(context.Context, redis.Pipeliner) []redis.Cmder) error {
-	return p.commands.do(ctx, &putJob{job: newJob(), fill: fill}, false)
+	return p.commands.do(ctx, &putJob{fill: fill}, false)
 }
 
 type putJob struct {
-	job
+	batch.Part
 	fill func(context.Context, redis.Pipeliner) []redis.Cmder
 	cmds []redis.Cmder
 }
@@ -129,7 +131,7 @@ func (p *Presence) PutLists(ctx context.Context, uid int32, version int64, data 
 // ListsVersion returns the version of a user's lists; 0 if they have not changed for long. Only equality means
 // anything. Each login asks, so concurrent calls share round trips: alone it took a fifth of a login's processor time.
 func (p *Presence) ListsVersion(ctx context.Context, uid int32) (int64, error) {
-	j := &versionJob{job: newJob(), key: p.keys.listsVersion(uid)}
+	j := &versionJob{key: p.keys.listsVersion(uid)}
 	if err := p.commands.do(ctx, j, false); err != nil {
 		return 0, failed("lists version", err)
 	}
@@ -137,7 +139,7 @@ func (p *Presence) ListsVersion(ctx context.Context, uid int32) (int64, error) {
 }
 
 type versionJob struct {
-	job
+	batch.Part
 	key     string
 	cmd     *redis.StringCmd
 	version int64

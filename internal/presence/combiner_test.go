@@ -140,7 +140,7 @@ func TestConcurrentCallsShareRoundTrips(t *testing.T) {
 				}
 			})
 		}
-		eventually(t, "all wait", func() bool { return len(p.commands.queue) == 3*users })
+		eventually(t, "all wait", func() bool { return p.commands.Waiting() == 3*users })
 		release()
 		wg.Wait()
 		require.EqualValues(t, 3*users, h.commands.Load()-commands, "one command each")
@@ -166,7 +166,7 @@ func TestQueueIsBounded(t *testing.T) {
 			_, err := p.Claim(leaving, Claim{UID: 7, Token: token, SID: "left", Node: "n1", Boot: "b"})
 			left <- err
 		}()
-		eventually(t, "the claim waits", func() bool { return len(p.commands.queue) == 1 })
+		eventually(t, "the claim waits", func() bool { return p.commands.Waiting() == 1 })
 		leave()
 		require.ErrorIs(t, <-left, context.Canceled)
 
@@ -177,7 +177,7 @@ func TestQueueIsBounded(t *testing.T) {
 				answers <- err
 			}()
 		}
-		eventually(t, "the queue is full", func() bool { return len(p.commands.queue) == 4 })
+		eventually(t, "the queue is full", func() bool { return p.commands.Waiting() == 4 })
 		_, err := p.Claim(ctx, Claim{UID: 7, Token: token, SID: "busy", Node: "n1", Boot: "b"})
 		require.ErrorIs(t, err, ErrBusy)
 		_, err = p.Prelogin(ctx, 7, token)
@@ -243,7 +243,7 @@ func TestClose(t *testing.T) {
 			_, err := p.Locate(ctx, []int32{1})
 			queued <- err
 		}()
-		eventually(t, "a call waits", func() bool { return len(p.commands.queue) == 1 })
+		eventually(t, "a call waits", func() bool { return p.commands.Waiting() == 1 })
 		closed := make(chan struct{})
 		go func() {
 			p.Close()

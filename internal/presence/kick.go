@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/redis/go-redis/v9"
+
+	"parley/internal/batch"
 )
 
 const (
@@ -119,7 +121,7 @@ func (p *Presence) LeaveKick(ctx context.Context, at Location) error {
 	if err := at.check(); err != nil {
 		return err
 	}
-	j := &kickJob{job: newJob(), key: p.keys.kicks(at.Node), at: at}
+	j := &kickJob{key: p.keys.kicks(at.Node), at: at}
 	if err := p.commands.do(ctx, j, true); err != nil {
 		return failed("leave kick", err)
 	}
@@ -130,7 +132,7 @@ func (p *Presence) LeaveKick(ctx context.Context, at Location) error {
 }
 
 type kickJob struct {
-	job
+	batch.Part
 	key  string
 	at   Location
 	cmd  *redis.Cmd

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/redis/go-redis/v9"
+
+	"parley/internal/batch"
 )
 
 // A Location says that a session of a user lives in a process. It counts only while Node's lease carries Boot.
@@ -51,7 +53,7 @@ func (p *Presence) LocateIn(ctx context.Context, uids []int32) (out [][]Location
 	out = make([][]Location, 0, len(uids))
 	for part := range slices.Chunk(uids, p.opt.MaxBatch) {
 		// A clone: the caller may leave, and use its slice again, while a worker reads it.
-		j := &locateJob{job: newJob(), keys: p.keys, uids: slices.Clone(part)}
+		j := &locateJob{keys: p.keys, uids: slices.Clone(part)}
 		if err := p.commands.do(ctx, j, false); err != nil {
 			return nil, "", failed("locate", err)
 		}
@@ -86,7 +88,7 @@ func (p *Presence) NodeNames(ctx context.Context, uids []int32) ([]string, error
 }
 
 type locateJob struct {
-	job
+	batch.Part
 	keys keys
 	uids []int32
 	cmds []*redis.MapStringStringCmd
@@ -134,7 +136,7 @@ func (j *locateJob) finish() error {
 // trips.
 func (p *Presence) Release(ctx context.Context, locs []Location) error {
 	for part := range slices.Chunk(locs, p.opt.MaxBatch) {
-		j := &releaseJob{job: newJob(), keys: p.keys, locs: slices.Clone(part)}
+		j := &releaseJob{keys: p.keys, locs: slices.Clone(part)}
 		if err := p.commands.do(ctx, j, false); err != nil {
 			return failed("release", err)
 		}
@@ -143,7 +145,7 @@ func (p *Presence) Release(ctx context.Context, locs []Location) error {
 }
 
 type releaseJob struct {
-	job
+	batch.Part
 	keys keys
 	locs []Location
 	cmds []*redis.Cmd

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/redis/go-redis/v9"
+
+	"parley/internal/batch"
 )
 
 // Prelogin is what a login needs to know before it does anything.
@@ -152,7 +154,7 @@ func (p *Presence) claimCounted(ctx context.Context, c Claim, mode claimMode) (c
 }
 
 func (p *Presence) claim(ctx context.Context, c Claim, mode claimMode) (claimReply, error) {
-	j := &claimJob{job: newJob(), keys: p.keys, claim: c, mode: mode}
+	j := &claimJob{keys: p.keys, claim: c, mode: mode}
 	j.mine = Location{UID: c.UID, Device: c.Device, SID: c.SID, Node: c.Node, Boot: c.Boot}
 	if err := j.mine.check(); err != nil {
 		return claimReply{}, err
@@ -181,7 +183,7 @@ func (p *Presence) prune(ctx context.Context, locs []Location) (bool, error) {
 }
 
 type claimJob struct {
-	job
+	batch.Part
 	keys  keys
 	claim Claim
 	mode  claimMode

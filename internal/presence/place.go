@@ -8,6 +8,8 @@ import (
 	"strconv"
 
 	"github.com/redis/go-redis/v9"
+
+	"parley/internal/batch"
 )
 
 // A Placement tells a user where to log in.
@@ -25,7 +27,7 @@ type Placement struct {
 func (p *Presence) Place(ctx context.Context, uids []int32) ([]Placement, error) {
 	out := make([]Placement, 0, len(uids))
 	for part := range slices.Chunk(uids, maxPlace) {
-		j := &placeJob{job: newJob(), uids: slices.Clone(part)}
+		j := &placeJob{uids: slices.Clone(part)}
 		err := p.placements.do(ctx, j, false)
 		switch {
 		case err == nil:
@@ -44,7 +46,7 @@ func (p *Presence) Place(ctx context.Context, uids []int32) ([]Placement, error)
 }
 
 type placeJob struct {
-	job
+	batch.Part
 	uids []int32
 	out  []Placement
 }
@@ -52,14 +54,14 @@ type placeJob struct {
 func (j *placeJob) weight() int { return len(j.uids) }
 
 // runPlacements serves a batch with one script and one pipeline of tokens.
-func (p *Presence) runPlacements(ctx context.Context, batch []*placeJob) {
-	err := p.place(ctx, batch)
-	for _, j := range batch {
-		j.err = err
+func (p *Presence) runPlacements(ctx context.Context, jobs []*placeJob) {
+	err := p.place(ctx, jobs)
+	for _, j := range jobs {
+		j.Settle(err)
 	}
 }
 
-func (p *Presence) place(ctx context.Context, batch []*placeJob) error {
+func (p *Presence) place(ctx context.Context, jobs []*placeJob) error {
 	v, err := p.refresh(ctx, viewMaxAge)
 	if err != nil {
 		return err
@@ -75,7 +77,7 @@ func (p *Presence) place(ctx context.Context, batch []*placeJob) error {
 		}
 	}
 	var uids []int32
-	for _, j := range batch {
+	for _, j := range jobs {
 		uids = append(uids, j.uids...)
 	}
 	tokens, digests := make([]string, len(uids)), make([]string, len(uids))
@@ -106,7 +108,7 @@ func (p *Presence) place(ctx context.Context, batch []*placeJob) error {
 		return err
 	}
 	next := 0
-	for _, j := range batch {
+	for _, j := range jobs {
 		j.out = make([]Placement, len(j.uids))
 		for i := range j.uids {
 			n := &open[picks[next]-1]

@@ -35,7 +35,7 @@ const (
 	defaultQueue    = 8192
 	placeWorkers    = 2
 	maxPlace        = 1000             // uids of one call in a script run: a few ms of Redis' one core with 50 nodes
-	placeBatch      = 500              // uids at which a run takes no further call, so that none passes 1,500
+	placeBatch      = 500              // uids of a run, unless one call alone has more
 	replayWindow    = 10 * time.Second // longer than a client library goes on resending
 	listsVersionTTL = ListsTTL + time.Hour
 )
@@ -86,8 +86,8 @@ type Presence struct {
 	keys    keys
 	metrics *metrics
 
-	commands   *combiner[command]
-	placements *combiner[*placeJob]
+	commands   combiner[command]
+	placements combiner[*placeJob]
 	stop       chan struct{}
 	stopOnce   sync.Once
 	wg         sync.WaitGroup
@@ -130,14 +130,14 @@ func New(rdb redis.UniversalClient, o Options) *Presence {
 		refreshing: make(chan struct{}, 1),
 	}
 	p.view.Store(&View{})
-	p.commands = newCombiner(p, "commands", o.Queue, o.MaxBatch, p.runCommands)
-	p.placements = newCombiner(p, "placements", o.Queue, placeBatch, p.runPlacements)
+	p.commands = newCombiner(p, "commands", o.MaxBatch, p.runCommands)
+	p.placements = newCombiner(p, "placements", placeBatch, p.runPlacements)
 	p.wg.Go(p.loadScriptsAtStart)
 	for range o.Workers {
-		p.wg.Go(p.commands.work)
+		p.wg.Go(p.commands.Run)
 	}
 	for range placeWorkers {
-		p.wg.Go(p.placements.work)
+		p.wg.Go(p.placements.Run)
 	}
 	return p
 }
