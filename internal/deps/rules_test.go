@@ -20,6 +20,7 @@ var rules = []rule{
 	{"internal/presence", []string{"internal/batch"}, "Redis scripts and keys, opaque to them what the values mean"},
 	{"internal/config", nil, "a loader that knows no node"},
 	{"internal/obs", nil, "what an operator sees of any process"},
+	{"internal/recent", nil, "a map that remembers what was used lately, whatever that is"},
 	{"internal/slots", nil, "a bound on what is done at once, whatever that is"},
 	{"internal/batch", nil, "a queue that is emptied in batches, whatever it holds"},
 	{"internal/bucket", nil, "a token bucket, whatever the tokens are for"},
@@ -28,15 +29,15 @@ var rules = []rule{
 
 	// The rooms of a chat node.
 	{"internal/session", []string{"internal/wire"}, "one logged-in connection: it knows frames, not what they mean"},
-	{"internal/router", []string{"internal/batch", "internal/session", "internal/wire"}, "sees presence and peers through interfaces of its own"},
+	{"internal/router", []string{"internal/batch", "internal/recent", "internal/session", "internal/wire"}, "sees presence and peers through interfaces of its own"},
 	{
 		"internal/peer",
-		[]string{"internal/batch", "internal/session", "internal/wire", "internal/rpc", "kitex_gen/..."},
+		[]string{"internal/batch", "internal/recent", "internal/session", "internal/wire", "internal/rpc", "kitex_gen/..."},
 		"carries pushes between nodes: it neither stores nor locates",
 	},
 	{
 		"internal/commit",
-		[]string{"internal/batch", "internal/session", "internal/store", "internal/wire"},
+		[]string{"internal/batch", "internal/recent", "internal/session", "internal/store", "internal/wire"},
 		"texts in, one transaction, acks out: who gets the push is the router's business",
 	},
 	{

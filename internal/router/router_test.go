@@ -222,7 +222,7 @@ func TestUsersAreFoundOnceAndForgottenInTime(t *testing.T) {
 	})
 }
 
-func TestCacheForgetsByGenerations(t *testing.T) {
+func TestCacheIsBounded(t *testing.T) {
 	now := time.Now()
 	c := newCache(3, 10*time.Second)
 	c.put(1, []string{"a"}, now)
@@ -234,7 +234,7 @@ func TestCacheForgetsByGenerations(t *testing.T) {
 	require.False(t, ok)
 	for i := range int32(100) {
 		c.put(i, nil, now.Add(12*time.Second))
-		require.LessOrEqual(t, len(c.young)+len(c.old), 6)
+		require.LessOrEqual(t, c.places.Len(), 6)
 	}
 	c.put(5, []string{"a"}, now.Add(13*time.Second))
 	c.forget(5)
