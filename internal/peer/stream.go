@@ -1,16 +1,20 @@
 package peer
 
-import "sync"
+import (
+	"sync"
 
-// maxStreams bounds each of two generations of streams that are remembered: four a link, of more nodes than a cluster has.
+	"parley/internal/recent"
+)
+
+// maxStreams is how many of the latest streams are remembered: four per link, of more nodes than a cluster has.
 const maxStreams = 4096
 
 // Streams remembers, for the node that is called, which calls of which stream were carried out and what the last one
 // answered, so that a caller can repeat one that was not answered. The zero value is ready; its methods are safe for
 // concurrent use.
 type Streams struct {
-	mu         sync.Mutex // guards the following
-	young, old map[uint64]*stream
+	mu     sync.Mutex // guards latest
+	latest *recent.Map[uint64, *stream]
 }
 
 // stream is one of a caller's lanes. Its mutex is held while a call is carried out: the one that repeats it waits.
@@ -51,16 +55,13 @@ func (s *Streams) Do(id, call uint64, n int, f func() []int32) []int32 {
 func (s *Streams) of(id uint64) *stream {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if st := s.young[id]; st != nil {
-		return st
+	if s.latest == nil {
+		s.latest = recent.New[uint64, *stream](maxStreams)
 	}
-	st := s.old[id]
-	if st == nil {
+	st, ok := s.latest.Get(id)
+	if !ok {
 		st = new(stream)
+		s.latest.Put(id, st)
 	}
-	if len(s.young) >= maxStreams || s.young == nil {
-		s.young, s.old = make(map[uint64]*stream), s.young
-	}
-	s.young[id] = st
 	return st
 }

@@ -70,5 +70,5 @@ func TestStreamsAreBoundedAndThoseInUseStay(t *testing.T) {
 			require.False(t, do(1))
 		}
 	}
-	require.LessOrEqual(t, len(s.young)+len(s.old), 2*maxStreams)
+	require.LessOrEqual(t, s.latest.Len(), 2*maxStreams)
 }
