@@ -8,39 +8,14 @@ import (
 	"parley/internal/wire"
 )
 
-// maxMembers bounds each of the cache's two generations.
+// maxMembers is how many threads a shard remembers at least.
 const maxMembers = 65536
 
-// member is a thread whose two members may write to it, as of a version of its membership.
+// member is a thread whose two members may write to it, as of a version of its membership. It need not be true any more:
+// the append finds out, because it reads the thread's version with the row that it locks anyway.
 type member struct {
 	pair [2]int32
 	ver  int32
-}
-
-// memberCache remembers who may write to a thread. An entry need not be true: the append finds out, because it reads the
-// thread's version with the row that it locks anyway. The cache forgets by generations: entries live in the young one,
-// become old together when that is full, and are dropped with the next turn. It belongs to one goroutine.
-type memberCache struct {
-	young, old map[int64]member
-}
-
-func (c *memberCache) turn() {
-	if c.young == nil || len(c.young) >= maxMembers {
-		c.old, c.young = c.young, make(map[int64]member)
-	}
-}
-
-func (c *memberCache) get(thread int64) (member, bool) {
-	m, ok := c.young[thread]
-	if !ok {
-		m, ok = c.old[thread]
-	}
-	return m, ok
-}
-
-func (c *memberCache) forget(thread int64) {
-	delete(c.young, thread)
-	delete(c.old, thread)
 }
 
 // authorise refuses the texts of those who are not in the thread, and of those whose request names somebody else than its
@@ -48,10 +23,9 @@ func (c *memberCache) forget(thread int64) {
 // a resend of what they stored as friends. What is not cached is read with one SELECT for the whole batch; a negative
 // answer is never kept, so that an approval takes effect at once.
 func (s *shard) authorise(ctx context.Context) {
-	s.members.turn()
 	missing := s.missing[:0]
 	for _, r := range s.batch {
-		if _, ok := s.members.get(r.Thread); !ok && r.Thread > 0 && r.pending() {
+		if _, ok := s.members.Get(r.Thread); !ok && r.Thread > 0 && r.pending() {
 			missing = append(missing, r.Thread)
 		}
 	}
@@ -66,12 +40,12 @@ func (s *shard) authorise(ctx context.Context) {
 		}
 		for id, a := range read {
 			if a.Friends {
-				s.members.young[id] = member{[2]int32{a.User1, a.User2}, a.Ver}
+				s.members.Put(id, member{[2]int32{a.User1, a.User2}, a.Ver})
 			}
 		}
 	}
 	for _, r := range s.batch {
-		m, ok := s.members.get(r.Thread)
+		m, ok := s.members.Get(r.Thread)
 		if !ok {
 			if a, found := read[r.Thread]; found {
 				m, ok = member{[2]int32{a.User1, a.User2}, store.UnknownVer}, true

@@ -431,26 +431,6 @@ func TestAThreadAndARecipientThatDoNotBelongTogetherAreRefused(t *testing.T) {
 	require.Len(t, s.batches[0], 2)
 }
 
-func TestTheCacheOfMembersIsBounded(t *testing.T) {
-	var c memberCache
-	c.turn()
-	for i := range int64(maxMembers) {
-		c.young[i] = member{}
-	}
-	c.turn()
-	require.Empty(t, c.young)
-	_, ok := c.get(1)
-	require.True(t, ok)
-	c.forget(1)
-	_, ok = c.get(1)
-	require.False(t, ok)
-	for i := range int64(maxMembers) {
-		c.young[i] = member{}
-	}
-	c.turn()
-	require.Len(t, c.old, maxMembers)
-}
-
 // nobody is a sender that takes its answers without looking.
 type nobody struct{ done chan struct{} }
 

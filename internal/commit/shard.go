@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"parley/internal/batch"
+	"parley/internal/recent"
 	"parley/internal/session"
 	"parley/internal/store"
 	"parley/internal/wire"
@@ -25,7 +26,7 @@ type shard struct {
 	delay delay
 
 	// Owned by run, and kept between batches.
-	members memberCache
+	members *recent.Map[int64, member] // by thread
 	missing []int64
 	batch   []*Request
 	msgs    []store.NewMessage
@@ -40,7 +41,10 @@ type shard struct {
 type place struct{ req, text int }
 
 func newShard(c *Committer) *shard {
-	s := &shard{c: c, queue: batch.NewQueue[*Request](batch.Limits{BatchWeight: c.cfg.Batch})}
+	s := &shard{
+		c:     c,
+		queue: batch.NewQueue[*Request](batch.Limits{BatchWeight: c.cfg.Batch}), members: recent.New[int64, member](maxMembers),
+	}
 	s.delay.target, s.delay.recovery = c.cfg.Target, c.cfg.Recovery
 	return s
 }
@@ -200,7 +204,7 @@ func (s *shard) store(ctx context.Context, boot string) {
 	for i, at := range s.where {
 		t, got := &s.batch[at.req].sent[at.text], &s.stored[i]
 		if got.MemberVer != s.msgs[i].MemberVer {
-			s.members.forget(s.msgs[i].ThreadID)
+			s.members.Delete(s.msgs[i].ThreadID)
 		}
 		if errors.Is(got.Err, store.ErrMayNotWrite) {
 			s.c.metrics.denied.Inc()
