@@ -300,7 +300,7 @@ func (s *Server) announce() {
 		s.log.Warn("verification codes are printed instead of mailed: for development only")
 	}
 	if s.cfg.Cluster.Secret == "" {
-		s.log.Warn("[Cluster] Secret is empty: RPC is open to whoever reaches it, and a copy of Redis tells codes")
+		s.log.Warn("no [Cluster] Secret: RPC is unauthenticated, and verification codes in Redis are readable")
 	}
 }
 
