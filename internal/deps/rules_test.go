@@ -23,9 +23,10 @@ var rules = []rule{
 	{"internal/recent", nil, "a map that remembers what was used lately, whatever that is"},
 	{"internal/slots", nil, "a bound on what is done at once, whatever that is"},
 	{"internal/batch", nil, "a queue that is emptied in batches, whatever it holds"},
+	{"internal/flight", nil, "attempts that callers share, whatever they are at"},
 	{"internal/bucket", nil, "a token bucket, whatever the tokens are for"},
 	{"internal/admission", []string{"internal/bucket"}, "which connections a listener keeps, whatever they speak"},
-	{"internal/rpc", []string{"kitex_gen/..."}, "how any node calls another, whatever it says"},
+	{"internal/rpc", []string{"internal/recent", "kitex_gen/..."}, "how any node calls another, whatever it says"},
 
 	// The rooms of a chat node.
 	{"internal/session", []string{"internal/wire"}, "one logged-in connection: it knows frames, not what they mean"},
@@ -42,7 +43,7 @@ var rules = []rule{
 	},
 	{
 		"internal/reconcile",
-		[]string{"internal/session", "internal/presence"},
+		[]string{"internal/flight", "internal/presence", "internal/recent", "internal/session"},
 		"one live session of a user and device: it compares a registry with Redis, and reaches peers and SQL through interfaces",
 	},
 	{
@@ -75,7 +76,7 @@ var rules = []rule{
 		"internal/gate",
 		[]string{
 			"internal/store", "internal/presence", "internal/wire", "internal/rpc", "internal/config", "internal/obs",
-			"internal/slots", "internal/admission", "internal/names", "kitex_gen/...",
+			"internal/slots", "internal/admission", "internal/flight", "internal/names", "internal/recent", "kitex_gen/...",
 		},
 		"a node imports no other node, nor a chat node's rooms",
 	},

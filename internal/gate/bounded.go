@@ -1,7 +1,6 @@
 package gate
 
 import (
-	"container/list"
 	"context"
 	"math"
 	"net/netip"
@@ -9,57 +8,9 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"parley/internal/recent"
 )
-
-// bounded is a map of at most limit entries that forgets the least recently used one. It is not safe for concurrent
-// use; its owners lock.
-type bounded[K comparable, V any] struct {
-	limit int
-	index map[K]*list.Element
-	order list.List // of *boundedEntry, the most recently used first
-}
-
-type boundedEntry[K comparable, V any] struct {
-	key   K
-	value V
-}
-
-func newBounded[K comparable, V any](limit int) *bounded[K, V] {
-	return &bounded[K, V]{limit: limit, index: make(map[K]*list.Element)}
-}
-
-// get returns the entry of k and marks it as used.
-func (b *bounded[K, V]) get(k K) (v V, ok bool) {
-	e := b.index[k]
-	if e == nil {
-		return v, false
-	}
-	b.order.MoveToFront(e)
-	return e.Value.(*boundedEntry[K, V]).value, true
-}
-
-func (b *bounded[K, V]) put(k K, v V) {
-	if e := b.index[k]; e != nil {
-		e.Value.(*boundedEntry[K, V]).value = v
-		b.order.MoveToFront(e)
-		return
-	}
-	if b.order.Len() >= b.limit {
-		last := b.order.Back()
-		b.order.Remove(last)
-		delete(b.index, last.Value.(*boundedEntry[K, V]).key)
-	}
-	b.index[k] = b.order.PushFront(&boundedEntry[K, V]{k, v})
-}
-
-func (b *bounded[K, V]) remove(k K) {
-	if e := b.index[k]; e != nil {
-		b.order.Remove(e)
-		delete(b.index, k)
-	}
-}
-
-func (b *bounded[K, V]) len() int { return b.order.Len() }
 
 // addressLimit bounds failed logins of one address in this process: burst at once, burst a period. Like accountLimit it
 // counts failures alone, and lets no more attempts be under way than may still fail. Past trackedAddresses the least
@@ -71,7 +22,7 @@ type addressLimit struct {
 	now    func() time.Time
 
 	mu      sync.Mutex // guards the following
-	buckets *bounded[netip.Prefix, *bucket]
+	buckets *recent.Map[netip.Prefix, *bucket]
 }
 
 // bucket is one address. Its limit's mutex guards it.
@@ -84,7 +35,7 @@ type bucket struct {
 func newAddressLimit(burst int, period time.Duration, exempt func(netip.Addr) bool) *addressLimit {
 	return &addressLimit{
 		every: rate.Every(period / time.Duration(burst)), burst: burst, exempt: exempt, now: time.Now,
-		buckets: newBounded[netip.Prefix, *bucket](trackedAddresses),
+		buckets: recent.New[netip.Prefix, *bucket](trackedAddresses),
 	}
 }
 
@@ -115,10 +66,10 @@ func (l *addressLimit) begin(addr netip.Addr) (b *bucket, wait time.Duration, en
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	key := network(addr)
-	b, ok := l.buckets.get(key)
+	b, ok := l.buckets.Get(key)
 	if !ok {
 		b = &bucket{failures: rate.NewLimiter(l.every, l.burst)}
-		l.buckets.put(key, b)
+		l.buckets.Put(key, b)
 	}
 	left := b.failures.TokensAt(l.now())
 	switch {
@@ -167,7 +118,7 @@ type logins struct {
 	now    func() time.Time
 
 	mu   sync.Mutex // guards the following
-	seen *bounded[[32]byte, remembered]
+	seen *recent.Map[[32]byte, remembered]
 }
 
 type remembered struct {
@@ -176,7 +127,7 @@ type remembered struct {
 }
 
 func newLogins(secret []byte, ttl time.Duration, limit int) *logins {
-	return &logins{secret: secret, ttl: ttl, now: time.Now, seen: newBounded[[32]byte, remembered](limit)}
+	return &logins{secret: secret, ttl: ttl, now: time.Now, seen: recent.New[[32]byte, remembered](limit)}
 }
 
 func (l *logins) key(email, passwd, stored string) [32]byte {
@@ -191,7 +142,7 @@ func (l *logins) note(uid int32, email, passwd, stored string) {
 	key := l.key(email, passwd, stored)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.seen.put(key, remembered{uid, l.now().Add(l.ttl)})
+	l.seen.Put(key, remembered{uid, l.now().Add(l.ttl)})
 }
 
 // proven reports whether the password was proven within the last ttl.
@@ -202,9 +153,9 @@ func (l *logins) proven(uid int32, email, passwd, stored string) bool {
 	key := l.key(email, passwd, stored)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	r, ok := l.seen.get(key)
+	r, ok := l.seen.Get(key)
 	if ok && l.now().After(r.until) {
-		l.seen.remove(key)
+		l.seen.Delete(key)
 		return false
 	}
 	return ok && r.uid == uid
@@ -214,9 +165,9 @@ func (l *logins) proven(uid int32, email, passwd, stored string) bool {
 func (l *logins) forget(uid int32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for key, e := range l.seen.index {
-		if e.Value.(*boundedEntry[[32]byte, remembered]).value.uid == uid {
-			l.seen.remove(key)
+	for key, r := range l.seen.All() {
+		if r.uid == uid {
+			l.seen.Delete(key)
 		}
 	}
 }

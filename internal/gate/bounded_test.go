@@ -9,26 +9,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-)
 
-func TestBoundedForgetsTheLeastRecentlyUsed(t *testing.T) {
-	b := newBounded[string, int](2)
-	b.put("a", 1)
-	b.put("b", 2)
-	_, ok := b.get("a")
-	require.True(t, ok)
-	b.put("c", 3)
-	_, ok = b.get("b")
-	require.False(t, ok)
-	b.put("a", 4)
-	v, ok := b.get("a")
-	require.True(t, ok)
-	require.Equal(t, 4, v)
-	require.Equal(t, 2, b.len())
-	b.remove("a")
-	b.remove("a")
-	require.Equal(t, 1, b.len())
-}
+	"parley/internal/recent"
+)
 
 func TestAddressLimit(t *testing.T) {
 	now := time.Unix(1000, 0)
@@ -66,11 +49,11 @@ func TestAddressLimit(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, wait, "nobody knows who")
 
-	l.buckets.limit = 100
+	l.buckets = recent.New[netip.Prefix, *bucket](50)
 	for i := range 1000 {
 		try(fmt.Sprintf("10.1.%d.%d", i/250, i%250), true)
 	}
-	require.LessOrEqual(t, l.buckets.len(), 100)
+	require.LessOrEqual(t, l.buckets.Len(), 100)
 }
 
 // B6: attempts under way are no failures: the next waits for how they end.
@@ -137,7 +120,7 @@ func TestLoginsAreForgotten(t *testing.T) {
 	l.forget(7)
 	require.False(t, l.proven(7, "a@b", "pw", "stored"))
 	require.True(t, l.proven(8, "c@d", "pw", "stored"))
-	require.Equal(t, 1, l.seen.len())
+	require.Equal(t, 1, l.seen.Len())
 }
 
 func TestCleanEmail(t *testing.T) {

@@ -85,7 +85,7 @@ func (s *Server) verify(ctx context.Context, req *request, address, email, passw
 		s.metrics.remembered.Inc()
 		return cred, nil
 	}
-	stored, first, err := s.checks.do(req.client, s.recent.key(email, passwd, cred.Password), func() (string, error) {
+	stored, first, err := s.checks.Do(req.client, s.recent.key(email, passwd, cred.Password), func() (string, error) {
 		return s.look(ctx, req, cred, email, passwd)
 	})
 	switch code := wire.CodeOf(err); {

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"parley/internal/config"
+	"parley/internal/flight"
 	"parley/internal/obs"
 	"parley/internal/presence"
 	"parley/internal/rpc"
@@ -51,11 +52,12 @@ type Server struct {
 	proxies  []netip.Prefix
 	noise    *rate.Limiter // of log records that clients can cause
 
-	hasher        *hasher
-	recent        *logins
-	codes         *codes
-	accounts      *accountLimit
-	checks        *checks
+	hasher   *hasher
+	recent   *logins
+	codes    *codes
+	accounts *accountLimit
+	// checks lets requests with one account and password share one look at it: clients that come back at once are no guesses.
+	checks        flight.Group[[32]byte, string]
 	crowd         *slots.Slots  // of requests waiting for an attempt of their account
 	addresses     *addressLimit // failed logins
 	codeAddresses *hourly
@@ -103,7 +105,6 @@ func New(cfg Config, d Deps) (*Server, error) {
 		recent:        newLogins(own, cfg.Limits.Remember, rememberedLogins),
 		codes:         &codes{rdb: d.Redis, timeout: cfg.Redis.Timeout, secret: secret, cluster: cfg.Redis.Cluster, plain: cfg.external()},
 		accounts:      &accountLimit{rdb: d.Redis, timeout: cfg.Redis.Timeout, secret: secret, limits: cfg.Limits},
-		checks:        newChecks(),
 		crowd:         slots.New(max(1, cfg.Hash.Waiting), 0),
 		codeAddresses: &hourly{rdb: d.Redis, timeout: cfg.Redis.Timeout, secret: secret, name: "codeaddr", limit: cfg.Limits.CodesPerAddress, now: time.Now},
 		mailboxes:     &hourly{rdb: d.Redis, timeout: cfg.Redis.Timeout, secret: secret, name: "codemail", limit: cfg.Limits.CodesPerMailbox, now: time.Now},

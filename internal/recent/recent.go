@@ -4,6 +4,8 @@
 // of 116, 15 ns per hit instead of 55, and no allocation per entry.
 package recent
 
+import "iter"
+
 // A Map remembers the latest entries: at least the last N that were put or got, at most 2 N. New makes one. Its owner
 // guards it.
 type Map[K comparable, V any] struct {
@@ -45,3 +47,19 @@ func (m *Map[K, V]) Delete(k K) {
 
 // Len returns how many entries are held.
 func (m *Map[K, V]) Len() int { return len(m.young) + len(m.old) }
+
+// All returns all entries, in no order. They may be deleted meanwhile.
+func (m *Map[K, V]) All() iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) {
+		for k, v := range m.young {
+			if !yield(k, v) {
+				return
+			}
+		}
+		for k, v := range m.old {
+			if _, newer := m.young[k]; !newer && !yield(k, v) {
+				return
+			}
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package recent
 
 import (
+	"maps"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -46,4 +47,22 @@ func TestWhatIsNotUsedIsForgottenAfterTwoTurns(t *testing.T) {
 	m.Turn()
 	_, ok := m.Get(1)
 	require.False(t, ok)
+}
+
+func TestAllEntriesAreSeenOnce(t *testing.T) {
+	m := New[int, int](10)
+	m.Put(1, 10)
+	m.Put(2, 20)
+	m.Turn()
+	m.Put(1, 11)
+	m.Put(3, 30)
+	require.Equal(t, map[int]int{1: 11, 2: 20, 3: 30}, maps.Collect(m.All()))
+	for k := range m.All() {
+		m.Delete(k)
+	}
+	require.Zero(t, m.Len())
+	m.Put(4, 40)
+	for range m.All() {
+		break
+	}
 }
