@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"parley/internal/recent"
 )
 
 // Names of the metadata that authenticates a call: gRPC metadata, or TTHeader's transient metainfo.
@@ -30,7 +32,7 @@ const (
 	// that forgets would let a replay through.
 	maxNonces   = 1 << 20
 	maxNonceLen = 64
-	// maxCallees bounds the addresses whose callees are remembered. Past it all are forgotten; each costs one exchange.
+	// maxCallees is how many addresses are remembered with their callees. One that was forgotten costs an exchange.
 	maxCallees = 4096
 )
 
@@ -57,8 +59,8 @@ type Auth struct {
 	total  int
 	oldest int64 // no key of seen is smaller
 
-	calleesMu sync.Mutex        // guards the following
-	callees   map[string]string // address -> name of the process that answered there last
+	calleesMu sync.Mutex                  // guards the following
+	callees   *recent.Map[string, string] // address -> name of the process that answered there last
 }
 
 // NewAuth returns an Auth, or nil when secret is empty.
@@ -71,7 +73,7 @@ func NewAuth(secret string) *Auth {
 	return &Auth{
 		secret: []byte(secret), now: wallClock, limit: maxNonces,
 		name: hex.EncodeToString(random[:16]), prefix: hex.EncodeToString(random[16:]),
-		seen: map[int64]map[string]struct{}{}, callees: map[string]string{},
+		seen: map[int64]map[string]struct{}{}, callees: recent.New[string, string](maxCallees),
 	}
 }
 
@@ -174,7 +176,7 @@ func (a *Auth) remember(second int64, nonce string, now int64) *Refusal {
 func (a *Auth) calleeAt(addr string) string {
 	a.calleesMu.Lock()
 	defer a.calleesMu.Unlock()
-	if name, ok := a.callees[addr]; ok {
+	if name, ok := a.callees.Get(addr); ok {
 		return name
 	}
 	return UnknownCallee
@@ -183,8 +185,5 @@ func (a *Auth) calleeAt(addr string) string {
 func (a *Auth) learn(addr, name string) {
 	a.calleesMu.Lock()
 	defer a.calleesMu.Unlock()
-	if len(a.callees) >= maxCallees {
-		clear(a.callees)
-	}
-	a.callees[addr] = name
+	a.callees.Put(addr, name)
 }
