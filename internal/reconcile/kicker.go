@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"parley/internal/presence"
+	"parley/internal/recent"
 )
 
 const (
@@ -70,9 +71,9 @@ type Kicker struct {
 	metrics  kickerMetrics
 	calls    atomic.Int64 // under way
 
-	mu      sync.Mutex           // guards the following
-	watched map[life]time.Time   // lives that were left a kick, and when the last one was
-	silent  map[string]time.Time // nodes that did not answer, and until when they are left alone
+	mu      sync.Mutex                     // guards the following
+	watched map[life]time.Time             // lives that were left a kick, and when the last one was
+	silent  *recent.Map[string, time.Time] // nodes that did not answer, and until when they are left alone
 }
 
 // A life is one process of a node.
@@ -97,7 +98,7 @@ func NewKicker(d KickerDeps) *Kicker {
 			left:       counter("kicks_left_total", "Kicks left in the mailbox of a node, which reads it each second."),
 			lost:       counter("kicks_lost_total", "Kicks of sessions on static peers given up after a minute, or because too many waited."),
 		},
-		watched: make(map[life]time.Time), silent: make(map[string]time.Time),
+		watched: make(map[life]time.Time), silent: recent.New[string, time.Time](maxWatched),
 	}
 }
 
@@ -178,16 +179,13 @@ func (k *Kicker) ask(ctx context.Context, node string, kick func(context.Context
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err == nil {
-		delete(k.silent, node)
+		k.silent.Delete(node)
 		return nil
 	}
-	if _, was := k.silent[node]; !was {
+	if _, was := k.silent.Get(node); !was {
 		k.log.Warn("kick unanswered; leaving kicks in the node's mailbox for a while", "peer", node, "err", err)
-		if len(k.silent) >= maxWatched {
-			clear(k.silent)
-		}
 	}
-	k.silent[node] = time.Now().Add(silence)
+	k.silent.Put(node, time.Now().Add(silence))
 	return err
 }
 
@@ -205,7 +203,7 @@ func (k *Kicker) call(ctx context.Context, kick func(context.Context) error) err
 func (k *Kicker) mayAsk(node string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	until, silent := k.silent[node]
+	until, silent := k.silent.Get(node)
 	if !silent {
 		return true
 	}
@@ -213,7 +211,7 @@ func (k *Kicker) mayAsk(node string) bool {
 	if now.Before(until) {
 		return false
 	}
-	k.silent[node] = now.Add(silence)
+	k.silent.Put(node, now.Add(silence))
 	return true
 }
 
