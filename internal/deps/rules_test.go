@@ -58,7 +58,7 @@ var rules = []rule{
 	},
 	{
 		"internal/textlimit",
-		[]string{"internal/bucket", "internal/presence", "internal/session"},
+		[]string{"internal/batch", "internal/bucket", "internal/presence", "internal/session"},
 		"how much a user may store, whatever the texts and however the nodes talk",
 	},
 	{"internal/legacy", []string{"internal/session", "internal/wire"}, "what stock clients need, to be deleted as a unit one day"},

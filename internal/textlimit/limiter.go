@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"parley/internal/batch"
 	"parley/internal/bucket"
 	"parley/internal/presence"
 	"parley/internal/session"
@@ -52,10 +53,10 @@ const (
 // tell how old the sessions are.
 type Limiter struct {
 	d           Deps
-	rate, burst float32       // burst is what the buckets of a user hold together
-	debt        float32       // that a bucket may have just after a move
-	settled     time.Duration // after which a session is not in debt from its move any more
-	recounts    chan int32
+	rate, burst float32             // burst is what the buckets of a user hold together
+	debt        float32             // that a bucket may have just after a move
+	settled     time.Duration       // after which a session is not in debt from its move any more
+	recounts    *batch.Queue[int32] // users to be looked for on other nodes
 	shard       [shards]shard
 
 	lateMu sync.Mutex // guards the following
@@ -101,7 +102,8 @@ func New(rate, burst int, d Deps) *Limiter {
 	debt := burst / movePart
 	t := &Limiter{
 		d: d, rate: float32(rate), burst: float32(burst - debt), debt: float32(debt),
-		recounts: make(chan int32, maxRecounts), late: make(map[presence.Location]*time.Timer),
+		recounts: batch.NewQueue[int32](batch.Limits{Items: maxRecounts, BatchItems: recountBatch}),
+		late:     make(map[presence.Location]*time.Timer),
 	}
 	if rate > 0 { // the debt is paid at the smallest share of the rate
 		t.settled = moveTime + time.Duration(debt)*time.Second*session.MaxDevices/time.Duration(rate)
@@ -294,10 +296,7 @@ func (t *Limiter) Take(u *User, n int, now time.Time) (granted int, retry time.D
 		retry = time.Duration(missing / rate * float32(time.Second))
 	}
 	if recount {
-		select {
-		case t.recounts <- u.uid:
-		default: // when it sends more
-		}
+		t.recounts.Put(u.uid, 1) // if it is full, when the user sends more
 	}
 	return granted, retry
 }
@@ -393,25 +392,9 @@ func (t *Limiter) Sweep(part int, now time.Time) {
 // Run counts the nodes of users who send much, until ctx ends: one that left another node gets its share back, and one
 // whose other node could not tell us loses it.
 func (t *Limiter) Run(ctx context.Context) {
-	uids := make([]int32, 0, recountBatch)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case uid := <-t.recounts:
-			uids = append(uids[:0], uid)
-		}
-	more:
-		for len(uids) < recountBatch {
-			select {
-			case uid := <-t.recounts:
-				uids = append(uids, uid)
-			default:
-				break more
-			}
-		}
-		t.recount(ctx, uids)
-	}
+	t.recounts.Run(ctx.Done(), func(uids []int32) { t.recount(ctx, uids) }, func(_ []int32, p *batch.Panic) {
+		t.d.Log.Error("panic while nodes of users were counted", "err", p.Value, "stack", string(p.Stack))
+	})
 }
 
 // recount sets the shares of users by what Redis says.
