@@ -207,3 +207,48 @@ func TestBuild(t *testing.T) {
 	require.FileExists(t, filepath.Join(dir, "hello"))
 	require.ErrorContains(t, Build(t.Context(), dir, false, "no-such-node"), "no-such-node")
 }
+
+func TestBuildsOfOneKindAreLinkedOnce(t *testing.T) {
+	const name = "lab/launch/testdata/hello"
+	var files []os.FileInfo
+	for range 2 {
+		dir := t.TempDir()
+		require.NoError(t, Build(t.Context(), dir, false, name))
+		info, err := os.Stat(filepath.Join(dir, "hello"))
+		require.NoError(t, err)
+		files = append(files, info)
+	}
+	root, err := moduleRoot(t.Context())
+	require.NoError(t, err)
+	shared, err := os.Stat(filepath.Join(root, "bin", "lab", "plain", "hello"))
+	require.NoError(t, err)
+	if !os.SameFile(files[0], shared) {
+		t.Skip("temporary directories are on a file system of their own: binaries are copied")
+	}
+	require.True(t, os.SameFile(files[0], files[1]), "the second build links again")
+}
+
+func TestABuildWaitsForAnotherAsLongAsItMay(t *testing.T) {
+	dir := t.TempDir()
+	unlock, err := lockDir(t.Context(), dir)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = lockDir(ctx, dir)
+	require.ErrorIs(t, err, context.Canceled)
+	unlock()
+	unlock, err = lockDir(t.Context(), dir)
+	require.NoError(t, err)
+	unlock()
+}
+
+func TestLinkOrCopyReplacesWhatIsThere(t *testing.T) {
+	dir := t.TempDir()
+	from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
+	require.NoError(t, os.WriteFile(from, []byte("new"), 0o755))
+	require.NoError(t, os.WriteFile(to, []byte("old"), 0o755))
+	require.NoError(t, linkOrCopy(from, to))
+	b, err := os.ReadFile(to)
+	require.NoError(t, err)
+	require.Equal(t, "new", string(b))
+}

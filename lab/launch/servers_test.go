@@ -156,10 +156,33 @@ func TestMariaDBGivesUpWithItsContext(t *testing.T) {
 	needServers(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	dir := t.TempDir()
-	_, err := StartMariaDB(ctx, MariaDBOptions{Dir: dir})
+	_, err := StartMariaDB(ctx, MariaDBOptions{Dir: t.TempDir()})
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	require.NoDirExists(t, filepath.Join(dir, "mariadb"), "a half made one would be taken for a whole one")
+
+	dir := t.TempDir()
+	data := filepath.Join(dir, "mariadb")
+	err = inOneStep(data, func(part string) error { return installMariaDB(ctx, part, dir, filepath.Join(dir, "log")) })
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	for _, half := range []string{data, data + ".part"} {
+		require.NoDirExists(t, half, "a half made one would be taken for a whole one")
+	}
+}
+
+func TestMariaDBIsInstalledOnce(t *testing.T) {
+	needServers(t)
+	dir := t.TempDir()
+	shared, log := filepath.Join(dir, "shared"), filepath.Join(dir, "log")
+	first, err := installedMariaDB(t.Context(), shared, dir, log)
+	require.NoError(t, err)
+	require.DirExists(t, filepath.Join(first, "mysql"))
+	before, err := os.ReadFile(log)
+	require.NoError(t, err)
+	second, err := installedMariaDB(t.Context(), shared, dir, log)
+	require.NoError(t, err)
+	require.Equal(t, first, second)
+	after, err := os.ReadFile(log)
+	require.NoError(t, err)
+	require.Equal(t, string(before), string(after), "nothing ran")
 }
 
 func TestMissingProgramSaysHowToGetIt(t *testing.T) {
