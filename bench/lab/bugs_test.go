@@ -23,6 +23,7 @@ import (
 // texts, and the exit code is that of an incorrect run; nothing wrong, and it passes.
 func TestSeededBugsAreCaught(t *testing.T) {
 	needServers(t)
+	t.Parallel() // it waits most of the time
 	const users = 20
 	bin := t.TempDir()
 	require.NoError(t, launch.BuildTagged(t.Context(), bin, false, "seededbugs", "chatnode", "statusnode"))

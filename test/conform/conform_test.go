@@ -46,6 +46,7 @@ func check(t *testing.T, target conform.Target, skipped ...string) {
 }
 
 func TestStandaloneConforms(t *testing.T) {
+	t.Parallel() // most checks wait
 	codes := new(conform.Codes)
 	o := standalone.LocalOptions()
 	o.Codes = codes
@@ -56,6 +57,7 @@ func TestStandaloneConforms(t *testing.T) {
 }
 
 func TestStandaloneConformsToItsDemoUsers(t *testing.T) {
+	t.Parallel() // most checks wait
 	c, err := standalone.Start(t.Context(), standalone.LocalOptions())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
@@ -93,6 +95,7 @@ func TestRealNodesConform(t *testing.T) {
 	}
 	for name, nodes := range map[string]int{"one node": 1, "three nodes": 3} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c := launchtest.Start(t, launch.Options{Chat: nodes, Status: 1, Gate: 1, OnRedis: func(ctx context.Context, addr string) error {
 				rdb := redis.NewClient(&redis.Options{Addr: addr, Protocol: 2, DisableIdentity: true})
 				defer rdb.Close()

@@ -47,6 +47,7 @@ type day struct {
 }
 
 func TestDayInTheLifeOfStockClients(t *testing.T) {
+	t.Parallel() // people think
 	t.Run("one process, SQLite", func(t *testing.T) { liveADay(t, local(t), amount(t, "PARLEY_ACTIONS", 1000)) })
 	t.Run("three nodes, MariaDB", func(t *testing.T) {
 		if testing.Short() {

@@ -17,6 +17,7 @@ import (
 // TestAStreamSurvivesDisconnects breaks the connections of both ends at random under a stream of messages. The session
 // resumes without a password: nobody gave it one.
 func TestAStreamSurvivesDisconnects(t *testing.T) {
+	t.Parallel()
 	t.Run("one process, SQLite", func(t *testing.T) { breakAStream(t, local(t), amount(t, "PARLEY_CUTS", 40)) })
 	t.Run("three nodes, MariaDB", func(t *testing.T) {
 		if testing.Short() {

@@ -93,9 +93,9 @@ func TestTakenPortsEndWithTheirCode(t *testing.T) {
 		node    *launch.Node
 		changes []string
 	}{
-		"clients of a chat node": {chat, []string{"SelfServer.Name=other", "SelfServer.Port=" + portOf(t, chat.Addr()), "SelfServer.RPCPort=0", "Ops.Addr=127.0.0.1:0"}},
-		"peers of a chat node":   {chat, []string{"SelfServer.Name=other", "SelfServer.Port=0", "SelfServer.RPCPort=" + portOf(t, chat.RPCAddr()), "Ops.Addr=127.0.0.1:0"}},
-		"operations":             {chat, []string{"SelfServer.Name=other", "SelfServer.Port=0", "SelfServer.RPCPort=0"}},
+		"clients of a chat node": {chat, []string{"SelfServer.Name=other1", "SelfServer.Port=" + portOf(t, chat.Addr()), "SelfServer.RPCPort=0", "Ops.Addr=127.0.0.1:0"}},
+		"peers of a chat node":   {chat, []string{"SelfServer.Name=other2", "SelfServer.Port=0", "SelfServer.RPCPort=" + portOf(t, chat.RPCAddr()), "Ops.Addr=127.0.0.1:0"}},
+		"operations":             {chat, []string{"SelfServer.Name=other3", "SelfServer.Port=0", "SelfServer.RPCPort=0"}},
 		"gate":                   {gate, []string{"GateServer.VarifyAddr=127.0.0.1:0", "Ops.Addr=127.0.0.1:0"}},
 		"VarifyService":          {gate, []string{"GateServer.Port=0", "Ops.Addr=127.0.0.1:0"}},
 		"status":                 {status, []string{"Ops.Addr=127.0.0.1:0"}},
@@ -103,6 +103,7 @@ func TestTakenPortsEndWithTheirCode(t *testing.T) {
 		"operations of a status": {status, []string{"StatusServer.Port=0"}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			p := start(t, string(c.node.Role()), "--config", variant(t, c.node, c.changes...))
 			require.Equal(t, exitDependency, p.wait(patience))
 			require.Contains(t, p.printed(), "address already in use")
@@ -115,6 +116,7 @@ func TestWrongConfigurationAndUsageEndWithTheirCodes(t *testing.T) {
 	for _, n := range []*launch.Node{w.Chat[0], w.Gate[0], w.Status[0]} {
 		role := string(n.Role())
 		t.Run(role, func(t *testing.T) {
+			t.Parallel()
 			p := start(t, role, "--config", n.ConfigPath(), "--check")
 			require.Zero(t, p.wait(patience), p.printed())
 			for _, secret := range []string{w.MariaDB.Password, w.Secret()} {

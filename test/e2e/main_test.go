@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -27,12 +28,24 @@ var programs = sync.OnceValues(func() (dir string, err error) {
 
 // suite is what outlives a single test.
 var suite struct {
-	dir string
+	dir  string
+	turn sync.Mutex // of the tests that share a cluster
 
 	mu     sync.Mutex // guards the following
 	shared *world
 	mail   *mailServer // where the shared cluster's second gate sends its mail
 	err    error       // why there is no shared cluster
+}
+
+// slots bounds how many tests have processes of their own at once: up to nine each, which wait most of the time.
+var slots = make(chan struct{}, 3)
+
+// ownProcesses makes a test parallel and waits until it may start processes.
+func ownProcesses(t *testing.T) {
+	t.Helper()
+	t.Parallel()
+	slots <- struct{}{}
+	t.Cleanup(func() { <-slots })
 }
 
 func TestMain(m *testing.M) { os.Exit(launchtest.Main(run{m})) }
@@ -43,6 +56,12 @@ type run struct{ m *testing.M }
 func (r run) Run() (code int) {
 	var err error
 	if suite.dir, err = os.MkdirTemp("", "parley-e2e-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	// All tests are parallel. How many run is decided by slots and suite.turn: -parallel knows nothing of clusters.
+	flag.Parse()
+	if err = flag.Set("test.parallel", "1000"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -68,12 +87,15 @@ func (r run) Run() (code int) {
 }
 
 // sharedCluster is the cluster of all tests that leave it as they found it: two status nodes, two gates, of which the
-// second one mails its codes, and three chat nodes. A test that uses it must not be parallel.
+// second one mails its codes, and three chat nodes. It makes the test parallel, and waits for its turn.
 func sharedCluster(t *testing.T) *world {
 	t.Helper()
+	t.Parallel()
 	launchtest.Need(t)
 	bin, err := programs()
 	require.NoError(t, err)
+	suite.turn.Lock()
+	t.Cleanup(suite.turn.Unlock)
 	suite.mu.Lock()
 	defer suite.mu.Unlock()
 	if suite.shared == nil && suite.err == nil {
@@ -118,7 +140,7 @@ func startShared(bin string) (*world, error) {
 // ownCluster starts a cluster that the test may do anything to. It makes the test parallel.
 func ownCluster(t *testing.T, o launch.Options) *world {
 	t.Helper()
-	t.Parallel()
+	ownProcesses(t)
 	launchtest.Need(t)
 	bin, err := programs()
 	require.NoError(t, err)

@@ -15,7 +15,7 @@ var gateLine = regexp.MustCompile(`gate +(http://\S+)`)
 
 // The whole cluster in one process: two demo users talk on different nodes, and what they said is there after a restart.
 func TestStandaloneKeepsUsersAndMessages(t *testing.T) {
-	t.Parallel()
+	ownProcesses(t)
 	data := t.TempDir()
 	run := func() (p *process, gate string) {
 		p = start(t, "standalone", "--free-ports", "--data", data)
@@ -80,7 +80,7 @@ func nodeOf(t testing.TB, p *process) string {
 }
 
 func TestStandaloneThrowsDataAwayWhenTold(t *testing.T) {
-	t.Parallel()
+	ownProcesses(t)
 	p := start(t, "standalone", "--free-ports", "--data", "", "--nodes", "1")
 	p.awaitPrint("Ctrl-C stops it")
 	require.Contains(t, p.printed(), "thrown away at exit")

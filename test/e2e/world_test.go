@@ -35,7 +35,7 @@ const (
 )
 
 // patience bounds what takes no promised time, on a machine that is busy with other things too.
-const patience = 30 * time.Second
+const patience = 90 * time.Second
 
 // world is a cluster with the means to fill it and to look behind it.
 type world struct {
