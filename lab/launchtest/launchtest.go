@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -42,6 +43,15 @@ func Main(m interface{ Run() int }) int {
 	return m.Run()
 }
 
+// noSync has MariaDB leave its files to the kernel, in which they outlive a kill of the process: no test turns the power
+// off, and a schema is made of a hundred statements that would each wait for the disk. Benchmarks measure what is durable.
+func noSync(t testing.TB) []string {
+	if _, ok := t.(*testing.B); ok {
+		return nil
+	}
+	return []string{"--innodb-flush-method=nosync", "--debug-no-sync"}
+}
+
 // Start starts a cluster and stops it when the test ends. Unless o says otherwise the directory is new, and binaries
 // are built from the tree, with the race detector if the test has it. A test fails when a node must be killed at the
 // end, ends with a code other than 0, or has logged a data race.
@@ -52,6 +62,7 @@ func Start(t testing.TB, o launch.Options) *launch.Cluster {
 		o.Dir = dir(t)
 	}
 	o.Race = o.Race || raceEnabled
+	o.MariaDB.Args = slices.Concat(noSync(t), o.MariaDB.Args)
 	if o.Bin == "" {
 		o.Bin = bin(t, o)
 	}
@@ -96,7 +107,7 @@ func Redis(t testing.TB) *launch.Redis {
 func MariaDB(t testing.TB) *launch.MariaDB {
 	t.Helper()
 	Need(t)
-	m, err := launch.StartMariaDB(t.Context(), launch.MariaDBOptions{Dir: dir(t)})
+	m, err := launch.StartMariaDB(t.Context(), launch.MariaDBOptions{Dir: dir(t), Args: noSync(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
