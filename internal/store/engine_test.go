@@ -76,6 +76,7 @@ var bodies = map[string]func(*testing.T, *database){}
 // TestEngines runs every body on SQLite and on a mariadbd of the test's own, each on an empty database.
 func TestEngines(t *testing.T) {
 	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel() // disks make them wait
 		for name, body := range bodies {
 			t.Run(name, func(t *testing.T) {
 				body(t, newSQLite(t))
@@ -83,6 +84,7 @@ func TestEngines(t *testing.T) {
 		}
 	})
 	t.Run("mariadb", func(t *testing.T) {
+		t.Parallel()
 		server := launchtest.MariaDB(t)
 		for name, body := range bodies {
 			t.Run(name, func(t *testing.T) {

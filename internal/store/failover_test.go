@@ -62,6 +62,7 @@ func eventuallyStored(t *testing.T, s *store.Store, node string, thread int64, s
 
 // TestTwoServers is about what takes two servers, or one with more than one kind of user.
 func TestTwoServers(t *testing.T) {
+	t.Parallel()
 	a, b := launchtest.MariaDB(t), launchtest.MariaDB(t)
 	for name, body := range map[string]func(t *testing.T, a, b *launch.MariaDB){
 		"a planned fail-over is followed":    testPlannedFailOver,
@@ -151,6 +152,7 @@ func serverWith(t *testing.T, args ...string) *database {
 
 // D8: the server's own idea of a character set does not win over ours.
 func TestEmojiOnAServerWithThreeByteClients(t *testing.T) {
+	t.Parallel()
 	d := serverWith(t, "--init-connect=SET NAMES utf8", "--skip-character-set-client-handshake", "--character-set-server=utf8mb3")
 	admin := d.migrated(t)
 	name, boot := node(t, admin, "n1")
@@ -170,6 +172,7 @@ func TestEmojiOnAServerWithThreeByteClients(t *testing.T) {
 
 // D9
 func TestABinaryLogByStatementIsNamedAtStart(t *testing.T) {
+	t.Parallel()
 	d := serverWith(t, "--log-bin=bin", "--binlog-format=STATEMENT")
 	s := d.open(t)
 	err := s.Prepare(t.Context(), slog.New(slog.DiscardHandler), store.Demands{})

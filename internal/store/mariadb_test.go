@@ -16,6 +16,7 @@ import (
 
 // TestMariaDBFaults is about what only a server can do: restart, stop answering, hold locks for somebody who is gone.
 func TestMariaDBFaults(t *testing.T) {
+	t.Parallel()
 	server := launchtest.MariaDB(t)
 	for name, body := range map[string]func(*testing.T, *database){
 		"sessions are set up":             testSessions,
@@ -269,6 +270,7 @@ func testBatchLocks(t *testing.T, d *database) {
 
 // TestMariaDBPlans checks that reads use the keys made for them.
 func TestMariaDBPlans(t *testing.T) {
+	t.Parallel()
 	d := newMariaDB(t, launchtest.MariaDB(t))
 	s := d.migrated(t)
 	db := d.sql(t)
