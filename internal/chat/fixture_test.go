@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -22,7 +21,7 @@ import (
 	"parley/internal/reconcile"
 	"parley/internal/session"
 	"parley/internal/store"
-	"parley/internal/store/sqlite"
+	"parley/lab/storetest"
 )
 
 // firstUID is the first of the fixture's users; each is a friend of the next one, so 1 and 2 are, and 2 and 3.
@@ -56,12 +55,7 @@ func newFixture(t testing.TB, users int) *fixture {
 	f.rdb = redis.NewClient(&redis.Options{Addr: f.redis.Addr(), Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true})
 	t.Cleanup(func() { f.rdb.Close() })
 	require.NoError(t, presence.SeedGeneration(t.Context(), f.rdb))
-	var err error
-	f.file = filepath.Join(t.TempDir(), "parley.db")
-	f.store, err = sqlite.Open(t.Context(), f.file)
-	require.NoError(t, err)
-	t.Cleanup(func() { f.store.Close() })
-	require.NoError(t, f.store.Migrate(t.Context()))
+	f.store, f.file = storetest.SQLite(t)
 	var seeded []store.NewUser
 	var pairs [][2]int32
 	for i := range users {
@@ -73,6 +67,7 @@ func newFixture(t testing.TB, users int) *fixture {
 		}
 	}
 	require.NoError(t, f.store.SeedUsers(t.Context(), firstUID, seeded))
+	var err error
 	f.threads, err = f.store.SeedFriends(t.Context(), pairs)
 	require.NoError(t, err)
 	f.presence = presence.New(f.rdb, presence.Options{})

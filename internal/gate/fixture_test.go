@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -24,11 +23,11 @@ import (
 	"parley/internal/presence"
 	"parley/internal/rpc"
 	"parley/internal/store"
-	"parley/internal/store/sqlite"
 	"parley/internal/wire"
 	"parley/kitex_gen/message"
 	"parley/kitex_gen/message/chatservice"
 	"parley/kitex_gen/message/statusservice"
+	"parley/lab/storetest"
 )
 
 // fixture is a gate over real SQLite, miniredis, a status server and a chat node that only count.
@@ -63,10 +62,7 @@ func newFixture(t testing.TB, changes ...func(*Config)) *fixture {
 		ReadTimeout: patience, WriteTimeout: patience,
 	})
 	t.Cleanup(func() { _ = f.rdb.Close() })
-	st, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "parley.db"))
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = st.Close() })
-	require.NoError(t, st.Migrate(t.Context()))
+	st, _ := storetest.SQLite(t)
 	pr := presence.New(f.rdb, presence.Options{Timeout: patience})
 	t.Cleanup(pr.Close)
 
@@ -84,6 +80,7 @@ func newFixture(t testing.TB, changes ...func(*Config)) *fixture {
 	}
 	f.reg = prometheus.NewRegistry()
 	log := slog.New(slog.NewJSONHandler(f.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	var err error
 	f.Server, err = New(cfg, Deps{Log: log, Metrics: f.reg, Store: st, Presence: pr, Redis: f.rdb, Mail: f.mail})
 	require.NoError(t, err)
 	f.url = "http://" + f.Addr()
