@@ -13,7 +13,9 @@ func TestTheJanitorMovesNothing(t *testing.T) {
 	j := newJanitor(nil)
 	const n = 1000*janitorBatch + 7
 	for uid := range int32(n) {
-		require.True(t, j.put(presence.Location{UID: uid}))
+		if !j.put(presence.Location{UID: uid}) {
+			t.Fatalf("%d was not taken", uid)
+		}
 	}
 	require.Equal(t, n, j.waiting)
 	failed := j.take()
@@ -31,8 +33,10 @@ func TestTheJanitorMovesNothing(t *testing.T) {
 	}
 	require.Len(t, seen, n)
 	require.Zero(t, j.waiting)
-	for range maxReleases {
-		require.True(t, j.put(presence.Location{}))
+	for n := range maxReleases {
+		if !j.put(presence.Location{}) {
+			t.Fatalf("%d of %d were taken", n, maxReleases)
+		}
 	}
 	require.False(t, j.put(presence.Location{}), "bounded")
 	require.NotNil(t, j.take())

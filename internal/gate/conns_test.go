@@ -96,9 +96,9 @@ func isReset(err error) bool {
 	return ok && !e.Timeout()
 }
 
-// B1: with 10,000 connections held, 100 of 100 logins pass.
+// B1: with ten times as many connections held as the gate keeps, 100 of 100 logins pass. test/chaos holds more.
 func TestHonestLoginsPassBesideHeldConnections(t *testing.T) {
-	hold := 10_000
+	hold := 3000
 	var files syscall.Rlimit
 	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files))
 	if testing.Short() {
