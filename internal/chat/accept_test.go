@@ -78,8 +78,19 @@ func TestClientsThatHangUpAtOnceAreForgotten(t *testing.T) {
 func loginAtOnce(t *testing.T, f *fixture, n *node, users int, hold func()) {
 	t.Helper()
 	var wg sync.WaitGroup
-	for i := range users {
-		ticket := f.ticket(n, i+1)
+	beginLogins(t, f, n, &wg, 1, users)
+	if hold != nil {
+		hold()
+	}
+	wg.Wait()
+	eventually(t, "all to be logged in", func() bool { return n.Sessions() == users }) // a session is live behind its 1006
+}
+
+// beginLogins has the users from first to last log in at the same time; wg waits for them.
+func beginLogins(t *testing.T, f *fixture, n *node, wg *sync.WaitGroup, first, last int) {
+	t.Helper()
+	for user := first; user <= last; user++ {
+		ticket := f.ticket(n, user)
 		wg.Go(func() {
 			c, err := client.Dial(t.Context(), ticket, client.Options{})
 			if err != nil {
@@ -89,11 +100,6 @@ func loginAtOnce(t *testing.T, f *fixture, n *node, users int, hold func()) {
 			t.Cleanup(func() { c.Close() })
 		})
 	}
-	if hold != nil {
-		hold()
-	}
-	wg.Wait()
-	eventually(t, "all to be logged in", func() bool { return n.Sessions() == users }) // a session is live behind its 1006
 }
 
 func TestLoginsWaitForTheirTurn(t *testing.T) {
@@ -110,7 +116,7 @@ func TestLoginsWaitForTheirTurn(t *testing.T) {
 
 	n = f.start("chat2", one, func(c *Config) { c.Limits.LoginTimeout = time.Second })
 	require.NoError(t, n.turns.Take(t.Context(), 0)) // a login that never ends
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	_, err := client.Dial(ctx, f.ticket(n, 1), client.Options{})
 	require.Error(t, err)
@@ -131,13 +137,17 @@ func TestARushOfLoginsIsRefusedNobody(t *testing.T) {
 	const users = 40
 	f := newFixture(t, users)
 	n := f.start("chat1", func(c *Config) {
-		c.Limits.Unauthenticated, c.Limits.LoginsAtOnce, c.Limits.LoginTimeout = 30, 1, time.Minute
+		c.Limits.Unauthenticated, c.Limits.LoginsAtOnce, c.Limits.LoginTimeout = users-1, 1, time.Minute
 		c.Limits.MinLoginTimeout = time.Minute
 	})
 	require.NoError(t, n.turns.Take(t.Context(), 0))
-	loginAtOnce(t, f, n, users, func() {
-		eventually(t, "accepting to rest", func() bool { return counterValue(t, n.metrics.acceptRests) > 0 })
-		n.turns.Give()
-	})
+	var wg sync.WaitGroup
+	beginLogins(t, f, n, &wg, 1, inLine)
+	eventually(t, "logins to wait", func() bool { return n.turns.Waiting() >= inLine }) // else all are accepted before one is read
+	beginLogins(t, f, n, &wg, inLine+1, users)
+	eventually(t, "accepting to rest", func() bool { return counterValue(t, n.metrics.acceptRests) > 0 })
+	n.turns.Give()
+	wg.Wait()
+	eventually(t, "all to be logged in", func() bool { return n.Sessions() == users })
 	require.Zero(t, counterValue(t, n.metrics.refusedConns[admission.Waiting]))
 }

@@ -22,7 +22,7 @@ func silence(t *testing.T, addr string, n int) (stop func()) {
 	for worker := range 8 {
 		once.Add(1)
 		all.Go(func() {
-			from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(1+worker%4))}, Timeout: time.Second}
+			from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(1+worker%4))}, Timeout: patience}
 			conns := make([]net.Conn, n/8)
 			defer func() {
 				for _, c := range conns {

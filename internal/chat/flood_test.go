@@ -27,7 +27,7 @@ func (f *fixture) nativeRaw(n *node, i int) *stockClient {
 // writeUntilClosed writes b again and again, and fails when that does not end by itself.
 func writeUntilClosed(t *testing.T, c net.Conn, b []byte) {
 	t.Helper()
-	require.NoError(t, c.SetWriteDeadline(time.Now().Add(30*time.Second)))
+	require.NoError(t, c.SetWriteDeadline(time.Now().Add(patience)))
 	for {
 		if _, err := c.Write(b); err != nil {
 			require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "still open")

@@ -69,7 +69,7 @@ func FuzzLiveNode(f *testing.F) {
 		}
 		_, _ = c.Write(data) // the node may have closed already
 		_ = c.(*net.TCPConn).CloseWrite()
-		require.NoError(t, c.SetReadDeadline(time.Now().Add(10*time.Second)))
+		require.NoError(t, c.SetReadDeadline(time.Now().Add(patience)))
 		if _, err := io.Copy(io.Discard, c); err != nil {
 			require.False(t, errors.Is(err, os.ErrDeadlineExceeded), "a connection whose other end is closed stays open")
 		}
@@ -109,7 +109,7 @@ func attackAs(fix *fixture, n *node, state byte) net.Conn {
 	if state == fuzzPending {
 		return c
 	}
-	require.NoError(fix.t, c.SetReadDeadline(time.Now().Add(10*time.Second)))
+	require.NoError(fix.t, c.SetReadDeadline(time.Now().Add(patience)))
 	var head [wire.HeaderLen]byte
 	_, err = io.ReadFull(c, head[:])
 	require.NoError(fix.t, err)

@@ -16,7 +16,7 @@ import (
 // closedBy waits for a connection's end and returns whether it was told that it was replaced.
 func closedBy(t *testing.T, c *client.Conn) (replaced bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for {
 		ev, err := c.Next(ctx)
@@ -74,7 +74,7 @@ func TestOfTwoRacingLoginsExactlyOneSurvives(t *testing.T) {
 				}
 				defer c.Close()
 			}
-			deadline := time.After(10 * time.Second)
+			deadline := time.After(patience)
 			select { // one of them ends
 			case <-conns[0].Done():
 			case <-conns[1].Done():
@@ -209,7 +209,7 @@ func TestADrainTellsEveryoneWhereToGo(t *testing.T) {
 	one := f.login(a, 1)
 	eventually(t, "chat1 to know chat2", func() bool { return a.nextNode() != "" })
 	a.stop()
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for {
 		ev, err := one.Next(ctx)

@@ -114,7 +114,7 @@ func TestAForeignStaticPeerIsCalledAsTheSeedCallsIt(t *testing.T) {
 		require.Len(t, got.Textmsgs, 1)
 		require.Equal(t, "abroad", got.Textmsgs[0].Msgcontent)
 		require.EqualValues(t, sent.MessageID, got.Textmsgs[0].MsgId)
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the foreign node was not called")
 	}
 }

@@ -49,7 +49,7 @@ func (f *fixture) reader(n *node, i int) *reader {
 	f.t.Cleanup(func() { s.Close(); wg.Wait() })
 	select {
 	case <-caught:
-	case <-time.After(15 * time.Second):
+	case <-time.After(patience):
 		f.t.Fatal("the session did not catch up")
 	}
 	return r
@@ -293,7 +293,7 @@ func TestALateHintOfAnotherDeviceBringsWhatItMissed(t *testing.T) {
 	rsp, err := (&peerService{s: b.Server}).Deliver(t.Context(), &message.DeliverReq{Pushes: []*message.Push{{ToUid: firstUID, ThreadId: 1, Seq: 2}}})
 	require.NoError(t, err)
 	require.Equal(t, []int32{0}, rsp.Codes)
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for {
 		ev, err := elsewhere.Next(ctx)

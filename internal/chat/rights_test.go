@@ -27,7 +27,7 @@ func (f *fixture) loginAs(n *node, i int, device string) *client.Conn {
 // nextEvent returns the next event of a kind.
 func nextEvent[E client.Event](t *testing.T, c *client.Conn) E {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for {
 		ev, err := c.Next(ctx)

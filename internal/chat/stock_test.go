@@ -67,7 +67,7 @@ func (s *stockClient) sendRaw(id wire.MsgID, body []byte) {
 }
 
 func (s *stockClient) read() (frame, error) {
-	_ = s.conn.SetReadDeadline(time.Now().Add(15 * time.Second))
+	_ = s.conn.SetReadDeadline(time.Now().Add(patience))
 	var h [wire.HeaderLen]byte
 	if _, err := io.ReadFull(s.conn, h[:]); err != nil {
 		return frame{}, err
