@@ -25,6 +25,7 @@ func (f *fixture) claimFor(n *node, i int) (presence.Claimed, presence.Location)
 
 // A client that gave a slow login up and logged in again must not be replaced by its own first attempt.
 func TestALoginThatItsClientGaveUpReplacesNobody(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	f := newFixture(t, 2)
 	a, b := f.start("chat1"), f.start("chat2")
 	live := f.login(a, 1)

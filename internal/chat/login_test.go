@@ -143,6 +143,7 @@ func TestAResumeTicketReplacesThePassword(t *testing.T) {
 }
 
 func TestCountsReturnToZeroOnEveryWayOfLeaving(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	f := newFixture(t, 4)
 	a := f.start("chat1", func(c *Config) { c.Limits.StockTimeout = 2 * time.Second })
 	clean, reset, stale, kicked := f.login(a, 1), f.login(a, 2), f.stock(a, 3), f.login(a, 4)
@@ -186,6 +187,7 @@ func TestAFencedNodeStoresNothingAndComesBackAsANewLife(t *testing.T) {
 }
 
 func TestSessionsSurviveTheLossOfRedisData(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	f := newFixture(t, 2)
 	a := f.start("chat1")
 	one := f.login(a, 1)

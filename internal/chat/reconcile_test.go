@@ -43,6 +43,7 @@ func endsWithin(t *testing.T, c *client.Conn, limit time.Duration) {
 
 // A2
 func TestTheOlderSessionEndsThoughItsNodeCannotBeReached(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	for name, tt := range map[string]struct {
 		cut     func(*faultproxy.Proxy)
 		secrets [2]string
@@ -100,6 +101,7 @@ func TestARushOfLoginsWhileRPCIsCutLeavesNoOlderSession(t *testing.T) {
 
 // A4
 func TestASessionThatRedisLostIsWrittenBackAndFound(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	f := newFixture(t, 2)
 	f.reconcile = reconcile.Config{Pass: time.Second, Hurry: time.Second, Grace: time.Second, Extend: time.Hour}
 	a, b := f.start("chat1"), f.start("chat2")
@@ -130,6 +132,7 @@ func TestASessionThatRedisLostIsWrittenBackAndFound(t *testing.T) {
 
 // A3: nobody could tell the node, not even through its mailbox.
 func TestASessionOlderThanAPasswordResetEnds(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	f := newFixture(t, 2)
 	f.reconcile = reconcile.Config{Pass: time.Second, Hurry: time.Second, Grace: time.Second, Extend: time.Hour}
 	a := f.start("chat1")
@@ -148,6 +151,7 @@ func TestASessionOlderThanAPasswordResetEnds(t *testing.T) {
 
 // A2
 func TestANodeWhoseSignatureIsRefusedIsNotReady(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	f := newFixture(t, 1)
 	a := f.start("chat1", secret("the secret of chat1"))
 	ready := func() error {

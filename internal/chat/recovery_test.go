@@ -152,6 +152,7 @@ func (c *trouble) allArrive() {
 
 // C1
 func TestEveryTextArrivesAfterRedisLostItsData(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	c := newTrouble(t)
 	for range 3 {
 		c.redis.FlushAll()
@@ -162,6 +163,7 @@ func TestEveryTextArrivesAfterRedisLostItsData(t *testing.T) {
 
 // C1
 func TestEveryTextArrivesAfterRedisWasAwayAndIsEmpty(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	c := newTrouble(t)
 	c.redis.SetError("LOADING")
 	c.write(10)
@@ -173,6 +175,7 @@ func TestEveryTextArrivesAfterRedisWasAwayAndIsEmpty(t *testing.T) {
 
 // C1
 func TestEveryTextArrivesAfterAPeerWasSilent(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	c := newTrouble(t)
 	c.write(3)
 	c.rpc.SetBoth(faultproxy.Faults{Silent: true})
@@ -223,6 +226,7 @@ func TestEveryTextArrivesAfterRedisLostASession(t *testing.T) {
 
 // C1: whom a node has lost track of, it tells all.
 func TestAllSessionsAreToldWhenNobodyKnowsWhoMissedWhat(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	c := newTrouble(t)
 	old := plain(c.fixture, c.b, 2) // of the sender, on another device
 	// Stored behind everybody's back.

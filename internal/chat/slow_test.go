@@ -39,6 +39,7 @@ func flood(t *testing.T, from *client.Conn, thread int64, overflowed func() bool
 }
 
 func TestASlowReaderWithTheGapCapabilityIsToldWhatItMissed(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	f := newFixture(t, 2)
 	a := f.start("chat1", func(c *Config) { c.Limits.WriteTimeout = time.Minute })
 	sender, slow := f.login(a, 1), f.slowReader(a, 2, "batch", "gap")
