@@ -19,78 +19,78 @@ type cli struct {
 		Users   int `help:"connections wanted" default:"10000" short:"u"`
 		Workers int `help:"generator processes" default:"1"`
 		Servers int `help:"chat nodes on this machine" default:"0"`
-	} `cmd:"" help:"What this machine can do, and how to raise each limit."`
+	} `cmd:"" help:"Check how many connections this machine can hold, and how to raise each limit."`
 	Seed struct {
 		Config   string `help:"a chat node's configuration file" placeholder:"FILE"`
 		DSN      string `help:"data source name of the SQL server" env:"PARLEY_BENCH_DSN"`
-		Redis    string `help:"Redis without a password" placeholder:"HOST:PORT"`
-		Users    int    `help:"how many" default:"100000" short:"u"`
-		FirstUID int32  `name:"first-uid" help:"uid of the first; 0: 1000001"`
+		Redis    string `help:"address of a Redis without a password" placeholder:"HOST:PORT"`
+		Users    int    `help:"number of users" default:"100000" short:"u"`
+		FirstUID int32  `name:"first-uid" help:"uid of the first user; 0 means 1000001"`
 	} `cmd:"" help:"Put users into a cluster's SQL and Redis, friends in pairs."`
 	Quick struct {
 		Common lab.Options `embed:""`
-	} `cmd:"" help:"A tour of everything in 15 seconds, with a report. Begin here."`
+	} `cmd:"" help:"Measure a little of everything in 15 seconds, with a report. Start here."`
 	Connect struct {
 		Common      lab.Options `embed:""`
 		Concurrency int         `help:"connects under way" default:"256"`
-	} `cmd:"" help:"TCP connections a second."`
+	} `cmd:"" help:"Measure TCP connections per second."`
 	Login struct {
 		Common      lab.Options   `embed:""`
 		Load        lab.LoadFlags `embed:""`
 		Concurrency int           `help:"logins under way (closed loop), unless --rate is given" default:"256"`
 		Again       bool          `help:"users leave and log in again until --for has passed"`
-		Cold        bool          `help:"profiles and lists are in no cache: each login reads them from SQL (--local)"`
-	} `cmd:"" help:"Connect and log in: the headline."`
+		Cold        bool          `help:"start with cold caches: each login reads profile and lists from SQL (--local)"`
+	} `cmd:"" help:"Measure logins per second."`
 	Idle struct {
 		Common   lab.Options   `embed:""`
-		Plateaus int           `help:"how many" default:"5"`
-		Hold     time.Duration `help:"how long each is held; all but the last 40 s at most" default:"3s"`
-		Texts    float64       `help:"texts a second while the last is held, by at most 2,000 of the users" default:"0"`
-	} `cmd:"" help:"Hold sessions with heartbeats: memory a session."`
+		Plateaus int           `help:"number of plateaus" default:"5"`
+		Hold     time.Duration `help:"how long to hold each plateau; all but the last at most 40 s" default:"3s"`
+		Texts    float64       `help:"texts per second during the last plateau, by at most 2,000 of the users" default:"0"`
+	} `cmd:"" help:"Measure the memory per session, with heartbeats."`
 	Ping struct {
 		Common lab.Options   `embed:""`
 		Load   lab.LoadFlags `embed:""`
-	} `cmd:"" help:"Heartbeat round trips."`
+	} `cmd:"" help:"Measure heartbeat round trips."`
 	Chat struct {
 		Common lab.Options   `embed:""`
 		Load   lab.ChatFlags `embed:""`
-	} `cmd:"" help:"One-to-one texts, with a ledger."`
+	} `cmd:"" help:"Measure texts between pairs of users, and check each one."`
 	Storm struct {
 		Common lab.Options   `embed:""`
-		Spread time.Duration `help:"come back at a random moment within it, as clients do; 0: at once" default:"0s"`
-		Limit  time.Duration `help:"longest wait for the last one" default:"60s"`
-	} `cmd:"" help:"Drop everybody at once: time until 50, 90, 99 and 100 % are back."`
+		Spread time.Duration `help:"each user comes back at a random moment within this time, as clients do; 0 means at once" default:"0s"`
+		Limit  time.Duration `help:"longest wait for the last user" default:"60s"`
+	} `cmd:"" help:"Drop all users at once; measure the time until 50, 90, 99 and 100 % are back."`
 	Churn struct {
 		Common lab.Options   `embed:""`
 		Load   lab.LoadFlags `embed:""`
-	} `cmd:"" help:"Users leave and come back at a steady rate."`
+	} `cmd:"" help:"Let users leave and come back at a steady rate."`
 	Mixed struct {
 		Common lab.Options   `embed:""`
 		Load   lab.ChatFlags `embed:""`
-		Churn  float64       `help:"users a second who leave and come back" default:"20"`
-	} `cmd:"" help:"A day in small: idle users, churn and texts."`
+		Churn  float64       `help:"users per second that leave and come back" default:"20"`
+	} `cmd:"" help:"Mix idle users, churn and texts."`
 	Hogs struct {
 		Common lab.Options  `embed:""`
 		Hogs   lab.HogFlags `embed:""`
-	} `cmd:"" help:"Peers that mean ill: what one can make a node hold, and whether others notice."`
+	} `cmd:"" help:"Measure what one hostile peer makes a node hold, and whether others notice."`
 	Floor struct {
 		Common      lab.Options   `embed:""`
 		Rounds      int           `help:"turns of each server" default:"5"`
-		Concurrency int           `help:"heartbeats unanswered" default:"256"`
+		Concurrency int           `help:"unanswered heartbeats" default:"256"`
 		Turn        time.Duration `help:"length of a turn" default:"1s"`
-	} `cmd:"" help:"Heartbeats on a chat node against bare echo servers, in turns."`
+	} `cmd:"" help:"Compare heartbeats on a chat node with bare echo servers, in turns."`
 	FindMax struct {
 		Common lab.Options   `embed:""`
 		Load   lab.ChatFlags `embed:""`
-		SLO    string        `name:"slo" help:"what must hold at each rate" default:"p99<50ms"`
+		SLO    string        `name:"slo" help:"condition for each rate" default:"p99<50ms"`
 		From   float64       `help:"first rate" default:"1000"`
 		To     float64       `help:"highest rate" default:"100000"`
-		Steps  int           `help:"tries at most" default:"12"`
-	} `cmd:"" help:"The highest rate of texts under a service level."`
+		Steps  int           `help:"maximum number of tries" default:"12"`
+	} `cmd:"" help:"Find the highest rate of texts that meets a condition."`
 	Report struct {
 		File string `arg:"" help:"JSON of a run" type:"existingfile"`
-		HTML string `name:"html" help:"write the page again" placeholder:"FILE"`
-	} `cmd:"" help:"Show a report that was kept."`
+		HTML string `name:"html" help:"write the HTML page again" placeholder:"FILE"`
+	} `cmd:"" help:"Show a saved report."`
 	Diff struct {
 		A string `arg:"" help:"JSON of a run" type:"existingfile"`
 		B string `arg:"" help:"JSON of another" type:"existingfile"`
@@ -103,9 +103,9 @@ type cli struct {
 		KeyFile string `required:""`
 	} `cmd:"" hidden:""`
 	Agent struct {
-		Listen string `help:"address to be commanded at" default:"127.0.0.1:7070"`
-		Key    string `help:"what a coordinator must say" env:"PARLEY_BENCH_KEY"`
-	} `cmd:"" help:"Be a generator for a coordinator on another host."`
+		Listen string `help:"address to listen on for the coordinator" default:"127.0.0.1:7070"`
+		Key    string `help:"key that the coordinator must send" env:"PARLEY_BENCH_KEY"`
+	} `cmd:"" help:"Run a generator for a coordinator on another host."`
 
 	Version kong.VersionFlag `help:"Print the version."`
 }
@@ -115,7 +115,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var c cli
 	exited := -1
 	parser, err := kong.New(&c, kong.Name("bench"), kong.Writers(stdout, stderr), kong.Vars{"version": obs.Version()},
-		kong.Description("The load lab of Parley: measures a cluster and proves that nothing was lost on the way. docs/BENCHMARKS.md explains it."),
+		kong.Description("Measures a Parley cluster and checks that no text was lost. See docs/BENCHMARKS.md."),
 		kong.UsageOnError(), kong.ConfigureHelp(kong.HelpOptions{Compact: true}), kong.Exit(func(code int) { exited = code }))
 	if err != nil {
 		fmt.Fprintf(stderr, "bench: %v\n", err)

@@ -1,5 +1,5 @@
-// Command bench is the load lab of Parley: it measures connections, logins, texts and memory, under faults if asked, and
-// proves of every run that nothing was lost, doubled, reordered or misrouted. docs/BENCHMARKS.md explains the verbs.
+// Command bench measures the connections, logins, texts and memory of a Parley cluster, optionally under faults. In every
+// run it checks that no text was lost, doubled, reordered or misrouted. docs/BENCHMARKS.md explains the verbs.
 package main
 
 import (

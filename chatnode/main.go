@@ -1,5 +1,5 @@
-// Command chatnode is one chat server of a Parley cluster: clients on TCP, other nodes by RPC. docs/CONFIG.md lists what
-// it can be told, chatnode --help as well.
+// Command chatnode is one chat server of a Parley cluster: clients on TCP, other nodes by RPC. docs/CONFIG.md
+// and chatnode --help list its configuration.
 package main
 
 import (

@@ -164,7 +164,7 @@ func (c *Conn) start() {
 	c.lastRead.Store(time.Now().UnixNano())
 	period := c.Heartbeat()
 	c.mu.Lock()
-	// Spread, so that those who log in together do not beat together.
+	// Spread, so that clients that log in together do not send heartbeats together.
 	c.beat = time.AfterFunc(period/2+rand.N(period/2), c.heartbeat)
 	c.mu.Unlock()
 	go c.read()

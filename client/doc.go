@@ -3,15 +3,15 @@
 //
 // There are three layers. A [Gate] does accounts and logins over HTTP; its Login gives a [Ticket]. [Dial] turns a ticket
 // into a [Conn], one connection to one chat node, with every request the protocol has. [Open] starts a [Session], which
-// is what most programs want: it stays logged in through lost connections and restarted nodes, sends what was not
-// answered again, and brings each text of each thread once and in order.
+// fits most programs: it stays logged in through lost connections and restarted nodes, resends unanswered texts, and
+// delivers each text of each thread once and in order.
 //
-// The module has no public address yet. From a module of your own, beside a clone of it:
+// The module has no public address yet. From your own module, beside a clone of it:
 //
 //	go mod edit -require parley@v0.1.0 -replace parley=../parley
 //	go mod tidy
 //
-// A complete program that sends a line and prints what comes, until it is interrupted:
+// A complete program that sends a line and prints incoming texts until it is interrupted:
 //
 //	package main
 //
@@ -53,18 +53,19 @@
 //
 // # Errors
 //
-// A refusal by a server is an [*Error] with a [Code]. [Advise] says of any error whether to retry, to log in again or
-// to give up, and [RetryAfter] how long the server wants to be left alone.
+// A refusal by a server is an [*Error] with a [Code]. For any error, [Advise] says whether to retry, to log in again or
+// to give up, and [RetryAfter] how long to wait first.
 //
-// # What is promised
+// # Guarantees
 //
 // A [Sent] without an error is stored, for good. A draft may be sent any number of times under one unique id and is
-// stored once. Ids of messages count from 1 without holes in each thread, and are the same for everybody; whoever keeps
-// the id of the last message dealt with can continue there. See docs/GUARANTEES.md for what the cluster promises.
+// stored once. Ids of messages count from 1 without holes in each thread, and are the same for all members. A program
+// that keeps the id of the last message it has processed can continue there. docs/GUARANTEES.md lists the guarantees of
+// the cluster.
 //
 // # Slow consumers
 //
-// Nothing here grows without bound. A Conn queues events for Next up to Options.EventBytes; beyond that texts are dropped
-// and a [Gap] says from where to read the history, so that nothing is lost unnoticed. A Session does that reading by
-// itself: one whose events are taken late gets them all, later.
+// All queues are bounded. A Conn queues events for Next up to Options.EventBytes; beyond that texts are dropped
+// and a [Gap] says from where to read the history, so that nothing is lost unnoticed. A Session reads the history
+// by itself: a program that takes events late still gets all texts.
 package client

@@ -206,7 +206,7 @@ func (q *eventQueue) take() (Event, error) {
 		return Gap{ThreadID: thread, From: first}, nil
 	}
 	if q.ended != nil {
-		q.signal() // for whoever else waits
+		q.signal() // for other waiters
 		return nil, q.ended
 	}
 	return nil, nil

@@ -319,8 +319,8 @@ func (s *Session) handOut(ctx context.Context, conn *Conn) error {
 	return nil
 }
 
-// tell gives a change of state, Connected or Disconnected, to Next without waiting for room. Of those that find none only
-// the newest is kept, so that whoever takes events again learns how it stands.
+// tell gives a change of state, Connected or Disconnected, to Next without waiting for room. If there is
+// none it keeps only the newest, so that a program that reads events again learns the current state.
 func (s *Session) tell(ev Event) {
 	for len(s.backlog) > 0 && s.offer(s.backlog[0]) {
 		s.backlog = s.backlog[1:]

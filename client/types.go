@@ -77,7 +77,7 @@ func User(uid int32) To { return To{UID: uid} }
 func InThread(id int64) To { return To{ThreadID: id} }
 
 // Draft is a text to send. A second draft with the same UniqueID by the same user is not stored again: the server
-// answers with the first one's place. So whoever keeps drafts until they are answered may send them as often as needed.
+// answers with the ids of the first. So a program that keeps drafts until they are answered may send them repeatedly.
 type Draft struct {
 	UniqueID string // at most MaxUniqueID bytes; empty: one is made
 	Text     string // at most MaxText bytes of UTF-8 without NUL

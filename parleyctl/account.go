@@ -48,8 +48,8 @@ type registerCmd struct {
 	gateFlags
 	emailFlag
 	Name     string `required:"" help:"User name; others find you by it."`
-	Password string `help:"Password, 6 to 128 characters. Without it, it is asked for." env:"PARLEY_PASSWORD"`
-	Code     string `help:"The code that was mailed. Without it, one is mailed and asked for." env:"PARLEY_CODE"`
+	Password string `help:"Password, 6 to 128 characters. If missing, parleyctl asks for it." env:"PARLEY_PASSWORD"`
+	Code     string `help:"The mailed code. If missing, parleyctl requests one and asks for it." env:"PARLEY_CODE"`
 	Nick     string `help:"Displayed name. Default: the user name."`
 	Sex      int32  `help:"The number that the stock client's profile shows as sex."`
 }
@@ -82,8 +82,8 @@ type resetCmd struct {
 	gateFlags
 	emailFlag
 	Name     string `required:"" help:"User name."`
-	Password string `help:"The new password, 6 to 128 characters. Without it, it is asked for." env:"PARLEY_PASSWORD"`
-	Code     string `help:"The code that was mailed. Without it, one is mailed and asked for." env:"PARLEY_CODE"`
+	Password string `help:"The new password, 6 to 128 characters. If missing, parleyctl asks for it." env:"PARLEY_PASSWORD"`
+	Code     string `help:"The mailed code. If missing, parleyctl requests one and asks for it." env:"PARLEY_CODE"`
 }
 
 // Run sets a new password.
@@ -109,8 +109,8 @@ func (c *resetCmd) Run(e *environment) error {
 type passwdCmd struct {
 	gateFlags
 	emailFlag
-	Password    string `help:"The present password. Without it, it is asked for." env:"PARLEY_PASSWORD"`
-	NewPassword string `help:"The new password, 6 to 128 characters. Without it, it is asked for." env:"PARLEY_NEW_PASSWORD"`
+	Password    string `help:"The current password. If missing, parleyctl asks for it." env:"PARLEY_PASSWORD"`
+	NewPassword string `help:"The new password, 6 to 128 characters. If missing, parleyctl asks for it." env:"PARLEY_NEW_PASSWORD"`
 }
 
 // Run changes the password.

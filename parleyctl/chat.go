@@ -16,12 +16,12 @@ import (
 type chatCmd struct {
 	gateFlags
 	emailFlag
-	Password string        `help:"Password. Others can see it in the process list: better PARLEY_PASSWORD, or being asked." env:"PARLEY_PASSWORD"`
+	Password string        `help:"Password. It is visible in the process list: prefer PARLEY_PASSWORD or the prompt." env:"PARLEY_PASSWORD"`
 	To       string        `help:"Friend to talk to, by name or uid; /to changes it." placeholder:"NAME|UID"`
-	State    string        `help:"File that remembers what was shown; texts missed since are shown at the next start. Default for a person: one in the user's cache directory; \"-\" for none." placeholder:"FILE"`
-	Wait     time.Duration `help:"After the end of standard input go on receiving for so long." default:"0s"`
+	State    string        `help:"File that records the texts shown, so that the next start shows missed ones. Default on a terminal: one in the user's cache directory; \"-\" for none." placeholder:"FILE"`
+	Wait     time.Duration `help:"How long to keep receiving after the end of standard input." default:"0s"`
 	Device   string        `help:"Name of this device; a second login with the same one ends the first." default:"cli"`
-	Echo     bool          `help:"Print own texts too, where they stand in the conversation."`
+	Echo     bool          `help:"Print own texts too, in the order of the conversation."`
 }
 
 // Help is printed below the flags.
@@ -87,7 +87,7 @@ func (c *chatCmd) Run(e *environment) error {
 }
 
 // errSomeFailed is the end of a script in which something went wrong; what it was has been said.
-var errSomeFailed = errors.New("not everything went well")
+var errSomeFailed = errors.New("some commands or texts failed")
 
 // maxLine bounds a line of input; longer than any text, so that the text is refused and not the program.
 const maxLine = 1 << 20
@@ -280,7 +280,7 @@ func (t *talk) send(ctx context.Context, text string) error {
 	to := t.to.UID
 	t.mu.Unlock()
 	if to == 0 {
-		return errors.New("nobody to send it to: choose with /to NAME")
+		return errors.New("no recipient: choose one with /to NAME")
 	}
 	d := client.NewDraft(text)
 	t.setMine(d.UniqueID, true)

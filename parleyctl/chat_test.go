@@ -195,9 +195,9 @@ func TestTwoPeopleTalk(t *testing.T) {
 	sees(t, &bob.err, "no command /dance")
 	sees(t, &bob.err, "there is no user nobody")
 	sees(t, &bob.err, "/history N")
-	sees(t, &bob.err, `nobody called "nobody" asks`)
-	sees(t, &bob.err, "alice is your friend already")
-	sees(t, &bob.err, "whom?")
+	sees(t, &bob.err, `no application from "nobody"`)
+	sees(t, &bob.err, "alice is already your friend")
+	sees(t, &bob.err, "/add NAME GREETING")
 	bob.line("/quit")
 	require.Equal(t, exitOK, bob.ends())
 

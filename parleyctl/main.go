@@ -1,5 +1,5 @@
-// Command parleyctl is the tool of a Parley cluster's users and operators: accounts, and a chat in the terminal that a
-// person and a script can use alike.
+// Command parleyctl is a tool for users and operators of a Parley cluster: accounts, and a chat in the terminal for people
+// and scripts.
 package main
 
 import (
@@ -30,13 +30,13 @@ const (
 
 // cli is the command line. Kong reads the struct tags.
 type cli struct {
-	Chat          chatCmd     `cmd:"" help:"Chat, line by line: texts from standard input, texts of others to standard output."`
-	Register      registerCmd `cmd:"" help:"Make an account."`
-	Code          codeCmd     `cmd:"" help:"Have a verification code mailed, for register or reset-password."`
+	Chat          chatCmd     `cmd:"" help:"Chat line by line: read texts from standard input, print texts to standard output."`
+	Register      registerCmd `cmd:"" help:"Create an account."`
+	Code          codeCmd     `cmd:"" help:"Request a verification code by mail, for register or reset-password."`
 	ResetPassword resetCmd    `cmd:"" help:"Set a new password."`
 	Passwd        passwdCmd   `cmd:"" help:"Change the password; ends all sessions."`
-	DeleteAccount deleteCmd   `cmd:"" help:"Delete an account, for good."`
-	Conform       conformCmd  `cmd:"" help:"Check from outside whether a cluster keeps the protocol."`
+	DeleteAccount deleteCmd   `cmd:"" help:"Delete an account permanently."`
+	Conform       conformCmd  `cmd:"" help:"Check whether a cluster follows the protocol."`
 
 	Version kong.VersionFlag `help:"Print the version."`
 }

@@ -27,7 +27,7 @@ func (t *talk) unfriend(ctx context.Context, who string) error {
 // block blocks a friend, an applicant or a stranger.
 func (t *talk) block(ctx context.Context, who string) error {
 	if who == "" {
-		return errors.New("whom? /block NAME")
+		return errors.New("usage: /block NAME")
 	}
 	p, ok := findFriend(t.s.Friends(), who)
 	if !ok {
@@ -71,7 +71,7 @@ func (t *talk) blocks(ctx context.Context) error {
 		n++
 	}
 	if n == 0 {
-		t.print.notice("nobody is blocked")
+		t.print.notice("no user is blocked")
 	}
 	return nil
 }
@@ -79,7 +79,7 @@ func (t *talk) blocks(ctx context.Context) error {
 // logout ends this session for good, or all of the user's, once what was sent is answered.
 func (t *talk) logout(ctx context.Context, scope string) (quit bool, err error) {
 	if scope != "" && scope != "all" {
-		return false, errors.New(`of what? /logout, or /logout all`)
+		return false, errors.New(`usage: /logout, or /logout all`)
 	}
 	if err := t.confirmed(ctx); err != nil {
 		return false, err
@@ -119,7 +119,7 @@ func (t *talk) friendsChanged(ev client.FriendsChanged) {
 type deleteCmd struct {
 	gateFlags
 	emailFlag
-	Password string `help:"Password of the account. Without it, it is asked for." env:"PARLEY_PASSWORD"`
+	Password string `help:"Password of the account. If missing, parleyctl asks for it." env:"PARLEY_PASSWORD"`
 	Yes      bool   `help:"Do not ask whether you are sure."`
 }
 
@@ -156,12 +156,12 @@ func (c *deleteCmd) Run(e *environment) error {
 // confirm asks a person, and refuses where there is none.
 func (e *environment) confirm(question string) error {
 	if !e.person {
-		return usageError{errors.New("nobody can be asked whether to do it: give --yes")}
+		return usageError{errors.New("no terminal to ask for confirmation: give --yes")}
 	}
 	fmt.Fprint(e.err, question)
 	var answer string
 	if _, err := fmt.Fscanln(e.in, &answer); err != nil || answer != "yes" {
-		return errors.New("nothing was done")
+		return errors.New("cancelled")
 	}
 	return nil
 }

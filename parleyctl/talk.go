@@ -133,18 +133,18 @@ func (t *talk) name(uid int32) string {
 	return name
 }
 
-const helpText = `/to NAME            talk to this friend; without a name: whom the texts go to
-/friends            list friends and who asks to be one
-/add NAME GREETING  ask somebody to be a friend
-/accept NAME        accept who asks
+const helpText = `/to NAME            talk to this friend; without a name, show the current one
+/friends            list friends and pending applications
+/add NAME GREETING  apply for friendship
+/accept NAME        accept an application
 /unfriend NAME      end a friendship; the conversation stays readable
-/block NAME         end it, and hear nothing of this user any more
-/unblock NAME       let a blocked user ask again
+/block NAME         end the friendship and block the user
+/unblock NAME       let a blocked user apply again
 /blocks             list blocked users
-/history [N]        print the last N texts (20) with whom you talk to
+/history [N]        print the last N texts (default 20) of the conversation
 /threads            list conversations
-/logout [all]       leave, and make this device's resume ticket, or all devices' sessions, useless
-/quit               leave; so does the end of input`
+/logout [all]       leave, and end this device's resume ticket, or the sessions of all devices
+/quit               leave; the end of input does the same`
 
 // command executes a line that begins with a slash.
 func (t *talk) command(ctx context.Context, line string) (quit bool, err error) {
@@ -192,7 +192,7 @@ func (t *talk) address(ctx context.Context, who string) error {
 		to := t.to
 		t.mu.Unlock()
 		if to.UID == 0 {
-			t.print.notice("texts go to nobody")
+			t.print.notice("no current conversation")
 		} else {
 			t.print.notice("texts go to %s (uid %d)", printable(to.Name), to.UID)
 		}
@@ -204,7 +204,7 @@ func (t *talk) address(ctx context.Context, who string) error {
 		if err != nil {
 			return err
 		}
-		return fmt.Errorf("%s is not your friend; /add %s GREETING asks", printable(p.Name), printable(p.Name))
+		return fmt.Errorf("%s is not your friend; apply with /add %s GREETING", printable(p.Name), printable(p.Name))
 	}
 	t.mu.Lock()
 	t.to = friend
@@ -255,7 +255,7 @@ func (t *talk) conversation(ctx context.Context) (client.Thread, bool, error) {
 	to := t.to
 	t.mu.Unlock()
 	if to.UID == 0 {
-		return client.Thread{}, false, errors.New("with whom? choose with /to NAME")
+		return client.Thread{}, false, errors.New("no conversation: choose one with /to NAME")
 	}
 	threads, err := t.conversations(ctx)
 	for _, th := range threads {
@@ -309,10 +309,10 @@ func (t *talk) friends() {
 func (t *talk) add(ctx context.Context, rest string) error {
 	who, greeting, _ := strings.Cut(rest, " ")
 	if who == "" {
-		return errors.New("whom? /add NAME GREETING")
+		return errors.New("usage: /add NAME GREETING")
 	}
 	if f, ok := findFriend(t.s.Friends(), who); ok {
-		return fmt.Errorf("%s is your friend already", printable(f.Name))
+		return fmt.Errorf("%s is already your friend", printable(f.Name))
 	}
 	p, err := t.find(ctx, who)
 	if err != nil {
@@ -336,7 +336,7 @@ func (t *talk) accept(ctx context.Context, who string) error {
 		t.print.notice("%s is your friend now", printable(a.Name))
 		return nil
 	}
-	return fmt.Errorf("nobody called %q asks to be your friend", printable(who))
+	return fmt.Errorf("no application from %q", printable(who))
 }
 
 // history prints the last n texts with whom we talk to.
@@ -345,7 +345,7 @@ func (t *talk) history(ctx context.Context, arg string) error {
 	if arg != "" {
 		var err error
 		if n, err = strconv.ParseInt(arg, 10, 32); err != nil || n < 1 {
-			return errors.New("how many? /history N")
+			return errors.New("usage: /history N")
 		}
 	}
 	th, ok, err := t.conversation(ctx)

@@ -1,5 +1,5 @@
-// Command standalone runs a whole Parley cluster in one process, with nothing to install: gate, status server and two chat
-// nodes over an embedded Redis and an SQLite file.
+// Command standalone runs a whole Parley cluster in one process, without other servers: gate, status node and two chat
+// nodes with an embedded Redis and an SQLite file.
 package main
 
 import (
@@ -22,12 +22,12 @@ func main() { config.Main("standalone", obs.Version(), run) }
 
 // cli is the command line. Kong reads the struct tags.
 type cli struct {
-	Data      string           `help:"Directory of the database; '' for one that is thrown away at exit." default:"data"`
+	Data      string           `help:"Directory of the database; '' for a temporary one, deleted at exit." default:"data"`
 	Host      string           `help:"Address of every listener." default:"127.0.0.1"`
 	Nodes     int              `help:"Chat nodes, 1 to 16." default:"2"`
-	Demo      bool             `help:"Make the demo users alice and bob." default:"true" negatable:""`
-	Crowd     int              `help:"Make this many users for load tests, friends in pairs." default:"0"`
-	Log       string           `help:"Least severe level of the log: ${enum}." enum:"debug,info,warn,error" default:"warn"`
+	Demo      bool             `help:"Create the demo users alice and bob." default:"true" negatable:""`
+	Crowd     int              `help:"Create this many users for load tests, friends in pairs." default:"0"`
+	Log       string           `help:"Lowest level that is logged: ${enum}." enum:"debug,info,warn,error" default:"warn"`
 	FreePorts bool             `help:"Take free ports instead of 8080, 8090 and so on."`
 	Version   kong.VersionFlag `help:"Print the version."`
 }

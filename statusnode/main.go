@@ -1,5 +1,5 @@
-// Command statusnode places users on the chat nodes of a Parley cluster. docs/CONFIG.md lists what it can be told,
-// statusnode --help as well.
+// Command statusnode places users on the chat nodes of a Parley cluster. docs/CONFIG.md and statusnode
+// --help list its configuration.
 package main
 
 import (

@@ -144,7 +144,7 @@ func TestServesUntilSignal(t *testing.T) {
 	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
 		p := start(t, "--redis.port", mini.Port(), "--statusserver.port=0")
 		ops := p.ready(t)
-		require.NotEmpty(t, p.field("no configuration file given, running on defaults; --help lists the keys", "ts"), "it says that it runs on defaults")
+		require.NotEmpty(t, p.field("no configuration file, using defaults; --help lists the keys", "ts"), "it says that it runs on defaults")
 		rsp, err := http.Get("http://" + ops + "/metrics")
 		require.NoError(t, err)
 		body, err := io.ReadAll(rsp.Body)

@@ -1,4 +1,4 @@
-// Package assert reads conditions such as "p99<50ms,lost==0" and holds them against the figures of a run.
+// Package assert reads conditions such as "p99<50ms,lost==0" and compares them with the figures of a run.
 package assert
 
 import (

@@ -1,5 +1,5 @@
-// Package crew is one or many fleets that act as one: in this process, or in worker processes, here or on other hosts,
-// that share out users and load and whose outcomes are merged without loss.
+// Package crew runs one or more fleets as one: in this process, or in worker processes here or on other hosts. They share
+// users and load, and their outcomes are merged without loss.
 package crew
 
 import (

@@ -1,5 +1,4 @@
-// Package doctor looks at the limits of this machine that decide how large a load test can be, says what they allow, and
-// how to raise each.
+// Package doctor reports the limits of this machine for a load test, what they allow, and how to raise each.
 package doctor
 
 import (

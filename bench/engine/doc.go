@@ -1,8 +1,8 @@
 // Package engine drives thousands of TCP connections of one process from one goroutine: an epoll loop, one read buffer
-// for all of them, and no buffer for a connection that is idle. It knows frames, not what they mean.
+// for all of them, and no buffer for a connection that is idle. It handles frames, not their contents.
 //
-// A goroutine and two buffers a connection, as package client has them, cost 12 KiB each; here an idle connection costs
-// a few hundred bytes, so that what a load test measures is the server. It needs Linux; elsewhere New says so.
+// A goroutine and two buffers per connection, as in package client, cost 12 KiB; here an idle connection costs a few
+// hundred bytes, so that a load test measures the server. It needs Linux; elsewhere New returns an error.
 package engine
 
 import (

@@ -1,5 +1,5 @@
-// Package floor has servers that do nothing but answer frames: a login with a fixed 1006, a heartbeat with a 1024. What a
-// chat node costs above one of these, on the same frames, is the price of being a chat server.
+// Package floor has servers that only answer frames: a login with a fixed 1006, a heartbeat with a 1024. They are the
+// baseline for the cost of a chat node on the same frames.
 package floor
 
 import (

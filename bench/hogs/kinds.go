@@ -1,5 +1,5 @@
-// Package hogs is peers that mean ill: they log in and never read, write and never stop, or never say who they are. How
-// much a node holds for each of them is what bench hogs measures.
+// Package hogs implements hostile peers: they log in and never read, write without end, or never log in. The verb hogs
+// measures how much memory a node holds for each.
 package hogs
 
 import (
@@ -83,7 +83,7 @@ var Kinds = []Kind{
 	},
 	{
 		Name: "dribble", Class: Stranger, For: 14 * time.Second,
-		What: "never logs in: a byte of a first frame ten times a second", write: (*peer).dribble,
+		What: "never logs in: a byte of a first frame ten times per second", write: (*peer).dribble,
 	},
 }
 

@@ -23,10 +23,10 @@ import (
 
 // HogFlags say which hogs come, and how many.
 type HogFlags struct {
-	Peers  int           `help:"hostile peers of a kind at once" default:"50"`
-	Kinds  []string      `help:"which kinds; all of them unless given" placeholder:"KIND"`
-	Rate   float64       `help:"texts a second of the well-behaved users" default:"100"`
-	Before time.Duration `help:"how long they are watched before each kind comes" default:"4s"`
+	Peers  int           `help:"hostile peers per kind" default:"50"`
+	Kinds  []string      `help:"kinds of peers; default: all" placeholder:"KIND"`
+	Rate   float64       `help:"texts per second of the well-behaved users" default:"100"`
+	Before time.Duration `help:"time without hostile peers before each kind" default:"4s"`
 }
 
 // hogFigures are the names of what this verb measures.

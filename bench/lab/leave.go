@@ -35,7 +35,7 @@ func (r *run) tearDown() {
 		r.rep.Notes = append(r.rep.Notes, "closing the sessions: "+err.Error())
 	}
 	gone := time.Now()
-	note := "nobody to ask: no operations listener is known"
+	note := "not checked: no operations listener is known"
 	left, known := report.Left{}, false
 	for r.nodes != nil {
 		if left.NodeSessions, known = r.nodeSessions(ctx); !known || left.NodeSessions == 0 || time.Since(gone) > patience {

@@ -1,5 +1,5 @@
-// Package lab is the load lab itself: it starts or finds a cluster, puts users in front of it, lets them do what a verb
-// says, holds the books against the history, and writes the report.
+// Package lab runs a verb of bench: it starts or finds a cluster, connects users, runs the verb's load, compares the
+// ledger with the history, and writes the report.
 package lab
 
 import (
@@ -15,41 +15,41 @@ import (
 	"parley/bench/seed"
 )
 
-// Options are what all verbs have in common. The help texts are the command line's.
+// Options are the flags that all verbs share.
 type Options struct {
-	Standalone bool              `help:"start the whole cluster in one process, with nothing to install (the default)" group:"Cluster"`
-	Local      int               `help:"start redis-server, mariadbd, a gate, a status node and so many chat nodes" placeholder:"N" group:"Cluster"`
+	Standalone bool              `help:"start the cluster in one process; needs no other servers (the default)" group:"Cluster"`
+	Local      int               `help:"start redis-server, mariadbd, a gate, a status node and N chat nodes" placeholder:"N" group:"Cluster"`
 	Nodes      int               `help:"chat nodes of --standalone" default:"2" group:"Cluster"`
-	Bin        string            `help:"directory of the programs to start; default: that of bench if they are there, else they are built from the sources" type:"path" placeholder:"DIR" group:"Cluster"`
-	Gate       string            `help:"use a cluster that runs already; needs --status as well" placeholder:"URL" group:"Cluster"`
-	Status     []string          `help:"its status nodes" placeholder:"HOST:PORT" group:"Cluster"`
-	Secret     string            `help:"its cluster secret" env:"PARLEY_CLUSTER_SECRET" group:"Cluster"`
-	Config     string            `help:"a chat node's configuration file: the secret, and the stores, in which history and presence are then checked" placeholder:"FILE" group:"Cluster"`
-	Via        map[string]string `help:"connect to another address in place of a chat node's, as behind NAT or a proxy" placeholder:"HOST:PORT=HOST:PORT" group:"Cluster"`
+	Bin        string            `help:"directory of the programs to start; default: the directory of bench if it has them, else they are built" type:"path" placeholder:"DIR" group:"Cluster"`
+	Gate       string            `help:"use a running cluster; needs --status too" placeholder:"URL" group:"Cluster"`
+	Status     []string          `help:"status nodes of the running cluster" placeholder:"HOST:PORT" group:"Cluster"`
+	Secret     string            `help:"cluster secret of the running cluster" env:"PARLEY_CLUSTER_SECRET" group:"Cluster"`
+	Config     string            `help:"a chat node's configuration file; gives the secret and the stores in which history and presence are checked" placeholder:"FILE" group:"Cluster"`
+	Via        map[string]string `help:"connect to another address in place of a chat node's, for NAT or a proxy" placeholder:"HOST:PORT=HOST:PORT" group:"Cluster"`
 	Ops        []string          `help:"operations listeners to scrape" placeholder:"NAME=HOST:PORT" group:"Cluster"`
 
-	Users     int           `help:"virtual users; 0: what the verb needs" short:"u" group:"Load"`
-	FirstUID  int32         `name:"first-uid" help:"uid of the first user; 0: where bench seed begins" group:"Load"`
+	Users     int           `help:"number of users; 0 means the verb's default" short:"u" group:"Load"`
+	FirstUID  int32         `name:"first-uid" help:"uid of the first user; 0 means the first of bench seed" group:"Load"`
 	Workers   int           `help:"generator processes that share the users" default:"1" group:"Load"`
 	Agents    []string      `help:"generator processes on other hosts (bench agent)" placeholder:"HOST:PORT" group:"Load"`
-	AgentKey  string        `help:"what agents want to hear" env:"PARLEY_BENCH_KEY" group:"Load"`
-	KeepTo    int           `help:"nodes that each generator process connects to; 0: those that the status node says. Many processes on few cores are woken up less often when each knows few others" group:"Load"`
-	Loops     int           `help:"event loops a generator process" default:"1" group:"Load"`
-	Seed      uint64        `help:"of schedules and choices; 0: from the clock, told in the report" group:"Load"`
+	AgentKey  string        `help:"key of the agents" env:"PARLEY_BENCH_KEY" group:"Load"`
+	KeepTo    int           `help:"number of nodes that each generator process connects to; 0 means the status node's choice. With many processes on few cores a small number saves wake-ups" group:"Load"`
+	Loops     int           `help:"event loops per generator process" default:"1" group:"Load"`
+	Seed      uint64        `help:"seed of schedules and choices; 0 means one from the clock, named in the report" group:"Load"`
 	Heartbeat time.Duration `help:"period of the users' heartbeats" default:"30s" group:"Load"`
 
-	TimerSlack time.Duration `help:"how late sleeping threads of the processes that bench starts may be woken up; 0: 50 us, as Linux has it. Go's runtime looks after itself every 20 us while it has something to do: with tens of processes a core, 2ms saves an eighth of the machine" group:"Load"`
+	TimerSlack time.Duration `help:"timer slack of the processes that bench starts: how late the kernel may wake sleeping threads; 0 means Linux's 50 us. With tens of processes per core, 2ms saves an eighth of the machine" group:"Load"`
 
-	Fault   string        `help:"what to break while the load runs, as in 'kill chat2 at 10s, restart at 14s' or 'slow:50ms chat1-mariadb at 5s, heal at 8s'" group:"Load"`
-	Assert  string        `help:"what must hold, as in 'p99<50ms,lost==0'" group:"Verdict"`
-	Budgets bool          `help:"hold the figures against Parley's own budgets; one that is missed ends with 1" default:"true" negatable:"" group:"Verdict"`
-	MaxLag  time.Duration `help:"the run is invalid when the generator itself is later than this (p99), and that matters" default:"10ms" group:"Verdict"`
+	Fault   string        `help:"faults during the load, as in 'kill chat2 at 10s, restart at 14s' or 'slow:50ms chat1-mariadb at 5s, heal at 8s'" group:"Load"`
+	Assert  string        `help:"conditions, as in 'p99<50ms,lost==0'" group:"Verdict"`
+	Budgets bool          `help:"check the figures against Parley's budgets; a missed one exits with 1" default:"true" negatable:"" group:"Verdict"`
+	MaxLag  time.Duration `help:"the run is invalid if the generator is later than this (p99) and that affects the result" default:"10ms" group:"Verdict"`
 
-	Out    string `help:"directory of the reports; empty: none" default:"bench-reports" group:"Output"`
-	Name   string `help:"file name of the reports; empty: verb and time" group:"Output"`
+	Out    string `help:"directory of the reports; empty means no reports" default:"bench-reports" group:"Output"`
+	Name   string `help:"file name of the reports; empty means verb and time" group:"Output"`
 	HGRM   bool   `name:"hgrm" help:"write .hgrm files as well" group:"Output"`
-	Quiet  bool   `help:"no live line" short:"q" group:"Output"`
-	Keep   bool   `help:"keep the logs of the nodes that were started" group:"Output" hidden:""`
+	Quiet  bool   `help:"no live status line" short:"q" group:"Output"`
+	Keep   bool   `help:"keep the logs of the started nodes" group:"Output" hidden:""`
 	stdout io.Writer
 	stderr io.Writer
 	argv   []string

@@ -29,11 +29,11 @@ func (l Lab) options(o Options) Options {
 
 // LoadFlags are those of an open or closed load.
 type LoadFlags struct {
-	Rate   float64       `help:"operations a second offered, whatever becomes of them (open loop)" default:"0"`
+	Rate   float64       `help:"operations per second, whether answered or not (open loop)" default:"0"`
 	Shape  string        `help:"constant, poisson, ramp:FROM-TO, step:A,B,C or burst:PERIOD" default:"poisson"`
-	Closed int           `help:"closed loop: so many operations unanswered, in place of --rate" placeholder:"N"`
+	Closed int           `help:"closed loop: keep N operations unanswered, in place of --rate" placeholder:"N"`
 	For    time.Duration `help:"how long the load lasts" default:"10s" short:"d"`
-	Warmup time.Duration `help:"before it, not measured" default:"2s"`
+	Warmup time.Duration `help:"time before the load that is not measured" default:"2s"`
 }
 
 // check finds what is wrong with a load before anything is started. rate is the verb's own, for when none is given.
@@ -257,8 +257,8 @@ const (
 // ChatFlags are those of a load of texts.
 type ChatFlags struct {
 	LoadFlags `embed:""`
-	Cross     float64 `help:"share of the pairs whose ends are on different nodes, 0 to 1" default:"0.5"`
-	Size      int     `help:"bytes of a text, 72 to 4096" default:"100"`
+	Cross     float64 `help:"share of the pairs whose users are on different nodes, 0 to 1" default:"0.5"`
+	Size      int     `help:"size of a text in bytes, 72 to 4096" default:"100"`
 	NoVerify  bool    `help:"do not read the history back"`
 }
 

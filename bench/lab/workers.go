@@ -172,7 +172,7 @@ func Worker(ctx context.Context, join, keyFile string) error {
 // Agent is what `bench agent` does: it takes commands from a coordinator on another host, one after the other.
 func Agent(ctx context.Context, listen, key string, out io.Writer) error {
 	if key == "" {
-		return errors.New("an agent wants a key (--key or PARLEY_BENCH_KEY): whoever knows it can make this host send traffic")
+		return errors.New("an agent needs a key (--key or PARLEY_BENCH_KEY): every program that knows it can make this host send traffic")
 	}
 	ln, err := net.Listen("tcp", listen)
 	if err != nil {

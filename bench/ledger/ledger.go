@@ -1,5 +1,5 @@
-// Package ledger keeps the books of a run: each text that was sent, what the sender was told, what the receiver got and
-// what the history says, and finds where they disagree. It knows no socket; who uses it tells it what came.
+// Package ledger records each text of a run: as sent, as answered, as received and as stored in the history, and finds
+// the differences. It has no sockets; its callers report the events.
 //
 // Receivers check the contents, not the count: a text lost and another doubled do not cancel out.
 package ledger
@@ -200,7 +200,7 @@ func (b *Book) Delivered(me, from int32, thread, seq int64, content []byte, now 
 	case known && intact && t.Run != b.Run:
 		return a, false // another run's, read late: not ours to judge
 	case !known || !intact:
-		b.faultText(&b.s.Corrupt, "a delivered text that nobody sent", Text{From: from, To: me}, thread, seq)
+		b.faultText(&b.s.Corrupt, "a delivered text that was never sent", Text{From: from, To: me}, thread, seq)
 		return a, false
 	case t.To != me:
 		b.faultText(&b.s.Misrouted, "delivered to the wrong user", t, thread, seq)

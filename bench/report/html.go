@@ -75,7 +75,7 @@ func (r *Report) ledgerRows() []ledgerRow {
 		ledgerRow{"stored twice", l.StoredTwice, true, ""},
 		ledgerRow{"reordered", l.Reordered, true, "pushed after a later one of the same sender"},
 		ledgerRow{"corrupt", l.Corrupt, true, "not what was sent"},
-		ledgerRow{"misrouted", l.Misrouted, true, "came to somebody else"},
+		ledgerRow{"misrouted", l.Misrouted, true, "delivered to another user"},
 		ledgerRow{"wrong number", l.WrongSeq, true, "acknowledged, pushed and stored under different numbers"},
 		ledgerRow{"acknowledged twice", l.AckedTwice, true, ""},
 		ledgerRow{"holes", l.Holes, true, "numbers missing in a history"},

@@ -1,5 +1,5 @@
-// Package report is what a run leaves behind: one structure, written as JSON, as text for a terminal, as .hgrm for other
-// tools, and as one HTML page that needs nothing else.
+// Package report is the result of a run: one structure, written as JSON, as text for a terminal, as .hgrm for other
+// tools, and as one self-contained HTML page.
 package report
 
 import (
@@ -83,7 +83,7 @@ func (l *Left) String() string {
 	}
 	s += fmt.Sprintf("; in Redis %d sessions (usession_), %d places (uip_), %d counted (logincount)", l.Sessions, l.Names, l.Counted)
 	if l.Dead > 0 {
-		s += fmt.Sprintf(", and %d entries of nodes that had died, which count for nobody", l.Dead)
+		s += fmt.Sprintf(", and %d entries of dead nodes, which have no effect", l.Dead)
 	}
 	if l.Example != "" {
 		s += "; for example " + l.Example

@@ -1,5 +1,5 @@
-// Package schedule says when the operations of an open-loop load are due: a list of times that depends on a seed and on
-// nothing else, least of all on how fast the server answers.
+// Package schedule says when the operations of an open-loop load are due: a list of times that depends only on a seed,
+// not on how fast the server answers.
 package schedule
 
 import (

@@ -1,5 +1,5 @@
 // Package seed fills the stores of a cluster with users for a load test: accounts, friendships and threads straight into
-// SQL, profiles and lists into the caches of Redis. It is the only part of the load lab that opens them.
+// SQL, profiles and lists into the caches of Redis. It is the only package of bench that opens them.
 package seed
 
 import (

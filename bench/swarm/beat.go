@@ -56,7 +56,7 @@ func (s *Swarm) ping(i int, p ping) {
 
 func (s *Swarm) pong(u *user) {
 	if len(u.pings) == 0 {
-		s.st.fail("a 1024 that nobody asked for")
+		s.st.fail("an unexpected 1024")
 		return
 	}
 	p := u.pings[0]

@@ -71,7 +71,7 @@ func (s *Swarm) resend(i int) {
 func (s *Swarm) textReply(i int, body []byte) {
 	c := s.users[i].chat
 	if c == nil {
-		s.st.fail("a 1018 that nobody asked for")
+		s.st.fail("an unexpected 1018")
 		return
 	}
 	now := s.loop.Now()

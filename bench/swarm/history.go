@@ -21,7 +21,7 @@ func (s *Swarm) askThread(i int) {
 func (s *Swarm) threadsReply(i int, body []byte) {
 	r := s.phase
 	if r == nil || r.Kind != "threads" {
-		s.st.fail("a 1026 that nobody asked for")
+		s.st.fail("an unexpected 1026")
 		return
 	}
 	r.inflight--
@@ -61,7 +61,7 @@ func (s *Swarm) askHistory(i int) {
 func (s *Swarm) historyReply(i int, body []byte) {
 	r, c := s.phase, s.users[i].chat
 	if r == nil || r.Kind != "verify" || c == nil || !c.reading {
-		s.st.fail("a 1030 that nobody asked for")
+		s.st.fail("an unexpected 1030")
 		return
 	}
 	now := s.loop.Now()

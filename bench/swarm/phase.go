@@ -89,7 +89,7 @@ func (s *Swarm) begin(p Phase, results chan<- *Outcome) {
 		}
 		s.rng.Shuffle(len(r.order), func(i, j int) { r.order[i], r.order[j] = r.order[j], r.order[i] })
 		if len(r.order) == 0 {
-			s.st.fail("nobody is logged in, or nobody has somebody to write to")
+			s.st.fail("no user is logged in, or no user has a partner")
 			r.end = now
 			r.clock = nil
 		}

@@ -188,7 +188,7 @@ func (s *Swarm) Frame(c *engine.Conn, id wire.MsgID, body []byte) {
 func (s *Swarm) loginReply(i int, body []byte) {
 	u := &s.users[i]
 	if u.state != loggingIn {
-		s.st.fail("a 1006 that nobody asked for")
+		s.st.fail("an unexpected 1006")
 		return
 	}
 	if code := number(body, `"error":`); code != 0 {

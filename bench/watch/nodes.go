@@ -41,7 +41,7 @@ type Machine struct {
 	Available, Slab int64
 }
 
-// Nodes looks at processes once a second; at more than a few more seldom, for looking costs them something.
+// Nodes looks at processes once a second; with more than a few processes less often, because it costs them time.
 type Nodes struct {
 	began  time.Time
 	http   *http.Client

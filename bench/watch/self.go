@@ -1,5 +1,5 @@
-// Package watch looks at processes while a load runs: at the generator itself, which must not be the bottleneck it
-// measures, and at the nodes, by their metrics and by /proc.
+// Package watch observes processes during a load: the generator, which must not be the bottleneck, and the nodes, by
+// their metrics and by /proc.
 package watch
 
 import (

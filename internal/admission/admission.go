@@ -1,9 +1,9 @@
 // Package admission decides which connections a listener keeps: how many in all, how many of one network, and, when too
-// many have not said anything useful yet, which of them goes.
+// many have not said anything useful yet, which of them to close.
 //
 // Connections are counted by network: an IPv4 address, or the /64 of an IPv6 address, which is what one subscriber is
 // given. A connection is waiting until it has authenticated. While it waits it is silent, or busy with a request that
-// arrived whole. When the waiting connections reach their bound, a new one is not refused: the network that holds most
+// has arrived completely. When the waiting connections reach their bound, a new one is not refused: the network that holds most
 // silent connections loses its oldest. So clients that connect and say nothing compete with each other, however many they
 // are. A listener that waits as Pause says before each accept leaves each connection at least Grace for its first request.
 package admission

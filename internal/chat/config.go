@@ -30,39 +30,39 @@ type Config struct {
 // Limits bound what one client, one address or all of them can make a node hold. docs/CONFIG.md lists them.
 type Limits struct {
 	MaxFrameBytes      int           `help:"largest body of a logged-in client's frame" min:"2048" max:"65535"`
-	OutboxBytes        int           `help:"bytes that may wait for one client when a push comes, and besides its answers to what it may have unanswered; past it the client is closed as a slow consumer" min:"65540"`
-	SendBufferBytes    int           `help:"kernel send buffer of one client, of which half may wait to be sent; 0 leaves it to the kernel" min:"0"`
+	OutboxBytes        int           `help:"bytes that may be queued for one client when a push comes, answers to its requests not counted; beyond it the client is closed as a slow consumer" min:"65540"`
+	SendBufferBytes    int           `help:"kernel send buffer of one client, half of which may be unsent; 0 leaves it to the kernel" min:"0"`
 	ReceiveBufferBytes int           `help:"kernel receive buffer of one client, in bytes; 0 leaves it to the kernel, which may take megabytes" min:"0"`
-	UnreadBytes        int           `help:"bytes of one client that have arrived and were not looked at; past it, which only a client that does not wait for answers can reach, it is closed" min:"65540" max:"67108864"`
+	UnreadBytes        int           `help:"bytes received from one client and not read yet; beyond it the client is closed; a client that waits for answers cannot reach it" min:"65540" max:"67108864"`
 	WriteTimeout       time.Duration `help:"how long a full socket may take to accept more" min:"100ms"`
-	LoginTimeout       time.Duration `help:"from accept to a successful login" min:"100ms"`
-	MinLoginTimeout    time.Duration `help:"what is left of LoginTimeout for a connection that has not sent its login, while as many wait as Unauthenticated allows; LoginTimeout shrinks to it evenly from half of that on" min:"100ms"`
-	Heartbeat          time.Duration `help:"period that native clients are asked for unless they name one; dead after 2.5 periods" min:"5s" max:"300s"`
-	StockTimeout       time.Duration `help:"a stock client is dead after this long without a frame" min:"1s"`
-	StockSpacing       time.Duration `help:"least time between two frames to a stock client, which loses its place when it reads two at once" min:"10ms" max:"1s"`
-	StockTextSpacing   time.Duration `help:"more time after a frame, for each text that it pushes: a stock client draws them one by one, which takes 100ms each beside an avatar of 2480 x 2480" min:"0s" max:"1s"`
-	QuietTimeout       time.Duration `help:"the same for a first-generation client, which sends no heartbeats" min:"1m"`
-	LoginsAtOnce       int           `help:"logins that are being worked on; others wait for their turn" min:"1"`
-	Unauthenticated    int           `help:"connections that have not logged in yet; past it the network that holds most of them loses its oldest" min:"1"`
-	Connections        int           `help:"all client connections; 0 means nine tenths of the descriptor limit" min:"0"`
-	PerAddress         int           `help:"connections from one address, an IPv6 /64 counting as one; 0 means no limit" min:"0"`
-	AddressRate        int           `help:"new connections a second from one address; 0 means no limit" min:"0"`
-	LimitLoopback      bool          `help:"apply the limits of an address to loopback too"`
-	AcceptRate         int           `help:"new connections a second in all; 0 means no limit" min:"0"`
+	LoginTimeout       time.Duration `help:"longest time from accept to a successful login" min:"100ms"`
+	MinLoginTimeout    time.Duration `help:"login time-out of silent connections when Unauthenticated connections wait; LoginTimeout shrinks evenly to it from half of Unauthenticated on" min:"100ms"`
+	Heartbeat          time.Duration `help:"heartbeat period of native clients that do not request another; a session ends after 2.5 silent periods" min:"5s" max:"300s"`
+	StockTimeout       time.Duration `help:"a stock client's session ends after this time without a frame" min:"1s"`
+	StockSpacing       time.Duration `help:"frame spacing: least time between two frames to a stock client, which cannot read two at once" min:"10ms" max:"1s"`
+	StockTextSpacing   time.Duration `help:"added spacing after a frame for each text that it pushes; a stock client may take 100ms to draw a text beside an avatar of 2480 x 2480" min:"0s" max:"1s"`
+	QuietTimeout       time.Duration `help:"the same as StockTimeout for a first-generation client, which sends no heartbeats" min:"1m"`
+	LoginsAtOnce       int           `help:"logins handled at once; others wait for their turn" min:"1"`
+	Unauthenticated    int           `help:"connections that have not logged in; beyond it the network with most silent ones loses its oldest" min:"1"`
+	Connections        int           `help:"maximum number of client connections; 0 means nine tenths of the descriptor limit" min:"0"`
+	PerAddress         int           `help:"connections from one address (an IPv6 /64); 0 means no limit" min:"0"`
+	AddressRate        int           `help:"new connections per second from one address; 0 means no limit" min:"0"`
+	LimitLoopback      bool          `help:"apply the per-address limits to loopback too"`
+	AcceptRate         int           `help:"new connections per second in all; 0 means no limit" min:"0"`
 	TextRate           int           `help:"texts per second of one user, over all devices, connections and nodes; 0 means no limit" min:"0"`
-	TextBurst          int           `help:"how many of them at once, a tenth of which is kept for the moment after a move to another node" min:"1"`
-	RequestRate        int           `help:"requests other than texts and heartbeats, per second and connection; 0 means no limit" min:"0"`
-	RequestBurst       int           `help:"how many of them at once" min:"1"`
-	HeartbeatRate      int           `help:"heartbeats a second and connection, with four seconds' worth at once; a frame refused for TextRate or RequestRate counts as ten; past it the connection is closed; 0 means no limit" min:"0"`
+	TextBurst          int           `help:"texts of one user at once; a tenth is reserved for the time after a move to another node" min:"1"`
+	RequestRate        int           `help:"requests other than texts and heartbeats, per second per connection; 0 means no limit" min:"0"`
+	RequestBurst       int           `help:"such requests of one connection at once" min:"1"`
+	HeartbeatRate      int           `help:"heartbeats per second per connection, four times as many at once; a frame refused for TextRate or RequestRate counts as ten; beyond it the connection is closed; 0 means no limit" min:"0"`
 	InFlightTexts      int           `help:"unanswered texts of one connection, and a native client's default window" min:"1" max:"1024"`
 	InFlightBytes      int           `help:"bytes of unanswered text requests of one connection" min:"65536"`
-	QueuedFrames       int           `help:"requests of one connection that wait for the one before" min:"1"`
-	QueuedBytes        int           `help:"bytes of their bodies" min:"65536"`
-	RequestTimeout     time.Duration `help:"one request, from its turn to its answer" min:"100ms"`
+	QueuedFrames       int           `help:"queued requests of one connection" min:"1"`
+	QueuedBytes        int           `help:"bytes of the queued requests' bodies" min:"65536"`
+	RequestTimeout     time.Duration `help:"longest time of one request, from its turn to its answer" min:"100ms"`
 	Linger             time.Duration `help:"how long a closing connection waits for the client to hang up" min:"10ms"`
-	DrainTimeout       time.Duration `help:"how long a stopping node takes to see its clients off" min:"0s"`
+	DrainTimeout       time.Duration `help:"time over which a stopping node spreads the goodbyes to its clients" min:"0s"`
 	CommitShards       int           `help:"SQL transactions of texts at once" min:"1" max:"64"`
-	CommitBatch        int           `help:"texts a transaction" min:"64" max:"4096"`
+	CommitBatch        int           `help:"texts per transaction" min:"64" max:"4096"`
 }
 
 // DefaultConfig returns a node on the loopback with the limits of docs/CONFIG.md.

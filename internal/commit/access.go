@@ -18,10 +18,10 @@ type member struct {
 	ver  int32
 }
 
-// authorise refuses the texts of those who are not in the thread, and of those whose request names somebody else than its
-// other member. Members who are no friends are left to the append: it has the last word under the thread's lock, and knows
-// a resend of what they stored as friends. What is not cached is read with one SELECT for the whole batch; a negative
-// answer is never kept, so that an approval takes effect at once.
+// authorise refuses the texts of users who are not in the thread, and texts whose request names another user than the
+// thread's other member. It leaves members who are not friends to the append, which decides under the thread's lock and
+// recognises resent texts from the time when they were friends. One SELECT for the whole batch reads what is not cached.
+// A negative answer is never cached, so that an approval takes effect at once.
 func (s *shard) authorise(ctx context.Context) {
 	missing := s.missing[:0]
 	for _, r := range s.batch {

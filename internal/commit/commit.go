@@ -1,8 +1,8 @@
-// Package commit is the group committer: texts of many connections go in, one SQL transaction stores them together, and
-// then come the answers and the pushes, in commit order.
+// Package commit is the group committer. It stores the texts of many connections in one SQL transaction, and then sends
+// answers and pushes in commit order.
 //
-// There is no timer. A shard commits whatever waits as soon as its last transaction is done: a lone text leaves at once,
-// and under load the batches grow by themselves.
+// There is no timer. A shard commits the waiting texts as soon as its last transaction is done: a lone text is stored at
+// once, and under load the batches grow by themselves.
 package commit
 
 import (
@@ -69,7 +69,7 @@ type Store interface {
 // Config bounds a committer. The zero value is not usable; see DefaultConfig.
 type Config struct {
 	Shards   int           // transactions at once; texts of one thread are always in the same shard
-	Batch    int           // texts a transaction
+	Batch    int           // texts per transaction
 	MaxTexts int           // texts waiting in the node
 	MaxBytes int           // bytes of their requests
 	MaxWait  time.Duration // from Append to the answer; past it a text is refused

@@ -19,17 +19,17 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		stored:   counter("texts_stored_total", "Texts stored for the first time."),
 		resent:   counter("texts_resent_total", "Texts that were stored before and answered with their first ids."),
 		failed:   counter("texts_failed_total", "Texts answered as not stored because the store failed."),
-		denied:   counter("texts_denied_total", "Texts refused because their sender may not write to the thread any more."),
+		denied:   counter("texts_denied_total", "Texts refused because their sender may no longer write to the thread."),
 		refused:  counter("requests_refused_total", "Requests refused because too many texts waited."),
 		late:     counter("requests_late_total", "Requests refused because they waited too long."),
 		stranded: counter("requests_stranded_total", "Requests refused because this node was fenced off after their sessions logged in."),
-		shed:     counter("requests_shed_total", "Requests refused at once because their texts would have waited too long: more came than could be stored."),
+		shed:     counter("requests_shed_total", "Requests refused at once because more texts came than SQL can store."),
 		panics:   counter("panics_total", "Panics recovered in a batch."),
 		size: f.NewHistogram(prometheus.HistogramOpts{
-			Name: "parley_commit_batch_texts", Help: "Texts a transaction.", Buckets: prometheus.ExponentialBuckets(1, 2, 9),
+			Name: "parley_commit_batch_texts", Help: "Texts per transaction.", Buckets: prometheus.ExponentialBuckets(1, 2, 9),
 		}),
 		seconds: f.NewHistogram(prometheus.HistogramOpts{
-			Name: "parley_commit_transaction_seconds", Help: "Time of one transaction, retries included.",
+			Name: "parley_commit_transaction_seconds", Help: "Time of one transaction, including retries.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
 		}),
 		wait: f.NewHistogram(prometheus.HistogramOpts{

@@ -60,7 +60,7 @@ func advertiseFault(key, value string) error {
 		return Faultf(key, "is %q, want a port from 1 to 65535", value)
 	}
 	if ip, err := netip.ParseAddr(host); err == nil && ip.IsUnspecified() {
-		return Faultf(key, "is %q, which nobody can connect to", value)
+		return Faultf(key, "is %q, which no client can connect to", value)
 	}
 	return nil
 }

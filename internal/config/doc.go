@@ -1,8 +1,8 @@
 // Package config fills a node's Config struct from its defaults, an INI file, the environment and flags, in rising order
-// of precedence, and turns every mistake into a message that names where it was made.
+// of precedence, and reports every fault with its place.
 //
-// A Config is a struct of sections; a section is a struct of keys. Field names are the names in the file, and tags say
-// the rest:
+// A Config is a struct of sections; a section is a struct of keys. Field names are the names in the file; tags hold
+// everything else:
 //
 //	type Config struct {
 //		Self   config.Self  `ini:"SelfServer"` // the section's name, where it differs from the field's
@@ -22,5 +22,5 @@
 // [Redis] Addr is PARLEY_REDIS_ADDR in the environment and --redis.addr as a flag; a secret key may also be given as
 // the name of a file that holds it: PasswdFile, PARLEY_REDIS_PASSWD_FILE, --redis.passwdfile.
 //
-// The package knows no node. It does not reload, and it opens no connection.
+// The package does not depend on a node. It does not reload, and it opens no connection.
 package config

@@ -8,8 +8,8 @@ import (
 
 // iniFile is a parsed file that remembers where everything stood.
 //
-// The reader is our own because the format has to be the seed's (boost's ini_parser: a line is a section, a comment or
-// key=value, and a value is taken as it stands) and because messages must name lines. Libraries for richer dialects
+// Parley has its own reader because the format must be llfcchat's (boost's ini_parser: a line is a section, a comment or
+// key=value, and a value is taken literally) and because messages must name lines. Libraries for richer dialects
 // interpolate %(x)s, strip quotes and cut values at " #", all of which break passwords, and forget the lines.
 type iniFile struct {
 	path     string

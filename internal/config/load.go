@@ -20,7 +20,7 @@ type Loaded struct {
 // Log writes what an operator should know about the configuration: its file, or that there is none, and the warnings.
 func (l Loaded) Log(log *slog.Logger) {
 	if l.File == "" {
-		log.Info("no configuration file given, running on defaults; --help lists the keys")
+		log.Info("no configuration file, using defaults; --help lists the keys")
 	} else {
 		log.Info("configuration read", "file", l.File)
 	}
@@ -29,8 +29,8 @@ func (l Loaded) Log(log *slog.Logger) {
 	}
 }
 
-// otherRoles are the seed's sections. A file in which a section of another role stands is accepted, so that the files
-// of an llfcchat installation load as they are.
+// otherRoles are llfcchat's sections. A file may hold sections of other roles, so that the files of an llfcchat
+// installation load unchanged.
 var otherRoles = []string{
 	"SelfServer", "PeerServer", "StatusServer", "GateServer", "VarifyServer", "Mysql", "Redis", "chatservers",
 }

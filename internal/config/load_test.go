@@ -338,8 +338,8 @@ func TestAddressesAreChecked(t *testing.T) {
 		"a b":                    `is "a b", want HOST or HOST:PORT`,
 		"host/path":              `is "host/path", want HOST or HOST:PORT`,
 		"a:b:c":                  `is "a:b:c", want HOST or HOST:PORT`,
-		"0.0.0.0":                `is "0.0.0.0", which nobody can connect to`,
-		"[::]:8090":              `is "[::]:8090", which nobody can connect to`,
+		"0.0.0.0":                `is "0.0.0.0", which no client can connect to`,
+		"[::]:8090":              `is "[::]:8090", which no client can connect to`,
 		"-x.example:1":           `is "-x.example:1", whose host is neither a name nor an address`,
 		strings.Repeat("x", 254): `is "` + strings.Repeat("x", 254) + `", want HOST or HOST:PORT`,
 	} {

@@ -16,12 +16,12 @@ import (
 
 // Self is [SelfServer], a chat node's own names and addresses.
 type Self struct {
-	Name         string `help:"name of this node, unique in the cluster; peers and Redis know it by this"`
+	Name         string `help:"name of this node in Redis and for its peers, unique in the cluster"`
 	Host         string `help:"address to listen on for clients and peers; empty or 0.0.0.0 means all"`
-	Port         int    `help:"TCP port for clients; 0 takes a free one" min:"0" max:"65535"`
-	RPCPort      int    `help:"port for peers and foreign callers; 0 takes a free one" min:"0" max:"65535"`
-	Advertise    string `help:"HOST or HOST:PORT that clients are told; empty means Host and Port, or this machine's first address when Host means all"`
-	AdvertiseRPC string `help:"HOST or HOST:PORT that peers are told; empty means Advertise's host, then as above"`
+	Port         int    `help:"TCP port for clients; 0 means a free port" min:"0" max:"65535"`
+	RPCPort      int    `help:"RPC port for peers and foreign callers; 0 means a free port" min:"0" max:"65535"`
+	Advertise    string `help:"HOST or HOST:PORT that clients connect to; empty means Host and Port, or this machine's first address if Host means all"`
+	AdvertiseRPC string `help:"HOST or HOST:PORT that peers connect to; empty means the host of Advertise, else as for Advertise"`
 }
 
 // Validate checks the name, which becomes part of Redis keys, and the addresses.
@@ -87,17 +87,17 @@ func firstAddress() string {
 	return "127.0.0.1"
 }
 
-// Peers is [PeerServer], the seed's static list of other chat nodes. Parley's own nodes find each other by their leases
-// and need none.
+// Peers is [PeerServer], llfcchat's static list of other chat nodes. Parley's own nodes find each other by their leases
+// and do not need it.
 type Peers struct {
-	Servers []string `help:"names of foreign chat nodes to call; Parley's own find each other without"`
-	Nodes   []Peer   `each:"Servers" help:"A chat node that has no lease in our Redis."`
+	Servers []string `help:"names of foreign chat nodes to call; Parley's chat nodes find each other without it"`
+	Nodes   []Peer   `each:"Servers" help:"A chat node that has no lease in Parley's Redis."`
 }
 
 // Peer is a section that [PeerServer] Servers names.
 type Peer struct {
 	Name string `help:"the node's name in Redis; the section's name by default"`
-	Host string `help:"where its RPC port is reached"`
+	Host string `help:"host of its RPC port"`
 	Port int    `help:"its RPC port" min:"1" max:"65535"`
 }
 
@@ -116,7 +116,7 @@ func (p Peer) Addr() string { return net.JoinHostPort(p.Host, strconv.Itoa(p.Por
 // about listens there, the others call it there.
 type Endpoint struct {
 	Host string `help:"address of the server; empty or 0.0.0.0 listens on all"`
-	Port int    `help:"its port; 0 listens on a free one" min:"0" max:"65535"`
+	Port int    `help:"its port; 0 means a free port" min:"0" max:"65535"`
 }
 
 // Validate checks the form of the host.
@@ -129,14 +129,14 @@ func (e Endpoint) Addr() string { return net.JoinHostPort(e.Host, strconv.Itoa(e
 type Redis struct {
 	Host        string        `help:"host of a single server"`
 	Port        int           `help:"its port" min:"1" max:"65535"`
-	User        string        `help:"ACL user; empty for the password alone"`
+	User        string        `help:"ACL user; empty to send only the password"`
 	Passwd      string        `help:"password; empty for none" secret:"true"`
-	Addr        []string      `help:"HOST:PORT list in place of Host and Port: a cluster's seeds, or sentinels"`
-	Master      string        `help:"name of the sentinels' master; set it when Addr lists sentinels"`
-	DB          int           `help:"database; 0 is the only one of a cluster" min:"0"`
+	Addr        []string      `help:"HOST:PORT list in place of Host and Port: seed nodes of a cluster, or sentinels"`
+	Master      string        `help:"name of the sentinels' master; set it if Addr lists sentinels"`
+	DB          int           `help:"database number; a cluster has only 0" min:"0"`
 	Cluster     bool          `help:"Addr is a Redis Cluster; keys of one user then share a slot"`
 	TLS         bool          `help:"connect with TLS"`
-	PoolSize    int           `help:"connections a server; calls are pipelined, more seldom helps" min:"1" max:"1000"`
+	PoolSize    int           `help:"connections per server; calls are pipelined, so more rarely help" min:"1" max:"1000"`
 	DialTimeout time.Duration `help:"longest wait for a connection" min:"10ms"`
 	Timeout     time.Duration `help:"longest wait for a reply" min:"10ms"`
 }
@@ -213,14 +213,14 @@ type MySQL struct {
 	Port        int           `help:"its port" min:"1" max:"65535"`
 	User        string        `help:"user"`
 	Passwd      string        `help:"password; empty for none" secret:"true"`
-	Schema      string        `help:"database; it must exist, its tables are made at start"`
-	MaxOpen     int           `help:"connections at most; each costs the server memory" min:"2" max:"10000"`
+	Schema      string        `help:"database; it must exist; nodes create its tables at start"`
+	MaxOpen     int           `help:"maximum number of connections; each costs the server memory" min:"2" max:"10000"`
 	DialTimeout time.Duration `help:"longest wait for a connection" min:"10ms"`
 	Timeout     time.Duration `help:"longest wait for a reply; must exceed the longest lock wait, 2s" min:"3s"`
 	TLS         string        `help:"TLS to the server" oneof:"false true skip-verify preferred"`
 
-	RequireDurable bool   `help:"refuse to start when a setting of the server could lose acknowledged texts, instead of a warning"`
-	FenceCheck     string `help:"what to do at start when shared row locks do not hold until COMMIT, as the fence needs it: refuse, or warn" oneof:"refuse warn"`
+	RequireDurable bool   `help:"refuse to start, instead of warning, if a setting of the server could lose acknowledged texts"`
+	FenceCheck     string `help:"what to do at start if shared row locks, which the fence needs, do not hold until COMMIT" oneof:"refuse warn"`
 }
 
 // DefaultMySQL is a server on the loopback.
@@ -257,8 +257,8 @@ func (m MySQL) DSN() string {
 
 // Log is [Log].
 type Log struct {
-	Level  string `help:"least severe level that is written" oneof:"debug info warn error"`
-	Format string `help:"auto is coloured text on a terminal, else JSON" oneof:"auto json text"`
+	Level  string `help:"lowest level that is logged" oneof:"debug info warn error"`
+	Format string `help:"auto means coloured text on a terminal, else JSON" oneof:"auto json text"`
 }
 
 // DefaultLog writes Info and above, in the form the reader can use.
@@ -266,8 +266,8 @@ func DefaultLog() Log { return Log{Level: "info", Format: "auto"} }
 
 // Ops is [Ops], the operations listener: metrics, health, profiles.
 type Ops struct {
-	Addr  string `help:"HOST:PORT of /metrics, /healthz, /readyz and /debug/pprof; keep it on the loopback or a private network; empty serves none"`
-	Token string `help:"opens /debug/pprof to other machines, sent as Authorization: Bearer TOKEN; empty: this machine only" secret:"true"`
+	Addr  string `help:"HOST:PORT of /metrics, /healthz, /readyz and /debug/pprof; keep it on loopback or a private network; empty means none"`
+	Token string `help:"allows /debug/pprof from other machines, sent as Authorization: Bearer TOKEN; empty means this machine only" secret:"true"`
 }
 
 // DefaultOps takes a free port on the loopback; the log says which.
@@ -287,7 +287,7 @@ func (o Ops) Validate() error {
 
 // Cluster is [Cluster], what all nodes of a cluster share.
 type Cluster struct {
-	Secret string `help:"shared by all nodes: authenticates RPC between them; empty switches that off, for one machine only" secret:"true"`
+	Secret string `help:"secret of all nodes; authenticates RPC between them; leave it empty, without authentication, only on a single machine" secret:"true"`
 }
 
 // Validate refuses a secret that can be guessed.

@@ -154,6 +154,6 @@ func (s *Server) takeCode(ctx context.Context, req *request, email, code string)
 
 func (s *Server) putCodeBack(ctx context.Context, t taken, refund bool) {
 	if err := s.codes.putBack(ctx, t, refund); err != nil && s.noise.Allow() {
-		s.log.Warn("a verification code could not be put back; its owner has to ask for another", "err", err)
+		s.log.Warn("verification code not restored; the user must request another", "err", err)
 	}
 }

@@ -29,18 +29,18 @@ type Config struct {
 // Listen is [GateServer].
 type Listen struct {
 	config.Endpoint
-	VarifyAddr     string        `help:"HOST:PORT where VarifyService is served; keep it on the loopback; empty serves none, as does a Host in [VarifyServer]"`
-	MaxConns       int           `help:"connections at a time, each of which may cost some 50 KiB; one more closes the one that has been sending its request for longest, of the network that has most such" min:"1" max:"100000"`
-	TrustedProxies []string      `help:"networks (CIDR) whose X-Forwarded-For is believed; none by default"`
+	VarifyAddr     string        `help:"HOST:PORT of VarifyService; keep it on loopback; with an empty value, or a Host in [VarifyServer], it is not served"`
+	MaxConns       int           `help:"maximum number of connections, about 50 KiB each; beyond it, the network with most unfinished requests loses its oldest one" min:"1" max:"100000"`
+	TrustedProxies []string      `help:"networks (CIDR) whose X-Forwarded-For is trusted; none by default"`
 	AllowedOrigins []string      `help:"web pages that may call the gate from a browser, as SCHEME://HOST[:PORT]; * allows all, empty none"`
-	DrainTimeout   time.Duration `help:"longest wait for requests in flight at the end" min:"100ms" max:"5m"`
+	DrainTimeout   time.Duration `help:"longest wait for requests in flight when the gate stops" min:"100ms" max:"5m"`
 }
 
 // Status is [StatusServer]: where placements are asked for.
 type Status struct {
 	config.Endpoint
-	Addrs   []string      `help:"HOST:PORT list in place of Host and Port: the next is asked when one does not answer"`
-	Timeout time.Duration `help:"longest wait for one status server; two waits at most a login" min:"10ms" max:"10s"`
+	Addrs   []string      `help:"HOST:PORT list in place of Host and Port; if one does not answer, the gate asks the next"`
+	Timeout time.Duration `help:"longest wait for one status server; a login waits for at most two" min:"10ms" max:"10s"`
 }
 
 func (s Status) addrs() []string {
@@ -76,13 +76,13 @@ type Mail struct {
 	Mode     string        `help:"console prints codes on standard output, for development; smtp mails them" oneof:"console smtp"`
 	Host     string        `help:"SMTP server"`
 	Port     int           `help:"its port: 465 with implicit TLS, 587 with starttls" min:"1" max:"65535"`
-	TLS      string        `help:"implicit speaks TLS from the first byte, starttls demands the upgrade, none is plain text for a relay on this machine" oneof:"implicit starttls none"`
+	TLS      string        `help:"implicit speaks TLS from the first byte, starttls requires the upgrade, none is plain text for a relay on this machine" oneof:"implicit starttls none"`
 	CAFile   string        `help:"PEM file of the authority that signed the server's certificate; empty means the system's"`
-	User     string        `help:"user; empty logs in nowhere"`
+	User     string        `help:"user; if empty, the gate does not log in"`
 	Passwd   string        `help:"password" secret:"true"`
 	From     string        `help:"sender's address"`
 	Timeout  time.Duration `help:"longest time one mail may take" min:"100ms" max:"1m"`
-	Parallel int           `help:"mails under way at a time; eight times as many wait, the rest are refused as busy" min:"1" max:"1000"`
+	Parallel int           `help:"mails sent at once; eight times as many may wait, more are refused as busy" min:"1" max:"1000"`
 }
 
 // Validate checks what the chosen mode needs.
@@ -105,9 +105,9 @@ func (m Mail) Validate() error {
 
 // Hash is the cost of passwords (argon2id) and the bounds on it.
 type Hash struct {
-	MemoryKiB int           `help:"memory of one hash in KiB; rows that cost less are hashed again at the next login" min:"19456" max:"131072"`
+	MemoryKiB int           `help:"memory of one hash in KiB; weaker hashes are replaced at the next login" min:"19456" max:"131072"`
 	Passes    int           `help:"passes over it" min:"2" max:"16"`
-	Parallel  int           `help:"hashes at a time; 0 means one a core" min:"0" max:"256"`
+	Parallel  int           `help:"hashes at once; 0 means one per core" min:"0" max:"256"`
 	Waiting   int           `help:"requests waiting for a hash; more are refused as busy" min:"0" max:"4096"`
 	Patience  time.Duration `help:"longest wait for a hash" min:"10ms" max:"30s"`
 }
@@ -116,14 +116,14 @@ type Hash struct {
 type Limits struct {
 	AccountFailures  int           `help:"failed logins of one account in AccountWindow before it is locked" min:"1"`
 	AccountWindow    time.Duration `help:"how long failed logins are remembered" min:"1s"`
-	AccountLock      time.Duration `help:"first lock; it doubles with each further failure" min:"1s"`
+	AccountLock      time.Duration `help:"duration of the first lock; it doubles with each further failure" min:"1s"`
 	AccountLockMax   time.Duration `help:"longest lock" min:"1s"`
-	AddressFailures  int           `help:"failed logins a minute from one address (an IPv6 /64)" min:"1"`
-	CodesPerMailbox  int           `help:"codes an hour to one mailbox" min:"1"`
-	CodesPerAddress  int           `help:"codes an hour asked for from one address" min:"1"`
-	ConnsPerAddress  int           `help:"connections at a time from one address (an IPv6 /64) that is not a trusted proxy's; one more closes the oldest of them that still sends its request; 0: no bound" min:"0"`
-	ThrottleLoopback bool          `help:"apply the limits an address to the loopback too"`
-	Remember         time.Duration `help:"how long a proven password needs no new hash; 0 forgets at once" min:"0s" max:"1h"`
+	AddressFailures  int           `help:"failed logins per minute from one address (an IPv6 /64)" min:"1"`
+	CodesPerMailbox  int           `help:"codes per hour to one mailbox" min:"1"`
+	CodesPerAddress  int           `help:"codes per hour requested from one address" min:"1"`
+	ConnsPerAddress  int           `help:"maximum number of connections from one address (an IPv6 /64), trusted proxies exempt; beyond it, the oldest unfinished request is closed; 0 means no limit" min:"0"`
+	ThrottleLoopback bool          `help:"apply the per-address limits to loopback too"`
+	Remember         time.Duration `help:"how long a verified password is remembered, so that it is not hashed again; 0 means not at all" min:"0s" max:"1h"`
 }
 
 // What protocol and storage fix.

@@ -57,7 +57,7 @@ func (s *Server) erase(ctx context.Context, req *request, in *loginRequest) (sto
 // bumpBatch is how many users' lists are made stale in one round trip.
 const bumpBatch = 256
 
-// bumpLists makes the cached lists of users stale. Where Redis does not hear it, they name the deleted user until they
+// bumpLists makes the cached lists of users stale. If Redis does not answer, the lists hold the deleted user until they
 // expire.
 func (s *Server) bumpLists(ctx context.Context, uids []int32) {
 	for len(uids) > 0 {
@@ -65,7 +65,7 @@ func (s *Server) bumpLists(ctx context.Context, uids []int32) {
 		uids = uids[len(part):]
 		if err := s.presence.BumpLists(ctx, part...); err != nil {
 			if s.noise.Allow() {
-				s.log.Warn("cached lists name a deleted user until they expire", "n", len(part)+len(uids), "err", safe(err))
+				s.log.Warn("cached lists hold a deleted user until they expire", "n", len(part)+len(uids), "err", safe(err))
 			}
 			return
 		}

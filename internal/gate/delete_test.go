@@ -67,7 +67,7 @@ func TestLogSaysWhySessionsShouldHaveEnded(t *testing.T) {
 	f.mr.SetError("LOADING")
 	f.endSessions(t.Context(), "account_deleted", 7, "alice", "a@example.com")
 	f.mr.SetError("")
-	require.Contains(t, f.logs.String(), "tokens that should have ended are still good")
+	require.Contains(t, f.logs.String(), "tokens not revoked")
 	require.Contains(t, f.logs.String(), `"after":"account_deleted"`)
 	require.NotContains(t, f.logs.String(), "password")
 }

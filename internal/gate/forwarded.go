@@ -25,10 +25,10 @@ func (s *Server) clientAddr(r *http.Request) netip.Addr {
 		}
 		next, ok := parseHop(hop)
 		if !ok {
-			// The proxy wrote this, or passed it on unseen. Whoever is behind it counts as the proxy.
+			// The proxy wrote this, or passed it on unseen. Clients behind it count as the proxy.
 			if s.noise.Allow() {
-				s.log.Warn("a trusted proxy sent an X-Forwarded-For without an address: its clients share one limit; "+
-					"make it append the client's IP address", "proxy", addr.String())
+				s.log.Warn("a trusted proxy sent X-Forwarded-For without an address, so its clients share one limit; "+
+					"configure it to append the client's IP address", "proxy", addr.String())
 			}
 			break
 		}

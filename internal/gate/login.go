@@ -111,21 +111,21 @@ func (s *Server) look(ctx context.Context, req *request, cred store.Credentials,
 	v, err := s.hasher.check(req.client, cred.Password, passwd)
 	if err != nil {
 		if err := s.accounts.giveBack(ctx, at); err != nil && s.noise.Allow() {
-			s.log.Warn("a login attempt that was not looked at counts as a failure", "err", safe(err))
+			s.log.Warn("login attempt without a result counts as failed", "err", safe(err))
 		}
 		return "", retryLater(wire.CodeBusy, s.hasher.retryAfter())
 	}
 	if v.bad != nil && s.noise.Allow() {
-		s.log.Error("a stored password cannot be used; its owner has to reset it", "user", s.audit.user(cred.UID), "err", v.bad)
+		s.log.Error("stored password hash unusable; the user must reset the password", "user", s.audit.user(cred.UID), "err", v.bad)
 	}
 	if !v.ok {
 		if err := s.accounts.failed(ctx, at); err != nil && s.noise.Allow() {
-			s.log.Warn("a failed login is counted late", "err", safe(err)) // as one whose outcome nobody told
+			s.log.Warn("failed login counted late", "err", safe(err)) // as an attempt without a result
 		}
 		return "", wire.Refuse(wire.CodePasswdInvalid, nil)
 	}
 	if err := s.accounts.passed(ctx, at); err != nil && s.noise.Allow() {
-		s.log.Warn("failed logins of an account stay counted after a success", "err", safe(err))
+		s.log.Warn("count of an account's failed logins not reset after a success", "err", safe(err))
 	}
 	if v.upgraded != "" {
 		s.upgrade(ctx, &cred, v.upgraded)
@@ -182,7 +182,7 @@ func (s *Server) upgrade(ctx context.Context, cred *store.Credentials, hash stri
 	defer cancel()
 	if err := s.store.UpgradePassword(ctx, cred.UID, cred.Password, hash); err != nil {
 		if !errors.Is(err, store.ErrNotFound) && s.noise.Allow() { // not found: somebody else renewed it first
-			s.log.Warn("a password's hash could not be renewed", "user", s.audit.user(cred.UID), "err", safe(err))
+			s.log.Warn("password hash not upgraded", "user", s.audit.user(cred.UID), "err", safe(err))
 		}
 		return
 	}

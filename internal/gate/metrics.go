@@ -37,20 +37,20 @@ func newMetrics(reg prometheus.Registerer, hashing *slots.Slots) *metrics {
 			Name: "parley_gate_request_seconds", Help: "Time of an HTTP request by route.",
 			Buckets: []float64{.001, .005, .02, .05, .1, .25, .5, 1, 2.5, 5, 10, 20},
 		}, []string{"route"}),
-		panics:      f.NewCounter(prometheus.CounterOpts{Name: "parley_gate_panics_total", Help: "Requests that ended in a panic of ours."}),
+		panics:      f.NewCounter(prometheus.CounterOpts{Name: "parley_gate_panics_total", Help: "Requests that ended in a panic."}),
 		hashes:      counter("hashes_total", "Password hashes by kind (verify, new, dummy).", "kind"),
 		hashRefused: counter("hash_refused_total", "Requests that got no hash by reason (queue, patience, gone).", "reason"),
 		hashSeconds: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "parley_gate_hash_seconds", Help: "Time in a hashing slot.",
 			Buckets: []float64{.01, .02, .03, .05, .075, .1, .2, .4, .8, 1.6},
 		}),
-		remembered: f.NewCounter(prometheus.CounterOpts{Name: "parley_gate_logins_remembered_total", Help: "Logins that needed no hash because the password was proven a short while ago."}),
+		remembered: f.NewCounter(prometheus.CounterOpts{Name: "parley_gate_logins_remembered_total", Help: "Logins whose password needed no hash because it was verified recently."}),
 		throttled:  counter("throttled_total", "Requests refused by a limit (account, address, mailbox, code_address).", "limit"),
 		crowded:    counter("logins_crowded_total", "Logins refused as busy because others of the same account or address were under way (account, address).", "limit"),
-		dropped:    counter("connections_dropped_total", "Connections closed because of a bound before their request had arrived (full, address, descriptors).", "reason"),
+		dropped:    counter("connections_dropped_total", "Connections closed before their request was complete, by reason (full, address, descriptors).", "reason"),
 		mails:      counter("mails_total", "Verification codes by result (sent, refused, busy, store, throttled).", "result"),
 		places:     counter("placements_total", "Calls to status servers by result (ok, refused, unreachable).", "result"),
-		kicks:      counter("kicks_total", "Sessions ended after a new password or a deletion by result (ok; left: in the mailbox of a node that did not answer; gone: in that of a node without a lease; failed).", "result"),
+		kicks:      counter("kicks_total", "Sessions ended after a new password or a deletion by result (ok; left in the mailbox of a node that did not answer; gone, in that of a node without a lease; failed).", "result"),
 	}
 }
 

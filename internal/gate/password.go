@@ -11,8 +11,8 @@ import (
 	"golang.org/x/crypto/argon2"
 )
 
-// Bounds on the parameters of a stored hash. A row that asks for more is refused unhashed: whoever can write one row
-// must not be able to take the gate's memory.
+// Bounds on the parameters of a stored hash. A row that asks for more is refused without hashing: an attacker who can write
+// one row must not be able to use up the gate's memory.
 const (
 	maxHashMemoryKiB = 128 << 10
 	maxHashPasses    = 16

@@ -243,13 +243,13 @@ func (s *Server) drain(ctx context.Context) {
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Gate.DrainTimeout)
 	defer cancel()
 	if err := s.http.Shutdown(grace); err != nil {
-		s.log.Warn("requests were cut off at the end of draining")
+		s.log.Warn("drain time-out: requests cut off")
 		_ = s.http.Close() // they are lost either way
 	}
 	// A handler outlives its connection. What it works with is closed after Run, so it is told to end and waited for.
 	s.cutOff()
 	if n := s.flights.wait(cutTimeout); n > 0 {
-		s.log.Error("requests still run", "n", n)
+		s.log.Error("requests still running", "n", n)
 	}
 }
 
@@ -296,7 +296,7 @@ func (s *Server) announce() {
 	s.log.Info("gate listening", "addr", s.Addr(), "varify", s.VarifyAddr(), "status", s.cfg.Status.addrs())
 	switch {
 	case s.cfg.external():
-		s.log.Info("codes are mailed by another server", "addr", s.cfg.Varify.Addr())
+		s.log.Info("another server mails the verification codes", "addr", s.cfg.Varify.Addr())
 	case s.cfg.Mail.Mode == "console":
 		s.log.Warn("verification codes are printed instead of mailed: for development only")
 	}

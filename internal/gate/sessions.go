@@ -27,10 +27,10 @@ func (s *Server) endSessions(ctx context.Context, after string, uid int32, name,
 	log := s.log.With("after", after, "user", s.audit.user(uid))
 	s.recent.forget(uid)
 	if err := s.accounts.succeeded(ctx, email); err != nil && s.noise.Allow() {
-		log.Warn("failed logins of an account stay counted", "err", safe(err))
+		log.Warn("count of an account's failed logins not reset", "err", safe(err))
 	}
 	if err := s.revoke(ctx, uid, name); err != nil {
-		log.Error("tokens that should have ended are still good, trying again", "err", safe(err))
+		log.Error("tokens not revoked, retrying", "err", safe(err))
 		s.background.Go(func() { s.revokeLater(log, uid, name) })
 		return
 	}
@@ -52,7 +52,7 @@ func (s *Server) revokeLater(log *slog.Logger, uid int32, name string) {
 		select {
 		case <-time.After(pause):
 		case <-s.stopping.Done():
-			log.Error("stopping while tokens that should have ended are still good")
+			log.Error("stopping with tokens not revoked")
 			return
 		}
 		ctx := context.WithoutCancel(s.stopping)
@@ -62,7 +62,7 @@ func (s *Server) revokeLater(log *slog.Logger, uid int32, name string) {
 		}
 		pause *= 2
 	}
-	log.Error("gave up: tokens that should have ended are good until they expire")
+	log.Error("gave up: tokens not revoked are valid until they expire")
 }
 
 // kick ends the user's sessions on whatever nodes hold them. A node that cannot be told finds the kick in its mailbox. One
@@ -117,7 +117,7 @@ func (s *Server) kickAt(ctx context.Context, addr string, at presence.Location) 
 		}
 	}
 	if err != nil && s.noise.Allow() {
-		s.log.Warn("a node did not answer a kick, which waits in its mailbox", "peer", at.Node, "err", safe(err))
+		s.log.Warn("kick unanswered; left in the node's mailbox", "peer", at.Node, "err", safe(err))
 	}
 	return err
 }
@@ -125,7 +125,7 @@ func (s *Server) kickAt(ctx context.Context, addr string, at presence.Location) 
 func (s *Server) kickFailed(log *slog.Logger, err error) {
 	s.metrics.kicks.WithLabelValues("failed").Inc()
 	if s.noise.Allow() {
-		log.Warn("a session that should have ended may live on for a minute", "err", safe(err))
+		log.Warn("session not ended; it may live for up to a minute", "err", safe(err))
 	}
 }
 

@@ -104,6 +104,6 @@ func (m *Member) noteFenceError(err error) {
 	}
 	m.d.FenceFailures.Inc()
 	if !before {
-		m.d.Log.Warn("fence row not read or written; trying again each second", "err", err)
+		m.d.Log.Warn("fence row not read or written; retrying every second", "err", err)
 	}
 }

@@ -172,7 +172,7 @@ func (m *Member) lostTo(ctx context.Context, held *presence.HeldError) error {
 	return held
 }
 
-// report writes this node's true load, and that the reservations of those who logged in are part of it now. In the same
+// report writes this node's load, which now includes the reservations of the users who have logged in. In the same
 // round trip it reads the kicks that other nodes have left for this one. It does nothing while the node does not serve:
 // placement sees a node from its first report on.
 func (m *Member) report(ctx context.Context) error {
@@ -217,6 +217,6 @@ func (m *Member) dropLease(ctx context.Context, l presence.Lease) {
 	ctx, cancel := context.WithTimeout(ctx, leaseTimeout)
 	defer cancel()
 	if err := m.d.Lease.DropLease(ctx, l); err != nil {
-		m.d.Log.Warn("lease not dropped, it lapses by itself", "err", err)
+		m.d.Log.Warn("lease not dropped; it expires by itself", "err", err)
 	}
 }

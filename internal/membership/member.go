@@ -1,5 +1,5 @@
-// Package membership is a chat node's place in the cluster: its lease in Redis, its fence row in SQL, and the lives it lives
-// one after the other.
+// Package membership holds a chat node's place in the cluster: its lease in Redis, its fence row in SQL, and its
+// successive lives, each with its own boot id.
 package membership
 
 import (
@@ -182,7 +182,7 @@ func (m *Member) NoteFenced(boot string) {
 	m.mu.Unlock()
 	if first {
 		m.d.Fenced.Inc()
-		m.d.Log.Warn("fenced off: another node took this one for dead", "boot", boot)
+		m.d.Log.Warn("fenced off: another node treated this one as dead", "boot", boot)
 		wake(m.wakeFence)
 	}
 }

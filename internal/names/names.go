@@ -1,9 +1,9 @@
-// Package names decides what a user may be called, and which names are the same or look the same.
+// Package names decides which user names are valid, and which are the same or look the same.
 //
 // A new name follows the PRECIS profile UsernameCasePreserved (RFC 8265): letters, marks and digits of any script in NFC,
 // with wide and narrow forms replaced by the usual ones, and nothing invisible. On top of it, Clean keeps a name within
 // one script, or a mixture that people write, because letters of one script look like those of another. Names stored
-// before these rules keep working: nothing here is asked of a name that exists.
+// before these rules keep working: existing names are not checked.
 package names
 
 import (

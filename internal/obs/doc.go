@@ -1,3 +1,3 @@
-// Package obs is what an operator sees of a process: its logger, its version, its metrics registry and the operations
-// listener with /metrics, /healthz, /readyz and /debug/pprof. It knows no node and holds no state of its own.
+// Package obs makes a process observable: logger, version, metrics registry, and the operations listener with /metrics,
+// /healthz, /readyz and /debug/pprof. It does not depend on a node and has no state of its own.
 package obs

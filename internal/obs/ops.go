@@ -70,7 +70,7 @@ func ListenOps(addr string, log *slog.Logger, reg *prometheus.Registry, checks [
 	}
 	log.Info("operations listener", "addr", o.Addr())
 	if host, _, err := net.SplitHostPort(o.Addr()); err == nil && !net.ParseIP(host).IsLoopback() {
-		log.Warn("operations listener is not on the loopback: anybody who reaches it can read metrics and readiness", "addr", o.Addr())
+		log.Warn("operations listener is not on loopback: metrics and readiness are readable without authentication", "addr", o.Addr())
 	}
 	return o, nil
 }
@@ -92,7 +92,7 @@ func (o *Ops) guarded(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !o.allowed(r) {
 			w.Header().Set("WWW-Authenticate", "Bearer")
-			http.Error(w, "ask from this machine, or send [Ops] Token as Authorization: Bearer TOKEN", http.StatusUnauthorized)
+			http.Error(w, "available on this machine only; elsewhere send [Ops] Token as Authorization: Bearer TOKEN", http.StatusUnauthorized)
 			return
 		}
 		h(w, r)
@@ -208,7 +208,7 @@ type runningCheck struct {
 	current *probe // nil when none runs
 }
 
-// probe is one run, shared by those who ask while it lasts.
+// probe is one run, shared by all callers that ask during it.
 type probe struct {
 	done chan struct{}
 	err  error // read after done

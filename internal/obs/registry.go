@@ -12,7 +12,7 @@ func NewRegistry(role string) *prometheus.Registry {
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	b := ReadBuild()
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "parley_build_info", Help: "Always 1; the labels say what runs.",
+		Name: "parley_build_info", Help: "Always 1; the labels give the running version.",
 		ConstLabels: prometheus.Labels{"version": b.Version, "commit": b.Commit, "go": b.Go, "role": role},
 	})
 	info.Set(1)

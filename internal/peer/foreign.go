@@ -10,8 +10,8 @@ import (
 	"parley/kitex_gen/message"
 )
 
-// notify hands a batch to a node that is not one of ours, with the calls the seed's nodes make: one a push. What has no
-// call of its own is dropped, as the seed does.
+// notify sends a batch to a foreign node, with the calls that llfcchat's nodes make: one per push. Pushes without such a
+// call are dropped, as llfcchat does.
 func (n *linkLane) notify(batch []session.Push) {
 	for i := range batch {
 		began := time.Now()

@@ -1,5 +1,5 @@
-// Package peer is a chat node's connections to the others: pushes that wait for one node are packed into few calls, and
-// a node that does not answer is left alone for a while.
+// Package peer holds a chat node's connections to the other chat nodes. It packs pushes for one node into few calls, and
+// waits for a while before it calls a node again that did not answer.
 package peer
 
 import (
@@ -45,7 +45,7 @@ type Config struct {
 	Lanes      int           // calls in flight to one peer; a user is always in the same lane, which keeps order
 	LanePushes int           // pushes waiting in a lane
 	LaneBytes  int           // bytes of their bodies
-	CallPushes int           // pushes a call
+	CallPushes int           // pushes per call
 	CallBytes  int           // bytes of their bodies, unless one alone is larger
 	Timeout    time.Duration // one call
 	Tries      int           // calls that a batch is worth when the peer does not answer in time
@@ -81,7 +81,7 @@ type link struct {
 const (
 	unknown int32 = iota
 	ours          // NodeService
-	foreign       // ChatService only, as the seed's nodes do
+	foreign       // ChatService only, as llfcchat's nodes do
 )
 
 // learn asks a peer from the configuration what it speaks.

@@ -17,14 +17,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return &metrics{
 		links: f.NewGauge(prometheus.GaugeOpts{Name: "parley_peer_links", Help: "Other chat nodes known by their leases."}),
 		calls: f.NewHistogram(prometheus.HistogramOpts{
-			Name: "parley_peer_call_pushes", Help: "Pushes a call.", Buckets: prometheus.ExponentialBuckets(1, 2, 9),
+			Name: "parley_peer_call_pushes", Help: "Pushes per call.", Buckets: prometheus.ExponentialBuckets(1, 2, 9),
 		}),
 		failures: f.NewCounter(prometheus.CounterOpts{Name: "parley_peer_failures_total", Help: "Calls to peers that failed."}),
 		lost: f.NewCounter(prometheus.CounterOpts{
-			Name: "parley_peer_pushes_lost_total", Help: "Pushes of failed calls; the store has them.",
+			Name: "parley_peer_pushes_lost_total", Help: "Pushes of failed calls; the texts are in SQL.",
 		}),
 		repeated: f.NewCounter(prometheus.CounterOpts{
-			Name: "parley_peer_calls_repeated_total", Help: "Calls to peers made again because they were not answered in time.",
+			Name: "parley_peer_calls_repeated_total", Help: "Calls to peers repeated because they were not answered in time.",
 		}),
 		panics: f.NewCounter(prometheus.CounterOpts{Name: "parley_peer_panics_total", Help: "Panics recovered in a lane."}),
 		full: f.NewCounter(prometheus.CounterOpts{

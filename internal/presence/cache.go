@@ -154,7 +154,7 @@ func (j *versionJob) finish() error {
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return err
 	}
-	j.version, _ = strconv.ParseInt(data, 10, 64) // strange: 0, and the next bump puts it right
+	j.version, _ = strconv.ParseInt(data, 10, 64) // malformed: 0, and the next bump corrects it
 	return nil
 }
 

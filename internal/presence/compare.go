@@ -111,7 +111,7 @@ func (c *redisClock) before(ctx context.Context, rdb redis.UniversalClient, mome
 	return c.redis.Add(-passed).UnixMilli() <= limit, nil
 }
 
-// isWrongType recognises a key that holds what another program wrote: the seed kept a string where our sessions are.
+// isWrongType recognises a key written by another program: llfcchat kept a string where Parley keeps sessions.
 func isWrongType(err error) bool { return redis.HasErrorPrefix(err, "WRONGTYPE") }
 
 // Restore writes sessions of this process that Redis has lost, where no other session was written first, and extends

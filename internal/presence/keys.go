@@ -38,7 +38,7 @@ func (k keys) resume(uid int32, device string) string { return "uresume_" + k.ui
 // session is a hash: device -> "sid|node|boot".
 func (k keys) session(uid int32) string { return "usession_" + k.uid(uid) }
 
-// nodeOf names the node of the latest login. Nothing of ours reads it; people and the seed's tools do.
+// nodeOf names the node of the latest login. Parley does not read it; people and llfcchat's tools do.
 func (k keys) nodeOf(uid int32) string { return "uip_" + k.uid(uid) }
 
 func (k keys) profile(uid int32) string      { return "ubaseinfo_" + k.uid(uid) }

@@ -67,7 +67,7 @@ func (p *Presence) LocateIn(ctx context.Context, uids []int32) (out [][]Location
 }
 
 // NodeNames returns, in the order of uids, the node that uip_<uid> names; "" for none. Nothing is decided by it: it is
-// written for people and the seed's tools, and goes with the user's last session.
+// written for people and llfcchat's tools, and goes with the user's last session.
 func (p *Presence) NodeNames(ctx context.Context, uids []int32) ([]string, error) {
 	names := make([]string, 0, len(uids))
 	for part := range slices.Chunk(uids, p.opt.MaxBatch) {

@@ -245,7 +245,7 @@ func (j *claimJob) finish() error {
 	text := func(i int) string { s, _ := reply[i].(string); return s }
 	known, old := &j.out.known, &j.out.claimed
 	known.TokenOK, j.out.granted = status != claimRefused, status == claimGranted
-	known.ListsVersion, _ = strconv.ParseInt(text(2), 10, 64) // strange: 0, which matches nothing cached later
+	known.ListsVersion, _ = strconv.ParseInt(text(2), 10, 64) // malformed: 0, which matches nothing cached later
 	old.ListsVersion = known.ListsVersion
 	if s := text(3); s != "" {
 		known.Profile = []byte(s)

@@ -24,11 +24,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	f := promauto.With(reg)
 	claims := f.NewCounterVec(prometheus.CounterOpts{
 		Name: "parley_presence_claims_total",
-		Help: "Logins asked of Redis, by result: ok, refused (token), devices (too many), error.",
+		Help: "Logins claimed in Redis, by result: ok, refused (token), devices (too many), error.",
 	}, []string{"result"})
 	placements := f.NewCounterVec(prometheus.CounterOpts{
 		Name: "parley_presence_placements_total",
-		Help: "Users asked to be placed on a chat node, by result: ok, no_node, error.",
+		Help: "Requests to place a user on a chat node, by result: ok, no_node, error.",
 	}, []string{"result"})
 	caches := f.NewCounterVec(prometheus.CounterOpts{
 		Name: "parley_presence_cache_reads_total",
@@ -55,15 +55,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 		scriptReloads: f.NewCounter(prometheus.CounterOpts{
 			Name: "parley_presence_script_reloads_total",
-			Help: "Times Redis had forgotten the scripts and they were loaded again.",
+			Help: "Times that scripts were loaded again because Redis had lost them.",
 		}),
 		viewErrors: f.NewCounter(prometheus.CounterOpts{
 			Name: "parley_presence_view_errors_total",
-			Help: "Failed reads of the node leases; the view stays as it was and ages.",
+			Help: "Failed reads of the node leases; the previous view stays in use.",
 		}),
 		kicksFull: f.NewCounter(prometheus.CounterOpts{
 			Name: "parley_presence_kicks_full_total",
-			Help: "Kicks that found the mailbox of a node full; that node compares all its sessions instead.",
+			Help: "Kicks dropped because the mailbox of a node was full; the node compares all its sessions instead.",
 		}),
 		claimOK:      claims.WithLabelValues("ok"),
 		claimRefused: claims.WithLabelValues("refused"),

@@ -77,7 +77,7 @@ func (p *Presence) readView(ctx context.Context) (*View, error) {
 	var gone []string
 	for i, name := range names {
 		n := Node{Lease: Lease{Name: name}}
-		n.Count, _ = strconv.ParseInt(counts[name], 10, 64) // strange: 0, and its owner writes it each second
+		n.Count, _ = strconv.ParseInt(counts[name], 10, 64) // malformed: 0, and its owner writes it every second
 		if leases[i] != nil {
 			n.Lease, n.Live = *leases[i], true
 			delete(p.missing, name)

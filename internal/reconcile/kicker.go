@@ -95,7 +95,7 @@ func NewKicker(d KickerDeps) *Kicker {
 		fences: newFences(d.Fence, log),
 		metrics: kickerMetrics{
 			unanswered: counter("kick_failures_total", "Kicks that another node did not answer."),
-			left:       counter("kicks_left_total", "Kicks left in the mailbox of a node, which reads it each second."),
+			left:       counter("kicks_left_total", "Kicks left in the mailbox of a node, which reads it every second."),
 			lost:       counter("kicks_lost_total", "Kicks of sessions on static peers given up after a minute, or because too many waited."),
 		},
 		watched: make(map[life]time.Time), silent: recent.New[string, time.Time](maxWatched),
@@ -199,7 +199,7 @@ func (k *Kicker) call(ctx context.Context, kick func(context.Context) error) err
 	return err
 }
 
-// mayAsk reports whether a node may be asked. Of those who come when its silence is over, the first tries it.
+// mayAsk reports whether a node may be asked. After its silence, the first caller tries it.
 func (k *Kicker) mayAsk(node string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()

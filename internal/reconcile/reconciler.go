@@ -100,7 +100,7 @@ func New(cfg Config, d Deps) *Reconciler {
 			restored: counter("sessions_restored_total", "Sessions written back because Redis had lost them."),
 			kicked:   ended.WithLabelValues("kicked"), replaced: ended.WithLabelValues("replaced"), revoked: ended.WithLabelValues("revoked"),
 			failures: counter("failures_total", "Comparisons that failed and were repeated, each of up to a 64th of the sessions."),
-			hurries:  counter("hurries_total", "Times that all sessions were compared in a hurry, after trouble."),
+			hurries:  counter("hurries_total", "Times that all sessions were compared early, after trouble."),
 		},
 	}
 }
@@ -188,7 +188,7 @@ func (r *Reconciler) step(ctx context.Context) time.Duration {
 		}
 		r.metrics.failures.Inc()
 		if !r.failing {
-			r.log.Warn("sessions not compared with Redis, trying again", "err", err)
+			r.log.Warn("sessions not compared with Redis, retrying", "err", err)
 		}
 		r.failing = true
 		return retryPause

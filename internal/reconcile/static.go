@@ -33,7 +33,7 @@ func (k *Kicker) endOnStatic(ctx context.Context, old presence.Location) {
 	if err == nil {
 		return
 	}
-	k.log.Warn("static peer did not answer a kick, asking again", "peer", old.Node, "err", err)
+	k.log.Warn("static peer did not answer a kick, retrying", "peer", old.Node, "err", err)
 	k.keepStatic(staticKick{old, time.Now().Add(staticFor)})
 }
 

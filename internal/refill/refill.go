@@ -1,4 +1,4 @@
-// Package refill sends sessions the texts that they have missed, for clients that cannot be told to read them.
+// Package refill sends missed texts to sessions whose clients do not understand a gap notice.
 package refill
 
 import (

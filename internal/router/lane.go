@@ -130,8 +130,8 @@ func (l *lane) forward(p *session.Push, nodes []string) {
 	}
 }
 
-// guess fills in where the users asked for were last found, for as long as Redis does not say where they are: whoever
-// has not moved is still reached, and the node of one who has answers that he is not there.
+// guess fills in the nodes where the users were last found, for use while Redis does not answer. A user who has not moved
+// is still reached; for a user who has moved, the node answers that the user is not there.
 func (l *lane) guess() {
 	for _, q := range l.asked {
 		p, ok := l.cache.last(l.uids[q.uid])
@@ -169,8 +169,8 @@ func (l *lane) lookup(ctx context.Context, now time.Time) bool {
 	return true
 }
 
-// doubt is what is done with answers that may lack some sessions: the user is tried where last found as well, and told
-// again when the answers are sure.
+// doubt handles answers that may lack some sessions: the user is also tried on the node where last found, and told
+// again when the answers are certain.
 func (l *lane) doubt(found [][]string, now time.Time) {
 	for i, uid := range l.uids {
 		if p, ok := l.cache.last(uid); ok {

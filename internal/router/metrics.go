@@ -31,18 +31,18 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		local:     counter("pushes_local_total", "Pushes handed to a session of this node."),
 		forwarded: counter("pushes_forwarded_total", "Pushes queued for another node."),
-		offline:   counter("pushes_offline_total", "Pushes for users who are nowhere; the store has what they missed."),
+		offline:   counter("pushes_offline_total", "Pushes for users who are not online; the texts are in SQL."),
 	}
 	m.panics = counter("panics_total", "Panics recovered in a lane.")
 	m.owed = f.NewGauge(prometheus.GaugeOpts{
-		Name: "parley_router_owed", Help: "Threads of users that have lost pushes and are to be told, and other pushes that wait for their node.",
+		Name: "parley_router_owed", Help: "Gap notices, one per user and thread, and other pushes that wait for their node.",
 	})
-	m.settled = counter("owed_told_total", "Nodes told that a user of theirs has lost pushes.")
-	m.overflowed = counter("owed_overflows_total", "Times that too many users of a node had lost pushes to remember each; all its sessions are told.")
-	m.unremembered = counter("pushes_forgotten_total", "Pushes other than texts that were dropped and could not be remembered; the next login shows what they were about.")
+	m.settled = counter("owed_told_total", "Gap notices delivered to the nodes of their users.")
+	m.overflowed = counter("owed_overflows_total", "Times that too many gap notices waited for a node; all its sessions get one instead.")
+	m.unremembered = counter("pushes_forgotten_total", "Pushes other than texts that were dropped and not remembered; the next login shows their content.")
 	dropped := f.NewCounterVec(prometheus.CounterOpts{
 		Name: "parley_router_pushes_dropped_total",
-		Help: "Pushes dropped, by reason: session, gone, full, peer, lookup. But for the first two the user is told later.",
+		Help: "Pushes dropped, by reason: session, gone, full, peer, lookup. After the last three the user gets a gap notice.",
 	}, []string{"reason"})
 	for i, reason := range [drops]string{"session", "gone", "full", "peer", "lookup"} {
 		m.dropped[i] = dropped.WithLabelValues(reason)

@@ -54,7 +54,7 @@ type debt struct {
 // claim is the number from which on a thread has lost pushes.
 type claim struct {
 	first int64
-	told  bool // to those who were found, while some may not have been
+	told  bool // to the sessions found, while some may not have been found
 }
 
 func newLedger(limit int, m *metrics) *ledger {
@@ -190,7 +190,7 @@ func (g *ledger) keep(p *session.Push) {
 	a := g.accountLocked(nowhere)
 	d := debt{p.To, p.Thread}
 	if _, known := a.texts[d]; known {
-		return // those who may not have been found are told of more anyway
+		return // a gap notice for this thread waits already
 	}
 	first := func() int64 { return p.Seq }
 	if p.ID == wire.MsgTextPush {
@@ -220,7 +220,7 @@ func (g *ledger) disown(node string) {
 	for d, c := range a.texts {
 		g.textLocked(to, d, func() int64 { return c.first })
 	}
-	// a.everyone: the sessions have gone with the node, and whoever logged in again has read what there is.
+	// a.everyone: the sessions have gone with the node, and each new login has read the texts there are.
 	if len(to.texts) == 0 && len(to.whole) == 0 && !to.everyone {
 		delete(g.owed, nowhere)
 	}
@@ -228,7 +228,7 @@ func (g *ledger) disown(node string) {
 	g.mu.Unlock()
 }
 
-// settle tells those who are owed something, as the nodes and Redis come back, until ctx ends.
+// settle sends gap notices as the nodes and Redis come back, until ctx ends.
 func (r *Router) settle(ctx context.Context) {
 	for {
 		select {

@@ -1,8 +1,8 @@
-// Package router takes a push to its user: to a session here, else to the node where presence says the user is, else
-// nowhere, because the store has it. A push that is dropped on the way is remembered, as far as memory goes, by what it was
-// about; the user's sessions are told to read it when they can be reached again.
+// Package router delivers a push to its user: to a session on this node, else to the node where presence locates the
+// user. It drops pushes for offline users, because SQL has the texts. For a push that is lost on the way it remembers user,
+// thread and number, within a bound, and sends the user's sessions a gap notice when they can be reached again.
 //
-// It knows no transport.
+// It does not know the transport.
 package router
 
 import (
@@ -168,7 +168,7 @@ func (r *Router) ElsewhereToo(p *session.Push) {
 func (r *Router) again(failed string, p *session.Push) {
 	again := *p
 	again.Route.Again, again.Route.Failed = true, failed
-	if !again.Route.Here { // those who were here have it
+	if !again.Route.Here { // the sessions here have it
 		here, elsewhere := r.local(&again, nil)
 		if here && !elsewhere {
 			return

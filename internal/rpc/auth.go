@@ -28,7 +28,7 @@ const UnknownCallee = "?"
 
 const (
 	authWindow = 30 // seconds that clocks and delays may add up to, either way
-	// maxNonces bounds the replay cache, about 50 MiB: 60 s of 17,000 calls a second. Past it calls are refused, for a cache
+	// maxNonces bounds the replay cache, about 50 MiB: 60 s of 17,000 calls per second. Beyond it calls are refused, for a cache
 	// that forgets would let a replay through.
 	maxNonces   = 1 << 20
 	maxNonceLen = 64

@@ -36,7 +36,7 @@ const (
 type ClientConfig struct {
 	Auth           *Auth
 	Metrics        *Metrics
-	Standing       *Standing     // hears how each call's signature was taken; nil: nobody does
+	Standing       *Standing     // records whether each call's signature was accepted; may be nil
 	Timeout        time.Duration // of a call; 0: DefaultTimeout. A call's context may end it earlier.
 	ConnectTimeout time.Duration // 0: DefaultConnectTimeout
 	MaxIdle        int           // idle connections kept to one address; 0: DefaultMaxIdle

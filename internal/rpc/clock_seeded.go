@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// wallClock is off by PARLEY_SEEDED_CLOCK, a duration, for the proof that nodes bear a clock that is a little wrong and
+// wallClock is off by PARLEY_SEEDED_CLOCK, a duration, for the proof that nodes tolerate a clock that is a little wrong and
 // refuse calls of one that is very wrong.
 var wallClock = func() func() time.Time {
 	text := os.Getenv("PARLEY_SEEDED_CLOCK")

@@ -31,13 +31,13 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "parley_rpc_served_total", Help: "Calls answered, by result: ok, timeout, unauthenticated, panic, error.",
 		}, calls),
 		servedSeconds: f.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "parley_rpc_served_seconds", Help: "Time from a call's first byte read to its reply's last written.", Buckets: buckets,
+			Name: "parley_rpc_served_seconds", Help: "Time from the first byte of a call to the last byte of its reply.", Buckets: buckets,
 		}, method),
 		called: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "parley_rpc_called_total", Help: "Calls made, by result: ok, timeout, unauthenticated, unreachable, error.",
 		}, calls),
 		calledSec: f.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "parley_rpc_called_seconds", Help: "Time from making a call to having its reply.", Buckets: buckets,
+			Name: "parley_rpc_called_seconds", Help: "Time from making a call to receiving its reply.", Buckets: buckets,
 		}, method),
 		refusals: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "parley_rpc_refused_total",

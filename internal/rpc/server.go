@@ -69,7 +69,7 @@ func NewServer(ln net.Listener, c ServerConfig) (*Server, error) {
 		return nil, err
 	}
 	if tcp, ok := l.Addr().(*net.TCPAddr); c.Auth == nil && ok && !tcp.IP.IsLoopback() {
-		c.Log.Warn("rpc: no cluster secret is set and the listener is not on the loopback: anybody who reaches it can call",
+		c.Log.Warn("rpc: no [Cluster] Secret: RPC is unauthenticated, and its listener is not on loopback",
 			"addr", l.Addr().String())
 	}
 	s := &Server{ln: l, auth: c.Auth, log: c.Log, exit: make(chan error, 1), exitWait: c.ExitWait, calls: &inFlight{}}
@@ -134,7 +134,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		err = rerr
 	}
 	if n := s.calls.wait(s.exitWait); n > 0 {
-		s.log.Warn("rpc: calls still run after the exit wait", "n", n, "dur", s.exitWait)
+		s.log.Warn("rpc: calls still running after the exit wait", "n", n, "dur", s.exitWait)
 	}
 	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("rpc: serve on %s: %w", s.Addr(), err)

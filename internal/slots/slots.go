@@ -1,4 +1,4 @@
-// Package slots bounds how much of something is done at once, and how much may wait for it.
+// Package slots bounds how many operations run at once, and how many may wait.
 package slots
 
 import (

@@ -17,10 +17,10 @@ type Config struct {
 
 // Listen is [StatusServer].
 type Listen struct {
-	Name string `help:"name of this node in its logs; nobody else needs it"`
+	Name string `help:"name of this node in its logs"`
 	config.Endpoint
-	StartTimeout time.Duration `help:"longest wait for Redis at the start; then the node exits with 69" min:"0s" max:"5m"`
-	DrainTimeout time.Duration `help:"longest wait for calls in flight at the end" min:"100ms" max:"5m"`
+	StartTimeout time.Duration `help:"longest wait for Redis at start; then the node exits with status 69" min:"0s" max:"5m"`
+	DrainTimeout time.Duration `help:"longest wait for calls in flight when the node stops" min:"100ms" max:"5m"`
 }
 
 // DefaultConfig is a status node on the loopback. llfcchat's port, 50052, lies among those of outgoing connections.

@@ -36,7 +36,7 @@ func newMetrics(reg prometheus.Registerer, p *presence.Presence) *metrics {
 	return &metrics{
 		placements: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "parley_status_placements_total",
-			Help: "Users a place was asked for, by result: ok, no_node, unavailable, busy, refused.",
+			Help: "Requests to place a user, by result: ok, no_node, unavailable, busy, refused.",
 		}, []string{"result"}),
 		logins: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "parley_status_logins_total", Help: "Tokens that were checked, by result: ok, invalid, unavailable, busy, refused.",

@@ -1,5 +1,5 @@
-// Package status is the status node: it tells the gate which chat node a user should log in to, and mints the token for
-// it. It keeps nothing: which nodes live, their load and the tokens are in Redis, so any number of status nodes may run.
+// Package status is the status node: it tells the gate which chat node a user should log in to, and creates the token for
+// it. It has no state: live nodes, their load and the tokens are in Redis, so any number of status nodes may run.
 package status
 
 import (

@@ -72,7 +72,7 @@ func (s *service) placeAll(ctx context.Context, uids []int32) ([]*message.GetCha
 		host, port, err := net.SplitHostPort(p.ClientAddr)
 		if err != nil { // a lease with such an address is not of our making
 			if s.noise.Allow() {
-				s.log.Warn("the lease of a chat node has a malformed client address; check its [SelfServer] Advertise", "peer", p.Node, "addr", p.ClientAddr)
+				s.log.Warn("malformed client address in the lease of a chat node; check its [SelfServer] Advertise", "peer", p.Node, "addr", p.ClientAddr)
 			}
 			return nil, wire.CodeRPC
 		}

@@ -147,7 +147,7 @@ parley_status_logins_total{result="refused"} 2
 parley_status_nodes{state="dead"} 0
 parley_status_nodes{state="draining"} 0
 parley_status_nodes{state="open"} 2
-# HELP parley_status_placements_total Users a place was asked for, by result: ok, no_node, unavailable, busy, refused.
+# HELP parley_status_placements_total Requests to place a user, by result: ok, no_node, unavailable, busy, refused.
 # TYPE parley_status_placements_total counter
 parley_status_placements_total{result="ok"} 2
 parley_status_placements_total{result="refused"} 2

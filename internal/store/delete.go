@@ -70,7 +70,7 @@ func (s *Store) DeleteUser(ctx context.Context, uid int32, password string) (Del
 	return done, nil
 }
 
-// erase does what DeleteUser says. The user is locked; related are all those who may have the user in a list.
+// erase does what DeleteUser says. The user is locked; related are all users who may have the user in a list.
 func (t *tx) erase(ctx context.Context, uid int32, related []int32) error {
 	for _, q := range []*query{qAppliedDrop, qAppliedToDrop, qFriendsDropOf} {
 		if _, err := t.exec(ctx, q, 1, uid); err != nil {

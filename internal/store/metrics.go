@@ -20,7 +20,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}, []string{"reason"})
 	rows := f.NewCounterVec(prometheus.CounterOpts{
 		Name: "parley_store_append_rows_total",
-		Help: "Messages given to Append, by result: stored, resent (known already), refused.",
+		Help: "Messages passed to Append, by result: stored, resent (stored before), refused.",
 	}, []string{"result"})
 	return &metrics{
 		retryDeadlock:  retries.WithLabelValues("deadlock"),
@@ -33,7 +33,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 		unclear: f.NewCounter(prometheus.CounterOpts{
 			Name: "parley_store_unclear_commits_total",
-			Help: "COMMITs whose outcome was not known at first.",
+			Help: "COMMITs whose outcome was unknown at first.",
 		}),
 		bisected: f.NewCounter(prometheus.CounterOpts{
 			Name: "parley_store_bisected_batches_total",
@@ -41,7 +41,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 		rechecked: f.NewCounter(prometheus.CounterOpts{
 			Name: "parley_store_memberships_rechecked_total",
-			Help: "Threads whose members an append had to read because they had changed since the node had read them.",
+			Help: "Threads whose members an append read again because they had changed.",
 		}),
 		stored:  rows.WithLabelValues("stored"),
 		resent:  rows.WithLabelValues("resent"),

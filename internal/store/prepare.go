@@ -50,7 +50,7 @@ func (s *Store) Prepare(ctx context.Context, log *slog.Logger, d Demands) error 
 	}
 	err = s.checkFenceHolds(ctx)
 	if d.FenceWarnOnly && errors.Is(err, ErrSettings) {
-		log.Warn("the fence does not hold", "err", err)
+		log.Warn("the fence does not work on this SQL server", "err", err)
 		return nil
 	}
 	return err

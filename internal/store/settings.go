@@ -88,7 +88,7 @@ func (s *Store) checkFenceHolds(ctx context.Context) (err error) {
 		return fmt.Errorf("store: try the fence: %w", err)
 	}
 	if !holds {
-		return fmt.Errorf("store: %w: the fence does not hold here: a shared row lock does not keep other connections from writing until COMMIT, so that a dead node could still store texts: use one writer of MariaDB or MySQL (FenceCheck = warn starts all the same)", ErrSettings)
+		return fmt.Errorf("store: %w: the fence does not work on this server: its shared row locks do not block other writers until COMMIT, so a dead node could still store texts; use MariaDB or MySQL with one writer, or set FenceCheck = warn to start anyway", ErrSettings)
 	}
 	return nil
 }

@@ -1,10 +1,10 @@
-// Package store keeps users, friends, threads and messages in SQL. It knows tables and transactions; who may do what,
-// caches and the wire are its callers' business. It runs on MySQL 8, MariaDB and SQLite through database/sql and imports
+// Package store keeps users, friends, threads and messages in SQL. It knows tables and transactions; its callers
+// handle permissions, caches and the wire protocol. It runs on MySQL 8, MariaDB and SQLite through database/sql and imports
 // no driver: internal/store/mysql and internal/store/sqlite open pools for it.
 //
 // Every call blocks until the database has answered, the context has ended or, without a deadline, DefaultTimeout has
-// passed. All methods of Store are safe for concurrent use. What a method was told has been stored is durable as far as
-// the database's settings make it so; see DurabilityWarnings.
+// passed. All methods of Store are safe for concurrent use. The durability of stored data depends on the settings of
+// the database; see DurabilityWarnings.
 package store
 
 import (

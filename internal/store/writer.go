@@ -287,7 +287,7 @@ func (s *Store) attempt(ctx context.Context, t *tx, fn func(context.Context, *tx
 	ended := false
 	defer func() {
 		if !ended {
-			s.giveUp(ctx, w) // a panic: whoever recovers finds nothing locked
+			s.giveUp(ctx, w) // a panic: leave nothing locked behind
 		}
 	}()
 	if err := fn(ctx, t); err != nil {

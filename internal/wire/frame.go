@@ -1,5 +1,5 @@
-// Package wire is the protocol between clients and chat nodes: the frame, the message ids, the codes, and the JSON
-// bodies with their limits. It is pure []byte work: no sockets, no goroutines, no state.
+// Package wire implements the protocol between clients and chat nodes: the frame, the message ids, the codes, and the
+// JSON bodies with their limits. It works on byte slices only: no sockets, no goroutines, no state.
 //
 // docs/PROTOCOL.md is the same contract in prose.
 package wire

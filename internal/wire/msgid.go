@@ -11,12 +11,12 @@ const (
 	MsgLoginRsp      MsgID = 1006 // S
 	MsgSearch        MsgID = 1007 // C
 	MsgSearchRsp     MsgID = 1008 // S
-	MsgApply         MsgID = 1009 // C: ask somebody to be a friend
+	MsgApply         MsgID = 1009 // C: apply for friendship
 	MsgApplyRsp      MsgID = 1010 // S
-	MsgApplied       MsgID = 1011 // P: somebody asks
+	MsgApplied       MsgID = 1011 // P: an application for the user
 	MsgApprove       MsgID = 1013 // C: accept an application
 	MsgApproveRsp    MsgID = 1014 // S
-	MsgApproved      MsgID = 1015 // P: an application of mine was accepted
+	MsgApproved      MsgID = 1015 // P: the user's application was accepted
 	MsgText          MsgID = 1017 // C
 	MsgTextRsp       MsgID = 1018 // S
 	MsgTextPush      MsgID = 1019 // P
@@ -25,26 +25,26 @@ const (
 	MsgHeartbeatRsp  MsgID = 1024 // S
 	MsgThreads       MsgID = 1025 // C
 	MsgThreadsRsp    MsgID = 1026 // S
-	MsgOpenThread    MsgID = 1027 // C: the private thread with somebody, made when missing
+	MsgOpenThread    MsgID = 1027 // C: the private thread with a friend, created if missing
 	MsgOpenThreadRsp MsgID = 1028 // S
 	MsgHistory       MsgID = 1029 // C
 	MsgHistoryRsp    MsgID = 1030 // S
-	MsgGoodbye       MsgID = 2101 // P: why we are about to close; native clients only
-	MsgSync          MsgID = 2102 // C: what lies beyond my cursors, over all my threads
+	MsgGoodbye       MsgID = 2101 // P: why the node closes the connection; native clients only
+	MsgSync          MsgID = 2102 // C: the texts beyond the client's cursors, over all threads
 	MsgSyncRsp       MsgID = 2103 // S
-	MsgGap           MsgID = 2104 // P: pushes of a thread were dropped, read it from a number on
+	MsgGap           MsgID = 2104 // P: gap notice: pushes of a thread were dropped from a number on
 
 	MsgUnfriend       MsgID = 2105 // C: end a friendship
 	MsgUnfriendRsp    MsgID = 2106 // S
-	MsgBlock          MsgID = 2107 // C: end it, and refuse applications
+	MsgBlock          MsgID = 2107 // C: end the friendship and refuse applications
 	MsgBlockRsp       MsgID = 2108 // S
 	MsgUnblock        MsgID = 2109 // C
 	MsgUnblockRsp     MsgID = 2110 // S
-	MsgBlocks         MsgID = 2111 // C: whom have I blocked
+	MsgBlocks         MsgID = 2111 // C: list blocked users
 	MsgBlocksRsp      MsgID = 2112 // S
 	MsgLogout         MsgID = 2113 // C: end this session, or all of the user's
 	MsgLogoutRsp      MsgID = 2114 // S; the connection closes
-	MsgFriendsChanged MsgID = 2115 // P: another device of mine ended a friendship, blocked or unblocked
+	MsgFriendsChanged MsgID = 2115 // P: another device of the user ended a friendship, blocked or unblocked
 )
 
 // Reply returns the id of the reply to a client's request, and false for an id no client may send.

@@ -1,8 +1,8 @@
-// Package conform checks from outside whether a running cluster keeps the protocol: it registers users, logs in as stock
-// and as native clients would, and compares what comes back with what docs/PROTOCOL.md says. It knows nothing of how the
-// cluster is made, so that it serves other implementations of the protocol as well.
+// Package conform checks from outside whether a running cluster follows the protocol: it registers users, logs in as stock
+// and native clients do, and compares the answers with docs/PROTOCOL.md. It does not depend on the implementation of the
+// cluster, so it can check other implementations as well.
 //
-// A check is a small function with a name and the rules it stands for; Run runs them one after the other, the slow ones
+// A check is a small function with a name and the rules it covers; Run runs them one after the other, the slow ones
 // beside the others. Names of users are new in each run, so that it can be repeated.
 package conform
 

@@ -73,7 +73,7 @@ var friendChecks = []Check{
 		},
 	},
 	{
-		Name: "friend-apply-refused", Rules: []string{"D8"}, Doc: "to oneself, to nobody and to a friend: 1010 with an error, and no 1011",
+		Name: "friend-apply-refused", Rules: []string{"D8"}, Doc: "to oneself, to an unknown user and to a friend: 1010 with an error, and no 1011",
 		run: func(a *attempt) {
 			x, y, _ := a.friends()
 			cx, cy := a.stock(x), a.stock(y)
@@ -160,7 +160,7 @@ var friendChecks = []Check{
 	},
 	{
 		Name: "friend-approve-nothing", Rules: []string{"D4", "D7"},
-		Doc: "without a pending application to oneself there is nothing to approve, whoever fromuid says one is",
+		Doc: "without a pending application to oneself an approval is refused, whatever fromuid says",
 		run: func(a *attempt) {
 			x, y := a.strangers()
 			cx, cy := a.stock(x), a.stock(y)

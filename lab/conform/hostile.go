@@ -36,7 +36,7 @@ var hostileChecks = []Check{
 		},
 	},
 	{
-		Name: "hostile-ids", Rules: []string{"R21"}, Doc: "ids nobody knows, and those only servers send, are passed over",
+		Name: "hostile-ids", Rules: []string{"R21"}, Doc: "unknown ids, and ids that only servers send, are ignored",
 		run: func(a *attempt) {
 			c := a.stock(a.grow(0))
 			for _, id := range []wire.MsgID{0, 1, 1006, 1008, 1012, 1018, 1019, 1021, 1031, 1048, 2101, 2104, 32768, 65535} {
@@ -46,7 +46,7 @@ var hostileChecks = []Check{
 		},
 	},
 	{
-		Name: "hostile-half-frames", Rules: []string{"D38", "D47", "D61"}, Doc: "frames that never end hold up nobody",
+		Name: "hostile-half-frames", Rules: []string{"D38", "D47", "D61"}, Doc: "frames that never end do not delay others",
 		run: func(a *attempt) {
 			witness := a.stock(a.grow(0))
 			for range 20 {

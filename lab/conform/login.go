@@ -71,7 +71,7 @@ var loginChecks = []Check{
 		},
 	},
 	{
-		Name: "login-bad-body", Rules: []string{"D13"}, Doc: "a 1005 with a wrong body is refused or closed, and nobody else notices",
+		Name: "login-bad-body", Rules: []string{"D13"}, Doc: "a 1005 with a wrong body is refused or closed, without effect on others",
 		run: func(a *attempt) {
 			witness := a.stock(a.grow(0))
 			for _, body := range []string{"", "{", "[]", "null", `"x"`, `{"uid":"1","token":1}`, `{"uid":99999999999,"token":"x"}`, `{"uid":1.5,"token":"x"}`, "\xff"} {
@@ -131,7 +131,7 @@ var loginChecks = []Check{
 		},
 	},
 	{
-		Name: "login-twice-on-one-connection", Rules: []string{"D43"}, Doc: "a second 1005 closes the connection; nobody is logged in by it",
+		Name: "login-twice-on-one-connection", Rules: []string{"D43"}, Doc: "a second 1005 closes the connection and logs no user in",
 		run: func(a *attempt) {
 			x, y, _ := a.friends()
 			c := a.stock(x)

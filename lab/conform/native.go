@@ -139,7 +139,7 @@ var nativeChecks = []Check{
 		},
 	},
 	{
-		Name: "native-unknown-id", Doc: "an id nobody knows is refused with 2005 in the id after it",
+		Name: "native-unknown-id", Doc: "an unknown id is refused with 2005 in the id after it",
 		run: func(a *attempt) {
 			c := a.native(a.grow(0), "conform")
 			c.send(2900, fields{})

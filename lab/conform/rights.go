@@ -89,7 +89,7 @@ var rightsChecks = []Check{
 		},
 	},
 	{
-		Name: "rights-devices", Doc: "2115 tells the user's other devices of an unfriend, a block and an unblock, and nobody else",
+		Name: "rights-devices", Doc: "2115 tells only the user's other devices of an unfriend, a block and an unblock",
 		run: func(a *attempt) {
 			ux, uy, x, y, _ := a.pair()
 			desk := a.native(ux, "desk")
@@ -140,7 +140,7 @@ var rightsChecks = []Check{
 		},
 	},
 	{
-		Name: "rights-delete", Doc: "/delete_account: sessions end, name and address are free, nobody finds the user; a friend's history stays and stock clients load",
+		Name: "rights-delete", Doc: "/delete_account: sessions end, name and address are free, searches do not find the user; a friend's history stays and stock clients load",
 		run: func(a *attempt) {
 			ux, uy := a.account(), a.grow(0)
 			thread := a.befriend(ux, uy)

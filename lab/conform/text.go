@@ -125,7 +125,7 @@ var textChecks = []Check{
 		},
 	},
 	{
-		Name: "text-refused", Rules: []string{"D5", "D6", "D19"}, Doc: "into a thread of others, of strangers or of nobody: 1018 with error 0 and element status 1; nothing is pushed",
+		Name: "text-refused", Rules: []string{"D5", "D6", "D19"}, Doc: "into a thread of others, of strangers or an unknown one: 1018 with error 0 and element status 1; nothing is pushed",
 		run: func(a *attempt) {
 			x, y, thread := a.talk()
 			z := a.stock(a.third())
@@ -181,7 +181,7 @@ var textChecks = []Check{
 		},
 	},
 	{
-		Name: "text-offline", Rules: []string{"D50", "D51"}, Doc: "a text for somebody who is away is in the history at the next login",
+		Name: "text-offline", Rules: []string{"D50", "D51"}, Doc: "a text for an offline user is in the history at the next login",
 		run: func(a *attempt) {
 			ux, uy, thread := a.friends()
 			a.stock(uy).close()
@@ -281,7 +281,7 @@ var historyChecks = []Check{
 		},
 	},
 	{
-		Name: "history-foreign", Rules: []string{"R6", "D5"}, Doc: "a thread of others, or of nobody, is an empty page with the cursor asked with, never an error",
+		Name: "history-foreign", Rules: []string{"R6", "D5"}, Doc: "a thread of others, or an unknown one, is an empty page with the requested cursor, never an error",
 		run: func(a *attempt) {
 			_, _, thread := a.friends()
 			z := a.stock(a.third())

@@ -1,9 +1,9 @@
 // Package stockmodel is a model of the stock Qt client, for tests and for the conformance kit: how it cuts frames out of
-// what its socket brings, what it remembers from one login to the next, which windows wait for an answer, and what makes
+// its input, what it remembers from one login to the next, which windows wait for an answer, and what makes
 // it crash, hang, or show a text twice.
 //
-// It is written from docs/PROTOCOL.md, "Stock clients", not from the client, and errs on the strict side: what the real
-// client only might not survive is a fault here. It shares no decoding with the servers.
+// It is written from docs/PROTOCOL.md, "Stock clients", not from the client, and is strict: input that might crash the
+// real client is a fault here. It shares no decoding with the servers.
 package stockmodel
 
 import (

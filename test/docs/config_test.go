@@ -42,26 +42,26 @@ const configIntro = `# Configuration
 
 <!-- Written by "make docs" from the Config structs of the nodes; change those. -->
 
-Three programs read a configuration: ` + "`chatnode`, `gatenode` and `statusnode`" + `. Every key has a default, can stand in a file,
-and can be given as an environment variable or a flag:
+Three programs read a configuration: ` + "`chatnode`, `gatenode` and `statusnode`" + `. Every key has a default and can be set in a
+file, by an environment variable or by a flag:
 
-| where | how ` + "`[Redis] Port`" + ` is given | wins over |
+| source | example for ` + "`[Redis] Port`" + ` | overrides |
 |---|---|---|
 | flag | ` + "`--redis.port 6380`" + ` | all |
 | environment | ` + "`PARLEY_REDIS_PORT=6380`" + ` | file and default |
 | file, named by ` + "`--config FILE` or `PARLEY_CONFIG`" + ` | ` + "`Port = 6380` under `[Redis]`" + ` | default |
 
-* The file is an INI file: ` + "`[Section]`, `Key = value`" + `, and lines that begin with ` + "`;` or `#`" + `. A value is what stands to the
-  end of its line, without the blanks around it; nothing in it has a meaning of its own. Names of sections and keys are those of llfcchat's files where it has them; llfcchat's sections that a program does not
-  use are ignored with a warning, so that its files load as they are.
-* An unknown section, key, variable or flag is refused, with file, line and a suggestion. Variables that Kubernetes sets beside
+* The file is an INI file: ` + "`[Section]`, `Key = value`" + `, and lines that begin with ` + "`;` or `#`" + `. A value is the rest
+  of its line without surrounding blanks; no character in it is special. Sections and keys have llfcchat's names where it has
+  them. llfcchat's sections that a program does not use are ignored with a warning, so that its files load unchanged.
+* An unknown section, key, variable or flag is refused, with file, line and a suggestion. Variables that Kubernetes sets for
   Services called parley or parley-redis (` + "`PARLEY_REDIS_PORT=tcp://…`" + `) are ignored, and so are those of sections that only other
-  programs have. ` + "`--check`" + ` looks at everything and exits: 0, or 78
-  with all faults. ` + "`--print-config`" + ` prints what results and where each value came from.
-* A secret can be given as the name of a file that holds it: ` + "`PasswdFile = PATH`, `PARLEY_REDIS_PASSWD_FILE`, `--redis.passwdfile`" + `.
-  Line ends at its end and a byte order mark are not part of it, blanks are. Secrets are printed as ` + "`***`" + `.
+  programs have. ` + "`--check`" + ` checks everything and exits with 0, or with 78 and a list of all faults. ` + "`--print-config`" + ` prints the
+  resulting configuration and the source of each value.
+* A secret can be read from a file: ` + "`PasswdFile = PATH`, `PARLEY_REDIS_PASSWD_FILE`, `--redis.passwdfile`" + `. A byte order mark and
+  line ends at the end of the file are removed; blanks are kept. Secrets are printed as ` + "`***`" + `.
 * Durations are written ` + "`500ms`, `30s`, `10m`; sizes in bytes, or `64KiB`, `1MiB`; lists `a,b,c`; switches `true` or `false`" + `.
-* Nothing is read again while a program runs: a change needs a restart.
+* A program reads its configuration only at start: a change needs a restart.
 
-` + "`standalone`" + ` reads none of this; it has a few flags, see ` + "`--help`" + `.
+` + "`standalone`" + ` does not read a configuration; it has a few flags, see ` + "`--help`" + `.
 `
