@@ -46,12 +46,12 @@ var presenceBars = []Bar{
 	{
 		ID: "P6", Run: redisFlushed,
 		Fault: "FLUSHALL under load, then Redis killed and restarted empty",
-		Want:  "everybody is online again within 7 s (judged at 21 s); texts lost 0",
+		Want:  "all users are online again within 7 s (judged at 21 s); texts lost 0",
 	},
 	{
 		ID: "P7", Run: slowRedis,
 		Fault: "100 ± 50 ms between chat nodes and Redis for 60 s",
-		Want:  "nobody is falsely offline; failed refreshes of leases 0",
+		Want:  "no user is falsely offline; failed refreshes of leases 0",
 	},
 	{
 		ID: "P8", Run: skewedClock,

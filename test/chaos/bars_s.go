@@ -8,7 +8,7 @@ import "time"
 var securityBars = []Bar{
 	{
 		ID: "S2", Run: whoExists, Alone: true,
-		Fault: "200 logins with a wrong password, of users who exist and of addresses that do not",
+		Fault: "200 logins with a wrong password, of users that exist and of addresses that do not",
 		Want:  "same code, same body; medians of the time differ by ≤ 10 % (judged at 25 %)",
 	},
 	{
