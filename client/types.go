@@ -28,7 +28,7 @@ type Profile struct {
 	Desc string
 }
 
-// Friend is somebody whose texts we get and who gets ours.
+// Friend is a user with whom the logged-in user exchanges texts.
 type Friend struct {
 	Profile
 	// Alias is the name this user gave the friend; may be empty.
@@ -143,7 +143,7 @@ func (t Ticket) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "uid %d at %s", t.U
 
 func profileOf(p wire.Profile) Profile { return Profile(p) }
 
-// timeOf prefers milliseconds; nodes that are not ours send only the text form.
+// timeOf prefers milliseconds; foreign nodes send only the text form.
 func timeOf(ms int64, text string) time.Time {
 	if ms > 0 {
 		return time.UnixMilli(ms).UTC()

@@ -25,13 +25,13 @@ var (
 	serviceLinkURL  = regexp.MustCompile(`^(tcp|udp|sctp)://`)
 )
 
-// isServiceLink reports whether a variable is one of those. PARLEY_REDIS_PORT is a key of ours as well; then the value
-// tells.
+// isServiceLink reports whether a variable is one of those. PARLEY_REDIS_PORT is a key of Parley too; then the value
+// decides.
 func isServiceLink(name, value string) bool {
 	return serviceLink.MatchString(name) || serviceLinkPort.MatchString(name) && serviceLinkURL.MatchString(value)
 }
 
-// loadEnv takes what could be ours. A variable that is set but empty counts as not set.
+// loadEnv takes the variables that could be Parley's. A variable that is set but empty counts as not set.
 func (l *loader) loadEnv() {
 	l.env = map[string]string{}
 	var links []string

@@ -164,7 +164,7 @@ func (p *Policy) nextPushLocked(now time.Time) []byte {
 			continue
 		}
 		if !known && !p.gen1 {
-			// Made while this session was on. The announcement goes first, the text after the gap.
+			// Created during this session. The announcement goes first, the text after the frame spacing.
 			p.threads[push.Thread] = thread{}
 			count(p.counters.Reannounced)
 			return encode(wire.MsgOpenThreadRsp, wire.OpenThreadReply{UID: push.To, OtherUID: push.From, ThreadID: push.Thread})

@@ -1,9 +1,9 @@
-// Package legacy is everything that a stock client needs and a native one does not: a gap between frames, pushes held
-// back until its first load is done, threads announced before they are used, waiting texts merged into one frame.
+// Package legacy does everything that a stock client needs and a native one does not: it spaces frames, holds pushes back
+// until the client's first load is done, announces threads before they are used, and merges waiting texts into one frame.
 //
-// The stock client decodes only the first frame header of what one read of its socket brings, and crashes on pushes that
-// name a thread or a friend it was not told of. It cannot say who it is, so every session is treated this way until it
-// announces itself. docs/PROTOCOL.md lists the rules.
+// The stock client decodes only the first frame header of each read from its socket, and crashes on pushes about an
+// unknown thread or friend. It does not identify itself, so every session is treated this way until it announces itself
+// as native. docs/PROTOCOL.md lists the rules.
 package legacy
 
 import (
@@ -130,7 +130,7 @@ func (p *Policy) overflowLocked() error {
 	return session.ErrSlow
 }
 
-// Push queues a push until the client can bear it.
+// Push queues a push until the client can process it.
 func (p *Policy) Push(push *session.Push) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -227,8 +227,8 @@ func (p *Policy) pumpLocked(now time.Time) {
 	}
 }
 
-// writeLocked writes the next frame to the socket, in place: the gap is between system calls, not between turns of some
-// goroutine. It returns false when there was none to write.
+// writeLocked writes the next frame to the socket, in place: the spacing is between system calls, not between turns of a
+// goroutine. It returns false if there was none to write.
 func (p *Policy) writeLocked(now time.Time) bool {
 	var frame []byte
 	p.texts = 0

@@ -25,8 +25,8 @@ type Deps struct {
 	NotHere      func(node string, p *session.Push)
 	ElsewhereToo func(*session.Push)
 	Forget       func(uid int32)
-	// Lost is told of a push that was queued and may not have arrived: a call failed. A peer that is not one of ours can
-	// not be told later what it missed; Lost is not called for it.
+	// Lost is told of a push that was queued and may not have arrived: a call failed. A foreign peer cannot be told
+	// later what it missed; Lost is not called for it.
 	Lost func(node string, p *session.Push)
 }
 

@@ -87,14 +87,14 @@ func (p *Presence) compare(ctx context.Context, out []Standing, part []Session, 
 	return out, nil
 }
 
-// redisClock tells our times by Redis' clock, which is asked when somebody needs it.
+// redisClock converts this node's times to Redis' clock, which it asks when first needed.
 type redisClock struct {
-	at    time.Time // ours
+	at    time.Time // by this node's clock
 	redis time.Time // at that moment; zero: not asked yet
 }
 
-// before reports whether a moment of ours came before a time of Redis' clock. No clock of ours is compared with it, only
-// the time that has passed since. Where the moment has a monotonic reading, the longer of the two times counts, for a
+// before reports whether a moment of this node came before a time of Redis' clock. It does not compare clocks, only the
+// time that has passed since. Where the moment has a monotonic reading, the longer of the two times counts, for a
 // machine that slept.
 func (c *redisClock) before(ctx context.Context, rdb redis.UniversalClient, moment time.Time, ms string) (bool, error) {
 	limit, err := strconv.ParseInt(ms, 10, 64)

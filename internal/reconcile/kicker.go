@@ -162,7 +162,7 @@ func (k *Kicker) end(ctx context.Context, old presence.Location, kick func(conte
 	return nil
 }
 
-// ask tells a node of ours to end a session. A node that has just failed to answer is not asked.
+// ask tells a Parley node to end a session. It does not ask a node that has just failed to answer.
 func (k *Kicker) ask(ctx context.Context, node string, kick func(context.Context) error) error {
 	if !k.mayAsk(node) {
 		return errSilent

@@ -25,8 +25,8 @@ const (
 type Config struct {
 	Pass  time.Duration // in which each session is compared once
 	Hurry time.Duration // the same after trouble
-	// Grace is how long another session must have the place of one of ours before ours ends: longer than a login, which
-	// gives the place back when its client has hung up.
+	// Grace is how long another session must have the place of a session here before the one here ends: longer than a
+	// login, which gives the place back if its client has hung up.
 	Grace time.Duration
 	// Extend is how often entries are kept from expiring, within presence.SessionTTL.
 	Extend time.Duration

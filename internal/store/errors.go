@@ -61,7 +61,7 @@ const (
 	classCanceled               // the caller's context ended
 )
 
-// dbError is an error of the database, as opposed to a finding of ours.
+// dbError is an error of the database, as opposed to one of this package.
 type dbError struct {
 	class class
 	err   error

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// Code is what a client is told. 0 is success, 1001–1013 are llfcchat's, 2000 and up are ours; docs/PROTOCOL.md
-// section "Codes" says what a client should do about each.
+// Code is the result of a request. 0 is success, 1001–1013 come from llfcchat, 2000 and up from Parley. The section
+// "Codes" of docs/PROTOCOL.md says what a client should do for each.
 type Code int32
 
 // llfcchat's codes. The stock client shows the number or a fixed text and treats any other value as "failed".

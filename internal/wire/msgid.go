@@ -2,10 +2,10 @@ package wire
 
 import "strconv"
 
-// MsgID says what a frame is. 1001–1048 belong to llfcchat (1031 and up to its later season); ours start at 2101.
+// MsgID is the type of a frame. 1001–1048 belong to llfcchat (1031 and up to its later season); Parley's start at 2101.
 type MsgID uint16
 
-// Message ids. C is a client's request, S the server's reply to it, P a push the client did not ask for.
+// Message ids. C is a client's request, S the server's reply to it, P a push from the server.
 const (
 	MsgLogin         MsgID = 1005 // C
 	MsgLoginRsp      MsgID = 1006 // S

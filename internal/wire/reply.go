@@ -80,8 +80,8 @@ type ApprovedPush struct {
 	Chats   []StoredText `json:"chat_datas"`
 }
 
-// Thread is an element of 1026. LastSeq is ours: the number of its newest message, so that a native client knows what
-// it has missed without asking.
+// Thread is an element of 1026. LastSeq, which llfcchat does not have, is the number of its newest message, so that a
+// native client knows without a request what it has missed.
 type Thread struct {
 	ID      int64  `json:"thread_id"`
 	Type    string `json:"type"`
@@ -168,7 +168,7 @@ func AppendCode(dst []byte, id MsgID, code Code, retryMS int) []byte {
 var HeartbeatFrame = AppendCode(nil, MsgHeartbeatRsp, CodeOK, 0)
 
 // patchLen writes the body length of the frame that begins at dst[at] and ends with dst. Replies built by appending are
-// bounded by their contents; one that outgrew a frame would be a fault of ours.
+// bounded by their contents; one that outgrows a frame would be a bug.
 func patchLen(dst []byte, at int) []byte {
 	n := len(dst) - at - HeaderLen
 	if n > MaxBody {

@@ -29,7 +29,7 @@ const (
 // DefaultDevice is the device of a native client that names none.
 const DefaultDevice = "native"
 
-// LoginRequest is 1005. The stock client sends uid and token alone; the other keys are ours and make the client native.
+// LoginRequest is 1005. The stock client sends only uid and token; the other keys are Parley's and make the client native.
 type LoginRequest struct {
 	UID    int32  `json:"uid"`
 	Token  string `json:"token"`

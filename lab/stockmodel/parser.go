@@ -18,7 +18,7 @@ type parser struct {
 }
 
 // coalesced is the window within which a stall of this process explains that two frames came in one read. It is longer
-// than the servers' gap of 20 ms: a machine that keeps one connection waiting does not always keep the watched ones.
+// than the servers' frame spacing of 20 ms: a machine that keeps one connection waiting does not always keep the watched ones.
 const coalesced = time.Second
 
 // readyRead takes what one read of the socket brought. Only the first header of a call is read from where it is: the

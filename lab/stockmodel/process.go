@@ -225,8 +225,8 @@ func (p *Process) read(conn net.Conn) {
 		}
 		if n > 0 {
 			stalled := p.opts.Stalls.Since(now.Add(-coalesced))
-			// A reader that is descheduled alone goes unnoticed, so a few are let pass. Servers without the gap make it one
-			// in twenty frames and more.
+			// A reader that is descheduled alone goes unnoticed, so a few are ignored. Servers without frame spacing
+			// cause at least one in twenty frames.
 			lenient := p.opts.Stalls != nil && p.doubtful < 2+p.reads/50
 			lost, late := p.parser.readyRead(buf[:n], stalled || lenient, func(id wire.MsgID, body []byte) bool {
 				p.reads++

@@ -16,8 +16,8 @@ const (
 	stallLate = 5 * time.Millisecond
 )
 
-// Stalls watches how late this process reads what its sockets have. A model whose reader was not woken in time reads two
-// frames at once that were sent with the proper gap; the real client has a machine to itself. A nil one has never seen a
+// Stalls measures how late this process reads its sockets. A model whose reader was not woken in time reads two frames at
+// once that were sent with the proper spacing; the real client has a machine to itself. A nil Stalls has never seen a
 // stall.
 type Stalls struct {
 	began time.Time
