@@ -17,8 +17,8 @@ const (
 	DefaultBackoffLimit = 30 * time.Second
 )
 
-// wait returns how long to wait before attempt n, counted from 0. atLeast is what the server asked for; the jitter
-// comes on top of it, because it told everybody the same.
+// wait returns how long to wait before attempt n, counted from 0. atLeast is the server's minimum; the jitter
+// is added to it, because all clients get the same minimum.
 func (b backoff) wait(n int, atLeast time.Duration) time.Duration {
 	most := b.limit
 	if n < 30 && b.base<<n < b.limit && b.base<<n > 0 {

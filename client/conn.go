@@ -41,7 +41,7 @@ type Conn struct {
 	out     []byte        // frames waiting for the flusher
 	spare   []byte        // the flusher's other buffer
 	writing bool          // a flusher runs
-	change  chan struct{} // closed and replaced when somebody waits in enqueue and something got better
+	change  chan struct{} // closed and replaced when a caller waits in enqueue and the queue has changed
 	waiting bool
 	replies map[wire.MsgID]*call // by the reply's id
 	texts   map[string]*textCall // by each unique id in flight
@@ -182,7 +182,7 @@ func (c *Conn) Friends() []Friend {
 	return out
 }
 
-// Applications returns who had asked to be a friend and was not answered yet as of login, in a new slice.
+// Applications returns the pending applications to the user as of login, in a new slice.
 func (c *Conn) Applications() []Application {
 	var out []Application
 	for _, a := range c.welcome.Applications {

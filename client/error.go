@@ -9,7 +9,7 @@ import (
 	"parley/internal/wire"
 )
 
-// Code is what a server says about a request: 0 is success, 1001–1013 are llfcchat's codes, 2000 and up are Parley's.
+// Code is a server's result of a request: 0 is success, 1001–1013 are llfcchat's codes, 2000 and up are Parley's.
 // A server may send codes this package does not know; they are treated as final.
 type Code int32
 
@@ -78,7 +78,7 @@ func (c Code) String() string {
 	return fmt.Sprintf("code %d", int32(c))
 }
 
-// Advice is what to do after a failure.
+// Advice says what a program should do after a failure.
 type Advice uint8
 
 // The kinds of advice. The zero value is GiveUp.
@@ -115,7 +115,7 @@ func (c Code) Advice() Advice {
 
 // Error is a refusal by a server. Errors that are not an Error mean that no answer came.
 type Error struct {
-	// Op is what was asked: "login", "send", "goodbye" for a connection the server closed, and so on.
+	// Op is the operation: "login", "send", "goodbye" for a connection the server closed, and so on.
 	Op string
 	// Code is never CodeOK.
 	Code Code
@@ -137,7 +137,7 @@ func (e *Error) Error() string {
 
 // Errors of a connection. Test with errors.Is.
 var (
-	// ErrClosed is returned for what was asked of, or still waited for on, a connection or session after its Close.
+	// ErrClosed is returned by calls on a connection or session after its Close, and by calls that its Close interrupts.
 	ErrClosed = errors.New("client: closed")
 	// ErrReplaced ends a connection whose user logged in elsewhere with the same device name. A Session does not
 	// reconnect after it: the two would replace each other for ever.

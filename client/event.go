@@ -19,12 +19,12 @@ type Texts struct {
 	Messages []Message // at least one
 }
 
-// Applied says that somebody asks to be a friend.
+// Applied reports that a user applies for friendship.
 type Applied struct {
 	Application Application
 }
 
-// Approved says that somebody accepted this user's application. The friend's Alias is empty.
+// Approved reports that another user accepted this user's application. The friend's Alias is empty.
 type Approved struct {
 	Friend Profile
 	// Messages opened the thread; they are ascending by id. A Session brings them as Texts as well.
@@ -85,7 +85,7 @@ func (Connected) event()    {}
 func (DataReplaced) event() {}
 func (CaughtUp) event()     {}
 
-// eventCost is what an event is taken to occupy beside its frame, in bytes.
+// eventCost is the assumed size of an event beside its frame, in bytes.
 const eventCost = 128
 
 // maxGapThreads bounds the threads a queue remembers as having lost texts, at 16 bytes each and the map around them.
@@ -99,7 +99,7 @@ type eventQueue struct {
 	mu    sync.Mutex
 	items []queued
 	bytes int
-	gaps  map[int64]int64 // thread -> first id dropped; such a thread's texts stay out until the gap has been told
+	gaps  map[int64]int64 // thread -> first id dropped; texts of such a thread are dropped until the gap is delivered
 	ended error           // set once: why no more events come
 	wake  chan struct{}   // capacity 1: something changed
 }

@@ -17,7 +17,7 @@ const writeTimeout = 10 * time.Second
 // partTimeout is how long we wait for a server to close after it said that it would.
 const partTimeout = 3 * time.Second
 
-// enqueue queues a request and notes who waits for its reply. It waits while the queue is full, and while another
+// enqueue queues a request and notes the waiter for its reply. It waits while the queue is full, and while another
 // request of the kind is unanswered: replies carry no number, and a refusal may overtake an answer.
 func (c *Conn) enqueue(ctx context.Context, id wire.MsgID, body []byte, wait *call) error {
 	replyID, _ := id.Reply()
@@ -45,7 +45,7 @@ func (c *Conn) enqueue(ctx context.Context, id wire.MsgID, body []byte, wait *ca
 	return nil
 }
 
-// changedLocked wakes who waits in enqueue.
+// changedLocked wakes the callers that wait in enqueue.
 func (c *Conn) changedLocked() {
 	if c.waiting {
 		c.waiting = false
@@ -125,7 +125,7 @@ func (c *Conn) part(err error) {
 // errHungUp is an end of the stream between two frames.
 var errHungUp = fmt.Errorf("closed by the server: %w", io.EOF)
 
-// read is the connection's goroutine: it hands every frame to whom it concerns, and cleans up.
+// read is the connection's goroutine: it passes every frame to its receiver, and cleans up.
 func (c *Conn) read() {
 	for {
 		id, body, err := c.readFrame()
@@ -223,7 +223,7 @@ func (c *Conn) frame(id wire.MsgID, body []byte, frameLen int) error {
 		c.reply(id, body)
 		return nil
 	default:
-		// What nobody waits for, or nobody knows, is not a fault: newer servers may say more.
+		// An unexpected or unknown frame is not a fault: newer servers may send more.
 		c.reply(id, body)
 		return nil
 	}

@@ -90,7 +90,7 @@ func (g *Gate) ResetPassword(ctx context.Context, name, email, password, code st
 	return err
 }
 
-// ChangePassword sets a new password for the user who knows the old one. All sessions, tokens and resume tickets of the
+// ChangePassword replaces a user's password; it needs the old one. All sessions, tokens and resume tickets of the
 // user end. It refuses with CodePasswdInvalid, CodeRateLimited or, for a password the server will not take,
 // CodeBadRequest.
 func (g *Gate) ChangePassword(ctx context.Context, email, password, newPassword string) error {

@@ -43,18 +43,18 @@ type Posted struct {
 	element []byte
 	to      To
 	fails   int
-	gone    bool // nobody waits for it any more
+	gone    bool // no caller waits for it any more
 	done    chan struct{}
 	sent    Sent // valid once done is closed
 }
 
-// Draft returns the text with its unique id, to be kept by who wants to send it again after a crash.
+// Draft returns the text with its unique id. A program can keep it to send it again after a crash.
 func (p *Posted) Draft() Draft { return p.draft }
 
 // Done is closed when the outcome is known.
 func (p *Posted) Done() <-chan struct{} { return p.done }
 
-// Wait waits for the outcome. If ctx ends first the text goes on its way all the same.
+// Wait waits for the outcome. If ctx ends first, the text is sent nevertheless.
 func (p *Posted) Wait(ctx context.Context) (Sent, error) {
 	select {
 	case <-p.done:
@@ -112,7 +112,7 @@ func (b *outbox) post(ctx context.Context, to To, d Draft) (*Posted, error) {
 	return p, nil
 }
 
-// drop says that nobody waits for p any more: it is not sent again, and not at all if it was not yet.
+// drop says that no caller waits for p any more: it is not sent again, and not at all if it was not sent yet.
 func (b *outbox) drop(p *Posted) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

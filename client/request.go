@@ -12,7 +12,7 @@ import (
 
 // call waits for one reply.
 type call struct {
-	reply chan answer // capacity 1, so that a reply nobody waits for any more is still taken as what it is
+	reply chan answer // capacity 1, so that a reply without a waiter is still matched with its request
 }
 
 type answer struct {
@@ -114,7 +114,7 @@ func (c *Conn) Apply(ctx context.Context, uid int32, greeting, alias string) err
 	return c.request(ctx, "apply", wire.MsgApply, wire.ApplyRequest{ToUID: uid, Greeting: greeting, Back: alias}, nil)
 }
 
-// Approve accepts the application of a user, who becomes a friend and is told. It refuses if there is no application.
+// Approve accepts the application of a user, who becomes a friend and is told. It fails if there is no application.
 func (c *Conn) Approve(ctx context.Context, uid int32, alias string) (Approval, error) {
 	var reply wire.ApproveReply
 	if err := c.request(ctx, "approve", wire.MsgApprove, wire.ApproveRequest{ToUID: uid, Back: alias}, &reply); err != nil {

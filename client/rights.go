@@ -13,7 +13,7 @@ import (
 // ErrLoggedOut ends a connection that Logout or LogoutEverywhere was called on. A Session does not reconnect after it.
 var ErrLoggedOut = errors.New("client: logged out")
 
-// Blocked is somebody whom this user has blocked.
+// Blocked is a user that this user has blocked.
 type Blocked struct {
 	Profile
 	Since time.Time
@@ -29,7 +29,7 @@ const (
 	ChangeUnblock  Change = wire.ChangeUnblock
 )
 
-// FriendsChanged says that another device of this user ended a friendship, blocked or unblocked somebody.
+// FriendsChanged says that another device of this user ended a friendship, blocked or unblocked a user.
 type FriendsChanged struct {
 	UID    int32
 	Change Change

@@ -298,7 +298,7 @@ func (s *Session) handTexts(ctx context.Context, conn *Conn, thread int64, msgs 
 }
 
 // hand gives ev to Next, waiting for room. If the connection ends meanwhile ev stays in the backlog, and the session can
-// see to its connection although nobody takes its events.
+// keep its connection alive although no caller takes its events.
 func (s *Session) hand(ctx context.Context, conn *Conn, ev Event) error {
 	s.backlog = append(s.backlog, ev)
 	return s.handOut(ctx, conn)

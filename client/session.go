@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// SessionOptions describe a user who wants to stay logged in.
+// SessionOptions describe a user that stays logged in.
 type SessionOptions struct {
 	// Options are those of each connection. OnEvent must be nil.
 	Options
@@ -54,7 +54,7 @@ const (
 // eventRoom is how many events may wait for Session.Next before the session stops reading its connection.
 const eventRoom = 64
 
-// Session is a user who stays logged in: when a connection ends it logs in again, by resume ticket if it can, sends what
+// Session keeps a user logged in: when a connection ends it logs in again, by resume ticket if it can, sends what
 // was not answered with the same unique ids, and reads what was missed. Each text comes once, and the texts of a thread
 // in their order, this user's own included. All methods are safe for concurrent use.
 //
@@ -263,7 +263,7 @@ func (s *Session) Friends() []Friend {
 	return slices.SortedFunc(maps.Values(s.friends), func(a, b Friend) int { return cmp.Compare(a.UID, b.UID) })
 }
 
-// Applications returns who has asked to be a friend and was not answered yet, by uid, in a new slice.
+// Applications returns the pending applications to the user, by uid, in a new slice.
 func (s *Session) Applications() []Application {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -94,7 +94,7 @@ func (s *Session) login(ctx context.Context) (conn *Conn, resumed bool, err erro
 			case ctx.Err() != nil:
 				return nil, false, err
 			case code == CodeOK || code == CodeDraining:
-				continue // nobody there: the next one
+				continue // no answer: the next one
 			case code.Advice() == LoginAgain:
 				s.ticket.Resume, s.ticket.Token = "", ""
 			default:

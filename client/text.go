@@ -57,10 +57,10 @@ type textCall struct {
 	done    func([]Sent)
 }
 
-// elementCost is what an element adds to a 1017 at most beside its encoded strings, in bytes.
+// elementCost is the maximum size of an element of a 1017 beside its encoded strings, in bytes.
 const elementCost = 32
 
-// requestCost is what a 1017 holds beside its elements at most, in bytes.
+// requestCost is the maximum size of a 1017 beside its elements, in bytes.
 const requestCost = 96
 
 // encodedText returns the draft as an element of a 1017, or ErrText.
@@ -82,7 +82,7 @@ func encodedText(d Draft) ([]byte, error) {
 	return b, nil
 }
 
-// batch is what fits one 1017.
+// batch holds the texts of one 1017.
 type batch struct {
 	drafts []Draft
 	body   []byte // the elements, comma separated

@@ -18,7 +18,7 @@ const (
 	MaxDevice = wire.MaxDevice
 )
 
-// Profile is what others may see of a user.
+// Profile is the public data of a user.
 type Profile struct {
 	UID  int32
 	Name string // unique
@@ -35,7 +35,7 @@ type Friend struct {
 	Alias string
 }
 
-// Application is somebody's wish to be a friend.
+// Application is another user's application for friendship.
 type Application struct {
 	Profile
 	Greeting string
@@ -52,7 +52,7 @@ type Thread struct {
 	LastID int64
 }
 
-// Message is a stored text. Within a thread ids count 1, 2, 3 … without holes, in the same order for everybody.
+// Message is a stored text. Within a thread ids count 1, 2, 3 … without holes, in the same order for all members.
 type Message struct {
 	ThreadID int64
 	ID       int64
@@ -86,7 +86,7 @@ type Draft struct {
 // NewDraft returns a draft with a random unique id.
 func NewDraft(text string) Draft { return Draft{UniqueID: rand.Text(), Text: text} }
 
-// Sent is what became of a draft.
+// Sent is the outcome of a draft.
 type Sent struct {
 	UniqueID string
 	// ThreadID, MessageID and Time say where and when the text was stored; all zero if it was not.
@@ -114,7 +114,7 @@ type Cursor struct {
 	LastID   int64
 }
 
-// SyncPage is what a Sync returned.
+// SyncPage is the result of a Sync.
 type SyncPage struct {
 	// Threads holds a page of each thread that had messages past its cursor.
 	Threads []Page
@@ -122,7 +122,7 @@ type SyncPage struct {
 	More bool
 }
 
-// Approval is what approving somebody's application led to.
+// Approval is the result of approving an application.
 type Approval struct {
 	Friend Profile
 	// Messages opened the thread: usually the greeting and a fixed line.

@@ -29,7 +29,7 @@ func (w *window) init(texts int) {
 	w.texts, w.freeTexts, w.freeBytes = texts, texts, windowBytes
 }
 
-// try takes a place and returns true, or returns false if there is none or somebody waits already.
+// try takes a place and returns true, or returns false if there is none or another caller waits already.
 func (w *window) try(texts, bytes int) (bool, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -68,7 +68,7 @@ func (w *window) acquire(ctx context.Context, texts, bytes int) error {
 	for i, other := range w.waiters {
 		if other == wt {
 			w.waiters = append(w.waiters[:i], w.waiters[i+1:]...)
-			w.serveLocked() // who stood behind may fit
+			w.serveLocked() // the next waiters may fit
 			return contextError(ctx)
 		}
 	}

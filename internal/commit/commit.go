@@ -19,7 +19,7 @@ import (
 	"parley/internal/wire"
 )
 
-// ErrBusy is what Append returns when the texts would wait too long, or a bound of the node is reached. It comes as a
+// ErrBusy is returned by Append if the texts would wait too long, or a bound of the node is reached. It comes as a
 // *BusyError.
 var ErrBusy = errors.New("commit: too many texts wait")
 
@@ -46,7 +46,7 @@ type Sender interface {
 type Request struct {
 	From   Sender
 	Boot   string // the life of the node in which the sender logged in; in another its texts are refused
-	To     int32  // as the client named it; 0: the thread says who it is
+	To     int32  // as the client named it; 0: the other member of the thread
 	Thread int64
 	Texts  []wire.Text
 	Bytes  int // of the body, for the bounds
@@ -60,7 +60,7 @@ type Request struct {
 	ver    int32            // the version of the thread's membership that says so
 }
 
-// Store is what the committer needs of internal/store.
+// Store is the part of internal/store that the committer uses.
 type Store interface {
 	Access(ctx context.Context, threads []int64) (map[int64]store.Access, error)
 	Append(ctx context.Context, node, boot string, msgs []store.NewMessage, out []store.Appended) error
@@ -90,7 +90,7 @@ func DefaultConfig() Config {
 	}
 }
 
-// Deps is what a committer works with.
+// Deps are the dependencies of a committer.
 type Deps struct {
 	Log     *slog.Logger
 	Metrics prometheus.Registerer // nil: registered nowhere

@@ -49,7 +49,7 @@ func newShard(c *Committer) *shard {
 	return s
 }
 
-// put refuses when the shard is closed, because nobody would answer, and when the texts would wait too long.
+// put refuses when the shard is closed, because no answer would come, and when the texts would wait too long.
 func (s *shard) put(req *Request) error {
 	s.mu.Lock()
 	_, waiting := s.queue.Waiting()
@@ -121,7 +121,7 @@ func (s *shard) decide() {
 	s.store(ctx, boot)
 }
 
-// open makes room for what becomes of the texts, and refuses those at fault.
+// open makes room for the results of the texts, and refuses invalid texts.
 func (r *Request) open() {
 	r.sent = r.one[:0]
 	if n := len(r.Texts); n > 1 {
@@ -229,7 +229,7 @@ func (s *shard) store(ctx context.Context, boot string) {
 	s.deliver()
 }
 
-// codeOf tells a text that can never be stored from one that failed by our fault.
+// codeOf distinguishes a text that can never be stored from an internal failure.
 func codeOf(err error) wire.Code {
 	switch {
 	case errors.Is(err, store.ErrUniqueIDTaken), errors.Is(err, store.ErrInvalid):

@@ -10,7 +10,7 @@ import (
 // FriendsNow is the approver's first message to the new friend.
 const FriendsNow = "We are friends now!"
 
-// Approval is what an approval has stored.
+// Approval is the result of an approval.
 type Approval struct {
 	ThreadID int64     // the private thread of the pair, which may be older than their friendship
 	Messages []Message // the applicant's greeting, unless it was empty, and the approver's FriendsNow
@@ -20,7 +20,7 @@ type Approval struct {
 // none, and appends one or two messages to it, all in one transaction, under node's fence. back is the name approver
 // gives applicant, at most 255 characters. An application the other way round is accepted with it.
 //
-// Two who were friends before have their old thread back.
+// Two users who were friends before get their old thread again.
 //
 // It returns ErrNoApplication if there is no pending application, ErrAlreadyFriends if they are friends (the application
 // is then no longer pending), ErrNotFound if one of the users does not exist, ErrFenced, ErrSelf and ErrInvalid.
@@ -169,7 +169,7 @@ func (t *tx) appendOwn(ctx context.Context, thread int64, msgs []Message) error 
 	return err
 }
 
-// approved looks for what an approval with these unique ids has stored.
+// approved looks for the rows that an approval with these unique ids has stored.
 func (t *tx) approved(ctx context.Context, approver int32, helloID string, applicant int32, greetingID string, a *Approval) (bool, error) {
 	// The locks first: the transaction whose COMMIT was unclear may still hold them.
 	if err := t.lockUsers(ctx, approver, applicant); err != nil {

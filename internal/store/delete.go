@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// DeletedName is what a deleted user is called.
+// DeletedName is the name of a deleted user.
 const DeletedName = "deleted"
 
 var (
@@ -27,7 +27,7 @@ var (
 	qMembershipDrop = same("DELETE FROM group_chat_member WHERE user_id=?")
 )
 
-// Deletion is what DeleteUser has done.
+// Deletion is the result of DeleteUser.
 type Deletion struct {
 	Name string // the user was called
 	// Related are those in whose lists of friends or applications the user was.
@@ -36,7 +36,7 @@ type Deletion struct {
 
 // DeleteUser erases a user: name and e-mail address are free again, friendships, applications, blocks and memberships in
 // groups are gone, and nothing can be written to the user's private threads. The texts stay, and so does the uid, under
-// DeletedName: nobody gets it again. password is the user's as stored; with another, or without such a user, it returns
+// DeletedName: no other user gets it. password is the user's as stored; with another, or without such a user, it returns
 // ErrNotFound.
 func (s *Store) DeleteUser(ctx context.Context, uid int32, password string) (Deletion, error) {
 	var done Deletion

@@ -112,7 +112,7 @@ var (
 		"(?,?,'')", ",")
 )
 
-// dialect is what differs beside the statements.
+// dialect holds the differences between engines beside the statements.
 type dialect struct {
 	Dialect
 	setup                   string // run once on a writer's connection

@@ -14,7 +14,7 @@ import (
 var (
 	// ErrNotFound: no such user, thread or row.
 	ErrNotFound = errors.New("not found")
-	// ErrExists: the name or the e-mail address belongs to somebody.
+	// ErrExists: the name or the e-mail address belongs to another user.
 	ErrExists = errors.New("name or e-mail address is taken")
 	// ErrAlreadyFriends: there is nothing to apply for or to approve.
 	ErrAlreadyFriends = errors.New("already friends")
@@ -42,7 +42,7 @@ var (
 	ErrThreadFull = errors.New("thread is full")
 	// ErrForeignSchema: the schema holds tables of llfcchat. Nothing was changed.
 	ErrForeignSchema = errors.New("the schema holds tables of another program")
-	// ErrSettings: the server is set up in a way that Prepare was told, or made, to refuse. The text says what to change.
+	// ErrSettings: Prepare refuses the server's settings. The text says what to change.
 	ErrSettings = errors.New("unsuitable settings of the SQL server")
 	// ErrClosed: Close was called.
 	ErrClosed = errors.New("store is closed")
@@ -57,7 +57,7 @@ const (
 	classRetry                  // deadlock, lock time-out, busy: roll back, wait a little, repeat
 	classConn                   // the connection is gone: repeat on another
 	classRefused                // this connection may not: read-only server, missing privilege; a new one may reach another server
-	classSystem                 // the database refuses everybody: disk full, no such table
+	classSystem                 // the database refuses all rows: disk full, no such table
 	classCanceled               // the caller's context ended
 )
 

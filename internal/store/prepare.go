@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Demands is what a node asks of the SQL server before it serves. The zero value asks for all that the fence needs and
+// Demands are a node's requirements on the SQL server. The zero value asks for all that the fence needs and
 // warns of the rest.
 type Demands struct {
 	// Durable refuses settings under which a stored text could be lost, instead of warning of them.

@@ -37,7 +37,7 @@ type Unwritable struct {
 func (u *Unwritable) Error() string { return fmt.Sprintf("store: %s: %v", u.Reason, u.Err) }
 func (u *Unwritable) Unwrap() error { return u.Err }
 
-// Public is the error without anything that is not for everybody.
+// Public is the error without private details.
 func (u *Unwritable) Public() string { return u.Reason }
 
 // Check reports that the database does not answer, or an *Unwritable. Two things are no failure: a write that has no answer

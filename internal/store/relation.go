@@ -81,7 +81,7 @@ func (s *Store) Unblock(ctx context.Context, node, boot string, uid, other int32
 	return nil
 }
 
-// Blocked is somebody whom a user has blocked.
+// Blocked is a user that another user has blocked.
 type Blocked struct {
 	Profile
 	CreatedMS int64
@@ -155,7 +155,7 @@ func (t *tx) part(ctx context.Context, a, b int32) (were bool, err error) {
 		rows += n
 	}
 	if rows == 0 {
-		return false, nil // nobody's rights have changed
+		return false, nil // no rights have changed
 	}
 	var thread int64
 	found, err := t.one(ctx, qPair, []any{min(a, b), max(a, b)}, &thread)

@@ -8,7 +8,7 @@ import (
 )
 
 // What demonstrations and load tests fill a database with. These skip the checks that CreateUser and Approve make:
-// seeded names keep nobody from a name that looks alike.
+// seeded names do not reserve names that look alike.
 
 // SeedUsers inserts users with the uids first, first+1, …; those whose uid, name or e-mail address exists are skipped.
 // New users of CreateUser get uids after the highest one seeded. It is one transaction for each 256 users.

@@ -113,7 +113,7 @@ func (c *statements) get(ctx context.Context, q *query, n int) (*sql.Stmt, error
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if other := c.open[key]; other != nil { // somebody was faster
+	if other := c.open[key]; other != nil { // another call was faster
 		_ = st.Close() // nothing was run on it
 		return other, nil
 	}

@@ -102,7 +102,7 @@ func (s *Store) EnsurePrivateThread(ctx context.Context, a, b int32) (id int64, 
 	return id, nil
 }
 
-// ensurePair returns the thread of a pair or creates it. A duplicate key means that somebody else does: repeat.
+// ensurePair returns the thread of a pair or creates it. A duplicate key means that another call creates it: repeat.
 func (t *tx) ensurePair(ctx context.Context, a, b int32) (id int64, err error) {
 	lo, hi := min(a, b), max(a, b)
 	found, err := t.one(ctx, qPair, []any{lo, hi}, &id)

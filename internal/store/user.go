@@ -23,7 +23,7 @@ var (
 // maxPasswordBytes holds 255 characters of any alphabet, as the column of llfcchat did.
 const maxPasswordBytes = 1020
 
-// Profile is what others may see of a user. It never holds a password or an e-mail address.
+// Profile is the public data of a user. It never holds a password or an e-mail address.
 type Profile struct {
 	UID                    int32
 	Name, Nick, Desc, Icon string

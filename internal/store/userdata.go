@@ -12,7 +12,7 @@ var qUsers = sameList(`SELECT uid,name,nick,user.desc,icon,sex,
 	EXISTS (SELECT 1 FROM friend_apply a WHERE a.to_uid=user.uid AND a.status=0)
 	FROM user WHERE uid IN (@) AND deleted_ms=0`, "?", ",")
 
-// UserData is what a login needs to know of a user.
+// UserData is the data of a user that a login needs.
 type UserData struct {
 	Profile      Profile
 	Friends      []Friend      // by ascending uid

@@ -347,7 +347,7 @@ func pause(ctx context.Context, n int) error {
 	}
 }
 
-// bounded gives ctx a deadline if it has none, so that a database that has stopped answering holds nobody for ever.
+// bounded gives ctx a deadline if it has none, so that a database that has stopped answering blocks no caller for ever.
 func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok {
 		return ctx, func() {}

@@ -62,7 +62,7 @@ func Refuse(code Code, err error) error { return &Error{Code: code, Err: err} }
 // Fatal returns an *Error after which the connection closes. err may be nil.
 func Fatal(code Code, err error) error { return &Error{Code: code, Fatal: true, Err: err} }
 
-// CodeOf returns the code a client is told about err: CodeOK for nil, CodeInternal for an error that carries none.
+// CodeOf returns the code that a client gets for err: CodeOK for nil, CodeInternal for an error that carries none.
 func CodeOf(err error) Code {
 	if err == nil {
 		return CodeOK

@@ -5,7 +5,7 @@ import (
 	"strconv"
 )
 
-// Profile is what others may see of a user. In replies it is embedded, never with a password or an address.
+// Profile is the public data of a user. In replies it is embedded, never with a password or an address.
 type Profile struct {
 	UID  int32  `json:"uid"`
 	Name string `json:"name"`

@@ -2,7 +2,7 @@ package wire
 
 // What a native client may ask about its user's rights, from 2105 on.
 
-// OtherRequest is 2105, 2107 and 2109: whom to unfriend, block or unblock.
+// OtherRequest is 2105, 2107 and 2109: the user to unfriend, block or unblock.
 type OtherRequest struct {
 	UID int32 `json:"uid"`
 }
