@@ -136,7 +136,7 @@ const pageLimit = 500
 // maxPatience is how often in a row a page is asked for again because there were too many requests.
 const maxPatience = 5
 
-// patiently repeats what is refused for its rate, after the time the server names: who reads many pages cannot know how
+// patiently repeats what is refused for its rate, after the time the server names: a caller that reads many pages cannot know how
 // fast it may.
 func patiently[T any](ctx context.Context, ask func() (T, error)) (T, error) {
 	for n := 0; ; n++ {

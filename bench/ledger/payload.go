@@ -41,7 +41,7 @@ func (t Text) AppendText(dst []byte, size int) []byte {
 	return appendHex(dst, crc32.Checksum(dst[at:len(dst)-1], castagnoli))
 }
 
-// ParseText reads a text. known is false for one that no sender of ours made, intact for one whose checksum differs.
+// ParseText reads a text. known is false if no sender of a run made it, intact is false if its checksum differs.
 func ParseText(b []byte) (t Text, known, intact bool) {
 	if len(b) < 12 || string(b[:3]) != "b1." || b[11] != '.' {
 		return t, false, false

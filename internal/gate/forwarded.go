@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// clientAddr is who asks. X-Forwarded-For counts only as far as trusted proxies wrote it: it is read from the right,
+// clientAddr returns the client's address. X-Forwarded-For counts only as far as trusted proxies wrote it: it is read from the right,
 // and the first address that is not a trusted proxy's is the client's.
 func (s *Server) clientAddr(r *http.Request) netip.Addr {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)

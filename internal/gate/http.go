@@ -21,7 +21,7 @@ import (
 // request is what a handler sees of an HTTP request.
 type request struct {
 	body   []byte
-	addr   netip.Addr      // who asks; invalid when the address could not be read
+	addr   netip.Addr      // the client's address; invalid if it could not be read
 	client context.Context // ends when the client hangs up
 }
 

@@ -25,7 +25,7 @@ const ProbeTimeout = 2 * time.Second
 
 // Check is a dependency that /readyz reports.
 type Check struct {
-	Name  string // "redis", "sql"; shown to everybody who asks
+	Name  string // "redis", "sql"; public
 	Probe func(context.Context) error
 }
 
@@ -236,7 +236,7 @@ func (c *runningCheck) run(ctx context.Context) dependency {
 	return d
 }
 
-// join returns the probe that runs, starting one if none does. The probe outlives the one who asked first.
+// join returns the probe that runs, starting one if none does. The probe outlives its first caller.
 func (c *runningCheck) join(ctx context.Context) *probe {
 	c.mu.Lock()
 	defer c.mu.Unlock()
