@@ -31,7 +31,7 @@ func (f *fake) open(o SessionOptions) *Session {
 // texts returns the next n texts of a session, passing over everything else.
 func texts(t testing.TB, s *Session, n int) []Message {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var out []Message
 	for len(out) < n {
@@ -48,7 +48,7 @@ func texts(t testing.TB, s *Session, n int) []Message {
 // next returns the next event of a type, passing over everything else.
 func next[T Event](t testing.TB, s *Session) T {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for {
 		ev, err := s.Next(ctx)

@@ -44,9 +44,11 @@ func (m *mail) code(t *testing.T, email string) string {
 	return found[len(found)-1][1]
 }
 
-// startCluster runs a whole cluster of two chat nodes and returns the flag that names its gate.
+// startCluster runs a whole cluster of two chat nodes and returns the flag that names its gate. It makes the test parallel:
+// people and clusters wait.
 func startCluster(t *testing.T) (gate string, letters *mail) {
 	t.Helper()
+	t.Parallel()
 	letters = new(mail)
 	o := standalone.LocalOptions()
 	o.Codes = letters
@@ -61,11 +63,14 @@ func startCluster(t *testing.T) (gate string, letters *mail) {
 	return "--gate=" + c.GateURL(), letters
 }
 
+// patience bounds what takes no promised time, on a machine that is busy with other things too.
+const patience = time.Minute
+
 // warm waits until texts cross between the two nodes at once: a push is only a hint, and one to a node that has come up
 // this very second may be lost.
 func warm(t *testing.T, address string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	gate, err := client.NewGate(address)
 	require.NoError(t, err)
@@ -133,7 +138,7 @@ func (p *running) line(format string, args ...any) {
 // sees waits until the text stands in the output.
 func sees(t *testing.T, m *mail, text string) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(m.String(), text); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); !strings.Contains(m.String(), text); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("never: %q; only:\n%s", text, m.String())
 		}
@@ -146,7 +151,7 @@ func (p *running) ends() int {
 	select {
 	case code := <-p.code:
 		return code
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		p.t.Fatalf("does not end; said:\n%s", p.err.String())
 		return -1
 	}

@@ -96,7 +96,7 @@ func (p *process) field(msg, key string) string {
 // ready waits until the node serves and returns the address of its operations listener.
 func (p *process) ready(t *testing.T) (ops string) {
 	t.Helper()
-	require.Eventually(t, func() bool { return p.field("status node ready", "addr") != "" }, 20*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return p.field("status node ready", "addr") != "" }, time.Minute, 5*time.Millisecond)
 	return p.field("operations listener", "addr")
 }
 

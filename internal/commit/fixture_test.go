@@ -174,7 +174,7 @@ func (c *collector) wait(t testing.TB, n int) []wire.TextPush {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		return len(c.answers) >= n
-	}, 10*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	require.Len(t, c.answers, n)

@@ -151,7 +151,7 @@ func TestStuckProbe(t *testing.T) {
 	}
 	require.EqualValues(t, 1, most.Load())
 	close(release)
-	require.Eventually(t, func() bool { return running.Load() == 0 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return running.Load() == 0 }, time.Minute, time.Millisecond)
 }
 
 func TestListen(t *testing.T) {
@@ -193,7 +193,7 @@ func TestWhile(t *testing.T) {
 		require.Eventually(t, func() bool {
 			_, drained = get(t, o, "/readyz")
 			return strings.Contains(drained, `"draining": true`)
-		}, 5*time.Second, time.Millisecond, "it serves while the node drains, and says so")
+		}, time.Minute, time.Millisecond, "it serves while the node drains, and says so")
 		return errors.New("node failed")
 	})
 	require.EqualError(t, err, "node failed")

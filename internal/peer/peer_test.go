@@ -134,7 +134,7 @@ func (n *fakeNode) serve(addr string, chatOnly bool) {
 		var err error
 		ln, err = net.Listen("tcp", addr)
 		return err == nil
-	}, 10*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	s, err := rpc.NewServer(ln, rpc.ServerConfig{Name: "b", ExitWait: 100 * time.Millisecond})
 	require.NoError(n.t, err)
 	require.NoError(n.t, chatservice.RegisterService(s, n))
@@ -231,7 +231,7 @@ func push(to int32, seq int64) *session.Push {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	require.Eventually(t, ok, 15*time.Second, 2*time.Millisecond, what)
+	require.Eventually(t, ok, time.Minute, 2*time.Millisecond, what)
 }
 
 func TestPushesArriveInOrderAndInFewCalls(t *testing.T) {

@@ -222,7 +222,7 @@ func (r *redisServer) run() error {
 
 // joinCluster halves the slots between two masters.
 func joinCluster(procs []*redisServer) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	const slots = 16384
 	share := slots / len(procs)
@@ -265,7 +265,7 @@ func freePort() int {
 }
 
 func poll(ok func() bool) bool {
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if ok() {
 			return true
 		}

@@ -214,7 +214,7 @@ func TestManyLoginsFenceADeadLifeOnce(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	first := make(chan error, 1)
 	go func() { first <- f.fence(ctx, life{"n1", "b1"}) }()
-	require.Eventually(t, func() bool { return runs.Load() == 1 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return runs.Load() == 1 }, time.Minute, time.Millisecond)
 	var wg sync.WaitGroup
 	var failed atomic.Int64
 	for range 64 {
@@ -226,7 +226,7 @@ func TestManyLoginsFenceADeadLifeOnce(t *testing.T) {
 	}
 	leave()
 	require.ErrorIs(t, <-first, context.Canceled)
-	require.Eventually(t, func() bool { return runs.Load() == 2 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return runs.Load() == 2 }, time.Minute, time.Millisecond)
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.ErrorIs(t, f.fence(gone, life{"n1", "b1"}), context.Canceled, "waiting ends with the context")

@@ -382,9 +382,9 @@ func TestRunComparesUntilItsContextEnds(t *testing.T) {
 	done := make(chan struct{})
 	go func() { defer close(done); r.Run(ctx) }()
 	b.mini.Del("usession_7")
-	require.Eventually(t, func() bool { return b.entryOf(7) != "" }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return b.entryOf(7) != "" }, time.Minute, time.Millisecond)
 	b.mini.HSet("usession_7", "phone", "other|n2|b2")
-	require.Eventually(t, func() bool { return len(b.endedNow()) > 0 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(b.endedNow()) > 0 }, time.Minute, time.Millisecond)
 	stop()
 	<-done
 }

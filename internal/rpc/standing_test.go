@@ -99,13 +99,13 @@ func TestANodeKnowsThatItsPeersRefuseIt(t *testing.T) {
 					return p
 				})
 			}()
-			require.Eventually(t, func() bool { return s.Err() != nil }, 20*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return s.Err() != nil }, time.Minute, time.Millisecond)
 			var r *Refused
 			require.ErrorAs(t, s.Err(), &r)
 			require.Contains(t, r.Public(), c.want)
 			<-peers
 			peers <- []string{c.addr, serveHello(t, c.auth), serveHello(t, nil)}
-			require.Eventually(t, func() bool { return s.Err() == nil }, 20*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return s.Err() == nil }, time.Minute, time.Millisecond)
 			cancel()
 			<-done
 		})

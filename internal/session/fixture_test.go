@@ -118,7 +118,7 @@ func read(r io.Reader) (f frame, err error) {
 
 func mustRead(t testing.TB, c net.Conn) frame {
 	t.Helper()
-	require.NoError(t, c.SetReadDeadline(time.Now().Add(10*time.Second)))
+	require.NoError(t, c.SetReadDeadline(time.Now().Add(time.Minute)))
 	f, err := read(c)
 	require.NoError(t, err)
 	return f
@@ -138,5 +138,5 @@ func (f frame) text() (who, seq int) {
 
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	require.Eventually(t, ok, 10*time.Second, time.Millisecond, what)
+	require.Eventually(t, ok, time.Minute, time.Millisecond, what)
 }

@@ -57,7 +57,7 @@ func eventuallyStored(t *testing.T, s *store.Store, node string, thread int64, s
 		out := make([]store.Appended, 1)
 		err := s.Append(t.Context(), node, "boot of "+node, []store.NewMessage{{ThreadID: thread, Sender: sender, UniqueID: unique, Content: unique}}, out)
 		return err == nil && out[0].Err == nil
-	}, 15*time.Second, 20*time.Millisecond)
+	}, time.Minute, 20*time.Millisecond)
 }
 
 // TestTwoServers is about what takes two servers, or one with more than one kind of user.
@@ -136,7 +136,7 @@ func testPrivilegeBack(t *testing.T, a, _ *launch.MariaDB) {
 	_, err = s.Profile(t.Context(), sender)
 	require.Error(t, err)
 	exec("GRANT ALL ON moved.* TO 'plain'@'127.0.0.1'")
-	require.Eventually(t, func() bool { _, err := s.Profile(t.Context(), sender); return err == nil }, 15*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { _, err := s.Profile(t.Context(), sender); return err == nil }, time.Minute, 20*time.Millisecond)
 	eventuallyStored(t, s, "n1", id, sender, "1")
 }
 

@@ -232,7 +232,7 @@ func testFenceWaits(t *testing.T, d *database) {
 	db := d.sql(t)
 	require.Eventually(t, func() bool {
 		return scan[int](t, db, "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state='LOCK WAIT'") > 0
-	}, 10*time.Second, 200*time.Millisecond, "fencing waits for the row") // the server answers from a cache that it renews only after 100 ms of quiet
+	}, time.Minute, 200*time.Millisecond, "fencing waits for the row") // the server answers from a cache that it renews only after 100 ms of quiet
 	select {
 	case err := <-fenced:
 		t.Fatalf("fenced while a transaction was open: %v", err)

@@ -63,7 +63,7 @@ const sleeper = "echo ready; while :; do read -r line </dev/tty 2>/dev/null || s
 func eventually(t *testing.T, what string, f func() (ok bool, why string)) {
 	t.Helper()
 	var why string
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		var ok bool
 		if ok, why = f(); ok {
 			return
