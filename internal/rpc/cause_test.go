@@ -50,8 +50,8 @@ func TestCauseSaysWhyACallFailed(t *testing.T) {
 		{"nobody listens", none.Addr().String(), 0, []string{"dial tcp " + none.Addr().String(), "dial tcp " + none.Addr().String()}},
 		{"a web server", web.Listener.Addr().String(), 0, []string{"invalid payload", ""}},
 		{"no answer", silent.Addr().String(), 50 * time.Millisecond, []string{"timeout=50ms", "timeout=50ms"}},
-		{"another service", status, 0, []string{"does not serve this call (error 20)", "does not serve this call (gRPC status 20)"}},
-		{"a handler that fails", srv.Addr(), 0, []string{"error 6", "gRPC status 13 (Internal)"}},
+		{"another service", status, time.Minute, []string{"does not serve this call (error 20)", "does not serve this call (gRPC status 20)"}},
+		{"a handler that fails", srv.Addr(), time.Minute, []string{"error 6", "gRPC status 13 (Internal)"}},
 		{"a name without an address", net.JoinHostPort("nobody.invalid", "1"), 0, []string{"look up nobody.invalid", "look up nobody.invalid"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -97,6 +97,9 @@ func serve(t *testing.T, h *statusHandler, c rpc.ServerConfig) (addr string, sto
 
 func kitexClient(t *testing.T, addr string, c rpc.ClientConfig) statusservice.Client {
 	t.Helper()
+	if c.Timeout == 0 {
+		c.Timeout = time.Minute // a busy machine is not what is tested
+	}
 	cl := rpc.NewClient(c, addr)
 	t.Cleanup(cl.Close)
 	st, err := statusservice.NewClient("status", cl.Options()...)
