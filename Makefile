@@ -10,6 +10,7 @@ FUZZTIME     ?= 5s
 SOAK         ?= 30m
 BENCHTIME    ?= 200ms
 COUNT        ?= 1
+PREFIX       ?= /usr/local
 
 # Each program is a directory of its name; one that does not exist is left out.
 PROGRAMS := chatnode statusnode gatenode standalone parleyctl bench
@@ -37,7 +38,7 @@ RACE_TEST := GORACE="atexit_sleep_ms=0 $$GORACE" CGO_ENABLED=1 $(GO) test -race 
 GOFILES = $(shell find . -name '*.go' -not -path './kitex_gen/*' -not -path './data/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help gen build run cluster test chaos soak check race fuzz bench-micro bench-gate docs clean fmt servers macos
+.PHONY: help gen build run cluster test chaos soak check race fuzz bench-micro bench-gate docs dist install clean fmt servers macos
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -95,11 +96,17 @@ bench-micro: servers ## run the benchmarks of single functions, COUNT times; go 
 bench-gate: servers ## compare their allocations with test/benchgate/baseline.txt; TIME=1 compares time too, UPDATE=1 writes it
 	$(GO) run ./test/benchgate $(if $(UPDATE),-update) $(if $(TIME),,-allocs)
 
+dist: ## make the release archives of the last commit in dist/, twice, and compare them
+	@.ci/dist
+
+install: ## install bin/ (build it first), documents and systemd units below PREFIX=/usr/local; DESTDIR= for packages
+	@deploy/install "$(DESTDIR)" "$(PREFIX)"
+
 docs: ## write docs/CONFIG.md again
 	$(GO) test ./test/docs -run TestConfigReference -update
 
 macos: ## see whether everything compiles for macOS too
 	GOOS=darwin GOARCH=arm64 $(GO) vet -buildtag ./... # one small check, because all of them would look at every dependency too
 
-clean: ## remove what was built; data/ stays
-	rm -rf bin
+clean: ## remove bin/ and dist/; data/ stays
+	rm -rf bin dist

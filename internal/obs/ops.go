@@ -44,6 +44,9 @@ type Ops struct {
 // callers on this machine, and others that have the token, see SetToken.
 func ListenOps(addr string, log *slog.Logger, reg *prometheus.Registry, checks []Check) (*Ops, error) {
 	o := &Ops{log: log}
+	for _, c := range checks {
+		o.checks = append(o.checks, &runningCheck{Check: c})
+	}
 	if addr == "" {
 		return o, nil
 	}
@@ -52,9 +55,6 @@ func ListenOps(addr string, log *slog.Logger, reg *prometheus.Registry, checks [
 		return nil, fmt.Errorf("obs: operations listener: %w", err)
 	}
 	o.ln = newSpareListener(ln)
-	for _, c := range checks {
-		o.checks = append(o.checks, &runningCheck{Check: c})
-	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: reg}))
 	mux.HandleFunc("GET /healthz", o.healthz)
@@ -174,16 +174,7 @@ type dependency struct {
 }
 
 func (o *Ops) readyz(w http.ResponseWriter, r *http.Request) {
-	answer := readiness{Ready: true, Draining: o.draining.Load(), Dependencies: make([]dependency, len(o.checks))}
-	var wg sync.WaitGroup
-	for i, c := range o.checks {
-		wg.Go(func() { answer.Dependencies[i] = c.run(r.Context()) })
-	}
-	wg.Wait()
-	for _, d := range answer.Dependencies {
-		answer.Ready = answer.Ready && d.OK
-	}
-	answer.Ready = answer.Ready && !answer.Draining
+	answer := o.readiness(r.Context())
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	if !answer.Ready {
@@ -192,6 +183,21 @@ func (o *Ops) readyz(w http.ResponseWriter, r *http.Request) {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", " ")
 	_ = enc.Encode(answer) // the asker left
+}
+
+// readiness asks each dependency, all at once.
+func (o *Ops) readiness(ctx context.Context) readiness {
+	answer := readiness{Ready: true, Draining: o.draining.Load(), Dependencies: make([]dependency, len(o.checks))}
+	var wg sync.WaitGroup
+	for i, c := range o.checks {
+		wg.Go(func() { answer.Dependencies[i] = c.run(ctx) })
+	}
+	wg.Wait()
+	for _, d := range answer.Dependencies {
+		answer.Ready = answer.Ready && d.OK
+	}
+	answer.Ready = answer.Ready && !answer.Draining
+	return answer
 }
 
 // public is an error with a text that is safe to show anyone.
