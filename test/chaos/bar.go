@@ -84,6 +84,7 @@ type Figure struct {
 	Value string
 	Bound string // as "≤ 5s"; empty for a count that has none
 	OK    bool
+	Time  bool // the value is a time, which depends on the machine as well
 }
 
 // String is the figure as a line of results shows it.
@@ -105,9 +106,13 @@ type Report struct {
 }
 
 func (r *Report) add(name, value, bound string, ok bool) {
+	r.put(Figure{Name: name, Value: value, Bound: bound, OK: ok})
+}
+
+func (r *Report) put(f Figure) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.figures = append(r.figures, Figure{name, value, bound, ok})
+	r.figures = append(r.figures, f)
 }
 
 // Figures returns what has been reported.
@@ -144,7 +149,8 @@ func Equal[T cmp.Ordered](r *Report, name string, got, want T) {
 
 // AtMost reports a number that has an upper bound.
 func AtMost[T cmp.Ordered](r *Report, name string, got, limit T) {
-	r.add(name, show(got), "≤ "+show(limit), got <= limit)
+	_, isTime := any(got).(time.Duration)
+	r.put(Figure{Name: name, Value: show(got), Bound: "≤ " + show(limit), OK: got <= limit, Time: isTime})
 }
 
 // AtLeast reports a number that has a lower bound.
@@ -164,7 +170,8 @@ func (r *Report) Percent(name string, part, whole int64, limit float64) {
 // Ratio reports a time that must not exceed times × base. Below floor it passes: on a busy machine such times say nothing.
 func (r *Report) Ratio(name string, got, base time.Duration, times float64, floor time.Duration) {
 	limit := max(time.Duration(times*float64(base)), floor)
-	r.add(name, show(got), fmt.Sprintf("≤ max(%g × %s, %s)", times, show(base), show(floor)), got <= limit)
+	bound := fmt.Sprintf("≤ max(%g × %s, %s)", times, show(base), show(floor))
+	r.put(Figure{Name: name, Value: show(got), Bound: bound, OK: got <= limit, Time: true})
 }
 
 // show formats a value for a line of results.

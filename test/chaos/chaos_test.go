@@ -4,6 +4,8 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"io"
 	"math/rand/v2"
 	"os"
 	"strings"
@@ -104,4 +106,34 @@ func TestOracleSeesWhatIsWrong(t *testing.T) {
 
 func deliver(o *Oracle, d client.Draft, seq int64) {
 	o.delivered(2, client.Message{ThreadID: 7, ID: seq, Sender: 1, UniqueID: d.UniqueID, Text: d.Text})
+}
+
+// CI runs late bars once more. What was lost, doubled or crashed stays a miss.
+func TestOnlyLateBarsRunOnceMore(t *testing.T) {
+	runs := map[string]int{}
+	bar := func(id string, report func(r *Report, run int)) Bar {
+		return Bar{ID: id, Run: func(_ context.Context, _ *World, r *Report) error {
+			runs[id]++
+			report(r, runs[id])
+			return nil
+		}}
+	}
+	late := func(r *Report, run int) { AtMost(r, "took", time.Duration(3-run)*time.Second, time.Second) }
+	lost := func(r *Report, run int) { r.Zero("lost", int64(2-run)) }
+	s := &suite{flags: flags{OnceMore: true}, dir: t.TempDir(), out: io.Discard, err: io.Discard}
+	for _, b := range []Bar{bar("late", late), bar("lost", lost), bar("both", func(r *Report, run int) { late(r, run); lost(r, run) })} {
+		s.done(s.try(t.Context(), b))
+	}
+	s.onceMore(t.Context())
+	require.Equal(t, map[string]int{"late": 2, "lost": 1, "both": 1}, runs)
+	require.Equal(t, pass, s.results[0].Outcome)
+	require.True(t, s.anyMissed())
+
+	s.results = nil
+	clear(runs)
+	for range maxOnceMore + 1 {
+		s.done(s.try(t.Context(), bar("late", func(r *Report, _ int) { AtMost(r, "took", 2*time.Second, time.Second) })))
+	}
+	s.onceMore(t.Context())
+	require.Equal(t, maxOnceMore+1, runs["late"], "so many are no accident")
 }

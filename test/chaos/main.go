@@ -38,6 +38,7 @@ type flags struct {
 	Parallel int           `help:"Bars at a time; those that compare times always run alone. Default 1, with --short 5." placeholder:"N"`
 	Out      string        `help:"Directory for what is kept of bars that missed. Default: a new temporary one." placeholder:"DIR"`
 	Bin      string        `help:"Directory with the programs of the nodes. Default: they are built." placeholder:"DIR"`
+	OnceMore bool          `help:"Run bars that were late and had nothing else wrong once more, alone, if they are few."`
 	Keep     bool          `help:"Keep the directories of all bars, not only of those that missed."`
 	Markdown string        `help:"Write the table to FILE as Markdown; with --list, one without figures." placeholder:"FILE"`
 

@@ -98,6 +98,7 @@ func (s *suite) run(ctx context.Context, bars []Bar) int {
 		}
 		s.done(s.try(ctx, b))
 	}
+	s.onceMore(ctx)
 	table(s.out, bars, s.results, time.Since(begin))
 	if s.flags.Markdown != "" {
 		if err := os.WriteFile(s.flags.Markdown, []byte(markdown(bars, s.results, s.flags)), 0o644); err != nil {
@@ -112,6 +113,37 @@ func (s *suite) run(ctx context.Context, bars []Bar) int {
 		return exitMiss
 	}
 	return exitPass
+}
+
+// maxOnceMore bounds the bars that run a second time. If more of them are late, the machine is not the reason.
+const maxOnceMore = 3
+
+// onceMore runs bars again, alone, that were late and had nothing else wrong; what they find then counts. It does nothing
+// without --once-more.
+func (s *suite) onceMore(ctx context.Context) {
+	var late []int
+	for i := range s.results {
+		if s.results[i].late() {
+			late = append(late, i)
+		}
+	}
+	if !s.flags.OnceMore || len(late) > maxOnceMore {
+		return
+	}
+	for _, i := range late {
+		if ctx.Err() != nil {
+			return
+		}
+		fmt.Fprintf(s.out, "once more, alone: %s was late\n", s.results[i].Bar.ID)
+		again := s.try(ctx, s.results[i].Bar)
+		s.print(again)
+		s.results[i] = again
+	}
+}
+
+// late reports whether the bar missed times and nothing else.
+func (r *result) late() bool {
+	return r.Outcome == miss && r.Err == nil && !slices.ContainsFunc(r.Figures, func(f Figure) bool { return !f.OK && !f.Time })
 }
 
 func counts(short bool) string {
@@ -308,11 +340,15 @@ func (w *World) trim() {
 	}
 }
 
-// done prints the line of a bar that has ended.
+// done keeps and prints the result of a bar that has ended.
 func (s *suite) done(r result) {
 	s.outMu.Lock()
 	defer s.outMu.Unlock()
 	s.results = append(s.results, r)
+	s.print(r)
+}
+
+func (s *suite) print(r result) {
 	fmt.Fprintln(s.out, r.line())
 	if r.Outcome == miss {
 		if r.Err != nil {
