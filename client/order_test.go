@@ -109,3 +109,15 @@ func TestBackoff(t *testing.T) {
 	}
 	require.LessOrEqual(t, b.wait(1000, 0), 30*time.Second)
 }
+
+// After an outage of the database texts do not wait as long as logins would.
+func TestRefusedTextsAreSentAgainWithinSeconds(t *testing.T) {
+	var b outbox
+	b.init(10, backoff{DefaultBackoffBase, DefaultBackoffLimit})
+	for n := range 40 {
+		for range 100 {
+			require.LessOrEqual(t, b.backoff.wait(n, 0), 5*time.Second)
+		}
+	}
+	require.GreaterOrEqual(t, b.backoff.wait(0, 7*time.Second), 7*time.Second, "the node knows better")
+}

@@ -64,7 +64,13 @@ func (p *Posted) Wait(ctx context.Context) (Sent, error) {
 	}
 }
 
+// maxTextPause bounds the wait between two attempts to send texts that a node refuses for the moment, unless the node asks
+// for more. A connected user writes to somebody who waits, so it is shorter than the wait between two logins: after half a
+// minute without SQL, the last texts came 21 s after its return with a bound of 30 s.
+const maxTextPause = 5 * time.Second
+
 func (b *outbox) init(limit int, bo backoff) {
+	bo.limit = min(bo.limit, maxTextPause)
 	b.limit, b.backoff = limit, bo
 	b.lanes = make(map[To]*lane)
 	b.waiting = make(map[string]*Posted)

@@ -62,7 +62,7 @@ var securityBars = []Bar{
 		Want:  "panics 0; memory + ≤ 48 MiB; bystanders unharmed",
 	},
 	{
-		ID: "V7", Run: seededBugs, Limit: 10 * time.Minute,
+		ID: "V7", Run: seededBugs, Limit: 20 * time.Minute,
 		Fault: "nodes that do wrong on purpose: drop, double, swap, change or misroute a push; acknowledge without storing; ignore the fence or membership",
 		Want:  "each is caught by the bar whose promise it breaks; without a bug nothing is found",
 	},
