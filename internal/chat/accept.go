@@ -134,7 +134,7 @@ func (s *Server) rest() {
 // welcome makes a connection of an accepted socket, or closes it.
 func (s *Server) welcome(fd int, from netip.Addr) {
 	now := time.Now()
-	c := &conn{srv: s, addr: from.As16(), began: now.UnixMilli()}
+	c := &conn{srv: s, addr: from.As16(), accepted: now.UnixMilli()}
 	evicted, reached, ok := s.admission.Admit(&c.entry, from, now)
 	if !ok {
 		s.metrics.refusedConns[reached].Inc()
@@ -152,7 +152,7 @@ func (s *Server) welcome(fd int, from netip.Addr) {
 		s.log.Warn("client not served", "err", err)
 		return
 	}
-	c.Init(np.(npConn), &s.limits, c)
+	c.Init(np.(npConn), &s.limits)
 	c.Seen(now)
 	_ = np.AddCloseCallback(c.onClose) // fails only for nil
 	s.noteOpen(c)                      // from now on others may close it
@@ -168,13 +168,7 @@ func (c *conn) Evict() { c.Close() }
 
 // closeClients closes what is left of the connections, when no more are accepted.
 func (s *Server) closeClients() {
-	s.openMu.Lock()
-	left := make([]*conn, 0, len(s.open))
-	for c := range s.open {
-		left = append(left, c)
-	}
-	s.openMu.Unlock()
-	for _, c := range left {
+	for _, c := range s.opened() {
 		c.Close()
 	}
 	s.awaitClosed(time.Now().Add(2 * time.Second)) // a connection whose handler runs is closed by it

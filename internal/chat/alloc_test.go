@@ -31,6 +31,12 @@ func liveConn(t testing.TB, s *Server) (*conn, *os.File) {
 
 func liveConnOf(t testing.TB, s *Server, uid int32) (*conn, *os.File) {
 	t.Helper()
+	return liveConnIn(t, s, uid, s.lease.Boot())
+}
+
+// liveConnIn is liveConnOf for a login in some life of the node.
+func liveConnIn(t testing.TB, s *Server, uid int32, boot string) (*conn, *os.File) {
+	t.Helper()
 	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	require.NoError(t, err)
 	for _, fd := range pair {
@@ -38,9 +44,12 @@ func liveConnOf(t testing.TB, s *Server, uid int32) (*conn, *os.File) {
 	}
 	peer := os.NewFile(uintptr(pair[1]), "peer")
 	t.Cleanup(func() { peer.Close(); syscall.Close(pair[0]) })
-	c := &conn{srv: s, window: 64, dead: time.Hour, boot: s.lease.Boot()} // a busy machine may leave it silent for long
-	c.Init(socket{pair[0]}, &s.limits, c)
-	require.True(t, c.Identify(session.Identity{UID: uid, Device: "native", SID: session.NewSID(time.Now()), Native: true}))
+	c := &conn{srv: s, window: 64}
+	c.Init(socket{pair[0]}, &s.limits)
+	require.True(t, c.Identify(session.Identity{
+		UID: uid, Device: "native", SID: session.NewSID(time.Now()), Native: true, Boot: boot,
+		Silent: time.Hour, // a busy machine may leave it silent for long
+	}))
 	s.registry.Add(&c.Session)
 	require.Equal(t, session.Activated, s.registry.Activate(&c.Session))
 	t.Cleanup(func() { s.registry.Remove(&c.Session) })
@@ -102,7 +111,7 @@ func textBurst(t testing.TB, local bool) func() {
 	s := f.start("chat1").Server
 	deliver := func([]session.Push, *session.Cork) {}
 	if local {
-		deliver = s.router.Deliver
+		deliver = s.delivery.Router.Deliver
 	}
 	commits := s.commits
 	s.commits = commit.New(commitConfig(s.cfg.Limits), commit.Deps{

@@ -2,36 +2,12 @@ package chat
 
 import (
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"parley/client"
 	"parley/internal/wire"
 )
-
-// B4: many accounts, or one that changes its text, do not flood a user.
-func TestApplicationsToOneUserAreBounded(t *testing.T) {
-	a, now := newApplyRates(), time.Now()
-	told := 0
-	for i := range 100_000 { // 100 seconds
-		if a.allow(1, now.Add(time.Duration(i)*time.Millisecond)) {
-			told++
-		}
-	}
-	require.InDelta(t, appliedBurst+100*int(time.Second)/int(appliedEvery), told, 1)
-	require.True(t, a.allow(2, now.Add(10*time.Second)), "another user is told")
-	require.True(t, a.allow(1, now.Add(time.Hour)))
-}
-
-func TestWhatIsRememberedOfApplicationsIsBounded(t *testing.T) {
-	a, now := newApplyRates(), time.Now()
-	for i := range int32(3 * maxApplied) {
-		a.allow(i, now)
-	}
-	require.LessOrEqual(t, len(a.young), maxApplied)
-	require.LessOrEqual(t, len(a.old), maxApplied)
-}
 
 // An application that was pushed and came to an end is pushed when it is made again, whatever was said in it.
 func TestAnApplicationAfterAnUnfriendIsPushed(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"parley/internal/session"
-	"parley/internal/store"
 	"parley/internal/wire"
 	"parley/test/benchgate/cputime"
 )
@@ -69,14 +68,15 @@ func BenchmarkRefusedText(b *testing.B) {
 
 // BenchmarkLoginReply builds 1006 for a user with 50 friends, from what the caches hold.
 func BenchmarkLoginReply(b *testing.B) {
-	friends := make([]store.Friend, 50)
+	friends := make([]wire.Friend, 50)
 	for i := range friends {
-		friends[i].Profile = store.Profile{UID: int32(firstUID + i), Name: fmt.Sprint("user", i), Nick: fmt.Sprint("User ", i), Icon: ":/res/head_1.jpg"}
+		friends[i].Profile = wire.Profile{UID: int32(firstUID + i), Name: fmt.Sprint("user", i), Nick: fmt.Sprint("User ", i), Icon: ":/res/head_1.jpg"}
 	}
-	lists, err := encodeLists(nil, friends)
+	profile, err := wire.Encode(friends[0].Profile)
 	require.NoError(b, err)
-	profile, err := wire.Encode(wireProfile(friends[0].Profile))
+	lists, err := wire.Encode(friends)
 	require.NoError(b, err)
+	lists = append([]byte(`"apply_list":[],"friend_list":`), lists...)
 	grant := loginGrant{
 		req: &wire.LoginRequest{UID: firstUID, Token: "0b9c0b9c0b9c0b9c", Client: "bench/1", Device: wire.DefaultDevice},
 		sid: session.SID(1), node: "chat1", caps: []string{wire.CapBatch, wire.CapResume}, resume: "0b9c0b9c0b9c0b9c",

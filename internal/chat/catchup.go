@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"parley/internal/history"
 	"parley/internal/session"
 	"parley/internal/store"
 	"parley/internal/wire"
@@ -35,7 +36,7 @@ func decodeLists(lists []byte) (p people, err error) {
 }
 
 func (s *Server) pushNewcomers(ctx context.Context, c *conn, version int64, lists []byte) error {
-	fresh, err := s.loadLists(ctx, c.UID(), version)
+	fresh, err := s.users.Lists(ctx, c.UID(), version)
 	if err != nil {
 		return err
 	}
@@ -107,7 +108,7 @@ func (s *Server) pushFriend(ctx context.Context, c *conn, friend *wire.Profile) 
 		return err
 	}
 	page := wire.HistoryReply{ThreadID: id}
-	if _, err := s.page(ctx, &page, stockMessages, pageBytes); err != nil || len(page.Chats) == 0 {
+	if _, err := history.Page(ctx, s.store, &page, history.StockRows, history.StockBytes); err != nil || len(page.Chats) == 0 {
 		return err // the stock client crashes on a 1015 without messages
 	}
 	return s.pushHere(c, friend.UID, wire.MsgApproved, wire.ApprovedPush{

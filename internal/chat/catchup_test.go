@@ -15,11 +15,11 @@ import (
 func connOf(t *testing.T, n *node, uid int32) *conn {
 	t.Helper()
 	var c *conn
-	n.registry.Each(func(s *session.Session) {
-		if s.UID() == uid {
-			c = s.Owner().(*conn)
+	for _, at := range n.opened() {
+		if at.UID() == uid && at.State() == session.Live {
+			c = at
 		}
-	})
+	}
 	require.NotNil(t, c)
 	return c
 }
@@ -40,7 +40,7 @@ func TestWhoCameDuringTheLoginIsTold(t *testing.T) {
 	c := connOf(t, n, firstUID)
 	version, err := f.presence.ListsVersion(t.Context(), firstUID)
 	require.NoError(t, err)
-	lists, err := n.loadLists(t.Context(), firstUID, version)
+	lists, err := n.users.Lists(t.Context(), firstUID, version)
 	require.NoError(t, err)
 	n.catchUpLists(t.Context(), c, version, lists) // nothing has changed: nothing is said
 
@@ -109,33 +109,10 @@ func TestAnApproverWhoLostTheConnectionIsTold(t *testing.T) {
 	require.Equal(t, session.Dead, c.State())
 	body, err := wire.Encode(wire.ApproveRequest{ToUID: firstUID + 2})
 	require.NoError(t, err)
-	require.NoError(t, n.approve(t.Context(), c, body))
+	require.NoError(t, n.handlers[wire.MsgApprove](t.Context(), &c.Session, body))
 	var approved wire.ApprovedPush
 	s.expect(wire.MsgApproved).into(t, &approved)
 	require.EqualValues(t, firstUID+2, approved.FromUID)
 	require.EqualValues(t, firstUID, approved.ToUID)
 	require.Equal(t, "hello", approved.Chats[0].Content)
-}
-
-func TestAPageLeavesOutWhatWasPushed(t *testing.T) {
-	page := func(ids ...int64) *wire.HistoryReply {
-		p := &wire.HistoryReply{LoadMore: true, Chats: []wire.StoredText{}, LastID: 99}
-		for _, id := range ids {
-			p.Chats = append(p.Chats, wire.StoredText{MsgID: id})
-		}
-		return p
-	}
-	p := page(4, 5, 6, 7)
-	leaveOut(p, 3, 6)
-	require.Len(t, p.Chats, 2)
-	require.EqualValues(t, 5, p.LastID)
-	require.False(t, p.LoadMore)
-	p = page(6, 7)
-	leaveOut(p, 5, 6)
-	require.Empty(t, p.Chats)
-	require.EqualValues(t, 5, p.LastID)
-	p = page(1, 2)
-	leaveOut(p, 0, 6)
-	require.Len(t, p.Chats, 2)
-	require.True(t, p.LoadMore)
 }

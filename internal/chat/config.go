@@ -8,10 +8,9 @@ import (
 	"parley/internal/admission"
 	"parley/internal/commit"
 	"parley/internal/config"
+	"parley/internal/history"
 	"parley/internal/legacy"
-	"parley/internal/peer"
 	"parley/internal/reconcile"
-	"parley/internal/router"
 	"parley/internal/wire"
 )
 
@@ -159,7 +158,7 @@ func admissionLimits(l *Limits) admission.Limits {
 // replyBytes is what the answers to all that a client may have unanswered take at most: to its texts, which come back with
 // some numbers each, and to one request of the serial queue, which rests while more than that waits.
 func replyBytes(l *Limits) int {
-	return l.InFlightBytes + l.InFlightTexts*messageOverhead + wire.MaxBody
+	return l.InFlightBytes + l.InFlightTexts*history.ElementBytes + wire.MaxBody
 }
 
 // reconcileConfig has no keys of its own: docs/GUARANTEES.md builds on the values.
@@ -169,7 +168,3 @@ func (d Deps) reconcileConfig() reconcile.Config {
 	}
 	return d.Reconcile
 }
-
-// routerConfig and peerConfig have no keys of their own: nobody has needed other values yet.
-func routerConfig() router.Config { return router.DefaultConfig() }
-func peerConfig() peer.Config     { return peer.DefaultConfig() }

@@ -13,6 +13,7 @@ import (
 
 	"parley/internal/admission"
 	"parley/internal/bucket"
+	"parley/internal/ending"
 	"parley/internal/session"
 	"parley/internal/textlimit"
 	"parley/internal/wire"
@@ -22,11 +23,11 @@ import (
 type conn struct {
 	session.Session
 
-	// Fixed after accept, but for began.
-	srv   *Server
-	addr  [16]byte // see remote; a netip.Addr is half as large again
-	began int64    // unix milliseconds of the accept; login makes it those of the login, before its claim
-	entry admission.Entry
+	// Fixed after accept.
+	srv      *Server
+	addr     [16]byte // see remote; a netip.Addr is half as large again
+	accepted int64    // unix milliseconds
+	entry    admission.Entry
 
 	// Owned by the reader, onRequest.
 	split     wire.Splitter
@@ -48,12 +49,7 @@ type conn struct {
 
 	// Written by login before the session is live.
 	window int32           // texts that may be unanswered
-	dead   time.Duration   // silence longer than this ends the session
-	boot   string          // of the node, as it stands in Redis beside this session
 	texter *textlimit.User // what the user may send; nil without a limit
-
-	joined   atomic.Bool // texter is to be left
-	firstGen atomic.Bool // a stock client of the first generation, which sends no heartbeats
 
 	mu     sync.Mutex // guards the following
 	queue  []request
@@ -215,7 +211,7 @@ func (c *conn) refuseStream(code wire.Code) bool {
 	if st := c.State(); (st == session.Pending || st == session.Live) && c.Native() {
 		reason, retry := "frame refused", time.Duration(0)
 		if code == wire.CodeRateLimited {
-			reason, retry = "too much at once", retryMS*time.Millisecond
+			reason, retry = "too much at once", ending.RetryAfter
 		}
 		c.goodbye(code, reason, retry)
 		return true
@@ -298,38 +294,17 @@ func (c *conn) awaitReader(id wire.MsgID) {
 	}
 }
 
-// goodbye ends a session in a way the client understands: 2101 for a native one, a plain end for a stock one.
-func (c *conn) goodbye(code wire.Code, reason string, retry time.Duration) bool {
-	if !c.Native() {
-		return c.finish(nil)
-	}
-	to := ""
-	if code == wire.CodeDraining {
-		to = c.srv.nextNode()
-	}
-	frame, err := goodbyeFrame(code, reason, retry, to)
-	if err != nil {
-		return c.finish(nil)
-	}
-	return c.finish(frame)
+// goodbye and finish end the session; see ending.Ender.
+func (c *conn) goodbye(code wire.Code, reason string, retry time.Duration) {
+	c.srv.ender.Goodbye(&c.Session, code, reason, retry)
 }
 
-func goodbyeFrame(code wire.Code, reason string, retry time.Duration, to string) ([]byte, error) {
-	return encodeFrame(wire.MsgGoodbye, wire.Goodbye{Error: code, Reason: reason, RetryMS: int(retry.Milliseconds()), To: to})
-}
-
-// finish sends the last frame and closes politely. From now on the user is not here: the session leaves the registry,
-// and Redis, before the client has hung up.
-func (c *conn) finish(last []byte) bool {
-	won := c.Finish(last)
-	c.srv.leave(c)
-	return won
-}
+func (c *conn) finish(last []byte) { c.srv.ender.Finish(&c.Session, last) }
 
 // onClose is netpoll's close callback. It runs among other hang-ups, so it touches memory only.
 func (c *conn) onClose(netpoll.Connection) error {
 	c.Gone()
-	c.srv.leave(c)
+	c.srv.ender.Leave(&c.Session)
 	c.srv.noteClosed(c)
 	return nil
 }

@@ -6,31 +6,10 @@ import (
 	"log/slog"
 	"time"
 
+	"parley/internal/ending"
 	"parley/internal/session"
 	"parley/internal/wire"
 )
-
-// handler answers one request. It may block within ctx: only requests of the same connection wait for it. An error
-// becomes a refusal in dispatch; see refuse.
-type handler func(s *Server, ctx context.Context, c *conn, body []byte) error
-
-// handlers is what a logged-in client may ask, in the serial queue. Texts and heartbeats pass through it only while a
-// login is under way.
-var handlers = map[wire.MsgID]handler{
-	wire.MsgSearch:     (*Server).search,
-	wire.MsgApply:      (*Server).apply,
-	wire.MsgApprove:    (*Server).approve,
-	wire.MsgThreads:    (*Server).threads,
-	wire.MsgOpenThread: (*Server).openThread,
-	wire.MsgHistory:    (*Server).history,
-	wire.MsgSync:       (*Server).sync,
-
-	wire.MsgUnfriend: nativeOnly(unfriend),
-	wire.MsgBlock:    nativeOnly(block),
-	wire.MsgUnblock:  nativeOnly(unblock),
-	wire.MsgBlocks:   nativeOnly(blocks),
-	wire.MsgLogout:   nativeOnly(logout),
-}
 
 var errSecondLogin = errors.New("chat: second login on one connection")
 
@@ -61,7 +40,7 @@ func (c *conn) dispatch(now time.Time, id wire.MsgID, body []byte) bool {
 	if id == wire.MsgText {
 		return c.text(now, body)
 	}
-	known := id == wire.MsgLogin || handlers[id] != nil
+	known := id == wire.MsgLogin || s.handlers[id] != nil
 	if r := s.cfg.Limits.RequestRate; r > 0 && !c.bucket.Take(now, 1, float32(r), float32(s.cfg.Limits.RequestBurst)) {
 		s.metrics.rateLimited.Inc()
 		if !c.bear(now, refusedCosts) {
@@ -90,7 +69,7 @@ func (c *conn) refuseFrame(id wire.MsgID, code wire.Code) bool {
 		return false
 	}
 	if !c.enqueueRefusal(id, code) {
-		c.goodbye(code, "too many requests", retryMS*time.Millisecond)
+		c.goodbye(code, "too many requests", ending.RetryAfter)
 	}
 	return true
 }
@@ -107,7 +86,7 @@ func (c *conn) handle(r request) {
 	defer cancel()
 	began := time.Now()
 	var err error
-	switch h := handlers[r.id]; {
+	switch h := s.handlers[r.id]; {
 	case r.refused != wire.CodeOK:
 		err = wire.Refuse(r.refused, nil)
 	case r.id == wire.MsgLogin:
@@ -117,7 +96,7 @@ func (c *conn) handle(r request) {
 	case r.id == wire.MsgText:
 		c.textFromQueue(ctx, r.body)
 	case h != nil:
-		err = h(s, ctx, c, r.body)
+		err = h(ctx, &c.Session, r.body)
 	case r.id == wire.MsgHeartbeat:
 		s.metrics.heartbeats.Inc()
 		_ = c.Reply(wire.HeartbeatFrame) // a dead session needs no answer
@@ -134,7 +113,7 @@ func (c *conn) handle(r request) {
 
 // refuse answers a request that failed, logs why once, and closes where the client could only hang.
 func (c *conn) refuse(ctx context.Context, id wire.MsgID, err error) {
-	code := codeOf(err)
+	code := wire.CodeOr(err, wire.CodeUnavailable)
 	level := slog.LevelDebug // the client's own doing
 	switch code {
 	case wire.CodeInternal:
@@ -160,13 +139,4 @@ func (c *conn) refuse(ctx context.Context, id wire.MsgID, err error) {
 		}
 		_ = c.Reply(wire.AppendCode(nil, id+1, code, retry))
 	}
-}
-
-// codeOf is wire.CodeOf for errors that name their code. Handlers name it for all that the client or we did wrong; what is
-// left is a dependency that did not do its part.
-func codeOf(err error) wire.Code {
-	if _, ok := errors.AsType[*wire.Error](err); ok || err == nil {
-		return wire.CodeOf(err)
-	}
-	return wire.CodeUnavailable
 }

@@ -25,7 +25,7 @@ func TestWhatAnOldLifeLeftBehindIsNotStored(t *testing.T) {
 	}
 	require.Contains(t, send("while all was well"), `"status":2`)
 	// The session is of an earlier life than the node, as when its texts wait for the committer meanwhile.
-	c.boot = "an earlier life"
+	c, peer = liveConnIn(t, a.Server, firstUID, "an earlier life")
 	require.NotContains(t, send("from the old life"), `"status":2`)
 	msgs, _, err := f.store.History(t.Context(), f.threads[0], 0, 10, 1<<20)
 	require.NoError(t, err)

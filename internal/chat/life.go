@@ -5,8 +5,8 @@ import (
 	"time"
 
 	"parley/internal/legacy"
-	"parley/internal/presence"
 	"parley/internal/session"
+	"parley/internal/users"
 	"parley/internal/wire"
 )
 
@@ -26,38 +26,26 @@ func (s *Server) noteClosed(c *conn) {
 	s.admission.Closed(&c.entry, time.Now())
 }
 
+// opened returns the connections that are open now.
+func (s *Server) opened() []*conn {
+	s.openMu.Lock()
+	defer s.openMu.Unlock()
+	list := make([]*conn, 0, len(s.open))
+	for c := range s.open {
+		list = append(list, c)
+	}
+	return list
+}
+
 func (s *Server) connections() int {
 	s.openMu.Lock()
 	defer s.openMu.Unlock()
 	return len(s.open)
 }
 
-// leave takes a session out of the registry and, by the janitor, out of Redis. It may be called any number of times.
-func (s *Server) leave(c *conn) {
-	removed := c.SID() != 0 && s.registry.Remove(&c.Session)
-	if c.joined.Swap(false) {
-		s.texts.Leave(c.texter, c.location(), time.Now())
-	} else if removed {
-		s.janitor.release(c.location())
-	}
-}
-
-// location is the session as Redis knows it.
-func (c *conn) location() presence.Location {
-	return presence.Location{
-		UID: c.UID(), Device: c.Device(), SID: c.SID().String(), Node: c.srv.cfg.SelfServer.Name, Boot: c.boot,
-	}
-}
-
-// entryOf is a live session as Redis should know it.
-func entryOf(sess *session.Session) presence.Session {
-	c := sess.Owner().(*conn)
-	return presence.Session{Location: c.location(), Since: time.UnixMilli(c.began)}
-}
-
 // newStock returns the policy for a client that did not announce itself.
 func (s *Server) newStock(sess *session.Session, lists []byte) session.Stock {
-	friends, err := friendsOf(lists)
+	friends, err := users.FriendsOf(lists)
 	if err != nil {
 		s.log.Error("friends of a stock client not read", "err", err)
 		friends = make(map[int32]struct{})
@@ -65,42 +53,13 @@ func (s *Server) newStock(sess *session.Session, lists []byte) session.Stock {
 	return legacy.New(sess, s.wheel, friends, &s.metrics.legacy, time.Now())
 }
 
-// policy returns what a stock client needs, nil for a native one.
-func (c *conn) policy() *legacy.Policy {
-	p, _ := c.Stock().(*legacy.Policy)
-	return p
-}
-
 // noteFirstGeneration marks a stock client that names no thread in its texts.
 func (c *conn) noteFirstGeneration() {
-	if p := c.policy(); p != nil && !c.firstGen.Swap(true) {
+	quiet := c.srv.cfg.Limits.QuietTimeout
+	if p := legacy.Of(&c.Session); p != nil && c.Silence() != quiet {
+		c.SetSilence(quiet)
 		p.FirstGeneration()
 	}
-}
-
-// reply encodes and sends a reply.
-func (c *conn) reply(id wire.MsgID, v any) error {
-	frame, err := encodeFrame(id, v)
-	if err != nil {
-		return wire.Refuse(wire.CodeInternal, err)
-	}
-	_ = c.Reply(frame) // a dead session needs no answer
-	return nil
-}
-
-func encodeFrame(id wire.MsgID, v any) ([]byte, error) {
-	body, err := wire.Encode(v)
-	if err != nil {
-		return nil, err
-	}
-	return wire.AppendFrame(make([]byte, 0, len(body)+wire.HeaderLen), id, body)
-}
-
-// endAll says goodbye to every session at once.
-func (s *Server) endAll(code wire.Code, reason string) {
-	s.registry.Each(func(sess *session.Session) {
-		sess.Owner().(*conn).goodbye(code, reason, retryMS*time.Millisecond)
-	})
 }
 
 // drain sees the clients off: no new ones, then those that have nothing unanswered, spread over the time there is, then
@@ -120,21 +79,24 @@ func (s *Server) drain() {
 	quota := max(s.registry.Live()/passes+1, 25)
 	for time.Now().Before(deadline) && s.registry.Live() > 0 {
 		left := quota
-		s.registry.Each(func(sess *session.Session) {
-			if c := sess.Owner().(*conn); left > 0 && c.idle() {
+		for _, c := range s.opened() {
+			if left > 0 && c.idle() {
 				left--
 				c.goodbye(wire.CodeDraining, "node is going away", 0)
 			}
-		})
+		}
 		time.Sleep(pass)
 	}
-	s.endAll(wire.CodeDraining, "node is going away")
+	s.ender.All(wire.CodeDraining, "node is going away")
 	s.awaitClosed(deadline)
 	s.log.Info("drained", "n", s.connections(), "dur", time.Since(began))
 }
 
-// idle reports whether the connection has nothing unanswered.
+// idle reports whether the connection is logged in and has nothing unanswered.
 func (c *conn) idle() bool {
+	if c.State() != session.Live {
+		return false
+	}
 	c.mu.Lock()
 	running := c.running
 	c.mu.Unlock()

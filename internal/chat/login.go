@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"parley/internal/ending"
 	"parley/internal/presence"
 	"parley/internal/session"
 	"parley/internal/wire"
@@ -25,7 +26,7 @@ var granted = []string{wire.CapBatch, wire.CapResume, wire.CapGap}
 // login takes 1005. A login that fails has changed nothing, and its connection closes after the refusal: the stock client
 // cannot log in twice on one connection.
 func (s *Server) login(c *conn, body []byte) {
-	if s.turns.Take(s.ctx, time.Until(time.UnixMilli(c.began).Add(s.cfg.Limits.LoginTimeout))) != nil {
+	if s.turns.Take(s.ctx, time.Until(time.UnixMilli(c.accepted).Add(s.cfg.Limits.LoginTimeout))) != nil {
 		if s.ctx.Err() == nil {
 			s.metrics.loginsUnheard.Inc()
 		}
@@ -49,7 +50,7 @@ func (s *Server) login(c *conn, body []byte) {
 		c.finish(nil) // nobody is there to be told
 		return
 	}
-	code := codeOf(err)
+	code := wire.CodeOr(err, wire.CodeUnavailable)
 	s.metrics.loginsRefused(code).Inc()
 	if code == wire.CodeInternal || code == wire.CodeUnavailable {
 		s.log.Warn("login failed", "remote", c.remote(), "code", int(code), "err", err)
@@ -98,9 +99,11 @@ func (s *Server) claimInTurn(ctx context.Context, c *conn, body []byte) (*place,
 		return nil, wire.Refuse(code, errDoubt)
 	}
 
-	id := session.Identity{UID: req.UID, Device: req.Device, SID: session.NewSID(time.Now()), Native: req.Native()}
+	id := session.Identity{
+		UID: req.UID, Device: req.Device, SID: session.NewSID(time.Now()), Native: req.Native(), Boot: boot, Began: time.Now(),
+		Silent: s.cfg.Limits.StockTimeout,
+	}
 	grant := loginGrant{req: req, sid: id.SID, node: s.cfg.SelfServer.Name, window: s.cfg.Limits.InFlightTexts}
-	c.dead = s.cfg.Limits.StockTimeout
 	if req.Native() {
 		grant.data = s.data.of(ctx, boot)
 		grant.caps = intersect(req.Caps, granted)
@@ -109,7 +112,7 @@ func (s *Server) claimInTurn(ctx context.Context, c *conn, body []byte) (*place,
 		if req.HeartbeatS > 0 {
 			grant.heartbeat = time.Duration(req.HeartbeatS) * time.Second
 		}
-		c.dead = grant.heartbeat * 5 / 2
+		id.Silent = grant.heartbeat * 5 / 2
 		if req.Window > 0 {
 			grant.window = min(req.Window, grant.window)
 		}
@@ -117,7 +120,7 @@ func (s *Server) claimInTurn(ctx context.Context, c *conn, body []byte) (*place,
 			grant.resume = newTicket()
 		}
 	}
-	c.window, c.boot, c.began = int32(grant.window), boot, time.Now().UnixMilli()
+	c.window = int32(grant.window)
 	claim := presence.Claim{
 		UID: req.UID, Device: req.Device, Token: req.Token, SID: id.SID.String(),
 		Node: s.cfg.SelfServer.Name, Boot: boot, NextResume: grant.resume,
@@ -143,7 +146,7 @@ func (s *Server) claimInTurn(ctx context.Context, c *conn, body []byte) (*place,
 	}
 	if err := s.fill(ctx, p, &grant); err != nil {
 		if p.claimed != nil {
-			err = errors.Join(err, s.abandon(ctx, *p.claimed, c.location()))
+			err = errors.Join(err, s.abandon(ctx, *p.claimed, s.ender.Location(&c.Session)))
 		}
 		return nil, err
 	}
@@ -169,7 +172,7 @@ func (s *Server) claimInTurn(ctx context.Context, c *conn, body []byte) (*place,
 
 // fill adds the user's data, and the 1006 that is made of it.
 func (s *Server) fill(ctx context.Context, p *place, grant *loginGrant) error {
-	profile, lists, err := s.loginData(ctx, p.req.UID, p.known)
+	profile, lists, err := s.users.ForLogin(ctx, p.req.UID, p.known)
 	if err != nil {
 		return err
 	}
@@ -185,8 +188,8 @@ func (s *Server) await(c *conn, id session.Identity) error {
 		return session.ErrClosed
 	}
 	s.registry.Add(&c.Session)
-	s.look(c, time.Now())
-	if !s.lease.Lives(c.boot) {
+	s.ender.EndSilent(&c.Session, time.Now())
+	if !s.lease.Lives(c.Boot()) {
 		// Fenced off since the login was admitted: the sessions of that life may have been ended just before this one came.
 		return wire.Refuse(wire.CodeUnavailable, errDoubt)
 	}
@@ -211,13 +214,13 @@ func (s *Server) claimFailed(c *conn, err error) error {
 // enter ends the session that had the place, and makes this one live.
 func (s *Server) enter(ctx context.Context, c *conn, p *place) error {
 	if c.State() == session.Dead {
-		if err := s.abandon(ctx, *p.claimed, c.location()); err != nil {
+		if err := s.abandon(ctx, *p.claimed, s.ender.Location(&c.Session)); err != nil {
 			return err
 		}
 		return session.ErrClosed
 	}
 	c.texter = s.texts.Join(c.UID(), c.SID(), p.claimed, time.Now())
-	c.joined.Store(true)
+	c.SetJoined(true)
 	texts, err := s.supersede(ctx, *p.claimed)
 	if err != nil {
 		return err
@@ -230,10 +233,10 @@ func (s *Server) enter(ctx context.Context, c *conn, p *place) error {
 	_ = c.Reply(p.reply) // a dead session shows in Activate
 	switch s.registry.Activate(&c.Session) {
 	case session.Superseded:
-		c.finish(s.replacedFrame(p.req.UID))
+		c.finish(ending.ReplacedFrame(p.req.UID))
 	case session.Died:
 		// The close came before the claim, so its release may have come first too. One that came after joined released again.
-		s.leave(c)
+		s.ender.Leave(&c.Session)
 	case session.Activated:
 		s.noteLogin(c, p.req.Token)
 		if p.mayHaveMissed(c) {
@@ -247,7 +250,7 @@ func (s *Server) enter(ctx context.Context, c *conn, p *place) error {
 // client, which did not wait: that one keeps its place, unless yet another has taken it.
 func (s *Server) abandon(ctx context.Context, claimed presence.Claimed, mine presence.Location) error {
 	if err := s.presence.Release(ctx, []presence.Location{mine}); err != nil {
-		s.janitor.release(mine)
+		s.janitor.Release(mine)
 		_, err := s.supersede(ctx, claimed)
 		return err
 	}
@@ -256,7 +259,7 @@ func (s *Server) abandon(ctx context.Context, claimed presence.Claimed, mine pre
 		return nil
 	}
 	alive, err := s.presence.Alive(ctx, old.Node, old.Boot)
-	if err != nil || !alive && !s.peers.Static(old.Node) {
+	if err != nil || !alive && !s.delivery.Peers.Static(old.Node) {
 		return err
 	}
 	lost, err := s.presence.Restore(ctx, []presence.Location{*old})
@@ -266,20 +269,20 @@ func (s *Server) abandon(ctx context.Context, claimed presence.Claimed, mine pre
 	}
 	s.metrics.abandoned.Inc()
 	// Pushes have gone to the place of this login meanwhile.
-	s.router.Deliver([]session.Push{{To: old.UID, ID: wire.MsgGap}}, nil)
+	s.delivery.Router.Deliver([]session.Push{{To: old.UID, ID: wire.MsgGap}}, nil)
 	return nil
 }
 
 // supersede ends the session that this login replaces, before the client learns that it is logged in. It returns the
 // number of texts that the session's node hands over; nil if it is this node, or keeps them.
 func (s *Server) supersede(ctx context.Context, claimed presence.Claimed) (texts *int32, err error) {
-	s.tellElsewhere(claimed.Others)
+	s.delivery.TellElsewhere(claimed.Others)
 	old := claimed.Old
 	if old == nil {
 		return nil, nil
 	}
 	if old.Node == s.cfg.SelfServer.Name && old.Boot == s.lease.Boot() {
-		s.replaceLocal(old.UID, old.SID)
+		s.ender.Replace(old.UID, old.SID)
 		return nil, nil
 	}
 	return s.kicker.Move(ctx, *old)

@@ -151,7 +151,7 @@ func TestCountsReturnToZeroOnEveryWayOfLeaving(t *testing.T) {
 	require.NoError(t, clean.Close())
 	require.NoError(t, reset.Close())
 	require.NoError(t, f.presence.RevokeTokens(t.Context(), firstUID))
-	a.kickLocal(firstUID+3, kicked.SID())
+	a.ender.Kick(firstUID+3, kicked.SID())
 	require.True(t, closedBy(t, kicked))
 	stale.expectClose()
 	eventually(t, "the load to be reported as zero", func() bool {

@@ -10,6 +10,7 @@ import (
 
 	"parley/client"
 	"parley/internal/config"
+	"parley/internal/delivery"
 	"parley/internal/peer"
 	"parley/internal/presence"
 	"parley/internal/rpc"
@@ -38,12 +39,12 @@ func TestAStaticPeerOfOursIsReached(t *testing.T) {
 	_, err := one.SendText(t.Context(), client.User(firstUID+1), "by the static list")
 	require.NoError(t, err)
 	require.Equal(t, "by the static list", nextTexts(t, two).Messages[0].Text)
-	require.True(t, a.peers.Static("chat2"))
+	require.True(t, a.delivery.Peers.Static("chat2"))
 }
 
 func TestACallOfAPeerIsCarriedOutOnce(t *testing.T) {
 	f := newFixture(t, 1)
-	service := &peerService{s: f.start("chat1").Server}
+	service := f.start("chat1").service
 	deliver := func(stream, call uint64) int32 {
 		rsp, err := service.Deliver(t.Context(), &message.DeliverReq{
 			From: "chat2", Stream: stream, Call: call,
@@ -65,7 +66,7 @@ func TestACallOfAPeerIsCarriedOutOnce(t *testing.T) {
 
 // foreignNode is a chat node of somebody else: ChatService over gRPC, and nothing more.
 type foreignNode struct {
-	peerService
+	delivery.Service
 	texts chan *message.TextChatMsgReq
 	kicks chan *message.KickUserReq
 }

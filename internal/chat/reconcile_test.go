@@ -185,11 +185,11 @@ func TestLinksFollowTheLatestView(t *testing.T) {
 					_ = f.presence.ReportLoad(t.Context(), l.Name, 0, nil)
 				}
 				_, _ = a.presence.Nodes(t.Context())
-				a.linkNodes()
+				a.delivery.LinkNodes()
 			})
 		}
 		readers.Wait()
-		_, err := a.peers.Kick(t.Context(), "chat2", firstUID, "", false)
+		_, err := a.delivery.Peers.Kick(t.Context(), "chat2", firstUID, "", false)
 		require.ErrorContains(t, err, addr+":", "round %d", round)
 	}
 }

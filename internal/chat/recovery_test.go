@@ -117,7 +117,7 @@ func newTrouble(t *testing.T) *trouble {
 	c.b = f.start("chat2", func(cfg *Config) { cfg.SelfServer.AdvertiseRPC = c.rpc.Addr() })
 	f.rdb = direct
 	c.rpc.SetTarget(c.b.rpc.Addr())
-	eventually(t, "the link", func() bool { return c.a.peers.Knows("chat2") })
+	eventually(t, "the link", func() bool { return c.a.delivery.Peers.Knows("chat2") })
 	c.sender = f.login(c.a, 2)
 	c.native = f.reader(c.b, 1)
 	s := f.stock(c.b, 3)
@@ -180,12 +180,12 @@ func TestEveryTextArrivesAfterAPeerWasSilent(t *testing.T) {
 	c.write(3)
 	c.rpc.SetBoth(faultproxy.Faults{Silent: true})
 	c.write(10)
-	eventually(t, "the peer to be left alone", func() bool { return len(c.a.peers.Paused()) > 0 })
+	eventually(t, "the peer to be left alone", func() bool { return len(c.a.delivery.Peers.Paused()) > 0 })
 	c.write(10)
-	eventually(t, "something to be owed", func() bool { return c.a.router.Owed() > 0 })
+	eventually(t, "something to be owed", func() bool { return c.a.delivery.Router.Owed() > 0 })
 	c.rpc.Heal()
 	c.allArrive()
-	eventually(t, "nothing to be owed", func() bool { return c.a.router.Owed() == 0 })
+	eventually(t, "nothing to be owed", func() bool { return c.a.delivery.Router.Owed() == 0 })
 }
 
 // C1: its lease lapses, its sessions do not.
@@ -213,7 +213,7 @@ func TestEveryTextArrivesAfterRedisLostASession(t *testing.T) {
 	require.True(t, c.redis.Del(fmt.Sprint("usession_", firstUID+2)))
 	c.write(10)
 	eventually(t, "all pushes to find nobody", func() bool { return counterOf(t, c.a, "parley_router_pushes_offline_total") == 20 })
-	require.Zero(t, c.a.router.Owed())
+	require.Zero(t, c.a.delivery.Router.Owed())
 	require.Empty(t, c.native.got())
 	c.b.reconciler.Hurry()
 	c.allArrive()
@@ -232,7 +232,7 @@ func TestAllSessionsAreToldWhenNobodyKnowsWhoMissedWhat(t *testing.T) {
 	// Stored behind everybody's back.
 	c.rpc.SetBoth(faultproxy.Faults{Silent: true})
 	c.write(3)
-	rsp, err := (&peerService{s: c.b.Server}).Deliver(t.Context(), &message.DeliverReq{
+	rsp, err := c.b.service.Deliver(t.Context(), &message.DeliverReq{
 		Pushes: []*message.Push{{MsgId: int32(wire.MsgGap)}, {MsgId: int32(wire.MsgGap), ToUid: firstUID + 9, ThreadId: 5, Seq: 1}},
 	})
 	require.NoError(t, err)
@@ -268,7 +268,7 @@ func TestANativeClientWithoutGapIsSentWhatItMissed(t *testing.T) {
 		}
 	}
 	s := plain(f, b, 2)
-	rsp, err := (&peerService{s: b.Server}).Deliver(t.Context(), &message.DeliverReq{Pushes: []*message.Push{
+	rsp, err := b.service.Deliver(t.Context(), &message.DeliverReq{Pushes: []*message.Push{
 		{ToUid: firstUID + 1, MsgId: int32(wire.MsgGap), ThreadId: f.threads[0], Seq: first + 10},
 	}})
 	require.NoError(t, err)
@@ -294,7 +294,7 @@ func TestALateHintOfAnotherDeviceBringsWhatItMissed(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { elsewhere.Close() })
 	f.login(b, 1)
-	rsp, err := (&peerService{s: b.Server}).Deliver(t.Context(), &message.DeliverReq{Pushes: []*message.Push{{ToUid: firstUID, ThreadId: 1, Seq: 2}}})
+	rsp, err := b.service.Deliver(t.Context(), &message.DeliverReq{Pushes: []*message.Push{{ToUid: firstUID, ThreadId: 1, Seq: 2}}})
 	require.NoError(t, err)
 	require.Equal(t, []int32{0}, rsp.Codes)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

@@ -184,18 +184,11 @@ func TestALoginThatMissedTheEndOfAFriendshipIsTold(t *testing.T) {
 	f := newFixture(t, 3)
 	n := f.start("chat1")
 	c := f.login(n, 2)
-	lists, err := n.loadLists(t.Context(), firstUID+1, 0)
+	lists, err := n.users.Lists(t.Context(), firstUID+1, 0)
 	require.NoError(t, err)
 	other := f.login(n, 1)
 	require.NoError(t, other.Unfriend(t.Context(), firstUID+1))
-	var here *conn
-	n.openMu.Lock()
-	for at := range n.open {
-		if at.UID() == firstUID+1 {
-			here = at
-		}
-	}
-	n.openMu.Unlock()
+	here := connOf(t, n, firstUID+1)
 	n.catchUpLists(t.Context(), here, -1, lists)
 	require.Equal(t, client.FriendsChanged{UID: firstUID, Change: client.ChangeUnfriend}, nextEvent[client.FriendsChanged](t, c))
 }

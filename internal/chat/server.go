@@ -22,19 +22,21 @@ import (
 	"parley/internal/admission"
 	"parley/internal/commit"
 	"parley/internal/config"
+	"parley/internal/delivery"
+	"parley/internal/ending"
+	"parley/internal/handler"
+	"parley/internal/history"
 	"parley/internal/legacy"
 	"parley/internal/membership"
 	"parley/internal/obs"
-	"parley/internal/peer"
 	"parley/internal/presence"
 	"parley/internal/reconcile"
-	"parley/internal/refill"
-	"parley/internal/router"
 	"parley/internal/rpc"
 	"parley/internal/session"
 	"parley/internal/slots"
 	"parley/internal/store"
 	"parley/internal/textlimit"
+	"parley/internal/users"
 	"parley/internal/wire"
 	"parley/kitex_gen/message/chatservice"
 	"parley/kitex_gen/message/nodeservice"
@@ -62,22 +64,21 @@ type Server struct {
 
 	registry  *session.Registry
 	commits   *commit.Committer
-	router    *router.Router
-	peers     *peer.Pool
-	refills   *refill.Refiller
+	delivery  *delivery.Delivery
+	service   *delivery.Service // what other nodes call
 	data      *dataID
-	telling   atomic.Int64 // times that all sessions are to be told that they may have missed texts; see missedByAll
 	lease     *membership.Member
-	janitor   *janitor
+	janitor   *ending.Janitor
+	ender     *ending.Ender
 	wheel     *legacy.Wheel
 	admission *admission.Table
 	// turns bounds the logins that are being worked on. When users come in faster than they can be served, as after an
 	// outage, the others wait here, in order, and not in the run queue of the processors, where all of them would be late.
 	// Clients who hung up while they waited count too.
 	turns    *slots.Slots
-	loader   *loader
+	users    *users.Users
 	texts    *textlimit.Limiter
-	applied  *applyRates
+	handlers map[wire.MsgID]handler.Handler // what a logged-in client may ask, in the serial queue
 	rpc      *rpc.Server
 	rpcAuth  *rpc.Auth
 	rpcStats *rpc.Metrics
@@ -91,8 +92,6 @@ type Server struct {
 	stop context.CancelFunc
 	wg   sync.WaitGroup // of goroutines of connections
 	ran  atomic.Bool
-
-	linkMu sync.Mutex // makes one of reading the view and linking its nodes
 
 	openMu sync.Mutex // guards the following
 	open   map[*conn]struct{}
@@ -116,54 +115,68 @@ func New(cfg Config, d Deps) (*Server, error) {
 		registry: session.NewRegistry(), wheel: legacy.NewWheel(legacy.Spacing{Frame: cfg.Limits.StockSpacing, Text: cfg.Limits.StockTextSpacing}),
 		ctx: ctx, stop: stop, open: make(map[*conn]struct{}),
 	}
-	s.loader = newLoader(s)
 	s.data = &dataID{log: s.log, read: d.Store.DataID}
 	s.turns = slots.New(cfg.Limits.LoginsAtOnce, cfg.Limits.Unauthenticated)
 	s.admission = admission.New(admissionLimits(&cfg.Limits))
 	s.metrics = newMetrics(d.Metrics, s)
-	s.janitor, s.applied = newJanitor(s), newApplyRates()
+	s.users = users.New(users.Deps{
+		Log: s.log, Store: s.store, Cache: s.presence, Timeout: cfg.Limits.RequestTimeout,
+		Loads: s.metrics.loads, LoadSeconds: s.metrics.loadSeconds, Panics: s.metrics.panics,
+	})
+	s.janitor = ending.NewJanitor(s.log, s.presence, s.metrics.releasesLost)
 	s.texts = textlimit.New(cfg.Limits.TextRate, cfg.Limits.TextBurst, textlimit.Deps{
 		Log: s.log, Node: cfg.SelfServer.Name, Boot: func() string { return s.lease.Boot() }, Locate: d.Presence.Locate,
-		Alive: func(node, boot string) bool { return d.Presence.View().Alive(node, boot) }, Release: s.janitor.release,
+		Alive: func(node, boot string) bool { return d.Presence.View().Alive(node, boot) }, Release: s.janitor.Release,
 		Hurried: s.metrics.releasesHurried,
 	})
-	slow, err := goodbyeFrame(wire.CodeSlowConsumer, "slow consumer", retryMS*time.Millisecond, "")
+	s.ender = ending.New(ending.Deps{
+		Log: s.log, Node: cfg.SelfServer.Name, Registry: s.registry, Texts: s.texts, Janitor: s.janitor, NextNode: s.nextNode,
+		Replaced: s.metrics.replaced, Stale: s.metrics.stale,
+	})
+	slow, err := ending.GoodbyeFrame(wire.CodeSlowConsumer, "slow consumer", ending.RetryAfter, "")
 	if err != nil {
 		return nil, fmt.Errorf("chat: goodbye: %w", err)
 	}
 	s.limits = session.Limits{
 		OutboxBytes: cfg.Limits.OutboxBytes, ReplyBytes: replyBytes(&cfg.Limits), WriteTimeout: cfg.Limits.WriteTimeout, Linger: cfg.Limits.Linger,
 		SlowFrame: slow, Go: s.spawn,
-		OnSlow:      func(sess *session.Session) { s.metrics.slow.Inc(); s.leave(sess.Owner().(*conn)) },
+		OnSlow:      func(sess *session.Session) { s.metrics.slow.Inc(); s.ender.Leave(sess) },
 		OnGap:       s.metrics.gaps.Inc,
 		OnWriteFail: func(*session.Session, error) { s.metrics.writeFailures.Inc() },
 	}
 	s.reconciler = reconcile.New(d.reconcileConfig(), reconcile.Deps{
 		Log: d.Log, Metrics: d.Metrics, Presence: d.Presence, Registry: s.registry,
-		Entry: entryOf, End: func(uid int32, sid string) { s.kickLocal(uid, sid) }, Release: s.janitor.release, Missed: s.mayHaveMissed,
+		Entry: s.ender.Entry, End: func(uid int32, sid string) { s.ender.Kick(uid, sid) }, Release: s.janitor.Release, Missed: func(sess *session.Session) { s.delivery.MayHaveMissed(sess) },
 	})
 	if err := s.listen(d); err != nil {
 		stop()
 		return nil, err
 	}
-	s.peers = peer.New(peerConfig(), peer.Deps{
-		Log: d.Log, Metrics: d.Metrics, Self: cfg.SelfServer.Name, Dial: s.dialPeer,
-		NotHere:      func(node string, p *session.Push) { s.router.NotHere(node, p) },
-		ElsewhereToo: func(p *session.Push) { s.router.ElsewhereToo(p) },
-		Forget:       func(uid int32) { s.router.Forget(uid) },
-		Lost:         func(node string, p *session.Push) { s.router.Lost(node, p) },
+	s.delivery = delivery.New(delivery.Deps{
+		Log: s.log, Metrics: d.Metrics, Node: cfg.SelfServer.Name, Presence: s.presence, Registry: s.registry, Settled: s.lease.Settled,
+		Dial:    delivery.Dialer(rpc.ClientConfig{Auth: s.rpcAuth, Metrics: s.rpcStats, Standing: s.standing, Timeout: peerTimeout}),
+		Context: ctx, Go: s.spawn, History: s.store.History, Reload: s.reload,
+		Member: func(ctx context.Context, thread int64, uid int32) (bool, error) {
+			return history.Member(ctx, s.store, thread, uid)
+		},
+		Refilled: s.metrics.refilled, RefillsGivenUp: s.metrics.refillsGivenUp,
 	})
+	if err := s.serveNodes(); err != nil {
+		stop()
+		s.delivery.Close()
+		return nil, err
+	}
 	s.kicker = reconcile.NewKicker(reconcile.KickerDeps{
-		Log: d.Log, Metrics: d.Metrics, Presence: d.Presence, Peers: s.peers, Link: s.linkNodes, Fence: d.Store.Fence,
+		Log: d.Log, Metrics: d.Metrics, Presence: d.Presence, Peers: s.delivery.Peers, Link: s.delivery.LinkNodes, Fence: d.Store.Fence,
 	})
-	s.refills = refill.New(refill.Deps{
-		Log: s.log, Context: ctx, Go: s.spawn, History: s.store.History, Member: s.isMember, Reload: s.reload,
-		Refilled: s.metrics.refilled, GivenUp: s.metrics.refillsGivenUp,
+	s.handlers = handler.New(handler.Deps{
+		Log: s.log, Node: cfg.SelfServer.Name, Boot: s.lease.Boot, Store: s.store, Presence: s.presence, Users: s.users,
+		Registry: s.registry, Ender: s.ender, Kicker: s.kicker, Deliver: s.delivery.Router.Deliver, Fenced: s.lease.NoteFenced,
+		MaxFrameBytes: cfg.Limits.MaxFrameBytes, ApplicationsUntold: s.metrics.applicationsUntold, UnknownIDs: s.metrics.unknownIDs,
 	})
-	s.router = router.New(routerConfig(), d.Log, d.Metrics, s.registry, &locator{s: s, dead: make(map[string]time.Time)}, s.peers, s.missed)
 	s.commits = commit.New(commitConfig(cfg.Limits), seedBugs(commit.Deps{
 		Log: d.Log, Metrics: d.Metrics, Store: d.Store, Node: cfg.SelfServer.Name, Boot: s.lease.Boot,
-		Deliver: s.router.Deliver, Fenced: s.lease.NoteFenced,
+		Deliver: s.delivery.Router.Deliver, Fenced: s.lease.NoteFenced,
 	}))
 	return s, nil
 }
@@ -182,10 +195,6 @@ func (s *Server) listen(d Deps) error {
 	s.rpcAuth, s.rpcStats = rpc.NewAuth(s.cfg.Cluster.Secret), rpc.NewMetrics(d.Metrics)
 	s.standing = rpc.NewStanding(s.log)
 	s.rpc, err = rpc.NewServer(ln, rpc.ServerConfig{Name: self.Name, Log: d.Log, Auth: s.rpcAuth, Metrics: s.rpcStats})
-	if err == nil {
-		service := &peerService{s: s}
-		err = errors.Join(nodeservice.RegisterService(s.rpc, service), chatservice.RegisterService(s.rpc, service))
-	}
 	if err != nil {
 		return fmt.Errorf("chat: RPC server: %w", errors.Join(err, ln.Close(), s.clients.Close()))
 	}
@@ -199,9 +208,11 @@ func (s *Server) listen(d Deps) error {
 func (s *Server) newMember(mine presence.Lease) *membership.Member {
 	return membership.New(mine, membership.Deps{
 		Log: s.log, Lease: s.presence, Fence: seedFence(s.store),
-		Hello:         func(ctx context.Context, addr string) (name, boot string, err error) { return s.peers.Hello(ctx, addr) },
+		Hello: func(ctx context.Context, addr string) (name, boot string, err error) {
+			return s.delivery.Peers.Hello(ctx, addr)
+		},
 		Sessions:      s.registry.Live,
-		EndSessions:   func() { s.endAll(wire.CodeUnavailable, "node was fenced off") },
+		EndSessions:   func() { s.ender.All(wire.CodeUnavailable, "node was fenced off") },
 		LostData:      s.reconciler.Rewrite,
 		Mailbox:       s.reconciler,
 		LeaseFailures: s.metrics.leaseFailures, FenceFailures: s.metrics.fenceFailures, Fenced: s.metrics.fenced,
@@ -253,7 +264,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	if joined {
 		s.log.Info("chat node ready", "clients", s.ClientAddr(), "rpc", s.RPCAddr())
-		background.Go(func() { s.presence.Watch(back, tick, func(*presence.View) { s.linkNodes() }) })
+		background.Go(func() { s.presence.Watch(back, tick, func(*presence.View) { s.delivery.LinkNodes() }) })
 		background.Go(func() { fail(s.lease.KeepLease(back)) })
 		background.Go(func() { s.lease.KeepFence(back) })
 		background.Go(func() { s.kicker.Run(back) })
@@ -262,10 +273,8 @@ func (s *Server) Run(ctx context.Context) error {
 		background.Go(func() { s.wheel.Run(back) })
 		background.Go(func() { s.standing.Ask(back, s.cfg.SelfServer.Name, s.rpcAuth, s.rpcPeers) })
 		background.Go(func() { s.trim(back, trimEvery) })
-		for range loaders {
-			background.Go(func() { s.loader.run(back) })
-		}
-		background.Go(func() { s.janitor.run(back) })
+		background.Go(func() { s.users.Run(back) })
+		background.Go(func() { s.janitor.Run(back) })
 		background.Go(func() { s.texts.Run(back) })
 		accepting.Go(func() { fail(s.serveClients()) })
 		<-inner.Done()
@@ -283,8 +292,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.texts.Close()
 	stopBack()
 	background.Wait()
-	s.router.Close()
-	s.peers.Close()
+	s.delivery.Close()
 	last, done := context.WithTimeout(context.Background(), 2*time.Second)
 	defer done()
 	s.lease.Drop(last)
@@ -302,7 +310,7 @@ func (s *Server) join(ctx context.Context) (bool, error) {
 		if p.Name == s.cfg.SelfServer.Name {
 			return false, config.Invalid(fmt.Errorf("chat: [PeerServer] lists this node itself, %q", p.Name))
 		}
-		if err := s.peers.AddStatic(p.Name, p.Addr()); err != nil {
+		if err := s.delivery.Peers.AddStatic(p.Name, p.Addr()); err != nil {
 			return false, config.Invalid(err)
 		}
 	}
@@ -321,33 +329,21 @@ func (s *Server) join(ctx context.Context) (bool, error) {
 	return false, config.Dependency(fmt.Errorf("chat: join the cluster: %w", err))
 }
 
-func (s *Server) dialPeer(addr string, grpc bool) (peer.Clients, error) {
-	config := rpc.ClientConfig{Auth: s.rpcAuth, Metrics: s.rpcStats, Standing: s.standing, Timeout: peerTimeout, GRPC: grpc}
-	a, b := rpc.NewClient(config, addr), rpc.NewClient(config, addr)
-	node, err := nodeservice.NewClient("chatnode", a.Options()...)
-	if err != nil {
-		return peer.Clients{}, err
+// serveNodes registers what other nodes may call.
+func (s *Server) serveNodes() error {
+	s.service = delivery.NewService(delivery.ServiceDeps{
+		Delivery: s.delivery, Boot: s.lease.Boot, Texts: s.texts, Kick: s.ender.Kick, Replace: s.ender.Replace,
+		Profile: s.users.Profile, Timeout: s.cfg.Limits.RequestTimeout, Delivered: s.metrics.delivered,
+	})
+	if err := errors.Join(nodeservice.RegisterService(s.rpc, s.service), chatservice.RegisterService(s.rpc, s.service)); err != nil {
+		return fmt.Errorf("chat: RPC server: %w", errors.Join(err, s.rpc.Close(), s.clients.Close()))
 	}
-	chat, err := chatservice.NewClient("chatnode", b.Options()...)
-	if err != nil {
-		a.Close()
-		return peer.Clients{}, err
-	}
-	return peer.Clients{Node: node, Chat: chat, Close: func() { a.Close(); b.Close() }}, nil
+	return nil
 }
 
-// linkNodes keeps the links to peers those of the live leases. Whoever has read the leases calls it; the latest view
-// counts, in whatever order they come.
-func (s *Server) linkNodes() {
-	s.linkMu.Lock()
-	defer s.linkMu.Unlock()
-	addrs := make(map[string]string)
-	for _, n := range s.presence.View().Nodes() {
-		if n.Live {
-			addrs[n.Name] = n.RPCAddr
-		}
-	}
-	s.peers.SetNodes(addrs)
+// reload ends a native session that does not understand a 2104, when nobody can say what it has missed.
+func (s *Server) reload(sess *session.Session) {
+	s.ender.Goodbye(sess, wire.CodeTooFarBehind, "texts were missed", 0)
 }
 
 // nextNode returns the address of the least loaded other node that takes logins, "" if there is none.
@@ -386,7 +382,6 @@ func (s *Server) Close() error {
 	}
 	s.commits.Close()
 	s.stop()
-	s.router.Close()
-	s.peers.Close()
+	s.delivery.Close()
 	return errors.Join(s.rpc.Close(), s.clients.Close())
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"parley/internal/commit"
+	"parley/internal/ending"
 	"parley/internal/session"
 	"parley/internal/store"
 	"parley/internal/wire"
@@ -43,7 +44,7 @@ func (c *conn) text(now time.Time, body []byte) bool {
 		return c.refuseTexts(now, req, wire.CodeRateLimited, wait)
 	}
 	if !c.enqueue(wire.MsgText, body) {
-		return c.refuseTexts(now, req, wire.CodeBusy, retryMS*time.Millisecond)
+		return c.refuseTexts(now, req, wire.CodeBusy, ending.RetryAfter)
 	}
 	return true
 }
@@ -88,7 +89,7 @@ func (c *conn) textFromQueue(ctx context.Context, body []byte) {
 			return
 		case err != nil:
 			c.srv.log.Warn("thread of a pair not read", "err", err)
-			c.replyRefused(req, wire.CodeUnavailable, retryMS*time.Millisecond)
+			c.replyRefused(req, wire.CodeUnavailable, ending.RetryAfter)
 			return
 		}
 		c.mu.Lock()
@@ -107,7 +108,7 @@ func (c *conn) append(req *wire.TextRequest, size, granted int, retry time.Durat
 	if full {
 		c.srv.metrics.windowFull.Inc()
 	}
-	r := &commit.Request{From: c, Boot: c.boot, To: req.ToUID, Thread: req.ThreadID, Texts: req.Texts, Bytes: size}
+	r := &commit.Request{From: c, Boot: c.Boot(), To: req.ToUID, Thread: req.ThreadID, Texts: req.Texts, Bytes: size}
 	if over := len(req.Texts) - granted; over > 0 {
 		c.noteLimited(over)
 		r.Over, r.RetryMS = over, millis(retry)

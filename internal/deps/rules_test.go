@@ -28,7 +28,7 @@ var rules = []rule{
 	{"internal/admission", []string{"internal/bucket"}, "which connections a listener keeps, whatever they speak"},
 	{"internal/rpc", []string{"internal/recent", "kitex_gen/..."}, "how any node calls another, whatever it says"},
 
-	// The rooms of a chat node.
+	// The layers of a chat node.
 	{"internal/session", []string{"internal/wire"}, "one logged-in connection: it knows frames, not what they mean"},
 	{"internal/router", []string{"internal/batch", "internal/recent", "internal/session", "internal/wire"}, "sees presence and peers through interfaces of its own"},
 	{
@@ -61,14 +61,42 @@ var rules = []rule{
 		[]string{"internal/batch", "internal/bucket", "internal/presence", "internal/session"},
 		"how much a user may store, whatever the texts and however the nodes talk",
 	},
+	{
+		"internal/users",
+		[]string{"internal/presence", "internal/store", "internal/wire"},
+		"what is known of users, in caches and SQL, whoever asks",
+	},
+	{"internal/history", []string{"internal/store", "internal/wire"}, "pages of a thread, whoever asks for them"},
+	{
+		"internal/handler",
+		[]string{
+			"internal/bucket", "internal/ending", "internal/history", "internal/legacy", "internal/presence", "internal/reconcile",
+			"internal/session", "internal/store", "internal/users", "internal/wire",
+		},
+		"answers requests of sessions: it knows neither connections nor how pushes travel",
+	},
+	{
+		"internal/ending",
+		[]string{"internal/legacy", "internal/presence", "internal/session", "internal/textlimit", "internal/wire"},
+		"ends sessions, which it knows by the registry: no connection and no handler",
+	},
+	{
+		"internal/delivery",
+		[]string{
+			"internal/obs", "internal/peer", "internal/presence", "internal/refill", "internal/router", "internal/rpc", "internal/session",
+			"internal/store", "internal/textlimit", "internal/wire", "kitex_gen/...",
+		},
+		"joins what takes a push to its user; it does not know where pushes come from",
+	},
 	{"internal/legacy", []string{"internal/session", "internal/wire"}, "what stock clients need, to be deleted as a unit one day"},
 
 	// The nodes. They meet in idl/, never in Go.
 	{
 		"internal/chat",
 		[]string{
-			"internal/admission", "internal/bucket", "internal/commit", "internal/legacy", "internal/membership", "internal/peer", "internal/reconcile", "internal/refill", "internal/router", "internal/session", "internal/wire",
-			"internal/store", "internal/presence", "internal/config", "internal/obs", "internal/rpc", "internal/slots", "internal/textlimit", "kitex_gen/...",
+			"internal/admission", "internal/bucket", "internal/commit", "internal/delivery", "internal/ending", "internal/handler", "internal/history", "internal/legacy",
+			"internal/membership", "internal/reconcile", "internal/session", "internal/wire", "internal/store", "internal/presence",
+			"internal/config", "internal/obs", "internal/rpc", "internal/slots", "internal/textlimit", "internal/users", "kitex_gen/...",
 		},
 		"a node imports no other node",
 	},
@@ -78,7 +106,7 @@ var rules = []rule{
 			"internal/store", "internal/presence", "internal/wire", "internal/rpc", "internal/config", "internal/obs",
 			"internal/slots", "internal/admission", "internal/flight", "internal/names", "internal/recent", "kitex_gen/...",
 		},
-		"a node imports no other node, nor a chat node's rooms",
+		"a node imports no other node, nor a chat node's layers",
 	},
 	{
 		"internal/status",

@@ -92,6 +92,12 @@ func New(s *session.Session, wheel *Wheel, friends map[int32]struct{}, counters 
 	return &Policy{s: s, wheel: wheel, friends: friends, counters: counters, opened: now, progress: now, threads: make(map[int64]thread), received: make(received)}
 }
 
+// Of returns the policy of a stock client's session, nil for a native one.
+func Of(s *session.Session) *Policy {
+	p, _ := s.Stock().(*Policy)
+	return p
+}
+
 // Reply queues an answer; answers go before pushes. The answer to a heartbeat is dropped when anything waits: the client
 // does not read it.
 func (p *Policy) Reply(frame []byte) error {

@@ -99,7 +99,7 @@ func (b *bed) login(uid int32) *session.Session {
 	require.NoError(b.t, err)
 	b.t.Cleanup(func() { _ = syscall.Close(fd) })
 	s := &session.Session{}
-	s.Init(socket{fd}, &session.Limits{Go: func(f func()) { f() }, Linger: time.Hour}, nil)
+	s.Init(socket{fd}, &session.Limits{Go: func(f func()) { f() }, Linger: time.Hour})
 	require.True(b.t, s.Identify(session.Identity{UID: uid, Device: "phone", SID: session.SID(uid), Native: true}))
 	b.registry.Add(s)
 	require.Equal(b.t, session.Activated, b.registry.Activate(s))

@@ -112,7 +112,7 @@ func (r *Refiller) work(s *session.Session) {
 }
 
 func (r *Refiller) refill(s *session.Session, thread, from int64) {
-	p, _ := s.Stock().(*legacy.Policy)
+	p := legacy.Of(s)
 	switch {
 	case thread != 0:
 		r.thread(s, p, thread, from)

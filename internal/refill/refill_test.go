@@ -24,7 +24,7 @@ func (nowhere) Close() error                { return nil }
 // live returns a logged-in session that understands no gap notices.
 func live(t *testing.T) *session.Session {
 	s := new(session.Session)
-	s.Init(nowhere{}, &session.Limits{}, s)
+	s.Init(nowhere{}, &session.Limits{})
 	require.True(t, s.Identify(session.Identity{UID: 1001, Device: "native", SID: session.NewSID(time.Now()), Native: true}))
 	r := session.NewRegistry()
 	r.Add(s)

@@ -174,7 +174,7 @@ func in(t *testing.T, change func(*Config), f func(t *testing.T, w *world)) {
 func (w *world) login(uid int32, device string) (*session.Session, *inbox) {
 	w.t.Helper()
 	s, b := new(session.Session), new(inbox)
-	s.Init(noConn{}, &session.Limits{Go: func(f func()) { f() }}, nil)
+	s.Init(noConn{}, &session.Limits{Go: func(f func()) { f() }})
 	require.True(w.t, s.Identify(session.Identity{UID: uid, Device: device, SID: session.SID(uid), Stock: b}))
 	w.reg.Add(s)
 	require.Equal(w.t, session.Activated, w.reg.Activate(s))

@@ -21,7 +21,7 @@ func drained(b *testing.B, run func(func())) (s *Session, drain func(n int)) {
 	require.NoError(b, err)
 	b.Cleanup(func() { _, _ = syscall.Close(fds[0]), syscall.Close(fds[1]) })
 	s = new(Session)
-	s.Init(&fileConn{fd: fds[0]}, &Limits{OutboxBytes: 128 << 10, WriteTimeout: 5 * time.Second, Go: run}, nil)
+	s.Init(&fileConn{fd: fds[0]}, &Limits{OutboxBytes: 128 << 10, WriteTimeout: 5 * time.Second, Go: run})
 	require.True(b, s.Identify(Identity{UID: 1, SID: 1, Native: true}))
 	require.True(b, s.activate())
 	buf := make([]byte, 64<<10)
@@ -85,7 +85,7 @@ func BenchmarkRegistry(b *testing.B) {
 	for uid := range int32(users) {
 		for sid, device := range []string{"native", "phone"} {
 			s := new(Session)
-			s.Init(&fileConn{}, &Limits{}, nil)
+			s.Init(&fileConn{}, &Limits{})
 			if !s.Identify(Identity{UID: uid, Device: device, SID: SID(sid), Native: true, Stock: taker{}}) {
 				b.Fatal("no identity")
 			}

@@ -48,7 +48,7 @@ func startNode(t testing.TB, change func(*Limits)) *node {
 		},
 		netpoll.WithOnPrepare(func(c netpoll.Connection) context.Context {
 			o := &owner{Context: context.Background()}
-			o.Init(c.(Conn), &n.limits, o)
+			o.Init(c.(Conn), &n.limits)
 			require.NoError(t, c.AddCloseCallback(func(netpoll.Connection) error {
 				o.Gone()
 				if n.closed != nil {

@@ -228,7 +228,7 @@ func TestASlowReaderPinsLittleMoreThanItsBound(t *testing.T) {
 				taken <- struct{}{}
 			}
 			return len(b), nil
-		}, close: func() {}}, limits, nil)
+		}, close: func() {}}, limits)
 		require.True(t, s.Identify(Identity{UID: 1, Device: "d", SID: 1, Native: true, Gap: true}))
 		require.True(t, s.activate())
 		return s
@@ -414,7 +414,7 @@ func TestFinishWithUnreadInputIsNoReset(t *testing.T) {
 	var s Session
 	s.Init(&fileConn{fd: int(file.Fd()), close: func() { s.Gone(); _ = file.Close() }}, &Limits{
 		OutboxBytes: 1 << 20, WriteTimeout: 5 * time.Second, Linger: 200 * time.Millisecond, Go: wg.Go,
-	}, nil)
+	})
 	_, err = c.Write(make([]byte, 100000))
 	require.NoError(t, err)
 	last := wire.AppendCode(nil, wire.MsgGoodbye, wire.CodeDraining, 0)
@@ -456,7 +456,7 @@ func TestNothingFollowsACutFrame(t *testing.T) {
 				close(timedOut)
 				return 0, errors.New("write time-out")
 			}
-			s.Init(conn, &Limits{OutboxBytes: 4 << 20, WriteTimeout: 5 * time.Second, Go: wg.Go, OnWriteFail: func(_ *Session, err error) { failed = err }}, nil)
+			s.Init(conn, &Limits{OutboxBytes: 4 << 20, WriteTimeout: 5 * time.Second, Go: wg.Go, OnWriteFail: func(_ *Session, err error) { failed = err }})
 			big, err := wire.AppendFrame(nil, 1, make([]byte, wire.MaxBody))
 			require.NoError(t, err)
 			for range 20 { // more than the socket takes
@@ -580,7 +580,7 @@ func TestIdentifyRacesWithTheClose(t *testing.T) {
 		var s Session
 		var wg sync.WaitGroup
 		var policy countingStock
-		s.Init(&fileConn{fd: -1, close: s.Gone}, &Limits{Go: wg.Go}, nil)
+		s.Init(&fileConn{fd: -1, close: s.Gone}, &Limits{Go: wg.Go})
 		wg.Go(s.Close)
 		ok := s.Identify(Identity{UID: 1, SID: 1, Stock: &policy})
 		wg.Wait()
@@ -644,7 +644,7 @@ func sink(t testing.TB, run func(func())) *Session {
 		_ = syscall.Close(fds[1])
 	})
 	s := new(Session)
-	s.Init(&fileConn{fd: fds[0]}, &Limits{OutboxBytes: 128 << 10, WriteTimeout: 5 * time.Second, Go: run}, nil)
+	s.Init(&fileConn{fd: fds[0]}, &Limits{OutboxBytes: 128 << 10, WriteTimeout: 5 * time.Second, Go: run})
 	require.True(t, s.Identify(Identity{UID: 1, SID: 1, Native: true}))
 	require.True(t, s.activate())
 	return s

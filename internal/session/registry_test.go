@@ -16,7 +16,7 @@ import (
 func member(t testing.TB, uid int32, sid SID, device string) (*Session, *countingStock) {
 	t.Helper()
 	s, p := new(Session), new(countingStock)
-	s.Init(&fileConn{fd: -1, close: s.Gone}, &Limits{Go: func(f func()) { f() }}, nil)
+	s.Init(&fileConn{fd: -1, close: s.Gone}, &Limits{Go: func(f func()) { f() }})
 	p.s = s
 	require.True(t, s.Identify(Identity{UID: uid, SID: sid, Device: device, Stock: p}))
 	return s, p

@@ -135,7 +135,6 @@ type Session struct {
 	conn   Conn
 	fd     int
 	limits *Limits
-	owner  any
 
 	// Fixed by Identify, before the state becomes Pending, under mu.
 	uid    int32
@@ -144,9 +143,13 @@ type Session struct {
 	device string
 	sid    SID
 	stock  Stock
+	boot   string
+	began  int64 // unix milliseconds of the login
 
+	silence  atomic.Int64 // how long the client may send nothing, a time.Duration
 	lastSeen atomic.Int64 // unix milliseconds of the last frame
 	state    atomic.Uint32
+	joined   atomic.Bool
 	// elsewhere is set once another device of the user logged in on another node.
 	elsewhere atomic.Bool
 
@@ -168,14 +171,8 @@ type Session struct {
 	gone    bool            // the connection is closed and the descriptor may be somebody else's
 }
 
-// Init makes s the session of conn, in state New. It must be called once, before any other method. owner is whatever the
-// caller wants to find again through Owner.
-func (s *Session) Init(conn Conn, limits *Limits, owner any) {
-	s.conn, s.fd, s.limits, s.owner = conn, conn.Fd(), limits, owner
-}
-
-// Owner returns what Init was given.
-func (s *Session) Owner() any { return s.owner }
+// Init makes s the session of conn, in state New. It must be called once, before any other method.
+func (s *Session) Init(conn Conn, limits *Limits) { s.conn, s.fd, s.limits = conn, conn.Fd(), limits }
 
 // Identity is what a login adds to a connection.
 type Identity struct {
@@ -185,12 +182,15 @@ type Identity struct {
 	Native bool
 	Gap    bool // told of dropped texts instead of being closed
 	Stock  Stock
+	Boot   string        // the life of the node in which it logs in
+	Began  time.Time     // when
+	Silent time.Duration // how long it may send nothing; see SetSilence
 }
 
 // Identify gives the session its identity and makes it Pending. It returns false, and the session stays nobody's, if the
 // connection died meanwhile.
 //
-// UID, Device, SID, Native and Stock are for the goroutine that called it, for whoever has seen the session Pending or
+// UID, Device, SID, Native, Stock, Boot and Began are for the goroutine that called it, for whoever has seen the session Pending or
 // Live or found it in a registry, and for the connection's close callback after Gone.
 func (s *Session) Identify(id Identity) bool {
 	s.mu.Lock() // against Gone, which looks for the policy
@@ -199,6 +199,8 @@ func (s *Session) Identify(id Identity) bool {
 		return false
 	}
 	s.uid, s.device, s.sid, s.native, s.gap, s.stock = id.UID, id.Device, id.SID, id.Native, id.Gap, id.Stock
+	s.boot, s.began = id.Boot, id.Began.UnixMilli()
+	s.SetSilence(id.Silent)
 	return s.state.CompareAndSwap(uint32(New), uint32(Pending))
 }
 
@@ -216,6 +218,21 @@ func (s *Session) Native() bool { return s.native }
 
 // Stock returns the policy of a stock client's session, nil for a native one.
 func (s *Session) Stock() Stock { return s.stock }
+
+// Boot returns the life of the node in which the session logged in, as it stands in Redis beside it.
+func (s *Session) Boot() string { return s.boot }
+
+// Began returns when the session logged in, before its claim.
+func (s *Session) Began() time.Time { return time.UnixMilli(s.began) }
+
+// Silence returns how long the client may send nothing before the session ends.
+func (s *Session) Silence() time.Duration { return time.Duration(s.silence.Load()) }
+
+// SetSilence changes what Silence returns.
+func (s *Session) SetSilence(d time.Duration) { s.silence.Store(int64(d)) }
+
+// SetJoined notes whether the session uses its user's limit of texts, and reports whether it did before.
+func (s *Session) SetJoined(joined bool) (before bool) { return s.joined.Swap(joined) }
 
 // State returns how far the connection has come.
 func (s *Session) State() State { return State(s.state.Load()) }

@@ -114,11 +114,11 @@ func New(rate, burst int, d Deps) *Limiter {
 	return t
 }
 
-func (t *Limiter) of(uid int32) *shard { return &t.shard[uint32(uid)%shards] }
+func (t *Limiter) shardOf(uid int32) *shard { return &t.shard[uint32(uid)%shards] }
 
-// user returns what is known of a user; nil if that is nothing.
-func (t *Limiter) user(uid int32) *User {
-	sh := t.of(uid)
+// Of returns what is known of a user; nil if that is nothing, or if texts are not limited.
+func (t *Limiter) Of(uid int32) *User {
+	sh := t.shardOf(uid)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	return sh.users[uid]
@@ -151,7 +151,7 @@ func (t *Limiter) Join(uid int32, sid session.SID, claimed *presence.Claimed, no
 		}
 	}
 	nodes := int32(len(others) + 1)
-	sh := t.of(uid)
+	sh := t.shardOf(uid)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	u := sh.users[uid]
@@ -188,7 +188,7 @@ func (t *Limiter) moveLocked(u *User, sid session.SID, claimed *presence.Claimed
 // HandOver gives what a user may still send to the node that replaces the user's last session here. It returns nil, and
 // gives nothing, if the user has other sessions here.
 func (t *Limiter) HandOver(uid int32, now time.Time) *int32 {
-	u := t.user(uid)
+	u := t.Of(uid)
 	if u == nil {
 		return nil
 	}
@@ -260,7 +260,7 @@ func (t *Limiter) shareLocked(u *User, n int32, now time.Time) {
 
 // Shared notes that a user logged in on another node, so that n nodes hold sessions of it now.
 func (t *Limiter) Shared(uid int32, n int, now time.Time) {
-	u := t.user(uid)
+	u := t.Of(uid)
 	if u == nil {
 		return
 	}
@@ -402,7 +402,7 @@ func (t *Limiter) recount(ctx context.Context, uids []int32) {
 	changes := make([]int32, len(uids))
 	users := make([]*User, len(uids))
 	for i, uid := range uids {
-		if u := t.user(uid); u != nil {
+		if u := t.Of(uid); u != nil {
 			u.mu.Lock()
 			users[i], changes[i] = u, u.changes
 			u.mu.Unlock()

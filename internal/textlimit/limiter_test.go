@@ -233,7 +233,7 @@ func TestAReconnectIsNotTakenForAMove(t *testing.T) {
 		for part := range shards {
 			l.Sweep(part, time.Now())
 		}
-		require.Empty(t, l.of(1).users, "nothing is kept of users who have left")
+		require.Empty(t, l.shardOf(1).users, "nothing is kept of users who have left")
 	})
 }
 

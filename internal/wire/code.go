@@ -72,3 +72,11 @@ func CodeOf(err error) Code {
 	}
 	return CodeInternal
 }
+
+// CodeOr is CodeOf, but returns other for an error that carries no code.
+func CodeOr(err error, other Code) Code {
+	if _, ok := errors.AsType[*Error](err); ok || err == nil {
+		return CodeOf(err)
+	}
+	return other
+}

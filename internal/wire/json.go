@@ -105,3 +105,12 @@ func appendInt(dst []byte, key string, n int64) []byte {
 func AppendChatTime(dst []byte, ms int64) []byte {
 	return time.UnixMilli(ms).UTC().AppendFormat(dst, time.DateTime)
 }
+
+// EncodeFrame returns v as the body of a frame.
+func EncodeFrame(id MsgID, v any) ([]byte, error) {
+	body, err := Encode(v)
+	if err != nil {
+		return nil, err
+	}
+	return AppendFrame(make([]byte, 0, len(body)+HeaderLen), id, body)
+}

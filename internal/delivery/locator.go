@@ -1,4 +1,4 @@
-package chat
+package delivery
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"parley/internal/peer"
 	"parley/internal/presence"
 )
 
@@ -18,7 +19,9 @@ const (
 
 // locator is the router's view of presence: the other live nodes of each user.
 type locator struct {
-	s *Server
+	d     *Deps
+	peers *peer.Pool
+	link  func() // makes ways to the nodes of the latest view
 
 	mu   sync.Mutex // guards the following
 	dead map[string]time.Time
@@ -27,20 +30,20 @@ type locator struct {
 // Locate implements router.Locator. The view of the nodes is up to a second old: for a user on a life of a node that is
 // not in it, the nodes are read again, once a second for each such life.
 func (l *locator) Locate(ctx context.Context, uids []int32) (nodes [][]string, sure bool, err error) {
-	found, gen, err := l.s.presence.LocateIn(ctx, uids)
+	found, gen, err := l.d.Presence.LocateIn(ctx, uids)
 	if err != nil {
 		return nil, false, err
 	}
-	sure = l.s.lease.Settled(gen)
+	sure = l.d.Settled(gen)
 	nodes, strange := l.alive(found)
 	if !l.linked(nodes) {
-		l.s.linkNodes() // the view has them, the pool not yet
+		l.link() // the view has them, the pool not yet
 	}
 	if l.worthReading(strange) {
-		if _, err := l.s.presence.Nodes(ctx); err != nil {
+		if _, err := l.d.Presence.Nodes(ctx); err != nil {
 			return nil, false, err
 		}
-		l.s.linkNodes()
+		l.link()
 		nodes, strange = l.alive(found)
 		l.noteDead(strange)
 	}
@@ -50,16 +53,16 @@ func (l *locator) Locate(ctx context.Context, uids []int32) (nodes [][]string, s
 // alive returns the nodes of each user that live, this one left out, and the lives that do not. A node without any lease
 // may live all the same, cut off from Redis: it counts as long as there is a link to it.
 func (l *locator) alive(found [][]presence.Location) (nodes [][]string, strange []string) {
-	view, self := l.s.presence.View(), l.s.cfg.SelfServer.Name
+	view, self := l.d.Presence.View(), l.d.Node
 	nodes = make([][]string, len(found))
 	for i, locs := range found {
 		for _, loc := range locs {
 			switch {
 			case loc.Node == self:
 				continue
-			case !view.Alive(loc.Node, loc.Boot) && !l.s.peers.Static(loc.Node):
+			case !view.Alive(loc.Node, loc.Boot) && !l.peers.Static(loc.Node):
 				strange = append(strange, loc.Node+"|"+loc.Boot)
-				if n, ok := view.Node(loc.Node); ok && n.Live || !l.s.peers.Knows(loc.Node) {
+				if n, ok := view.Node(loc.Node); ok && n.Live || !l.peers.Knows(loc.Node) {
 					continue
 				}
 			}
@@ -75,7 +78,7 @@ func (l *locator) alive(found [][]presence.Location) (nodes [][]string, strange 
 func (l *locator) linked(nodes [][]string) bool {
 	for _, of := range nodes {
 		for _, name := range of {
-			if !l.s.peers.Knows(name) {
+			if !l.peers.Knows(name) {
 				return false
 			}
 		}

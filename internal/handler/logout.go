@@ -1,4 +1,4 @@
-package chat
+package handler
 
 import (
 	"context"
@@ -7,14 +7,15 @@ import (
 	"sync"
 
 	"parley/internal/presence"
+	"parley/internal/session"
 	"parley/internal/wire"
 )
 
-var errScope = errors.New(`chat: scope of a logout is "device" or "all"`)
+var errScope = errors.New(`handler: scope of a logout is "device" or "all"`)
 
 // logout answers 2113. The reply is the session's last frame: what it says has been done by then. On an error the session
 // goes on, and the client may ask again.
-func logout(s *Server, ctx context.Context, c *conn, body []byte) error {
+func (d *Deps) logout(ctx context.Context, s *session.Session, body []byte) error {
 	var req wire.LogoutRequest
 	if err := wire.Decode(body, &req); err != nil {
 		return err
@@ -22,44 +23,44 @@ func logout(s *Server, ctx context.Context, c *conn, body []byte) error {
 	switch req.Scope {
 	case wire.LogoutDevice:
 	case wire.LogoutAll:
-		if err := endOthers(s, ctx, c); err != nil {
+		if err := d.endOthers(ctx, s); err != nil {
 			return err
 		}
 	default:
 		return wire.Refuse(wire.CodeBadRequest, errScope)
 	}
-	if err := s.presence.Logout(ctx, c.location()); err != nil {
+	if err := d.Presence.Logout(ctx, d.Ender.Location(s)); err != nil {
 		return err
 	}
-	frame, err := encodeFrame(wire.MsgLogoutRsp, codeOnly{})
+	frame, err := wire.EncodeFrame(wire.MsgLogoutRsp, codeOnly{})
 	if err != nil {
 		return wire.Refuse(wire.CodeInternal, err)
 	}
-	c.finish(frame)
+	d.Ender.Finish(s, frame)
 	return nil
 }
 
 // endOthers refuses all tokens and tickets of the user that were issued until now, and ends the user's sessions other than
-// c. Tokens come first, so that no session that is ended here comes back. Sessions of other nodes end as at a login: a node
+// s. Tokens come first, so that no session that is ended here comes back. Sessions of other nodes end as at a login: a node
 // that does not answer finds the kick in its mailbox, a dead one is fenced.
-func endOthers(s *Server, ctx context.Context, c *conn) error {
-	if err := s.presence.RevokeTokens(ctx, c.UID()); err != nil {
+func (d *Deps) endOthers(ctx context.Context, s *session.Session) error {
+	if err := d.Presence.RevokeTokens(ctx, s.UID()); err != nil {
 		return err
 	}
-	found, err := s.presence.Locate(ctx, []int32{c.UID()})
+	found, err := d.Presence.Locate(ctx, []int32{s.UID()})
 	if err != nil {
-		return fmt.Errorf("chat: end sessions: %w", err)
+		return fmt.Errorf("handler: end sessions: %w", err)
 	}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for _, at := range found[0] {
 		switch {
-		case at.SID == c.SID().String():
-		case at.Node == s.cfg.SelfServer.Name && at.Boot == s.lease.Boot():
-			s.kickLocal(at.UID, at.SID)
+		case at.SID == s.SID().String():
+		case at.Node == d.Node && at.Boot == d.Boot():
+			d.Ender.Kick(at.UID, at.SID)
 		default:
 			wg.Go(func() {
-				e := endRemote(s, ctx, at)
+				e := d.endRemote(ctx, at)
 				mu.Lock()
 				defer mu.Unlock()
 				err = errors.Join(err, e)
@@ -71,11 +72,11 @@ func endOthers(s *Server, ctx context.Context, c *conn) error {
 }
 
 // endRemote ends a session of another node.
-func endRemote(s *Server, ctx context.Context, at presence.Location) (err error) {
+func (d *Deps) endRemote(ctx context.Context, at presence.Location) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = fmt.Errorf("chat: panic while a session was ended: %v", v)
+			err = fmt.Errorf("handler: panic while a session was ended: %v", v)
 		}
 	}()
-	return s.kicker.End(ctx, at)
+	return d.Kicker.End(ctx, at)
 }

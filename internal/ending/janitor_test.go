@@ -1,4 +1,4 @@
-package chat
+package ending
 
 import (
 	"testing"
@@ -10,22 +10,22 @@ import (
 
 // E9: what waits is handed over in whole batches; nothing is moved while callbacks of closing connections wait.
 func TestTheJanitorMovesNothing(t *testing.T) {
-	j := newJanitor(nil)
+	j := NewJanitor(nil, nil, nil)
 	const n = 1000*janitorBatch + 7
 	for uid := range int32(n) {
-		if !j.put(presence.Location{UID: uid}) {
+		if !j.add(presence.Location{UID: uid}) {
 			t.Fatalf("%d was not taken", uid)
 		}
 	}
 	require.Equal(t, n, j.waiting)
-	failed := j.take()
+	failed := j.oldest()
 	require.Len(t, failed, janitorBatch)
 	j.giveBack(failed)
 	require.Equal(t, n, j.waiting)
-	require.Less(t, testing.AllocsPerRun(100, func() { j.giveBack(j.take()) }), 1.0)
+	require.Less(t, testing.AllocsPerRun(100, func() { j.giveBack(j.oldest()) }), 1.0)
 
 	seen := make(map[int32]bool)
-	for batch := j.take(); batch != nil; batch = j.take() {
+	for batch := j.oldest(); batch != nil; batch = j.oldest() {
 		require.LessOrEqual(t, len(batch), janitorBatch)
 		for _, l := range batch {
 			seen[l.UID] = true
@@ -34,11 +34,11 @@ func TestTheJanitorMovesNothing(t *testing.T) {
 	require.Len(t, seen, n)
 	require.Zero(t, j.waiting)
 	for n := range maxReleases {
-		if !j.put(presence.Location{}) {
+		if !j.add(presence.Location{}) {
 			t.Fatalf("%d of %d were taken", n, maxReleases)
 		}
 	}
-	require.False(t, j.put(presence.Location{}), "bounded")
-	require.NotNil(t, j.take())
-	require.True(t, j.put(presence.Location{}))
+	require.False(t, j.add(presence.Location{}), "bounded")
+	require.NotNil(t, j.oldest())
+	require.True(t, j.add(presence.Location{}))
 }

@@ -1,4 +1,4 @@
-package chat
+package users
 
 import (
 	"context"
@@ -21,7 +21,7 @@ const (
 // loader reads from SQL what logins need to know of users that are in no cache. Those that wait are read together: there is
 // no timer, so one that comes alone is not delayed.
 type loader struct {
-	s     *Server
+	d     *Deps
 	read  func(ctx context.Context, uids []int32) (map[int32]*store.UserData, error)
 	queue chan *load
 }
@@ -34,11 +34,11 @@ type load struct {
 	err  error
 }
 
-func newLoader(s *Server) *loader {
+func newLoader(d *Deps) *loader {
 	read := func(ctx context.Context, uids []int32) (map[int32]*store.UserData, error) {
-		return s.store.UserData(ctx, uids, maxApplications)
+		return d.Store.UserData(ctx, uids, maxApplications)
 	}
-	return &loader{s: s, read: read, queue: make(chan *load, loaders*loaderUsers)}
+	return &loader{d: d, read: read, queue: make(chan *load, loaders*loaderUsers)}
 }
 
 // load returns the data of a user, which others may read as well. An unknown user is CodeUIDInvalid.
@@ -47,13 +47,13 @@ func (l *loader) load(ctx context.Context, uid int32) (*store.UserData, error) {
 	select {
 	case l.queue <- j:
 	case <-ctx.Done():
-		return nil, fmt.Errorf("chat: load user: %w", context.Cause(ctx))
+		return nil, fmt.Errorf("users: load user: %w", context.Cause(ctx))
 	}
 	select {
 	case <-j.done:
 		return j.data, j.err
 	case <-ctx.Done():
-		return nil, fmt.Errorf("chat: load user: %w", context.Cause(ctx))
+		return nil, fmt.Errorf("users: load user: %w", context.Cause(ctx))
 	}
 }
 
@@ -83,23 +83,23 @@ func (l *loader) run(ctx context.Context) {
 // serve reads the data of a batch. One whose caller has left is read all the same: it is as good as cached then.
 func (l *loader) serve(ctx context.Context, batch []*load) {
 	began := time.Now()
-	err := errors.New("chat: load users: panic")
+	err := errors.New("users: load users: panic")
 	var users map[int32]*store.UserData
 	defer func() {
 		if v := recover(); v != nil {
-			l.s.metrics.panics.Inc()
-			l.s.log.Error("panic in a loader", "err", v, "stack", string(debug.Stack()))
+			l.d.Panics.Inc()
+			l.d.Log.Error("panic in a loader", "err", v, "stack", string(debug.Stack()))
 		}
-		l.s.metrics.loads.Observe(float64(len(batch)))
-		l.s.metrics.loadSeconds.Observe(time.Since(began).Seconds())
+		l.d.Loads.Observe(float64(len(batch)))
+		l.d.LoadSeconds.Observe(time.Since(began).Seconds())
 		for _, j := range batch {
 			if j.data, j.err = users[j.uid], err; j.data == nil && err == nil {
-				j.err = wire.Refuse(wire.CodeUIDInvalid, fmt.Errorf("chat: load user %d: %w", j.uid, store.ErrNotFound))
+				j.err = wire.Refuse(wire.CodeUIDInvalid, fmt.Errorf("users: load user %d: %w", j.uid, store.ErrNotFound))
 			}
 			close(j.done)
 		}
 	}()
-	ctx, cancel := context.WithTimeout(ctx, l.s.cfg.Limits.RequestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, l.d.Timeout)
 	defer cancel()
 	uids := make([]int32, len(batch))
 	for i, j := range batch {

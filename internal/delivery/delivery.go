@@ -1,0 +1,116 @@
+// Package delivery takes pushes to their users, on this node or another: it joins the router, the links to other nodes and
+// what sends missed texts again, and answers the calls of other nodes.
+package delivery
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"parley/internal/peer"
+	"parley/internal/presence"
+	"parley/internal/refill"
+	"parley/internal/router"
+	"parley/internal/session"
+	"parley/internal/store"
+)
+
+// Deps is what a Delivery works with.
+type Deps struct {
+	Log      *slog.Logger
+	Metrics  prometheus.Registerer // nil: registered nowhere
+	Node     string                // this node's name
+	Presence *presence.Presence
+	Registry *session.Registry
+	// Settled reports whether all nodes have written their sessions into the Redis whose data has this id.
+	Settled func(gen string) bool
+	// Dial makes the clients of a node's RPC address; see peer.Deps.
+	Dial    func(addr string, grpc bool) (peer.Clients, error)
+	Context context.Context // ends what is sent again
+	Go      func(func())    // starts a goroutine that the node waits for
+	// History and Member read the store for sessions that are sent what they missed; Reload ends one of which nobody can say
+	// what that was.
+	History func(ctx context.Context, thread, after int64, limit, maxBytes int) ([]store.Message, bool, error)
+	Member  func(ctx context.Context, thread int64, uid int32) (bool, error)
+	Reload  func(*session.Session)
+	// Refilled counts the texts that were sent again, RefillsGivenUp what was not.
+	Refilled, RefillsGivenUp prometheus.Counter
+}
+
+// A Delivery takes pushes to their users. New starts it; Close ends it. Its methods are safe for concurrent use.
+type Delivery struct {
+	Router *router.Router
+	Peers  *peer.Pool
+
+	d       Deps
+	refills *refill.Refiller
+	telling atomic.Int64 // times that all sessions are to be told that they may have missed texts
+	linkMu  sync.Mutex   // makes one of reading the view and linking its nodes
+}
+
+// New starts a Delivery over the sessions of d.Registry.
+func New(deps Deps) *Delivery {
+	d := &Delivery{d: deps}
+	d.Peers = peer.New(peer.DefaultConfig(), peer.Deps{
+		Log: deps.Log, Metrics: deps.Metrics, Self: deps.Node, Dial: deps.Dial,
+		NotHere:      func(node string, p *session.Push) { d.Router.NotHere(node, p) },
+		ElsewhereToo: func(p *session.Push) { d.Router.ElsewhereToo(p) },
+		Forget:       func(uid int32) { d.Router.Forget(uid) },
+		Lost:         func(node string, p *session.Push) { d.Router.Lost(node, p) },
+	})
+	d.refills = refill.New(refill.Deps{
+		Log: deps.Log, Context: deps.Context, Go: deps.Go, History: deps.History, Member: deps.Member, Reload: deps.Reload,
+		Refilled: deps.Refilled, GivenUp: deps.RefillsGivenUp,
+	})
+	locator := &locator{d: &d.d, peers: d.Peers, link: d.LinkNodes, dead: make(map[string]time.Time)}
+	d.Router = router.New(router.DefaultConfig(), deps.Log, deps.Metrics, deps.Registry, locator, d.Peers, d.refills.Add)
+	return d
+}
+
+// Close drops what waits and returns when all goroutines have ended.
+func (d *Delivery) Close() {
+	d.Router.Close()
+	d.Peers.Close()
+}
+
+// LinkNodes keeps the links to peers those of the live leases. Whoever has read the leases calls it; the latest view
+// counts, in whatever order they come.
+func (d *Delivery) LinkNodes() {
+	d.linkMu.Lock()
+	defer d.linkMu.Unlock()
+	addrs := make(map[string]string)
+	for _, n := range d.d.Presence.View().Nodes() {
+		if n.Live {
+			addrs[n.Name] = n.RPCAddr
+		}
+	}
+	d.Peers.SetNodes(addrs)
+}
+
+// TellElsewhere lets nodes that hold other devices of a user know that they are not alone.
+func (d *Delivery) TellElsewhere(others []presence.Location) {
+	view := d.d.Presence.View()
+	names := []string{d.d.Node}
+	for i := range others {
+		if !slices.Contains(names, others[i].Node) {
+			names = append(names, others[i].Node)
+		}
+	}
+	nodes := len(names)
+	for i := range others {
+		o := &others[i]
+		if o.Node == d.d.Node {
+			continue
+		}
+		d.d.Registry.Elsewhere(o.UID)
+		if view.Alive(o.Node, o.Boot) {
+			// A hint: without it that node's users reach one device less, and the user may send more until the nodes are counted.
+			d.Peers.Forward(o.Node, &session.Push{To: o.UID, Seq: int64(nodes)})
+		}
+	}
+}

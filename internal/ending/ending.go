@@ -1,0 +1,149 @@
+// Package ending ends the sessions of a node: those that a newer login replaces, those whose clients are silent, and all of
+// them when the node goes away. It takes them out of the registry at once, and out of Redis soon after.
+package ending
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"parley/internal/legacy"
+	"parley/internal/presence"
+	"parley/internal/session"
+	"parley/internal/textlimit"
+	"parley/internal/wire"
+)
+
+// RetryAfter is the hint that goes with a refusal for load.
+const RetryAfter = time.Second
+
+const (
+	// loginPatience is how long a login waits for the login that it replaces; less than it waits for another node.
+	loginPatience = 750 * time.Millisecond
+	loginPause    = time.Millisecond
+)
+
+// Deps is what an Ender works with.
+type Deps struct {
+	Log      *slog.Logger
+	Node     string
+	Registry *session.Registry
+	Texts    *textlimit.Limiter
+	Janitor  *Janitor
+	// NextNode returns the address of another node that takes logins, "" if there is none.
+	NextNode func() string
+	// Replaced counts the sessions that a newer login ended, Stale those that nothing was heard of.
+	Replaced, Stale prometheus.Counter
+}
+
+// An Ender ends the sessions of one node. Its methods are safe for concurrent use.
+type Ender struct{ d Deps }
+
+// New returns an Ender.
+func New(d Deps) *Ender { return &Ender{d: d} }
+
+// Location returns a session as Redis knows it.
+func (e *Ender) Location(s *session.Session) presence.Location {
+	return presence.Location{UID: s.UID(), Device: s.Device(), SID: s.SID().String(), Node: e.d.Node, Boot: s.Boot()}
+}
+
+// Entry returns a live session as Redis should know it.
+func (e *Ender) Entry(s *session.Session) presence.Session {
+	return presence.Session{Location: e.Location(s), Since: s.Began()}
+}
+
+// Leave takes a session out of the registry and, by the janitor, out of Redis. It may be called any number of times.
+func (e *Ender) Leave(s *session.Session) {
+	removed := s.SID() != 0 && e.d.Registry.Remove(s)
+	if s.SetJoined(false) {
+		e.d.Texts.Leave(e.d.Texts.Of(s.UID()), e.Location(s), time.Now())
+	} else if removed {
+		e.d.Janitor.Release(e.Location(s))
+	}
+}
+
+// Finish sends the last frame, which may be nil, and closes politely. From then on the user is not here: the session leaves
+// the registry, and Redis, before the client has hung up. It reports whether the session was alive until then.
+func (e *Ender) Finish(s *session.Session, last []byte) bool {
+	won := s.Finish(last)
+	e.Leave(s)
+	return won
+}
+
+// Goodbye ends a session in a way the client understands: 2101 for a native one, a plain end for a stock one.
+func (e *Ender) Goodbye(s *session.Session, code wire.Code, reason string, retry time.Duration) bool {
+	if !s.Native() {
+		return e.Finish(s, nil)
+	}
+	to := ""
+	if code == wire.CodeDraining {
+		to = e.d.NextNode()
+	}
+	frame, err := GoodbyeFrame(code, reason, retry, to)
+	if err != nil {
+		return e.Finish(s, nil)
+	}
+	return e.Finish(s, frame)
+}
+
+// GoodbyeFrame returns a 2101. to is the address of another node, if any.
+func GoodbyeFrame(code wire.Code, reason string, retry time.Duration, to string) ([]byte, error) {
+	return wire.EncodeFrame(wire.MsgGoodbye, wire.Goodbye{Error: code, Reason: reason, RetryMS: int(retry.Milliseconds()), To: to})
+}
+
+// All says goodbye to every session at once.
+func (e *Ender) All(code wire.Code, reason string) {
+	e.d.Registry.Each(func(s *session.Session) { e.Goodbye(s, code, reason, RetryAfter) })
+}
+
+// Kick ends a session of this node because a newer login took its place. If the session's own login is under way, it
+// returns the session, which ends when that login is done.
+func (e *Ender) Kick(uid int32, sid string) (pending *session.Session) {
+	id, ok := session.ParseSID(sid)
+	if !ok {
+		return nil
+	}
+	old, pending := e.d.Registry.Supersede(uid, id)
+	if old != nil {
+		e.Finish(old, ReplacedFrame(uid))
+		e.d.Replaced.Inc()
+	}
+	return pending
+}
+
+// Replace is Kick for a login that takes the place of the session. A session whose own login is under way may not have
+// ended yet the one whose place it took: Replace waits until it has.
+func (e *Ender) Replace(uid int32, sid string) {
+	pending := e.Kick(uid, sid)
+	for began := time.Now(); pending != nil && pending.State() == session.Pending && time.Since(began) < loginPatience; {
+		time.Sleep(loginPause)
+	}
+}
+
+// ReplacedFrame returns a 1021.
+func ReplacedFrame(uid int32) []byte {
+	frame, err := wire.EncodeFrame(wire.MsgReplaced, struct {
+		Error wire.Code `json:"error"`
+		UID   int32     `json:"uid"`
+	}{UID: uid})
+	if err != nil {
+		return nil
+	}
+	return frame
+}
+
+// EndSilent ends a session that was silent for too long, and otherwise has the registry bring it up again.
+func (e *Ender) EndSilent(s *session.Session, now time.Time) {
+	again := s.LastSeen().Add(s.Silence())
+	if !now.Before(again) && s.State() == session.Live {
+		e.d.Stale.Inc()
+		e.Goodbye(s, wire.CodeUnavailable, "no heartbeat", 0)
+		return
+	}
+	if p := legacy.Of(s); p != nil {
+		p.Tick(now)
+		again = now // each second
+	}
+	e.d.Registry.LookAt(s, again)
+}

@@ -1,0 +1,91 @@
+package handler
+
+import (
+	"context"
+	"errors"
+
+	"parley/internal/history"
+	"parley/internal/session"
+	"parley/internal/store"
+	"parley/internal/users"
+	"parley/internal/wire"
+)
+
+// unfriend answers 2105.
+func (d *Deps) unfriend(ctx context.Context, s *session.Session, body []byte) error {
+	return d.changeRelation(ctx, s, body, wire.MsgUnfriendRsp, wire.ChangeUnfriend, func(boot string, other int32) error {
+		_, err := d.Store.Unfriend(ctx, d.Node, boot, s.UID(), other)
+		return err
+	})
+}
+
+// block answers 2107.
+func (d *Deps) block(ctx context.Context, s *session.Session, body []byte) error {
+	return d.changeRelation(ctx, s, body, wire.MsgBlockRsp, wire.ChangeBlock, func(boot string, other int32) error {
+		_, err := d.Store.Block(ctx, d.Node, boot, s.UID(), other)
+		return err
+	})
+}
+
+// unblock answers 2109.
+func (d *Deps) unblock(ctx context.Context, s *session.Session, body []byte) error {
+	return d.changeRelation(ctx, s, body, wire.MsgUnblockRsp, wire.ChangeUnblock, func(boot string, other int32) error {
+		return d.Store.Unblock(ctx, d.Node, boot, s.UID(), other)
+	})
+}
+
+// changeRelation changes how the user stands to another, then makes the cached lists of both stale, answers, and tells the
+// user's other devices. The other is not told: its next login lists its friends. What the change forbids is not stored from
+// the commit on; see store.Append. All of it may be repeated.
+func (d *Deps) changeRelation(
+	ctx context.Context, s *session.Session, body []byte, answer wire.MsgID, change string, commit func(boot string, other int32) error,
+) error {
+	var req wire.OtherRequest
+	if err := wire.Decode(body, &req); err != nil {
+		return err
+	}
+	switch err := commit(s.Boot(), req.UID); {
+	case errors.Is(err, store.ErrNotFound):
+		return wire.Refuse(wire.CodeUIDInvalid, err)
+	case errors.Is(err, store.ErrSelf), errors.Is(err, store.ErrTooMany):
+		return wire.Refuse(wire.CodeNotAllowed, err)
+	case errors.Is(err, store.ErrFenced):
+		d.Fenced(s.Boot())
+		return err
+	case err != nil:
+		return err
+	}
+	if change != wire.ChangeUnblock {
+		d.Users.Changed(ctx, s.UID(), req.UID)
+	}
+	if err := reply(s, answer, wire.OtherReply{UID: req.UID}); err != nil {
+		return err
+	}
+	return d.pushToOwn(ctx, s, wire.MsgFriendsChanged, wire.FriendsChangedPush{Change: change, UID: req.UID})
+}
+
+// blocks answers 2111: a page of those whom the user has blocked, by ascending uid.
+func (d *Deps) blocks(ctx context.Context, s *session.Session, body []byte) error {
+	var req wire.BlocksRequest
+	if err := wire.Decode(body, &req); err != nil {
+		return err
+	}
+	limit := pageLimit(s, req.Limit, nativePage)
+	list, err := d.Store.Blocks(ctx, s.UID(), req.After, limit+1)
+	if err != nil {
+		return err
+	}
+	page := wire.BlocksReply{Blocked: []wire.Blocked{}, LastUID: req.After}
+	room := d.pageBytes(s)
+	for i := range list {
+		p := users.WireProfile(list[i].Profile)
+		room -= history.ElementBytes + wire.StringLen(p.Name) + wire.StringLen(p.Nick) + wire.StringLen(p.Icon) + wire.StringLen(p.Desc)
+		if i == limit || room < 0 && i > 0 {
+			page.LoadMore = true
+			break
+		}
+		page.Blocked = append(page.Blocked, wire.Blocked{Profile: p, CreatedMS: list[i].CreatedMS})
+		page.LastUID = p.UID
+	}
+	return reply(s, wire.MsgBlocksRsp, page)
+}

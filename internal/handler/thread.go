@@ -1,0 +1,223 @@
+package handler
+
+import (
+	"context"
+	"errors"
+
+	"parley/internal/history"
+	"parley/internal/legacy"
+	"parley/internal/session"
+	"parley/internal/store"
+	"parley/internal/wire"
+)
+
+const (
+	stockThreads = 50  // a page for a stock client, which asks for the next by itself
+	nativePage   = 500 // what a native client may ask for
+)
+
+var (
+	errNotMember  = errors.New("handler: not a member of the thread")
+	errNotFriends = errors.New("handler: not friends")
+)
+
+// pageLimit returns the page a client gets for the limit it asked for.
+func pageLimit(s *session.Session, asked, usual int) int {
+	if !s.Native() || asked <= 0 {
+		return usual
+	}
+	return min(asked, nativePage)
+}
+
+// threads answers 1025: a page of the user's threads above the cursor, in ascending order.
+func (d *Deps) threads(ctx context.Context, s *session.Session, body []byte) error {
+	var req wire.ThreadsRequest
+	if err := wire.Decode(body, &req); err != nil {
+		return err
+	}
+	if p := legacy.Of(s); p != nil {
+		after, first := p.ThreadsAsked(req.After)
+		req.After = after
+		if first {
+			// Each friend's thread is listed before any chat, so that no push names a thread the client does not know.
+			if err := d.Store.EnsureFriendThreads(ctx, s.UID()); err != nil {
+				return err
+			}
+		}
+	}
+	limit := pageLimit(s, req.Limit, stockThreads)
+	list, err := d.Store.Threads(ctx, s.UID(), req.After, limit+1)
+	if err != nil {
+		return err
+	}
+	page := wire.ThreadsReply{UID: s.UID(), NextLast: req.After, Threads: []wire.Thread{}}
+	if page.LoadMore = len(list) > limit; page.LoadMore {
+		list = list[:limit]
+	}
+	for _, t := range list {
+		page.NextLast = t.ID
+		if p := legacy.Of(s); p != nil && !p.Announce(t.ID, peerOf(t, s.UID())) {
+			continue
+		}
+		page.Threads = append(page.Threads, wire.Thread{ID: t.ID, Type: t.Type, User1: t.User1, User2: t.User2, LastSeq: t.LastSeq})
+	}
+	if err := reply(s, wire.MsgThreadsRsp, page); err != nil {
+		return err
+	}
+	if p := legacy.Of(s); p != nil && !page.LoadMore {
+		p.ThreadsListed()
+	}
+	return nil
+}
+
+func peerOf(t store.Thread, uid int32) int32 {
+	if t.User1 == uid {
+		return t.User2
+	}
+	return t.User1
+}
+
+// openThread answers 1027: the private thread with a friend, made if there is none.
+func (d *Deps) openThread(ctx context.Context, s *session.Session, body []byte) error {
+	var req wire.OpenThreadRequest
+	if err := wire.Decode(body, &req); err != nil {
+		return err
+	}
+	if req.OtherUID < 1 || req.OtherUID == s.UID() {
+		return wire.Refuse(wire.CodeCreateChat, errNotMember)
+	}
+	id, err := d.friendThread(ctx, s.UID(), req.OtherUID)
+	if err != nil {
+		return err
+	}
+	if p := legacy.Of(s); p != nil && !p.AnnounceLoaded(id, req.OtherUID) {
+		// Its friend list of this login lacks that friend, and a thread with a stranger crashes it.
+		return wire.Refuse(wire.CodeCreateChat, errNotFriends)
+	}
+	return reply(s, wire.MsgOpenThreadRsp, wire.OpenThreadReply{UID: s.UID(), OtherUID: req.OtherUID, ThreadID: id})
+}
+
+// friendThread returns the thread of two friends. Approval makes it; for friendships older than that it is made here.
+func (d *Deps) friendThread(ctx context.Context, a, b int32) (int64, error) {
+	id, err := d.Store.PairThread(ctx, a, b)
+	if errors.Is(err, store.ErrNotFound) {
+		if err = d.Store.EnsureFriendThreads(ctx, a); err == nil {
+			id, err = d.Store.PairThread(ctx, a, b)
+		}
+	}
+	if errors.Is(err, store.ErrNotFound) {
+		return 0, wire.Refuse(wire.CodeCreateChat, errNotFriends)
+	}
+	if err != nil {
+		return 0, err
+	}
+	access, err := d.Store.Access(ctx, []int64{id})
+	if err == nil && !access[id].Friends {
+		err = wire.Refuse(wire.CodeCreateChat, errNotFriends)
+	}
+	return id, err
+}
+
+// history answers 1029: a page of a thread above the cursor, in ascending order, cut by rows and by bytes. A thread that
+// is not the user's is an empty page, as the stock client can ask for one in good faith after a change of user.
+func (d *Deps) history(ctx context.Context, s *session.Session, body []byte) error {
+	var req wire.HistoryRequest
+	if err := wire.Decode(body, &req); err != nil {
+		return err
+	}
+	page := wire.HistoryReply{ThreadID: req.ThreadID, LastID: req.After, Chats: []wire.StoredText{}}
+	member, err := history.Member(ctx, d.Store, req.ThreadID, s.UID())
+	if err != nil {
+		return err
+	}
+	pushed := int64(0)
+	if p := legacy.Of(s); p != nil {
+		pushed = p.HistoryAsked(req.ThreadID)
+	}
+	if member {
+		if _, err := history.Page(ctx, d.Store, &page, pageLimit(s, req.Limit, history.StockRows), d.pageBytes(s)); err != nil {
+			return err
+		}
+		if pushed > 0 {
+			leaveOut(&page, req.After, pushed)
+		}
+	}
+	if err := reply(s, wire.MsgHistoryRsp, page); err != nil {
+		return err
+	}
+	if p := legacy.Of(s); p != nil {
+		p.HistoryServed(req.ThreadID, page.LastID, page.LoadMore)
+	}
+	return nil
+}
+
+// leaveOut ends a page before a number: what follows, the client has been sent already.
+func leaveOut(page *wire.HistoryReply, after, from int64) {
+	for i := range page.Chats {
+		if page.Chats[i].MsgID >= from {
+			page.Chats, page.LoadMore = page.Chats[:i], false
+			break
+		}
+	}
+	page.LastID = after
+	if n := len(page.Chats); n > 0 {
+		page.LastID = page.Chats[n-1].MsgID
+	}
+}
+
+// history.StockBytes is what a page may take: 16 KiB for a stock client, for a native one as much as it may send. A page holds one
+// row at least, so that it can outgrow this by the largest text in escapes, 24 KiB.
+func (d *Deps) pageBytes(s *session.Session) int {
+	if s.Native() {
+		return min(max(history.StockBytes, d.MaxFrameBytes), 32<<10)
+	}
+	return history.StockBytes
+}
+
+// sync answers 2102: for each thread with news since the client's cursors a page of it, as many as fit a frame.
+func (d *Deps) sync(ctx context.Context, s *session.Session, body []byte) error {
+	req, err := wire.DecodeSync(body)
+	if err != nil {
+		return err
+	}
+	cursors := make(map[int64]int64, len(req.Cursors))
+	for _, at := range req.Cursors {
+		cursors[at.ThreadID] = at.Seq
+	}
+	page := wire.SyncReply{Threads: []wire.HistoryReply{}}
+	room := d.pageBytes(s)
+	for after := int64(0); ; {
+		list, err := d.Store.Threads(ctx, s.UID(), after, nativePage)
+		if err != nil {
+			return err
+		}
+		for _, t := range list {
+			after = t.ID
+			seq, known := cursors[t.ID]
+			if t.LastSeq == seq || (!known && !req.All) {
+				continue
+			}
+			if room < 2*history.ElementBytes {
+				page.LoadMore = true
+				return reply(s, wire.MsgSyncRsp, page)
+			}
+			part := wire.HistoryReply{ThreadID: t.ID, LastID: seq, Chats: []wire.StoredText{}}
+			if t.LastSeq < seq { // a backup was restored: the client learns where the thread ends now
+				part.LastID = t.LastSeq
+				room -= history.ElementBytes
+				page.Threads = append(page.Threads, part)
+				continue
+			}
+			used, err := history.Page(ctx, d.Store, &part, nativePage, room)
+			if err != nil {
+				return err
+			}
+			room -= used
+			page.LoadMore = page.LoadMore || part.LoadMore
+			page.Threads = append(page.Threads, part)
+		}
+		if len(list) < nativePage {
+			return reply(s, wire.MsgSyncRsp, page)
+		}
+	}
+}
