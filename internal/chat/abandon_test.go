@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -35,7 +36,7 @@ func TestALoginThatItsClientGaveUpReplacesNobody(t *testing.T) {
 	_, err := other.SendText(t.Context(), client.User(firstUID), "found nobody")
 	require.NoError(t, err)
 	eventually(t, "the push to end", func() bool { return counterOf(t, b, "parley_router_pushes_offline_total") == 1 })
-	require.NoError(t, b.abandon(t.Context(), claimed, mine))
+	require.NoError(t, b.logins.Abandon(t.Context(), claimed, mine))
 
 	found, err := f.presence.Locate(t.Context(), []int32{firstUID})
 	require.NoError(t, err)
@@ -55,7 +56,7 @@ func TestALoginGivenUpAfterAThirdOneEndsTheFirst(t *testing.T) {
 	claimed, mine := f.claimFor(b, 1)
 	require.NoError(t, f.presence.Release(t.Context(), []presence.Location{mine}))
 	third := f.login(b, 1)
-	require.NoError(t, b.abandon(t.Context(), claimed, mine))
+	require.NoError(t, b.logins.Abandon(t.Context(), claimed, mine))
 	require.True(t, closedBy(t, first))
 	found, err := f.presence.Locate(t.Context(), []int32{firstUID})
 	require.NoError(t, err)
@@ -73,11 +74,11 @@ func TestALoginGivenUpCostsNoTicket(t *testing.T) {
 	require.NoError(t, err)
 	late := presence.Location{UID: firstUID, Device: "native", SID: session.NewSID(time.Now()).String(), Node: "chat1", Boot: a.lease.Boot()}
 	claimed, err := f.presence.Claim(t.Context(), presence.Claim{
-		UID: late.UID, Device: late.Device, Token: ticket.Resume, Resume: true, NextResume: newTicket(),
+		UID: late.UID, Device: late.Device, Token: ticket.Resume, Resume: true, NextResume: strings.Repeat("t", 43),
 		SID: late.SID, Node: late.Node, Boot: late.Boot,
 	})
 	require.NoError(t, err)
-	require.NoError(t, a.abandon(t.Context(), claimed, late))
+	require.NoError(t, a.logins.Abandon(t.Context(), claimed, late))
 	require.NoError(t, kept.Close())
 	again, err := client.Dial(t.Context(), kept.Ticket(), client.Options{})
 	require.NoError(t, err)

@@ -6,7 +6,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"parley/client"
-	"parley/internal/presence"
 	"parley/internal/session"
 	"parley/internal/wire"
 )
@@ -42,14 +41,14 @@ func TestWhoCameDuringTheLoginIsTold(t *testing.T) {
 	require.NoError(t, err)
 	lists, err := n.users.Lists(t.Context(), firstUID, version)
 	require.NoError(t, err)
-	n.catchUpLists(t.Context(), c, version, lists) // nothing has changed: nothing is said
+	n.logins.CatchUp(t.Context(), &c.Session, version, lists) // nothing has changed: nothing is said
 
 	f.apply(firstUID, firstUID+2, "hello")
 	_, err = f.store.Approve(t.Context(), "chat1", n.lease.Boot(), firstUID+2, firstUID, "")
 	require.NoError(t, err)
 	f.apply(firstUID+3, firstUID, "hi")
 	require.NoError(t, f.presence.BumpLists(t.Context(), firstUID))
-	n.catchUpLists(t.Context(), c, version, lists)
+	n.logins.CatchUp(t.Context(), &c.Session, version, lists)
 	var approved wire.ApprovedPush
 	s.expect(wire.MsgApproved).into(t, &approved)
 	require.EqualValues(t, firstUID+2, approved.FromUID)
@@ -67,32 +66,6 @@ func TestWhoCameDuringTheLoginIsTold(t *testing.T) {
 	var text wire.TextPush
 	s.expect(wire.MsgTextPush).into(t, &text)
 	require.Equal(t, "now you can read me", text.Chats[0].Content)
-}
-
-// A login without a predecessor asks for the lists' version no second time, unless a push missed it.
-func TestALoginLooksForWhatItMayHaveMissed(t *testing.T) {
-	fresh := func() (*place, *conn) {
-		return &place{known: presence.Prelogin{ListsVersion: 5}, claimed: &presence.Claimed{ListsVersion: 5}}, new(conn)
-	}
-	p, c := fresh()
-	require.False(t, p.mayHaveMissed(c))
-	p.claimed.ListsVersion = 6
-	require.True(t, p.mayHaveMissed(c), "changed before the claim")
-	p, c = fresh()
-	p.claimed.Old = &presence.Location{}
-	require.True(t, p.mayHaveMissed(c), "told to the session that was replaced")
-	p, c = fresh()
-	p.claimed.Others = []presence.Location{{}}
-	require.True(t, p.mayHaveMissed(c), "told to another device")
-
-	p, c = fresh()
-	r := session.NewRegistry()
-	require.True(t, c.Identify(session.Identity{UID: 9, Device: "native", SID: 1, Native: true}))
-	r.Add(&c.Session)
-	n, _, err := r.Deliver(&session.Push{To: 9, ID: wire.MsgApproved}, nil)
-	require.NoError(t, err)
-	require.Zero(t, n)
-	require.True(t, p.mayHaveMissed(c), "a push came while it was pending")
 }
 
 // The next connection of an approver may have read its friends before the approval was stored.

@@ -128,8 +128,20 @@ func drop(r netpoll.Reader, n int) {
 	_ = r.Release() // the only error is that nothing was read
 }
 
-// remote is the client's address.
-func (c *conn) remote() netip.Addr { return netip.AddrFrom16(c.addr).Unmap() }
+// Remote, Accepted, SetWindow, SetUser and LoggedIn are for the login; see login.Client.
+func (c *conn) Remote() netip.Addr { return netip.AddrFrom16(c.addr).Unmap() }
+
+// Accepted returns when the connection was accepted.
+func (c *conn) Accepted() time.Time { return time.UnixMilli(c.accepted) }
+
+// SetWindow bounds the texts that may be unanswered.
+func (c *conn) SetWindow(texts int) { c.window = int32(texts) }
+
+// SetUser gives the connection the limit of its user's texts.
+func (c *conn) SetUser(u *textlimit.User) { c.texter = u }
+
+// LoggedIn makes the connection count as that of a user.
+func (c *conn) LoggedIn() { c.srv.admission.Authenticated(&c.entry) }
 
 // recover keeps a panic of a handler from taking the node down: it costs the connection.
 func (c *conn) recover() {

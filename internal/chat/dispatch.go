@@ -79,7 +79,7 @@ func (c *conn) handle(r request) {
 	s := c.srv
 	if r.id == wire.MsgLogin && c.State() == session.New && r.refused == wire.CodeOK {
 		s.metrics.requests(r.id).Inc()
-		s.login(c, r.body)
+		s.logins.Login(c, &c.Session, r.body)
 		return
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Limits.RequestTimeout)

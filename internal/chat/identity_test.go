@@ -1,9 +1,6 @@
 package chat
 
 import (
-	"context"
-	"errors"
-	"log/slog"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -41,23 +38,4 @@ func TestASyncTellsOfThreadsThatEndBeforeTheCursor(t *testing.T) {
 	page, err = c.Sync(t.Context(), []client.Cursor{{ThreadID: f.threads[0], LastID: end}}, true)
 	require.NoError(t, err)
 	require.Empty(t, page.Threads)
-}
-
-func TestTheIDOfTheDataIsReadOncePerLife(t *testing.T) {
-	reads, fail := 0, false
-	d := &dataID{log: slog.New(slog.DiscardHandler), read: func(context.Context) (string, error) {
-		reads++
-		if fail {
-			return "", errors.New("SQL is away")
-		}
-		return "id", nil
-	}}
-	require.Equal(t, "id", d.of(t.Context(), "boot"))
-	require.Equal(t, "id", d.of(t.Context(), "boot"))
-	require.Equal(t, 1, reads)
-	fail = true
-	require.Empty(t, d.of(t.Context(), "next"))
-	fail = false
-	require.Equal(t, "id", d.of(t.Context(), "next"))
-	require.Equal(t, 3, reads)
 }

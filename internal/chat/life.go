@@ -6,18 +6,15 @@ import (
 
 	"parley/internal/legacy"
 	"parley/internal/session"
-	"parley/internal/users"
 	"parley/internal/wire"
 )
 
-// noteOpen, noteLoggedIn and noteClosed follow a connection's life.
+// noteOpen and noteClosed follow a connection's life.
 func (s *Server) noteOpen(c *conn) {
 	s.openMu.Lock()
 	s.open[c] = struct{}{}
 	s.openMu.Unlock()
 }
-
-func (s *Server) noteLoggedIn(c *conn) { s.admission.Authenticated(&c.entry) }
 
 func (s *Server) noteClosed(c *conn) {
 	s.openMu.Lock()
@@ -41,16 +38,6 @@ func (s *Server) connections() int {
 	s.openMu.Lock()
 	defer s.openMu.Unlock()
 	return len(s.open)
-}
-
-// newStock returns the policy for a client that did not announce itself.
-func (s *Server) newStock(sess *session.Session, lists []byte) session.Stock {
-	friends, err := users.FriendsOf(lists)
-	if err != nil {
-		s.log.Error("friends of a stock client not read", "err", err)
-		friends = make(map[int32]struct{})
-	}
-	return legacy.New(sess, s.wheel, friends, &s.metrics.legacy, time.Now())
 }
 
 // noteFirstGeneration marks a stock client that names no thread in its texts.

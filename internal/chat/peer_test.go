@@ -147,7 +147,7 @@ func TestALoginGivenUpLeavesTheSessionOnAForeignStaticPeer(t *testing.T) {
 	_, err := f.presence.Restore(t.Context(), []presence.Location{at})
 	require.NoError(t, err)
 	claimed, mine := f.claimFor(a, 1)
-	require.NoError(t, a.abandon(t.Context(), claimed, mine))
+	require.NoError(t, a.logins.Abandon(t.Context(), claimed, mine))
 	found, err := f.presence.Locate(t.Context(), []int32{firstUID})
 	require.NoError(t, err)
 	require.Equal(t, []presence.Location{at}, found[0])

@@ -189,7 +189,7 @@ func TestALoginThatMissedTheEndOfAFriendshipIsTold(t *testing.T) {
 	other := f.login(n, 1)
 	require.NoError(t, other.Unfriend(t.Context(), firstUID+1))
 	here := connOf(t, n, firstUID+1)
-	n.catchUpLists(t.Context(), here, -1, lists)
+	n.logins.CatchUp(t.Context(), &here.Session, -1, lists)
 	require.Equal(t, client.FriendsChanged{UID: firstUID, Change: client.ChangeUnfriend}, nextEvent[client.FriendsChanged](t, c))
 }
 

@@ -27,6 +27,7 @@ import (
 	"parley/internal/handler"
 	"parley/internal/history"
 	"parley/internal/legacy"
+	"parley/internal/login"
 	"parley/internal/membership"
 	"parley/internal/obs"
 	"parley/internal/presence"
@@ -66,24 +67,21 @@ type Server struct {
 	commits   *commit.Committer
 	delivery  *delivery.Delivery
 	service   *delivery.Service // what other nodes call
-	data      *dataID
 	lease     *membership.Member
 	janitor   *ending.Janitor
 	ender     *ending.Ender
 	wheel     *legacy.Wheel
 	admission *admission.Table
-	// turns bounds the logins that are being worked on. When users come in faster than they can be served, as after an
-	// outage, the others wait here, in order, and not in the run queue of the processors, where all of them would be late.
-	// Clients who hung up while they waited count too.
-	turns    *slots.Slots
-	users    *users.Users
-	texts    *textlimit.Limiter
-	handlers map[wire.MsgID]handler.Handler // what a logged-in client may ask, in the serial queue
-	rpc      *rpc.Server
-	rpcAuth  *rpc.Auth
-	rpcStats *rpc.Metrics
-	standing *rpc.Standing
-	clients  *listener
+	turns     *slots.Slots // of logins
+	logins    *login.Logins
+	users     *users.Users
+	texts     *textlimit.Limiter
+	handlers  map[wire.MsgID]handler.Handler // what a logged-in client may ask, in the serial queue
+	rpc       *rpc.Server
+	rpcAuth   *rpc.Auth
+	rpcStats  *rpc.Metrics
+	standing  *rpc.Standing
+	clients   *listener
 	// kicker ends sessions elsewhere that a login here replaces, reconciler those here that Redis gives to others.
 	kicker     *reconcile.Kicker
 	reconciler *reconcile.Reconciler
@@ -115,7 +113,6 @@ func New(cfg Config, d Deps) (*Server, error) {
 		registry: session.NewRegistry(), wheel: legacy.NewWheel(legacy.Spacing{Frame: cfg.Limits.StockSpacing, Text: cfg.Limits.StockTextSpacing}),
 		ctx: ctx, stop: stop, open: make(map[*conn]struct{}),
 	}
-	s.data = &dataID{log: s.log, read: d.Store.DataID}
 	s.turns = slots.New(cfg.Limits.LoginsAtOnce, cfg.Limits.Unauthenticated)
 	s.admission = admission.New(admissionLimits(&cfg.Limits))
 	s.metrics = newMetrics(d.Metrics, s)
@@ -168,6 +165,17 @@ func New(cfg Config, d Deps) (*Server, error) {
 	}
 	s.kicker = reconcile.NewKicker(reconcile.KickerDeps{
 		Log: d.Log, Metrics: d.Metrics, Presence: d.Presence, Peers: s.delivery.Peers, Link: s.delivery.LinkNodes, Fence: d.Store.Fence,
+	})
+	s.logins = login.New(login.Config{
+		LoginTimeout: cfg.Limits.LoginTimeout, RequestTimeout: cfg.Limits.RequestTimeout, StockTimeout: cfg.Limits.StockTimeout,
+		Heartbeat: cfg.Limits.Heartbeat, InFlightTexts: cfg.Limits.InFlightTexts,
+	}, login.Deps{
+		Log: s.log, Context: ctx, Node: cfg.SelfServer.Name, Store: s.store, Presence: s.presence, Users: s.users,
+		Registry: s.registry, Texts: s.texts, Lease: s.lease, Ender: s.ender, Janitor: s.janitor, Kicker: s.kicker, Turns: s.turns,
+		Deliver: s.delivery.Router.Deliver, TellElsewhere: s.delivery.TellElsewhere, Static: s.delivery.Peers.Static,
+		Wheel: s.wheel, Stock: &s.metrics.legacy,
+		Granted: s.metrics.logins, Unheard: s.metrics.loginsUnheard, Abandoned: s.metrics.abandoned, Refused: s.metrics.loginsRefused,
+		Seconds: s.metrics.loginSeconds, HandlerSeconds: s.metrics.handlerSeconds,
 	})
 	s.handlers = handler.New(handler.Deps{
 		Log: s.log, Node: cfg.SelfServer.Name, Boot: s.lease.Boot, Store: s.store, Presence: s.presence, Users: s.users,

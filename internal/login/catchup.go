@@ -1,4 +1,4 @@
-package chat
+package login
 
 import (
 	"context"
@@ -10,16 +10,16 @@ import (
 	"parley/internal/wire"
 )
 
-// catchUpLists tells a session that has just become live of the friends and applications that came after its 1006 was
+// CatchUp tells a session that has just become live of the friends and applications that came after its 1006 was
 // put together, and of the friends that went. Their pushes found nobody: not this session yet, nor the one before. A push goes out after its change
 // was counted, so a change that is not in the count now will find the session.
-func (s *Server) catchUpLists(ctx context.Context, c *conn, version int64, lists []byte) {
-	now, err := s.presence.ListsVersion(ctx, c.UID())
+func (l *Logins) CatchUp(ctx context.Context, s *session.Session, version int64, lists []byte) {
+	now, err := l.d.Presence.ListsVersion(ctx, s.UID())
 	if err == nil && now != version {
-		err = s.pushNewcomers(ctx, c, now, lists)
+		err = l.pushNewcomers(ctx, s, now, lists)
 	}
 	if err != nil {
-		s.log.Warn("lists not compared after login", "sid", c.SID(), "err", err)
+		l.d.Log.Warn("lists not compared after login", "sid", s.SID(), "err", err)
 	}
 }
 
@@ -35,8 +35,8 @@ func decodeLists(lists []byte) (p people, err error) {
 	return p, err
 }
 
-func (s *Server) pushNewcomers(ctx context.Context, c *conn, version int64, lists []byte) error {
-	fresh, err := s.users.Lists(ctx, c.UID(), version)
+func (l *Logins) pushNewcomers(ctx context.Context, s *session.Session, version int64, lists []byte) error {
+	fresh, err := l.d.Users.Lists(ctx, s.UID(), version)
 	if err != nil {
 		return err
 	}
@@ -54,12 +54,12 @@ func (s *Server) pushNewcomers(ctx context.Context, c *conn, version int64, list
 	}
 	for i := range now.Friends {
 		if _, ok := known[now.Friends[i].UID]; !ok {
-			if err := s.pushFriend(ctx, c, &now.Friends[i].Profile); err != nil {
+			if err := l.pushFriend(ctx, s, &now.Friends[i].Profile); err != nil {
 				return err
 			}
 		}
 	}
-	if err := s.pushGone(c, old, now); err != nil {
+	if err := l.pushGone(s, old, now); err != nil {
 		return err
 	}
 	clear(known)
@@ -68,7 +68,7 @@ func (s *Server) pushNewcomers(ctx context.Context, c *conn, version int64, list
 	}
 	for _, a := range now.Applications {
 		if _, ok := known[a.UID]; !ok {
-			if err := s.pushHere(c, a.UID, wire.MsgApplied, wire.AppliedPush{
+			if err := l.pushHere(s, a.UID, wire.MsgApplied, wire.AppliedPush{
 				ApplyUID: a.UID, Name: a.Name, Desc: a.Desc, Icon: a.Icon, Nick: a.Nick, Sex: a.Sex,
 			}); err != nil {
 				return err
@@ -79,8 +79,8 @@ func (s *Server) pushNewcomers(ctx context.Context, c *conn, version int64, list
 }
 
 // pushGone tells a native session of the friends it was given that are none any more.
-func (s *Server) pushGone(c *conn, old, now people) error {
-	if !c.Native() || now.Cut { // of a cut list nobody can say who is missing
+func (l *Logins) pushGone(s *session.Session, old, now people) error {
+	if !s.Native() || now.Cut { // of a cut list nobody can say who is missing
 		return nil
 	}
 	still := make(map[int32]struct{}, len(now.Friends))
@@ -91,7 +91,7 @@ func (s *Server) pushGone(c *conn, old, now people) error {
 		if _, ok := still[f.UID]; ok {
 			continue
 		}
-		if err := s.pushHere(c, c.UID(), wire.MsgFriendsChanged, wire.FriendsChangedPush{Change: wire.ChangeUnfriend, UID: f.UID}); err != nil {
+		if err := l.pushHere(s, s.UID(), wire.MsgFriendsChanged, wire.FriendsChangedPush{Change: wire.ChangeUnfriend, UID: f.UID}); err != nil {
 			return err
 		}
 	}
@@ -99,8 +99,8 @@ func (s *Server) pushGone(c *conn, old, now people) error {
 }
 
 // pushFriend sends the 1015 of a friendship again, from what its thread holds.
-func (s *Server) pushFriend(ctx context.Context, c *conn, friend *wire.Profile) error {
-	id, err := s.store.PairThread(ctx, c.UID(), friend.UID)
+func (l *Logins) pushFriend(ctx context.Context, s *session.Session, friend *wire.Profile) error {
+	id, err := l.d.Store.PairThread(ctx, s.UID(), friend.UID)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil // no approval made it; the next login lists it
 	}
@@ -108,20 +108,20 @@ func (s *Server) pushFriend(ctx context.Context, c *conn, friend *wire.Profile) 
 		return err
 	}
 	page := wire.HistoryReply{ThreadID: id}
-	if _, err := history.Page(ctx, s.store, &page, history.StockRows, history.StockBytes); err != nil || len(page.Chats) == 0 {
+	if _, err := history.Page(ctx, l.d.Store, &page, history.StockRows, history.StockBytes); err != nil || len(page.Chats) == 0 {
 		return err // the stock client crashes on a 1015 without messages
 	}
-	return s.pushHere(c, friend.UID, wire.MsgApproved, wire.ApprovedPush{
-		FromUID: friend.UID, ToUID: c.UID(), Name: friend.Name, Nick: friend.Nick, Icon: friend.Icon, Sex: friend.Sex, Chats: page.Chats,
+	return l.pushHere(s, friend.UID, wire.MsgApproved, wire.ApprovedPush{
+		FromUID: friend.UID, ToUID: s.UID(), Name: friend.Name, Nick: friend.Nick, Icon: friend.Icon, Sex: friend.Sex, Chats: page.Chats,
 	})
 }
 
 // pushHere sends a push to one session.
-func (s *Server) pushHere(c *conn, from int32, id wire.MsgID, v any) error {
+func (l *Logins) pushHere(s *session.Session, from int32, id wire.MsgID, v any) error {
 	body, err := wire.Encode(v)
 	if err != nil {
 		return err
 	}
-	_ = c.Push(&session.Push{To: c.UID(), From: from, ID: id, Body: body}) // a dead session reads it at its next login
+	_ = s.Push(&session.Push{To: s.UID(), From: from, ID: id, Body: body}) // a dead session reads it at its next login
 	return nil
 }

@@ -1,0 +1,73 @@
+package login
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"slices"
+	"strconv"
+	"time"
+
+	"parley/internal/session"
+	"parley/internal/wire"
+)
+
+// grant is what 1006 says beside the user's data.
+type grant struct {
+	req       *wire.LoginRequest
+	sid       session.SID
+	node      string
+	caps      []string
+	resume    string
+	window    int
+	heartbeat time.Duration
+	data      string // id of the data; "" if not known
+}
+
+// frame builds 1006. profile is a JSON object, lists the members apply_list and friend_list without braces.
+func (g *grant) frame(profile, lists []byte) ([]byte, error) {
+	b := make([]byte, 0, len(profile)+len(lists)+512)
+	b = append(b, `{"error":0,`...)
+	b = append(b, profile[1:len(profile)-1]...)
+	if g.req.Token != "" {
+		b = wire.AppendString(append(b, `,"token":`...), g.req.Token)
+	}
+	if g.req.Native() {
+		b = append(b, `,"caps":[`...)
+		for i, cap := range g.caps {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = wire.AppendString(b, cap)
+		}
+		b = strconv.AppendInt(append(b, `],"window":`...), int64(g.window), 10)
+		b = strconv.AppendInt(append(b, `,"heartbeat_s":`...), int64(g.heartbeat/time.Second), 10)
+		b = wire.AppendString(append(b, `,"node":`...), g.node)
+		b = wire.AppendString(append(b, `,"device":`...), g.req.Device)
+		b = wire.AppendString(append(b, `,"sid":`...), g.sid.String())
+		if g.data != "" {
+			b = wire.AppendString(append(b, `,"data":`...), g.data)
+		}
+		if g.resume != "" {
+			b = wire.AppendString(append(b, `,"resume":`...), g.resume)
+		}
+	}
+	b = append(append(append(b, ','), lists...), '}')
+	return wire.AppendFrame(make([]byte, 0, len(b)+wire.HeaderLen), wire.MsgLoginRsp, b)
+}
+
+func intersect(asked, offered []string) []string {
+	out := make([]string, 0, len(offered))
+	for _, o := range offered {
+		if slices.Contains(asked, o) {
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+// newTicket returns 32 random bytes, as a token is made.
+func newTicket() string {
+	var b [32]byte
+	rand.Read(b[:])
+	return base64.RawURLEncoding.EncodeToString(b[:])
+}
