@@ -76,6 +76,14 @@ var rules = []rule{
 		"answers requests of sessions: it knows neither connections nor how pushes travel",
 	},
 	{
+		"internal/login",
+		[]string{
+			"internal/ending", "internal/history", "internal/legacy", "internal/presence", "internal/reconcile", "internal/session",
+			"internal/slots", "internal/store", "internal/textlimit", "internal/users", "internal/wire",
+		},
+		"from a connection to a live session: it sees the connection through an interface of its own",
+	},
+	{
 		"internal/ending",
 		[]string{"internal/legacy", "internal/presence", "internal/session", "internal/textlimit", "internal/wire"},
 		"ends sessions, which it knows by the registry: no connection and no handler",
@@ -94,7 +102,7 @@ var rules = []rule{
 	{
 		"internal/chat",
 		[]string{
-			"internal/admission", "internal/bucket", "internal/commit", "internal/delivery", "internal/ending", "internal/handler", "internal/history", "internal/legacy",
+			"internal/admission", "internal/bucket", "internal/commit", "internal/delivery", "internal/ending", "internal/handler", "internal/history", "internal/legacy", "internal/login",
 			"internal/membership", "internal/reconcile", "internal/session", "internal/wire", "internal/store", "internal/presence",
 			"internal/config", "internal/obs", "internal/rpc", "internal/slots", "internal/textlimit", "internal/users", "kitex_gen/...",
 		},
