@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -13,35 +12,6 @@ import (
 	"parley/client"
 	"parley/internal/admission"
 )
-
-// D61: frames leave at once, and silent connections are probed.
-func TestAcceptedSocketsInheritTheirOptions(t *testing.T) {
-	f := newFixture(t, 1)
-	n := f.start("chat1")
-	ln, err := n.listenClients("127.0.0.1:0")
-	require.NoError(t, err)
-	defer ln.Close()
-	c, err := net.Dial("tcp", ln.addr.String())
-	require.NoError(t, err)
-	defer c.Close()
-	fd, from, err := accept(int(ln.Fd())) // which waits, unlike in a node
-	require.NoError(t, err)
-	defer syscall.Close(fd)
-	require.True(t, from.IsLoopback())
-	get := func(level, option int) int {
-		v, err := syscall.GetsockoptInt(fd, level, option)
-		require.NoError(t, err)
-		return v
-	}
-	require.NotZero(t, get(syscall.IPPROTO_TCP, syscall.TCP_NODELAY))
-	require.NotZero(t, get(syscall.SOL_SOCKET, syscall.SO_KEEPALIVE))
-	requireKeepAlive(t, fd)
-	requireUnsent(t, fd, n.cfg.Limits.SendBufferBytes/2)
-	require.GreaterOrEqual(t, get(syscall.SOL_SOCKET, syscall.SO_SNDBUF), n.cfg.Limits.SendBufferBytes)
-	require.LessOrEqual(t, get(syscall.SOL_SOCKET, syscall.SO_SNDBUF), 2*n.cfg.Limits.SendBufferBytes)
-	require.GreaterOrEqual(t, get(syscall.SOL_SOCKET, syscall.SO_RCVBUF), n.cfg.Limits.ReceiveBufferBytes)
-	require.LessOrEqual(t, get(syscall.SOL_SOCKET, syscall.SO_RCVBUF), 2*n.cfg.Limits.ReceiveBufferBytes)
-}
 
 // A client may be gone before its connection has a handler.
 func TestClientsThatHangUpAtOnceAreForgotten(t *testing.T) {
@@ -70,7 +40,7 @@ func TestClientsThatHangUpAtOnceAreForgotten(t *testing.T) {
 	wg.Wait()
 	eventually(t, "all to be forgotten", func() bool {
 		conns, waiting := n.admission.Counts()
-		return n.connections() == 0 && conns == 0 && waiting == 0
+		return n.conns.Count() == 0 && conns == 0 && waiting == 0
 	})
 }
 

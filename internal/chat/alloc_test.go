@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"parley/internal/clientconn"
 	"parley/internal/commit"
 	"parley/internal/session"
 	"parley/internal/store"
@@ -24,18 +25,18 @@ func (s socket) Write(b []byte) (int, error) { return syscall.Write(s.fd, b) }
 func (s socket) Close() error                { return nil }
 
 // liveConn returns a logged-in native connection without a client, and the other end of its socket.
-func liveConn(t testing.TB, s *Server) (*conn, *os.File) {
+func liveConn(t testing.TB, s *Server) (*clientconn.Conn, *os.File) {
 	t.Helper()
 	return liveConnOf(t, s, firstUID)
 }
 
-func liveConnOf(t testing.TB, s *Server, uid int32) (*conn, *os.File) {
+func liveConnOf(t testing.TB, s *Server, uid int32) (*clientconn.Conn, *os.File) {
 	t.Helper()
 	return liveConnIn(t, s, uid, s.lease.Boot())
 }
 
 // liveConnIn is liveConnOf for a login in some life of the node.
-func liveConnIn(t testing.TB, s *Server, uid int32, boot string) (*conn, *os.File) {
+func liveConnIn(t testing.TB, s *Server, uid int32, boot string) (*clientconn.Conn, *os.File) {
 	t.Helper()
 	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	require.NoError(t, err)
@@ -44,8 +45,8 @@ func liveConnIn(t testing.TB, s *Server, uid int32, boot string) (*conn, *os.Fil
 	}
 	peer := os.NewFile(uintptr(pair[1]), "peer")
 	t.Cleanup(func() { peer.Close(); syscall.Close(pair[0]) })
-	c := &conn{srv: s, window: 64}
-	c.Init(socket{pair[0]}, &s.limits)
+	c := s.conns.Attach(socket{pair[0]})
+	c.SetWindow(64)
 	require.True(t, c.Identify(session.Identity{
 		UID: uid, Device: "native", SID: session.NewSID(time.Now()), Native: true, Boot: boot,
 		Silent: time.Hour, // a busy machine may leave it silent for long
@@ -67,7 +68,7 @@ func TestAHeartbeatAllocatesNothing(t *testing.T) {
 	answer := make([]byte, 64)
 	// Averaged over enough runs that what the node does in the background rounds away.
 	allocs := testing.AllocsPerRun(5000, func() {
-		if !c.take(beat) {
+		if !c.Receive(beat) {
 			t.Fatal("refused")
 		}
 		if _, err := peer.Read(answer); err != nil {
@@ -145,7 +146,7 @@ func textBurst(t testing.TB, local bool) func() {
 		}
 	}
 	return func() {
-		if !c.take(frames) {
+		if !c.Receive(frames) {
 			t.Fatal("refused")
 		}
 		readBurst(peer)
@@ -176,5 +177,5 @@ func TestAStoredTextAllocatesLittle(t *testing.T) { require.LessOrEqual(t, textA
 
 // A connection is what a node of 19,000 idle users holds 19,000 times; 384 bytes is a size class of the allocator.
 func TestAConnectionIsSmall(t *testing.T) {
-	require.LessOrEqual(t, unsafe.Sizeof(conn{}), uintptr(384))
+	require.LessOrEqual(t, unsafe.Sizeof(clientconn.Conn{}), uintptr(384))
 }

@@ -19,7 +19,7 @@ func BenchmarkHeartbeat(b *testing.B) {
 	b.ReportAllocs()
 	defer cputime.Report(b)()
 	for b.Loop() {
-		if !c.take(beat) {
+		if !c.Receive(beat) {
 			b.Fatal("refused")
 		}
 		if _, err := peer.Read(answer); err != nil {
@@ -47,14 +47,14 @@ func BenchmarkTexts(b *testing.B) {
 func BenchmarkRefusedText(b *testing.B) {
 	f := newFixture(b, 1)
 	c, peer := liveConn(b, f.start("chat1").Server)
-	c.texts.Store(c.window)
+	c.SetWindow(0)
 	frame, err := wire.AppendFrame(nil, wire.MsgText, []byte(benchText))
 	require.NoError(b, err)
 	answer := make([]byte, 1024)
 	b.ReportAllocs()
 	defer cputime.Report(b)()
 	for b.Loop() {
-		if !c.take(frame) {
+		if !c.Receive(frame) {
 			b.Fatal("refused")
 		}
 		if _, err := peer.Read(answer); err != nil { // or the outbox would fill up

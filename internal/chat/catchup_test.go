@@ -6,15 +6,16 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"parley/client"
+	"parley/internal/clientconn"
 	"parley/internal/session"
 	"parley/internal/wire"
 )
 
 // connOf returns the connection of a user who is logged in once.
-func connOf(t *testing.T, n *node, uid int32) *conn {
+func connOf(t *testing.T, n *node, uid int32) *clientconn.Conn {
 	t.Helper()
-	var c *conn
-	for _, at := range n.opened() {
+	var c *clientconn.Conn
+	for _, at := range n.conns.Open() {
 		if at.UID() == uid && at.State() == session.Live {
 			c = at
 		}

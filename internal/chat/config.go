@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"parley/internal/admission"
+	"parley/internal/clientconn"
 	"parley/internal/commit"
 	"parley/internal/config"
 	"parley/internal/history"
@@ -167,4 +168,13 @@ func (d Deps) reconcileConfig() reconcile.Config {
 		return reconcile.DefaultConfig()
 	}
 	return d.Reconcile
+}
+
+func connConfig(l *Limits) clientconn.Config {
+	return clientconn.Config{
+		MaxFrameBytes: l.MaxFrameBytes, UnreadBytes: l.UnreadBytes, OutboxBytes: l.OutboxBytes,
+		QueuedFrames: l.QueuedFrames, QueuedBytes: l.QueuedBytes, InFlightBytes: l.InFlightBytes,
+		RequestRate: l.RequestRate, RequestBurst: l.RequestBurst, HeartbeatRate: l.HeartbeatRate,
+		WriteTimeout: l.WriteTimeout, RequestTimeout: l.RequestTimeout, QuietTimeout: l.QuietTimeout,
+	}
 }

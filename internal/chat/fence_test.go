@@ -17,7 +17,7 @@ func TestWhatAnOldLifeLeftBehindIsNotStored(t *testing.T) {
 	send := func(text string) string {
 		frame, err := wire.AppendFrame(nil, wire.MsgText, fmt.Appendf(nil, `{"fromuid":%d,"thread_id":%d,"text_array":[{"content":%q,"unique_id":%q}]}`, firstUID, f.threads[0], text, text))
 		require.NoError(t, err)
-		require.True(t, c.take(frame))
+		require.True(t, c.Receive(frame))
 		answer := make([]byte, 4096)
 		n, err := peer.Read(answer)
 		require.NoError(t, err)

@@ -1,10 +1,8 @@
 package chat
 
 import (
-	"fmt"
 	"net"
 	"os"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -34,45 +32,6 @@ func writeUntilClosed(t *testing.T, c net.Conn, b []byte) {
 			return
 		}
 	}
-}
-
-// TestAClientThatWritesAheadOfItsHandlerIsClosed holds a connection's handler up, as a busy machine does. netpoll reads on
-// meanwhile, so whoever does not wait for answers could have the node hold all it sends.
-func TestAClientThatWritesAheadOfItsHandlerIsClosed(t *testing.T) {
-	f := newFixture(t, 1)
-	a := f.start("chat1")
-	s := f.nativeRaw(a, 1)
-	// A text that names no thread looks for the last one's, under the connection's lock.
-	body := fmt.Appendf(nil, `{"touid":1,"text_array":[{"unique_id":"u","content":%q}]}`, strings.Repeat("x", 2000))
-	one, err := wire.AppendFrame(nil, wire.MsgText, body)
-	require.NoError(t, err)
-	var block []byte
-	for len(block) < 4*a.cfg.Limits.UnreadBytes {
-		block = append(block, one...)
-	}
-	require.NoError(t, s.conn.(*net.TCPConn).SetWriteBuffer(64<<10)) // the rest must have been read when Write returns
-	c := connOf(t, a, firstUID)
-	c.mu.Lock() // the first request waits here
-	c.Seen(time.UnixMilli(1))
-	_, err = s.conn.Write(one)
-	require.NoError(t, err)
-	eventually(t, "its handler to run", func() bool { return c.LastSeen().UnixMilli() > 1 })
-	_, err = s.conn.Write(block)
-	c.mu.Unlock()
-	require.NoError(t, err, "netpoll takes it all")
-	for {
-		got := s.next()
-		if got.id != wire.MsgGoodbye {
-			continue
-		}
-		var bye wire.Goodbye
-		got.into(t, &bye)
-		require.Equal(t, wire.CodeRateLimited, bye.Error)
-		require.Positive(t, bye.RetryMS)
-		break
-	}
-	s.expectClose()
-	require.EqualValues(t, 1, counterValue(t, a.metrics.flooding))
 }
 
 func TestAFloodOfHeartbeatsEndsTheConnection(t *testing.T) {
@@ -128,7 +87,7 @@ func TestAClientThatWritesOnAfterItsGoodbyeIsCut(t *testing.T) {
 	s.sendRaw(wire.MsgText, make([]byte, wire.MaxBody))
 	require.Equal(t, wire.MsgGoodbye, s.next().id)
 	writeUntilClosed(t, s.conn, make([]byte, 4096))
-	eventually(t, "the connection to be gone", func() bool { return a.connections() == 0 })
+	eventually(t, "the connection to be gone", func() bool { return a.conns.Count() == 0 })
 }
 
 // otherEnd finds the descriptor that a connection of this process leads to, in this process.

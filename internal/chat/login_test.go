@@ -156,7 +156,7 @@ func TestCountsReturnToZeroOnEveryWayOfLeaving(t *testing.T) {
 	stale.expectClose()
 	eventually(t, "the load to be reported as zero", func() bool {
 		nodes, err := f.presence.Nodes(t.Context())
-		return err == nil && len(nodes) == 1 && nodes[0].Count == 0 && a.Sessions() == 0 && a.connections() == 0
+		return err == nil && len(nodes) == 1 && nodes[0].Count == 0 && a.Sessions() == 0 && a.conns.Count() == 0
 	})
 	for uid := int32(firstUID); uid < firstUID+4; uid++ {
 		eventually(t, "presence to forget", func() bool {

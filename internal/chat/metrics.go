@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"parley/internal/admission"
+	"parley/internal/clientconn"
 	"parley/internal/legacy"
 	"parley/internal/wire"
 )
@@ -100,7 +101,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 		ApplicationsDropped: add("applications_dropped"), LeftToHistory: add("left_to_history"),
 	}
 	gauge("sessions", "Sessions logged in.", func() float64 { return float64(s.registry.Live()) })
-	gauge("connections", "Client connections, logged in or not.", func() float64 { return float64(s.connections()) })
+	gauge("connections", "Client connections, logged in or not.", func() float64 { return float64(s.conns.Count()) })
 	gauge("logins_working", "Logins that are being worked on, at most LoginsAtOnce.", func() float64 { return float64(s.turns.Taken()) })
 	gauge("logins_waiting", "Logins that wait for their turn.", func() float64 { return float64(s.turns.Waiting()) })
 	gauge("texts_waiting", "Texts that wait for their answer.", func() float64 { return float64(s.commits.Waiting()) })
@@ -123,4 +124,14 @@ func (m *metrics) refusals(code wire.Code) prometheus.Counter {
 
 func (m *metrics) loginsRefused(code wire.Code) prometheus.Counter {
 	return m.loginsByCode.WithLabelValues(strconv.Itoa(int(code)))
+}
+
+// conns is what connections count.
+func (m *metrics) conns() clientconn.Metrics {
+	return clientconn.Metrics{
+		RefusedConns: m.refusedConns, Evicted: m.evicted, AcceptFailures: m.acceptFailures, Heartbeats: m.heartbeats,
+		BadFrames: m.badFrames, UnknownIDs: m.unknownIDs, RateLimited: m.rateLimited, Flooding: m.flooding, QueueFull: m.queueFull,
+		WindowFull: m.windowFull, TextsLimited: m.textsLimited, Panics: m.panics, HandlerSeconds: m.handlerSeconds,
+		Requests: m.requests, Refusals: m.refusals,
+	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"parley/internal/admission"
+	"parley/internal/clientconn"
 	"parley/internal/commit"
 	"parley/internal/config"
 	"parley/internal/delivery"
@@ -37,6 +38,7 @@ import (
 	"parley/internal/slots"
 	"parley/internal/store"
 	"parley/internal/textlimit"
+	"parley/internal/transport"
 	"parley/internal/users"
 	"parley/internal/wire"
 	"parley/kitex_gen/message/chatservice"
@@ -60,7 +62,6 @@ type Server struct {
 	log      *slog.Logger
 	store    *store.Store
 	presence *presence.Presence
-	limits   session.Limits
 	metrics  *metrics
 
 	registry  *session.Registry
@@ -81,7 +82,8 @@ type Server struct {
 	rpcAuth   *rpc.Auth
 	rpcStats  *rpc.Metrics
 	standing  *rpc.Standing
-	clients   *listener
+	clients   *transport.Listener
+	conns     *clientconn.Conns
 	// kicker ends sessions elsewhere that a login here replaces, reconciler those here that Redis gives to others.
 	kicker     *reconcile.Kicker
 	reconciler *reconcile.Reconciler
@@ -90,9 +92,6 @@ type Server struct {
 	stop context.CancelFunc
 	wg   sync.WaitGroup // of goroutines of connections
 	ran  atomic.Bool
-
-	openMu sync.Mutex // guards the following
-	open   map[*conn]struct{}
 }
 
 // tuneNetpoll is process-wide: netpoll drops a connection's read buffer when it is idle only if the buffer may be larger
@@ -111,7 +110,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: d.Log.With("pkg", "chat"), store: d.Store, presence: d.Presence,
 		registry: session.NewRegistry(), wheel: legacy.NewWheel(legacy.Spacing{Frame: cfg.Limits.StockSpacing, Text: cfg.Limits.StockTextSpacing}),
-		ctx: ctx, stop: stop, open: make(map[*conn]struct{}),
+		ctx: ctx, stop: stop,
 	}
 	s.turns = slots.New(cfg.Limits.LoginsAtOnce, cfg.Limits.Unauthenticated)
 	s.admission = admission.New(admissionLimits(&cfg.Limits))
@@ -134,7 +133,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("chat: goodbye: %w", err)
 	}
-	s.limits = session.Limits{
+	limits := &session.Limits{
 		OutboxBytes: cfg.Limits.OutboxBytes, ReplyBytes: replyBytes(&cfg.Limits), WriteTimeout: cfg.Limits.WriteTimeout, Linger: cfg.Limits.Linger,
 		SlowFrame: slow, Go: s.spawn,
 		OnSlow:      func(sess *session.Session) { s.metrics.slow.Inc(); s.ender.Leave(sess) },
@@ -182,6 +181,12 @@ func New(cfg Config, d Deps) (*Server, error) {
 		Registry: s.registry, Ender: s.ender, Kicker: s.kicker, Deliver: s.delivery.Router.Deliver, Fenced: s.lease.NoteFenced,
 		MaxFrameBytes: cfg.Limits.MaxFrameBytes, ApplicationsUntold: s.metrics.applicationsUntold, UnknownIDs: s.metrics.unknownIDs,
 	})
+	s.conns = clientconn.New(connConfig(&cfg.Limits), clientconn.Deps{
+		Log: s.log, Context: ctx, Go: s.spawn, Session: limits, Store: s.store, Texts: s.texts, Admission: s.admission, Ender: s.ender,
+		Append:   func(r *commit.Request) error { return s.commits.Append(r) },
+		Login:    func(c *clientconn.Conn, body []byte) { s.logins.Login(c, &c.Session, body) },
+		Handlers: s.handlers, Metrics: s.metrics.conns(),
+	})
 	s.commits = commit.New(commitConfig(cfg.Limits), seedBugs(commit.Deps{
 		Log: d.Log, Metrics: d.Metrics, Store: d.Store, Node: cfg.SelfServer.Name, Boot: s.lease.Boot,
 		Deliver: s.delivery.Router.Deliver, Fenced: s.lease.NoteFenced,
@@ -193,7 +198,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 func (s *Server) listen(d Deps) error {
 	self := &s.cfg.SelfServer
 	var err error
-	if s.clients, err = s.listenClients(self.ListenAddr()); err != nil {
+	if s.clients, err = transport.Listen(self.ListenAddr(), s.cfg.Limits.SendBufferBytes, s.cfg.Limits.ReceiveBufferBytes); err != nil {
 		return config.Dependency(fmt.Errorf("chat: client listener: %w", err))
 	}
 	ln, err := rpc.Listen(self.RPCListenAddr())
@@ -207,7 +212,7 @@ func (s *Server) listen(d Deps) error {
 		return fmt.Errorf("chat: RPC server: %w", errors.Join(err, ln.Close(), s.clients.Close()))
 	}
 	s.lease = s.newMember(presence.Lease{
-		Name: self.Name, ClientAddr: self.ClientAddr(portOf(s.clients.addr)), RPCAddr: self.RPCAddr(portOf(ln.Addr())),
+		Name: self.Name, ClientAddr: self.ClientAddr(portOf(s.clients.Addr)), RPCAddr: self.RPCAddr(portOf(ln.Addr())),
 		Version: obs.Version(), StartedMS: time.Now().UnixMilli(),
 	})
 	return nil
@@ -238,7 +243,7 @@ func maxConnections(l *Limits) int {
 	if l.Connections > 0 {
 		return l.Connections
 	}
-	return descriptorLimit() / 10 * 9
+	return transport.DescriptorLimit() / 10 * 9
 }
 
 // ClientAddr is where clients are told to connect, RPCAddr where peers are, host:port.
@@ -284,7 +289,7 @@ func (s *Server) Run(ctx context.Context) error {
 		background.Go(func() { s.users.Run(back) })
 		background.Go(func() { s.janitor.Run(back) })
 		background.Go(func() { s.texts.Run(back) })
-		accepting.Go(func() { fail(s.serveClients()) })
+		accepting.Go(func() { fail(s.clients.Serve(s.accepting())) })
 		<-inner.Done()
 		if cause := context.Cause(inner); !errors.Is(cause, context.Canceled) {
 			err = cause
@@ -295,7 +300,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.stop()
 	_ = s.clients.Close() // its only error is that it is closed
 	accepting.Wait()
-	s.closeClients()
+	s.conns.Close()
 	s.wg.Wait()
 	s.texts.Close()
 	stopBack()
@@ -335,6 +340,17 @@ func (s *Server) join(ctx context.Context) (bool, error) {
 		}
 	}
 	return false, config.Dependency(fmt.Errorf("chat: join the cluster: %w", err))
+}
+
+// inLine is how many logins wait for their turn, for each that is being worked on, before accepting rests.
+const inLine = 2
+
+func (s *Server) accepting() transport.Deps {
+	return transport.Deps{
+		Log: s.log, Context: s.ctx, Pause: s.admission.Pause, Welcome: s.conns.Welcome,
+		Crowded: func() bool { return s.turns.Waiting() >= inLine*s.cfg.Limits.LoginsAtOnce },
+		Rests:   s.metrics.acceptRests, Failures: s.metrics.acceptFailures,
+	}
 }
 
 // serveNodes registers what other nodes may call.

@@ -103,7 +103,7 @@ func TestAClientWithinItsBoundsIsNeverSlow(t *testing.T) {
 	_, err := s.conn.Write(frames)
 	require.NoError(t, err)
 	eventually(t, "all to be stored", func() bool {
-		return counterValue(t, a.metrics.texts) == texts && connOf(t, a, firstUID).texts.Load() == 0
+		return counterValue(t, a.metrics.texts) == texts && textsWaiting(t, a) == 0
 	})
 	frames = nil
 	pages := a.cfg.Limits.QueuedFrames
@@ -113,10 +113,8 @@ func TestAClientWithinItsBoundsIsNeverSlow(t *testing.T) {
 	_, err = s.conn.Write(frames)
 	require.NoError(t, err)
 	eventually(t, "the pages to be asked for", func() bool {
-		c := connOf(t, a, firstUID)
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return len(c.queue) > 0 && len(c.queue) < pages
+		_, waiting := connOf(t, a, firstUID).Unanswered()
+		return waiting > 0 && waiting < pages
 	})
 	for range texts {
 		s.expect(wire.MsgTextRsp)
@@ -127,4 +125,11 @@ func TestAClientWithinItsBoundsIsNeverSlow(t *testing.T) {
 		require.NotEmpty(t, page.Chats)
 	}
 	require.Zero(t, counterValue(t, a.metrics.slow))
+}
+
+// textsWaiting returns how many texts of the first user wait for their answer.
+func textsWaiting(t *testing.T, n *node) int {
+	t.Helper()
+	texts, _ := connOf(t, n, firstUID).Unanswered()
+	return texts
 }

@@ -75,6 +75,15 @@ var rules = []rule{
 		},
 		"answers requests of sessions: it knows neither connections nor how pushes travel",
 	},
+	{"internal/transport", []string{"internal/rpc"}, "accepts sockets, whatever is spoken on them; it binds them as internal/rpc does"},
+	{
+		"internal/clientconn",
+		[]string{
+			"internal/admission", "internal/bucket", "internal/commit", "internal/ending", "internal/legacy", "internal/session",
+			"internal/store", "internal/textlimit", "internal/wire",
+		},
+		"one connection: logins, handlers and the committer are functions to it",
+	},
 	{
 		"internal/login",
 		[]string{
@@ -102,7 +111,8 @@ var rules = []rule{
 	{
 		"internal/chat",
 		[]string{
-			"internal/admission", "internal/bucket", "internal/commit", "internal/delivery", "internal/ending", "internal/handler", "internal/history", "internal/legacy", "internal/login",
+			"internal/admission", "internal/clientconn", "internal/commit", "internal/delivery", "internal/ending", "internal/handler",
+			"internal/history", "internal/legacy", "internal/login", "internal/transport",
 			"internal/membership", "internal/reconcile", "internal/session", "internal/wire", "internal/store", "internal/presence",
 			"internal/config", "internal/obs", "internal/rpc", "internal/slots", "internal/textlimit", "internal/users", "kitex_gen/...",
 		},

@@ -20,7 +20,7 @@ import (
 
 // A Handler answers one request. It may block within ctx: only requests of the same connection wait for it. An error is a
 // refusal, which the caller sends.
-type Handler func(ctx context.Context, s *session.Session, body []byte) error
+type Handler = func(ctx context.Context, s *session.Session, body []byte) error
 
 // Deps is what handlers work with.
 type Deps struct {

@@ -1,4 +1,4 @@
-package chat
+package transport
 
 import (
 	"os"
@@ -30,8 +30,8 @@ func setBuffers(fd, send, receive int) (err error) {
 	return err
 }
 
-// descriptorLimit returns how many descriptors the process may open, 0 if unknown.
-func descriptorLimit() int {
+// DescriptorLimit returns how many descriptors the process may open, 0 if unknown.
+func DescriptorLimit() int {
 	var r syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
 		return 0

@@ -1,4 +1,4 @@
-package chat
+package transport
 
 import (
 	"syscall"
@@ -30,9 +30,10 @@ func requireUnsent(t *testing.T, fd, bytes int) {
 
 // Both waits in a rush, in the backlog and in line, have to end long before a client gives up.
 func TestTheBacklogIsShort(t *testing.T) {
-	f := newFixture(t, 1)
-	n := f.start("chat1")
-	raw, err := n.clients.SyscallConn()
+	ln, err := Listen("127.0.0.1:0", 0, 0)
+	require.NoError(t, err)
+	defer ln.Close()
+	raw, err := ln.SyscallConn()
 	require.NoError(t, err)
 	require.NoError(t, raw.Control(func(fd uintptr) {
 		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)

@@ -1,4 +1,4 @@
-package chat
+package transport
 
 import (
 	"net/netip"

@@ -1,6 +1,6 @@
 //go:build unix && !linux
 
-package chat
+package transport
 
 import (
 	"net/netip"

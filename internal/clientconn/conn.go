@@ -1,4 +1,4 @@
-package chat
+package clientconn
 
 import (
 	"bytes"
@@ -19,12 +19,12 @@ import (
 	"parley/internal/wire"
 )
 
-// conn is one client connection from accept to close.
-type conn struct {
+// Conn is one client connection from accept to close.
+type Conn struct {
 	session.Session
 
 	// Fixed after accept.
-	srv      *Server
+	of       *Conns
 	addr     [16]byte // see remote; a netip.Addr is half as large again
 	accepted int64    // unix milliseconds
 	entry    admission.Entry
@@ -59,23 +59,6 @@ type conn struct {
 	lastThread int64
 }
 
-// request is a frame that waits for the one before it.
-type request struct {
-	id      wire.MsgID
-	body    []byte    // owned
-	refused wire.Code // not CodeOK: it will not be done, and waits only so that answers keep the order of requests
-}
-
-// maxRefused is how many refused requests wait for their turn, in multiples of Limits.QueuedFrames; a client that has
-// not understood by then is closed.
-const maxRefused = 4
-
-// npConn is both halves of netpoll's connection.
-type npConn interface {
-	netpoll.Connection
-	Fd() int
-}
-
 // takeBytes is how much of a client is looked at before the next look at how much more has come meanwhile.
 const takeBytes = 16 << 10
 
@@ -83,7 +66,7 @@ const takeBytes = 16 << 10
 //
 // netpoll reads on while this runs, however much comes, and can neither be slowed down nor stopped: a client that writes
 // faster than its frames can be handled has to go before it has filled the memory.
-func (c *conn) onRequest(_ context.Context, np netpoll.Connection) error {
+func (c *Conn) onRequest(_ context.Context, np netpoll.Connection) error {
 	defer c.recover()
 	r := np.Reader()
 	for {
@@ -99,13 +82,13 @@ func (c *conn) onRequest(_ context.Context, np netpoll.Connection) error {
 				return nil
 			}
 			ok = true
-		case n > c.srv.cfg.Limits.UnreadBytes:
-			c.srv.metrics.flooding.Inc()
+		case n > c.of.cfg.UnreadBytes:
+			c.of.d.Metrics.Flooding.Inc()
 			drop(r, n)
 			ok = c.refuseStream(wire.CodeRateLimited)
 		default:
 			data, err := r.Next(min(n, takeBytes))
-			ok = err == nil && c.take(data) || c.State() == session.Dead
+			ok = err == nil && c.Receive(data) || c.State() == session.Dead
 			_ = r.Release() // the only error is that nothing was read
 		}
 		if !ok {
@@ -117,10 +100,10 @@ func (c *conn) onRequest(_ context.Context, np netpoll.Connection) error {
 
 // swallow drops what a client sends behind its goodbye, so that the close does not become a reset that destroys it. false:
 // it is too much; such a client does not read either.
-func (c *conn) swallow(r netpoll.Reader, n int) bool {
+func (c *Conn) swallow(r netpoll.Reader, n int) bool {
 	drop(r, n)
-	c.swallowed += int32(min(n, c.srv.cfg.Limits.UnreadBytes))
-	return int(c.swallowed) < c.srv.cfg.Limits.UnreadBytes
+	c.swallowed += int32(min(n, c.of.cfg.UnreadBytes))
+	return int(c.swallowed) < c.of.cfg.UnreadBytes
 }
 
 func drop(r netpoll.Reader, n int) {
@@ -129,41 +112,41 @@ func drop(r netpoll.Reader, n int) {
 }
 
 // Remote, Accepted, SetWindow, SetUser and LoggedIn are for the login; see login.Client.
-func (c *conn) Remote() netip.Addr { return netip.AddrFrom16(c.addr).Unmap() }
+func (c *Conn) Remote() netip.Addr { return netip.AddrFrom16(c.addr).Unmap() }
 
 // Accepted returns when the connection was accepted.
-func (c *conn) Accepted() time.Time { return time.UnixMilli(c.accepted) }
+func (c *Conn) Accepted() time.Time { return time.UnixMilli(c.accepted) }
 
 // SetWindow bounds the texts that may be unanswered.
-func (c *conn) SetWindow(texts int) { c.window = int32(texts) }
+func (c *Conn) SetWindow(texts int) { c.window = int32(texts) }
 
 // SetUser gives the connection the limit of its user's texts.
-func (c *conn) SetUser(u *textlimit.User) { c.texter = u }
+func (c *Conn) SetUser(u *textlimit.User) { c.texter = u }
 
 // LoggedIn makes the connection count as that of a user.
-func (c *conn) LoggedIn() { c.srv.admission.Authenticated(&c.entry) }
+func (c *Conn) LoggedIn() { c.of.d.Admission.Authenticated(&c.entry) }
 
 // recover keeps a panic of a handler from taking the node down: it costs the connection.
-func (c *conn) recover() {
+func (c *Conn) recover() {
 	if v := recover(); v != nil {
-		c.srv.metrics.panics.Inc()
-		c.srv.log.Error("panic in a handler", "uid", c.UID(), "sid", c.SID(), "err", v, "stack", string(debug.Stack()))
+		c.of.d.Metrics.Panics.Inc()
+		c.of.d.Log.Error("panic in a handler", "uid", c.UID(), "sid", c.SID(), "err", v, "stack", string(debug.Stack()))
 		c.Close()
 	}
 }
 
-// take cuts data into frames and dispatches them. false: the stream is lost, or the connection not worth keeping.
-func (c *conn) take(data []byte) bool {
+// Receive cuts what has arrived into frames and dispatches them. false: the stream is lost, or the connection not worth keeping.
+func (c *Conn) Receive(data []byte) bool {
 	now := time.Now()
 	var beats int
 	for len(data) > 0 {
-		limit := c.srv.cfg.Limits.MaxFrameBytes
+		limit := c.of.cfg.MaxFrameBytes
 		if c.State() == session.New {
 			limit = wire.MaxLoginBody
 		}
 		id, body, rest, ok, err := c.split.Next(data, limit)
 		if err != nil {
-			c.srv.metrics.badFrames.Inc()
+			c.of.d.Metrics.BadFrames.Inc()
 			return c.refuseStream(wire.CodeBadRequest)
 		}
 		if !ok {
@@ -179,7 +162,7 @@ func (c *conn) take(data []byte) bool {
 			return false
 		}
 	}
-	if beats > 0 && !c.bear(now, beats) {
+	if beats > 0 && !c.allowCheap(now, beats) {
 		return c.refuseStream(wire.CodeRateLimited)
 	}
 	c.beat(beats)
@@ -189,13 +172,14 @@ func (c *conn) take(data []byte) bool {
 // refusedCosts is how many heartbeats a request refused for its rate is worth.
 const refusedCosts = 10
 
-// bear counts what a client may do without waiting for anything. false: it has done too much of it.
-func (c *conn) bear(now time.Time, n int) bool {
-	rate := float32(c.srv.cfg.Limits.HeartbeatRate)
+// allowCheap charges a request that costs the client nothing to send. It reports whether the connection is still within its
+// limit.
+func (c *Conn) allowCheap(now time.Time, n int) bool {
+	rate := float32(c.of.cfg.HeartbeatRate)
 	if rate == 0 || c.patience.Take(now, n, rate, 4*rate) {
 		return true
 	}
-	c.srv.metrics.flooding.Inc()
+	c.of.d.Metrics.Flooding.Inc()
 	return false
 }
 
@@ -203,11 +187,11 @@ func (c *conn) bear(now time.Time, n int) bool {
 var beatFrames = bytes.Repeat(wire.HeartbeatFrame, 64)
 
 // beat answers n heartbeats, those of one read with one write as a rule.
-func (c *conn) beat(n int) {
+func (c *Conn) beat(n int) {
 	if n == 0 {
 		return
 	}
-	c.srv.metrics.heartbeats.Add(float64(n))
+	c.of.d.Metrics.Heartbeats.Add(float64(n))
 	if stock := c.Stock(); stock != nil {
 		_ = stock.Reply(wire.HeartbeatFrame) // dropped when anything waits: the stock client does not read it
 		return
@@ -218,105 +202,44 @@ func (c *conn) beat(n int) {
 }
 
 // refuseStream ends a connection whose input cannot be understood, or borne, any further.
-func (c *conn) refuseStream(code wire.Code) bool {
+func (c *Conn) refuseStream(code wire.Code) bool {
 	// Before that a login may be writing who this is.
 	if st := c.State(); (st == session.Pending || st == session.Live) && c.Native() {
 		reason, retry := "frame refused", time.Duration(0)
 		if code == wire.CodeRateLimited {
 			reason, retry = "too much at once", ending.RetryAfter
 		}
-		c.goodbye(code, reason, retry)
+		c.of.d.Ender.Goodbye(&c.Session, code, reason, retry)
 		return true
 	}
 	return false
 }
 
-// enqueue hands a frame to the serial queue, copying its body. false: a bound was reached.
-func (c *conn) enqueue(id wire.MsgID, body []byte) bool {
-	l := &c.srv.cfg.Limits
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.queue) >= l.QueuedFrames || int(c.queued)+len(body) > l.QueuedBytes {
-		c.srv.metrics.queueFull.Inc()
-		return false
-	}
-	if id == wire.MsgText {
-		c.textsQueued.Add(1)
-	}
-	c.appendLocked(request{id: id, body: append([]byte(nil), body...)})
-	return true
-}
-
-// enqueueRefusal has a request answered with a code when its turn comes. false: too many wait for that already.
-func (c *conn) enqueueRefusal(id wire.MsgID, code wire.Code) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.queue) >= maxRefused*c.srv.cfg.Limits.QueuedFrames {
-		return false
-	}
-	c.appendLocked(request{id: id, refused: code})
-	return true
-}
-
-func (c *conn) appendLocked(r request) {
-	c.queue = append(c.queue, r)
-	c.queued += int32(len(r.body))
-	if !c.running {
-		c.running = true
-		c.srv.spawn(c.work)
-	}
-}
-
-// work runs the handlers of the queued requests, one after the other, until none waits.
-func (c *conn) work() {
-	defer c.recover()
-	for {
-		c.mu.Lock()
-		if len(c.queue) == 0 || c.State() == session.Dead {
-			c.queue, c.queued, c.running = nil, 0, false
-			c.mu.Unlock()
-			return
-		}
-		r := c.queue[0]
-		c.queue[0] = request{}
-		c.queue = c.queue[1:]
-		c.queued -= int32(len(r.body))
-		c.mu.Unlock()
-		c.awaitReader(r.id)
-		c.handle(r)
-		if r.id == wire.MsgText {
-			c.textsQueued.Add(-1)
-		}
-	}
-}
-
-// readerRest is how often a request that waits for its client to read looks whether it has.
-const readerRest = 5 * time.Millisecond
-
-// awaitReader waits until the client has read most of its answers, before the next one is made. A client that asks for
-// sixteen pages at once and then reads them must not be taken for one that does not read. The wait ends with the session,
-// which a full socket ends after WriteTimeout.
-func (c *conn) awaitReader(id wire.MsgID) {
-	l := &c.srv.cfg.Limits
-	if id == wire.MsgText || !c.Native() {
-		return // their bounds are the window's, and legacy's
-	}
-	for began := time.Now(); c.Queued() > l.OutboxBytes/2 && c.State() == session.Live && time.Since(began) < l.WriteTimeout; {
-		time.Sleep(readerRest)
-	}
-}
-
-// goodbye and finish end the session; see ending.Ender.
-func (c *conn) goodbye(code wire.Code, reason string, retry time.Duration) {
-	c.srv.ender.Goodbye(&c.Session, code, reason, retry)
-}
-
-func (c *conn) finish(last []byte) { c.srv.ender.Finish(&c.Session, last) }
-
 // onClose is netpoll's close callback. It runs among other hang-ups, so it touches memory only.
-func (c *conn) onClose(netpoll.Connection) error {
+func (c *Conn) onClose(netpoll.Connection) error {
 	c.Gone()
-	c.srv.ender.Leave(&c.Session)
-	c.srv.noteClosed(c)
+	c.of.d.Ender.Leave(&c.Session)
+	c.of.forget(c)
 	return nil
+}
+
+// Evict closes the connection for the admission table.
+func (c *Conn) Evict() { c.Close() }
+
+// idle reports whether the connection is logged in and has nothing unanswered.
+func (c *Conn) idle() bool {
+	if c.State() != session.Live {
+		return false
+	}
+	c.mu.Lock()
+	running := c.running
+	c.mu.Unlock()
+	return !running && c.texts.Load() == 0
+}
+
+// Unanswered returns how many texts and how many other requests wait for their answer.
+func (c *Conn) Unanswered() (texts, requests int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return int(c.texts.Load()), len(c.queue)
 }
