@@ -150,7 +150,7 @@ func (s *Conns) Count() int {
 // EndIdle says goodbye to logged-in clients that have nothing unanswered, n at most: the node is going away.
 func (s *Conns) EndIdle(n int) {
 	for _, c := range s.Open() {
-		if n > 0 && c.idle() {
+		if n > 0 && idle(c) {
 			n--
 			s.d.Ender.Goodbye(&c.Session, wire.CodeDraining, "node is going away", 0)
 		}
