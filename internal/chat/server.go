@@ -1,7 +1,8 @@
-// Package chat is the chat node: clients on TCP, their sessions, what they may ask, and what other nodes ask of it.
+// Package chat is the chat node: it makes the parts that serve clients and other nodes, joins them, and runs and drains them.
 //
-// The way of a frame: conn.go takes it off the socket, dispatch.go sends it to its handler, text.go to the committer; what
-// comes out goes through internal/router to internal/session, here or on a peer.
+// The way of a frame: internal/clientconn takes it off the socket and sends it to internal/login, to its handler in
+// internal/handler or, a text, to internal/commit. What comes out goes through internal/router to internal/session, here or
+// on a peer.
 package chat
 
 import (

@@ -14,7 +14,7 @@ type request struct {
 	refused wire.Code // not CodeOK: it will not be done, and waits only so that answers keep the order of requests
 }
 
-// maxRefused is how many refused requests wait for their turn, in multiples of Limits.QueuedFrames; a client that has
+// maxRefused is how many refused requests wait for their turn, in multiples of Config.QueuedFrames; a client that has
 // not understood by then is closed.
 const maxRefused = 4
 

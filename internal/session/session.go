@@ -1,7 +1,7 @@
 // Package session holds one client connection's identity and its way out: who is logged in on it, and the bounded
 // queue of bytes that wait for its socket. The registry finds a user's sessions on this node.
 //
-// It knows no message handlers and never reads from a connection; chat does both.
+// It knows no message handlers and never reads from a connection.
 package session
 
 import (
