@@ -12,6 +12,7 @@ import (
 	"parley/internal/history"
 	"parley/internal/legacy"
 	"parley/internal/reconcile"
+	"parley/internal/transport"
 	"parley/internal/wire"
 )
 
@@ -177,4 +178,12 @@ func connConfig(l *Limits) clientconn.Config {
 		RequestRate: l.RequestRate, RequestBurst: l.RequestBurst, HeartbeatRate: l.HeartbeatRate,
 		WriteTimeout: l.WriteTimeout, RequestTimeout: l.RequestTimeout, QuietTimeout: l.QuietTimeout,
 	}
+}
+
+// maxConnections is the configured bound, or nine tenths of the descriptors: the rest is for Redis, SQL and peers.
+func maxConnections(l *Limits) int {
+	if l.Connections > 0 {
+		return l.Connections
+	}
+	return transport.DescriptorLimit() / 10 * 9
 }

@@ -239,14 +239,6 @@ func portOf(a net.Addr) int {
 	return n
 }
 
-// maxConnections is the configured bound, or nine tenths of the descriptors: the rest is for Redis, SQL and peers.
-func maxConnections(l *Limits) int {
-	if l.Connections > 0 {
-		return l.Connections
-	}
-	return transport.DescriptorLimit() / 10 * 9
-}
-
 // ClientAddr is where clients are told to connect, RPCAddr where peers are, host:port.
 func (s *Server) ClientAddr() string { return s.lease.ClientAddr() }
 
