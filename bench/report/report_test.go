@@ -71,7 +71,7 @@ func TestTextSaysTheVerdictFirst(t *testing.T) {
 	sample().WriteText(&b)
 	lines := strings.Split(strings.TrimSpace(b.String()), "\n")
 	require.Equal(t, "chat: INCORRECT", lines[0])
-	for _, want := range []string{"MISSED budget 2000/s", "lost 1", "MISSED lost==0", "ok     p99<50ms", "again: go run", "connection lost", "the search", "9999 read from SQL", "3 sessions (usession_)", "2 entries of nodes that had died"} {
+	for _, want := range []string{"MISSED budget 2000/s", "lost 1", "MISSED lost==0", "ok     p99<50ms", "again: go run", "connection lost", "the search", "9999 read from SQL", "3 sessions (usession_)", "2 entries of dead nodes"} {
 		require.Contains(t, b.String(), want)
 	}
 }
