@@ -34,6 +34,7 @@ type target struct {
 // targets is all benchmarks; a test sees to it that none is left out. Each runs a fixed number of times, some ten
 // milliseconds' worth: on a busy machine a time on the clock may be over after the first one.
 var targets = []target{
+	{"batch", ".", compute, "5000x"},
 	{"wire", "AppendFrame|Encode", compute, "300000x"},
 	{"wire", "Splitter|DecodeText", compute, "10000x"},
 	{"legacy", "Wheel", compute, "5000x"},
