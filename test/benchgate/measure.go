@@ -34,7 +34,6 @@ type target struct {
 // targets is all benchmarks; a test sees to it that none is left out. Each runs a fixed number of times, some ten
 // milliseconds' worth: on a busy machine a time on the clock may be over after the first one.
 var targets = []target{
-	{"batch", ".", compute, "5000x"},
 	{"wire", "AppendFrame|Encode", compute, "300000x"},
 	{"wire", "Splitter|DecodeText", compute, "10000x"},
 	{"legacy", "Wheel", compute, "5000x"},
@@ -45,11 +44,12 @@ var targets = []target{
 	{"commit", "Texts", compute, "1000x"},
 	{"peer", ".", compute, "500x"},
 	{"rpc", ".", compute, "5000x"},
-	{"chat", "LoginReply", compute, "5000x"},
+	{"login", "LoginReply", compute, "5000x"},
 	{"chat", "Heartbeat|RefusedText", syscalls, "5000x"},
 	{"chat", "Texts", untimed, "200x"}, // six goroutines: how they meet is chance
 	{"presence", "Claim|Prelogin|Locate|Place/users=1$", untimed, "5000x"},
 	{"store", "Append", untimed, "100x"},
+	{"batch", ".", compute, "5000x"},
 }
 
 // calibrations says how often each of those runs.
