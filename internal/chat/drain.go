@@ -7,8 +7,8 @@ import (
 	"parley/internal/wire"
 )
 
-// drain sees the clients off: no new ones, then those that have nothing unanswered, spread over the time there is, then
-// whoever is left.
+// drain ends the clients' connections. It accepts no new ones, then ends idle ones at a steady rate within DrainTimeout,
+// then the rest.
 func (s *Server) drain() {
 	began := time.Now()
 	s.log.Info("draining", "n", s.registry.Live(), "limit", s.cfg.Limits.DrainTimeout)
@@ -18,7 +18,7 @@ func (s *Server) drain() {
 	cancel()
 	deadline := began.Add(s.cfg.Limits.DrainTimeout)
 
-	// At most 500 a second leave, so that the other nodes are not stormed, unless the time is shorter than that.
+	// At most 500 per second leave, so that the other nodes are not stormed, unless the time is shorter than that.
 	const pass = 50 * time.Millisecond
 	passes := max(int(s.cfg.Limits.DrainTimeout*8/10/pass), 1)
 	quota := max(s.registry.Live()/passes+1, 25)

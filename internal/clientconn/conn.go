@@ -227,7 +227,7 @@ func (c *Conn) onClose(netpoll.Connection) error {
 func (c *Conn) Evict() { c.Close() }
 
 // idle reports whether the connection is logged in and has nothing unanswered.
-func idle(c *Conn) bool {
+func (c *Conn) idle() bool {
 	if c.State() != session.Live {
 		return false
 	}

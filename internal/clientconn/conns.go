@@ -149,12 +149,25 @@ func (s *Conns) Count() int {
 
 // EndIdle says goodbye to logged-in clients that have nothing unanswered, n at most: the node is going away.
 func (s *Conns) EndIdle(n int) {
-	for _, c := range s.Open() {
-		if n > 0 && idle(c) {
-			n--
-			s.d.Ender.Goodbye(&c.Session, wire.CodeDraining, "node is going away", 0)
+	for _, c := range s.idle(n) {
+		s.d.Ender.Goodbye(&c.Session, wire.CodeDraining, "node is going away", 0)
+	}
+}
+
+// idle returns n connections, at most, that are logged in and have nothing unanswered.
+func (s *Conns) idle(n int) []*Conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*Conn, 0, n)
+	for c := range s.open {
+		if len(list) == n {
+			break
+		}
+		if c.idle() {
+			list = append(list, c)
 		}
 	}
+	return list
 }
 
 // Close closes what is left of the connections, when no more are accepted.

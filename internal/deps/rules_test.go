@@ -70,7 +70,7 @@ var rules = []rule{
 	{
 		"internal/handler",
 		[]string{
-			"internal/bucket", "internal/ending", "internal/history", "internal/legacy", "internal/presence", "internal/reconcile",
+			"internal/bucket", "internal/ending", "internal/history", "internal/legacy", "internal/presence", "internal/recent", "internal/reconcile",
 			"internal/session", "internal/store", "internal/users", "internal/wire",
 		},
 		"answers requests of sessions: it knows neither connections nor how pushes travel",

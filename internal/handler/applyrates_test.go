@@ -26,6 +26,5 @@ func TestWhatIsRememberedOfApplicationsIsBounded(t *testing.T) {
 	for i := range int32(3 * maxApplied) {
 		a.allow(i, now)
 	}
-	require.LessOrEqual(t, len(a.young), maxApplied)
-	require.LessOrEqual(t, len(a.old), maxApplied)
+	require.LessOrEqual(t, a.users.Len(), 2*maxApplied)
 }
