@@ -45,20 +45,52 @@ const (
 	MsgLogout         MsgID = 2113 // C: end this session, or all of the user's
 	MsgLogoutRsp      MsgID = 2114 // S; the connection closes
 	MsgFriendsChanged MsgID = 2115 // P: another device of the user ended a friendship, blocked or unblocked
+
+	MsgGroupCreate      MsgID = 2116 // C
+	MsgGroupCreateRsp   MsgID = 2117 // S
+	MsgGroupInfo        MsgID = 2118 // C
+	MsgGroupInfoRsp     MsgID = 2119 // S
+	MsgGroupMembers     MsgID = 2120 // C: a page of the members
+	MsgGroupMembersRsp  MsgID = 2121 // S
+	MsgGroupInvite      MsgID = 2122 // C: add friends
+	MsgGroupInviteRsp   MsgID = 2123 // S
+	MsgGroupLeave       MsgID = 2124 // C
+	MsgGroupLeaveRsp    MsgID = 2125 // S
+	MsgGroupRemove      MsgID = 2126 // C: remove a member
+	MsgGroupRemoveRsp   MsgID = 2127 // S
+	MsgGroupRole        MsgID = 2128 // C: change a member's role, or hand the group over
+	MsgGroupRoleRsp     MsgID = 2129 // S
+	MsgGroupChange      MsgID = 2130 // C: change the name, mute all, open the history to new members
+	MsgGroupChangeRsp   MsgID = 2131 // S
+	MsgGroupMute        MsgID = 2132 // C: mute a member
+	MsgGroupMuteRsp     MsgID = 2133 // S
+	MsgGroupDissolve    MsgID = 2134 // C
+	MsgGroupDissolveRsp MsgID = 2135 // S
+	MsgGroupLink        MsgID = 2136 // C: create a link by which users can join
+	MsgGroupLinkRsp     MsgID = 2137 // S
+	MsgGroupLinks       MsgID = 2138 // C: list links
+	MsgGroupLinksRsp    MsgID = 2139 // S
+	MsgGroupRevoke      MsgID = 2140 // C: revoke a link
+	MsgGroupRevokeRsp   MsgID = 2141 // S
+	MsgGroupJoin        MsgID = 2142 // C: join by a link
+	MsgGroupJoinRsp     MsgID = 2143 // S
+	MsgGroupPush        MsgID = 2144 // P: texts and events of a group
 )
 
 // Reply returns the id of the reply to a client's request, and false for an id no client may send.
 func (id MsgID) Reply() (MsgID, bool) {
 	switch id {
 	case MsgLogin, MsgSearch, MsgApply, MsgApprove, MsgText, MsgHeartbeat, MsgThreads, MsgOpenThread, MsgHistory, MsgSync,
-		MsgUnfriend, MsgBlock, MsgUnblock, MsgBlocks, MsgLogout:
+		MsgUnfriend, MsgBlock, MsgUnblock, MsgBlocks, MsgLogout,
+		MsgGroupCreate, MsgGroupInfo, MsgGroupMembers, MsgGroupInvite, MsgGroupLeave, MsgGroupRemove, MsgGroupRole,
+		MsgGroupChange, MsgGroupMute, MsgGroupDissolve, MsgGroupLink, MsgGroupLinks, MsgGroupRevoke, MsgGroupJoin:
 		return id + 1, true
 	}
 	return 0, false
 }
 
 // Free reports whether an id is one of those that we may give to messages of a later version: up to 2999.
-func (id MsgID) Free() bool { return id > MsgFriendsChanged && id < 3000 }
+func (id MsgID) Free() bool { return id > MsgGroupPush && id < 3000 }
 
 // String returns the number: it is what logs, captures and the specification use.
 func (id MsgID) String() string { return strconv.Itoa(int(id)) }

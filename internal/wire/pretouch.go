@@ -18,6 +18,13 @@ var bodies = []reflect.Type{
 	reflect.TypeFor[HistoryReply](), reflect.TypeFor[SyncReply](), reflect.TypeFor[Goodbye](), reflect.TypeFor[Gap](),
 	reflect.TypeFor[TextPush](), reflect.TypeFor[OtherRequest](), reflect.TypeFor[OtherReply](), reflect.TypeFor[BlocksRequest](),
 	reflect.TypeFor[BlocksReply](), reflect.TypeFor[LogoutRequest](), reflect.TypeFor[FriendsChangedPush](),
+	reflect.TypeFor[GroupCreateRequest](), reflect.TypeFor[GroupRequest](), reflect.TypeFor[GroupMembersRequest](),
+	reflect.TypeFor[GroupInviteRequest](), reflect.TypeFor[GroupRemoveRequest](), reflect.TypeFor[GroupRoleRequest](),
+	reflect.TypeFor[GroupChangeRequest](), reflect.TypeFor[GroupMuteRequest](), reflect.TypeFor[GroupLinkRequest](),
+	reflect.TypeFor[GroupRevokeRequest](), reflect.TypeFor[GroupJoinRequest](), reflect.TypeFor[GroupEvent](),
+	reflect.TypeFor[GroupReply](), reflect.TypeFor[GroupInviteReply](), reflect.TypeFor[GroupJoinReply](),
+	reflect.TypeFor[GroupInfoReply](), reflect.TypeFor[GroupMembersReply](), reflect.TypeFor[GroupLinkReply](),
+	reflect.TypeFor[GroupLinksReply](), reflect.TypeFor[GroupRevokeReply](), reflect.TypeFor[GroupPush](),
 }
 
 // Pretouch compiles the codecs of all bodies. Without it the first client to send one of a kind waits some

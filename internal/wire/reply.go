@@ -44,7 +44,7 @@ type AppliedPush struct {
 	Sex      int32  `json:"sex"`
 }
 
-// StoredText is an element of chat_datas in 1014, 1015 and 1030.
+// StoredText is an element of chat_datas in 1014, 1015, 1030 and 2144. Kind is one of the Kind constants.
 type StoredText struct {
 	Sender    int32  `json:"sender"`
 	MsgID     int64  `json:"msg_id"`
@@ -54,6 +54,7 @@ type StoredText struct {
 	ChatTime  string `json:"chat_time"`
 	Status    int32  `json:"status"`
 	CreatedMS int64  `json:"created_ms"`
+	Kind      int32  `json:"kind,omitempty"`
 }
 
 // ApproveReply is 1014: the applicant, and the messages that opened the thread. Chats is never empty when Error is 0:
@@ -82,12 +83,19 @@ type ApprovedPush struct {
 
 // Thread is an element of 1026. LastSeq, which llfcchat does not have, is the number of its newest message, so that a
 // native client knows without a request what it has missed.
+//
+// The other fields are a group's, as in GroupInfoReply. LastSeq of a group that the user has left is Left.
 type Thread struct {
 	ID      int64  `json:"thread_id"`
 	Type    string `json:"type"`
 	User1   int32  `json:"user1_id"`
 	User2   int32  `json:"user2_id"`
 	LastSeq int64  `json:"last_seq"`
+	Name    string `json:"name,omitempty"`
+	Role    int    `json:"role,omitempty"`
+	Members int    `json:"members,omitempty"`
+	FirstID int64  `json:"first_id,omitempty"`
+	Left    int64  `json:"left,omitempty"`
 }
 
 // ThreadsReply is 1026.

@@ -142,7 +142,7 @@ func TestOneStoredTextAlwaysFitsAHistoryPage(t *testing.T) {
 	// What a page adds to the strings of an element is 224 bytes at most, and to the elements no more.
 	text := StoredText{
 		Sender: MaxInt, MsgID: MaxInt, ThreadID: MaxInt, UniqueID: strings.Repeat("\x01", MaxUniqueID),
-		Content: strings.Repeat("\x01", MaxText), ChatTime: "2026-01-05 09:30:00", Status: StatusSent, CreatedMS: 253402300799999,
+		Content: strings.Repeat("\x01", MaxText), ChatTime: "2026-01-05 09:30:00", Status: StatusSent, CreatedMS: 253402300799999, Kind: KindEdit,
 	}
 	const overhead = 224
 	one, err := Encode(HistoryReply{ThreadID: MaxInt, LastID: MaxInt, LoadMore: true, Chats: []StoredText{text}})

@@ -24,6 +24,7 @@ const (
 	CapBatch  = "batch"  // frames may be coalesced; no pacing
 	CapResume = "resume" // 1006 carries a ticket that replaces the token at the next login
 	CapGap    = "gap"    // an overflowing outbox becomes 2104 instead of a close
+	CapGroups = "groups" // threads of type group, requests about them and 2144; needs CapGap
 )
 
 // DefaultDevice is the device of a native client that names none.
