@@ -28,7 +28,7 @@ const (
 // NewMessage is a message to append. UniqueID is 1–64 bytes and names the message among all of its sender's: a message
 // appended again with the same UniqueID is a resend and is stored once. Content is UTF-8 of at most MaxContent bytes.
 //
-// MemberVer is the Access.Ver under which the caller decided that Sender may write to the thread. While it is the
+// MemberVer is the Access.Ver or GroupRight.Ver under which the caller decided that Sender may write to the thread. While it is the
 // thread's, the caller's word counts; under another version, and always for UnknownVer, Append decides itself.
 type NewMessage struct {
 	ThreadID          int64
@@ -105,6 +105,9 @@ type batch struct {
 	results []Appended // by position in the transaction's rows
 	fresh   []bool     // whether that row is to be inserted
 
+	// writers are those who may write to groups, as read in this attempt; nil until a group is asked about.
+	writers map[GroupKey]bool
+
 	// mine is what attempts with an unclear COMMIT tried to store: found again, it is no resend.
 	mine map[claim]bool
 }
@@ -123,13 +126,20 @@ type threadRun struct {
 	last     int64
 	ver      int32 // of its membership
 	asked    bool  // access was read in this transaction
+	private  bool  // as access says
 	access   Access
 	grown    bool // last is to be written
 }
 
-// refuses reports whether m's sender may not write to the thread.
-func (t *threadRun) refuses(m *NewMessage) bool {
-	return m.MemberVer != t.ver && !t.access.MayWrite(m.Sender)
+// refuses reports whether m's sender may not write to t, its thread.
+func (b *batch) refuses(t *threadRun, m *NewMessage) bool {
+	switch {
+	case m.MemberVer == t.ver:
+		return false
+	case t.private:
+		return !t.access.MayWrite(m.Sender)
+	}
+	return !b.writers[GroupKey{t.id, m.Sender}]
 }
 
 // messageID is what makes a message the same as another.
@@ -327,19 +337,48 @@ func (b *batch) authorise(ctx context.Context, t *tx, rows []int) (refused []int
 		}
 		i, ok := slices.BinarySearchFunc(b.threads, id, func(t threadRun, id int64) int { return cmp.Compare(t.id, id) })
 		if ok {
-			b.threads[i].access = a
+			b.threads[i].access, b.threads[i].private = a, true
 		}
 		return nil
 	})
+	if err == nil {
+		err = b.authoriseGroups(ctx, t, rows)
+	}
 	for i := range b.threads {
 		th := &b.threads[i]
 		for j := th.from; j < th.to && th.asked; j++ {
-			if th.refuses(&b.msgs[rows[j]]) {
+			if b.refuses(th, &b.msgs[rows[j]]) {
 				refused = append(refused, rows[j])
 			}
 		}
 	}
 	return refused, err
+}
+
+// authoriseGroups is authorise for the threads that are not private: it reads the rights of the senders themselves.
+func (b *batch) authoriseGroups(ctx context.Context, t *tx, rows []int) error {
+	b.writers = nil
+	var keys []GroupKey
+	for i := range b.threads {
+		th := &b.threads[i]
+		for j := th.from; j < th.to && th.asked && !th.private; j++ {
+			if m := &b.msgs[rows[j]]; m.MemberVer != th.ver {
+				keys = append(keys, GroupKey{th.id, m.Sender})
+			}
+		}
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	b.args = groupArgs(b.args[:0], keys)
+	rights := make(map[GroupKey]GroupRight, len(keys))
+	err := t.each(ctx, qGroupRights, len(b.args)/2, b.args, func(r *sql.Rows) error { return scanRight(r, rights) })
+	now := b.s.ms()
+	b.writers = make(map[GroupKey]bool, len(rights))
+	for key, r := range rights {
+		b.writers[key] = r.MayWrite(now)
+	}
+	return err
 }
 
 // storedMessage is where a resent message is.
@@ -385,7 +424,7 @@ func (b *batch) number(rows []int, known map[messageID]storedMessage) {
 				b.results[j] = Appended{Err: ErrUniqueIDTaken}
 			case !t.found:
 				b.results[j] = Appended{Err: ErrNotFound}
-			case t.refuses(m):
+			case b.refuses(t, m):
 				b.results[j] = Appended{Err: ErrMayNotWrite}
 			case t.last >= maxSeq:
 				b.results[j] = Appended{Err: ErrThreadFull}

@@ -19,7 +19,7 @@ func (d Dialect) String() string {
 
 // SQLite takes its one write lock at BEGIN IMMEDIATE, so its statements lock nothing. On MySQL the order of locks is the
 // same in every transaction: node_fence, user by ascending uid, friend_apply, friend, user_block, private_chat, chat_thread
-// by ascending id, chat_message. What changes the relation of two users locks both rows of user, so that such changes
+// by ascending id, the tables of groups, chat_message. What changes the relation of two users locks both rows of user, so that such changes
 // come one after the other even where there is no row yet that says how the two stand.
 var (
 	qFenceCheck = differ(
@@ -42,6 +42,12 @@ var (
 		"SELECT last_seq FROM chat_thread WHERE id=? FOR UPDATE",
 		"SELECT last_seq FROM chat_thread WHERE id=?")
 
+	// FORCE INDEX: see qAppendLock.
+	qThreadsLock = list(
+		"SELECT id,last_seq,member_ver FROM chat_thread FORCE INDEX (PRIMARY) WHERE id IN (@) ORDER BY id FOR UPDATE",
+		"SELECT id,last_seq,member_ver FROM chat_thread WHERE id IN (@)",
+		"?", ",")
+
 	// One statement for all threads of a batch. The rows exist and are locked, so nothing is ever inserted.
 	qThreadsBump = list(
 		"INSERT INTO chat_thread(id,last_seq) VALUES @ ON DUPLICATE KEY UPDATE last_seq=VALUES(last_seq)",
@@ -56,9 +62,10 @@ var (
 		"(?,?)", ",")
 
 	// FORCE INDEX: see qAppendLock.
-	qUsersLock = differ(
-		"SELECT uid FROM user FORCE INDEX (PRIMARY) WHERE uid IN (?,?) AND deleted_ms=0 ORDER BY uid FOR UPDATE",
-		"SELECT uid FROM user WHERE uid IN (?,?) AND deleted_ms=0")
+	qUsersLock = list(
+		"SELECT uid FROM user FORCE INDEX (PRIMARY) WHERE uid IN (@) AND deleted_ms=0 ORDER BY uid FOR UPDATE",
+		"SELECT uid FROM user WHERE uid IN (@) AND deleted_ms=0",
+		"?", ",")
 
 	qUserLock = differ(
 		"SELECT name,pwd,deleted_ms FROM user WHERE uid=? FOR UPDATE",
@@ -76,6 +83,25 @@ var (
 		"UPDATE chat_thread FORCE INDEX (PRIMARY) SET member_ver=member_ver+1 WHERE id IN (@)",
 		"UPDATE chat_thread SET member_ver=member_ver+1 WHERE id IN (@)",
 		"?", ",")
+
+	qMembersPut = list(
+		`INSERT INTO group_chat_member(thread_id,user_id,role,joined_ms,muted_until_ms,from_seq) VALUES @
+		 ON DUPLICATE KEY UPDATE role=VALUES(role),joined_ms=VALUES(joined_ms),muted_until_ms=VALUES(muted_until_ms),
+			from_seq=VALUES(from_seq),left_seq=0,left_name='',removed=0`,
+		`INSERT INTO group_chat_member(thread_id,user_id,role,joined_ms,muted_until_ms,from_seq) VALUES @
+		 ON CONFLICT(thread_id,user_id) DO UPDATE SET role=excluded.role,joined_ms=excluded.joined_ms,
+			muted_until_ms=excluded.muted_until_ms,from_seq=excluded.from_seq,left_seq=0,left_name='',removed=0`,
+		"(?,?,?,?,?,?)", ",")
+
+	// The order of the tables and FORCE INDEX: else the optimizer may read all members of the groups.
+	qGroupRights = list(
+		`SELECT STRAIGHT_JOIN m.thread_id,g.muted,t.member_ver,m.user_id,m.role,m.joined_ms,m.muted_until_ms,m.from_seq,m.left_seq
+		 FROM group_chat_member m FORCE INDEX (PRIMARY) JOIN group_chat g ON g.thread_id=m.thread_id
+		 JOIN chat_thread t ON t.id=m.thread_id WHERE (m.thread_id,m.user_id) IN (@)`,
+		`SELECT m.thread_id,g.muted,t.member_ver,m.user_id,m.role,m.joined_ms,m.muted_until_ms,m.from_seq,m.left_seq
+		 FROM group_chat_member m JOIN group_chat g ON g.thread_id=m.thread_id
+		 JOIN chat_thread t ON t.id=m.thread_id WHERE (m.thread_id,m.user_id) IN (@)`,
+		"(?,?)", ",")
 
 	qBlockPut = differ(
 		"INSERT INTO user_block(uid,blocked_uid,created_ms) VALUES(?,?,?) ON DUPLICATE KEY UPDATE uid=VALUES(uid)",

@@ -24,9 +24,9 @@ var (
 	ErrNoApplication = errors.New("no pending application")
 	// ErrFenced: the node's row in node_fence does not carry its boot id. The node must stop serving.
 	ErrFenced = errors.New("this node is fenced off")
-	// ErrNotMember: the user is not in the thread.
+	// ErrNotMember: the user is not in the thread, or not any more.
 	ErrNotMember = errors.New("not a member of the thread")
-	// ErrMayNotWrite: the sender is not in the thread, or no friend of its other member.
+	// ErrMayNotWrite: the sender is not in the thread, or no friend of its other member, or muted.
 	ErrMayNotWrite = errors.New("sender may not write to the thread")
 	// ErrBlocked: the target has blocked the user, who must not be told.
 	ErrBlocked = errors.New("blocked by the other user")
@@ -34,6 +34,18 @@ var (
 	ErrBlocking = errors.New("the other user is blocked")
 	// ErrTooMany: the user has MaxBlocks blocks.
 	ErrTooMany = errors.New("too many blocks")
+	// ErrNotAllowed: the member's role in the group does not permit it, or the user was removed from the group.
+	ErrNotAllowed = errors.New("not allowed in the group")
+	// ErrOwner: the owner keeps the role, and stays, until the group is transferred or dissolved.
+	ErrOwner = errors.New("the owner must transfer or dissolve the group")
+	// ErrGroupFull: the group has as many members as a group may have.
+	ErrGroupFull = errors.New("the group is full")
+	// ErrTooManyGroups: the user is in MaxGroups groups.
+	ErrTooManyGroups = errors.New("too many groups")
+	// ErrTooManyLinks: the group has MaxLinks links.
+	ErrTooManyLinks = errors.New("too many links")
+	// ErrBadLink: there is no such link, or it has expired, was used up, or its group was dissolved.
+	ErrBadLink = errors.New("the link cannot be used")
 	// ErrInvalid: a value does not fit its column. Repeating the call is useless.
 	ErrInvalid = errors.New("value does not fit")
 	// ErrUniqueIDTaken: the sender used this unique id before, in another thread.

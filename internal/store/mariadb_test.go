@@ -279,7 +279,12 @@ func TestMariaDBPlans(t *testing.T) {
 		"threads to lock": "(SELECT 0,boot='b' FROM node_fence WHERE node='n1' LOCK IN SHARE MODE) UNION ALL (SELECT id,last_seq FROM chat_thread FORCE INDEX (PRIMARY) WHERE id IN (1,2,3,4,5,6,7,8) FOR UPDATE)",
 		"history":         "SELECT seq,content FROM chat_message WHERE thread_id=3 AND seq>5 ORDER BY seq LIMIT 10",
 		"applications":    "SELECT from_uid FROM friend_apply WHERE to_uid=1001 AND status=0 ORDER BY applied_ms DESC, from_uid DESC LIMIT 10",
-		"threads of user": "SELECT thread_id FROM private_chat WHERE user2_id=1001 AND thread_id>0 ORDER BY thread_id LIMIT 10",
+		"members to look up": `SELECT STRAIGHT_JOIN m.user_id FROM group_chat_member m FORCE INDEX (PRIMARY) JOIN group_chat g ON g.thread_id=m.thread_id
+			WHERE (m.thread_id,m.user_id) IN ((900,1001),(900,1002),(900,1003),(901,1001))`,
+		"groups of users":  "SELECT m.thread_id FROM group_chat_member m WHERE m.user_id IN (1001,1002) AND m.left_seq=0",
+		"page of members":  "SELECT m.user_id FROM group_chat_member m JOIN user u ON u.uid=m.user_id WHERE m.thread_id=900 AND m.user_id>1050 AND m.left_seq=0 ORDER BY m.user_id LIMIT 10",
+		"links of a group": "SELECT COUNT(*) FROM group_link WHERE thread_id=900",
+		"threads of user":  "SELECT thread_id FROM private_chat WHERE user2_id=1001 AND thread_id>0 ORDER BY thread_id LIMIT 10",
 	} {
 		plan := explain(t, db, q)
 		require.NotContains(t, plan, "ALL", name)
@@ -306,7 +311,11 @@ func fill(t *testing.T, s *store.Store, db *sql.DB) error {
 	for _, q := range []string{
 		"INSERT INTO friend_apply(from_uid,to_uid,descs,back_name,applied_ms) SELECT uid,1001,'','',uid FROM user WHERE uid>1001",
 		"INSERT INTO chat_message(thread_id,seq,sender_id,unique_id,content,created_ms) SELECT 3,uid,uid,'x','x',0 FROM user",
-		"ANALYZE TABLE friend_apply, chat_message, private_chat, chat_thread",
+		"INSERT INTO group_chat(thread_id,name) SELECT uid,'g' FROM user",
+		"INSERT INTO group_chat_member(thread_id,user_id,from_seq) SELECT 900+a.uid%2,b.uid,1 FROM user a JOIN user b WHERE a.uid IN (1001,1002)",
+		"INSERT INTO group_chat_member(thread_id,user_id,from_seq) SELECT 2000+a.uid,b.uid,1 FROM user a JOIN user b WHERE a.uid<1050",
+		"INSERT INTO group_link(code,thread_id,created_by,created_ms,expires_ms,uses_left) SELECT uid,uid,1,1,1,1 FROM user",
+		"ANALYZE TABLE friend_apply, chat_message, private_chat, chat_thread, group_chat, group_chat_member, group_link",
 	} {
 		if _, err := db.ExecContext(t.Context(), q); err != nil {
 			return err

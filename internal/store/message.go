@@ -7,15 +7,25 @@ import (
 )
 
 var (
-	qHistory = same(`SELECT seq,sender_id,unique_id,content,status,created_ms FROM chat_message
-		WHERE thread_id=? AND seq>? ORDER BY seq LIMIT ?`)
+	qHistory = same(`SELECT seq,sender_id,unique_id,content,status,created_ms,kind FROM chat_message
+		WHERE thread_id=? AND seq>? AND seq<=? ORDER BY seq LIMIT ?`)
 	qMessageByID = same(`SELECT thread_id,seq,content,status,created_ms FROM chat_message
 		WHERE sender_id=? AND unique_id=?`)
 	qMessagesPut = sameList(`INSERT INTO chat_message(thread_id,seq,sender_id,unique_id,content,status,created_ms) VALUES @`,
 		"(?,?,?,?,?,0,?)", ",")
+	qEventsPut = sameList(`INSERT INTO chat_message(thread_id,seq,sender_id,unique_id,content,status,created_ms,kind) VALUES @`,
+		"(?,?,?,?,?,0,?,1)", ",")
 )
 
-// messageColumns is how many values one row of qMessagesPut takes.
+// Kinds of a row in a thread's sequence.
+const (
+	KindText   int8 = 0
+	KindEvent  int8 = 1 // of a group: the content is an Event
+	KindRecall int8 = 2
+	KindEdit   int8 = 3
+)
+
+// messageColumns is how many values one row of qMessagesPut or qEventsPut takes.
 const messageColumns = 6
 
 // Message is a stored message. Seq counts from 1 in each thread without a gap. CreatedMS is Unix time in milliseconds by
@@ -26,19 +36,28 @@ type Message struct {
 	UniqueID, Content string
 	Status            int32
 	CreatedMS         int64
+	Kind              int8
 }
 
 // History returns the messages of a thread whose seq is greater than after, in ascending order: at most limit, and as
 // many as have at most maxBytes of content together, but at least one if there is any. more tells that others follow.
 // limit and maxBytes below 1 count as 1. Who may read the thread is the caller's business.
 func (s *Store) History(ctx context.Context, thread, after int64, limit, maxBytes int) (msgs []Message, more bool, err error) {
+	return s.HistoryTo(ctx, thread, after, 0, limit, maxBytes)
+}
+
+// HistoryTo is History without the messages whose seq is greater than upto; 0 is no bound.
+func (s *Store) HistoryTo(ctx context.Context, thread, after, upto int64, limit, maxBytes int) (msgs []Message, more bool, err error) {
+	if upto == 0 {
+		upto = maxSeq
+	}
 	limit, bytes := max(limit, 1), 0
-	err = s.each(ctx, qHistory, 1, []any{thread, after, limit + 1}, func(rows *sql.Rows) error {
+	err = s.each(ctx, qHistory, 1, []any{thread, after, upto, limit + 1}, func(rows *sql.Rows) error {
 		if more {
 			return nil // the rest is dropped: closing early would have the driver read it all the same
 		}
 		m := Message{ThreadID: thread}
-		if err := rows.Scan(&m.Seq, &m.Sender, &m.UniqueID, &m.Content, &m.Status, &m.CreatedMS); err != nil {
+		if err := rows.Scan(&m.Seq, &m.Sender, &m.UniqueID, &m.Content, &m.Status, &m.CreatedMS, &m.Kind); err != nil {
 			return err
 		}
 		bytes += len(m.Content)

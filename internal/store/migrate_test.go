@@ -74,6 +74,9 @@ func testMigrateFromFirst(t *testing.T, d *database) {
 		"INSERT INTO chat_thread(id,last_seq) VALUES(7,1)",
 		"INSERT INTO private_chat(thread_id,user1_id,user2_id) VALUES(7,1001,1002)",
 		"INSERT INTO chat_message(thread_id,seq,sender_id,unique_id,content,created_ms) VALUES(7,1,1001,'u1','hello',5)",
+		"INSERT INTO chat_thread(id,type) VALUES(8,'group')",
+		"INSERT INTO group_chat(thread_id,name) VALUES(8,'g')",
+		"INSERT INTO group_chat_member(thread_id,user_id) VALUES(8,1001)",
 	} {
 		_, err := db.ExecContext(t.Context(), q)
 		require.NoError(t, err, q)
@@ -84,6 +87,14 @@ func testMigrateFromFirst(t *testing.T, d *database) {
 	require.Equal(t, 0, scan[int](t, db, "SELECT deleted_ms FROM user WHERE uid=1001"))
 	require.Equal(t, 0, scan[int](t, db, "SELECT COUNT(*) FROM user_block"))
 	require.Equal(t, 2, scan[int](t, db, "SELECT COUNT(*) FROM user_look"))
+	for _, q := range []string{
+		"SELECT kind+edited_ms FROM chat_message", "SELECT from_seq+left_seq+removed FROM group_chat_member",
+		"SELECT owner_id+muted+history_for_new+members+dissolved_ms FROM group_chat", "SELECT COUNT(*) FROM group_link",
+	} {
+		require.Equal(t, 0, scan[int](t, db, q), q)
+	}
+	require.Empty(t, scan[string](t, db, "SELECT type FROM chat_message"))
+	require.Empty(t, scan[string](t, db, "SELECT left_name FROM group_chat_member"))
 	name, boot := node(t, s, "n1")
 	out := make([]store.Appended, 1)
 	require.NoError(t, s.Append(t.Context(), name, boot, []store.NewMessage{{ThreadID: 7, Sender: 1002, UniqueID: "u2", Content: "you"}}, out))
@@ -100,6 +111,10 @@ func testMigrateCutShort(t *testing.T, d *database) {
 	db := d.sql(t)
 	undo := []string{
 		"DO 0",
+		"DROP TABLE group_link",
+		"ALTER TABLE group_chat_member DROP COLUMN from_seq, DROP COLUMN left_seq, DROP COLUMN left_name, DROP COLUMN removed",
+		"ALTER TABLE group_chat DROP COLUMN owner_id, DROP COLUMN muted, DROP COLUMN history_for_new, DROP COLUMN members, DROP COLUMN dissolved_ms",
+		"ALTER TABLE chat_message DROP COLUMN kind, DROP COLUMN type, DROP COLUMN edited_ms",
 		"DELETE FROM user_look",
 		"DROP TABLE user_look",
 		"DROP TABLE data_identity",
@@ -115,6 +130,8 @@ func testMigrateCutShort(t *testing.T, d *database) {
 		require.NoError(t, s.Migrate(t.Context()), "cut short before the last %d", n)
 		for _, q := range []string{
 			"SELECT COUNT(*) FROM user_block", "SELECT COUNT(deleted_ms) FROM user", "SELECT COUNT(member_ver) FROM chat_thread",
+			"SELECT COUNT(edited_ms) FROM chat_message", "SELECT COUNT(dissolved_ms) FROM group_chat",
+			"SELECT COUNT(removed) FROM group_chat_member", "SELECT COUNT(*) FROM group_link",
 		} {
 			require.Zero(t, scan[int](t, db, q), q)
 		}

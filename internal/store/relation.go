@@ -123,7 +123,7 @@ func (s *Store) relate(ctx context.Context, node, boot string, a, b int32, chang
 // lockUsers locks two users, the smaller uid first, or returns ErrNotFound.
 func (t *tx) lockUsers(ctx context.Context, a, b int32) error {
 	n := 0
-	err := t.each(ctx, qUsersLock, 1, []any{a, b}, func(rows *sql.Rows) error {
+	err := t.each(ctx, qUsersLock, 2, []any{a, b}, func(rows *sql.Rows) error {
 		n++
 		var uid int32
 		return rows.Scan(&uid)
@@ -170,10 +170,7 @@ func (t *tx) raise(ctx context.Context, threads []int64) error {
 	for len(threads) > 0 {
 		part := threads[:min(len(threads), maxList)]
 		threads = threads[len(part):]
-		args := make([]any, padded(len(part)))
-		for i := range args {
-			args[i] = part[min(i, len(part)-1)]
-		}
+		args := appendPadded(nil, part)
 		if _, err := t.exec(ctx, qMemberVersUp, len(args), args...); err != nil {
 			return err
 		}

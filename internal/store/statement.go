@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"math/bits"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -64,6 +65,16 @@ func padded(n int) int {
 		return 1
 	}
 	return 1 << bits.Len(uint(n-1))
+}
+
+// appendPadded appends keys to the arguments of a statement with a list, and repeats the last of them as padded says.
+func appendPadded[K any](args []any, keys []K) []any {
+	n := padded(len(keys))
+	args = slices.Grow(args, n)
+	for i := range n {
+		args = append(args, keys[min(i, len(keys)-1)])
+	}
+	return args
 }
 
 // insertShape returns how many of n rows the next INSERT takes. Rows cannot be padded, and a shape for each n up to 256

@@ -1,4 +1,4 @@
-// Package store keeps users, friends, threads and messages in SQL. It knows tables and transactions; its callers
+// Package store keeps users, friends, groups, threads and messages in SQL. It knows tables and transactions; its callers
 // handle permissions, caches and the wire protocol. It runs on MySQL 8, MariaDB and SQLite through database/sql and imports
 // no driver: internal/store/mysql and internal/store/sqlite open pools for it.
 //
@@ -48,7 +48,10 @@ type Store struct {
 	renewal     renewal
 	code        func(error) (int, bool)
 	now         func() time.Time
-	m           *metrics
+
+	groupMembers int // how many a group may have
+
+	m *metrics
 }
 
 // New returns a Store over two pools, which Close closes. On MySQL both may be the same pool of at least two
@@ -85,8 +88,10 @@ func New(d Dialect, write, read *sql.DB, o Options) (*Store, error) {
 		reads:   &statements{on: read, d: d, open: make(map[shape]*sql.Stmt)},
 		code:    o.ErrorCode,
 		now:     time.Now,
-		m:       newMetrics(o.Metrics),
-		renewal: renewal{renew: o.Renew},
+
+		groupMembers: DefaultGroupMembers,
+		m:            newMetrics(o.Metrics),
+		renewal:      renewal{renew: o.Renew},
 	}, nil
 }
 
@@ -172,10 +177,7 @@ func eachOf[K any](ctx context.Context, s *Store, q *query, keys []K, row func(*
 	for len(keys) > 0 {
 		part := keys[:min(len(keys), maxList)]
 		keys = keys[len(part):]
-		args := make([]any, padded(len(part)))
-		for i := range args {
-			args[i] = part[min(i, len(part)-1)]
-		}
+		args := appendPadded(nil, part)
 		if err := s.each(ctx, q, len(args), args, row); err != nil {
 			return err
 		}

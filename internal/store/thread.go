@@ -10,13 +10,18 @@ import (
 var (
 	// Each part is cut before the parts are put together: a user may have very many threads.
 	qThreads = same(`SELECT * FROM (
-			SELECT t.id AS id,t.type,p.user1_id,p.user2_id,t.last_seq FROM private_chat p JOIN chat_thread t ON t.id=p.thread_id
+			SELECT t.id AS id,t.type,p.user1_id,p.user2_id,t.last_seq,'' AS name,0 AS role,0 AS from_seq,0 AS left_seq,0 AS members
+			FROM private_chat p JOIN chat_thread t ON t.id=p.thread_id
 			WHERE p.user1_id=? AND p.thread_id>? ORDER BY p.thread_id LIMIT ?) a
 		UNION ALL SELECT * FROM (
-			SELECT t.id AS id,t.type,p.user1_id,p.user2_id,t.last_seq FROM private_chat p JOIN chat_thread t ON t.id=p.thread_id
+			SELECT t.id AS id,t.type,p.user1_id,p.user2_id,t.last_seq,'' AS name,0 AS role,0 AS from_seq,0 AS left_seq,0 AS members
+			FROM private_chat p JOIN chat_thread t ON t.id=p.thread_id
 			WHERE p.user2_id=? AND p.thread_id>? ORDER BY p.thread_id LIMIT ?) b
 		UNION ALL SELECT * FROM (
-			SELECT t.id AS id,t.type,0 AS user1_id,0 AS user2_id,t.last_seq FROM group_chat_member m JOIN chat_thread t ON t.id=m.thread_id
+			SELECT t.id AS id,t.type,0 AS user1_id,0 AS user2_id,CASE WHEN m.left_seq>0 THEN m.left_seq ELSE t.last_seq END,
+				CASE WHEN m.left_seq>0 THEN m.left_name ELSE g.name END AS name,m.role,m.from_seq,m.left_seq,
+				CASE WHEN m.left_seq>0 THEN 0 ELSE g.members END AS members
+			FROM group_chat_member m JOIN chat_thread t ON t.id=m.thread_id JOIN group_chat g ON g.thread_id=m.thread_id
 			WHERE m.user_id=? AND m.thread_id>? ORDER BY m.thread_id LIMIT ?) c
 		ORDER BY id LIMIT ?`)
 
@@ -45,23 +50,31 @@ const (
 )
 
 // Thread is a conversation. User1 < User2 are the members of a private one and 0 for a group. LastSeq is the sequence
-// number of the newest message, 0 when there is none.
+// number of the newest message, 0 when there is none; of a group that the user has left, the last that the user may read.
+//
+// Name, Role, FromSeq and LeftSeq are of groups only, as of leaving when LeftSeq is not 0. Members are the present ones; 0
+// for a group that the user has left.
 type Thread struct {
 	ID           int64
 	Type         string
 	User1, User2 int32
 	LastSeq      int64
+
+	Name             string
+	Role             Role
+	FromSeq, LeftSeq int64 // see Membership
+	Members          int
 }
 
 // Threads returns up to limit threads of uid, by ascending id, whose id is greater than after: private ones, with friends
-// or not, and groups.
+// or not, and groups, those that the user has left among them.
 func (s *Store) Threads(ctx context.Context, uid int32, after int64, limit int) ([]Thread, error) {
 	limit = max(limit, 0)
 	args := []any{uid, after, limit, uid, after, limit, uid, after, limit, limit}
 	var threads []Thread
 	err := s.each(ctx, qThreads, 1, args, func(rows *sql.Rows) error {
 		var t Thread
-		if err := rows.Scan(&t.ID, &t.Type, &t.User1, &t.User2, &t.LastSeq); err != nil {
+		if err := rows.Scan(&t.ID, &t.Type, &t.User1, &t.User2, &t.LastSeq, &t.Name, &t.Role, &t.FromSeq, &t.LeftSeq, &t.Members); err != nil {
 			return err
 		}
 		threads = append(threads, t)

@@ -86,7 +86,7 @@ func testThreads(t *testing.T, d *database) {
 			require.NoError(t, err)
 			_, err = db.ExecContext(t.Context(), "INSERT INTO group_chat_member(thread_id,user_id) VALUES(400,?)", me)
 			require.NoError(t, err)
-			want = append(want, store.Thread{ID: 400, Type: store.ThreadGroup, LastSeq: 9})
+			want = append(want, store.Thread{ID: 400, Type: store.ThreadGroup, LastSeq: 9, Name: "all"})
 		}
 	}
 	for limit := 1; limit < 10; limit++ {
