@@ -68,7 +68,8 @@ func New(deps Deps) *Delivery {
 		Refilled: deps.Refilled, GivenUp: deps.RefillsGivenUp,
 	})
 	locator := &locator{d: &d.d, peers: d.Peers, link: d.LinkNodes, dead: make(map[string]time.Time)}
-	d.Router = router.New(router.DefaultConfig(), deps.Log, deps.Metrics, deps.Registry, locator, d.Peers, d.refills.Add)
+	d.Router = router.New(router.DefaultConfig(), deps.Log, deps.Metrics, deps.Registry, locator, d.Peers, d.refills.Add,
+		func(*session.Push) (n int, elsewhere bool) { return 0, false })
 	return d
 }
 

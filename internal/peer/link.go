@@ -42,7 +42,7 @@ type Clients struct {
 
 // Config bounds the links of a node. See DefaultConfig.
 type Config struct {
-	Lanes      int           // calls in flight to one peer; a user is always in the same lane, which keeps order
+	Lanes      int           // calls in flight to one peer; a user or group is always in the same lane, which keeps order
 	LanePushes int           // pushes waiting in a lane
 	LaneBytes  int           // bytes of their bodies
 	CallPushes int           // pushes per call
@@ -123,7 +123,14 @@ func newLane(l *link) *linkLane {
 	})}
 }
 
-func (l *link) lane(uid int32) *linkLane { return l.lanes[uint32(uid)%uint32(len(l.lanes))] }
+// lane returns the lane of a push: that of its user or, without one, of its group.
+func (l *link) lane(p *session.Push) *linkLane {
+	key := uint32(p.To)
+	if key == 0 {
+		key = uint32(p.Thread)
+	}
+	return l.lanes[key%uint32(len(l.lanes))]
+}
 
 // up reports whether the peer may be called now.
 func (l *link) up(now time.Time) bool {
@@ -256,7 +263,7 @@ func (n *linkLane) deliver(batch []session.Push) {
 		p := &batch[i]
 		made[i] = message.Push{
 			ToUid: p.To, Device: p.Device, MsgId: int32(p.ID), FromUid: p.From, ThreadId: p.Thread, Seq: p.Seq,
-			Body: p.Body, Sid: p.SID,
+			Body: p.Body, Sid: p.SID, MemberVer: p.Ver, FirstSeq: p.First,
 		}
 		req.Pushes[i] = &made[i]
 	}
@@ -277,7 +284,7 @@ func (n *linkLane) deliver(batch []session.Push) {
 		}
 		p := &batch[i]
 		switch {
-		case p.ID == 0: // a hint that the user is here too: nobody to give it to is no loss
+		case p.ID == 0, p.To == 0: // a hint that the user is here too, or rows of a group: nobody to give it to is no loss
 		case rsp.Codes[i] == CodeNotHere:
 			l.pool.deps.NotHere(l.node, p)
 		case rsp.Codes[i] == CodeElsewhereToo:

@@ -287,7 +287,7 @@ func TestWhatThePeerSaysOfEachPush(t *testing.T) {
 		defer said.mu.Unlock()
 		return len(n.got()) == 9 && len(said.elsewhere) == 2
 	})
-	eventually(t, "the last answer", func() bool { return !p.link("b").lane(1).running.Load() })
+	eventually(t, "the last answer", func() bool { return !p.link("b").lane(&session.Push{To: 1}).running.Load() })
 	p.Close()
 	require.Equal(t, []int64{1, 5}, said.notHere, "a hint that reaches nobody is no push to deliver")
 	require.Equal(t, []int64{2, 6}, said.elsewhere)

@@ -243,7 +243,7 @@ func (p *Pool) Static(node string) bool {
 // failure, or its queue is full.
 func (p *Pool) Forward(node string, push *session.Push) bool {
 	l := p.link(node)
-	return l != nil && l.lane(push.To).put(push)
+	return l != nil && l.lane(push).put(push)
 }
 
 // Kick ends a session on another node, and waits for the answer as long as ctx allows. If the session has moved to this

@@ -48,6 +48,9 @@ func (k keys) listsVersion(uid int32) string { return "ulistsver_" + k.uid(uid) 
 // name is keyed without regard to case, as names are unique without regard to case.
 func (k keys) name(name string) string { return "nameinfo_" + strings.ToLower(name) }
 
+// group is a hash: "node|boot" -> number, of each life of a node that holds sessions of members of the group.
+func (k keys) group(thread int64) string { return "group_" + strconv.FormatInt(thread, 10) }
+
 func (k keys) lease(node string) string { return "node_" + node }
 
 // reserve is a sorted set: token digest -> ms at which the reservation lapses.

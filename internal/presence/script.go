@@ -31,6 +31,8 @@ var (
 	leaseDropSource string
 	//go:embed generation.lua
 	generationSource string
+	//go:embed group_drop.lua
+	groupDropSource string
 )
 
 var (
@@ -45,10 +47,11 @@ var (
 	leaseExtendScript = redis.NewScript(leaseExtendSource)
 	leaseDropScript   = redis.NewScript(leaseDropSource)
 	generationScript  = redis.NewScript(generationSource)
+	groupDropScript   = redis.NewScript(groupDropSource)
 
 	// packedScripts run as EVALSHA inside pipelines, where nothing falls back to EVAL, so Redis must know them. All
 	// others go through Script.Run, which does fall back.
-	packedScripts = []*redis.Script{claimScript, releaseScript, kickScript}
+	packedScripts = []*redis.Script{claimScript, releaseScript, kickScript, groupDropScript}
 )
 
 // loadScripts makes the packed scripts known to Redis, on a cluster to each of its masters.

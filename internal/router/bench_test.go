@@ -42,7 +42,7 @@ func BenchmarkLane(b *testing.B) {
 			if !cached {
 				cfg.CacheTTL = 0
 			}
-			r := New(cfg, slog.New(slog.DiscardHandler), nil, session.NewRegistry(), e, e, func(*session.Session, int64, int64) {})
+			r := New(cfg, slog.New(slog.DiscardHandler), nil, session.NewRegistry(), e, e, func(*session.Session, int64, int64) {}, nil)
 			defer r.Close()
 			pushes := make([]session.Push, burst)
 			for i := range pushes {

@@ -186,7 +186,7 @@ func (l *lane) doubt(found [][]string, now time.Time) {
 		switch {
 		case len(found[q.uid]) == 0:
 			l.r.ledger.note(nowhere, p)
-		case p.ID == wire.MsgTextPush || p.ID == wire.MsgGap:
+		case isText(p) || p.ID == wire.MsgGap:
 			l.r.ledger.keep(p)
 		}
 	}

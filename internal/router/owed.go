@@ -45,7 +45,7 @@ type account struct {
 	everyone bool           // too much to name: all sessions are to look for themselves
 }
 
-// debt names a thread of a user; thread 0 is all of them.
+// debt names a thread of a user; thread 0 is all of them. User 0 stands for the members of a group.
 type debt struct {
 	uid    int32
 	thread int64
@@ -61,17 +61,20 @@ func newLedger(limit int, m *metrics) *ledger {
 	return &ledger{limit: limit, metrics: m, wake: make(chan struct{}, 1), owed: make(map[string]*account)}
 }
 
+// isText reports whether a push can be replaced by a gap notice.
+func isText(p *session.Push) bool { return p.ID == wire.MsgTextPush || p.ID == wire.MsgGroupPush }
+
 // note remembers a push that was dropped on its way to a node.
 func (g *ledger) note(node string, p *session.Push) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	a := g.accountLocked(node)
 	switch {
-	case p.ID == wire.MsgGap && p.To == 0:
+	case p.ID == wire.MsgGap && p.To == 0 && p.Thread == 0:
 		a.everyone = true
 	case p.ID == wire.MsgGap:
 		g.textLocked(a, debt{p.To, p.Thread}, func() int64 { return p.Seq })
-	case p.ID == wire.MsgTextPush:
+	case isText(p):
 		g.textLocked(a, debt{p.To, p.Thread}, p.FirstSeq)
 	case g.whole >= maxWhole || g.bytes+len(p.Body) > maxWholeBytes:
 		g.metrics.unremembered.Inc()
@@ -193,7 +196,7 @@ func (g *ledger) keep(p *session.Push) {
 		return // a gap notice for this thread waits already
 	}
 	first := func() int64 { return p.Seq }
-	if p.ID == wire.MsgTextPush {
+	if isText(p) {
 		first = p.FirstSeq
 	}
 	g.textLocked(a, d, first)

@@ -71,6 +71,7 @@ type Router struct {
 	locator  Locator
 	forward  Forwarder
 	missed   func(s *session.Session, thread, from int64)
+	rows     func(p *session.Push) (n int, elsewhere bool)
 	ledger   *ledger
 	lanes    []*lane
 	wg       sync.WaitGroup
@@ -78,14 +79,15 @@ type Router struct {
 }
 
 // New starts a router over the sessions of reg. missed is told of a session here that has missed texts and cannot be sent a
-// 2104; it must not block.
+// 2104. rows takes rows of a group for one user, and returns how many sessions of the user are here and whether one of them
+// knows of sessions on other nodes. Neither may block.
 func New(cfg Config, log *slog.Logger, metrics prometheus.Registerer, reg *session.Registry, loc Locator, fwd Forwarder,
-	missed func(s *session.Session, thread, from int64),
+	missed func(s *session.Session, thread, from int64), rows func(p *session.Push) (n int, elsewhere bool),
 ) *Router {
 	ctx, stop := context.WithCancel(context.Background())
 	r := &Router{
 		cfg: cfg, log: log.With("pkg", "router"), metrics: newMetrics(metrics),
-		registry: reg, locator: loc, forward: fwd, missed: missed, stop: stop,
+		registry: reg, locator: loc, forward: fwd, missed: missed, rows: rows, stop: stop,
 	}
 	r.ledger = newLedger(cfg.OwedThreads, r.metrics)
 	r.wg.Go(func() { r.settle(ctx) })
@@ -123,6 +125,10 @@ func (r *Router) Deliver(pushes []session.Push, cork *session.Cork) {
 func (r *Router) local(p *session.Push, cork *session.Cork) (here, elsewhere bool) {
 	if p.ID == wire.MsgGap {
 		return r.Gap(p.To, p.Thread, p.Seq)
+	}
+	if p.ID == wire.MsgGroupPush {
+		n, elsewhere := r.rows(p)
+		return n > 0, elsewhere
 	}
 	n, elsewhere, err := r.registry.Deliver(p, cork)
 	if n > 0 {

@@ -149,6 +149,16 @@ type world struct {
 	seq int64
 
 	told []int64 // from which numbers on sessions here have missed texts
+
+	rowsHere map[int32]int // how many sessions of a user take rows of groups here
+	rowsFor  []int32
+}
+
+func (w *world) rows(p *session.Push) (int, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.rowsFor = append(w.rowsFor, p.To)
+	return w.rowsHere[p.To], false
 }
 
 func (w *world) missed(_ *session.Session, _, from int64) {
@@ -164,7 +174,7 @@ func in(t *testing.T, change func(*Config), f func(t *testing.T, w *world)) {
 			change(&cfg)
 		}
 		w := &world{cluster: &cluster{where: map[int32][]string{}, sent: map[string][]session.Push{}, down: map[string]bool{}, gone: map[string]bool{}}, t: t, reg: session.NewRegistry()}
-		w.r = New(cfg, slog.New(slog.DiscardHandler), nil, w.reg, w.cluster, w.cluster, w.missed)
+		w.r = New(cfg, slog.New(slog.DiscardHandler), nil, w.reg, w.cluster, w.cluster, w.missed, w.rows)
 		defer w.r.Close()
 		f(t, w)
 	})
@@ -472,7 +482,7 @@ func TestAPanicCostsABatch(t *testing.T) {
 func TestCloseWhileItWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &cluster{where: map[int32][]string{2: {"b"}}, sent: map[string][]session.Push{}, down: map[string]bool{}}
-		r := New(DefaultConfig(), slog.New(slog.DiscardHandler), nil, session.NewRegistry(), slowLocator{}, w, func(*session.Session, int64, int64) {})
+		r := New(DefaultConfig(), slog.New(slog.DiscardHandler), nil, session.NewRegistry(), slowLocator{}, w, func(*session.Session, int64, int64) {}, nil)
 		for i := range 100 {
 			r.Deliver([]session.Push{{To: int32(i), Body: []byte(fmt.Sprint(i))}}, nil)
 		}

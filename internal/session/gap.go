@@ -2,8 +2,11 @@ package session
 
 import "parley/internal/wire"
 
-// FirstSeq returns the lowest number in a 1019, whose Seq is the highest.
+// FirstSeq returns the lowest number in a 1019 or in rows of a group, whose Seq is the highest.
 func (p *Push) FirstSeq() int64 {
+	if p.First > 0 {
+		return p.First
+	}
 	first := p.Seq
 	var body wire.TextPush
 	if wire.Decode(p.Body, &body) == nil {
@@ -22,6 +25,17 @@ func (s *Session) Gap(thread, from int64) bool {
 		s.mu.Unlock()
 		return false
 	}
+	s.noteGapLocked(thread, from)
+	start := !s.busy
+	s.busy = true
+	s.mu.Unlock()
+	if start {
+		s.limits.Go(s.flush)
+	}
+	return true
+}
+
+func (s *Session) noteGapLocked(thread, from int64) {
 	if s.gaps == nil {
 		s.gaps = make(map[int64]int64)
 	}
@@ -31,13 +45,6 @@ func (s *Session) Gap(thread, from int64) bool {
 		thread, from = 0, 0 // too many to name
 	}
 	s.gaps[thread] = from
-	start := !s.busy
-	s.busy = true
-	s.mu.Unlock()
-	if start {
-		s.limits.Go(s.flush)
-	}
-	return true
 }
 
 // CanGap reports whether Gap tells the client anything.

@@ -52,7 +52,47 @@ func (s *Session) WriteInline(frames []byte) error {
 	}
 	s.busy = true
 	s.mu.Unlock()
+	return s.writeOwned(frames)
+}
 
+// PushFrames is Push for encoded pushes of one group, which many sessions share: first is the lowest number in them. When
+// nothing waits, they go to the socket at once, as with WriteInline. The caller keeps frames. Only a Live session takes
+// them: what it missed before, its client asks for.
+func (s *Session) PushFrames(frames []byte, thread, first int64) error {
+	s.mu.Lock()
+	switch {
+	case s.gone || s.last || s.State() != Live:
+		s.mu.Unlock()
+		return ErrClosed
+	case s.busy:
+		s.queueFramesLocked(frames, thread, first)
+		s.mu.Unlock()
+		return nil
+	}
+	s.busy = true
+	s.mu.Unlock()
+	return s.writeOwned(frames)
+}
+
+// queueFramesLocked has the owner of the way out write frames too, or tell that there was no room for them.
+func (s *Session) queueFramesLocked(frames []byte, thread, first int64) {
+	_, lost := s.gaps[thread]
+	if !lost && s.queuedLocked()+len(frames) <= s.limits.OutboxBytes {
+		if s.out == nil {
+			s.out = getBuffer()
+		}
+		makeRoom(s.out, len(frames), s.limits.OutboxBytes-s.writing)
+		*s.out = append(*s.out, frames...)
+		return
+	}
+	s.noteGapLocked(thread, first)
+	if !lost && s.limits.OnGap != nil {
+		s.limits.OnGap()
+	}
+}
+
+// writeOwned writes frames for a caller that has made itself the owner of the way out, and gives it up.
+func (s *Session) writeOwned(frames []byte) error {
 	n, err := s.writeNow(frames)
 	if err != nil {
 		s.broken(err)
@@ -136,7 +176,7 @@ const maxGaps = 1024
 // gapLocked drops a text for which there is no room, or one of a thread that has lost texts and was not told yet: the
 // client reads both from history. It reports whether it did.
 func (s *Session) gapLocked(p *Push, full bool) bool {
-	if !s.gap || p.ID != wire.MsgTextPush {
+	if !s.gap || p.ID != wire.MsgTextPush && p.ID != wire.MsgGroupPush {
 		return false
 	}
 	if _, lost := s.gaps[p.Thread]; lost {

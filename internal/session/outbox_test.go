@@ -670,3 +670,56 @@ func TestPushAllocates(t *testing.T) {
 		require.Zero(t, inline)
 	}
 }
+
+// rows returns an encoded push of a group.
+func rows(who, seq, n int) []byte {
+	p := text(who, seq, n)
+	return append(wire.AppendHeader(nil, wire.MsgGroupPush, len(p.Body)), p.Body...)
+}
+
+func TestFramesOfGroupsKeepTheirOrderAndBecomeAGapNotice(t *testing.T) {
+	var gaps atomic.Int32
+	n := startNode(t, func(l *Limits) { l.OnGap = func() { gaps.Add(1) } })
+	s, c := n.dial()
+	require.True(t, s.Identify(Identity{UID: 1, SID: 1, Native: true, Gap: true, Groups: true}))
+	require.ErrorIs(t, s.PushFrames(rows(1, 1, 100), 7, 1), ErrClosed, "not before it is Live")
+	require.True(t, s.activate())
+	require.NoError(t, s.PushFrames(rows(1, 1, 100), 7, 1))
+	_, seq := mustRead(t, c).text()
+	require.Equal(t, 1, seq)
+
+	last := 1
+	for gaps.Load() == 0 { // the client does not read
+		last++
+		require.NoError(t, s.PushFrames(rows(1, last, 4000), 7, int64(last)))
+	}
+	require.NoError(t, s.PushFrames(rows(1, last+1, 100), 7, int64(last+1)), "it is left out too")
+	require.NoError(t, s.PushFrames(rows(1, 1, 100), 8, 1), "another group has room")
+	require.LessOrEqual(t, s.Queued(), 128<<10)
+	require.EqualValues(t, 1, gaps.Load())
+	seen := 1
+	for {
+		f := mustRead(t, c)
+		if f.id == wire.MsgGap {
+			require.JSONEq(t, fmt.Sprintf(`{"thread_id":7,"from_seq":%d}`, last), string(f.body))
+			break
+		}
+		if _, seq := f.text(); seq != 1 {
+			require.Equal(t, seen+1, seq)
+			seen = seq
+		}
+	}
+	require.Equal(t, last-1, seen)
+	require.NoError(t, s.PushFrames(rows(1, last+2, 100), 7, int64(last+2)))
+	_, seq = mustRead(t, c).text()
+	require.Equal(t, last+2, seq)
+	s.Close()
+	require.ErrorIs(t, s.PushFrames(rows(1, 1, 1), 7, 1), ErrClosed)
+}
+
+func TestASessionWithoutGapsIsShownNoGroups(t *testing.T) {
+	s := new(Session)
+	s.Init(&fileConn{}, &Limits{})
+	require.True(t, s.Identify(Identity{UID: 1, SID: 1, Native: true, Groups: true}))
+	require.False(t, s.Groups())
+}

@@ -143,29 +143,7 @@ func (r *Registry) Of(dst []SID, uid int32) []SID {
 // is written when cork is released, at once if that is nil. A Pending session remembers that it missed something.
 func (r *Registry) Deliver(p *Push, cork *Cork) (n int, elsewhere bool, err error) {
 	var few [MaxDevices]*Session // Push must not run under the shard's lock: a slow consumer is closed inside it
-	list := few[:0]
-	var sid SID
-	if p.SID != "" {
-		var ok bool
-		if sid, ok = ParseSID(p.SID); !ok {
-			return 0, false, nil
-		}
-	}
-	sh := &r.shard[uint32(p.To)%shards]
-	sh.mu.RLock()
-	for s := sh.users[p.To]; s != nil && len(list) < len(few); s = s.next {
-		if p.Device != "" && p.Device != s.device || p.SID != "" && sid != s.sid {
-			continue
-		}
-		switch s.State() {
-		case Live:
-			list = append(list, s)
-			elsewhere = elsewhere || s.elsewhere.Load()
-		case Pending:
-			s.missed.Store(true)
-		}
-	}
-	sh.mu.RUnlock()
+	list, elsewhere := r.Find(few[:0], p)
 	for _, s := range list {
 		if e := s.PushCorked(p, cork); e == nil {
 			n++
@@ -174,6 +152,36 @@ func (r *Registry) Deliver(p *Push, cork *Cork) (n int, elsewhere bool, err erro
 		}
 	}
 	return n, elsewhere, err
+}
+
+// Find appends the user's live sessions that p is meant for, at most MaxDevices, and returns whether one of them knows of
+// sessions on other nodes. A Pending session remembers that it missed something.
+func (r *Registry) Find(dst []*Session, p *Push) (_ []*Session, elsewhere bool) {
+	var sid SID
+	if p.SID != "" {
+		var ok bool
+		if sid, ok = ParseSID(p.SID); !ok {
+			return dst, false
+		}
+	}
+	n := 0
+	sh := &r.shard[uint32(p.To)%shards]
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	for s := sh.users[p.To]; s != nil && n < MaxDevices; s = s.next {
+		if p.Device != "" && p.Device != s.device || p.SID != "" && sid != s.sid {
+			continue
+		}
+		switch s.State() {
+		case Live:
+			dst = append(dst, s)
+			n++
+			elsewhere = elsewhere || s.elsewhere.Load()
+		case Pending:
+			s.missed.Store(true)
+		}
+	}
+	return dst, elsewhere
 }
 
 // Elsewhere notes that the user has sessions on other nodes too, so that pushes from here look for them. It reports

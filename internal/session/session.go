@@ -77,15 +77,17 @@ type Conn interface {
 	Close() error
 }
 
-// Push is one frame for one user, on its way to whatever sessions the user has.
+// Push is one frame for one user, on its way to whatever sessions the user has. To 0 means the members of the group Thread.
 type Push struct {
 	To     int32
+	Ver    int32  // of rows of a group: the version of its membership under which they were stored
 	Device string // "": all devices
 	SID    string // "": whatever session is there
 	ID     wire.MsgID
 	From   int32
 	Thread int64 // of a text, else 0
 	Seq    int64 // of a text: the number of the body's last element
+	First  int64 // of rows of a group: the lowest number in the body
 	Body   []byte
 	Route  Route
 }
@@ -140,6 +142,7 @@ type Session struct {
 	uid    int32
 	native bool
 	gap    bool
+	groups bool
 	device string
 	sid    SID
 	stock  Stock
@@ -181,6 +184,7 @@ type Identity struct {
 	SID    SID
 	Native bool
 	Gap    bool // told of dropped texts instead of being closed
+	Groups bool // is shown groups; needs Gap
 	Stock  Stock
 	Boot   string        // the life of the node in which it logs in
 	Began  time.Time     // when
@@ -199,6 +203,7 @@ func (s *Session) Identify(id Identity) bool {
 		return false
 	}
 	s.uid, s.device, s.sid, s.native, s.gap, s.stock = id.UID, id.Device, id.SID, id.Native, id.Gap, id.Stock
+	s.groups = id.Groups && id.Gap && id.Stock == nil
 	s.boot, s.began = id.Boot, id.Began.UnixMilli()
 	s.SetSilence(id.Silent)
 	return s.state.CompareAndSwap(uint32(New), uint32(Pending))
@@ -218,6 +223,9 @@ func (s *Session) Native() bool { return s.native }
 
 // Stock returns the policy of a stock client's session, nil for a native one.
 func (s *Session) Stock() Stock { return s.stock }
+
+// Groups reports whether the client is shown groups.
+func (s *Session) Groups() bool { return s.groups }
 
 // Boot returns the life of the node in which the session logged in, as it stands in Redis beside it.
 func (s *Session) Boot() string { return s.boot }

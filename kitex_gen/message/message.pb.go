@@ -859,16 +859,17 @@ func (x *HelloRsp) GetVersion() string {
 	return ""
 }
 
-// Push is one frame for one user.
+// Push is one frame for one user, or for the members of a group.
 type Push struct {
+	// 0: with msg_id 2144 the members of the group thread_id that have sessions on the callee, with 2104 see there.
 	ToUid int32 `protobuf:"varint,1,opt,name=to_uid" json:"to_uid,omitempty"`
 
 	// Empty: all devices of the user.
 	Device string `protobuf:"bytes,2,opt,name=device" json:"device,omitempty"`
 
 	// Message id of the frame: 1011, 1015, 1019, 1028 or one of ours. 0: no frame; the user has a session on the calling
-	// node too. 2104: pushes for the user, or for everybody when to_uid is 0, were dropped: of thread_id from seq on, or of
-	// any thread when that is 0.
+	// node too. 2104: pushes for the user were dropped, of thread_id from seq on, or of any thread when that is 0; when to_uid
+	// is 0, pushes for the members of the group thread_id, or for everybody when that is 0 too.
 	MsgId   int32 `protobuf:"varint,3,opt,name=msg_id" json:"msg_id,omitempty"`
 	FromUid int32 `protobuf:"varint,4,opt,name=from_uid" json:"from_uid,omitempty"`
 
@@ -882,6 +883,13 @@ type Push struct {
 
 	// Empty: whatever session the user has now. Set: that session only.
 	Sid string `protobuf:"bytes,8,opt,name=sid" json:"sid,omitempty"`
+
+	// Of rows of a group: the version of its membership under which they were stored. The callee delivers them once it knows
+	// the membership as of that version.
+	MemberVer int32 `protobuf:"varint,9,opt,name=member_ver" json:"member_ver,omitempty"`
+
+	// Of rows of a group: the lowest sequence number in the body; seq is the highest.
+	FirstSeq int64 `protobuf:"varint,10,opt,name=first_seq" json:"first_seq,omitempty"`
 }
 
 func (x *Push) Reset() { *x = Push{} }
@@ -944,6 +952,20 @@ func (x *Push) GetSid() string {
 		return x.Sid
 	}
 	return ""
+}
+
+func (x *Push) GetMemberVer() int32 {
+	if x != nil {
+		return x.MemberVer
+	}
+	return 0
+}
+
+func (x *Push) GetFirstSeq() int64 {
+	if x != nil {
+		return x.FirstSeq
+	}
+	return 0
 }
 
 type DeliverReq struct {
