@@ -212,7 +212,8 @@ func (c *Conn) Data() string { return c.welcome.Data }
 // SID returns the server's id of this session, for finding it in logs; "" if it does not tell.
 func (c *Conn) SID() string { return c.welcome.SID }
 
-// Granted reports whether the server granted a capability: "batch", "resume", "gap".
+// Granted reports whether the server granted a capability: "batch", "resume", "gap",
+// "groups".
 func (c *Conn) Granted(capability string) bool { return slices.Contains(c.welcome.Caps, capability) }
 
 // Heartbeat returns the period granted.

@@ -45,7 +45,9 @@
 //		for ev := range s.Events(ctx) {
 //			if texts, ok := ev.(client.Texts); ok {
 //				for _, m := range texts.Messages {
-//					fmt.Printf("%s %d: %s\n", m.Time.Local().Format("15:04"), m.Sender, m.Text)
+//					if m.Kind == client.KindText {
+//						fmt.Printf("%s %d: %s\n", m.Time.Local().Format("15:04"), m.Sender, m.Text)
+//					}
 //				}
 //			}
 //		}
@@ -62,6 +64,13 @@
 // stored once. Ids of messages count from 1 without holes in each thread, and are the same for all members. A program
 // that keeps the id of the last message it has processed can continue there. docs/GUARANTEES.md lists the guarantees of
 // the cluster.
+//
+// # Groups
+//
+// A group is a thread with any number of members, made by CreateGroup and written to by InThread. What changes in it, such
+// as a member that joins, comes as a [Message] of [KindEvent] among the texts, in the same order for all members. A user
+// receives what is stored from its joining to its leaving. Requests about groups fail with [ErrNoGroups] on servers without
+// them.
 //
 // # Slow consumers
 //

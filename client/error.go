@@ -171,12 +171,12 @@ func RetryAfter(err error) time.Duration {
 }
 
 // Advise says what to do about any error of this package. A network failure advises Retry; being replaced, closed or
-// cancelled, and a text that may not be sent, GiveUp.
+// cancelled, a text that may not be sent, and groups where the server has none, GiveUp.
 func Advise(err error) Advice {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Code.Advice()
 	}
-	for _, final := range []error{nil, ErrClosed, ErrReplaced, ErrLoggedOut, ErrText, errGateURL, context.Canceled} {
+	for _, final := range []error{nil, ErrClosed, ErrReplaced, ErrLoggedOut, ErrText, ErrNoGroups, errGateURL, context.Canceled} {
 		if errors.Is(err, final) {
 			return GiveUp
 		}

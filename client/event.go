@@ -12,8 +12,9 @@ import (
 type Event interface{ event() }
 
 // Texts brings messages of one thread, ascending by id. From a Conn they are as pushed: there may be holes before them,
-// and two nodes may push out of order. From a Session they continue exactly where the last ones of the thread ended,
-// and include this user's own.
+// two nodes may push out of order, and those of a group may include this user's own. From a Session they continue exactly
+// where the last ones of the thread ended, and include this user's own. Those of a group begin where the user may read it
+// from, and end with the event by which the user leaves, until it joins again.
 type Texts struct {
 	ThreadID int64
 	Messages []Message // at least one
@@ -147,6 +148,8 @@ func gapKey(ev Event) (thread, id int64) {
 		return ev.ThreadID, ev.Messages[0].ID
 	case Gap:
 		return ev.ThreadID, ev.From
+	case stored:
+		return ev.thread, ev.id
 	}
 	return 0, 0
 }

@@ -76,6 +76,40 @@ type fakeThread struct {
 	id   int64
 	a, b int32
 	msgs []wire.StoredText
+
+	name    string
+	members map[int32]*fakeMember // nil for a private thread
+}
+
+// fakeMember is a member of a group, or a former one.
+type fakeMember struct {
+	role       int
+	from, left int64 // what it may read; left 0: all from there on
+}
+
+// reads reports whether a user may read a message.
+func (th *fakeThread) reads(uid int32, id int64) bool {
+	if th.members == nil {
+		return th.a == uid || th.b == uid
+	}
+	m := th.members[uid]
+	return m != nil && id >= m.from && (m.left == 0 || id <= m.left)
+}
+
+// bounds returns the first and the last message that a user may read, and false for a stranger.
+func (th *fakeThread) bounds(uid int32) (first, last int64, ok bool) {
+	last = int64(len(th.msgs))
+	if th.members == nil {
+		return 1, last, th.a == uid || th.b == uid
+	}
+	m := th.members[uid]
+	if m == nil {
+		return 0, 0, false
+	}
+	if m.left > 0 {
+		last = m.left
+	}
+	return m.from, last, true
 }
 
 type fakeConn struct {
@@ -319,6 +353,10 @@ func (f *fake) push(ms ...wire.StoredText) {
 	f.mu.Lock()
 	th := f.threads[ms[0].ThreadID]
 	f.mu.Unlock()
+	if th.members != nil {
+		f.fanOut(th, ms)
+		return
+	}
 	to := th.a
 	if to == ms[0].Sender {
 		to = th.b
@@ -353,8 +391,16 @@ func (c *fakeConn) handle(id wire.MsgID, body []byte) {
 		c.f.mu.Lock()
 		reply := wire.ThreadsReply{UID: c.uid}
 		for _, th := range c.f.threads {
-			if th.a == c.uid || th.b == c.uid {
-				reply.Threads = append(reply.Threads, wire.Thread{ID: th.id, Type: "private", User1: th.a, User2: th.b, LastSeq: int64(len(th.msgs))})
+			first, last, ok := th.bounds(c.uid)
+			switch {
+			case !ok:
+			case th.members == nil:
+				reply.Threads = append(reply.Threads, wire.Thread{ID: th.id, Type: "private", User1: th.a, User2: th.b, LastSeq: last})
+			default:
+				m := th.members[c.uid]
+				reply.Threads = append(reply.Threads, wire.Thread{
+					ID: th.id, Type: "group", LastSeq: last, Name: th.name, Role: m.role, Members: len(th.members), FirstID: first, Left: m.left,
+				})
 			}
 		}
 		c.f.mu.Unlock()
@@ -375,7 +421,7 @@ func (c *fakeConn) handle(id wire.MsgID, body []byte) {
 		if err := wire.Decode(body, &req); err != nil {
 			panic(err)
 		}
-		c.send(wire.MsgHistoryRsp, c.f.history(req.ThreadID, req.After, 3))
+		c.send(wire.MsgHistoryRsp, c.f.history(c.uid, req.ThreadID, req.After, 3))
 	case wire.MsgSync:
 		req, err := wire.DecodeSync(body)
 		if err != nil {
@@ -410,13 +456,13 @@ func (f *fake) between(a, b int32) int64 {
 	return 0
 }
 
-func (f *fake) history(thread, after int64, limit int) wire.HistoryReply {
+func (f *fake) history(uid int32, thread, after int64, limit int) wire.HistoryReply {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	reply := wire.HistoryReply{ThreadID: thread, LastID: after}
 	if th := f.threads[thread]; th != nil {
 		for _, m := range th.msgs {
-			if m.MsgID <= after {
+			if m.MsgID <= after || !th.reads(uid, m.MsgID) {
 				continue
 			}
 			if len(reply.Chats) == limit {
@@ -430,11 +476,12 @@ func (f *fake) history(thread, after int64, limit int) wire.HistoryReply {
 	return reply
 }
 
-// last returns the number of a thread's last text.
-func (f *fake) last(thread int64) int64 {
+// last returns the number of the last text of a thread that a user may read.
+func (f *fake) last(uid int32, thread int64) int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return int64(len(f.threads[thread].msgs))
+	_, last, _ := f.threads[thread].bounds(uid)
+	return last
 }
 
 func (f *fake) sync(uid int32, req *wire.SyncRequest) wire.SyncReply {
@@ -446,18 +493,19 @@ func (f *fake) sync(uid int32, req *wire.SyncRequest) wire.SyncReply {
 	f.mu.Lock()
 	var ids []int64
 	for _, th := range f.threads {
-		if _, ok := cursors[th.id]; (ok || req.All) && (th.a == uid || th.b == uid) {
+		_, has := cursors[th.id]
+		if _, _, ok := th.bounds(uid); ok && (has || req.All) {
 			ids = append(ids, th.id)
 		}
 	}
 	f.mu.Unlock()
 	slices.Sort(ids)
 	for _, id := range ids {
-		if last := f.last(id); last < cursors[id] {
+		if last := f.last(uid, id); last < cursors[id] {
 			reply.Threads = append(reply.Threads, wire.HistoryReply{ThreadID: id, LastID: last})
 			continue
 		}
-		if page := f.history(id, cursors[id], 4); len(page.Chats) > 0 {
+		if page := f.history(uid, id, cursors[id], 4); len(page.Chats) > 0 {
 			reply.Threads = append(reply.Threads, page)
 			reply.LoadMore = reply.LoadMore || page.LoadMore
 		}

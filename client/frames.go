@@ -169,6 +169,15 @@ func (c *Conn) frame(id wire.MsgID, body []byte, frameLen int) error {
 			return c.emit(Texts{ThreadID: push.ThreadID, Messages: msgs}, frameLen)
 		}
 		return nil
+	case wire.MsgGroupPush:
+		push := new(wire.GroupPush)
+		if wire.Decode(body, push) != nil {
+			return fmt.Errorf("%w: message %v", ErrProtocol, id)
+		}
+		if msgs := messagesOf(push.Chats); len(msgs) > 0 {
+			return c.emit(Texts{ThreadID: push.ThreadID, Messages: msgs}, frameLen)
+		}
+		return nil
 	case wire.MsgApplied:
 		push := new(wire.AppliedPush)
 		if wire.Decode(body, push) != nil {

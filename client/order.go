@@ -1,6 +1,8 @@
 package client
 
 import (
+	"cmp"
+	"maps"
 	"slices"
 	"time"
 )
@@ -8,7 +10,11 @@ import (
 // order puts the messages of each thread into their one order, without holes and without doubles. Messages come as
 // pushes, which may be early, late, doubled or missing, and as pages of the history, which say what there is. It is
 // plain state: no locks, no time.
+//
+// In a group the messages that the user may read begin with the event that admits it and end with the event that parts it
+// from the group; a page says where they begin.
 type order struct {
+	self    int32 // the user
 	threads map[int64]*position
 }
 
@@ -18,7 +24,13 @@ type position struct {
 	ahead   map[int64]Message
 	newest  time.Time // when the newest message that was handed on was stored
 	back    int64     // up to here messages no newer than that have been handed on already
+
+	admitted int64 // the newest event heard of that admits the user to the group
+	parted   int64 // the newest event handed on that parts the user from it
 }
+
+// out reports whether the user has left the group, as far as known.
+func (p *position) out() bool { return p.parted > p.admitted }
 
 // maxAhead bounds the messages kept of a thread while what comes before them is fetched. What is beyond is fetched too.
 const maxAhead = 256
@@ -53,12 +65,16 @@ func (o *order) push(thread int64, msgs []Message) []Message {
 	p := o.at(thread)
 	var ready []Message
 	for _, m := range msgs {
+		o.hear(p, m)
+		if p.out() && m.ID > p.parted {
+			continue // not for this user
+		}
 		p.highest = max(p.highest, m.ID)
 		switch {
 		case m.ID <= p.cursor:
 		case m.ID == p.cursor+1:
 			p.cursor++
-			ready = p.drain(p.handOn(ready, m))
+			ready = o.drain(p, o.handOn(p, ready, m))
 		case len(p.ahead) < maxAhead:
 			if p.ahead == nil {
 				p.ahead = make(map[int64]Message)
@@ -75,18 +91,26 @@ func (o *order) page(thread int64, msgs []Message, next int64) []Message {
 	p := o.at(thread)
 	var ready []Message
 	for _, m := range msgs {
+		o.hear(p, m)
 		if m.ID > p.cursor {
 			p.cursor = m.ID
-			ready = p.handOn(ready, m)
+			ready = o.handOn(p, ready, m)
 		}
 	}
 	p.cursor = max(p.cursor, next)
 	p.highest = max(p.highest, p.cursor)
-	return p.drain(ready)
+	return o.drain(p, ready)
+}
+
+// hear notes that the user was admitted to a group.
+func (o *order) hear(p *position, m Message) {
+	if m.Event != nil && m.ID > p.admitted && m.Event.admits(o.self) {
+		p.admitted = m.ID
+	}
 }
 
 // drain appends what was kept and is next now, and forgets what is known by now.
-func (p *position) drain(ready []Message) []Message {
+func (o *order) drain(p *position, ready []Message) []Message {
 	for len(p.ahead) > 0 {
 		m, ok := p.ahead[p.cursor+1]
 		if !ok {
@@ -94,7 +118,10 @@ func (p *position) drain(ready []Message) []Message {
 		}
 		delete(p.ahead, m.ID)
 		p.cursor++
-		ready = p.handOn(ready, m)
+		ready = o.handOn(p, ready, m)
+	}
+	if p.out() {
+		p.ahead, p.highest = nil, p.cursor
 	}
 	for id := range p.ahead {
 		if id <= p.cursor {
@@ -108,16 +135,19 @@ func (p *position) drain(ready []Message) []Message {
 }
 
 // skip gives up on what is missing and returns what was kept, in order. It is for a history that does not hold what was
-// pushed.
+// pushed, or what was said to be there.
 func (o *order) skip(thread int64) []Message {
 	p := o.at(thread)
 	var ready []Message
-	for _, m := range p.ahead {
-		ready = append(ready, m)
+	for _, m := range slices.SortedFunc(maps.Values(p.ahead), func(a, b Message) int { return cmp.Compare(a.ID, b.ID) }) {
+		if p.out() {
+			break
+		}
+		p.cursor = m.ID
+		ready = o.handOn(p, ready, m)
 	}
-	slices.SortFunc(ready, func(a, b Message) int { return int(a.ID - b.ID) })
 	p.ahead = nil
-	p.cursor = p.highest
+	p.highest = p.cursor
 	return ready
 }
 
@@ -125,7 +155,10 @@ func (o *order) skip(thread int64) []Message {
 const maxBack = 1000
 
 // handOn appends a message that is next to those that are ready, unless it was handed on before the thread was set back.
-func (p *position) handOn(ready []Message, m Message) []Message {
+func (o *order) handOn(p *position, ready []Message, m Message) []Message {
+	if m.Event != nil && m.Event.parts(o.self) {
+		p.parted = m.ID
+	}
 	if m.ID <= p.back && !m.Time.After(p.newest) {
 		return ready
 	}
@@ -140,6 +173,7 @@ func (p *position) handOn(ready []Message, m Message) []Message {
 func (o *order) setBack(thread, last int64) {
 	p := o.at(thread)
 	p.cursor, p.highest, p.back, p.ahead = last, last, last, nil
+	p.admitted, p.parted = 0, 0
 	if !p.newest.IsZero() {
 		p.cursor = max(0, last-maxBack)
 	}

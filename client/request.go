@@ -185,7 +185,10 @@ func (c *Conn) Threads(ctx context.Context) ([]Thread, error) {
 			return nil, err
 		}
 		for _, t := range reply.Threads {
-			th := Thread{ID: t.ID, Private: t.Type != "group", LastID: t.LastSeq}
+			th := Thread{
+				ID: t.ID, Private: t.Type != "group", LastID: t.LastSeq,
+				Name: t.Name, Role: Role(t.Role), Members: t.Members, First: t.FirstID, Left: t.Left,
+			}
 			if th.Private {
 				th.Peer = t.User1
 				if th.Peer == c.welcome.UID {

@@ -22,7 +22,8 @@ const syncCursors = 350
 // hole is something to be read from the history at a time; the zero value is nothing.
 type hole struct {
 	due   time.Time
-	tries int // without an answer that filled it
+	tries int  // without an answer that filled it
+	told  bool // by a gap notice: to be read although no later message shows that one is missing
 }
 
 // later puts the next try off.
@@ -100,8 +101,13 @@ func (s *Session) handle(ctx context.Context, conn *Conn, ev Event) error {
 			s.resync = sooner(s.resync, time.Now().Add(rand.N(gapSpread)))
 			break
 		}
-		s.ord.expect(ev.ThreadID, ev.From)
 		s.noteHole(ev.ThreadID, 0)
+		s.holes[ev.ThreadID].told = true
+	case stored:
+		s.ord.expect(ev.thread, ev.id)
+		if s.ord.hole(ev.thread) {
+			s.noteHole(ev.thread, ownWait) // its push may be under way
+		}
 	case Applied:
 		s.applied(ev.Application)
 		return s.hand(ctx, conn, ev)
@@ -131,7 +137,7 @@ func (s *Session) pushed(ctx context.Context, conn *Conn, thread int64, msgs []M
 			wait = ownWait
 		}
 		s.noteHole(thread, wait)
-	} else {
+	} else if h := s.holes[thread]; h != nil && !h.told {
 		delete(s.holes, thread)
 	}
 	return s.handTexts(ctx, conn, thread, ready)

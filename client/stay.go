@@ -133,6 +133,7 @@ func (s *Session) dialHops(ctx context.Context, t Ticket) (*Conn, error) {
 // attach makes conn the session's connection.
 func (s *Session) attach(conn *Conn) {
 	s.ticket = conn.Ticket()
+	s.ord.self = conn.welcome.UID
 	s.mu.Lock()
 	s.conn, s.last, s.resume = conn, conn, s.ticket
 	s.friends = make(map[int32]Friend)
@@ -165,7 +166,7 @@ func (s *Session) dataChanged(conn *Conn) bool {
 		s.mu.Unlock()
 		return false
 	}
-	s.ord = order{}
+	s.ord = order{self: s.ord.self}
 	return true
 }
 

@@ -48,18 +48,37 @@ type Thread struct {
 	Private bool
 	// Peer is the other user of a private thread.
 	Peer int32
-	// LastID is the id of the newest message; 0 in an empty thread.
+	// LastID is the id of the newest message that this user may read; 0 in an empty thread.
 	LastID int64
+
+	// The rest is a group's: its name, this user's role and the number of members. First is the id of the first message that
+	// this user may read. Left is the id of the last one, by which the user ceased to be a member; 0 for a member.
+	Name        string
+	Role        Role
+	Members     int
+	First, Left int64
 }
 
-// Message is a stored text. Within a thread ids count 1, 2, 3 … without holes, in the same order for all members.
+// Kind says what a message is. A server may send others than those below; their Text and Event are empty.
+type Kind int8
+
+// The kinds.
+const (
+	KindText  Kind = wire.KindText
+	KindEvent Kind = wire.KindEvent // of a group: Event says what has changed, Text is empty
+)
+
+// Message is a stored text, or an event of a group. Within a thread ids count 1, 2, 3 … without holes, in the same order for
+// all members.
 type Message struct {
 	ThreadID int64
 	ID       int64
+	Kind     Kind
 	Sender   int32
 	// UniqueID is the id its sender gave it.
 	UniqueID string
 	Text     string
+	Event    *GroupEvent // nil unless Kind is KindEvent
 	// Time is when the server stored it, to the millisecond, in UTC.
 	Time time.Time
 }
@@ -160,8 +179,14 @@ func messagesOf(stored []wire.StoredText) []Message {
 	for i := range stored {
 		s := &stored[i]
 		out[i] = Message{
-			ThreadID: s.ThreadID, ID: s.MsgID, Sender: s.Sender, UniqueID: s.UniqueID, Text: s.Content,
+			ThreadID: s.ThreadID, ID: s.MsgID, Kind: Kind(s.Kind), Sender: s.Sender, UniqueID: s.UniqueID,
 			Time: timeOf(s.CreatedMS, s.ChatTime),
+		}
+		switch out[i].Kind {
+		case KindText:
+			out[i].Text = s.Content
+		case KindEvent:
+			out[i].Event = groupEventOf(s.Content)
 		}
 	}
 	return out
