@@ -89,6 +89,10 @@ func (m *memoryStore) Access(_ context.Context, threads []int64) (map[int64]stor
 	return out, nil
 }
 
+func (m *memoryStore) GroupRights(context.Context, []store.GroupKey) (map[store.GroupKey]store.GroupRight, error) {
+	return nil, nil
+}
+
 func (m *memoryStore) Append(_ context.Context, _, _ string, _ []store.NewMessage, out []store.Appended) error {
 	for i := range out {
 		m.seq++

@@ -128,6 +128,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 	})
 	s.ender = ending.New(ending.Deps{
 		Log: s.log, Node: cfg.SelfServer.Name, Registry: s.registry, Texts: s.texts, Janitor: s.janitor, NextNode: s.nextNode,
+		Left:     func(sess *session.Session) { s.delivery.Groups.Leave(sess) },
 		Replaced: s.metrics.replaced, Stale: s.metrics.stale,
 	})
 	slow, err := ending.GoodbyeFrame(wire.CodeSlowConsumer, "slow consumer", ending.RetryAfter, "")
@@ -150,7 +151,8 @@ func New(cfg Config, d Deps) (*Server, error) {
 		return nil, err
 	}
 	s.delivery = delivery.New(delivery.Deps{
-		Log: s.log, Metrics: d.Metrics, Node: cfg.SelfServer.Name, Presence: s.presence, Registry: s.registry, Settled: s.lease.Settled,
+		Log: s.log, Metrics: d.Metrics, Node: cfg.SelfServer.Name, Boot: s.lease.Boot, Groups: s.store, Presence: s.presence,
+		Registry: s.registry, Settled: s.lease.Settled,
 		Dial:    delivery.Dialer(rpc.ClientConfig{Auth: s.rpcAuth, Metrics: s.rpcStats, Standing: s.standing, Timeout: peerTimeout}),
 		Context: ctx, Go: s.spawn, History: s.store.History, Reload: s.reload,
 		Member: func(ctx context.Context, thread int64, uid int32) (bool, error) {
@@ -173,7 +175,8 @@ func New(cfg Config, d Deps) (*Server, error) {
 		Log: s.log, Context: ctx, Node: cfg.SelfServer.Name, Store: s.store, Presence: s.presence, Users: s.users,
 		Registry: s.registry, Texts: s.texts, Lease: s.lease, Ender: s.ender, Janitor: s.janitor, Kicker: s.kicker, Turns: s.turns,
 		Deliver: s.delivery.Router.Deliver, TellElsewhere: s.delivery.TellElsewhere, Static: s.delivery.Peers.Static,
-		Wheel: s.wheel, Stock: &s.metrics.legacy,
+		Groups: s.delivery.Groups,
+		Wheel:  s.wheel, Stock: &s.metrics.legacy,
 		Granted: s.metrics.logins, Unheard: s.metrics.loginsUnheard, Abandoned: s.metrics.abandoned, Refused: s.metrics.loginsRefused,
 		Seconds: s.metrics.loginSeconds, HandlerSeconds: s.metrics.handlerSeconds,
 	})
@@ -190,7 +193,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 	})
 	s.commits = commit.New(commitConfig(cfg.Limits), seedBugs(commit.Deps{
 		Log: d.Log, Metrics: d.Metrics, Store: d.Store, Node: cfg.SelfServer.Name, Boot: s.lease.Boot,
-		Deliver: s.delivery.Router.Deliver, Fenced: s.lease.NoteFenced,
+		Deliver: s.delivery.Router.Deliver, Publish: s.delivery.Groups.Publish, Fenced: s.lease.NoteFenced,
 	}))
 	return s, nil
 }
@@ -227,7 +230,7 @@ func (s *Server) newMember(mine presence.Lease) *membership.Member {
 		},
 		Sessions:      s.registry.Live,
 		EndSessions:   func() { s.ender.All(wire.CodeUnavailable, "node was fenced off") },
-		LostData:      s.reconciler.Rewrite,
+		LostData:      func() { s.reconciler.Rewrite(); s.delivery.Groups.Rewrite() },
 		Mailbox:       s.reconciler,
 		LeaseFailures: s.metrics.leaseFailures, FenceFailures: s.metrics.fenceFailures, Fenced: s.metrics.fenced,
 	})

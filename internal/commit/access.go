@@ -1,14 +1,16 @@
 package commit
 
 import (
+	"cmp"
 	"context"
 	"slices"
+	"time"
 
 	"parley/internal/store"
 	"parley/internal/wire"
 )
 
-// maxMembers is how many threads a shard remembers at least.
+// maxMembers is how many threads, and how many members of groups, a shard remembers at least.
 const maxMembers = 65536
 
 // member is a thread whose two members may write to it, as of a version of its membership. It need not be true any more:
@@ -19,13 +21,13 @@ type member struct {
 }
 
 // authorise refuses the texts of users who are not in the thread, and texts whose request names another user than the
-// thread's other member. It leaves members who are not friends to the append, which decides under the thread's lock and
-// recognises resent texts from the time when they were friends. One SELECT for the whole batch reads what is not cached.
-// A negative answer is never cached, so that an approval takes effect at once.
+// thread's other member. It leaves members who may not write, and former ones, to the append, which decides under the
+// thread's lock and recognises resent texts from the time when they might. One SELECT for the whole batch reads what is not
+// cached, and another one what is no private thread. A negative answer is never cached, so that an approval takes effect at once.
 func (s *shard) authorise(ctx context.Context) {
 	missing := s.missing[:0]
 	for _, r := range s.batch {
-		if _, ok := s.members.Get(r.Thread); !ok && r.Thread > 0 && r.pending() {
+		if _, ok := s.members.Get(r.Thread); !ok && r.Thread > 0 && r.pending() && !s.inGroup(r) {
 			missing = append(missing, r.Thread)
 		}
 	}
@@ -43,8 +45,17 @@ func (s *shard) authorise(ctx context.Context) {
 				s.members.Put(id, member{[2]int32{a.User1, a.User2}, a.Ver})
 			}
 		}
+		if err == nil && len(read) < len(missing) {
+			err = s.authoriseGroups(ctx, read)
+		}
 	}
 	for _, r := range s.batch {
+		if r.group {
+			if r.To != 0 {
+				r.refuse(wire.CodeBadRequest)
+			}
+			continue
+		}
 		m, ok := s.members.Get(r.Thread)
 		if !ok {
 			if a, found := read[r.Thread]; found {
@@ -69,4 +80,70 @@ func (s *shard) authorise(ctx context.Context) {
 			r.refuse(wire.CodeNotAllowed)
 		}
 	}
+}
+
+// inGroup authorises a request for a group whose sender is known to be a member who may write.
+func (s *shard) inGroup(r *Request) bool {
+	if !r.From.Groups() {
+		return false
+	}
+	ver, ok := s.writers.Get(store.GroupKey{Thread: r.Thread, UID: r.From.UID()})
+	if ok {
+		r.group, r.ver = true, ver
+	}
+	return ok
+}
+
+// authoriseGroups authorises requests for threads that are not private. A member who may not write, and a former one, is
+// left to the append.
+func (s *shard) authoriseGroups(ctx context.Context, private map[int64]store.Access) error {
+	var keys []store.GroupKey
+	for _, r := range s.batch {
+		if s.mayBeGroup(r, private) {
+			keys = append(keys, store.GroupKey{Thread: r.Thread, UID: r.From.UID()})
+		}
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	slices.SortFunc(keys, compareKeys)
+	keys = slices.Compact(keys)
+	rights, err := s.c.deps.Store.GroupRights(ctx, keys)
+	if err != nil {
+		s.c.deps.Log.Warn("rights in groups not read", "n", len(keys), "err", err)
+		return err
+	}
+	now := time.Now().UnixMilli()
+	for _, r := range s.batch {
+		if !s.mayBeGroup(r, private) {
+			continue
+		}
+		key := store.GroupKey{Thread: r.Thread, UID: r.From.UID()}
+		right, found := rights[key]
+		if !found {
+			continue
+		}
+		r.group, r.ver = true, store.UnknownVer
+		if right.MayWrite(now) {
+			r.ver = right.Ver
+			s.writers.Put(key, right.Ver)
+		}
+	}
+	return nil
+}
+
+// mayBeGroup reports whether a request is for a thread that is not known to be private, by a client that is shown groups.
+func (s *shard) mayBeGroup(r *Request, private map[int64]store.Access) bool {
+	if r.group || r.Thread <= 0 || !r.From.Groups() || !r.pending() {
+		return false
+	}
+	if _, found := private[r.Thread]; found {
+		return false
+	}
+	_, cached := s.members.Get(r.Thread)
+	return !cached
+}
+
+func compareKeys(a, b store.GroupKey) int {
+	return cmp.Or(cmp.Compare(a.Thread, b.Thread), cmp.Compare(a.UID, b.UID))
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"parley/internal/group"
 	"parley/internal/session"
 	"parley/internal/store"
 	"parley/internal/wire"
@@ -37,6 +38,9 @@ var errFull = &BusyError{RetryAfter: time.Second}
 // Sender is where a request came from.
 type Sender interface {
 	UID() int32
+	SID() session.SID
+	// Groups reports whether the client is shown groups; only such a client may write to them.
+	Groups() bool
 	// Answer takes the encoded 1018 of a request, whose texts no longer wait, to be written when cork is released. It must
 	// not block, nor keep frame.
 	Answer(frame []byte, req *Request, cork *session.Cork)
@@ -57,12 +61,14 @@ type Request struct {
 	sent   []wire.SentText  // what became of each text
 	one    [1]wire.SentText // sent's array for the usual request, which has one text
 	peer   int32            // the other member, once authorised
+	group  bool             // authorised, for a group
 	ver    int32            // the version of the thread's membership that says so
 }
 
 // Store is the part of internal/store that the committer uses.
 type Store interface {
 	Access(ctx context.Context, threads []int64) (map[int64]store.Access, error)
+	GroupRights(ctx context.Context, keys []store.GroupKey) (map[store.GroupKey]store.GroupRight, error)
 	Append(ctx context.Context, node, boot string, msgs []store.NewMessage, out []store.Appended) error
 }
 
@@ -101,6 +107,8 @@ type Deps struct {
 	// Deliver takes the pushes of one batch, in commit order, and may keep their bodies. Sessions of this node are written
 	// to when the cork is released. It must not block.
 	Deliver func([]session.Push, *session.Cork)
+	// Publish takes the rows of groups of one batch, in commit order. It must not block, and may keep bodies.
+	Publish func(...group.Rows)
 	// Fenced is told that the store refused a batch because this node's boot id is no longer in its fence row.
 	Fenced func(boot string)
 }

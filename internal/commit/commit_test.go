@@ -438,6 +438,8 @@ func TestAThreadAndARecipientThatDoNotBelongTogetherAreRefused(t *testing.T) {
 type nobody struct{ done chan struct{} }
 
 func (n *nobody) UID() int32                             { return 1 }
+func (n *nobody) SID() session.SID                       { return 1 }
+func (n *nobody) Groups() bool                           { return true }
 func (n *nobody) Answer([]byte, *Request, *session.Cork) { n.done <- struct{}{} }
 
 // quickStore stores nothing and allocates nothing.
@@ -445,6 +447,10 @@ type quickStore struct{ seq int64 }
 
 func (s *quickStore) Access(context.Context, []int64) (map[int64]store.Access, error) {
 	return map[int64]store.Access{7: {User1: 1, User2: 2, Friends: true}}, nil
+}
+
+func (s *quickStore) GroupRights(context.Context, []store.GroupKey) (map[store.GroupKey]store.GroupRight, error) {
+	return nil, nil
 }
 
 func (s *quickStore) Append(_ context.Context, _, _ string, msgs []store.NewMessage, out []store.Appended) error {

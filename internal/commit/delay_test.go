@@ -34,6 +34,10 @@ func (s *slowStore) Access(_ context.Context, threads []int64) (map[int64]store.
 	return found, nil
 }
 
+func (s *slowStore) GroupRights(context.Context, []store.GroupKey) (map[store.GroupKey]store.GroupRight, error) {
+	return nil, nil
+}
+
 func (s *slowStore) Append(ctx context.Context, _, _ string, msgs []store.NewMessage, out []store.Appended) error {
 	s.mu.Lock()
 	takes, stalled := s.takes, s.stalled
@@ -69,7 +73,9 @@ type load struct {
 
 type loadSender struct{ l *load }
 
-func (s loadSender) UID() int32 { return 1 }
+func (s loadSender) UID() int32     { return 1 }
+func (loadSender) SID() session.SID { return 1 }
+func (loadSender) Groups() bool     { return false }
 
 func (s loadSender) Answer(_ []byte, req *Request, _ *session.Cork) {
 	// One goroutine answers: that of the only shard.

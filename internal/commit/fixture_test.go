@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"parley/internal/group"
 	"parley/internal/session"
 	"parley/internal/store"
 	"parley/internal/wire"
@@ -21,6 +22,9 @@ type fakeStore struct {
 
 	mu       sync.Mutex // guards the following
 	access   map[int64]store.Access
+	groups   map[int64]map[int32]store.GroupRight
+	vers     map[int64]int32 // of groups
+	rights   [][]store.GroupKey
 	asked    [][]int64
 	batches  [][]store.NewMessage
 	deadline []time.Duration
@@ -56,6 +60,23 @@ func (s *fakeStore) Access(_ context.Context, threads []int64) (map[int64]store.
 	return found, nil
 }
 
+func (s *fakeStore) GroupRights(_ context.Context, keys []store.GroupKey) (map[store.GroupKey]store.GroupRight, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rights = append(s.rights, slices.Clone(keys))
+	if s.err != nil {
+		return nil, s.err
+	}
+	found := map[store.GroupKey]store.GroupRight{}
+	for _, k := range keys {
+		if r, ok := s.groups[k.Thread][k.UID]; ok {
+			r.Ver = s.vers[k.Thread]
+			found[k] = r
+		}
+	}
+	return found, nil
+}
+
 func (s *fakeStore) Append(ctx context.Context, _, boot string, msgs []store.NewMessage, out []store.Appended) error {
 	if s.block != nil {
 		select {
@@ -79,9 +100,13 @@ func (s *fakeStore) Append(ctx context.Context, _, boot string, msgs []store.New
 			continue
 		}
 		a := s.access[m.ThreadID]
+		mayWrite := a.MayWrite(m.Sender)
+		if members, ok := s.groups[m.ThreadID]; ok {
+			a.Ver, mayWrite = s.vers[m.ThreadID], members[m.Sender].MayWrite(time.Now().UnixMilli())
+		}
 		out[i].MemberVer = a.Ver
 		seq, resent := s.known[m.UniqueID]
-		if !resent && m.MemberVer != a.Ver && !a.MayWrite(m.Sender) {
+		if !resent && m.MemberVer != a.Ver && !mayWrite {
 			out[i].Err = store.ErrMayNotWrite
 			continue
 		}
@@ -97,8 +122,9 @@ func (s *fakeStore) Append(ctx context.Context, _, boot string, msgs []store.New
 
 // user is a sender that keeps its answers.
 type user struct {
-	uid int32
-	c   *collector
+	uid   int32
+	c     *collector
+	stock bool
 }
 
 type collector struct {
@@ -106,12 +132,15 @@ type collector struct {
 	answers []wire.TextPush
 	reqs    []*Request
 	pushes  []session.Push
+	rows    []group.Rows
 	fenced  []string
 	onPush  func()
 	onReply func()
 }
 
-func (u *user) UID() int32 { return u.uid }
+func (u *user) UID() int32       { return u.uid }
+func (u *user) SID() session.SID { return session.SID(u.uid) }
+func (u *user) Groups() bool     { return !u.stock }
 
 func (u *user) Answer(frame []byte, req *Request, _ *session.Cork) {
 	var b wire.TextPush
@@ -142,6 +171,12 @@ func (c *collector) deliver(p []session.Push, _ *session.Cork) {
 	}
 }
 
+func (c *collector) publish(rows ...group.Rows) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.rows = append(c.rows, rows...)
+}
+
 // start returns a committer of one shard unless change says otherwise.
 func start(t testing.TB, s *fakeStore, change func(*Config)) (*Committer, *collector) {
 	t.Helper()
@@ -153,7 +188,7 @@ func start(t testing.TB, s *fakeStore, change func(*Config)) (*Committer, *colle
 	col := new(collector)
 	c := New(cfg, Deps{
 		Log: slog.New(slog.DiscardHandler), Store: s, Node: "chat1", Boot: func() string { return "boot" },
-		Deliver: col.deliver, Fenced: func(b string) { col.fenced = append(col.fenced, b) },
+		Deliver: col.deliver, Publish: col.publish, Fenced: func(b string) { col.fenced = append(col.fenced, b) },
 	})
 	t.Cleanup(c.Close)
 	return c, col
@@ -161,7 +196,7 @@ func start(t testing.TB, s *fakeStore, change func(*Config)) (*Committer, *colle
 
 // request asks for texts by "unique id" = content.
 func (c *collector) request(uid int32, thread int64, contents ...string) *Request {
-	r := &Request{From: &user{uid, c}, Boot: "boot", Thread: thread, Bytes: 100}
+	r := &Request{From: &user{uid: uid, c: c}, Boot: "boot", Thread: thread, Bytes: 100}
 	for _, s := range contents {
 		r.Texts = append(r.Texts, wire.Text{Content: s, UniqueID: s})
 	}

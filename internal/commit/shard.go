@@ -1,12 +1,15 @@
 package commit
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
 	"parley/internal/batch"
+	"parley/internal/group"
 	"parley/internal/recent"
 	"parley/internal/session"
 	"parley/internal/store"
@@ -26,13 +29,17 @@ type shard struct {
 	delay delay
 
 	// Owned by run, and kept between batches.
-	members *recent.Map[int64, member] // by thread
+	members *recent.Map[int64, member]         // by thread
+	writers *recent.Map[store.GroupKey, int32] // versions under which members of groups may write
 	missing []int64
 	batch   []*Request
 	msgs    []store.NewMessage
 	stored  []store.Appended
 	where   []place
 	pushes  []session.Push
+	rows    []group.Rows
+	texts   []wire.StoredText // of one of rows
+	order   []int             // of rows in msgs, by group
 	frame   []byte
 	cork    session.Cork
 }
@@ -44,6 +51,7 @@ func newShard(c *Committer) *shard {
 	s := &shard{
 		c:     c,
 		queue: batch.NewQueue[*Request](batch.Limits{BatchWeight: c.cfg.Batch}), members: recent.New[int64, member](maxMembers),
+		writers: recent.New[store.GroupKey, int32](maxMembers),
 	}
 	s.delay.target, s.delay.recovery = c.cfg.Target, c.cfg.Recovery
 	return s
@@ -203,8 +211,12 @@ func (s *shard) store(ctx context.Context, boot string) {
 	// A call that failed half-way has stored some: each row says for itself.
 	for i, at := range s.where {
 		t, got := &s.batch[at.req].sent[at.text], &s.stored[i]
-		if got.MemberVer != s.msgs[i].MemberVer {
-			s.members.Delete(s.msgs[i].ThreadID)
+		if m := &s.msgs[i]; got.MemberVer != m.MemberVer {
+			if s.batch[at.req].group {
+				s.writers.Delete(store.GroupKey{Thread: m.ThreadID, UID: m.Sender})
+			} else {
+				s.members.Delete(m.ThreadID)
+			}
 		}
 		if errors.Is(got.Err, store.ErrMayNotWrite) {
 			s.c.metrics.denied.Inc()
@@ -245,8 +257,15 @@ func codeOf(err error) wire.Code {
 // or the node does for them.
 func (s *shard) deliver() {
 	s.pushes = s.pushes[:0]
-	row := 0
+	row, groups := 0, false
 	for ri, r := range s.batch {
+		if r.group {
+			groups = true
+			for row < len(s.where) && s.where[row].req == ri {
+				row++
+			}
+			continue
+		}
 		fresh := 0
 		last := int64(0)
 		all := true
@@ -283,6 +302,80 @@ func (s *shard) deliver() {
 		s.c.deps.Deliver(s.pushes, &s.cork)
 	}
 	clear(s.pushes)
+	if groups {
+		s.publish()
+	}
+}
+
+// maxRows bounds the body of a push of a group's rows, unless one text alone is longer.
+const maxRows = 16 << 10
+
+// publish hands the rows of groups on, as few pushes as they fit into. Those of one push were stored under the same version
+// of the membership, one after the other, so that a member may read all of them or none. A resent text goes alone, because its number
+// is that of another time.
+func (s *shard) publish() {
+	s.order, s.rows = s.order[:0], s.rows[:0]
+	for i, at := range s.where {
+		if s.batch[at.req].group && s.pushable(i) {
+			s.order = append(s.order, i)
+		}
+	}
+	slices.SortStableFunc(s.order, func(a, b int) int { return cmp.Compare(s.msgs[a].ThreadID, s.msgs[b].ThreadID) })
+	for from := 0; from < len(s.order); {
+		to := from + 1
+		for size := s.rowSize(from); to < len(s.order) && s.together(to-1, to); to++ {
+			if size += s.rowSize(to); size > maxRows {
+				break
+			}
+		}
+		s.encode(s.order[from:to])
+		from = to
+	}
+	if len(s.rows) > 0 {
+		s.c.deps.Publish(s.rows...)
+	}
+	clear(s.rows)
+}
+
+// rowSize returns about what a row takes in a push: all but escapes.
+func (s *shard) rowSize(i int) int {
+	m := &s.msgs[s.order[i]]
+	return 176 + len(m.UniqueID) + len(m.Content)
+}
+
+// together reports whether two rows may share a push.
+func (s *shard) together(i, j int) bool {
+	a, b := s.order[i], s.order[j]
+	x, y := &s.stored[a], &s.stored[b]
+	return s.msgs[a].ThreadID == s.msgs[b].ThreadID && x.MemberVer == y.MemberVer && !x.Resent && !y.Resent
+}
+
+// encode appends a push of rows of one group, or several if escapes make it much longer.
+func (s *shard) encode(rows []int) {
+	s.texts = s.texts[:0]
+	first, size := &s.stored[rows[0]], 64
+	out := group.Rows{Thread: s.msgs[rows[0]].ThreadID, Ver: first.MemberVer, First: first.Seq}
+	for n, i := range rows {
+		m, got, from := &s.msgs[i], &s.stored[i], s.batch[s.where[i].req].From
+		if sid := from.SID(); n == 0 {
+			out.Skip = sid
+		} else if out.Skip != sid {
+			out.Skip = 0
+		}
+		out.First, out.Last = min(out.First, got.Seq), max(out.Last, got.Seq)
+		s.texts = append(s.texts, wire.StoredText{
+			Sender: m.Sender, MsgID: got.Seq, ThreadID: m.ThreadID, UniqueID: m.UniqueID, Content: m.Content, CreatedMS: got.CreatedMS,
+		})
+		size += 192 + len(m.UniqueID) + len(m.Content)
+	}
+	out.Body = wire.AppendGroupPush(make([]byte, 0, size), out.Thread, out.Ver, s.texts)
+	clear(s.texts)
+	if half := len(rows) / 2; half > 0 && len(out.Body) > 2*maxRows {
+		s.encode(rows[:half])
+		s.encode(rows[half:])
+		return
+	}
+	s.rows = append(s.rows, out)
 }
 
 // pushable reports whether a row is to be pushed: it is stored, and not the repeat of one before it in the batch. A resend
@@ -322,6 +415,8 @@ func (s *shard) answer(r *Request) {
 	to := r.To
 	if r.peer != 0 {
 		to = r.peer
+	} else if r.group {
+		to = 0
 	}
 	for i := range r.sent {
 		if t := &r.sent[i]; t.Seq == 0 && t.Code == wire.CodeOK {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"parley/internal/group"
 	"parley/internal/peer"
 	"parley/internal/presence"
 	"parley/internal/refill"
@@ -25,6 +26,8 @@ type Deps struct {
 	Log      *slog.Logger
 	Metrics  prometheus.Registerer // nil: registered nowhere
 	Node     string                // this node's name
+	Boot     func() string         // this node's life
+	Groups   group.Store
 	Presence *presence.Presence
 	Registry *session.Registry
 	// Settled reports whether all nodes have written their sessions into the Redis whose data has this id.
@@ -46,6 +49,7 @@ type Deps struct {
 type Delivery struct {
 	Router *router.Router
 	Peers  *peer.Pool
+	Groups *group.Groups
 
 	d       Deps
 	refills *refill.Refiller
@@ -67,14 +71,20 @@ func New(deps Deps) *Delivery {
 		Log: deps.Log, Context: deps.Context, Go: deps.Go, History: deps.History, Member: deps.Member, Reload: deps.Reload,
 		Refilled: deps.Refilled, GivenUp: deps.RefillsGivenUp,
 	})
-	locator := &locator{d: &d.d, peers: d.Peers, link: d.LinkNodes, dead: make(map[string]time.Time)}
-	d.Router = router.New(router.DefaultConfig(), deps.Log, deps.Metrics, deps.Registry, locator, d.Peers, d.refills.Add,
-		func(*session.Push) (n int, elsewhere bool) { return 0, false })
+	loc := &locator{d: &d.d, peers: d.Peers, link: d.LinkNodes, dead: make(map[string]time.Time)}
+	d.Router = router.New(router.DefaultConfig(), deps.Log, deps.Metrics, deps.Registry, loc, d.Peers, d.refills.Add,
+		func(p *session.Push) (n int, elsewhere bool) { return d.Groups.User(p) })
+	d.Groups = group.New(group.DefaultConfig(), group.Deps{
+		Log: deps.Log, Metrics: deps.Metrics, Node: deps.Node, Boot: deps.Boot, Store: deps.Groups, Interest: deps.Presence,
+		Registry: deps.Registry, Locate: loc.LocateGroups, Nodes: d.Peers.Nodes, Forward: d.Peers.Forward,
+		Lost: d.Router.Lost, Deliver: d.Router.Deliver,
+	})
 	return d
 }
 
 // Close drops what waits and returns when all goroutines have ended.
 func (d *Delivery) Close() {
+	d.Groups.Close()
 	d.Router.Close()
 	d.Peers.Close()
 }

@@ -34,20 +34,52 @@ func (l *locator) Locate(ctx context.Context, uids []int32) (nodes [][]string, s
 	if err != nil {
 		return nil, false, err
 	}
-	sure = l.d.Settled(gen)
+	nodes, err = l.living(ctx, found)
+	return nodes, l.d.Settled(gen), err
+}
+
+// LocateGroups implements group.Locator. Like Locate, it reads the nodes again for a life that is not in the view. replaced
+// are entries of lives whose node lives another one: they never count again.
+func (l *locator) LocateGroups(ctx context.Context, threads []int64) (nodes [][]string, replaced []presence.GroupEntry, sure bool, err error) {
+	entries, gen, err := l.d.Presence.GroupEntries(ctx, threads)
+	if err != nil {
+		return nil, nil, false, err
+	}
+	found := make([][]presence.Location, len(entries))
+	for i, of := range entries {
+		for _, e := range of {
+			found[i] = append(found[i], presence.Location{Node: e.Node, Boot: e.Boot})
+		}
+	}
+	if nodes, err = l.living(ctx, found); err != nil {
+		return nil, nil, false, err
+	}
+	view := l.d.Presence.View()
+	for _, of := range entries {
+		for _, e := range of {
+			if n, ok := view.Node(e.Node); ok && n.Live && n.Boot != e.Boot {
+				replaced = append(replaced, e)
+			}
+		}
+	}
+	return nodes, replaced, l.d.Settled(gen), nil
+}
+
+// living returns, for each list, the nodes of the lives in it that go on, and sees to it that there is a way to them.
+func (l *locator) living(ctx context.Context, found [][]presence.Location) ([][]string, error) {
 	nodes, strange := l.alive(found)
 	if !l.linked(nodes) {
 		l.link() // the view has them, the pool not yet
 	}
 	if l.worthReading(strange) {
 		if _, err := l.d.Presence.Nodes(ctx); err != nil {
-			return nil, false, err
+			return nil, err
 		}
 		l.link()
 		nodes, strange = l.alive(found)
 		l.noteDead(strange)
 	}
-	return nodes, sure, nil
+	return nodes, nil
 }
 
 // alive returns the nodes of each user that live, this one left out, and the lives that do not. A node without any lease

@@ -70,7 +70,11 @@ func (s *Service) deliverAll(req *message.DeliverReq) []int32 {
 		}
 		push := session.Push{
 			To: in.ToUid, Device: in.Device, SID: in.Sid, ID: wire.MsgID(in.MsgId), From: in.FromUid,
-			Thread: in.ThreadId, Seq: in.Seq, Body: in.Body,
+			Thread: in.ThreadId, Seq: in.Seq, Body: in.Body, Ver: in.MemberVer, First: in.FirstSeq,
+		}
+		if push.ID == wire.MsgGroupPush {
+			codes[i] = s.rows(&push)
+			continue
 		}
 		codes[i] = s.deliver(&push, &cork)
 	}
@@ -91,8 +95,28 @@ func (s *Service) elsewhere(in *message.Push) int32 {
 	return int32(wire.CodeOK)
 }
 
-// gap tells sessions here that pushes for them were dropped: those of a user or, without one, all.
+// rows takes rows of a group, for its members here or for one user.
+func (s *Service) rows(p *session.Push) int32 {
+	if p.To == 0 {
+		s.d.Delivery.Groups.Deliver(p)
+		return int32(wire.CodeOK)
+	}
+	n, elsewhere := s.d.Delivery.Groups.User(p)
+	switch {
+	case n > 0 && elsewhere:
+		return peer.CodeElsewhereToo
+	case n > 0:
+		return int32(wire.CodeOK)
+	}
+	return peer.CodeNotHere
+}
+
+// gap tells sessions here that pushes for them were dropped: those of a user or, without one, of a group's members, or all.
 func (s *Service) gap(in *message.Push) int32 {
+	if in.ToUid == 0 && in.ThreadId != 0 {
+		s.d.Delivery.Groups.Deliver(&session.Push{ID: wire.MsgGap, Thread: in.ThreadId, Seq: in.Seq})
+		return int32(wire.CodeOK)
+	}
 	if in.ToUid == 0 {
 		s.d.Delivery.MissedByAll()
 		return int32(wire.CodeOK)

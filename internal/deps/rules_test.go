@@ -37,8 +37,13 @@ var rules = []rule{
 		"carries pushes between nodes: it neither stores nor locates",
 	},
 	{
+		"internal/group",
+		[]string{"internal/batch", "internal/presence", "internal/session", "internal/store", "internal/wire"},
+		"rows of groups to their members: SQL, Redis and the other nodes through interfaces",
+	},
+	{
 		"internal/commit",
-		[]string{"internal/batch", "internal/recent", "internal/session", "internal/store", "internal/wire"},
+		[]string{"internal/batch", "internal/group", "internal/recent", "internal/session", "internal/store", "internal/wire"},
 		"texts in, one transaction, acks out: who gets the push is the router's business",
 	},
 	{
@@ -100,7 +105,7 @@ var rules = []rule{
 	{
 		"internal/delivery",
 		[]string{
-			"internal/obs", "internal/peer", "internal/presence", "internal/refill", "internal/router", "internal/rpc", "internal/session",
+			"internal/group", "internal/obs", "internal/peer", "internal/presence", "internal/refill", "internal/router", "internal/rpc", "internal/session",
 			"internal/store", "internal/textlimit", "internal/wire", "kitex_gen/...",
 		},
 		"joins what takes a push to its user; it does not know where pushes come from",

@@ -31,6 +31,8 @@ type Deps struct {
 	Registry *session.Registry
 	Texts    *textlimit.Limiter
 	Janitor  *Janitor
+	// Left is told of sessions that have ended, perhaps again and again.
+	Left func(*session.Session)
 	// NextNode returns the address of another node that takes logins, "" if there is none.
 	NextNode func() string
 	// Replaced counts the sessions that a newer login ended, Stale those that nothing was heard of.
@@ -56,6 +58,7 @@ func (e *Ender) Entry(s *session.Session) presence.Session {
 // Leave takes a session out of the registry and, by the janitor, out of Redis. It may be called any number of times.
 func (e *Ender) Leave(s *session.Session) {
 	removed := s.SID() != 0 && e.d.Registry.Remove(s)
+	e.d.Left(s)
 	if s.SetJoined(false) {
 		e.d.Texts.Leave(e.d.Texts.Of(s.UID()), e.Location(s), time.Now())
 	} else if removed {

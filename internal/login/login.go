@@ -30,7 +30,7 @@ var (
 )
 
 // offered is what of the known capabilities this server offers; the rest is ignored.
-var offered = []string{wire.CapBatch, wire.CapResume, wire.CapGap}
+var offered = []string{wire.CapBatch, wire.CapResume, wire.CapGap, wire.CapGroups}
 
 // Config bounds logins.
 type Config struct {
@@ -49,6 +49,12 @@ type Lease interface {
 	// Lives reports whether a life of the node goes on.
 	Lives(boot string) bool
 	NoteLogin(token string)
+}
+
+// Groups is where sessions get the rows of their groups from; *group.Groups is one.
+type Groups interface {
+	// Enter puts a session into the index. After an error that waits until its client asks for its threads.
+	Enter(ctx context.Context, s *session.Session) error
 }
 
 // Client is a connection that logs in.
@@ -86,6 +92,8 @@ type Deps struct {
 	Deliver       func([]session.Push, *session.Cork)
 	TellElsewhere func([]presence.Location)
 	Static        func(node string) bool
+	// Groups puts a session into the index of its groups.
+	Groups Groups
 	// Wheel and Stock are for the policies of stock clients.
 	Wheel *legacy.Wheel
 	Stock *legacy.Counters
@@ -225,6 +233,10 @@ func (a *attempt) grantNative(ctx context.Context) {
 	g.data = a.data.of(ctx, a.id.Boot)
 	g.caps = intersect(a.req.Caps, offered)
 	a.id.Gap = slices.Contains(g.caps, wire.CapGap)
+	if !a.id.Gap { // who cannot be told of dropped rows is not shown groups
+		g.caps = slices.DeleteFunc(g.caps, func(c string) bool { return c == wire.CapGroups })
+	}
+	a.id.Groups = slices.Contains(g.caps, wire.CapGroups)
 	g.heartbeat = a.cfg.Heartbeat
 	if a.req.HeartbeatS > 0 {
 		g.heartbeat = time.Duration(a.req.HeartbeatS) * time.Second
@@ -345,6 +357,10 @@ func (a *attempt) enter(ctx context.Context) error {
 	}
 	if texts != nil {
 		a.d.Texts.Receive(user, a.claimed, *texts, time.Now())
+	}
+
+	if err := a.d.Groups.Enter(ctx, s); err != nil {
+		a.d.Log.Warn("groups not read at a login", "sid", s.SID(), "err", err)
 	}
 
 	// 1006 is the first frame; only then is the session found by pushes.

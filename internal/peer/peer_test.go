@@ -294,6 +294,26 @@ func TestWhatThePeerSaysOfEachPush(t *testing.T) {
 	require.Empty(t, said.forgotten)
 }
 
+// Rows of a group keep their order, and nobody is looked for when the peer has no member.
+func TestRowsOfGroupsAreCarried(t *testing.T) {
+	n := startNode(t)
+	n.code = func(*message.Push) int32 { return CodeNotHere }
+	p, said := startPool(t, nil)
+	p.SetNodes(map[string]string{"b": n.addr})
+	for seq := range int64(20) {
+		require.True(t, p.Forward("b", &session.Push{ID: wire.MsgGroupPush, Thread: 6, Ver: 3, First: seq + 1, Seq: seq + 2, Body: []byte("rows")}))
+	}
+	eventually(t, "the rows", func() bool { return len(n.got()) == 20 })
+	p.Close()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	require.Equal(t, &message.Push{MsgId: 2144, ThreadId: 6, MemberVer: 3, FirstSeq: 1, Seq: 2, Body: []byte("rows")}, n.pushes[0])
+	for i, m := range n.pushes {
+		require.EqualValues(t, i+1, m.FirstSeq)
+	}
+	require.Empty(t, said.notHere)
+}
+
 func TestCallsAreBoundedInPushesAndBytes(t *testing.T) {
 	n := startNode(t)
 	p, _ := startPool(t, func(c *Config) { c.Lanes, c.CallPushes, c.CallBytes = 1, 10, 100 })

@@ -1,0 +1,400 @@
+package group
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"parley/internal/batch"
+	"parley/internal/presence"
+	"parley/internal/session"
+	"parley/internal/store"
+	"parley/internal/wire"
+)
+
+// Rows are rows of a group that are pushed together. All were stored under the same version of its membership, and none
+// of another version lies between them.
+type Rows struct {
+	Thread      int64
+	Ver         int32
+	First, Last int64  // numbers
+	Body        []byte // of a 2144; it must not be changed any more
+	// Skip is the session that knows the rows from the answer to its request; 0: none.
+	Skip session.SID
+}
+
+// push returns rows as they travel, to a user or, with 0, to the members.
+func (r *Rows) push(to int32) session.Push {
+	return session.Push{To: to, ID: wire.MsgGroupPush, Thread: r.Thread, Ver: r.Ver, First: r.First, Seq: r.Last, Body: r.Body}
+}
+
+// EventRows returns the event of a change as it is pushed. It must be one that appended an event.
+func EventRows(c *store.GroupChange) Rows {
+	e := &c.Event
+	text := []wire.StoredText{{
+		Sender: e.Sender, MsgID: e.Seq, ThreadID: e.ThreadID, UniqueID: e.UniqueID, Content: e.Content, Status: wire.StatusSent,
+		CreatedMS: e.CreatedMS, Kind: int32(e.Kind),
+	}}
+	return Rows{Thread: e.ThreadID, Ver: c.Ver, First: e.Seq, Last: e.Seq, Body: wire.AppendGroupPush(nil, e.ThreadID, c.Ver, text)}
+}
+
+// Store is the part of internal/store that groups need.
+type Store interface {
+	Memberships(ctx context.Context, uids []int32) (map[int32][]store.ThreadMembership, error)
+	LocalMembers(ctx context.Context, thread int64, uids []int32) (ver int32, members map[int32]store.Membership, err error)
+}
+
+// Interest is the part of internal/presence that groups need.
+type Interest interface {
+	HoldGroups(ctx context.Context, entries []presence.GroupEntry) (added []bool, err error)
+	DropGroups(ctx context.Context, entries []presence.GroupEntry) error
+}
+
+// Config bounds Groups. See DefaultConfig.
+type Config struct {
+	Lanes     int           // goroutines that write to sessions, and as many that look nodes up; a group is always in the same lane
+	LaneItems int           // pushes waiting in a lane
+	LaneBytes int           // bytes of their bodies
+	Batch     int           // pushes that are written together
+	BatchSize int           // bytes of their bodies
+	Users     int           // pushes to single users waiting
+	Timeout   time.Duration // one read or write of SQL or Redis
+	Retry     time.Duration // how often what is owed is tried again
+	Pass      time.Duration // in which each interest is written again
+	Linger    time.Duration // how long the interest in a group stays that has no session here
+}
+
+// DefaultConfig returns the bounds of docs/CONFIG.md.
+func DefaultConfig() Config {
+	return Config{
+		Lanes: 4, LaneItems: 16384, LaneBytes: 16 << 20, Batch: 64, BatchSize: 64 << 10, Users: 16384,
+		Timeout: 2 * time.Second, Retry: 250 * time.Millisecond, Pass: 48 * time.Second, Linger: time.Minute,
+	}
+}
+
+// Deps is what Groups work with. None of the functions but Locate may block.
+type Deps struct {
+	Log      *slog.Logger
+	Metrics  prometheus.Registerer // nil: registered nowhere
+	Node     string
+	Boot     func() string // the life of this node
+	Store    Store
+	Interest Interest
+	Registry *session.Registry
+	// Locate returns, for each group, the other nodes with members, and the entries of lives that have been replaced. It is
+	// not sure if it may lack some.
+	Locate func(ctx context.Context, threads []int64) (nodes [][]string, replaced []presence.GroupEntry, sure bool, err error)
+	// Nodes returns the nodes that Forward knows. Forward queues a copy of a push for a node and returns false if it cannot.
+	Nodes   func() []string
+	Forward func(node string, p *session.Push) bool
+	// Lost has the members told of rows that a node, or with "" any node, was not sent.
+	Lost func(node string, p *session.Push)
+	// Deliver takes pushes to users, wherever they are.
+	Deliver func([]session.Push, *session.Cork)
+}
+
+// Groups takes rows to members. New starts it; Close ends it. All methods are safe for concurrent use.
+type Groups struct {
+	cfg     Config
+	d       Deps
+	log     *slog.Logger
+	metrics *metrics
+	began   time.Time
+	index   *index
+	home    []*home
+	away    []*away
+	users   *batch.Queue[userRows]
+	loads   *batch.Calls[*load]
+	blind   *blind
+
+	ctx  context.Context
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+	wake chan struct{} // holds a token while interests wait to be written
+
+	mu    sync.Mutex // guards the following
+	owed  map[int64]int64
+	dirty map[int64]struct{} // groups whose interest could not be written; their members are to be told when it is
+	lost  bool               // all interests are to be written
+}
+
+// loadUsers is how many users share a read of their memberships, and loaders how many such reads are made at once.
+const (
+	loadUsers = 256
+	loaders   = 2
+	maxLoads  = 16384
+	userBatch = 64
+	userLanes = 2
+)
+
+// New starts Groups.
+func New(cfg Config, d Deps) *Groups {
+	ctx, stop := context.WithCancel(context.Background())
+	g := &Groups{
+		cfg: cfg, d: d, log: d.Log.With("pkg", "group"), began: time.Now(), index: newIndex(), blind: newBlind(),
+		ctx: ctx, stop: stop, wake: make(chan struct{}, 1), owed: make(map[int64]int64), dirty: make(map[int64]struct{}),
+		users: batch.NewQueue[userRows](batch.Limits{Items: cfg.Users, BatchItems: userBatch}),
+	}
+	g.metrics = newMetrics(d.Metrics, g)
+	g.loads = batch.NewCalls(batch.Limits{Items: maxLoads, BatchItems: loadUsers}, ctx.Done(), g.load, g.panicked)
+	for range loaders {
+		g.wg.Go(g.loads.Run)
+	}
+	for range cfg.Lanes {
+		h, a := newHome(g), newAway(g)
+		g.home, g.away = append(g.home, h), append(g.away, a)
+		g.wg.Go(h.run)
+		g.wg.Go(a.run)
+	}
+	for range userLanes {
+		g.wg.Go(func() { g.users.Run(ctx.Done(), g.deliverUsers, g.usersFailed) })
+	}
+	g.wg.Go(g.retry)
+	g.wg.Go(g.keepInterests)
+	return g
+}
+
+// Close drops what waits and returns when all goroutines have ended.
+func (g *Groups) Close() {
+	g.stop()
+	g.wg.Wait()
+}
+
+func (g *Groups) panicked(p *batch.Panic) {
+	g.metrics.panics.Inc()
+	g.log.Error("panic in a group's fan-out", "err", p.Value, "stack", string(p.Stack))
+}
+
+// since is the time by which groups become empty.
+func (g *Groups) since() time.Duration { return time.Since(g.began) }
+
+func (g *Groups) homeLane(thread int64) *home { return g.home[uint64(thread)%uint64(len(g.home))] }
+
+// Publish takes rows that were stored by this node to the sessions of the members, here and on other nodes. Rows of one
+// group arrive in the order of the calls.
+func (g *Groups) Publish(rows ...Rows) {
+	for i := range rows {
+		r := &rows[i]
+		g.homeLane(r.Thread).put(item{rows: *r})
+		g.away[uint64(r.Thread)%uint64(len(g.away))].put(r)
+	}
+}
+
+// Added is Publish for an event that changes the membership of users: those who are added may have sessions on nodes whose
+// index does not have them, so that each user is told directly too.
+func (g *Groups) Added(uids []int32, rows Rows) {
+	g.Publish(rows)
+	pushes := make([]session.Push, len(uids))
+	for i, uid := range uids {
+		pushes[i] = rows.push(uid)
+	}
+	g.d.Deliver(pushes, nil)
+}
+
+// Deliver takes rows for the members, or the notice that some were dropped, from another node.
+func (g *Groups) Deliver(p *session.Push) {
+	if p.ID == wire.MsgGap {
+		g.owe(p.Thread, p.Seq)
+		return
+	}
+	g.homeLane(p.Thread).put(item{rows: Rows{Thread: p.Thread, Ver: p.Ver, First: p.FirstSeq(), Last: p.Seq, Body: p.Body}})
+}
+
+// errOtherLife refuses a session of an earlier life of the node.
+var errOtherLife = errors.New("group: the session belongs to another life of the node")
+
+// Enter puts a session that logs in into the index. It is called before the session becomes Live. After an error the session
+// may lack groups until its client asks for its threads.
+func (g *Groups) Enter(ctx context.Context, s *session.Session) error {
+	if !s.Groups() {
+		return nil
+	}
+	_, err := g.enter(ctx, s)
+	return err
+}
+
+// Reconcile puts a session into the index of groups that its client is about to be shown; its user should be a member. It reports whether the session
+// was missing in one of which its user is a member: then the caller reads again what it has read, because rows that were
+// committed in between were pushed to nobody here.
+func (g *Groups) Reconcile(ctx context.Context, s *session.Session, threads []int64) (added bool, err error) {
+	if !s.Groups() || len(g.index.missing(s, threads)) == 0 {
+		return false, nil
+	}
+	n, err := g.enter(ctx, s)
+	return n > 0, err
+}
+
+// Leave takes a session that has ended out of the index.
+func (g *Groups) Leave(s *session.Session) {
+	if s.Groups() {
+		g.index.leave(s, g.since())
+	}
+}
+
+// load is one call that reads a user's memberships.
+type load struct {
+	batch.Part
+	uid  int32
+	list []store.ThreadMembership
+}
+
+func (g *Groups) load(calls []*load) {
+	ctx, cancel := context.WithTimeout(g.ctx, g.cfg.Timeout)
+	defer cancel()
+	uids := make([]int32, len(calls))
+	for i, c := range calls {
+		uids[i] = c.uid
+	}
+	found, err := g.d.Store.Memberships(ctx, uids)
+	if err != nil {
+		g.metrics.loadFailures.Inc()
+	}
+	for _, c := range calls {
+		c.list = found[c.uid]
+		c.Settle(err)
+	}
+}
+
+// enter reads the memberships of a session's user, puts the session into the index, and waits until the interests are
+// written.
+func (g *Groups) enter(ctx context.Context, s *session.Session) (added int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, g.cfg.Timeout)
+	defer cancel()
+	if s.Boot() != g.d.Boot() {
+		return 0, errOtherLife
+	}
+	c := &load{uid: s.UID()}
+	if err := g.loads.Do(ctx, c, 1, false); err != nil {
+		return 0, err
+	}
+	added = g.index.add(s, c.list)
+	threads := make([]int64, len(c.list))
+	for i := range c.list {
+		threads[i] = c.list[i].Thread
+	}
+	return added, g.hold(ctx, threads)
+}
+
+// hold writes the interests in groups that are not known to be written. If that fails it is tried again later.
+func (g *Groups) hold(ctx context.Context, threads []int64) error {
+	g.index.enterLife(g.d.Boot())
+	entries, epoch := g.index.interests(nil, threads, g.d.Node, false)
+	if len(entries) == 0 {
+		return nil
+	}
+	g.metrics.interests.Add(float64(len(entries)))
+	if _, err := g.d.Interest.HoldGroups(ctx, entries); err != nil {
+		g.metrics.interestFailures.Inc()
+		g.soil(entries)
+		g.wakeUp()
+		return err
+	}
+	g.index.noteHeld(entries, epoch)
+	return nil
+}
+
+// User returns how many live sessions of a user, who is pushed rows of a group, are here, and whether one of them knows of
+// sessions on other nodes. The rows are handed to those that are shown groups, after they have come into the index.
+func (g *Groups) User(p *session.Push) (n int, elsewhere bool) {
+	var few [session.MaxDevices]*session.Session
+	list, elsewhere := g.d.Registry.Find(few[:0], p)
+	var shown []*session.Session
+	for _, s := range list {
+		if s.Groups() {
+			shown = append(shown, s)
+		}
+	}
+	if len(shown) > 0 && !g.users.Put(userRows{*p, shown}, 1) {
+		g.metrics.overflows.Inc()
+		for _, s := range shown {
+			g.tell(s, p.Thread, p.FirstSeq())
+		}
+	}
+	return len(list), elsewhere
+}
+
+// userRows are rows for one user's sessions.
+type userRows struct {
+	push     session.Push
+	sessions []*session.Session
+}
+
+// deliverUsers puts users' sessions into the index, writes the interests, and hands the rows on. Rows that were stored since
+// may have been pushed before that, so that the clients are told to look.
+func (g *Groups) deliverUsers(list []userRows) {
+	ctx, cancel := context.WithTimeout(g.ctx, g.cfg.Timeout)
+	defer cancel()
+	members := make([]store.Membership, len(list))
+	known := make([]bool, len(list))
+	byThread := make(map[int64][]int32)
+	for i := range list {
+		p := &list[i].push
+		byThread[p.Thread] = append(byThread[p.Thread], p.To)
+	}
+	threads := make([]int64, 0, len(byThread))
+	for thread, uids := range byThread {
+		ver, found, err := g.d.Store.LocalMembers(ctx, thread, uids)
+		if err != nil {
+			g.metrics.refreshFailures.Inc()
+			g.log.Warn("members not read", "thread", thread, "n", len(uids), "err", err)
+			continue
+		}
+		threads = append(threads, thread)
+		for i := range list {
+			u := &list[i]
+			if u.push.Thread != thread {
+				continue
+			}
+			if members[i], known[i] = found[u.push.To]; !known[i] {
+				continue
+			}
+			for _, s := range u.sessions {
+				g.index.add(s, []store.ThreadMembership{{Thread: thread, Ver: ver, Membership: members[i]}})
+			}
+		}
+	}
+	if err := g.hold(ctx, threads); err != nil {
+		g.log.Warn("interests not written", "n", len(threads), "err", err)
+	}
+	for i := range list {
+		u := &list[i]
+		first, last := u.push.FirstSeq(), u.push.Seq
+		m, missed := &members[i], first
+		var frame []byte
+		if known[i] && first >= m.FromSeq && (m.LeftSeq == 0 || last <= m.LeftSeq) {
+			frame, missed = appendFrame(nil, u.push.Body), last+1
+		}
+		for _, s := range u.sessions {
+			if frame != nil && s.PushFrames(frame, u.push.Thread, first) == nil {
+				g.metrics.rows.Inc()
+				g.metrics.writes.Inc()
+			}
+			g.tell(s, u.push.Thread, missed)
+		}
+	}
+}
+
+func (g *Groups) usersFailed(list []userRows, p *batch.Panic) {
+	g.panicked(p)
+	for i := range list {
+		for _, s := range list[i].sessions {
+			g.tell(s, list[i].push.Thread, list[i].push.FirstSeq())
+		}
+	}
+}
+
+// tell sends a session a gap notice. Before it is Live that would come before the answer to its login, after which the
+// client asks anyway.
+func (g *Groups) tell(s *session.Session, thread, from int64) {
+	if s.State() == session.Live && s.Gap(thread, from) {
+		g.metrics.notices.Inc()
+	}
+}
+
+func appendFrame(dst, body []byte) []byte {
+	return append(wire.AppendHeader(dst, wire.MsgGroupPush, len(body)), body...)
+}

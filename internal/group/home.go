@@ -1,0 +1,303 @@
+package group
+
+import (
+	"context"
+	"errors"
+	"math"
+	"time"
+
+	"parley/internal/batch"
+	"parley/internal/session"
+	"parley/internal/store"
+	"parley/internal/wire"
+)
+
+// item is what waits in a lane for the members here: rows or, without a body, the notice that some from rows.First on were
+// dropped.
+type item struct{ rows Rows }
+
+// home is a lane that takes rows to sessions of this node.
+type home struct {
+	g     *Groups
+	queue *batch.Queue[item]
+
+	// Owned by run, and kept between batches.
+	works   []work
+	at      map[int64]int // of a group in works
+	targets []target
+	uids    []int32
+	frames  []byte
+	ends    []int // of each item's frame in frames
+}
+
+// work is what waits for one group.
+type work struct {
+	thread int64
+	items  []item
+	ver    int32 // the latest version
+	notice int64 // from which number on rows were dropped; 0: none
+}
+
+func newHome(g *Groups) *home {
+	return &home{g: g, at: make(map[int64]int), queue: batch.NewQueue[item](batch.Limits{
+		Items: g.cfg.LaneItems, Weight: g.cfg.LaneBytes, BatchItems: g.cfg.Batch, BatchWeight: g.cfg.BatchSize,
+	})}
+}
+
+func (h *home) put(it item) {
+	if !h.queue.Put(it, len(it.rows.Body)) {
+		h.g.metrics.overflows.Inc()
+		h.g.owe(it.rows.Thread, it.rows.First)
+	}
+}
+
+func (h *home) run() { h.queue.Run(h.g.ctx.Done(), h.deliver, h.failed) }
+
+func (h *home) failed(items []item, p *batch.Panic) {
+	h.g.panicked(p)
+	for i := range items {
+		h.g.owe(items[i].rows.Thread, items[i].rows.First)
+	}
+}
+
+// deliver writes one batch, first for the groups whose index is fresh. When one membership cannot be read, the others are
+// not tried, because the lane would wait for each of them.
+func (h *home) deliver(items []item) {
+	h.sort(items)
+	stale := 0
+	for i := range h.works {
+		if w := &h.works[i]; !h.write(w) {
+			h.works[stale], h.works[i] = h.works[i], h.works[stale]
+			stale++
+		}
+	}
+	failed := false
+	for i := range h.works[:stale] {
+		w := &h.works[i]
+		if failed = failed || !h.refresh(w); failed || !h.write(w) {
+			h.g.owe(w.thread, w.first())
+		}
+	}
+	for i := range h.works {
+		clear(h.works[i].items)
+	}
+}
+
+// sort puts the items of each group together.
+func (h *home) sort(items []item) {
+	clear(h.at)
+	h.works = h.works[:0]
+	for i := range items {
+		r := &items[i].rows
+		at, known := h.at[r.Thread]
+		if !known {
+			at = len(h.works)
+			h.at[r.Thread] = at
+			if at < cap(h.works) { // with the room for items of an earlier batch
+				h.works = h.works[:at+1]
+				h.works[at] = work{thread: r.Thread, items: h.works[at].items[:0]}
+			} else {
+				h.works = append(h.works, work{thread: r.Thread})
+			}
+		}
+		w := &h.works[at]
+		if r.Body == nil {
+			w.notice = min(r.First, orMax(w.notice))
+			w.ver = math.MaxInt32 // who is to know of it is not known
+			continue
+		}
+		w.items = append(w.items, items[i])
+		w.ver = max(w.ver, r.Ver)
+	}
+}
+
+func orMax(n int64) int64 {
+	if n == 0 {
+		return math.MaxInt64
+	}
+	return n
+}
+
+// first is the lowest number that the members have not seen.
+func (w *work) first() int64 {
+	first := orMax(w.notice)
+	for i := range w.items {
+		first = min(first, w.items[i].rows.First)
+	}
+	return first
+}
+
+// write gives the members what waits. It returns false if the index has to be refreshed before.
+func (h *home) write(w *work) bool {
+	var fresh bool
+	if h.targets, fresh = h.g.index.targets(h.targets[:0], w.thread, w.ver); !fresh {
+		return false
+	}
+	h.writeTo(w, h.targets)
+	clear(h.targets)
+	return true
+}
+
+// writeTo gives sessions what waits for them. Those who may read all of it share one write.
+func (h *home) writeTo(w *work, targets []target) {
+	if len(targets) == 0 {
+		return
+	}
+	h.frames, h.ends = h.frames[:0], h.ends[:0]
+	first, last, skip := int64(math.MaxInt64), int64(0), false
+	for i := range w.items {
+		r := &w.items[i].rows
+		h.frames = appendFrame(h.frames, r.Body)
+		h.ends = append(h.ends, len(h.frames))
+		first, last, skip = min(first, r.First), max(last, r.Last), skip || r.Skip != 0
+	}
+	writes, pushes := 0, 0
+	for i := range targets {
+		t := &targets[i]
+		if int64(t.from) <= first && (t.to == 0 || last <= int64(t.to)) && !(skip && h.skips(w, t.s)) {
+			if len(w.items) > 0 && t.s.PushFrames(h.frames, w.thread, first) == nil {
+				writes++
+				pushes += len(w.items)
+			}
+		} else {
+			n := h.some(w, t)
+			writes += n
+			pushes += n
+		}
+		if w.notice > 0 {
+			h.g.tell(t.s, w.thread, max(w.notice, int64(t.from)))
+		}
+	}
+	h.g.metrics.writes.Add(float64(writes))
+	h.g.metrics.rows.Add(float64(pushes))
+}
+
+func (h *home) skips(w *work, s *session.Session) bool {
+	for i := range w.items {
+		if w.items[i].rows.Skip == s.SID() {
+			return true
+		}
+	}
+	return false
+}
+
+// some gives a session those rows that it may read and does not know.
+func (h *home) some(w *work, t *target) (n int) {
+	for i := range w.items {
+		r := &w.items[i].rows
+		if r.First < int64(t.from) || t.to != 0 && r.Last > int64(t.to) || r.Skip != 0 && r.Skip == t.s.SID() {
+			continue
+		}
+		at := h.ends[i] - len(r.Body) - wire.HeaderLen
+		if t.s.PushFrames(h.frames[at:h.ends[i]], w.thread, r.First) == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// refreshes is how often a membership is read for one batch: it may change meanwhile, or a login may bring in an older view.
+const refreshes = 3
+
+// refresh brings the index of a group up to the version of what waits, and gives those who have left what they may still
+// read. It returns false if that did not work.
+func (h *home) refresh(w *work) bool {
+	notice := w.ver == math.MaxInt32
+	for range refreshes {
+		ver, ok := h.read(w)
+		switch {
+		case !ok:
+			return false
+		case notice:
+			w.ver = 0
+			for i := range w.items {
+				w.ver = max(w.ver, w.items[i].rows.Ver)
+			}
+			notice = false
+		}
+		if ver >= w.ver {
+			return true
+		}
+	}
+	return false
+}
+
+// read reads the membership of the users here once, and returns the version that the index has now.
+func (h *home) read(w *work) (ver int32, ok bool) {
+	g := h.g
+	if h.uids = g.index.begin(h.uids[:0], w.thread); len(h.uids) == 0 {
+		return math.MaxInt32, true // nobody is here any more
+	}
+	ctx, cancel := context.WithTimeout(g.ctx, g.cfg.Timeout)
+	defer cancel()
+	g.metrics.refreshes.Inc()
+	var members map[int32]store.Membership
+	var err error
+	// Deferred, because a refresh that a panic ends must end too.
+	defer func() {
+		var left []target
+		left, ver = g.index.end(w.thread, ver, members, ok, g.since())
+		h.writeTo(w, left)
+		for i := range left {
+			g.tell(left[i].s, w.thread, min(w.first(), int64(left[i].to)))
+		}
+	}()
+	ver, members, err = g.d.Store.LocalMembers(ctx, w.thread, h.uids)
+	if errors.Is(err, store.ErrNotFound) {
+		return math.MaxInt32 - 1, true // nobody is a member of it
+	}
+	if err != nil {
+		if g.ctx.Err() == nil {
+			g.metrics.refreshFailures.Inc()
+			g.log.Warn("members not read", "thread", w.thread, "n", len(h.uids), "err", err)
+		}
+		return 0, false
+	}
+	return ver, true
+}
+
+// owe has the members here told that rows from a number on were dropped.
+func (g *Groups) owe(thread, first int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if at, known := g.owed[thread]; known {
+		first = min(first, at)
+	}
+	g.owed[thread] = max(first, 1)
+}
+
+// Owed returns for how many groups members here are to be told that rows were dropped.
+func (g *Groups) Owed() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.owed)
+}
+
+// retry gives what is owed to the lanes again, and tells nodes that came while Redis did not answer, until Close.
+func (g *Groups) retry() {
+	every := time.NewTicker(g.cfg.Retry)
+	defer every.Stop()
+	for {
+		select {
+		case <-g.ctx.Done():
+			return
+		case <-every.C:
+		}
+		if p := batch.Try(func() { g.retryOnce() }); p != nil {
+			g.panicked(p)
+		}
+	}
+}
+
+func (g *Groups) retryOnce() {
+	g.mu.Lock()
+	owed := g.owed
+	if len(owed) > 0 {
+		g.owed = make(map[int64]int64)
+	}
+	g.mu.Unlock()
+	for thread, first := range owed {
+		g.homeLane(thread).put(item{rows: Rows{Thread: thread, First: first}}) // a full lane owes it again
+	}
+	g.settleBlind()
+}

@@ -1,0 +1,39 @@
+package group
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+type metrics struct {
+	rows, writes, forwarded, refreshes, refreshFailures, loadFailures prometheus.Counter
+	interests, interestFailures, interestsLost                        prometheus.Counter
+	overflows, notices, panics                                        prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer, g *Groups) *metrics {
+	f := promauto.With(reg)
+	counter := func(name, help string) prometheus.Counter {
+		return f.NewCounter(prometheus.CounterOpts{Name: "parley_group_" + name, Help: help})
+	}
+	gauge := func(name, help string, read func() float64) {
+		f.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_group_" + name, Help: help}, read)
+	}
+	gauge("groups", "Groups with members logged in on this node.", func() float64 { n, _ := g.index.size(); return float64(n) })
+	gauge("entries", "Entries of this node's index, one per session and group.", func() float64 { _, n := g.index.size(); return float64(n) })
+	gauge("owed", "Groups whose members on this node wait for a gap notice.", func() float64 { return float64(g.Owed()) })
+	return &metrics{
+		rows:             counter("pushes_total", "Pushes of groups' rows handed to sessions of this node."),
+		writes:           counter("writes_total", "Writes of such pushes; consecutive ones share a write."),
+		forwarded:        counter("pushes_forwarded_total", "Pushes of groups' rows queued for other nodes, one per node."),
+		refreshes:        counter("refreshes_total", "Times that the membership of a group's users here was read again because it had changed."),
+		refreshFailures:  counter("refresh_failures_total", "Failed reads of a membership; they are repeated, and the members get a gap notice."),
+		loadFailures:     counter("load_failures_total", "Failed reads of the memberships of users who log in."),
+		interests:        counter("interests_written_total", "Entries written to Redis that say that this node has members of a group."),
+		interestFailures: counter("interest_failures_total", "Failed writes of such entries, each of up to 256; they are repeated."),
+		interestsLost:    counter("interests_lost_total", "Such entries that Redis had lost; the members here got a gap notice."),
+		overflows:        counter("overflows_total", "Pushes dropped because too many waited; the members get a gap notice."),
+		notices:          counter("gap_notices_total", "Gap notices to sessions of members."),
+		panics:           counter("panics_total", "Panics recovered in a lane."),
+	}
+}

@@ -1,0 +1,133 @@
+package group
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestEachMemberGetsEachRowWhateverHappens is the promise of the package: rows, joins, removals, logins, logouts, a Redis that fails and
+// one that loses its data, a SQL that fails, links that break and a node that starts again, in any order. In the end each client that is logged in
+// has all rows that its user may read, by push or by asking, and no client was ever pushed another row.
+func TestEachMemberGetsEachRowWhateverHappens(t *testing.T) {
+	for seed := range uint64(60) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			inWorld(t, seed, func(w *world) { w.mix(t, int(seed)) })
+		})
+	}
+}
+
+func (w *world) mix(t *testing.T, seed int) {
+	const users, groups = 8, 3
+	names := []string{"a", "b", "c"}
+	for _, name := range names {
+		w.start(name)
+	}
+	w.set(func() { w.slow = []time.Duration{0, 5 * time.Millisecond, 300 * time.Millisecond}[seed%3] })
+	any := func() *node { n, _ := w.node(names[w.n(len(names))]); return n }
+	for step := range 250 {
+		thread, uid := int64(w.n(groups)+1), int32(w.n(users)+1)
+		switch k := w.n(100); {
+		case k < 50:
+			n := any()
+			w.wg.Go(func() { n.Publish(w.text(thread)) })
+		case k < 62:
+			n := any()
+			w.wg.Go(func() {
+				if r, ok := w.join(thread, uid); ok {
+					w.pause()
+					n.Added([]int32{uid}, r)
+				}
+			})
+		case k < 70:
+			n := any()
+			w.wg.Go(func() {
+				if r, ok := w.remove(thread, uid); ok {
+					w.pause()
+					n.Added([]int32{uid}, r)
+				}
+			})
+		case k < 80:
+			n := any()
+			w.wg.Go(func() { n.login(uid) })
+		case k < 84:
+			if all := w.everyone(); len(all) > 0 {
+				all[w.n(len(all))].logout()
+			}
+		case k < 87 && seed%2 == 0:
+			w.set(func() { w.redisErr = errAway })
+			w.wg.Go(func() {
+				time.Sleep(time.Duration(w.n(3000)) * time.Millisecond)
+				w.set(func() { w.redisErr = nil })
+			})
+		case k < 89 && seed%2 == 0:
+			w.loseRedis()
+		case k < 91 && seed%2 == 0:
+			w.set(func() { w.sqlErr = errAway })
+			w.wg.Go(func() {
+				time.Sleep(time.Duration(w.n(1000)) * time.Millisecond)
+				w.set(func() { w.sqlErr = nil })
+			})
+		case k < 93 && seed%2 == 0:
+			n := any()
+			w.set(func() { n.down = true })
+			w.wg.Go(func() {
+				time.Sleep(time.Duration(w.n(3000)) * time.Millisecond)
+				w.set(func() { n.down = false })
+			})
+		case k < 94 && seed%2 == 0 && step < 200:
+			old := any()
+			w.start(old.name)
+			old.end()
+		default:
+			for _, c := range w.everyone() {
+				w.wg.Go(c.follow)
+			}
+		}
+		if w.n(3) == 0 {
+			time.Sleep(time.Duration(w.n(400)) * time.Millisecond)
+		}
+	}
+	// All that was owed is told within the longest wait of anything here; then the clients have asked.
+	for range 10 {
+		time.Sleep(10 * time.Second)
+		for _, c := range w.everyone() {
+			c.follow()
+		}
+	}
+	for _, c := range w.everyone() {
+		for thread := int64(1); thread <= groups; thread++ {
+			from, to := w.readable(thread, c.uid)
+			for seq := from; seq <= to; seq++ {
+				require.NotZero(t, c.rows[thread][seq], "user %d on %s lacks row %d of group %d, which it may read from %d to %d", c.uid, c.n.name, seq, thread, from, to)
+			}
+		}
+	}
+	for _, name := range names {
+		n, _ := w.node(name)
+		require.Zero(t, n.Owed())
+	}
+}
+
+// loseRedis is a Redis that starts again without data: each node notices within its refresh of the lease.
+func (w *world) loseRedis() {
+	w.set(func() {
+		clear(w.hash)
+		w.unsettled = time.Now().Add(6 * time.Second)
+	})
+	for _, name := range w.others("") {
+		n, _ := w.node(name)
+		w.wg.Go(func() {
+			time.Sleep(time.Duration(w.n(3000)) * time.Millisecond)
+			n.Rewrite()
+		})
+	}
+}
+
+func enter(t testing.TB, n *node, c *client) {
+	t.Helper()
+	require.NoError(t, n.Enter(context.Background(), c.Session))
+}
