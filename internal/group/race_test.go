@@ -1,7 +1,6 @@
 package group
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -15,7 +14,7 @@ import (
 func TestEachMemberGetsEachRowWhateverHappens(t *testing.T) {
 	for seed := range uint64(60) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			inWorld(t, seed, func(w *world) { w.mix(t, int(seed)) })
+			inWorld(t, seed, func(t *testing.T, w *world) { w.mix(t, int(seed)) })
 		})
 	}
 }
@@ -125,9 +124,4 @@ func (w *world) loseRedis() {
 			n.Rewrite()
 		})
 	}
-}
-
-func enter(t testing.TB, n *node, c *client) {
-	t.Helper()
-	require.NoError(t, n.Enter(context.Background(), c.Session))
 }

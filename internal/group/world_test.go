@@ -35,6 +35,8 @@ type world struct {
 	unsettled time.Time                   // until when not all nodes have written into a Redis that lost its data
 	redisErr  error
 	sqlErr    error
+	holdErr   map[string]error // by node: only writing fails
+	hidden    string           // a node that no other has a link to yet
 	nodes     map[string]*node
 	debts     []debt
 	reads     int // of a membership
@@ -68,7 +70,7 @@ type node struct {
 
 var errAway = errors.New("away")
 
-func inWorld(t *testing.T, seed uint64, f func(w *world)) {
+func inWorld(t *testing.T, seed uint64, f func(t *testing.T, w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{
@@ -84,7 +86,7 @@ func inWorld(t *testing.T, seed uint64, f func(w *world)) {
 				n.end()
 			}
 		}()
-		f(w)
+		f(t, w)
 	})
 }
 
@@ -118,8 +120,10 @@ func (w *world) start(name string) *node {
 	cfg.Lanes = 2
 	n.Groups = New(cfg, Deps{
 		Log: slog.New(slog.DiscardHandler), Node: name, Boot: func() string { return n.boot }, Store: w, Interest: w, Registry: n.reg,
-		Locate:  n.locate,
-		Nodes:   func() []string { return w.others(name) },
+		Locate: n.locate,
+		Nodes: func() []string {
+			return slices.DeleteFunc(w.others(name), func(other string) bool { return other == w.hidden })
+		},
 		Forward: n.forward,
 		Lost:    func(to string, p *session.Push) { w.set(func() { w.debts = append(w.debts, debt{to, *p}) }) },
 		Deliver: n.toUsers,
@@ -235,6 +239,9 @@ func (w *world) HoldGroups(_ context.Context, entries []presence.GroupEntry) (ad
 	defer w.mu.Unlock()
 	if w.redisErr != nil {
 		return nil, w.redisErr
+	}
+	if len(entries) > 0 && w.holdErr[entries[0].Node] != nil {
+		return nil, w.holdErr[entries[0].Node]
 	}
 	for _, e := range entries {
 		if w.hash[e.Thread] == nil {
