@@ -2,6 +2,7 @@ package group
 
 import (
 	"context"
+	"maps"
 	"math"
 	"slices"
 	"testing"
@@ -34,6 +35,19 @@ func (c *client) forget() {
 	c.gaps = nil
 }
 
+func (w *world) readsOf() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.reads
+}
+
+// held returns what Redis holds for a group.
+func (w *world) held(thread int64) map[string]uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return maps.Clone(w.hash[thread])
+}
+
 // members makes users members of group 1 and logs each in at a node.
 func (w *world) members(n *node, uids ...int32) (list []*client) {
 	for _, uid := range uids {
@@ -64,14 +78,14 @@ func TestARowReachesTheMembersOnEachNodeOnce(t *testing.T) {
 		require.Equal(t, []int64{r.First}, there[0].has(1))
 		require.Equal(t, 1, there[0].rows[1][r.First])
 		require.Empty(t, other.has(1))
-		require.Equal(t, 1, w.reads, "on the node where some have logged in before others joined")
+		require.Equal(t, 1, w.readsOf(), "on the node where some have logged in before others joined")
 		again := w.text(1)
 		b.Publish(again)
 		synctest.Wait()
 		for _, c := range append(here, there...) {
 			require.Contains(t, c.has(1), again.First)
 		}
-		require.Equal(t, 1, w.reads, "nothing has changed")
+		require.Equal(t, 1, w.readsOf(), "nothing has changed")
 	})
 }
 
@@ -272,20 +286,20 @@ func TestTheInterestInAnEmptyGroupIsDroppedAndComesBackUnderAnotherNumber(t *tes
 		a := w.start("a")
 		c := w.members(a, 1)[0]
 		key := "a|" + a.boot
-		number := w.hash[1][key]
+		number := w.held(1)[key]
 		require.NotZero(t, number)
 		c.logout()
 		time.Sleep(a.cfg.Linger / 2)
-		require.Contains(t, w.hash[1], key)
+		require.Contains(t, w.held(1), key)
 		time.Sleep(3 * a.cfg.Pass)
-		require.NotContains(t, w.hash[1], key)
+		require.NotContains(t, w.held(1), key)
 		groups, _ := a.index.size()
 		require.Zero(t, groups)
 		a.login(1)
-		require.Contains(t, w.hash[1], key)
-		require.NotEqual(t, number, w.hash[1][key])
+		require.Contains(t, w.held(1), key)
+		require.NotEqual(t, number, w.held(1)[key])
 		require.NoError(t, w.DropGroups(t.Context(), []presence.GroupEntry{{Thread: 1, Node: "a", Boot: a.boot, Number: number}}))
-		require.Contains(t, w.hash[1], key, "a late delete of the first one")
+		require.Contains(t, w.held(1), key, "a late delete of the first one")
 	})
 }
 
@@ -304,7 +318,7 @@ func TestOnlyTheFirstMemberWritesTheInterest(t *testing.T) {
 		require.True(t, added)
 		w.set(func() { w.redisErr = nil })
 		time.Sleep(2 * time.Second)
-		require.Contains(t, w.hash[2], "a|"+a.boot, "it is written when it can be")
+		require.Contains(t, w.held(2), "a|"+a.boot, "it is written when it can be")
 		added, err = a.Reconcile(t.Context(), c.Session, []int64{1, 2})
 		require.NoError(t, err)
 		require.False(t, added)

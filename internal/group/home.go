@@ -291,9 +291,9 @@ func (g *Groups) retry() {
 
 func (g *Groups) retryOnce() {
 	g.mu.Lock()
-	owed := g.owed
-	if len(owed) > 0 {
-		g.owed = make(map[int64]int64)
+	var owed map[int64]int64
+	if len(g.owed) > 0 {
+		owed, g.owed = g.owed, make(map[int64]int64)
 	}
 	g.mu.Unlock()
 	for thread, first := range owed {

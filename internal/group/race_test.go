@@ -12,7 +12,11 @@ import (
 // one that loses its data, a SQL that fails, links that break and a node that starts again, in any order. In the end each client that is logged in
 // has all rows that its user may read, by push or by asking, and no client was ever pushed another row.
 func TestEachMemberGetsEachRowWhateverHappens(t *testing.T) {
-	for seed := range uint64(60) {
+	seeds := uint64(60)
+	if raceEnabled {
+		seeds = 12
+	}
+	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			inWorld(t, seed, func(t *testing.T, w *world) { w.mix(t, int(seed)) })
 		})
