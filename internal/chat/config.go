@@ -62,6 +62,7 @@ type Limits struct {
 	RequestTimeout     time.Duration `help:"longest time of one request, from its turn to its answer" min:"100ms"`
 	Linger             time.Duration `help:"how long a closing connection waits for the client to hang up" min:"10ms"`
 	DrainTimeout       time.Duration `help:"time over which a stopping node spreads the goodbyes to its clients" min:"0s"`
+	GroupMembers       int           `help:"members of one group" min:"2" max:"10000"`
 	CommitShards       int           `help:"SQL transactions of texts at once" min:"1" max:"64"`
 	CommitBatch        int           `help:"texts per transaction" min:"64" max:"4096"`
 }
@@ -105,6 +106,7 @@ func DefaultConfig() Config {
 			RequestTimeout:     5 * time.Second,
 			Linger:             3 * time.Second,
 			DrainTimeout:       10 * time.Second,
+			GroupMembers:       10000,
 			CommitShards:       commits.Shards,
 			CommitBatch:        commits.Batch,
 		},

@@ -156,7 +156,8 @@ func New(cfg Config, d Deps) (*Server, error) {
 		Dial:    delivery.Dialer(rpc.ClientConfig{Auth: s.rpcAuth, Metrics: s.rpcStats, Standing: s.standing, Timeout: peerTimeout}),
 		Context: ctx, Go: s.spawn, History: s.store.History, Reload: s.reload,
 		Member: func(ctx context.Context, thread int64, uid int32) (bool, error) {
-			return history.Member(ctx, s.store, thread, uid)
+			_, ok, err := history.Readable(ctx, s.store, thread, uid, false)
+			return ok, err
 		},
 		Refilled: s.metrics.refilled, RefillsGivenUp: s.metrics.refillsGivenUp,
 	})
@@ -182,8 +183,8 @@ func New(cfg Config, d Deps) (*Server, error) {
 	})
 	s.handlers = handler.New(handler.Deps{
 		Log: s.log, Node: cfg.SelfServer.Name, Boot: s.lease.Boot, Store: s.store, Presence: s.presence, Users: s.users,
-		Registry: s.registry, Ender: s.ender, Kicker: s.kicker, Deliver: s.delivery.Router.Deliver, Fenced: s.lease.NoteFenced,
-		MaxFrameBytes: cfg.Limits.MaxFrameBytes, ApplicationsUntold: s.metrics.applicationsUntold, UnknownIDs: s.metrics.unknownIDs,
+		Registry: s.registry, Ender: s.ender, Kicker: s.kicker, Deliver: s.delivery.Router.Deliver, Groups: s.delivery.Groups,
+		Fenced: s.lease.NoteFenced, MaxFrameBytes: cfg.Limits.MaxFrameBytes, ApplicationsUntold: s.metrics.applicationsUntold, UnknownIDs: s.metrics.unknownIDs,
 	})
 	s.conns = clientconn.New(connConfig(&cfg.Limits), clientconn.Deps{
 		Log: s.log, Context: ctx, Go: s.spawn, Session: limits, Store: s.store, Texts: s.texts, Admission: s.admission, Ender: s.ender,

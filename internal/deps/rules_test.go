@@ -75,8 +75,8 @@ var rules = []rule{
 	{
 		"internal/handler",
 		[]string{
-			"internal/bucket", "internal/ending", "internal/history", "internal/legacy", "internal/presence", "internal/recent", "internal/reconcile",
-			"internal/session", "internal/store", "internal/users", "internal/wire",
+			"internal/bucket", "internal/ending", "internal/group", "internal/history", "internal/legacy", "internal/presence", "internal/recent",
+			"internal/reconcile", "internal/session", "internal/store", "internal/users", "internal/wire",
 		},
 		"answers requests of sessions: it knows neither connections nor how pushes travel",
 	},

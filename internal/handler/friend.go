@@ -19,8 +19,14 @@ var errBadText = errors.New("handler: text too long or not printable")
 // friends answers what makes friends.
 type friends struct {
 	*Deps
-	applied *applyRates
+	applied *userRates // applications that a user is pushed
 }
+
+// appliedBurst applications are pushed to one user at once, then one per appliedEvery, however many accounts send them.
+const (
+	appliedBurst = 10
+	appliedEvery = 2 * time.Second
+)
 
 // apply answers 1009 and tells the target, unless it has been told the same already or of too many.
 func (f *friends) apply(ctx context.Context, s *session.Session, body []byte) error {

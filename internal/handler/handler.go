@@ -35,6 +35,8 @@ type Deps struct {
 	Kicker   *reconcile.Kicker
 	// Deliver takes pushes to their users.
 	Deliver func([]session.Push, *session.Cork)
+	// Groups takes what is stored in groups to their members.
+	Groups Groups
 	// Fenced is told that the store refused a change because a life of this node was taken for dead.
 	Fenced        func(boot string)
 	MaxFrameBytes int // of a logged-in client's frame
@@ -45,8 +47,8 @@ type Deps struct {
 // New returns the handlers of the requests that a logged-in client may make.
 func New(deps Deps) map[wire.MsgID]Handler {
 	d := &deps
-	f := &friends{Deps: d, applied: newApplyRates()}
-	return map[wire.MsgID]Handler{
+	f := &friends{Deps: d, applied: newUserRates(appliedBurst, appliedEvery)}
+	handlers := map[wire.MsgID]Handler{
 		wire.MsgSearch:     d.search,
 		wire.MsgApply:      f.apply,
 		wire.MsgApprove:    f.approve,
@@ -61,6 +63,10 @@ func New(deps Deps) map[wire.MsgID]Handler {
 		wire.MsgBlocks:   d.nativeOnly(d.blocks),
 		wire.MsgLogout:   d.nativeOnly(d.logout),
 	}
+	for id, h := range newGroups(d).handlers() {
+		handlers[id] = d.groupsOnly(h)
+	}
+	return handlers
 }
 
 // nativeOnly leaves requests of ours that a stock client sends unanswered, like any id it cannot know.

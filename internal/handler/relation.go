@@ -79,8 +79,7 @@ func (d *Deps) blocks(ctx context.Context, s *session.Session, body []byte) erro
 	room := d.pageBytes(s)
 	for i := range list {
 		p := users.WireProfile(list[i].Profile)
-		room -= history.ElementBytes + wire.StringLen(p.Name) + wire.StringLen(p.Nick) + wire.StringLen(p.Icon) + wire.StringLen(p.Desc)
-		if i == limit || room < 0 && i > 0 {
+		if room -= profileBytes(&p); i == limit || room < 0 && i > 0 {
 			page.LoadMore = true
 			break
 		}
@@ -88,4 +87,9 @@ func (d *Deps) blocks(ctx context.Context, s *session.Session, body []byte) erro
 		page.LastUID = p.UID
 	}
 	return reply(s, wire.MsgBlocksRsp, page)
+}
+
+// profileBytes returns about how many bytes a profile takes in a list.
+func profileBytes(p *wire.Profile) int {
+	return history.ElementBytes + wire.StringLen(p.Name) + wire.StringLen(p.Nick) + wire.StringLen(p.Icon) + wire.StringLen(p.Desc)
 }

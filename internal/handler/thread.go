@@ -46,7 +46,7 @@ func (d *Deps) threads(ctx context.Context, s *session.Session, body []byte) err
 		}
 	}
 	limit := pageLimit(s, req.Limit, stockThreads)
-	list, err := d.Store.Threads(ctx, s.UID(), req.After, limit+1)
+	list, err := d.threadList(ctx, s, req.After, limit+1)
 	if err != nil {
 		return err
 	}
@@ -56,10 +56,13 @@ func (d *Deps) threads(ctx context.Context, s *session.Session, body []byte) err
 	}
 	for _, t := range list {
 		page.NextLast = t.ID
-		if p := legacy.Of(s); p != nil && !p.Announce(t.ID, peerOf(t, s.UID())) {
+		if p := legacy.Of(s); hidden(s, &t) || p != nil && !p.Announce(t.ID, peerOf(t, s.UID())) {
 			continue
 		}
-		page.Threads = append(page.Threads, wire.Thread{ID: t.ID, Type: t.Type, User1: t.User1, User2: t.User2, LastSeq: t.LastSeq})
+		page.Threads = append(page.Threads, wire.Thread{
+			ID: t.ID, Type: t.Type, User1: t.User1, User2: t.User2, LastSeq: t.LastSeq,
+			Name: t.Name, Role: int(t.Role), Members: t.Members, FirstID: t.FromSeq, Left: t.LeftSeq,
+		})
 	}
 	if err := reply(s, wire.MsgThreadsRsp, page); err != nil {
 		return err
@@ -68,6 +71,30 @@ func (d *Deps) threads(ctx context.Context, s *session.Session, body []byte) err
 		p.ThreadsListed()
 	}
 	return nil
+}
+
+// threadList returns threads as store.Threads does. From then on the session is told of what is stored in the groups among
+// them: what is not in the list or its pages comes as a push.
+func (d *Deps) threadList(ctx context.Context, s *session.Session, after int64, limit int) ([]store.Thread, error) {
+	list, err := d.Store.Threads(ctx, s.UID(), after, limit)
+	if err != nil {
+		return nil, err
+	}
+	var groups []int64
+	for i := range list {
+		if list[i].Type == store.ThreadGroup && list[i].LeftSeq == 0 {
+			groups = append(groups, list[i].ID)
+		}
+	}
+	if news, err := d.follow(ctx, s, groups...); err != nil || !news {
+		return list, err
+	}
+	return d.Store.Threads(ctx, s.UID(), after, limit)
+}
+
+// hidden reports whether a client must not see a thread: one that does not know groups would take it for a private one.
+func hidden(s *session.Session, t *store.Thread) bool {
+	return t.Type != store.ThreadPrivate && !s.Groups()
 }
 
 func peerOf(t store.Thread, uid int32) int32 {
@@ -126,7 +153,7 @@ func (d *Deps) history(ctx context.Context, s *session.Session, body []byte) err
 		return err
 	}
 	page := wire.HistoryReply{ThreadID: req.ThreadID, LastID: req.After, Chats: []wire.StoredText{}}
-	member, err := history.Member(ctx, d.Store, req.ThreadID, s.UID())
+	within, member, err := d.readable(ctx, s, req.ThreadID)
 	if err != nil {
 		return err
 	}
@@ -135,7 +162,7 @@ func (d *Deps) history(ctx context.Context, s *session.Session, body []byte) err
 		pushed = p.HistoryAsked(req.ThreadID)
 	}
 	if member {
-		if _, err := history.Page(ctx, d.Store, &page, pageLimit(s, req.Limit, history.StockRows), d.pageBytes(s)); err != nil {
+		if _, err := history.Page(ctx, d.Store, &page, within, pageLimit(s, req.Limit, history.StockRows), d.pageBytes(s)); err != nil {
 			return err
 		}
 		if pushed > 0 {
@@ -149,6 +176,18 @@ func (d *Deps) history(ctx context.Context, s *session.Session, body []byte) err
 		p.HistoryServed(req.ThreadID, page.LastID, page.LoadMore)
 	}
 	return nil
+}
+
+// readable is history.Readable for a session, which is told of what is stored in the group from then on.
+func (d *Deps) readable(ctx context.Context, s *session.Session, thread int64) (within history.Range, ok bool, err error) {
+	within, ok, err = history.Readable(ctx, d.Store, thread, s.UID(), s.Groups())
+	if err != nil || !within.Grows {
+		return within, ok, err
+	}
+	if news, err := d.follow(ctx, s, thread); err != nil || !news {
+		return within, ok, err
+	}
+	return history.Readable(ctx, d.Store, thread, s.UID(), s.Groups())
 }
 
 // leaveOut ends a page before a number: what follows, the client has been sent already.
@@ -187,14 +226,15 @@ func (d *Deps) sync(ctx context.Context, s *session.Session, body []byte) error 
 	page := wire.SyncReply{Threads: []wire.HistoryReply{}}
 	room := d.pageBytes(s)
 	for after := int64(0); ; {
-		list, err := d.Store.Threads(ctx, s.UID(), after, nativePage)
+		list, err := d.threadList(ctx, s, after, nativePage)
 		if err != nil {
 			return err
 		}
 		for _, t := range list {
 			after = t.ID
 			seq, known := cursors[t.ID]
-			if t.LastSeq == seq || (!known && !req.All) {
+			seq = max(seq, t.FromSeq-1)
+			if t.LastSeq == seq || (!known && !req.All) || hidden(s, &t) {
 				continue
 			}
 			if room < 2*history.ElementBytes {
@@ -208,7 +248,7 @@ func (d *Deps) sync(ctx context.Context, s *session.Session, body []byte) error 
 				page.Threads = append(page.Threads, part)
 				continue
 			}
-			used, err := history.Page(ctx, d.Store, &part, nativePage, room)
+			used, err := history.Page(ctx, d.Store, &part, history.OfThread(&t), nativePage, room)
 			if err != nil {
 				return err
 			}

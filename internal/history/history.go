@@ -3,6 +3,7 @@ package history
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"parley/internal/store"
@@ -17,10 +18,51 @@ const (
 	ElementBytes = 224
 )
 
-// Page fills reply with what follows reply.LastID: at most limit rows and about so many bytes of JSON, yet one row at
-// least. It returns the bytes.
-func Page(ctx context.Context, st *store.Store, reply *wire.HistoryReply, limit, bytes int) (used int, err error) {
-	msgs, more, err := st.History(ctx, reply.ThreadID, reply.LastID, limit, bytes)
+// Range is the rows of a thread that a user may read: First to Last, without end if Last is 0. The zero value is all. That of
+// a group ends with the last row there was when it was read, for a member too: a removal may come before the page is read.
+type Range struct {
+	First, Last int64
+	Grows       bool // the range of a group's member
+}
+
+// Readable returns what a user may read of a thread, and false if that is nothing. Groups are for clients that know them.
+func Readable(ctx context.Context, st *store.Store, thread int64, uid int32, groups bool) (r Range, ok bool, err error) {
+	if thread < 1 || thread > wire.MaxInt {
+		return Range{}, false, nil
+	}
+	access, err := st.Access(ctx, []int64{thread})
+	if err != nil {
+		return Range{}, false, err
+	}
+	if a, private := access[thread]; private || !groups {
+		return Range{}, private && (a.User1 == uid || a.User2 == uid), nil
+	}
+	group, err := st.GroupInfo(ctx, thread, uid)
+	switch {
+	case errors.Is(err, store.ErrNotMember):
+		return Range{}, false, nil
+	case err != nil:
+		return Range{}, false, err
+	}
+	return Range{group.Mine.FromSeq, group.LastSeq, group.Mine.Present()}, true, nil
+}
+
+// OfThread returns what the user in whose list a thread is may read of it.
+func OfThread(t *store.Thread) Range {
+	if t.Type == store.ThreadPrivate {
+		return Range{}
+	}
+	return Range{t.FromSeq, t.LastSeq, t.LeftSeq == 0}
+}
+
+// Page fills reply with what follows reply.LastID within the range: at most limit rows and about so many bytes of JSON, yet
+// one row at least. It returns the bytes.
+func Page(ctx context.Context, st *store.Store, reply *wire.HistoryReply, within Range, limit, bytes int) (used int, err error) {
+	reply.LastID = max(reply.LastID, within.First-1)
+	if within.Last > 0 && reply.LastID >= within.Last {
+		return ElementBytes, nil
+	}
+	msgs, more, err := st.HistoryTo(ctx, reply.ThreadID, reply.LastID, within.Last, limit, bytes)
 	if err != nil {
 		return 0, err
 	}
@@ -44,18 +86,6 @@ func Stored(m *store.Message) wire.StoredText {
 	return wire.StoredText{
 		Sender: m.Sender, MsgID: m.Seq, ThreadID: m.ThreadID, UniqueID: m.UniqueID, Content: m.Content,
 		ChatTime: time.UnixMilli(m.CreatedMS).UTC().Format(time.DateTime), Status: wire.StatusSent, CreatedMS: m.CreatedMS,
+		Kind: int32(m.Kind),
 	}
-}
-
-// Member reports whether the user may read a thread.
-func Member(ctx context.Context, st *store.Store, thread int64, uid int32) (bool, error) {
-	if thread < 1 || thread > wire.MaxInt {
-		return false, nil
-	}
-	access, err := st.Access(ctx, []int64{thread})
-	if err != nil {
-		return false, err
-	}
-	a, ok := access[thread]
-	return ok && (a.User1 == uid || a.User2 == uid), nil
 }
