@@ -273,8 +273,10 @@ func TestEachMemberGetsTheRowsOfItsMembershipOnEitherNode(t *testing.T) {
 		c.check(last[len(last)-1].Seq)
 	}
 
-	w.leave(w.a, firstUID+1, true)
+	owner.mu.Lock()
 	before := len(owner.rows)
+	owner.mu.Unlock()
+	w.leave(w.a, firstUID+1, true)
 	owner.send(wire.MsgText, map[string]any{"fromuid": firstUID, "touid": 0, "thread_id": w.thread, "text_array": []any{
 		map[string]any{"content": "without the second", "unique_id": "after"},
 	}})
