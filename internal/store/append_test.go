@@ -97,6 +97,8 @@ func testAppend(t *testing.T, d *database) {
 // the same time from the other node.
 func testAppendConcurrently(t *testing.T, d *database) {
 	const threads, writers, batches = 12, 4, 30
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // on a busy machine SQLite's two stores wait for each other
+	defer cancel()
 	nodes := []*store.Store{d.migrated(t), d.open(t)}
 	var ids []int64
 	var senders []int32
@@ -156,7 +158,7 @@ func testAppendConcurrently(t *testing.T, d *database) {
 						}
 					}
 					out := make([]store.Appended, len(msgs))
-					if err := s.Append(t.Context(), name, boot, msgs, out); err != nil {
+					if err := s.Append(ctx, name, boot, msgs, out); err != nil {
 						failed <- err
 						return
 					}

@@ -41,6 +41,16 @@ func (d *database) open(t testing.TB) *store.Store {
 	return s
 }
 
+// another is open on a server. A file has one process, whose goroutines share s: SQLite lets several wait for each other
+// without any order, for seconds on a slow disk.
+func (d *database) another(t testing.TB, s *store.Store) *store.Store {
+	t.Helper()
+	if d.engine == store.SQLite {
+		return s
+	}
+	return d.open(t)
+}
+
 // migrated is open with the schema in place.
 func (d *database) migrated(t testing.TB) *store.Store {
 	t.Helper()

@@ -636,7 +636,7 @@ func testGroupRemovalIsExact(t *testing.T, d *database) {
 	var wg sync.WaitGroup
 	var refused, sent atomic.Int64
 	for i := range 2 {
-		s := d.open(t)
+		s := d.another(t, c.s)
 		name, boot := node(t, s, fmt.Sprint("appender", i))
 		wg.Go(func() {
 			out := make([]store.Appended, 3)
@@ -942,7 +942,7 @@ func testGroupsConcurrently(t *testing.T, d *database) {
 		t.Errorf("%s: %v", what, err)
 	}
 	first := func(_ store.GroupChange, err error) error { return err }
-	stores := []*store.Store{c.s, d.open(t)}
+	stores := []*store.Store{c.s, d.another(t, c.s)}
 	var wg sync.WaitGroup
 	for w := range 6 {
 		wg.Go(func() {
