@@ -373,9 +373,10 @@ type ThreadMembership struct {
 func (s *Store) Memberships(ctx context.Context, uids []int32) (map[int32][]ThreadMembership, error) {
 	uids = slices.Compact(slices.Sorted(slices.Values(uids))) // in two statements, one user's groups would come twice
 	groups := make(map[int32][]ThreadMembership, len(uids))
+	var m ThreadMembership
+	dest := append([]any{&m.Thread, &m.Ver}, m.dest()...)
 	err := eachOf(ctx, s, qMemberships, uids, func(rows *sql.Rows) error {
-		var m ThreadMembership
-		err := rows.Scan(append([]any{&m.Thread, &m.Ver}, m.dest()...)...)
+		err := rows.Scan(dest...)
 		groups[m.UID] = append(groups[m.UID], m)
 		return err
 	})
@@ -390,12 +391,13 @@ func (s *Store) Memberships(ctx context.Context, uids []int32) (map[int32][]Thre
 func (s *Store) LocalMembers(ctx context.Context, thread int64, uids []int32) (ver int32, of map[int32]Membership, err error) {
 	of = make(map[int32]Membership, len(uids))
 	found := false
+	var v int32
+	var m Membership
+	dest := append([]any{&v}, m.dest()...)
 	read := func(part []int32) error {
 		args := append(appendPadded(nil, part), thread)
 		return s.each(ctx, qLocalMembers, len(args)-1, args, func(rows *sql.Rows) error {
-			var v int32
-			var m Membership
-			if err := rows.Scan(append([]any{&v}, m.dest()...)...); err != nil {
+			if err := rows.Scan(dest...); err != nil {
 				return err
 			}
 			if ver = min(ver, v); !found {
