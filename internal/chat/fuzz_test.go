@@ -28,6 +28,7 @@ const (
 var requestIDs = []wire.MsgID{
 	wire.MsgLogin, wire.MsgSearch, wire.MsgApply, wire.MsgApprove, wire.MsgText, wire.MsgHeartbeat, wire.MsgThreads,
 	wire.MsgOpenThread, wire.MsgHistory, wire.MsgSync, wire.MsgGap, 1031,
+	wire.MsgGroupCreate, wire.MsgGroupMembers, wire.MsgGroupInvite, wire.MsgGroupChange, wire.MsgGroupLink, wire.MsgGroupJoin,
 }
 
 // FuzzLiveNode throws bytes at a node in each state of a session, as they are or as bodies of frames. The node must close
@@ -51,6 +52,13 @@ func FuzzLiveNode(f *testing.F) {
 		f.Add(state, byte(7), []byte(`{"other_id":1002}`))
 		f.Add(state, byte(8), []byte(`{"thread_id":2,"message_id":0}`))
 		f.Add(state, byte(9), []byte(`{"cursors":[{"thread_id":2,"seq":-5}],"all":true}`))
+		f.Add(state, byte(12), []byte(`{"name":"x","unique_id":"{2}","uids":[1002,1002,1003,-1]}`))
+		f.Add(state, byte(12), []byte(`{"name":"x","unique_id":"{1}"}`))
+		f.Add(state, byte(13), []byte(`{"thread_id":3,"after_uid":-1,"limit":500}`))
+		f.Add(state, byte(14), []byte(`{"thread_id":2,"uids":[1001]}`))
+		f.Add(state, byte(15), []byte(`{"thread_id":3,"name":"y","mute_all":true,"history_for_new":null}`))
+		f.Add(state, byte(16), []byte(`{"thread_id":3,"ttl_s":60}`))
+		f.Add(state, byte(17), []byte(`{"code":"0"}`))
 	}
 	fix := newFixture(f, 3)
 	n := fix.start("chat1", func(c *Config) { c.Limits.Linger = 50 * time.Millisecond })
@@ -98,7 +106,7 @@ func attackAs(fix *fixture, n *node, state byte) net.Conn {
 	ticket := fix.ticket(n, 3)
 	login := map[string]any{"uid": ticket.UID, "token": ticket.Token}
 	if state == fuzzNative {
-		login["client"], login["caps"], login["device"] = "fuzz/1", []string{wire.CapBatch, wire.CapGap}, "fuzz"
+		login["client"], login["caps"], login["device"] = "fuzz/1", []string{wire.CapBatch, wire.CapGap, wire.CapGroups}, "fuzz"
 	}
 	body, err := json.Marshal(login)
 	require.NoError(fix.t, err)

@@ -377,10 +377,15 @@ func TestClientsWithoutTheCapabilitySeeNoGroups(t *testing.T) {
 	require.Empty(t, plain.groups())
 	require.Empty(t, plain.history(id, 0))
 	require.NotContains(t, plain.sync(map[int64]int64{id: 0}, true), id)
+	plain.text(id, "a text to what I cannot see", wire.CodeNotAllowed)
 	for request := wire.MsgGroupCreate; request < wire.MsgGroupPush; request += 2 {
 		plain.ask(request, map[string]any{"thread_id": id}, nil, wire.CodeNotAllowed)
 		stock.send(request, map[string]any{"thread_id": id})
 	}
+	stock.send(wire.MsgText, map[string]any{"fromuid": ann, "touid": 0, "thread_id": id, "text_array": []map[string]any{{"content": "x", "unique_id": unique()}}})
+	var refused wire.TextPush
+	stock.expect(wire.MsgTextRsp).into(t, &refused)
+	require.EqualValues(t, wire.StatusFailed, refused.Chats[0].Status)
 	stock.send(wire.MsgHistory, wire.HistoryRequest{ThreadID: id})
 	var page wire.HistoryReply
 	stock.expect(wire.MsgHistoryRsp).into(t, &page) // and no answer to what it cannot know
