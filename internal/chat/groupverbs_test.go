@@ -299,6 +299,9 @@ func TestGroupsAcrossNodes(t *testing.T) {
 	var joined wire.GroupJoinReply
 	e.ask(wire.MsgGroupJoin, map[string]any{"code": link.Code}, &joined, wire.CodeOK)
 	require.Equal(t, wire.GroupJoinReply{GroupReply: wire.GroupReply{ThreadID: id, EventID: joined.EventID}, Name: "the Band"}, joined)
+	var rejoined wire.GroupJoinReply
+	e.ask(wire.MsgGroupJoin, map[string]any{"code": link.Code}, &rejoined, wire.CodeOK)
+	require.Equal(t, wire.GroupJoinReply{GroupReply: wire.GroupReply{ThreadID: id}, Name: "the Band"}, rejoined, "again, by a link that is used up")
 	all = append(all, e)
 	everybody(joined.EventID, wire.GroupEvent{Event: "joined", By: eve, UIDs: []int32{eve}})
 
@@ -320,6 +323,12 @@ func TestGroupsAcrossNodes(t *testing.T) {
 
 	everybody(c.do(wire.MsgGroupRemove, group(map[string]any{"uid": eve})), wire.GroupEvent{Event: "removed", By: carl, UIDs: []int32{eve}})
 	all = []*groupUser{a, b, c, d}
+	for request, again := range map[wire.MsgID]map[string]any{
+		wire.MsgGroupRemove: {"uid": eve}, wire.MsgGroupRole: {"uid": carl, "role": admin}, wire.MsgGroupMute: {"uid": ann, "until_ms": 0},
+		wire.MsgGroupChange: {"name": "the Band", "mute_all": false, "history_for_new": false}, wire.MsgGroupInvite: {"uids": []int32{carl}},
+	} {
+		require.Zero(t, b.do(request, group(again)), "request %s when there is nothing to change", request)
+	}
 	everybody(d.do(wire.MsgGroupLeave, group(nil)), wire.GroupEvent{Event: "left", By: dora, UIDs: []int32{dora}})
 	all = []*groupUser{a, b, c}
 	everybody(b.do(wire.MsgGroupRole, group(map[string]any{"uid": carl, "role": owner})), wire.GroupEvent{Event: "owner", By: bob, UIDs: []int32{carl}})
