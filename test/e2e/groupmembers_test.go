@@ -31,7 +31,9 @@ type groupReader struct {
 // nobody tells of stays.
 func (w *world) reader(t *testing.T, uid int32, node int, thread int64) *groupReader {
 	t.Helper()
-	s, err := client.Open(t.Context(), client.SessionOptions{Ticket: w.ticket(t, uid, node), Cursors: []client.Cursor{}, SyncEvery: -1})
+	s, err := client.Open(t.Context(), client.SessionOptions{
+		Options: client.Options{Device: fmt.Sprint("at", node)}, Ticket: w.ticket(t, uid, node), Cursors: []client.Cursor{}, SyncEvery: -1,
+	})
 	require.NoError(t, err)
 	r := &groupReader{Session: s, uid: uid, done: make(chan struct{}), came: make(chan struct{}, 1)}
 	go func() {
@@ -129,7 +131,7 @@ func TestAGroupOnTwoNodesWhoseMembersComeAndGo(t *testing.T) {
 	for _, r := range []*groupReader{first, second} {
 		writing.Go(func() {
 			for i := range texts {
-				if _, err := r.SendText(t.Context(), client.Thread(thread), fmt.Sprint(r.uid, " says ", i)); err != nil {
+				if _, err := r.SendText(t.Context(), client.To{ThreadID: thread}, fmt.Sprint(r.uid, " says ", i)); err != nil {
 					t.Error(err)
 					return
 				}
@@ -197,7 +199,7 @@ func TestAGroupOnTwoNodesWhoseMembersComeAndGo(t *testing.T) {
 	}
 
 	// From here on those who are gone get nothing, however long they are logged in.
-	sent, err := first.SendText(t.Context(), client.Thread(thread), "without them")
+	sent, err := first.SendText(t.Context(), client.To{ThreadID: thread}, "without them")
 	require.NoError(t, err)
 	for _, r := range all {
 		if !gone[r.uid] {
