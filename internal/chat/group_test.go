@@ -288,3 +288,77 @@ func TestEachMemberGetsTheRowsOfItsMembershipOnEitherNode(t *testing.T) {
 	second.send(wire.MsgText, map[string]any{"fromuid": second.uid, "touid": 0, "thread_id": w.thread, "text_array": []any{}})
 	second.check(0) // its rows end with its removal; follow has looked at each push
 }
+
+// say has a member write a text, and waits for the answer.
+func (w *groupWorld) say(c *groupClient, unique string) (seq int64) {
+	w.t.Helper()
+	c.send(wire.MsgText, map[string]any{"fromuid": c.uid, "touid": 0, "thread_id": w.thread, "text_array": []any{
+		map[string]any{"content": "a text", "unique_id": unique},
+	}})
+	eventually(w.t, "the answer to "+unique, func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for at, u := range c.rows {
+			if u == unique {
+				seq = at
+			}
+		}
+		return seq != 0
+	})
+	return seq
+}
+
+func (c *groupClient) has(seq int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, ok := c.rows[seq]
+	return ok
+}
+
+// A node that starts again under its name is another one: what its earlier life wrote into Redis does not count, and goes.
+func TestMembersOnANodeThatStartsAgainGetTheirRows(t *testing.T) {
+	w := newGroupWorld(t, 2)
+	w.join(w.a, firstUID+1)
+	owner, member := w.member(w.a, 1), w.member(w.b, 2)
+	seq := w.say(owner, "one")
+	eventually(t, "the push", func() bool { return member.has(seq) })
+	entries := func() (list []string) {
+		found, _, err := w.presence.GroupEntries(t.Context(), []int64{w.thread})
+		require.NoError(t, err)
+		for _, e := range found[0] {
+			list = append(list, e.Node+" "+e.Boot)
+		}
+		return list
+	}
+	old := "chat2 " + w.b.lease.Boot()
+	require.ElementsMatch(t, []string{"chat1 " + w.a.lease.Boot(), old}, entries())
+
+	w.end(w.b)
+	w.b = w.start("chat2")
+	seq = w.say(owner, "two") // while nobody is there
+	member = w.member(w.b, 2)
+	require.True(t, member.has(seq), "it asked")
+	for i := range 5 {
+		seq = w.say(owner, fmt.Sprint("more", i))
+		eventually(t, "the push", func() bool { return member.has(seq) })
+	}
+	eventually(t, "the entry of the earlier life to go", func() bool { return !slices.Contains(entries(), old) })
+	require.Len(t, entries(), 2)
+}
+
+// Redis starts again without its data: the members get each row all the same.
+func TestARedisThatLosesItsDataCostsNoRowOfAGroup(t *testing.T) {
+	w := newGroupWorld(t, 2)
+	w.join(w.a, firstUID+1)
+	owner, member := w.member(w.a, 1), w.member(w.b, 2)
+	require.NoError(t, w.rdb.FlushAll(t.Context()).Err())
+	for i, began := 0, time.Now(); i < 10 || time.Since(began) < 4*time.Second; i++ {
+		seq := w.say(owner, fmt.Sprint(i))
+		eventually(t, "the push", func() bool { return member.has(seq) })
+		time.Sleep(20 * time.Millisecond)
+	}
+	eventually(t, "the entries to be written again", func() bool {
+		found, _, err := w.presence.GroupEntries(t.Context(), []int64{w.thread})
+		return err == nil && len(found[0]) == 2
+	})
+}

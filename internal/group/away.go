@@ -71,11 +71,13 @@ func (a *away) forward(list []Rows) {
 		to := all
 		switch {
 		case err != nil:
-			a.g.blind.note(r.Thread, r.First, all)
 		case !sure:
 			to = union(all, nodes[a.at[r.Thread]])
 		default:
 			to = nodes[a.at[r.Thread]]
+		}
+		if !sure {
+			a.g.blind.note(r.Thread, r.First, to)
 		}
 		for _, node := range to {
 			p := r.push(0)
@@ -114,11 +116,11 @@ func union(a, b []string) []string {
 	return a
 }
 
-// maxBlind bounds the groups that are remembered while Redis does not answer.
+// maxBlind bounds the groups that are remembered while Redis cannot say which nodes have members.
 const maxBlind = 16384
 
-// blind remembers of which groups rows were sent while Redis did not answer, and to which nodes: any other node that turns out to
-// have members is told. It is safe for concurrent use.
+// blind remembers of which groups rows were sent while Redis could not say which nodes have members, and to which nodes
+// they were sent: any other node that turns out to have some is told. It is safe for concurrent use.
 type blind struct {
 	mu     sync.Mutex // guards the following
 	groups map[int64]blindGroup
@@ -164,7 +166,7 @@ func (b *blind) take() (threads []int64, groups []blindGroup, over bool) {
 	return threads, groups, over
 }
 
-// settleBlind tells nodes that were not known while Redis did not answer, once it does.
+// settleBlind tells nodes that were not known before Redis could say which have members.
 func (g *Groups) settleBlind() {
 	threads, groups, over := g.blind.take()
 	if len(threads) == 0 {

@@ -19,8 +19,8 @@
 //
 // Redis. If it does not answer, or not all nodes have written into a Redis that lost its data, rows go to all linked
 // nodes. A node writes its interest again when Redis has lost its data, and writes all of it again every Config.Pass in any case: if
-// an entry was missing, the members here get a gap notice. A node that appears while Redis did not answer us gets a gap
-// notice for the groups whose rows it was not sent.
+// an entry was missing, the members here get a gap notice. A node that the sender's did not know meanwhile gets a gap notice
+// for the groups whose rows it was not sent, once Redis can say that it has members.
 //
 // Dropping an interest. A group without sessions is dropped after a while, by a compare-and-delete: each time that a group comes
 // into the index it has another number, so that a late delete cannot hit the entry that a new login has just written. Each

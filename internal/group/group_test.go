@@ -213,24 +213,30 @@ func TestWhatALaneHasNoRoomForIsTold(t *testing.T) {
 	})
 }
 
-// A node that nobody has a link to is told when Redis answers again.
-func TestANodeThatCameWhileRedisWasAwayIsTold(t *testing.T) {
-	inWorld(t, 1, func(t *testing.T, w *world) {
-		a, b, c := w.start("a"), w.start("b"), w.start("c")
-		known, unknown := w.members(b, 1)[0], w.members(c, 2)[0]
-		w.set(func() { w.redisErr, w.hidden = errAway, "c" })
-		row := w.text(1)
-		a.Publish(row)
-		time.Sleep(10 * time.Second)
-		require.Equal(t, []int64{row.First}, known.has(1))
-		require.Empty(t, unknown.has(1))
-		w.set(func() { w.redisErr, w.hidden = nil, "" })
-		time.Sleep(time.Minute)
-		unknown.read()
-		known.read()
-		require.Contains(t, unknown.gaps, wire.Gap{ThreadID: 1, FromSeq: row.First})
-		require.Empty(t, known.gaps)
-	})
+// A node that nobody has a link to yet is told when Redis can say again which nodes have members.
+func TestANodeThatNobodyKnewIsTold(t *testing.T) {
+	for name, lose := range map[string]func(w *world){
+		"away":      func(w *world) { w.set(func() { w.redisErr = errAway }) },
+		"lost data": func(w *world) { w.loseRedis() },
+	} {
+		inWorld(t, 1, func(t *testing.T, w *world) {
+			a, b, c := w.start("a"), w.start("b"), w.start("c")
+			known, unknown := w.members(b, 1)[0], w.members(c, 2)[0]
+			w.set(func() { w.hidden = "c" })
+			lose(w)
+			row := w.text(1)
+			a.Publish(row)
+			time.Sleep(4 * time.Second)
+			require.Equal(t, []int64{row.First}, known.has(1), name)
+			require.Empty(t, unknown.has(1), name)
+			w.set(func() { w.redisErr, w.hidden = nil, "" })
+			time.Sleep(time.Minute)
+			unknown.read()
+			known.read()
+			require.Contains(t, unknown.gaps, wire.Gap{ThreadID: 1, FromSeq: row.First}, name)
+			require.Empty(t, known.gaps, name)
+		})
+	}
 }
 
 // An interest that Redis had lost, and that could not be written in the time that the others wait, is told when it is.
