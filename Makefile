@@ -101,8 +101,8 @@ dist: ## make the release archives of the last commit in dist/, twice, and compa
 install: ## install bin/ (build it first), documents and systemd units below PREFIX=/usr/local; DESTDIR= for packages
 	@deploy/install "$(DESTDIR)" "$(PREFIX)"
 
-docs: ## write docs/CONFIG.md again
-	$(GO) test ./test/docs -run TestConfigReference -update
+docs: ## write docs/CONFIG.md and docs/LIMITS.md again
+	$(GO) test ./test/docs -run 'TestConfigReference|TestLimits' -update
 
 macos: ## see whether everything compiles for macOS too
 	@$(GO) run ./test/macos
