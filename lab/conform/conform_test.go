@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"parley/internal/store"
 )
 
 var (
@@ -61,6 +63,24 @@ func TestTheTableHolds(t *testing.T) {
 		}
 	}
 	require.Equal(t, map[string]int{"R": 24, "D": 62}, last)
+}
+
+// TestGroupRightsAreThoseOfTheStore holds the checks, which know the protocol only, against the table that the nodes use.
+func TestGroupRightsAreThoseOfTheStore(t *testing.T) {
+	for i, s := range store.Standings() {
+		require.Equal(t, s.String(), groupStandings[i])
+	}
+	require.Len(t, groupRights, len(store.Verbs()))
+	for i, v := range store.Verbs() {
+		require.Equal(t, v.String(), groupRights[i].verb)
+		var may []string
+		for _, s := range store.Standings() {
+			if store.May(v, s) {
+				may = append(may, s.String())
+			}
+		}
+		require.Equal(t, strings.Join(may, " "), groupRights[i].may, v)
+	}
 }
 
 func names(cell string) (list []string) {

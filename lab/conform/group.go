@@ -1,0 +1,558 @@
+package conform
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"parley/internal/wire"
+)
+
+// How a user may stand to a group, from the least to the most.
+var groupStandings = []string{"outsider", "former", "muted", "member", "admin", "owner"}
+
+// groupRight is something that may be done with a group, and a request that does it.
+type groupRight struct {
+	verb string
+	may  string // standings that may
+	// try does it as c, with other as a plain member to do it to, and returns the code of the answer.
+	try func(p *party, c *conn, other int32) int64
+}
+
+// groupRights is who may do what. Nothing that a standing may do changes how those after it stand.
+var groupRights = []groupRight{
+	{"read", "former muted member admin owner", func(p *party, c *conn, _ int32) int64 {
+		if len(c.history(p.thread, 0)) == 0 {
+			return 2006 // an empty page
+		}
+		return 0
+	}},
+	{"write", "member admin owner", func(p *party, c *conn, _ int32) int64 {
+		return c.text(0, p.thread, "may I? "+newUUID())[0].num("code")
+	}},
+	{"info", "former muted member admin owner", func(p *party, c *conn, _ int32) int64 { return p.ask(c, 2118, nil) }},
+	{"members", "muted member admin owner", func(p *party, c *conn, _ int32) int64 { return p.ask(c, 2120, nil) }},
+	{"invite", "admin owner", func(p *party, c *conn, _ int32) int64 {
+		return p.ask(c, 2122, fields{"uids": []int32{p.outsider.uid}}) // whom only friends can add
+	}},
+	{"link", "admin owner", func(p *party, c *conn, _ int32) int64 { return p.ask(c, 2136, fields{"ttl_s": 600, "uses": 2}) }},
+	{"links", "admin owner", func(p *party, c *conn, _ int32) int64 { return p.ask(c, 2138, nil) }},
+	{"revoke link", "admin owner", func(p *party, c *conn, _ int32) int64 { return p.ask(c, 2140, fields{"code": "no-such-code"}) }},
+	{"rename", "admin owner", func(p *party, c *conn, _ int32) int64 {
+		return p.ask(c, 2130, fields{"name": "called " + newUUID()[:8]})
+	}},
+	{"mute member", "admin owner", func(p *party, c *conn, other int32) int64 {
+		return p.ask(c, 2132, fields{"uid": other, "until_ms": time.Now().Add(time.Hour).UnixMilli()})
+	}},
+	{"mute group", "admin owner", func(p *party, c *conn, _ int32) int64 { return p.ask(c, 2130, fields{"mute_all": true}) }},
+	{"history", "admin owner", func(p *party, c *conn, _ int32) int64 { return p.ask(c, 2130, fields{"history_for_new": true}) }},
+	{"remove", "admin owner", func(p *party, c *conn, other int32) int64 { return p.ask(c, 2126, fields{"uid": other}) }},
+	{"set role", "owner", func(p *party, c *conn, other int32) int64 { return p.ask(c, 2128, fields{"uid": other, "role": 1}) }},
+	{"transfer", "owner", func(p *party, c *conn, other int32) int64 { return p.ask(c, 2128, fields{"uid": other, "role": 2}) }},
+	{"dissolve", "owner", func(p *party, c *conn, _ int32) int64 { return p.ask(c, 2134, nil) }},
+	{"leave", "muted member admin", func(p *party, c *conn, _ int32) int64 { return p.ask(c, 2124, nil) }},
+	{"join", "outsider former muted member admin owner", func(p *party, c *conn, _ int32) int64 {
+		c.send(2142, fields{"code": p.link(600, 10)})
+		return c.until(2143).num("error")
+	}},
+}
+
+// groupRightChecks has a check for each right.
+func groupRightChecks() (list []Check) {
+	for _, r := range groupRights {
+		list = append(list, Check{
+			Name: "group-right-" + strings.ReplaceAll(r.verb, " ", "-"),
+			Doc:  fmt.Sprintf("%s in a group: %s may; anybody else is refused with 2006", r.verb, strings.ReplaceAll(r.may, " ", ", ")),
+			run: func(a *attempt) {
+				p := a.party()
+				may := strings.Fields(r.may)
+				for i, standing := range groupStandings {
+					c := p.all()[i]
+					other := p.member.uid
+					if standing == "member" || standing == "admin" {
+						other = p.muted.uid
+					}
+					want := int64(2006)
+					if slices.Contains(may, standing) {
+						want = 0
+					}
+					equal(a, fmt.Sprintf("code for %s by %s", r.verb, standing), want, r.try(p, c, other))
+				}
+			},
+		})
+	}
+	return list
+}
+
+// party is a group with a user of each standing, logged in as clients that know groups.
+type party struct {
+	a      *attempt
+	thread int64
+	got    map[*conn]map[int64]object // rows that were pushed, by number
+
+	outsider, former, muted, member, admin, owner *conn
+}
+
+// all lists the users by standing.
+func (p *party) all() []*conn {
+	return []*conn{p.outsider, p.former, p.muted, p.member, p.admin, p.owner}
+}
+
+// grouper logs a user in as a client that knows groups; it skips the check where the cluster does not.
+func (a *attempt) grouper(u *Account, device string) *conn {
+	c := a.enter(a.login(u), fields{"client": "conform/1", "caps": []string{"batch", "resume", "gap", "groups"}, "device": device})
+	granted, _ := c.welcome["caps"].([]any)
+	if !slices.Contains(granted, any("groups")) {
+		a.skipf("no groups here: 1006 does not grant them")
+	}
+	c.alive()
+	return c
+}
+
+// people returns n users, the first of whom is a friend of all but the last.
+func (a *attempt) people(n int) []*Account {
+	var list []*Account
+	for i := 0; ; i++ {
+		u := a.grow(i)
+		if u == nil {
+			a.skipf("needs %d users, the last of whom is no friend of the first", n)
+		}
+		switch {
+		case len(list) == 0:
+		case len(list) < n-1:
+			a.friendPair(list[0], u)
+		case a.areFriends(list[0], u):
+			continue
+		default:
+			a.use(list[0], u)
+			return append(list, u)
+		}
+		list = append(list, u)
+	}
+}
+
+// party makes a group of people.
+func (a *attempt) party() *party {
+	u := a.people(6)
+	p := &party{
+		a: a, owner: a.grouper(u[0], "conform"), admin: a.grouper(u[1], "conform"), member: a.grouper(u[2], "conform"),
+		muted: a.grouper(u[3], "conform"), former: a.grouper(u[4], "conform"), outsider: a.grouper(u[5], "conform"),
+	}
+	p.thread = p.owner.found("conform", p.admin.uid, p.member.uid, p.muted.uid, p.former.uid)
+	p.must(p.owner, 2128, fields{"uid": p.admin.uid, "role": 1})
+	p.must(p.owner, 2132, fields{"uid": p.muted.uid, "until_ms": time.Now().Add(time.Hour).UnixMilli()})
+	p.must(p.former, 2124, nil)
+	return p
+}
+
+// found makes a group and returns its thread.
+func (c *conn) found(name string, members ...int32) int64 {
+	c.send(2116, fields{"name": name, "unique_id": newUUID(), "uids": members})
+	reply := c.until(2117)
+	equal(c.a, "error of 2117", 0, reply.num("error"))
+	c.a.need("2117", reply, "error:i", "thread_id:i", "msg_id:i", "refused:a")
+	equal(c.a, "users refused", 0, len(reply["refused"].([]any)))
+	return reply.num("thread_id")
+}
+
+// about sends a request about the group and returns the answer.
+func (p *party) about(c *conn, id int, more fields) object {
+	body := fields{"thread_id": p.thread}
+	for k, v := range more {
+		body[k] = v
+	}
+	c.send(wire.MsgID(id), body)
+	return c.until(wire.MsgID(id + 1))
+}
+
+// ask returns the code of the answer to a request about the group.
+func (p *party) ask(c *conn, id int, more fields) int64 { return p.about(c, id, more).num("error") }
+
+// must sends a request that succeeds and returns the answer.
+func (p *party) must(c *conn, id int, more fields) object {
+	reply := p.about(c, id, more)
+	equal(p.a, fmt.Sprintf("error of %d", id+1), 0, reply.num("error"))
+	return reply
+}
+
+// link makes a link and returns its code.
+func (p *party) link(ttl, uses int) string {
+	return p.must(p.owner, 2136, fields{"ttl_s": ttl, "uses": uses}).str("code")
+}
+
+// say stores a text and returns its number.
+func (p *party) say(c *conn, content string) int64 {
+	m := c.text(0, p.thread, content)[0]
+	equal(p.a, "status of a member's text", 2, m.num("status"))
+	return m.num("message_id")
+}
+
+// event is what an event says.
+func event(m object) object {
+	if m.num("kind") != wire.KindEvent {
+		return object{}
+	}
+	o, err := decode([]byte(m.str("msg_content")))
+	if err != nil {
+		return object{}
+	}
+	return o
+}
+
+// pushed returns the row of the group after a number, waiting until it is pushed to c: two nodes may push out of order. A gap
+// notice has it read from the history.
+func (p *party) pushed(c *conn, after int64) object {
+	if p.got[c] == nil {
+		if p.got == nil {
+			p.got = map[*conn]map[int64]object{}
+		}
+		p.got[c] = map[int64]object{}
+	}
+	for end := time.Now().Add(patience); ; {
+		if m, ok := p.got[c][after+1]; ok {
+			return m
+		}
+		f, err := c.readFor(time.Until(end))
+		if err != nil {
+			p.a.failf("expected message %d of the group to be pushed, got %v", after+1, err)
+		}
+		o := c.object(f)
+		if o.num("thread_id") != p.thread || f.id != wire.MsgGroupPush && f.id != wire.MsgGap {
+			continue
+		}
+		rows := o.list("chat_datas")
+		if f.id == wire.MsgGap {
+			rows = c.history(p.thread, after)
+		} else {
+			p.a.need("2144", o, "thread_id:i", "member_ver:i", "chat_datas:a")
+		}
+		for _, m := range rows {
+			p.a.need("2144 chat_datas", m, "sender:i", "msg_id:i", "thread_id:i", "unique_id:s", "msg_content:s", "chat_time:s", "status:i")
+			p.got[c][m.num("msg_id")] = m
+		}
+	}
+}
+
+// hearsNothing fails if a row of the group after a number is pushed to c within d.
+func (p *party) hearsNothing(c *conn, after int64, d time.Duration) {
+	for n := range p.got[c] {
+		p.a.want(n <= after, "expected nothing of the group after message %d, got message %d", after, n)
+	}
+	for end := time.Now().Add(d); ; {
+		f, err := c.readFor(time.Until(end))
+		if isTimeout(err) {
+			return
+		}
+		p.a.ok("read", err)
+		if f.id != wire.MsgGroupPush {
+			continue
+		}
+		for _, m := range c.object(f).list("chat_datas") {
+			p.a.want(m.num("thread_id") != p.thread || m.num("msg_id") <= after,
+				"expected nothing of the group after message %d, got message %d", after, m.num("msg_id"))
+		}
+	}
+}
+
+// listed returns the group's element of 1026, or nil.
+func (p *party) listed(c *conn) object {
+	for _, t := range c.load() {
+		if t.num("thread_id") == p.thread {
+			return t
+		}
+	}
+	return nil
+}
+
+func (a *attempt) numbers(what string, list []object, first, last int64) {
+	equal(a, what+": messages", last-first+1, int64(len(list)))
+	for i, m := range list {
+		equal(a, what+": number", first+int64(i), m.num("msg_id"))
+	}
+}
+
+// groupChecks are about threads of more than two users; they are skipped where 1006 does not grant "groups".
+var groupChecks = append([]Check{
+	{
+		Name: "group-create", Doc: "2116 makes a group of the creator and friends, once per unique_id; its first message is the event; strangers are refused one by one",
+		run: func(a *attempt) {
+			u := a.people(4)
+			x, y := a.grouper(u[0], "conform"), a.grouper(u[1], "conform")
+			body := fields{"name": "读书会 📚", "unique_id": newUUID(), "uids": []int32{y.uid, a.uid(u[2]), a.uid(u[3]), 2147483600}}
+			x.send(2116, body)
+			reply := x.until(2117)
+			a.need("2117", reply, "error:i", "thread_id:i", "msg_id:i", "refused:a")
+			equal(a, "error of 2117", 0, reply.num("error"))
+			equal(a, "msg_id of 2117", 1, reply.num("msg_id"))
+			equal(a, "users refused", 2, len(reply["refused"].([]any)))
+			p := &party{a: a, thread: reply.num("thread_id"), owner: x}
+			for _, c := range []*conn{x, y} {
+				e := event(p.pushed(c, 0))
+				equal(a, "event", "created", e.str("event"))
+				equal(a, "by", int64(x.uid), e.num("by"))
+			}
+			x.send(2116, body)
+			equal(a, "thread of the same request again", p.thread, x.until(2117).num("thread_id"))
+			for what, bad := range map[string]fields{
+				"no name": {"name": "", "unique_id": "u"}, "a long name": {"name": strings.Repeat("n", 65), "unique_id": "u"},
+				"a line break": {"name": "a\nb", "unique_id": "u"}, "no unique_id": {"name": "n"},
+				"101 users": {"name": "n", "unique_id": "u", "uids": slices.Repeat([]int32{y.uid}, 101)},
+			} {
+				x.send(2116, bad)
+				equal(a, "error of 2117 for "+what, 2005, x.until(2117).num("error"))
+			}
+			t := p.listed(y)
+			a.want(t != nil, "expected the group in 1026, got none")
+			a.need("1026 threads", t, "thread_id:i", "last_seq:i", "name:s", "members:i", "first_id:i")
+			equal(a, "type", "group", t.str("type"))
+			equal(a, "name", body["name"].(string), t.str("name"))
+			equal(a, "members", 3, t.num("members"))
+			info := p.must(y, 2118, nil)
+			a.need("2119", info, "name:s", "owner:i", "members:i", "mute_all:b", "history_for_new:b", "role:i", "first_id:i", "last_seq:i", "left:i")
+			equal(a, "owner", int64(x.uid), info.num("owner"))
+			equal(a, "role", 0, info.num("role"))
+			members := p.must(y, 2120, fields{"limit": 2})
+			a.need("2121", members, "members:a", "last_uid:i", "load_more:b")
+			a.want(members["load_more"] == true && len(members.list("members")) == 2, "expected a page of 2 members and more, got %v", members)
+			rest := p.must(y, 2120, fields{"after_uid": members.num("last_uid")})
+			equal(a, "members on the second page", 1, len(rest.list("members")))
+			a.need("2121 members", rest.list("members")[0], "uid:i", "name:s", "nick:s", "icon:s", "role:i")
+		},
+	},
+	{
+		Name: "group-texts", Doc: "a text of a group reaches the other members on all nodes and the sender's other devices, under one number for all",
+		run: func(a *attempt) {
+			u := a.people(5)
+			var list []*conn
+			for _, who := range u[:4] {
+				list = append(list, a.grouper(who, "conform"))
+			}
+			desk := a.grouper(u[1], "desk")
+			p := &party{a: a, owner: list[0]}
+			p.thread = p.owner.found("all", list[1].uid, list[2].uid, list[3].uid)
+			const each = 10
+			for i := range each {
+				for _, c := range list {
+					p.say(c, fmt.Sprintf("%d of %d", i, c.uid))
+				}
+			}
+			last := int64(1 + each*len(list))
+			var want []object
+			for i, c := range append(list, desk) {
+				got := c.history(p.thread, 0)
+				a.numbers("history", got, 1, last)
+				if i == 0 {
+					want = got
+				}
+				for j := range got {
+					equal(a, "text", want[j].str("msg_content"), got[j].str("msg_content"))
+					equal(a, "sender", want[j].num("sender"), got[j].num("sender"))
+				}
+			}
+			// The pushes: numbers without holes, and the last one without a history to help.
+			for _, c := range []*conn{list[2], list[3], desk} {
+				for after := range last {
+					if m := p.pushed(c, after); after > 0 {
+						equal(a, "pushed text", want[after].str("msg_content"), m.str("msg_content"))
+					}
+				}
+			}
+			c := list[0]
+			c.send(2102, fields{"cursors": []fields{{"thread_id": p.thread, "seq": last - 2}}})
+			threads := c.until(2103).list("threads")
+			equal(a, "threads of 2103", 1, len(threads))
+			a.numbers("2103", threads[0].list("chat_datas"), last-1, last)
+		},
+	},
+	{
+		Name: "group-interval", Doc: "a member reads from its joining to its leaving: in 1029, 2102, 1026 and pushes; history_for_new opens what was before",
+		run: func(a *attempt) {
+			u := a.people(4)
+			x, y, z := a.grouper(u[0], "conform"), a.grouper(u[1], "conform"), a.grouper(u[2], "conform")
+			p := &party{a: a, owner: x, member: y}
+			p.thread = x.found("interval", z.uid)
+			p.say(x, "before")
+			joined := p.must(x, 2122, fields{"uids": []int32{y.uid}}).num("msg_id")
+			equal(a, "number of the invitation", 3, joined)
+			equal(a, "event", "invited", event(p.pushed(y, joined-1)).str("event"))
+			in := p.say(x, "in")
+			p.pushed(y, joined)
+			a.numbers("history of a new member", y.history(p.thread, 0), joined, in)
+			equal(a, "first_id", joined, p.listed(y).num("first_id"))
+			y.send(2102, fields{"cursors": []fields{{"thread_id": p.thread, "seq": 1}}})
+			a.numbers("sync of a new member", y.until(2103).list("threads")[0].list("chat_datas"), joined, in)
+			equal(a, "msg_id of inviting a member", 0, p.must(x, 2122, fields{"uids": []int32{y.uid}}).num("msg_id"))
+
+			left := p.must(x, 2126, fields{"uid": y.uid}).num("msg_id")
+			equal(a, "event", "removed", event(p.pushed(y, in)).str("event"))
+			for i := range 5 {
+				p.say(x, fmt.Sprint("out ", i))
+			}
+			p.say(z, "out")
+			p.hearsNothing(y, left, 500*time.Millisecond)
+			a.numbers("history of a former member", y.history(p.thread, 0), joined, left)
+			t := p.listed(y)
+			a.want(t != nil, "expected a group that was left in 1026, got none")
+			equal(a, "left", left, t.num("left"))
+			equal(a, "last_seq of a group that was left", left, t.num("last_seq"))
+			y.send(2102, fields{"cursors": []fields{{"thread_id": p.thread, "seq": left}}, "all": false})
+			equal(a, "threads of 2103", 0, len(y.until(2103).list("threads")))
+			y.send(2142, fields{"code": p.link(600, 5)})
+			equal(a, "error of 2143 for a removed user", 2006, y.until(2143).num("error"))
+
+			again := p.must(x, 2122, fields{"uids": []int32{y.uid}}).num("msg_id")
+			equal(a, "event", "invited", event(p.pushed(y, again-1)).str("event"))
+			a.numbers("history of a member that came back", y.history(p.thread, 0), again, again)
+			p.must(y, 2124, nil)
+			p.must(x, 2130, fields{"history_for_new": true})
+			last := p.must(x, 2122, fields{"uids": []int32{y.uid}}).num("msg_id")
+			a.numbers("history with history_for_new", y.history(p.thread, 0), 1, last)
+			p.must(y, 2124, nil)
+			a.numbers("history after leaving", y.history(p.thread, 0), 1, last+1)
+			a.want(y.text(0, p.thread, "after leaving")[0].num("code") == 2006, "expected the text of a former member refused, got it stored")
+		},
+	},
+	{
+		Name: "group-mute", Doc: "a muted member's texts are refused from the answer on until the time is over; mute_all lets only admins and the owner write",
+		run: func(a *attempt) {
+			p := a.party()
+			code := func(c *conn) int64 { return c.text(0, p.thread, "may I? "+newUUID())[0].num("code") }
+			equal(a, "code for a muted member", 2006, code(p.muted))
+			p.must(p.admin, 2132, fields{"uid": p.muted.uid, "until_ms": 0})
+			equal(a, "code after the mute was ended", 0, code(p.muted))
+			p.must(p.admin, 2132, fields{"uid": p.muted.uid, "until_ms": time.Now().Add(1500 * time.Millisecond).UnixMilli()})
+			equal(a, "code for a member muted for a moment", 2006, code(p.muted))
+			for end := time.Now().Add(patience); code(p.muted) != 0; time.Sleep(200 * time.Millisecond) {
+				a.want(time.Now().Before(end), "expected the mute to end by itself, got 2006 still")
+			}
+			p.must(p.owner, 2130, fields{"mute_all": true})
+			for i, c := range []*conn{p.member, p.muted, p.admin, p.owner} {
+				equal(a, "code while the group is muted", []int64{2006, 2006, 0, 0}[i], code(c))
+			}
+			a.want(p.must(p.member, 2118, nil)["mute_all"] == true, "expected mute_all in 2119, got none")
+			p.must(p.owner, 2130, fields{"mute_all": false})
+			equal(a, "code after the mute of the group", 0, code(p.member))
+		},
+	},
+	{
+		Name: "group-ranks", Doc: "an admin acts on members only; the owner cannot leave; a new owner makes the old one an admin; nobody acts on oneself",
+		run: func(a *attempt) {
+			p := a.party()
+			until := time.Now().Add(time.Hour).UnixMilli()
+			for what, victim := range map[string]int32{"owner": p.owner.uid, "admin": p.admin.uid, "outsider": p.outsider.uid} {
+				equal(a, "error of 2127 for an admin and the "+what, 2006, p.ask(p.admin, 2126, fields{"uid": victim}))
+				equal(a, "error of 2133 for an admin and the "+what, 2006, p.ask(p.admin, 2132, fields{"uid": victim, "until_ms": until}))
+			}
+			equal(a, "msg_id of 2127 for a former member", 0, p.must(p.admin, 2126, fields{"uid": p.former.uid}).num("msg_id"))
+			equal(a, "error of 2127 for oneself", 2006, p.ask(p.owner, 2126, fields{"uid": p.owner.uid}))
+			equal(a, "error of 2129 for a role nobody has", 2005, p.ask(p.owner, 2128, fields{"uid": p.member.uid, "role": 3}))
+			equal(a, "error of 2129 for the owner", 2006, p.ask(p.owner, 2128, fields{"uid": p.owner.uid, "role": 0}))
+			equal(a, "error of 2125 for the owner", 2006, p.ask(p.owner, 2124, nil))
+			p.must(p.owner, 2128, fields{"uid": p.member.uid, "role": 2})
+			info := p.must(p.owner, 2118, nil)
+			equal(a, "owner", int64(p.member.uid), info.num("owner"))
+			equal(a, "role of the old owner", 1, info.num("role"))
+			p.must(p.member, 2126, fields{"uid": p.owner.uid})
+			p.must(p.member, 2134, nil)
+			for _, c := range []*conn{p.member, p.admin} {
+				equal(a, "code for a text to a dissolved group", 2006, c.text(0, p.thread, "too late")[0].num("code"))
+			}
+		},
+	},
+	{
+		Name: "group-links", Doc: "a link admits as often and as long as it says; wrong, used up, expired and revoked ones are refused alike",
+		run: func(a *attempt) {
+			p := a.party()
+			join := func(c *conn, code string) object {
+				c.send(2142, fields{"code": code})
+				return c.until(2143)
+			}
+			reply := p.must(p.admin, 2136, fields{"ttl_s": 3600, "uses": 1})
+			a.need("2137", reply, "thread_id:i", "code:s", "uses:i")
+			once := reply.str("code")
+			links := p.must(p.owner, 2138, nil).list("links")
+			equal(a, "links", 1, len(links))
+			a.need("2139 links", links[0], "code:s", "by:i", "uses:i")
+			equal(a, "code of the link", once, links[0].str("code"))
+			joined := join(p.outsider, once)
+			equal(a, "error of 2143", 0, joined.num("error"))
+			equal(a, "thread of 2143", p.thread, joined.num("thread_id"))
+			equal(a, "name of 2143", "conform", joined.str("name"))
+			equal(a, "event", "joined", event(p.pushed(p.outsider, joined.num("msg_id")-1)).str("event"))
+			p.say(p.outsider, "I am in")
+			equal(a, "error of 2143 for a link that is used up", 2006, join(p.former, once).num("error"))
+			equal(a, "links left", 0, len(p.must(p.owner, 2138, nil).list("links")))
+			revoked := p.link(60, 5)
+			p.must(p.admin, 2140, fields{"code": revoked})
+			equal(a, "error of 2143 for a revoked link", 2006, join(p.former, revoked).num("error"))
+			equal(a, "error of 2143 for a code nobody made", 2006, join(p.former, wrongCode()).num("error"))
+			equal(a, "error of 2143 for what is no code", 2005, join(p.former, "no code").num("error"))
+			for what, bad := range map[string]fields{"59 s": {"ttl_s": 59}, "31 days": {"ttl_s": 31 * 86400}, "10,001 uses": {"uses": 10001}} {
+				equal(a, "error of 2137 for "+what, 2005, p.ask(p.owner, 2136, bad))
+			}
+		},
+	},
+	{
+		Name: "group-without-capability", Doc: "to a native client that does not ask for groups there are none: requests are refused, lists, history and pushes leave them out",
+		run: func(a *attempt) {
+			u := a.people(4)
+			x, old := a.grouper(u[0], "conform"), a.native(u[1], "old")
+			p := &party{a: a, owner: x}
+			p.thread = x.found("unknown to some", old.uid)
+			p.say(x, "a text")
+			for id := 2116; id <= 2142; id += 2 {
+				old.send(wire.MsgID(id), fields{"thread_id": p.thread, "name": "n", "unique_id": newUUID(), "uid": x.uid, "uids": []int32{x.uid}, "code": "c"})
+				equal(a, fmt.Sprintf("error of %d", id+1), 2006, old.until(wire.MsgID(id+1)).num("error"))
+			}
+			p.unseen(old)
+			old.send(2102, fields{"cursors": []fields{{"thread_id": p.thread, "seq": 0}}, "all": true})
+			a.lacks("threads of 2103", old.until(2103).list("threads"), "thread_id", p.thread)
+		},
+	},
+	{
+		Name: "group-stock", Rules: []string{"R17"}, Doc: "a stock client whose user is in groups sees none of them, in its list, its history or pushes, and stays in good health",
+		run: func(a *attempt) {
+			u := a.people(4)
+			x := a.grouper(u[0], "conform")
+			stock, proc := a.stock(u[1]), a.process(u[2])
+			stock.load()
+			p := &party{a: a, owner: x}
+			p.thread = x.found("unknown to some", stock.uid, a.uid(u[2]))
+			p.say(x, "a text")
+			p.must(x, 2130, fields{"name": "another name"})
+			p.unseen(stock)
+			phone := a.grouper(u[1], "phone") // beside it a client that does see them
+			p.say(phone, "from my phone")
+			p.must(x, 2126, fields{"uid": stock.uid})
+			p.unseen(stock)
+			a.healthy(proc)
+			_, listed := proc.State().Pages[p.thread]
+			a.want(!listed, "expected no page of the group, got one")
+			a.healthy(a.process(u[2]))
+		},
+	},
+}, append(groupRightChecks(), Check{
+	Name: "group-guesses", Doc: "a user who tries many wrong codes is refused with 2003",
+	run: func(a *attempt) {
+		c, code := a.party().outsider, int64(0)
+		for range 30 {
+			c.send(2142, fields{"code": wrongCode()})
+			if code = c.until(2143).num("error"); code != 2006 {
+				break
+			}
+		}
+		equal(a, "error of 2143 after many wrong codes", 2003, code)
+	},
+})...)
+
+// wrongCode returns what could be a link's code.
+func wrongCode() string { return strings.Trim(newUUID(), "{}") }
+
+// unseen fails if c's client sees something of the group.
+func (p *party) unseen(c *conn) {
+	p.a.want(p.listed(c) == nil, "expected the group not in 1026, got it")
+	equal(p.a, "messages of the group in 1030", 0, len(c.history(p.thread, 0)))
+	equal(p.a, "status of a text to the group", 1, c.text(0, p.thread, "may I?")[0].num("status"))
+	c.silent(400 * time.Millisecond)
+}
