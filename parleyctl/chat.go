@@ -17,7 +17,7 @@ type chatCmd struct {
 	gateFlags
 	emailFlag
 	Password string        `help:"Password. It is visible in the process list: prefer PARLEY_PASSWORD or the prompt." env:"PARLEY_PASSWORD"`
-	To       string        `help:"Friend to talk to, by name or uid; /to changes it." placeholder:"NAME|UID"`
+	To       string        `help:"Friend to talk to, by name or uid, or group, by name or number; /to changes it." placeholder:"NAME|UID|#GROUP"`
 	State    string        `help:"File that records the texts shown, so that the next start shows missed ones. Default on a terminal: one in the user's cache directory; \"-\" for none." placeholder:"FILE"`
 	Wait     time.Duration `help:"How long to keep receiving after the end of standard input." default:"0s"`
 	Device   string        `help:"Name of this device; a second login with the same one ends the first." default:"cli"`
@@ -27,7 +27,8 @@ type chatCmd struct {
 // Help is printed below the flags.
 func (*chatCmd) Help() string {
 	return "Lines are texts, lines that begin with / are commands; /help lists them, // begins a text with a slash.\n\n" +
-		"Texts are printed to standard output as \"[15:04:05] name: text\", notices to standard error. At the end of " +
+		"Texts are printed to standard output as \"[15:04:05] name: text\", those of a group as \"[15:04:05] name (group): text\"; " +
+		"notices go to standard error. At the end of " +
 		"standard input everything sent is waited for. The exit status is 1 if anything failed, or, while a person types, only if " +
 		"the session did."
 }
@@ -102,7 +103,7 @@ type talk struct {
 	self  client.Profile
 	print *printer
 	wg    sync.WaitGroup
-	acks  chan *client.Posted
+	acks  chan posted
 
 	// Owned by show.
 	connected bool
@@ -111,8 +112,9 @@ type talk struct {
 	fresh  bool // nothing is known of what this user has seen before
 
 	mu     sync.Mutex // guards the following
-	to     client.Profile
-	shown  map[int64]int64 // thread -> id of the first text shown of it, for a person
+	to     recipient
+	groups map[int64]string // names of groups, and "" for private threads, by thread
+	shown  map[int64]int64  // thread -> id of the first text shown of it, for a person
 	names  map[int32]string
 	mine   map[string]bool // unique ids of texts sent here and not seen in the conversation yet
 	want   map[int64]int64 // thread -> newest id of our own, to be seen before we leave
@@ -121,13 +123,19 @@ type talk struct {
 	moved  chan struct{} // closed and replaced when any of want, caught, or what was shown changed
 }
 
+// posted is a text on its way.
+type posted struct {
+	*client.Posted
+	to recipient
+}
+
 func newTalk(c *chatCmd, e *environment, s *client.Session) *talk {
 	return &talk{
 		cmd: c, s: s, self: s.Profile(),
 		print: &printer{out: e.out, err: e.err, now: time.Now},
-		acks:  make(chan *client.Posted, client.DefaultMaxUnsent),
+		acks:  make(chan posted, client.DefaultMaxUnsent),
 		names: make(map[int32]string), mine: make(map[string]bool), want: make(map[int64]int64),
-		moved: make(chan struct{}), shown: make(map[int64]int64),
+		moved: make(chan struct{}), shown: make(map[int64]int64), groups: make(map[int64]string),
 	}
 }
 
@@ -135,7 +143,7 @@ func newTalk(c *chatCmd, e *environment, s *client.Session) *talk {
 func (t *talk) run(e *environment, typed lines) error {
 	ctx, cancel := context.WithCancel(e.ctx)
 	defer cancel()
-	t.greet()
+	t.greet(ctx)
 	t.wg.Go(t.show)
 	t.wg.Go(t.report)
 	defer close(t.acks)
@@ -177,7 +185,7 @@ func (t *talk) run(e *environment, typed lines) error {
 	return nil
 }
 
-func (t *talk) greet() {
+func (t *talk) greet(ctx context.Context) {
 	t.print.notice("logged in as %s (uid %d)%s", printable(t.self.Name), t.self.UID, onNode(t.s.Node()))
 	if friends := t.s.Friends(); len(friends) > 0 && len(friends) <= 20 {
 		names := make([]string, len(friends))
@@ -187,6 +195,13 @@ func (t *talk) greet() {
 		t.print.notice("friends: %s", strings.Join(names, ", "))
 	} else {
 		t.print.notice("%d friends; see /help", len(friends))
+	}
+	if groups := t.presentGroups(ctx); len(groups) > 0 && len(groups) <= 20 {
+		names := make([]string, len(groups))
+		for i, g := range groups {
+			names[i] = printable(g.Name)
+		}
+		t.print.notice("groups: %s", strings.Join(names, ", "))
 	}
 	for _, a := range t.s.Applications() {
 		t.applied(a)
@@ -277,14 +292,14 @@ func (t *talk) fail(err error) {
 // send posts a text to whom we talk to.
 func (t *talk) send(ctx context.Context, text string) error {
 	t.mu.Lock()
-	to := t.to.UID
+	to := t.to
 	t.mu.Unlock()
-	if to == 0 {
+	if to.none() {
 		return errors.New("no recipient: choose one with /to NAME")
 	}
 	d := client.NewDraft(text)
 	t.setMine(d.UniqueID, true)
-	p, err := t.s.Post(ctx, client.User(to), d)
+	p, err := t.s.Post(ctx, to.dest(), d)
 	if err != nil {
 		t.setMine(d.UniqueID, false)
 		return err
@@ -292,7 +307,7 @@ func (t *talk) send(ctx context.Context, text string) error {
 	if t.person {
 		t.wg.Go(func() { t.remind(p) })
 	}
-	t.acks <- p // room for as many as Post lets wait
+	t.acks <- posted{p, to} // room for as many as Post lets wait
 	return nil
 }
 
@@ -331,7 +346,11 @@ func (t *talk) report() {
 		t.movedLocked()
 		t.mu.Unlock()
 		if err != nil {
-			t.fail(fmt.Errorf("not sent: %q: %w", abridged(p.Draft().Text), err))
+			err = fmt.Errorf("not sent: %q: %w", abridged(p.Draft().Text), err)
+			if p.to.thread != 0 && client.CodeOf(err) == client.CodeNotAllowed {
+				err = fmt.Errorf("%w; see /group info", err)
+			}
+			t.fail(err)
 		}
 	}
 }

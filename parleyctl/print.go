@@ -29,16 +29,25 @@ func (p *printer) stored(name string, m client.Message) { p.line(name, m, " ✓"
 func (p *printer) line(name string, m client.Message, mark string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := p.now()
-	at := m.Time.In(now.Location())
-	layout := time.TimeOnly
-	if at.Format(time.DateOnly) != now.Format(time.DateOnly) {
-		layout = time.DateTime
-	}
-	_, err := fmt.Fprintf(p.out, "[%s] %s: %s%s\n", at.Format(layout), printable(name), printable(m.Text), mark)
+	_, err := fmt.Fprintf(p.out, "[%s] %s: %s%s\n", p.clock(m.Time), printable(name), printable(m.Text), mark)
 	if p.bad == nil {
 		p.bad = err
 	}
+}
+
+// clock returns a time as the reader's clock shows it, with the date unless it is today.
+func (p *printer) clock(t time.Time) string {
+	now := p.now()
+	t = t.In(now.Location())
+	if t.Format(time.DateOnly) == now.Format(time.DateOnly) {
+		return t.Format(time.TimeOnly)
+	}
+	return t.Format(time.DateTime)
+}
+
+// event writes "* [time] group: what happened" to standard error.
+func (p *printer) event(group, what string, m client.Message) {
+	p.notice("[%s] %s: %s", p.clock(m.Time), printable(group), what)
 }
 
 // notice writes a line for people to standard error.

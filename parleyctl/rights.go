@@ -96,8 +96,8 @@ func (t *talk) logout(ctx context.Context, scope string) (quit bool, err error) 
 func (t *talk) parted(uid int32) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.to.UID == uid {
-		t.to = client.Profile{}
+	if t.to.uid == uid {
+		t.to = recipient{}
 	}
 }
 

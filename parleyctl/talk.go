@@ -54,11 +54,8 @@ func (t *talk) event(ev client.Event) {
 				t.shown[ev.ThreadID] = m.ID
 			}
 			t.mu.Unlock()
-			if own && t.person {
-				t.print.stored(t.name(m.Sender), m)
-			} else {
-				t.print.text(t.name(m.Sender), m)
-			}
+			t.message(m, own && t.person)
+			t.membership(m)
 		}
 	case client.Applied:
 		t.applied(ev.Application)
@@ -98,6 +95,7 @@ func (t *talk) replaced(ev client.DataReplaced) {
 	defer t.mu.Unlock()
 	clear(t.want)
 	clear(t.mine)
+	clear(t.groups)
 }
 
 // name returns what to call a user; a stranger in a group is looked up once.
@@ -133,7 +131,7 @@ func (t *talk) name(uid int32) string {
 	return name
 }
 
-const helpText = `/to NAME            talk to this friend; without a name, show the current one
+const helpText = `/to NAME            talk to this friend or group; without a name, show the current one
 /friends            list friends and pending applications
 /add NAME GREETING  apply for friendship
 /accept NAME        accept an application
@@ -143,6 +141,7 @@ const helpText = `/to NAME            talk to this friend; without a name, show 
 /blocks             list blocked users
 /history [N]        print the last N texts (default 20) of the conversation
 /threads            list conversations
+/group              list your groups; /help group explains what you can do with them
 /logout [all]       leave, and end this device's resume ticket, or the sessions of all devices
 /quit               leave; the end of input does the same`
 
@@ -152,7 +151,11 @@ func (t *talk) command(ctx context.Context, line string) (quit bool, err error) 
 	rest = strings.TrimSpace(rest)
 	switch word {
 	case "help":
-		for _, l := range strings.Split(helpText, "\n") {
+		text := helpText
+		if rest == "group" {
+			text = groupHelp
+		}
+		for _, l := range strings.Split(text, "\n") {
 			t.print.notice("%s", l)
 		}
 	case "quit", "q":
@@ -179,6 +182,8 @@ func (t *talk) command(ctx context.Context, line string) (quit bool, err error) 
 		return false, t.history(ctx, rest)
 	case "threads":
 		return false, t.threads(ctx)
+	case "group":
+		return false, t.group(ctx, rest)
 	default:
 		return false, fmt.Errorf("no command /%s; /help lists them, // begins a text with a slash", printable(word))
 	}
@@ -191,25 +196,34 @@ func (t *talk) address(ctx context.Context, who string) error {
 		t.mu.Lock()
 		to := t.to
 		t.mu.Unlock()
-		if to.UID == 0 {
+		if to.none() {
 			t.print.notice("no current conversation")
 		} else {
-			t.print.notice("texts go to %s (uid %d)", printable(to.Name), to.UID)
+			t.print.notice("texts go to %s", to)
 		}
 		return nil
 	}
-	friend, ok := findFriend(t.s.Friends(), who)
-	if !ok {
+	to := recipient{}
+	if friend, ok := findFriend(t.s.Friends(), who); ok {
+		to = recipient{uid: friend.UID, name: friend.Name}
+	} else if g, ok, err := t.findGroup(ctx, who); err != nil {
+		return err
+	} else if ok {
+		if g.Left > 0 {
+			t.print.notice("you are no longer in this group; /history prints what you may still read")
+		}
+		to = recipient{thread: g.ID, name: g.Name}
+	} else {
 		p, err := t.find(ctx, who)
+		if client.CodeOf(err) == client.CodeUIDInvalid {
+			return fmt.Errorf("%w, and you have no group of that name", err)
+		}
 		if err != nil {
 			return err
 		}
 		return fmt.Errorf("%s is not your friend; apply with /add %s GREETING", printable(p.Name), printable(p.Name))
 	}
-	t.mu.Lock()
-	t.to = friend
-	t.mu.Unlock()
-	t.print.notice("texts go to %s (uid %d)", printable(friend.Name), friend.UID)
+	t.setRecipient(to)
 	if t.person && t.fresh {
 		return t.recent(ctx)
 	}
@@ -244,9 +258,27 @@ func (t *talk) past(ctx context.Context, thread, after, last int64) error {
 		if m.ID > last {
 			return nil
 		}
-		t.print.text(t.name(m.Sender), m)
+		t.message(m, false)
 	}
 	return nil
+}
+
+// message prints a text or an event. own marks one that was sent here, and is stored.
+func (t *talk) message(m client.Message, own bool) {
+	group := t.groupName(m.ThreadID)
+	if m.Event != nil {
+		t.print.event(group, t.sentence(m.Event), m)
+		return
+	}
+	name := t.name(m.Sender)
+	if group != "" {
+		name += " (" + group + ")"
+	}
+	if own {
+		t.print.stored(name, m)
+	} else {
+		t.print.text(name, m)
+	}
 }
 
 // conversation returns the thread with whom we talk to; false if there is none yet.
@@ -254,12 +286,12 @@ func (t *talk) conversation(ctx context.Context) (client.Thread, bool, error) {
 	t.mu.Lock()
 	to := t.to
 	t.mu.Unlock()
-	if to.UID == 0 {
+	if to.none() {
 		return client.Thread{}, false, errors.New("no conversation: choose one with /to NAME")
 	}
 	threads, err := t.conversations(ctx)
 	for _, th := range threads {
-		if th.Private && th.Peer == to.UID {
+		if th.Private && th.Peer == to.uid || th.ID == to.thread {
 			return th, true, err
 		}
 	}
@@ -270,10 +302,20 @@ func (t *talk) conversation(ctx context.Context) (client.Thread, bool, error) {
 func (t *talk) find(ctx context.Context, who string) (client.Profile, error) {
 	p, err := t.s.Search(ctx, who)
 	if client.CodeOf(err) == client.CodeUIDInvalid {
-		return p, fmt.Errorf("there is no user %s", printable(who))
+		return p, noUser{who, err}
 	}
 	return p, err
 }
+
+// noUser says that a search found nobody.
+type noUser struct {
+	who string
+	err error
+}
+
+func (e noUser) Error() string { return "there is no user " + printable(e.who) }
+
+func (e noUser) Unwrap() error { return e.err }
 
 // findFriend finds by name, else by alias, else by uid, else by a name written in other capitals.
 func findFriend(friends []client.Friend, who string) (client.Profile, bool) {
@@ -360,7 +402,7 @@ func (t *talk) conversations(ctx context.Context) ([]client.Thread, error) {
 	if err := t.confirmed(ctx); err != nil {
 		return nil, err
 	}
-	return t.s.Threads(ctx)
+	return t.threadsKnown(ctx)
 }
 
 func (t *talk) threads(ctx context.Context) error {
@@ -372,7 +414,7 @@ func (t *talk) threads(ctx context.Context) error {
 		if th.Private {
 			t.print.notice("thread %d with %s, %d texts", th.ID, printable(t.name(th.Peer)), th.LastID)
 		} else {
-			t.print.notice("thread %d, a group, %d texts", th.ID, th.LastID)
+			t.print.notice("thread %d, %s, %s", th.ID, groupLine(th), count(int(th.LastID-th.First+1), "message"))
 		}
 	}
 	if len(threads) == 0 {
