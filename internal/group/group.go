@@ -68,7 +68,7 @@ type Config struct {
 	Linger    time.Duration // how long the interest in a group stays that has no session here
 }
 
-// DefaultConfig returns the bounds of docs/CONFIG.md.
+// DefaultConfig returns the bounds of docs/LIMITS.md.
 func DefaultConfig() Config {
 	return Config{
 		Lanes: 4, LaneItems: 16384, LaneBytes: 16 << 20, Batch: 64, BatchSize: 64 << 10, Users: 16384,
