@@ -55,6 +55,10 @@ type cli struct {
 		Common lab.Options   `embed:""`
 		Load   lab.ChatFlags `embed:""`
 	} `cmd:"" help:"Measure texts between pairs of users, and check each one."`
+	Room struct {
+		Common lab.Options   `embed:""`
+		Load   lab.RoomFlags `embed:""`
+	} `cmd:"" help:"Measure texts to groups, check each member's copy, and compare with a bare loop of writes."`
 	Storm struct {
 		Common lab.Options   `embed:""`
 		Spread time.Duration `help:"each user comes back at a random moment within this time, as clients do; 0 means at once" default:"0s"`
@@ -167,6 +171,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return l.Ping(ctx, c.Ping.Common, c.Ping.Load)
 	case "chat":
 		return l.Chat(ctx, c.Chat.Common, c.Chat.Load)
+	case "room":
+		return l.Room(ctx, c.Room.Common, c.Room.Load)
 	case "storm":
 		return l.Storm(ctx, c.Storm.Common, c.Storm.Spread, c.Storm.Limit)
 	case "churn":

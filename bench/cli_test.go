@@ -38,6 +38,11 @@ func TestMistakesAreFoundBeforeAnythingStarts(t *testing.T) {
 		{"--cross must be", []string{"chat", "--cross", "2"}},
 		{"--for must be more than 0", []string{"chat", "-d", "0s"}},
 		{"--rounds", []string{"floor", "--rounds", "0"}},
+		{"--members 2 to", []string{"room", "-n", "1"}},
+		{"two members", []string{"room", "-n", "100", "--online", "0.01"}},
+		{"--remove must be", []string{"room", "--remove", "1"}},
+		{"there must be a group for each", []string{"room", "--workers", "2"}},
+		{"not by --users", []string{"room", "-u", "100"}},
 		{"seed wants --config", []string{"seed", "-u", "10"}},
 		{"no such file", []string{"diff", "/nonexistent/a", "/nonexistent/b"}},
 	} {
@@ -50,7 +55,7 @@ func TestMistakesAreFoundBeforeAnythingStarts(t *testing.T) {
 func TestHelpAndDoctor(t *testing.T) {
 	var out bytes.Buffer
 	require.Equal(t, report.Pass, run(t.Context(), []string{"--help"}, &out, &out))
-	for _, verb := range []string{"doctor", "seed", "quick", "connect", "login", "idle", "ping", "chat", "storm", "churn", "mixed", "hogs", "floor", "find-max", "report", "diff"} {
+	for _, verb := range []string{"doctor", "seed", "quick", "connect", "login", "idle", "ping", "chat", "room", "storm", "churn", "mixed", "hogs", "floor", "find-max", "report", "diff"} {
 		require.Contains(t, out.String(), verb)
 	}
 	out.Reset()

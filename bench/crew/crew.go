@@ -22,6 +22,7 @@ import (
 type Spec struct {
 	FirstUID     int32
 	Users        int
+	Rooms        swarm.Rooms
 	Status       []string // status nodes, host:port
 	Secret       string   // of the cluster
 	Fixed        string   // host:port of a server that needs no token, instead of Status
@@ -82,7 +83,7 @@ func newOwn(s Spec) (*own, error) {
 		return nil, err
 	}
 	o.Fleet, err = swarm.New(swarm.Config{
-		FirstUID: s.FirstUID, Users: s.Users, Place: place, Loops: s.Loops, Index: s.Index, Heartbeat: s.Heartbeat, Run: s.Run,
+		FirstUID: s.FirstUID, Users: s.Users, Rooms: s.Rooms, Place: place, Loops: s.Loops, Index: s.Index, Heartbeat: s.Heartbeat, Run: s.Run,
 		Seed: s.Seed, Cross: s.Cross, KeepTo: s.KeepTo, Resume: s.Resume, Reconnect: s.Reconnect, TextBytes: s.TextBytes, LoginTimeout: s.LoginTimeout,
 	})
 	if err != nil {

@@ -137,10 +137,9 @@ type many struct {
 // connections are closed.
 func Many(s Spec, conns []net.Conn, stop func()) Crew {
 	m := &many{stop: stop, users: s.Users, glance: make([]Glance, len(conns))}
-	pairs := s.Users / 2
 	for i, conn := range conns {
 		part := s
-		from, to := pairs*i/len(conns)*2, pairs*(i+1)/len(conns)*2
+		from, to := s.Rooms.Share(s.Users, i, len(conns))
 		part.FirstUID, part.Users, part.Index = s.FirstUID+int32(from), to-from, i
 		m.specs = append(m.specs, part)
 		m.workers = append(m.workers, rpc.NewClient(conn))

@@ -16,6 +16,10 @@ import (
 // epoll loop on one thread.
 var Kinds = []string{"net", "netpoll", "epoll"}
 
+// Fan is one more: a bare epoll loop that writes each 2144 it reads to all connections, one write(2) each. It is the
+// baseline for texts to a group.
+const Fan = "fan"
+
 // Serve runs a server on a free loopback port until ctx ends. ready is called with its address.
 func Serve(ctx context.Context, kind string, ready func(addr string)) error {
 	switch kind {
@@ -23,8 +27,8 @@ func Serve(ctx context.Context, kind string, ready func(addr string)) error {
 		return serveNet(ctx, ready)
 	case "netpoll":
 		return serveNetpoll(ctx, ready)
-	case "epoll":
-		return serveEpoll(ctx, ready)
+	case "epoll", Fan:
+		return serveEpoll(ctx, kind == Fan, ready)
 	}
 	return fmt.Errorf("floor: no server of kind %q", kind)
 }
@@ -46,6 +50,19 @@ func answer(out, data []byte) (replies, rest []byte) {
 		data = data[wire.HeaderLen+n:]
 	}
 	return out, data
+}
+
+// fanned splits data into the whole 2144s at its beginning and the rest.
+func fanned(data []byte) (frames, rest []byte) {
+	n := 0
+	for len(data)-n >= wire.HeaderLen {
+		id, body := wire.ParseHeader(data[n:])
+		if id != wire.MsgGroupPush || len(data)-n < wire.HeaderLen+body {
+			break
+		}
+		n += wire.HeaderLen + body
+	}
+	return data[:n], data[n:]
 }
 
 func serveNet(ctx context.Context, ready func(string)) error {

@@ -7,4 +7,6 @@ import (
 	"errors"
 )
 
-func serveEpoll(context.Context, func(string)) error { return errors.New("floor: epoll needs Linux") }
+func serveEpoll(context.Context, bool, func(string)) error {
+	return errors.New("floor: epoll needs Linux")
+}

@@ -2,6 +2,7 @@ package floor
 
 import (
 	"context"
+	"io"
 	"net"
 	"runtime"
 	"testing"
@@ -55,4 +56,43 @@ func TestEveryKindAnswersEveryFrame(t *testing.T) {
 		})
 	}
 	require.Error(t, Serve(t.Context(), "magic", nil))
+}
+
+func TestAFanWritesWhatOneSendsToAll(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("needs Linux")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	addr, done := make(chan string, 1), make(chan error, 1)
+	go func() { done <- Serve(ctx, Fan, func(a string) { addr <- a }) }()
+	at := <-addr
+	var conns []net.Conn
+	for range 3 {
+		conn, err := net.Dial("tcp", at)
+		require.NoError(t, err)
+		defer conn.Close()
+		require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
+		login, err := wire.AppendFrame(nil, wire.MsgLogin, []byte(`{"uid":1}`))
+		require.NoError(t, err)
+		_, err = conn.Write(login)
+		require.NoError(t, err)
+		_, err = io.ReadFull(conn, make([]byte, len(loginReply)))
+		require.NoError(t, err)
+		conns = append(conns, conn)
+	}
+	frame, err := wire.AppendFrame(nil, wire.MsgGroupPush, []byte("hello"))
+	require.NoError(t, err)
+	two := append(append([]byte(nil), frame...), frame...)
+	for _, b := range [][]byte{two[:7], two[7:]} { // in pieces
+		_, err = conns[1].Write(b)
+		require.NoError(t, err)
+	}
+	for _, conn := range conns {
+		got := make([]byte, len(two))
+		_, err := io.ReadFull(conn, got)
+		require.NoError(t, err)
+		require.Equal(t, two, got)
+	}
+	cancel()
+	require.NoError(t, <-done)
 }

@@ -17,11 +17,13 @@ var histograms = map[string]string{
 	swarm.HPingService:    "heartbeat, from when it was sent",
 	swarm.HAck:            "text stored and acknowledged, from the planned time",
 	swarm.HAckService:     "the same, from when it was sent",
-	swarm.HDeliver:        "text at its recipient, from the planned time",
+	swarm.HDeliver:        "text at its recipient, or at each member of a group, from the planned time",
 	swarm.HDeliverService: "the same, from when it was sent",
 	swarm.HLag:            "how late the generator itself was",
 	swarm.HOutage:         "a user without a connection",
 	swarm.HHistory:        "a page of history",
+	swarm.HFirst:          "text at the first member of a group, from the planned time",
+	swarm.HLast:           "text at the last member of a group, from the planned time",
 }
 
 // figures makes a histogram something that assertions can be about.
@@ -40,6 +42,7 @@ var figureNames = func() []string {
 		"reordered", "corrupt", "misrouted", "wrong", "unanswered", "refused", "late", "acked", "delivered", "online",
 		"back50", "back90", "back99", "back100", "session_bytes", "everything_bytes", "knee",
 		"detection", "recovery",
+		"deliveries", "delivery_cpu", "floor_rate", "floor_cpu", "fanout_ratio", "rate_ratio", "removed", "afterremoval", "copies", "gaps",
 	}
 	names = append(names, hogFigures()...)
 	for h := range histograms {

@@ -234,7 +234,7 @@ func (r *run) lastFigures() {
 		for name, n := range map[string]int64{
 			"lost": l.Lost, "unstored": l.Unstored, "missed": l.Missed, "duplicated": l.Duplicated + l.StoredTwice, "reordered": l.Reordered,
 			"corrupt": l.Corrupt, "misrouted": l.Misrouted, "wrong": l.Wrong(), "unanswered": l.Unanswered, "refused": l.Refused, "late": l.Late,
-			"acked": l.Acked, "delivered": l.Delivered,
+			"acked": l.Acked, "delivered": l.Delivered, "copies": l.Copies, "gaps": l.Gaps, "afterremoval": l.AfterRemoval,
 		} {
 			f[name] = float64(n)
 		}

@@ -58,8 +58,10 @@ type verb struct {
 	resume, reconnect bool
 	text              int
 	cross             float64
+	rooms             swarm.Rooms
 	crews             int  // made by the verb itself, each of all the users; 0: one is made for it
 	guests            int  // users beside those of the run, with the uids after theirs
+	beside            int  // connections to other servers
 	cold              bool // caches of profiles and lists are empty at the start
 	do                func(ctx context.Context, r *run) error
 }

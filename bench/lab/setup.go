@@ -22,7 +22,7 @@ func (r *run) setUp(ctx context.Context) error {
 	if r.verb.cold && r.Local == 0 {
 		return setupError(errors.New("--cold needs --local: it is the seeding that leaves the caches empty"))
 	}
-	want := doctor.Plan{Connections: r.Users + r.verb.guests, Processes: max(r.Workers, len(r.Agents), 1), Sources: 64}
+	want := doctor.Plan{Connections: r.Users + r.verb.guests + r.verb.beside, Processes: max(r.Workers, len(r.Agents), 1), Sources: 64}
 	switch {
 	case r.Standalone:
 		want.Servers = 1 // one process, however many nodes
@@ -89,7 +89,7 @@ func (r *run) setUp(ctx context.Context) error {
 // spec is the fleet of the run.
 func (r *run) spec() crew.Spec {
 	return crew.Spec{
-		FirstUID: r.FirstUID, Users: r.Users, Status: r.Status, Secret: r.Secret, Loops: r.Loops, Heartbeat: r.Heartbeat,
+		FirstUID: r.FirstUID, Users: r.Users, Rooms: r.verb.rooms, Status: r.Status, Secret: r.Secret, Loops: r.Loops, Heartbeat: r.Heartbeat,
 		Run: rand.Uint32() | 1, Seed: r.Seed, Cross: r.verb.cross, KeepTo: r.KeepTo, Resume: r.verb.resume, Reconnect: r.verb.reconnect, TextBytes: r.verb.text, Via: r.Via,
 	}
 }

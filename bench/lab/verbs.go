@@ -160,14 +160,17 @@ func (l Lab) Connect(ctx context.Context, o Options, concurrency int) int {
 func (r *run) loginsAtOnce() int { return max(128, 8*r.Workers) }
 
 // logIn brings everybody in, as the set-up of most verbs.
-func (r *run) logIn(ctx context.Context) error {
+func (r *run) logIn(ctx context.Context) error { return r.logInSome(ctx, r.Users) }
+
+// logInSome brings in those who are to be online.
+func (r *run) logInSome(ctx context.Context, users int) error {
 	out, err := r.phase(ctx, step{name: "login", Phase: swarm.Phase{Kind: "login", Concurrency: r.loginsAtOnce()}, main: swarm.HFull, show: true})
 	if err != nil {
 		return err
 	}
-	r.rep.Figures["online"], r.wantAll = float64(out.Counters["logins"]), r.Users
-	if int(out.Counters["logins"]) < r.Users {
-		return fmt.Errorf("only %d of %d users could log in", out.Counters["logins"], r.Users)
+	r.rep.Figures["online"], r.wantAll = float64(out.Counters["logins"]), users
+	if int(out.Counters["logins"]) < users {
+		return fmt.Errorf("only %d of %d users could log in", out.Counters["logins"], users)
 	}
 	// A node learns of the others once a second; before that it pushes to nobody there.
 	_, err = r.phase(ctx, step{name: "settle", Phase: swarm.Phase{Kind: "hold", For: 1500 * time.Millisecond}})

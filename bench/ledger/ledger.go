@@ -29,9 +29,10 @@ type side struct {
 	from, to  int32
 	thread    int64
 	texts     []entry
-	first     uint32 // counter of texts[0]
-	top       uint32 // highest counter delivered, plus one
-	disturbed bool   // an end was disconnected during the run
+	first     uint32   // counter of texts[0]
+	top       uint32   // highest counter delivered, plus one
+	disturbed bool     // an end was disconnected during the run
+	spreads   []spread // beside texts, if this is a member's side of a room
 }
 
 // Book is the ledger of one generator loop. It is not safe for concurrent use.
@@ -39,6 +40,9 @@ type Book struct {
 	Run   uint32
 	sides []side
 	byUID map[int32]int
+
+	rooms  []room
+	places map[int32]place // of a member, by uid
 
 	// Late is how long after its planned time a delivery counts as late, in nanoseconds; 0 means a second.
 	Late int64
@@ -60,12 +64,16 @@ type Fault struct {
 }
 
 // New returns an empty book. run tells the texts of this run from those of any other.
-func New(run uint32) *Book { return &Book{Run: run, byUID: map[int32]int{}} }
+func New(run uint32) *Book { return &Book{Run: run, byUID: map[int32]int{}, places: map[int32]place{}} }
 
-// Open adds the direction from -> to and returns its number. A uid may send to one other only.
+// Open adds the direction from -> to and returns its number. A uid may send to one other only, or to its room.
 func (b *Book) Open(from, to int32, thread int64) int {
 	b.byUID[from] = len(b.sides)
-	b.sides = append(b.sides, side{from: from, to: to, thread: thread})
+	s := side{from: from, to: to, thread: thread}
+	if _, ok := b.places[from]; ok {
+		s.spreads = []spread{}
+	}
+	b.sides = append(b.sides, s)
 	return len(b.sides) - 1
 }
 
@@ -86,6 +94,9 @@ func (b *Book) Pending(i int) (n int) {
 func (b *Book) Plan(i int, planned int64) Text {
 	s := &b.sides[i]
 	s.texts = append(s.texts, entry{planned: planned})
+	if s.spreads != nil {
+		s.spreads = append(s.spreads, spread{})
+	}
 	b.s.Planned++
 	return Text{Run: b.Run, From: s.from, To: s.to, Counter: s.first + uint32(len(s.texts)-1), Planned: planned}
 }
@@ -137,6 +148,9 @@ func (b *Book) entry(i int, counter uint32) *entry {
 // Disturb enters that an end of the direction was disconnected: from here on a push may be missing, may come twice or
 // late, and the history alone decides.
 func (b *Book) Disturb(uid int32) {
+	if m := b.member(uid); m != nil {
+		m.disturbed = true
+	}
 	if i, ok := b.byUID[uid]; ok {
 		s := &b.sides[i]
 		s.disturbed = true
@@ -166,6 +180,9 @@ func (b *Book) Acked(i int, counter uint32, seq int64) (a Answer, ok bool) {
 		e.flags &^= isRefused
 		e.seq = int32(seq)
 		b.s.Acked++
+		if b.sides[i].spreads != nil {
+			b.ackedInRoom(b.sides[i].from)
+		}
 		if e.pushed != 0 && e.pushed != e.seq {
 			b.fault(&b.s.WrongSeq, "acknowledged under another number than delivered", i, counter, seq)
 		}
@@ -247,14 +264,17 @@ func (b *Book) Delivered(me, from int32, thread, seq int64, content []byte, now 
 	} else {
 		s.top = t.Counter + 1
 	}
-	late := b.Late
-	if late == 0 {
-		late = 1e9
-	}
-	if now-t.Planned > late {
+	if now-t.Planned > b.late() {
 		b.s.Late++
 	}
 	return a, true
+}
+
+func (b *Book) late() int64 {
+	if b.Late == 0 {
+		return 1e9
+	}
+	return b.Late
 }
 
 // Stored enters a message of the history of a thread, in the history's order. senders need not be of this run.
@@ -307,10 +327,14 @@ func (b *Book) Summary() Summary {
 		for k := range s.texts {
 			e := &s.texts[k]
 			counter := s.first + uint32(k)
-			note := func(what string) {
+			noteTo := func(what string, to int32) {
 				if len(out.Faults) < maxFaults {
-					out.Faults = append(out.Faults, Fault{what, s.from, s.to, s.thread, counter, int64(e.seq)})
+					out.Faults = append(out.Faults, Fault{what, s.from, to, s.thread, counter, int64(e.seq)})
 				}
+			}
+			note := func(what string) { noteTo(what, s.to) }
+			if s.spreads != nil {
+				b.copies(s, e, &out, noteTo)
 			}
 			if e.flags&(isSent|isAcked|isRefused) == isSent {
 				out.Unanswered++
@@ -326,6 +350,7 @@ func (b *Book) Summary() Summary {
 			case delivered && !stored && !unread:
 				out.Unstored++
 				note("acknowledged and delivered, but not stored")
+			case s.spreads != nil: // copies has looked
 			case !delivered && s.disturbed:
 				out.ReadBack++
 			case !delivered:

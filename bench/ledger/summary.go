@@ -5,11 +5,13 @@ type Summary struct {
 	Planned, Sent, Resent        int64
 	Acked, Refused, Unanswered   int64
 	Delivered, Late              int64
+	Copies                       int64 // of the texts of groups, at members
 	HistoryRead                  int64 // messages of this run found in the history
 	HistoryChecked               bool  // the history of every thread was read to its end
 	StoredUnacked                int64 // stored although the sender never learned it: allowed
-	Redelivered, ReorderedPushes int64 // after a disconnection: allowed, a client drops or sorts them by number
-	ReadBack                     int64 // not pushed because of a disconnection, found in the history: allowed
+	Redelivered, ReorderedPushes int64 // after a disconnection, or by two senders of a group: allowed, a client drops or sorts them by number
+	ReadBack                     int64 // not pushed because of a disconnection, or as a node said: allowed
+	Gaps                         int64 // members of groups to whom a node said so
 
 	// What must be zero.
 	Lost        int64 // acknowledged, neither delivered nor stored
@@ -23,6 +25,8 @@ type Summary struct {
 	WrongSeq    int64 // one text, different numbers
 	AckedTwice  int64
 	Holes       int64 // numbers missing in a history
+
+	AfterRemoval int64 // texts of a group, pushed to a member who had been removed from it before
 
 	Faults []Fault // examples, at most 20 a book
 }
@@ -47,14 +51,14 @@ func (s *Summary) Add(o Summary) {
 func (s *Summary) numbers() []*int64 {
 	return append([]*int64{
 		&s.Planned, &s.Sent, &s.Resent, &s.Acked, &s.Refused, &s.Unanswered, &s.Delivered, &s.Late, &s.HistoryRead,
-		&s.StoredUnacked, &s.Redelivered, &s.ReorderedPushes, &s.ReadBack,
+		&s.StoredUnacked, &s.Redelivered, &s.ReorderedPushes, &s.ReadBack, &s.Copies, &s.Gaps,
 	}, s.wrongs()...)
 }
 
 func (s *Summary) wrongs() []*int64 {
 	return []*int64{
 		&s.Lost, &s.Unstored, &s.Missed, &s.Duplicated, &s.StoredTwice, &s.Reordered, &s.Corrupt, &s.Misrouted, &s.WrongSeq,
-		&s.AckedTwice, &s.Holes,
+		&s.AckedTwice, &s.Holes, &s.AfterRemoval,
 	}
 }
 

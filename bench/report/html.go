@@ -79,6 +79,7 @@ func (r *Report) ledgerRows() []ledgerRow {
 		ledgerRow{"wrong number", l.WrongSeq, true, "acknowledged, pushed and stored under different numbers"},
 		ledgerRow{"acknowledged twice", l.AckedTwice, true, ""},
 		ledgerRow{"holes", l.Holes, true, "numbers missing in a history"},
+		ledgerRow{"after removal", l.AfterRemoval, true, "pushed to a member who had been removed from the group"},
 	)
 }
 

@@ -78,6 +78,10 @@ func (r *Report) WriteText(w io.Writer) {
 			l.Planned, l.Sent, l.Acked, l.Refused, l.Unanswered, l.Delivered, l.Late, history)
 		fmt.Fprintf(w, "  lost %d, unstored %d, missed %d, duplicated %d, stored twice %d, reordered %d, corrupt %d, misrouted %d, wrong number %d, holes %d\n",
 			l.Lost, l.Unstored, l.Missed, l.Duplicated, l.StoredTwice, l.Reordered, l.Corrupt, l.Misrouted, l.WrongSeq, l.Holes)
+		if l.Copies > 0 {
+			fmt.Fprintf(w, "  members of groups: copies %d, gap notices %d, after a later one of another sender %d, delivered after removal %d\n",
+				l.Copies, l.Gaps, l.ReorderedPushes, l.AfterRemoval)
+		}
 		if n := l.Resent + l.Redelivered + l.ReadBack + l.StoredUnacked; n > 0 {
 			fmt.Fprintf(w, "  after disconnections: resent %d, pushed again %d, read back from history %d, stored without the sender knowing %d\n",
 				l.Resent, l.Redelivered, l.ReadBack, l.StoredUnacked)

@@ -28,6 +28,7 @@ type Placer func(ctx context.Context, uids []int32) ([]Place, error)
 type Config struct {
 	FirstUID int32 // uids count up from here; 2i and 2i+1 from it are friends
 	Users    int   // even
+	Rooms    Rooms
 	Place    Placer
 	Loops    int // 0: one
 	Index    int // of this process among others, so that their source addresses differ
@@ -79,7 +80,9 @@ type Live struct{ Online, Done, Offered, Wrong, P99 int64 }
 
 // Phase is one thing the users do together.
 type Phase struct {
-	Kind string // connect, login, threads, hold, ping, chat, storm, churn, verify, close
+	// Kind is connect, login, threads, hold, ping, chat, storm, churn, verify or close; found and join, which make groups; or
+	// fan, against the floor's server of that name.
+	Kind string
 	// StartAt is when seconds begin to count, by the wall clock, so that processes agree; zero means now.
 	StartAt time.Time
 	Load    schedule.Load // ping, chat, churn; login and connect if its Rates are set
@@ -95,6 +98,8 @@ type Phase struct {
 	Churn       schedule.Load // chat: users who do not chat leave and come back beside it
 	Fine        bool          // keep what happened in each tenth of a second, and when something failed
 	Entered     bool          // verify: the history was read by somebody else and given to Enter
+	Remove      float64       // chat: share of each group's online members who are removed from the middle of the load on
+	Size        int           // fan: bytes of a frame
 }
 
 // New starts the loops; no user does anything yet.
@@ -117,10 +122,9 @@ func New(cfg Config) (*Fleet, error) {
 	f := &Fleet{cfg: cfg, fatal: make(chan error, cfg.Loops), want: make(chan wanted, cfg.Users+1)}
 	ctx, cancel := context.WithCancel(context.Background())
 	f.cancel = cancel
-	pairs := (cfg.Users + 1) / 2
-	cfg.Loops = min(cfg.Loops, pairs)
+	cfg.Loops = max(min(cfg.Loops, cfg.Rooms.units(cfg.Users)), 1)
 	for i := range cfg.Loops {
-		from, to := pairs*i/cfg.Loops*2, min(pairs*(i+1)/cfg.Loops*2, cfg.Users)
+		from, to := cfg.Rooms.Share(cfg.Users, i, cfg.Loops)
 		s, err := newSwarm(f, i, from, to)
 		if err != nil {
 			cancel()

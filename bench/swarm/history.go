@@ -76,7 +76,7 @@ func (s *Swarm) historyReply(i int, body []byte) {
 	if page.Error != 0 {
 		// Reading fast is not this user's right: ask again when the rate allows.
 		s.st.counters["pages asked again"]++
-		r.later = append(r.later, askLater{now + int64(200*time.Millisecond), i})
+		r.later = append(r.later, later{now + int64(200*time.Millisecond), func() { s.askHistory(i) }})
 		return
 	}
 	s.st.hist(HHistory).Record(now - c.asked)

@@ -24,6 +24,8 @@ func (r *running) completed(s *Swarm, i int, ns int64) {
 // loggedIn says that a user got in.
 func (r *running) loggedIn(s *Swarm, i int, ns int64) {
 	switch r.Kind {
+	case "found", "join":
+		s.enter(i)
 	case "login":
 		r.inflight--
 		r.finished++
@@ -45,13 +47,18 @@ func (r *running) loggedIn(s *Swarm, i int, ns int64) {
 func (r *running) leave(s *Swarm, i int) { s.users[i].conn.Close(true) }
 
 // lost says that a connection broke.
-func (r *running) lost(*Swarm, int) {}
+func (r *running) lost(*Swarm, int) {
+	if r.Kind == "found" || r.Kind == "join" {
+		r.inflight--
+		r.finished++
+	}
+}
 
 // givenUp says that a user will not be tried again.
 func (r *running) givenUp(s *Swarm, _ int) {
 	s.st.counters["given up"]++
 	switch r.Kind {
-	case "connect", "login", "churn":
+	case "connect", "login", "churn", "found", "join":
 		r.inflight = max(r.inflight-1, 0)
 		r.finished++
 	case "storm":
@@ -93,7 +100,7 @@ func (r *running) over(s *Swarm, now int64) bool {
 			s.book.ReadAll()
 		}
 		return true
-	case "connect", "login":
+	case "connect", "login", "found", "join":
 		if r.clock == nil && !r.Again {
 			return r.stopping || r.finished >= r.goal
 		}
@@ -108,7 +115,7 @@ func (r *running) over(s *Swarm, now int64) bool {
 	settled := r.inflight <= 0
 	if r.Kind == "chat" {
 		n := s.book.Counts()
-		settled = n.Acked+n.Refused >= n.Planned && n.Delivered >= n.Acked
+		settled = n.Acked+n.Refused >= n.Planned && n.Delivered >= n.Acked && s.book.Settled()
 		if !settled && n.Acked+n.Refused >= n.Planned && !r.answeredAll {
 			// Only pushes are missing: those of users who lost their connections never come.
 			r.answeredAll = true

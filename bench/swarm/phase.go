@@ -42,12 +42,13 @@ type running struct {
 	stopping  bool
 	// answeredAll: nothing but deliveries is awaited.
 	answeredAll bool
-	later       []askLater
+	later       []later // by time
+	removeAt    int64   // when members of groups begin to be removed; 0: not, or they have
 }
 
-type askLater struct {
-	at   int64
-	user int
+type later struct {
+	at int64
+	do func()
 }
 
 // begin starts a phase; its outcome is sent when it has ended.
@@ -73,6 +74,9 @@ func (s *Swarm) begin(p Phase, results chan<- *Outcome) {
 		r.nextDue()
 	}
 	r.end = r.measureFrom + int64(length)
+	if p.Remove > 0 {
+		r.removeAt = r.measureFrom + int64(length)/2
+	}
 	r.goal = len(s.users)
 	if p.Users > 0 {
 		// The fleet's number, shared out as the users are.
@@ -81,7 +85,7 @@ func (s *Swarm) begin(p Phase, results chan<- *Outcome) {
 		r.goal = (s.first+len(s.users))*n/all - s.first*n/all
 	}
 	switch p.Kind {
-	case "ping", "chat", "churn":
+	case "ping", "chat", "churn", "fan":
 		for i := range s.users {
 			if u := &s.users[i]; u.state == in && (p.Kind != "chat" || u.chat != nil) {
 				r.order = append(r.order, int32(i))
@@ -170,7 +174,7 @@ func (r *running) tick(s *Swarm, now int64) int64 {
 		next = min(next, r.load(s, now))
 	}
 	for len(r.later) > 0 && r.later[0].at <= now {
-		s.askHistory(r.later[0].user)
+		r.later[0].do()
 		r.later = r.later[1:]
 	}
 	if len(r.later) > 0 {
@@ -181,6 +185,12 @@ func (r *running) tick(s *Swarm, now int64) int64 {
 		if n := int64(r.inflight); n > 0 && (r.Kind == "ping" || r.Kind == "churn") {
 			s.st.counters["unfinished"] += n
 			s.st.errors["no answer when the patience ended"] += n
+		}
+		if r.Kind == "join" {
+			s.openRooms()
+		}
+		if r.Kind == "chat" {
+			s.spreads(r.measureFrom)
 		}
 		o := s.st.outcome(float64(now-r.start)/1e9, int64(s.online))
 		o.Ledger = s.book.Summary()
@@ -203,6 +213,10 @@ func (r *running) load(s *Swarm, now int64) int64 {
 			r.churnAt, r.churnOK = r.measureFrom-int64(r.Warmup)+at, ok
 		}
 	}
+	if r.removeAt != 0 && now >= r.removeAt {
+		r.removeAt = 0
+		s.expelSome(r.Remove)
+	}
 	if next := r.loadMain(s, now); !r.churnOK || next < r.churnAt {
 		return next
 	}
@@ -224,7 +238,7 @@ func (r *running) loadMain(s *Swarm, now int64) int64 {
 		return never
 	}
 	switch r.Kind {
-	case "connect", "login":
+	case "connect", "login", "found", "join":
 		for r.inflight < max(r.Concurrency, 1) && (r.next < r.goal || r.Again && now < r.end) {
 			before := r.inflight
 			r.operate(s, now)
@@ -234,7 +248,7 @@ func (r *running) loadMain(s *Swarm, now int64) int64 {
 				return now + int64(10*time.Millisecond) // everybody is on the way
 			}
 		}
-	case "ping":
+	case "ping", "fan":
 		for r.inflight < r.Concurrency && now < r.end && len(r.order) > 0 {
 			before := r.inflight
 			r.operate(s, now)
@@ -271,7 +285,7 @@ func (r *running) loadMain(s *Swarm, now int64) int64 {
 // operate does one operation that was due at planned.
 func (r *running) operate(s *Swarm, planned int64) {
 	switch r.Kind {
-	case "connect", "login":
+	case "connect", "login", "found", "join":
 		if r.next >= len(s.users) && !r.Again {
 			return
 		}
@@ -288,15 +302,15 @@ func (r *running) operate(s *Swarm, planned int64) {
 			i = r.next % len(s.users)
 			r.next++
 		}
-		if u := &s.users[i]; u.state == in && r.Kind == "login" {
-			r.finished++ // since an earlier phase
+		if u := &s.users[i]; u.state == in && r.Kind == "login" || r.skips(s, i) {
+			r.finished++ // since an earlier phase, or it is not meant
 		} else if u.state == out {
 			r.inflight++
 			u.tries = 0
 			if s.stale(u, engine.Clock()) {
 				u.spent = true
 			}
-			if u.spent && r.Kind == "login" {
+			if u.spent && r.Kind != "connect" {
 				u.planned, u.state = planned, waiting
 				s.tryAgain(i)
 				return
@@ -314,6 +328,9 @@ func (r *running) operate(s *Swarm, planned int64) {
 	case "chat":
 		r.inflight++
 		s.plan(r.turn(), planned)
+	case "fan":
+		r.inflight++
+		s.fan(r.turn(), planned)
 	case "churn":
 		i := r.turn()
 		if u := &s.users[i]; u.state == in {

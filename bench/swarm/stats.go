@@ -23,11 +23,13 @@ const (
 	HPingService    = "ping.service"    //
 	HAck            = "ack"             // 1017 to 1018: stored
 	HAckService     = "ack.service"     //
-	HDeliver        = "deliver"         // 1017 to the recipient's 1019
+	HDeliver        = "deliver"         // 1017 to the recipient's 1019, or to each member's 2144
 	HDeliverService = "deliver.service" //
 	HLag            = "lag"             // how late the generator itself was
 	HOutage         = "outage"          // of a user: from losing the connection to being logged in again
 	HHistory        = "history"         // a page of history
+	HFirst          = "first"           // 1017 to a group, to the first member's 2144
+	HLast           = "last"            // to the last member's
 )
 
 // Interval is one second of a phase. Second counts from the phase's start; the fields but Online are what happened in it.

@@ -63,6 +63,11 @@ type Swarm struct {
 	rng   *rand.Rand
 	book  *ledger.Book
 
+	rooms    []room
+	pushed   [16]pushed // 2144s that came lately, by a number in each
+	fanned   []int64    // when frames that the floor's server writes to everybody were due
+	fannedTo int        // how many users got the oldest
+
 	online   int
 	retry    retryQueue
 	beatAt   int64 // next turn of the heartbeat wheel
@@ -85,6 +90,9 @@ func newSwarm(f *Fleet, index, from, to int) (*Swarm, error) {
 		rng: rand.New(rand.NewPCG(f.cfg.Seed, uint64(f.cfg.Index*1000+index))), book: ledger.New(f.cfg.Run),
 	}
 	var err error
+	if n := f.cfg.Rooms.Members; n > 0 {
+		s.rooms = make([]room, len(s.users)/n)
+	}
 	s.loop, err = engine.New(s, f.cfg.sourceOptions(index))
 	return s, err
 }
@@ -141,6 +149,9 @@ func (s *Swarm) loginFrame(i int) []byte {
 		b = append(append(b, `,"token":"`...), u.token[:]...)
 	}
 	b = append(b, `","client":"parley-bench/1","caps":["batch"`...)
+	if len(s.rooms) > 0 {
+		b = append(b, `,"gap","groups"`...)
+	}
 	if s.cfg.Resume {
 		b = append(b, `,"resume"`...)
 	}
@@ -176,6 +187,16 @@ func (s *Swarm) Frame(c *engine.Conn, id wire.MsgID, body []byte) {
 		s.threadsReply(i, body)
 	case wire.MsgHistoryRsp:
 		s.historyReply(i, body)
+	case wire.MsgGroupPush:
+		if r := s.phase; r != nil && r.Kind == "fan" {
+			s.fannedOut(r)
+		} else if len(s.rooms) > 0 {
+			s.groupPush(i, body)
+		}
+	case wire.MsgGap:
+		s.gapNotice(i, body)
+	case wire.MsgGroupCreateRsp, wire.MsgGroupLinkRsp, wire.MsgGroupJoinRsp, wire.MsgGroupRemoveRsp:
+		s.groupReply(i, id, body)
 	case wire.MsgGoodbye:
 		s.st.errors["goodbye "+strconv.FormatInt(number(body, `"error":`), 10)]++
 	case wire.MsgReplaced:

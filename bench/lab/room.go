@@ -1,0 +1,219 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"parley/bench/crew"
+	"parley/bench/floor"
+	"parley/bench/local"
+	"parley/bench/swarm"
+	"parley/bench/watch"
+)
+
+// RoomFlags are those of texts to groups.
+type RoomFlags struct {
+	LoadFlags `embed:""`
+	Groups    int     `help:"number of groups" default:"1"`
+	Members   int     `help:"members of each group, 2 to 10000" default:"1000" short:"n"`
+	Online    float64 `help:"share of the members who are online, above 0 to 1" default:"1"`
+	Senders   int     `help:"members of each group who write; a user may send 50 texts per second" default:"16"`
+	Remove    float64 `help:"share of the online members who are removed, one by one, from the middle of the load on, 0 to 0.9" default:"0"`
+	Size      int     `help:"size of a text in bytes, 72 to 4096" default:"100"`
+	Floor     bool    `help:"also measure a bare loop that writes frames of the same size to as many sockets" default:"true" negatable:""`
+	NoVerify  bool    `help:"do not read the history back"`
+}
+
+// roomRate is offered when no rate is given, texts per second in all groups.
+const roomRate = 50
+
+func (f RoomFlags) check(o Options) error {
+	rooms := f.rooms()
+	switch {
+	case f.Groups < 1 || f.Members < 2 || f.Members > 10000:
+		return errors.New("--groups must be at least 1 and --members 2 to 10000")
+	case !(f.Online > 0 && f.Online <= 1) || rooms.Online < 2:
+		return errors.New("--online must be above 0 and at most 1, and two members of a group or more must be online")
+	case f.Senders < 1:
+		return errors.New("--senders must be at least 1")
+	case !(f.Remove >= 0 && f.Remove <= .9):
+		return errors.New("--remove must be 0 to 0.9")
+	case f.Size < 72 || f.Size > 4096:
+		return errors.New("--size must be 72 to 4096")
+	case o.Users != 0:
+		return errors.New("room counts its users by --groups and --members, not by --users")
+	case max(o.Workers, len(o.Agents)) > f.Groups:
+		return errors.New("a group's users are in one generator process: there must be a group for each")
+	}
+	return f.LoadFlags.check(roomRate)
+}
+
+func (f RoomFlags) rooms() swarm.Rooms {
+	online := int(float64(f.Members)*f.Online + .5)
+	return swarm.Rooms{Members: f.Members, Online: online, Senders: min(f.Senders, online)}
+}
+
+// Room measures texts to groups, checks each member's copy of each, and compares with a bare loop of writes.
+func (l Lab) Room(ctx context.Context, o Options, f RoomFlags) int {
+	if err := f.check(o); err != nil {
+		return l.refuse(err)
+	}
+	v := verb{
+		name: "room", what: "texts to groups: stored, acknowledged, delivered to each member who is online", users: f.Groups * f.Members,
+		cross: 1, text: f.Size, rooms: f.rooms(),
+	}
+	v.users += v.users % 2 // they are seeded in pairs
+	if f.Floor {
+		v.beside = v.rooms.Online
+	}
+	v.do = func(ctx context.Context, r *run) error {
+		p, err := f.phase("chat", roomRate, r.Seed)
+		if err != nil {
+			return setupError(err)
+		}
+		if p.Remove = f.Remove; r.tolerate {
+			p.Patience = 30 * time.Second
+		}
+		if err := r.gather(ctx, f.Groups); err != nil {
+			return err
+		}
+		frame, cost, err := r.room(ctx, f, p)
+		if err != nil {
+			return err
+		}
+		if !f.NoVerify {
+			if err := r.verify(ctx); err != nil {
+				return err
+			}
+		}
+		if f.Floor {
+			return r.fanFloor(ctx, p, frame, cost)
+		}
+		return nil
+	}
+	return execute(ctx, l.options(o), v)
+}
+
+// gather makes the groups and logs in those who are to be online.
+func (r *run) gather(ctx context.Context, groups int) error {
+	rooms := r.verb.rooms
+	if _, err := r.phase(ctx, step{name: "groups", Phase: swarm.Phase{Kind: "found", Concurrency: 16}, main: swarm.HFull}); err != nil {
+		return err
+	}
+	out, err := r.phase(ctx, step{name: "join", Phase: swarm.Phase{Kind: "join", Concurrency: 64}, main: swarm.HFull})
+	if err != nil {
+		return err
+	}
+	if want := groups * (rooms.Members - 1); int(out.Counters["joined"]) < want {
+		return fmt.Errorf("only %d of %d users could join their groups", out.Counters["joined"], want)
+	}
+	return r.logInSome(ctx, groups*rooms.Online)
+}
+
+// room runs the load and says what it came to: the average bytes of a pushed frame, and the nodes' CPU for a delivery in µs, 0
+// if it is not known.
+func (r *run) room(ctx context.Context, f RoomFlags, p swarm.Phase) (frame int, cost float64, err error) {
+	before, known := r.nodesCPU()
+	out, err := r.phase(ctx, step{name: "room", Phase: p, main: swarm.HAck, measured: true, faults: true})
+	if err != nil {
+		return 0, 0, err
+	}
+	after, _ := r.nodesCPU()
+	h, copies := out.Hist(swarm.HDeliver), float64(max(out.Counters["copies"], 1))
+	frame = int(out.Counters["frame bytes"] / max(out.Counters["frames"], 1))
+	deliveries := float64(h.Count()) / f.For.Seconds()
+	r.rep.Figures["deliveries"] = deliveries
+	r.headline("texts stored", fmt.Sprintf("%.0f/s", r.rep.Figures["rate"]), offeredNote(p))
+	r.headline("deliveries", fmt.Sprintf("%.0f/s", deliveries), fmt.Sprintf("to %d online members of each of %d groups", r.verb.rooms.Online, f.Groups))
+	r.latencyLine("stored", out.Hist(swarm.HAck))
+	r.latencyLine("delivered to the first member", out.Hist(swarm.HFirst))
+	r.latencyLine("delivered to the last member", out.Hist(swarm.HLast))
+	if known {
+		cost = (after - before) * 1e6 / copies
+		r.rep.Figures["delivery_cpu"] = cost / 1e6
+		r.headline("nodes' CPU for a delivery", fmt.Sprintf("%.2f µs", cost),
+			fmt.Sprintf("texts received, stored and delivered; %.0f deliveries in %d frames of %d bytes on average", copies, out.Counters["frames"], frame))
+	}
+	if n := out.Counters["removed"]; f.Remove > 0 {
+		r.rep.Figures["removed"] = float64(n)
+		r.headline("members removed", fmt.Sprint(n), "from the middle of the load on")
+	}
+	if n := out.Ledger.Gaps; n > 0 {
+		r.rep.Notes = append(r.rep.Notes, fmt.Sprintf("%d gap notices: members could not take all pushes, and were told to read the history", n))
+	}
+	return frame, cost, nil
+}
+
+// nodesCPU adds up the processor seconds of the chat nodes, those of a cluster that this tool started.
+func (r *run) nodesCPU() (sum float64, known bool) {
+	if r.layout == nil {
+		return 0, false
+	}
+	for _, n := range r.layout.Nodes {
+		if strings.HasPrefix(n.Name, "chat") || n.Name == "standalone" {
+			used, _, ok := watch.Process(n.Proc.Pid())
+			sum, known = sum+used, known || ok
+		}
+	}
+	return sum, known
+}
+
+// fanFloor offers the same load of frames to a bare server that writes each to as many sockets as a group has members online.
+func (r *run) fanFloor(ctx context.Context, p swarm.Phase, frame int, cost float64) error {
+	dir, err := os.MkdirTemp("", "parley-floor-")
+	if err != nil {
+		return setupError(err)
+	}
+	defer os.RemoveAll(dir)
+	proc, err := local.Program(ctx, floor.Fan, filepath.Join(dir, "log"), "listening on ", "floor-server", "--kind", floor.Fan)
+	if err != nil {
+		return setupError(err)
+	}
+	defer func() { _ = proc.Kill() }() // it serves nobody else
+	addr, err := local.ReadyAddr(proc)
+	if err != nil {
+		return setupError(err)
+	}
+	r.nodes.Add(watch.Watched{Name: "floor", Pid: proc.Pid})
+	s := r.spec()
+	s.Fixed, s.Users, s.Rooms, s.Loops = addr.String(), r.verb.rooms.Online, swarm.Rooms{}, 1
+	c, err := crew.New(s)
+	if err != nil {
+		return setupError(err)
+	}
+	defer c.Close()
+	if err := c.Prepare(ctx); err != nil {
+		return setupError(err)
+	}
+	if _, err := c.Run(ctx, swarm.Phase{Kind: "login", Concurrency: 64}); err != nil {
+		return err
+	}
+	fan := swarm.Phase{Kind: "fan", Load: p.Load, Concurrency: p.Concurrency, For: p.For, Size: frame}
+	r.screen.say("measuring a bare loop of writes")
+	began := time.Now()
+	before, _, _ := watch.Process(proc.Pid())
+	out, err := c.Run(ctx, fan)
+	if err != nil {
+		return err
+	}
+	after, _, _ := watch.Process(proc.Pid())
+	r.stageDone("floor", began, "")
+	writes := out.Counters["frames"]
+	rate, each := float64(writes)/max(fan.Load.For, fan.For).Seconds(), (after-before)*1e6/float64(max(writes, 1))
+	r.rep.Figures["floor_rate"], r.rep.Figures["floor_cpu"] = rate, each/1e6
+	r.headline("a bare loop's writes", fmt.Sprintf("%.0f/s", rate), fmt.Sprintf("frames of %d bytes to %d sockets; %.2f µs of CPU for each", frame, s.Users, each))
+	if cost > 0 && each > 0 {
+		r.rep.Figures["fanout_ratio"] = cost / each
+		r.headline("CPU for a delivery, of a bare write", fmt.Sprintf("%.2f ×", cost/each), "")
+	}
+	if p.Concurrency > 0 && rate > 0 {
+		r.rep.Figures["rate_ratio"] = r.rep.Figures["deliveries"] / rate
+		r.headline("deliveries, of a bare loop's", fmt.Sprintf("%.2f ×", r.rep.Figures["rate_ratio"]), "both closed loops")
+	}
+	return nil
+}
