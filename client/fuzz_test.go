@@ -28,6 +28,9 @@ func FuzzServerBytes(f *testing.F) {
 	f.Add(frame(wire.MsgReplaced, `{"error":0}`))
 	f.Add(frame(wire.MsgGoodbye, `{"error":2008,"to":"127.0.0.1:1"}`))
 	f.Add(frame(wire.MsgGap, `{"thread_id":1,"from_seq":9}`))
+	f.Add(frame(wire.MsgGroupPush, `{"thread_id":9,"member_ver":1,"chat_datas":[{"sender":2,"msg_id":3,"thread_id":9,"unique_id":"e",`+
+		`"msg_content":"{\"event\":\"invited\",\"by\":2,\"uids\":[1]}","kind":1},{"msg_id":4,"msg_content":"{","kind":1}]}`))
+	f.Add(frame(wire.MsgGroupPush, `{"thread_id":9,"chat_datas":[{"msg_id":1,"msg_content":"{\"event\":\"left\",\"by\":1}","kind":1},{"msg_id":0}]}`))
 	f.Add(frame(wire.MsgSyncRsp, `{"error":0,"load_more":true,"threads":[{"thread_id":1,"last_message_id":5,"chat_datas":[{"msg_id":5}]}]}`))
 	f.Add(frame(wire.MsgThreadsRsp, `{"error":0,"load_more":true,"next_last_id":4,"threads":[{"thread_id":4,"type":"private"}]}`))
 	f.Add(frame(wire.MsgHistoryRsp, `{"error":2001,"retry_ms":1}`))
