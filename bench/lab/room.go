@@ -137,13 +137,13 @@ func (r *run) room(ctx context.Context, f RoomFlags, p swarm.Phase) (frame int, 
 		cost = (after - before) * 1e6 / copies
 		r.rep.Figures["delivery_cpu"] = cost / 1e6
 		r.headline("nodes' CPU for a delivery", fmt.Sprintf("%.2f µs", cost),
-			fmt.Sprintf("texts received, stored and delivered; %.0f deliveries in %d frames of %d bytes on average", copies, out.Counters["frames"], frame))
+			fmt.Sprintf("texts received, stored and delivered; %.0f deliveries, %.1f in a frame, frames of %d bytes on average", copies, copies/float64(max(out.Counters["frames"], 1)), frame))
 	}
 	if n := out.Counters["removed"]; f.Remove > 0 {
 		r.rep.Figures["removed"] = float64(n)
 		r.headline("members removed", fmt.Sprint(n), "from the middle of the load on")
 	}
-	if n := out.Ledger.Gaps; n > 0 {
+	if n := out.Ledger.Gaps - out.Counters["removed"]; n > 0 { // whoever is removed is told to read the rest
 		r.rep.Notes = append(r.rep.Notes, fmt.Sprintf("%d gap notices: members could not take all pushes, and were told to read the history", n))
 	}
 	return frame, cost, nil
@@ -209,7 +209,7 @@ func (r *run) fanFloor(ctx context.Context, p swarm.Phase, frame int, cost float
 	r.headline("a bare loop's writes", fmt.Sprintf("%.0f/s", rate), fmt.Sprintf("frames of %d bytes to %d sockets; %.2f µs of CPU for each", frame, s.Users, each))
 	if cost > 0 && each > 0 {
 		r.rep.Figures["fanout_ratio"] = cost / each
-		r.headline("CPU for a delivery, of a bare write", fmt.Sprintf("%.2f ×", cost/each), "")
+		r.headline("CPU for a delivery, of a bare write", fmt.Sprintf("%.2f ×", cost/each), "a frame holds several texts when they are stored together; each of the bare loop's counts as one")
 	}
 	if p.Concurrency > 0 && rate > 0 {
 		r.rep.Figures["rate_ratio"] = r.rep.Figures["deliveries"] / rate
