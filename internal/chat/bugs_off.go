@@ -4,6 +4,7 @@ package chat
 
 import (
 	"parley/internal/commit"
+	"parley/internal/delivery"
 	"parley/internal/membership"
 )
 
@@ -12,3 +13,6 @@ func seedBugs(d commit.Deps) commit.Deps { return d }
 
 // seedFence does nothing either.
 func seedFence(f membership.FenceStore) membership.FenceStore { return f }
+
+// seedGroups does nothing either.
+func seedGroups(d delivery.Deps) delivery.Deps { return d }

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"parley/internal/commit"
+	"parley/internal/delivery"
 	"parley/internal/membership"
 	"parley/internal/session"
 	"parley/internal/store"
@@ -19,14 +20,14 @@ import (
 )
 
 // seedBugs gives the node the bug that PARLEY_SEEDED_BUG names, once in its life: drop, duplicate, swap, corrupt or misroute
-// one push; ack a text before it is committed, and never commit it; lose one that way, and its push as well. Two bugs are
-// there always: with fence it stores texts after it was taken for dead, with membership it stores texts for as long as it
-// believes that their sender may write. Only a build with the tag has this: the load lab and bar V7 of
-// test/chaos must find each.
+// one push; ack a text before it is committed, and never commit it; lose one that way, and its push as well. Three bugs
+// are there always: with fence it stores texts after it was taken for dead, with membership it stores texts for as long as it
+// believes that their sender may write, with index it does not notice that members of a group have left. Only a build with
+// the tag has this: the load lab and bar V7 of test/chaos must find each.
 func seedBugs(d commit.Deps) commit.Deps {
 	b := &bug{kind: os.Getenv("PARLEY_SEEDED_BUG"), deliver: d.Deliver}
 	switch b.kind {
-	case "":
+	case "", "index": // see seedGroups
 	case "drop", "duplicate", "swap", "corrupt", "misroute":
 		d.Deliver = b.push
 	case "ack", "lose":
@@ -209,4 +210,31 @@ func (t trusting) Append(ctx context.Context, node, boot string, msgs []store.Ne
 		out[i].MemberVer = msgs[i].MemberVer // so that it stays cached
 	}
 	return err
+}
+
+// seedGroups makes a node with the bug index believe that who was once a member of a group still is.
+func seedGroups(d delivery.Deps) delivery.Deps {
+	if os.Getenv("PARLEY_SEEDED_BUG") == "index" {
+		d.Groups = clinging{d.Groups}
+	}
+	return d
+}
+
+// clinging is a store whose members never leave.
+type clinging struct{ memberStore }
+
+// memberStore is what delivery needs of a store for groups.
+type memberStore interface {
+	Memberships(ctx context.Context, uids []int32) (map[int32][]store.ThreadMembership, error)
+	LocalMembers(ctx context.Context, thread int64, uids []int32) (ver int32, members map[int32]store.Membership, err error)
+}
+
+// LocalMembers returns former members as present ones.
+func (c clinging) LocalMembers(ctx context.Context, thread int64, uids []int32) (int32, map[int32]store.Membership, error) {
+	ver, members, err := c.memberStore.LocalMembers(ctx, thread, uids)
+	for uid, m := range members {
+		m.LeftSeq = 0
+		members[uid] = m
+	}
+	return ver, members, err
 }

@@ -150,7 +150,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 		stop()
 		return nil, err
 	}
-	s.delivery = delivery.New(delivery.Deps{
+	s.delivery = delivery.New(seedGroups(delivery.Deps{
 		Log: s.log, Metrics: d.Metrics, Node: cfg.SelfServer.Name, Boot: s.lease.Boot, Groups: s.store, Presence: s.presence,
 		Registry: s.registry, Settled: s.lease.Settled,
 		Dial:    delivery.Dialer(rpc.ClientConfig{Auth: s.rpcAuth, Metrics: s.rpcStats, Standing: s.standing, Timeout: peerTimeout}),
@@ -160,7 +160,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 			return ok, err
 		},
 		Refilled: s.metrics.refilled, RefillsGivenUp: s.metrics.refillsGivenUp,
-	})
+	}))
 	if err := s.serveNodes(); err != nil {
 		stop()
 		s.delivery.Close()

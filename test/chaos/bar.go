@@ -34,7 +34,7 @@ const DefaultLimit = 5 * time.Minute
 
 // allBars returns the bars in the order in which they run. A new file of bars adds its list here.
 func allBars() []Bar {
-	return slices.Concat(deliveryBars, presenceBars, overloadBars, networkBars, dependencyBars, recoveryBars, securityBars, rightsBars)
+	return slices.Concat(deliveryBars, presenceBars, overloadBars, networkBars, dependencyBars, recoveryBars, securityBars, rightsBars, groupBars)
 }
 
 // World is what a bar is given.

@@ -63,7 +63,7 @@ var securityBars = []Bar{
 	},
 	{
 		ID: "V7", Run: seededBugs, Limit: 20 * time.Minute,
-		Fault: "nodes that do wrong on purpose: drop, double, swap, change or misroute a push; acknowledge without storing; ignore the fence or membership",
+		Fault: "nodes that do wrong on purpose: drop, double, swap, change or misroute a push; acknowledge without storing; ignore the fence or membership; keep removed members in the index of groups",
 		Want:  "each is caught by the bar whose promise it breaks; without a bug nothing is found",
 	},
 }

@@ -197,6 +197,8 @@ func seededBugs(ctx context.Context, w *World, r *Report) error {
 	}{
 		{"fence", "P4", "stale texts stored", pausedNodeOf, Layout{Chat: 2}},
 		{"membership", "S19", "stored after the change", blockRacesOn, Layout{Chat: 2}},
+		{"membership", "G2", "stored after the removal", fewRemovals, Layout{Chat: 2}},
+		{"index", "G2", "pushed after the removal", fewRemovals, Layout{Chat: 2}},
 	} {
 		got := &Report{}
 		bug.layout.Bin, bug.layout.Env = bin, []string{"PARLEY_SEEDED_BUG=" + bug.name}
@@ -274,6 +276,11 @@ func (l *Lab) withBug(ctx context.Context, w *World, bin, bug string, r *Report)
 	}
 	_, _ = o.settle(ctx, 2*time.Second) // a push that was dropped never comes
 	return o.verdict(ctx, view, r)
+}
+
+// fewRemovals is G2 with as many races as a bug needs to show.
+func fewRemovals(ctx context.Context, w *World, r *Report, l Layout) error {
+	return removalRacesOn(ctx, w, r, l, 10*removalRaceGroups)
 }
 
 // missedBy reports whether a figure missed its bound.

@@ -119,8 +119,8 @@ func Race(ctx context.Context, db *sql.DB, from *client.Conn, thread int64, chan
 	if err = errors.Join(err, failed); err != nil {
 		return r, fmt.Errorf("rights: race: %w", err)
 	}
-	err = db.QueryRowContext(ctx, `SELECT COUNT(*) FROM chat_message WHERE thread_id=? AND seq>
-		(SELECT last_seq FROM membership_change WHERE thread_id=? ORDER BY ver DESC LIMIT 1)`, thread, thread).Scan(&r.Late)
+	err = db.QueryRowContext(ctx, `SELECT COUNT(*) FROM chat_message WHERE thread_id=? AND sender_id=? AND seq>
+		(SELECT last_seq FROM membership_change WHERE thread_id=? ORDER BY ver DESC LIMIT 1)`, thread, from.Profile().UID, thread).Scan(&r.Late)
 	if err != nil {
 		return r, fmt.Errorf("rights: count: %w", err)
 	}
