@@ -71,6 +71,43 @@ func TestSeededBugsAreCaught(t *testing.T) {
 	}
 }
 
+// TestSeededBugsOfGroupsAreCaught has each node treat the rows of a group wrong once.
+func TestSeededBugsOfGroupsAreCaught(t *testing.T) {
+	needServers(t)
+	t.Parallel() // it waits most of the time
+	const members = 10
+	bin := t.TempDir()
+	require.NoError(t, launch.BuildTagged(t.Context(), bin, false, "seededbugs", "chatnode", "statusnode"))
+	servers := launchtest.Start(t, launch.Options{Bin: bin, OnRedis: seed.Generation})
+	redis, err := seed.RedisAt(servers.RedisAddr())
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	require.NoError(t, seed.Run(ctx, seed.Options{DSN: servers.DSN(), Redis: redis, Users: members}))
+	for bug, counter := range map[string]func(*ledger.Summary) int64{
+		"drop":      func(l *ledger.Summary) int64 { return l.Missed },
+		"duplicate": func(l *ledger.Summary) int64 { return l.Duplicated },
+		"swap":      func(l *ledger.Summary) int64 { return l.Reordered },
+	} {
+		t.Run("bug "+bug, func(t *testing.T) {
+			nodes := startNodes(t, servers, launch.Options{Bin: bin, Env: []string{"PARLEY_SEEDED_BUG=" + bug}})
+			l, out := lab()
+			o := Options{
+				Status: []string{nodes.StatusAddr(0)}, Config: nodes.Chat[0].ConfigPath(), Workers: 1, Loops: 1, Nodes: 2, Seed: 7,
+				Heartbeat: 30 * time.Second, MaxLag: 10 * time.Second, Out: t.TempDir(), Name: "run", Quiet: true,
+			}
+			code := l.Room(t.Context(), o, RoomFlags{
+				LoadFlags: LoadFlags{Rate: 60, Shape: "constant", For: time.Second}, Groups: 1, Members: members, Online: 1, Senders: 2, Size: 100,
+			})
+			r := kept(t, o)
+			require.Equal(t, report.Incorrect, code, out)
+			require.Positive(t, counter(r.Ledger), "%+v", r.Ledger)
+			require.Equal(t, counter(r.Ledger), r.Ledger.Wrong(), "nothing else is wrong: %+v", r.Ledger)
+			require.True(t, r.Ledger.HistoryChecked)
+		})
+	}
+}
+
 // startNodes starts a status node and two chat nodes over servers that run already.
 func startNodes(t *testing.T, servers *launch.Cluster, o launch.Options) *launch.Cluster {
 	t.Helper()

@@ -13,6 +13,7 @@ import (
 
 	"parley/internal/commit"
 	"parley/internal/delivery"
+	"parley/internal/group"
 	"parley/internal/membership"
 	"parley/internal/session"
 	"parley/internal/store"
@@ -20,16 +21,16 @@ import (
 )
 
 // seedBugs gives the node the bug that PARLEY_SEEDED_BUG names, once in its life: drop, duplicate, swap, corrupt or misroute
-// one push; ack a text before it is committed, and never commit it; lose one that way, and its push as well. Three bugs
-// are there always: with fence it stores texts after it was taken for dead, with membership it stores texts for as long as it
-// believes that their sender may write, with index it does not notice that members of a group have left. Only a build with
-// the tag has this: the load lab and bar V7 of test/chaos must find each.
+// one push, and the first three of them also the rows of a group; ack a text before it is committed, and never commit it; lose
+// one that way, and its push as well. Three bugs are there always: with fence it stores texts after it was taken for dead, with
+// membership it stores texts for as long as it believes that their sender may write, with index it does not notice that members
+// of a group have left. Only a build with the tag has this: the load lab and bar V7 of test/chaos must find each.
 func seedBugs(d commit.Deps) commit.Deps {
-	b := &bug{kind: os.Getenv("PARLEY_SEEDED_BUG"), deliver: d.Deliver}
+	b := &bug{kind: os.Getenv("PARLEY_SEEDED_BUG"), deliver: d.Deliver, publish: d.Publish}
 	switch b.kind {
 	case "", "index": // see seedGroups
 	case "drop", "duplicate", "swap", "corrupt", "misroute":
-		d.Deliver = b.push
+		d.Deliver, d.Publish = b.push, b.rows
 	case "ack", "lose":
 		d.Store = &forgetful{Store: d.Store, bug: b}
 		d.Deliver = b.push
@@ -50,6 +51,7 @@ const seedAfter = 5
 type bug struct {
 	kind    string
 	deliver func([]session.Push, *session.Cork)
+	publish func(...group.Rows)
 
 	mu    sync.Mutex // guards the following
 	seen  int
@@ -57,6 +59,39 @@ type bug struct {
 	held  *session.Push // a push that waits for the next to the same user
 	first int32         // the first user who was pushed to
 	lost  string        // unique id of a text that must not be pushed
+	late  *group.Rows   // rows that wait for the next
+}
+
+// rows is the committer's Publish.
+func (b *bug) rows(rows ...group.Rows) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, r := range rows {
+		b.publish(b.changeRows(r)...)
+	}
+}
+
+// changeRows returns what becomes of rows of a group.
+func (b *bug) changeRows(r group.Rows) []group.Rows {
+	if b.late != nil {
+		late := *b.late
+		b.late = nil
+		return []group.Rows{r, late}
+	}
+	if b.seen++; b.seen <= seedAfter || b.done {
+		return []group.Rows{r}
+	}
+	b.done = true
+	switch b.kind {
+	case "drop":
+		return nil
+	case "duplicate":
+		return []group.Rows{r, r}
+	case "swap":
+		b.late = &r
+		return nil
+	}
+	return []group.Rows{r}
 }
 
 // push is the committer's Deliver.
