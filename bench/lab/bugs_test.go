@@ -88,6 +88,7 @@ func TestSeededBugsOfGroupsAreCaught(t *testing.T) {
 		"drop":      func(l *ledger.Summary) int64 { return l.Missed },
 		"duplicate": func(l *ledger.Summary) int64 { return l.Duplicated },
 		"swap":      func(l *ledger.Summary) int64 { return l.Reordered },
+		"index":     func(l *ledger.Summary) int64 { return l.AfterRemoval },
 	} {
 		t.Run("bug "+bug, func(t *testing.T) {
 			nodes := startNodes(t, servers, launch.Options{Bin: bin, Env: []string{"PARLEY_SEEDED_BUG=" + bug}})
@@ -96,9 +97,11 @@ func TestSeededBugsOfGroupsAreCaught(t *testing.T) {
 				Status: []string{nodes.StatusAddr(0)}, Config: nodes.Chat[0].ConfigPath(), Workers: 1, Loops: 1, Nodes: 2, Seed: 7,
 				Heartbeat: 30 * time.Second, MaxLag: 10 * time.Second, Out: t.TempDir(), Name: "run", Quiet: true,
 			}
-			code := l.Room(t.Context(), o, RoomFlags{
-				LoadFlags: LoadFlags{Rate: 60, Shape: "constant", For: time.Second}, Groups: 1, Members: members, Online: 1, Senders: 2, Size: 100,
-			})
+			f := RoomFlags{LoadFlags: LoadFlags{Rate: 60, Shape: "constant", For: time.Second}, Groups: 1, Members: members, Online: 1, Senders: 2, Size: 100}
+			if bug == "index" {
+				f.Remove, f.For = .4, 3*time.Second
+			}
+			code := l.Room(t.Context(), o, f)
 			r := kept(t, o)
 			require.Equal(t, report.Incorrect, code, out)
 			require.Positive(t, counter(r.Ledger), "%+v", r.Ledger)
