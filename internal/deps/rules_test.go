@@ -29,7 +29,8 @@ var rules = []rule{
 	{"internal/rpc", []string{"internal/recent", "kitex_gen/..."}, "how any node calls another, whatever it says"},
 
 	// The layers of a chat node.
-	{"internal/session", []string{"internal/wire"}, "one logged-in connection: it knows frames, not what they mean"},
+	{"internal/outbox", []string{"internal/wire"}, "bytes on their way to a socket, whatever kind it is: it knows no session"},
+	{"internal/session", []string{"internal/outbox", "internal/wire"}, "one logged-in connection: it knows frames, not what they mean"},
 	{"internal/router", []string{"internal/batch", "internal/recent", "internal/session", "internal/wire"}, "sees presence and peers through interfaces of its own"},
 	{
 		"internal/peer",
@@ -84,7 +85,7 @@ var rules = []rule{
 	{
 		"internal/clientconn",
 		[]string{
-			"internal/admission", "internal/bucket", "internal/commit", "internal/ending", "internal/legacy", "internal/session",
+			"internal/admission", "internal/bucket", "internal/commit", "internal/ending", "internal/legacy", "internal/outbox", "internal/session",
 			"internal/store", "internal/textlimit", "internal/wire",
 		},
 		"one connection: logins, handlers and the committer are functions to it",
@@ -118,7 +119,7 @@ var rules = []rule{
 		[]string{
 			"internal/admission", "internal/clientconn", "internal/commit", "internal/delivery", "internal/ending", "internal/handler",
 			"internal/history", "internal/legacy", "internal/login", "internal/transport",
-			"internal/membership", "internal/reconcile", "internal/session", "internal/wire", "internal/store", "internal/presence",
+			"internal/membership", "internal/outbox", "internal/reconcile", "internal/session", "internal/wire", "internal/store", "internal/presence",
 			"internal/config", "internal/obs", "internal/rpc", "internal/slots", "internal/textlimit", "internal/users", "kitex_gen/...",
 		},
 		"a node imports no other node",

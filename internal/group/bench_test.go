@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"parley/internal/outbox"
 	"parley/internal/presence"
 	"parley/internal/session"
 	"parley/internal/store"
@@ -51,7 +52,7 @@ func BenchmarkFanOut(b *testing.B) {
 				return make([][]string, len(threads)), nil, true, nil
 			},
 		})
-		limits := &session.Limits{OutboxBytes: 128 << 10, WriteTimeout: time.Minute, Go: run.Go}
+		limits := &session.Limits{Limits: outbox.Limits{Bytes: 128 << 10, WriteTimeout: time.Minute, Go: run.Go}}
 		ours, theirs := make([]int, n), make([]int, n)
 		for i := range n {
 			fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"parley/internal/outbox"
 	"parley/internal/presence"
 	"parley/internal/session"
 	"parley/internal/store"
@@ -435,7 +436,7 @@ func (n *node) connect(t testing.TB, uid int32, id session.Identity) *client {
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
 	require.NoError(t, err)
 	c := &client{Session: new(session.Session), n: n, uid: uid, mine: fds[1], rows: make(map[int64]map[int64]int)}
-	c.Init(&socket{fds[0]}, &session.Limits{OutboxBytes: 128 << 10, WriteTimeout: time.Hour, Go: func(f func()) { go f() }})
+	c.Init(&socket{fds[0]}, &session.Limits{Limits: outbox.Limits{Bytes: 128 << 10, WriteTimeout: time.Hour, Go: func(f func()) { go f() }}})
 	id.UID, id.SID, id.Native, id.Gap, id.Groups, id.Boot = uid, session.NewSID(time.Now()), true, true, true, n.boot
 	require.True(t, c.Identify(id))
 	n.reg.Add(c.Session)

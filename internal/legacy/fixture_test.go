@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"parley/internal/outbox"
 	"parley/internal/session"
 	"parley/internal/wire"
 )
@@ -92,7 +93,7 @@ func newStock(t testing.TB) *stock {
 	wg.Go(func() { wheel.Run(ctx) })
 	c := &stock{t: t, fd: fds[1], s: new(session.Session)}
 	conn := &socket{fd: fds[0], s: c.s}
-	c.s.Init(conn, &session.Limits{OutboxBytes: 128 << 10, WriteTimeout: 5 * time.Second, Linger: time.Second, Go: wg.Go})
+	c.s.Init(conn, &session.Limits{Limits: outbox.Limits{Bytes: 128 << 10, WriteTimeout: 5 * time.Second, Go: wg.Go}, Linger: time.Second})
 	inc := func(n *int) func() { return func() { *n++ } }
 	c.Policy = New(c.s, wheel, map[int32]struct{}{friend: {}, pal: {}}, &Counters{
 		HeartbeatDropped: inc(&c.heartbeats), Merged: inc(&c.merged), Reannounced: inc(&c.reannounced),

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"parley/internal/outbox"
 	"parley/internal/presence"
 	"parley/internal/session"
 )
@@ -99,7 +100,7 @@ func (b *bed) login(uid int32) *session.Session {
 	require.NoError(b.t, err)
 	b.t.Cleanup(func() { _ = syscall.Close(fd) })
 	s := &session.Session{}
-	s.Init(socket{fd}, &session.Limits{Go: func(f func()) { f() }, Linger: time.Hour})
+	s.Init(socket{fd}, &session.Limits{Limits: outbox.Limits{Go: func(f func()) { f() }}, Linger: time.Hour})
 	require.True(b.t, s.Identify(session.Identity{UID: uid, Device: "phone", SID: session.SID(uid), Native: true}))
 	b.registry.Add(s)
 	require.Equal(b.t, session.Activated, b.registry.Activate(s))

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"parley/internal/outbox"
 	"parley/internal/session"
 	"parley/internal/wire"
 )
@@ -184,7 +185,7 @@ func in(t *testing.T, change func(*Config), f func(t *testing.T, w *world)) {
 func (w *world) login(uid int32, device string) (*session.Session, *inbox) {
 	w.t.Helper()
 	s, b := new(session.Session), new(inbox)
-	s.Init(noConn{}, &session.Limits{Go: func(f func()) { f() }})
+	s.Init(noConn{}, &session.Limits{Limits: outbox.Limits{Go: func(f func()) { f() }}})
 	require.True(w.t, s.Identify(session.Identity{UID: uid, Device: device, SID: session.SID(uid), Stock: b}))
 	w.reg.Add(s)
 	require.Equal(w.t, session.Activated, w.reg.Activate(s))

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"parley/internal/outbox"
 	"parley/internal/wire"
 	"parley/test/benchgate/cputime"
 )
@@ -21,7 +22,7 @@ func drained(b *testing.B, run func(func())) (s *Session, drain func(n int)) {
 	require.NoError(b, err)
 	b.Cleanup(func() { _, _ = syscall.Close(fds[0]), syscall.Close(fds[1]) })
 	s = new(Session)
-	s.Init(&fileConn{fd: fds[0]}, &Limits{OutboxBytes: 128 << 10, WriteTimeout: 5 * time.Second, Go: run})
+	s.Init(&fileConn{fd: fds[0]}, &Limits{Limits: outbox.Limits{Bytes: 128 << 10, WriteTimeout: 5 * time.Second, Go: run}})
 	require.True(b, s.Identify(Identity{UID: 1, SID: 1, Native: true}))
 	require.True(b, s.activate())
 	buf := make([]byte, 64<<10)

@@ -12,6 +12,7 @@ import (
 	"github.com/cloudwego/netpoll"
 	"github.com/stretchr/testify/require"
 
+	"parley/internal/outbox"
 	"parley/internal/wire"
 )
 
@@ -33,7 +34,7 @@ type owner struct {
 func startNode(t testing.TB, change func(*Limits)) *node {
 	t.Helper()
 	n := &node{t: t, opened: make(chan *Session, 1024)}
-	n.limits = Limits{OutboxBytes: 128 << 10, WriteTimeout: time.Minute, Linger: 100 * time.Millisecond, Go: n.wg.Go}
+	n.limits = Limits{Limits: outbox.Limits{Bytes: 128 << 10, WriteTimeout: time.Minute, Go: n.wg.Go}, Linger: 100 * time.Millisecond}
 	if change != nil {
 		change(&n.limits)
 	}
@@ -48,7 +49,7 @@ func startNode(t testing.TB, change func(*Limits)) *node {
 		},
 		netpoll.WithOnPrepare(func(c netpoll.Connection) context.Context {
 			o := &owner{Context: context.Background()}
-			o.Init(c.(Conn), &n.limits)
+			o.Init(c.(outbox.Conn), &n.limits)
 			require.NoError(t, c.AddCloseCallback(func(netpoll.Connection) error {
 				o.Gone()
 				if n.closed != nil {

@@ -17,38 +17,11 @@ func (p *Push) FirstSeq() int64 {
 	return first
 }
 
-// Gap tells a client with Identity.Gap that it has missed texts of a thread from a number on, or with thread 0 that it may
-// have missed some of any. It returns false if the session cannot be told: the client has no Gap, or the session is dead.
-func (s *Session) Gap(thread, from int64) bool {
-	s.mu.Lock()
-	if !s.gap || s.gone || s.last {
-		s.mu.Unlock()
-		return false
-	}
-	s.noteGapLocked(thread, from)
-	start := !s.busy
-	s.busy = true
-	s.mu.Unlock()
-	if start {
-		s.limits.Go(s.flush)
-	}
-	return true
-}
+// In returns the thread of a push.
+func (p *Push) In() int64 { return p.Thread }
 
-func (s *Session) noteGapLocked(thread, from int64) {
-	if s.gaps == nil {
-		s.gaps = make(map[int64]int64)
-	}
-	if at, known := s.gaps[thread]; known {
-		from = min(from, at)
-	} else if len(s.gaps) >= maxGaps {
-		thread, from = 0, 0 // too many to name
-	}
-	s.gaps[thread] = from
-}
-
-// CanGap reports whether Gap tells the client anything.
-func (s *Session) CanGap() bool { return s.gap }
+// Lost returns the thread of a push, and the lowest number in it.
+func (p *Push) Lost() (thread, first int64) { return p.Thread, p.FirstSeq() }
 
 // Gap tells the user's live sessions what Session.Gap does, and hands those that cannot be told so to other. It returns how
 // many there were, and whether one of them knows of sessions on other nodes.

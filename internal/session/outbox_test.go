@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"parley/internal/outbox"
 	"parley/internal/wire"
 )
 
@@ -26,13 +27,13 @@ func TestASessionIsSmall(t *testing.T) {
 }
 
 func TestFramesOfOneSenderKeepTheirOrder(t *testing.T) {
-	n := startNode(t, func(l *Limits) { l.OutboxBytes = 8 << 20 })
+	n := startNode(t, func(l *Limits) { l.Bytes = 8 << 20 })
 	s, c := n.login(1)
 	const senders, each = 8, 500
 	var wg sync.WaitGroup
 	for who := range senders {
 		wg.Go(func() {
-			var cork Cork
+			var cork outbox.Cork
 			defer cork.Release()
 			for seq := range each {
 				p := text(who, seq, rand.IntN(300))
@@ -67,21 +68,19 @@ func TestFramesOfOneSenderKeepTheirOrder(t *testing.T) {
 	}
 	wg.Wait()
 	eventually(t, "an idle session to hold no buffer", func() bool {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return s.out == nil && s.writing == 0 && !s.busy
+		return s.box.Idle()
 	})
 }
 
 func TestACorkWritesWhenItIsReleasedAndASlowClientHoldsUpNobody(t *testing.T) {
-	n := startNode(t, func(l *Limits) { l.OutboxBytes = 8 << 20 })
+	n := startNode(t, func(l *Limits) { l.Bytes = 8 << 20 })
 	slow, stalled := n.login(1)
 	stuff(t, slow, func(i int) *Push { return text(1, i, 1000) })
-	var cork Cork
+	var cork outbox.Cork
 	const each = 50
 	var sessions []*Session
 	var clients []net.Conn
-	for i := range 2 * corkShare {
+	for i := range 2 * outbox.CorkShare {
 		s, c := n.login(int32(i + 2))
 		sessions, clients = append(sessions, s), append(clients, c)
 	}
@@ -94,9 +93,9 @@ func TestACorkWritesWhenItIsReleasedAndASlowClientHoldsUpNobody(t *testing.T) {
 	for _, s := range sessions {
 		require.Greater(t, s.Queued(), each*10, "written before the release")
 	}
-	require.Len(t, cork.sessions, len(sessions), "each once, and not one that is being written to")
+	require.Equal(t, len(sessions), cork.Len(), "each once, and not one that is being written to")
 	cork.Release()
-	require.Empty(t, cork.sessions)
+	require.Zero(t, cork.Len())
 	for _, c := range clients {
 		for seq := range each {
 			_, got := mustRead(t, c).text()
@@ -142,7 +141,7 @@ func stuff(t *testing.T, s *Session, push func(i int) *Push) int {
 		require.Less(t, i, 100000)
 		require.NoError(t, s.Push(push(i)))
 		for since := time.Now(); s.Queued() > 0; runtime.Gosched() {
-			if !full(t, s.fd) {
+			if !full(t, s.socket.Fd()) {
 				since = time.Now() // the flusher has not come yet, or goes on
 			} else if time.Since(since) > 200*time.Millisecond {
 				return i + 1
@@ -186,23 +185,17 @@ func TestASlowConsumerThatReadsAgainGetsWholeFramesThenTheReason(t *testing.T) {
 
 // TestAnOutboxHoldsNoMoreThanItsBound counts what is allocated at most, not what is used of it.
 func TestAnOutboxHoldsNoMoreThanItsBound(t *testing.T) {
-	n := startNode(t, func(l *Limits) { l.OutboxBytes = 128 << 10 })
+	var lost atomic.Bool
+	n := startNode(t, func(l *Limits) { l.Bytes, l.OnGap = 128<<10, func() { lost.Store(true) } })
 	s, c := n.dial()
 	require.True(t, s.Identify(Identity{UID: 1, Device: "d", SID: 1, Native: true, Gap: true}))
 	require.True(t, s.activate())
 	require.NoError(t, c.(*net.TCPConn).SetReadBuffer(4096))
 	largest := 0
-	for i, lost := 0, false; !lost; i++ {
+	for i := 0; !lost.Load(); i++ {
 		require.Less(t, i, 50_000)
 		require.NoError(t, s.Push(text(1, i, 3000)))
-		s.mu.Lock()
-		held := s.writing + s.writing/4 // a large buffer grows by a quarter
-		if s.out != nil {
-			held += cap(*s.out)
-		}
-		lost = len(s.gaps) > 0
-		s.mu.Unlock()
-		largest = max(largest, held)
+		largest = max(largest, s.box.Held())
 	}
 	require.LessOrEqual(t, largest, 164<<10) // the bound, a quarter, and a frame
 	require.Greater(t, largest, 64<<10)
@@ -212,7 +205,7 @@ func TestAnOutboxHoldsNoMoreThanItsBound(t *testing.T) {
 func TestASlowReaderPinsLittleMoreThanItsBound(t *testing.T) {
 	const sessions, bound, extra = 16, 128 << 10, 16 << 10
 	var wg sync.WaitGroup
-	limits := &Limits{OutboxBytes: bound, WriteTimeout: time.Hour, Go: wg.Go}
+	limits := &Limits{Limits: outbox.Limits{Bytes: bound, WriteTimeout: time.Hour, Go: wg.Go}}
 	read, taken := make(chan struct{}), make(chan struct{})
 	full := func() *Session { // whose socket is
 		fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
@@ -338,7 +331,7 @@ func TestWhatCannotBeReadBackIsNoGap(t *testing.T) {
 }
 
 func TestWriteInlineOfMoreThanTheSocketTakes(t *testing.T) {
-	n := startNode(t, func(l *Limits) { l.OutboxBytes = 8 << 20 })
+	n := startNode(t, func(l *Limits) { l.Bytes = 8 << 20 })
 	s, c := n.login(1)
 	const frames = 200
 	for i := range frames {
@@ -413,7 +406,7 @@ func TestFinishWithUnreadInputIsNoReset(t *testing.T) {
 	var wg sync.WaitGroup
 	var s Session
 	s.Init(&fileConn{fd: int(file.Fd()), close: func() { s.Gone(); _ = file.Close() }}, &Limits{
-		OutboxBytes: 1 << 20, WriteTimeout: 5 * time.Second, Linger: 200 * time.Millisecond, Go: wg.Go,
+		Limits: outbox.Limits{Bytes: 1 << 20, WriteTimeout: 5 * time.Second, Go: wg.Go}, Linger: 200 * time.Millisecond,
 	})
 	_, err = c.Write(make([]byte, 100000))
 	require.NoError(t, err)
@@ -423,7 +416,7 @@ func TestFinishWithUnreadInputIsNoReset(t *testing.T) {
 	_, err = read(c)
 	require.ErrorIs(t, err, io.EOF)
 	wg.Wait()
-	eventually(t, "the close after Linger", s.isGone)
+	eventually(t, "the close after Linger", s.box.IsGone)
 }
 
 // fileConn is a connection that its test controls.
@@ -456,7 +449,7 @@ func TestNothingFollowsACutFrame(t *testing.T) {
 				close(timedOut)
 				return 0, errors.New("write time-out")
 			}
-			s.Init(conn, &Limits{OutboxBytes: 4 << 20, WriteTimeout: 5 * time.Second, Go: wg.Go, OnWriteFail: func(_ *Session, err error) { failed = err }})
+			s.Init(conn, &Limits{Limits: outbox.Limits{Bytes: 4 << 20, WriteTimeout: 5 * time.Second, Go: wg.Go}, OnWriteFail: func(_ *Session, err error) { failed = err }})
 			big, err := wire.AppendFrame(nil, 1, make([]byte, wire.MaxBody))
 			require.NoError(t, err)
 			for range 20 { // more than the socket takes
@@ -580,7 +573,7 @@ func TestIdentifyRacesWithTheClose(t *testing.T) {
 		var s Session
 		var wg sync.WaitGroup
 		var policy countingStock
-		s.Init(&fileConn{fd: -1, close: s.Gone}, &Limits{Go: wg.Go})
+		s.Init(&fileConn{fd: -1, close: s.Gone}, &Limits{Limits: outbox.Limits{Go: wg.Go}})
 		wg.Go(s.Close)
 		ok := s.Identify(Identity{UID: 1, SID: 1, Stock: &policy})
 		wg.Wait()
@@ -644,7 +637,7 @@ func sink(t testing.TB, run func(func())) *Session {
 		_ = syscall.Close(fds[1])
 	})
 	s := new(Session)
-	s.Init(&fileConn{fd: fds[0]}, &Limits{OutboxBytes: 128 << 10, WriteTimeout: 5 * time.Second, Go: run})
+	s.Init(&fileConn{fd: fds[0]}, &Limits{Limits: outbox.Limits{Bytes: 128 << 10, WriteTimeout: 5 * time.Second, Go: run}})
 	require.True(t, s.Identify(Identity{UID: 1, SID: 1, Native: true}))
 	require.True(t, s.activate())
 	return s

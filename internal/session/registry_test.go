@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"parley/internal/outbox"
 	"parley/internal/wire"
 )
 
@@ -16,7 +17,7 @@ import (
 func member(t testing.TB, uid int32, sid SID, device string) (*Session, *countingStock) {
 	t.Helper()
 	s, p := new(Session), new(countingStock)
-	s.Init(&fileConn{fd: -1, close: s.Gone}, &Limits{Go: func(f func()) { f() }})
+	s.Init(&fileConn{fd: -1, close: s.Gone}, &Limits{Limits: outbox.Limits{Go: func(f func()) { f() }}})
 	p.s = s
 	require.True(t, s.Identify(Identity{UID: uid, SID: sid, Device: device, Stock: p}))
 	return s, p

@@ -1,5 +1,5 @@
-// Package session holds one client connection's identity and its way out: who is logged in on it, and the bounded
-// queue of bytes that wait for its socket. The registry finds a user's sessions on this node.
+// Package session holds who is logged in on a client's connection, and how the session ends. Its way out is an outbox. The
+// registry finds a user's sessions on this node.
 //
 // It knows no message handlers and never reads from a connection.
 package session
@@ -7,22 +7,21 @@ package session
 import (
 	"crypto/rand"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
+	"parley/internal/outbox"
 	"parley/internal/wire"
 )
 
 var (
 	// ErrClosed is returned when the session can take nothing more.
-	ErrClosed = errors.New("session: closed")
+	ErrClosed = outbox.ErrClosed
 	// ErrSlow is returned when the client does not read what it is sent; the session closes.
-	ErrSlow = errors.New("session: slow consumer")
+	ErrSlow = outbox.ErrSlow
 )
 
 // SID names one login of one user: its time, 32 bits of unix milliseconds, then 32 random bits. So no two sessions of a
@@ -69,14 +68,6 @@ const (
 	Dead                 // told goodbye or closed: takes nothing more
 )
 
-// Conn is what a session needs of its connection; netpoll.Connection and netpoll.Conn together offer it.
-type Conn interface {
-	Fd() int
-	// Write blocks until the kernel took everything or the connection was closed.
-	Write([]byte) (int, error)
-	Close() error
-}
-
 // Push is one frame for one user, on its way to whatever sessions the user has. To 0 means the members of the group Thread.
 type Push struct {
 	To     int32
@@ -119,40 +110,25 @@ type Stock interface {
 
 // Limits bounds what one session may hold and says who counts it. It is shared by all sessions of a node.
 type Limits struct {
-	OutboxBytes  int           // waiting for one socket when a push comes; past it the client is a slow consumer
-	ReplyBytes   int           // as much more may wait when a reply comes: the client has asked for it
-	WriteTimeout time.Duration // how long a full socket may take to accept some more
-	Linger       time.Duration // how long a closing connection waits for the client to hang up
-	SlowFrame    []byte        // the last frame a native slow consumer gets, if it starts to read again in time
-	Go           func(func())  // starts a goroutine that the node waits for
-	OnGap        func()        // a client was not told of a text, but will be told that there is one; may be nil
-	OnSlow       func(*Session)
-	OnWriteFail  func(*Session, error)
+	outbox.Limits               // past Bytes the client is a slow consumer
+	Linger        time.Duration // how long a closing connection waits for the client to hang up
+	SlowFrame     []byte        // the last frame a native slow consumer gets, if it starts to read again in time
+	OnSlow        func(*Session)
+	OnWriteFail   func(*Session, error)
 }
 
 // Session is one client connection. The zero value is not usable; see Init. All methods are safe for concurrent use
 // unless they say otherwise.
 type Session struct {
-	// Fixed after Init.
-	conn   Conn
-	fd     int
-	limits *Limits
+	who
+	signs
 
-	// Fixed by Identify, before the state becomes Pending, under mu.
-	uid    int32
-	native bool
-	gap    bool
-	groups bool
-	device string
-	sid    SID
-	stock  Stock
-	boot   string
-	began  int64 // unix milliseconds of the login
+	limits *Limits // fixed after Init
+	socket outbox.Descriptor
+	box    outbox.Outbox
 
-	silence  atomic.Int64 // how long the client may send nothing, a time.Duration
-	lastSeen atomic.Int64 // unix milliseconds of the last frame
-	state    atomic.Uint32
-	joined   atomic.Bool
+	state  atomic.Uint32
+	joined atomic.Bool
 	// elsewhere is set once another device of the user logged in on another node.
 	elsewhere atomic.Bool
 
@@ -162,20 +138,14 @@ type Session struct {
 	counted    bool
 	superseded bool
 	missed     atomic.Bool // a push came while it was Pending
-
-	wmu sync.Mutex // guards the descriptor: held for each write, and by Gone
-
-	mu      sync.Mutex      // guards the following
-	out     *[]byte         // waits for the flusher; nil while idle
-	gaps    map[int64]int64 // threads that lost texts, and from which number on; nil while there are none
-	writing int             // bytes that the flusher took and has not written yet
-	busy    bool            // a flusher, or an inline write, owns the way out
-	last    bool            // nothing may follow: shut the way out when all is written
-	gone    bool            // the connection is closed and the descriptor may be somebody else's
 }
 
 // Init makes s the session of conn, in state New. It must be called once, before any other method.
-func (s *Session) Init(conn Conn, limits *Limits) { s.conn, s.fd, s.limits = conn, conn.Fd(), limits }
+func (s *Session) Init(conn outbox.Conn, limits *Limits) {
+	s.limits = limits
+	s.socket.Open(conn)
+	s.box.Init(&s.socket, &limits.Limits, (*ends)(s))
+}
 
 // Identity is what a login adds to a connection.
 type Identity struct {
@@ -197,59 +167,84 @@ type Identity struct {
 // UID, Device, SID, Native, Stock, Boot and Began are for the goroutine that called it, for whoever has seen the session Pending or
 // Live or found it in a registry, and for the connection's close callback after Gone.
 func (s *Session) Identify(id Identity) bool {
-	s.mu.Lock() // against Gone, which looks for the policy
-	defer s.mu.Unlock()
-	if s.gone || s.State() != New {
-		return false
-	}
-	s.uid, s.device, s.sid, s.native, s.gap, s.stock = id.UID, id.Device, id.SID, id.Native, id.Gap, id.Stock
-	s.groups = id.Groups && id.Gap && id.Stock == nil
-	s.boot, s.began = id.Boot, id.Began.UnixMilli()
-	s.SetSilence(id.Silent)
-	return s.state.CompareAndSwap(uint32(New), uint32(Pending))
+	alive := false
+	s.box.BeforeGone(func() {
+		if s.State() != New {
+			return
+		}
+		s.who = who{
+			uid: id.UID, device: id.Device, sid: id.SID, native: id.Native, gap: id.Gap, stock: id.Stock, boot: id.Boot,
+			groups: id.Groups && id.Gap && id.Stock == nil, began: id.Began.UnixMilli(),
+		}
+		s.SetSilence(id.Silent)
+		alive = s.state.CompareAndSwap(uint32(New), uint32(Pending))
+	})
+	return alive
+}
+
+// who is what Identify fixes, before the state becomes Pending.
+type who struct {
+	uid    int32
+	native bool
+	gap    bool
+	groups bool
+	device string
+	sid    SID
+	stock  Stock
+	boot   string
+	began  int64 // unix milliseconds of the login
 }
 
 // UID returns the user, 0 before Identify.
-func (s *Session) UID() int32 { return s.uid }
+func (w *who) UID() int32 { return w.uid }
 
 // Device returns the device, "" for stock clients.
-func (s *Session) Device() string { return s.device }
+func (w *who) Device() string { return w.device }
 
 // SID returns the session's id, 0 before Identify.
-func (s *Session) SID() SID { return s.sid }
+func (w *who) SID() SID { return w.sid }
 
 // Native reports whether the client announced itself.
-func (s *Session) Native() bool { return s.native }
+func (w *who) Native() bool { return w.native }
 
 // Stock returns the policy of a stock client's session, nil for a native one.
-func (s *Session) Stock() Stock { return s.stock }
+func (w *who) Stock() Stock { return w.stock }
 
 // Groups reports whether the client is shown groups.
-func (s *Session) Groups() bool { return s.groups }
+func (w *who) Groups() bool { return w.groups }
+
+// CanGap reports whether a gap notice tells the client anything.
+func (w *who) CanGap() bool { return w.gap }
 
 // Boot returns the life of the node in which the session logged in, as it stands in Redis beside it.
-func (s *Session) Boot() string { return s.boot }
+func (w *who) Boot() string { return w.boot }
 
 // Began returns when the session logged in, before its claim.
-func (s *Session) Began() time.Time { return time.UnixMilli(s.began) }
+func (w *who) Began() time.Time { return time.UnixMilli(w.began) }
+
+// signs is when the client was last heard.
+type signs struct {
+	silence  atomic.Int64 // how long the client may send nothing, a time.Duration
+	lastSeen atomic.Int64 // unix milliseconds of the last frame
+}
 
 // Silence returns how long the client may send nothing before the session ends.
-func (s *Session) Silence() time.Duration { return time.Duration(s.silence.Load()) }
+func (s *signs) Silence() time.Duration { return time.Duration(s.silence.Load()) }
 
 // SetSilence changes what Silence returns.
-func (s *Session) SetSilence(d time.Duration) { s.silence.Store(int64(d)) }
+func (s *signs) SetSilence(d time.Duration) { s.silence.Store(int64(d)) }
+
+// Seen notes that a frame arrived.
+func (s *signs) Seen(now time.Time) { s.lastSeen.Store(now.UnixMilli()) }
+
+// LastSeen returns when the last frame arrived, as given to Seen.
+func (s *signs) LastSeen() time.Time { return time.UnixMilli(s.lastSeen.Load()) }
 
 // SetJoined notes whether the session uses its user's limit of texts, and reports whether it did before.
 func (s *Session) SetJoined(joined bool) (before bool) { return s.joined.Swap(joined) }
 
 // State returns how far the connection has come.
 func (s *Session) State() State { return State(s.state.Load()) }
-
-// Seen notes that a frame arrived.
-func (s *Session) Seen(now time.Time) { s.lastSeen.Store(now.UnixMilli()) }
-
-// LastSeen returns when the last frame arrived, as given to Seen.
-func (s *Session) LastSeen() time.Time { return time.UnixMilli(s.lastSeen.Load()) }
 
 // Missed reports whether a push did not reach the session because it was still Pending. It is final once the session is
 // Live.
