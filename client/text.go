@@ -175,15 +175,14 @@ func (c *Conn) textReply(body []byte, frameLen int) error {
 		c.noteThread(call.to.UID, reply.ThreadID)
 	}
 	c.window.release(len(call.results), call.bytes)
+	var err error
 	if c.echo {
 		if msgs := reply.stored(c.welcome.UID); len(msgs) > 0 {
-			if err := c.emit(Texts{ThreadID: reply.ThreadID, Messages: msgs}, frameLen); err != nil {
-				return err
-			}
+			err = c.emit(Texts{ThreadID: reply.ThreadID, Messages: msgs}, frameLen)
 		}
 	}
-	call.done(call.results)
-	return nil
+	call.done(call.results) // whatever comes of the connection: it does not know this call any more
+	return err
 }
 
 // settle fills the results from the reply. Elements come in the order of the request; they are found by their id all

@@ -214,7 +214,8 @@ func (s *Service) NotifyKickUser(_ context.Context, r *message.KickUserReq) (*me
 	if r.Sid != "" {
 		s.d.Replace(r.Uid, r.Sid)
 		if r.Moved {
-			rsp.Texts = s.d.Texts.HandOver(r.Uid, time.Now())
+			sid, _ := session.ParseSID(r.Sid) // 0 is nobody's
+			rsp.Texts = s.d.Texts.HandOver(r.Uid, sid, time.Now())
 		}
 	} else {
 		var few [session.MaxDevices]session.SID

@@ -88,6 +88,7 @@ type User struct {
 	bucket   bucket.Bucket
 	moved    session.SID // of the session that brought the user from another node, if debt is allowed since; else 0
 	sessions int32       // of the user on this node
+	ids      session.SID // theirs, combined by exclusive or: the id of the only one
 	nodes    int32       // that hold sessions of the user, this one among them
 	changes  int32       // of nodes, by others than recount
 	handed   bool        // over to another node: the session here is about to end
@@ -164,6 +165,7 @@ func (t *Limiter) Join(uid int32, sid session.SID, claimed *presence.Claimed, no
 	defer u.mu.Unlock()
 	alone := u.sessions == 0
 	u.sessions++
+	u.ids ^= sid
 	u.handed = false
 	if alone && elsewhere {
 		t.moveLocked(u, sid, claimed, now)
@@ -185,16 +187,17 @@ func (t *Limiter) moveLocked(u *User, sid session.SID, claimed *presence.Claimed
 	u.bucket.Set(now, left)
 }
 
-// HandOver gives what a user may still send to the node that replaces the user's last session here. It returns nil, and
-// gives nothing, if the user has other sessions here.
-func (t *Limiter) HandOver(uid int32, now time.Time) *int32 {
+// HandOver gives what a user may still send to the node that replaces session sid, the user's last one here. It returns
+// nil, and gives nothing, if the user has another session here: a call that comes late must not take from a session that
+// has begun since.
+func (t *Limiter) HandOver(uid int32, sid session.SID, now time.Time) *int32 {
 	u := t.Of(uid)
 	if u == nil {
 		return nil
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.sessions > 1 || u.handed {
+	if u.sessions > 1 || u.sessions == 1 && u.ids != sid || u.handed {
 		return nil
 	}
 	left := int32(math.Floor(float64(t.leftLocked(u, now))))
@@ -318,7 +321,8 @@ func (t *Limiter) Spent(u *User, now time.Time) (time.Duration, bool) {
 func (t *Limiter) Leave(u *User, loc presence.Location, now time.Time) {
 	wait := time.Duration(0)
 	if u != nil {
-		wait = t.fullIn(u, now)
+		sid, _ := session.ParseSID(loc.SID)
+		wait = t.fullIn(u, sid, now)
 	}
 	if wait <= 0 || !t.later(loc, wait) {
 		t.d.Release(loc)
@@ -326,9 +330,10 @@ func (t *Limiter) Leave(u *User, loc presence.Location, now time.Time) {
 }
 
 // fullIn counts a session out, and returns how long its user's bucket takes to be full; 0 if others go on using it.
-func (t *Limiter) fullIn(u *User, now time.Time) time.Duration {
+func (t *Limiter) fullIn(u *User, sid session.SID, now time.Time) time.Duration {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.ids ^= sid
 	if u.sessions--; u.sessions > 0 {
 		return 0
 	}

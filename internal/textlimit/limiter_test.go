@@ -107,7 +107,8 @@ func (c *textCluster) login(device string, on int) *textSession {
 	s.user = l.Join(1, sid, claimed, time.Now())
 	for _, n := range c.nodes {
 		if n != l && claimed.Old != nil && claimed.Old.Node == n.d.Node && !c.mute {
-			if texts := n.HandOver(1, time.Now()); texts != nil {
+			old, _ := session.ParseSID(claimed.Old.SID)
+			if texts := n.HandOver(1, old, time.Now()); texts != nil {
 				l.Receive(s.user, claimed, *texts, time.Now())
 			}
 		}
@@ -234,6 +235,29 @@ func TestAReconnectIsNotTakenForAMove(t *testing.T) {
 			l.Sweep(part, time.Now())
 		}
 		require.Empty(t, l.shardOf(1).users, "nothing is kept of users who have left")
+	})
+}
+
+// The kick of a session that has ended already may come after the next one has begun: that one may send all the same.
+func TestALateKickTakesNothingFromTheNextSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTextCluster(t, 2)
+		l := c.nodes[0]
+		first := c.login("phone", 0)
+		kicked, ok := session.ParseSID(first.loc.SID)
+		require.True(t, ok)
+		l.Leave(first.user, first.loc, time.Now())
+		next := c.login("phone", 0)
+		require.Nil(t, l.HandOver(1, kicked, time.Now()))
+		granted, _ := l.Take(next.user, 1, time.Now())
+		require.Equal(t, 1, granted)
+
+		last, ok := session.ParseSID(next.loc.SID)
+		require.True(t, ok)
+		require.NotNil(t, l.HandOver(1, last, time.Now()))
+		granted, _ = l.Take(next.user, 1, time.Now())
+		require.Zero(t, granted, "what was handed over may be used elsewhere")
+		l.Leave(next.user, next.loc, time.Now())
 	})
 }
 
