@@ -55,8 +55,7 @@ func BenchmarkFanOut(b *testing.B) {
 		limits := &session.Limits{Limits: outbox.Limits{Bytes: 128 << 10, WriteTimeout: time.Minute, Go: run.Go}}
 		ours, theirs := make([]int, n), make([]int, n)
 		for i := range n {
-			fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
-			require.NoError(b, err)
+			fds := socketpair(b)
 			ours[i], theirs[i] = fds[0], fds[1]
 			s := new(session.Session)
 			s.Init(&socket{fds[0]}, limits)

@@ -431,10 +431,19 @@ func (s *socket) Write(b []byte) (int, error) {
 }
 func (s *socket) Close() error { return nil }
 
+// socketpair returns two connected sockets that do not block.
+func socketpair(t testing.TB) [2]int {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	require.NoError(t, err)
+	for _, fd := range fds {
+		require.NoError(t, syscall.SetNonblock(fd, true))
+	}
+	return fds
+}
+
 // connect makes a session that has not logged in.
 func (n *node) connect(t testing.TB, uid int32, id session.Identity) *client {
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
-	require.NoError(t, err)
+	fds := socketpair(t)
 	c := &client{Session: new(session.Session), n: n, uid: uid, mine: fds[1], rows: make(map[int64]map[int64]int)}
 	c.Init(&socket{fds[0]}, &session.Limits{Limits: outbox.Limits{Bytes: 128 << 10, WriteTimeout: time.Hour, Go: func(f func()) { go f() }}})
 	id.UID, id.SID, id.Native, id.Gap, id.Groups, id.Boot = uid, session.NewSID(time.Now()), true, true, true, n.boot
