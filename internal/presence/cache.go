@@ -64,14 +64,7 @@ func (j *putJob) weight() int { return 1 }
 
 func (j *putJob) add(ctx context.Context, pipe redis.Pipeliner) { j.cmds = j.fill(ctx, pipe) }
 
-func (j *putJob) finish() error {
-	for _, cmd := range j.cmds {
-		if err := cmd.Err(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+func (j *putJob) finish() error { return firstError(j.cmds) }
 
 // ProfileByUID returns a cached profile; nil without an error when there is none.
 func (p *Presence) ProfileByUID(ctx context.Context, uid int32) ([]byte, error) {

@@ -2,6 +2,8 @@ package presence
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -90,4 +92,71 @@ func (p *Presence) runCommands(ctx context.Context, calls []command) {
 		}
 		calls = again
 	}
+}
+
+// firstError returns the first error of some commands, nil if there is none.
+func firstError[C redis.Cmder](cmds []C) error {
+	for _, cmd := range cmds {
+		if err := cmd.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hashes reads hashes, and then in which body of data Redis looked: "" if that has no id yet, or changed meanwhile. A hash
+// whose error is ignored is empty. The caller must not change keys any more: a worker may read them after the caller has
+// given up. Concurrent calls share round trips.
+func (p *Presence) hashes(ctx context.Context, keys []string, ignored func(error) bool) (found []map[string]string, generation string, err error) {
+	found = make([]map[string]string, len(keys))
+	for at := 0; at < len(keys); at += p.opt.MaxBatch {
+		end := min(at+p.opt.MaxBatch, len(keys))
+		j := &hashJob{keys: keys[at:end], found: found[at:end], ignored: ignored}
+		if err := p.commands.do(ctx, j, false); err != nil {
+			return nil, "", err
+		}
+		if at > 0 && generation != j.generation {
+			j.generation = ""
+		}
+		generation = j.generation
+	}
+	return found, generation, nil
+}
+
+type hashJob struct {
+	batch.Part
+	keys    []string
+	found   []map[string]string // filled by finish
+	ignored func(error) bool
+	cmds    []*redis.MapStringStringCmd
+	gen     *redis.StringCmd
+
+	generation string
+}
+
+func (j *hashJob) weight() int { return len(j.keys) }
+
+func (j *hashJob) add(ctx context.Context, pipe redis.Pipeliner) {
+	j.cmds = make([]*redis.MapStringStringCmd, len(j.keys))
+	for i, key := range j.keys {
+		j.cmds[i] = pipe.HGetAll(ctx, key)
+	}
+	j.gen = pipe.Get(ctx, keyGeneration) // last: if Redis loses its data in between, that shows
+}
+
+func (j *hashJob) finish() error {
+	for i, cmd := range j.cmds {
+		fields, err := cmd.Result()
+		if err != nil && (j.ignored == nil || !j.ignored(err)) {
+			return err
+		}
+		j.found[i] = fields
+	}
+	switch err := j.gen.Err(); {
+	case err == nil:
+		j.generation, _, _ = strings.Cut(j.gen.Val(), " ")
+	case !errors.Is(err, redis.Nil):
+		return err
+	}
+	return nil
 }

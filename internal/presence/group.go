@@ -3,7 +3,6 @@ package presence
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -71,14 +70,7 @@ func (j *holdJob) add(ctx context.Context, pipe redis.Pipeliner) {
 	}
 }
 
-func (j *holdJob) finish() error {
-	for _, cmd := range j.cmds {
-		if err := cmd.Err(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+func (j *holdJob) finish() error { return firstError(j.cmds) }
 
 // DropGroups removes entries that are still as given. It may be repeated. Concurrent calls share round trips.
 func (p *Presence) DropGroups(ctx context.Context, entries []GroupEntry) error {
@@ -107,75 +99,29 @@ func (j *dropJob) add(ctx context.Context, pipe redis.Pipeliner) {
 	}
 }
 
-func (j *dropJob) finish() error {
-	for _, cmd := range j.cmds {
-		if err := cmd.Err(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+func (j *dropJob) finish() error { return firstError(j.cmds) }
 
 // GroupEntries returns the entries of each group, in the order of threads, and in which body of data Redis looked, as
 // LocateIn does. Entries are not checked against leases: ask View.Alive. Concurrent calls share round trips.
 func (p *Presence) GroupEntries(ctx context.Context, threads []int64) (out [][]GroupEntry, generation string, err error) {
-	out = make([][]GroupEntry, 0, len(threads))
-	for part := range slices.Chunk(threads, p.opt.MaxBatch) {
-		j := &groupsJob{keys: p.keys, threads: slices.Clone(part)}
-		if err := p.commands.do(ctx, j, false); err != nil {
-			return nil, "", failed("group entries", err)
-		}
-		if len(out) > 0 && generation != j.generation {
-			j.generation = ""
-		}
-		generation = j.generation
-		out = append(out, j.out...)
+	keys := make([]string, len(threads))
+	for i, thread := range threads {
+		keys[i] = p.keys.group(thread)
 	}
-	return out, generation, nil
-}
-
-type groupsJob struct {
-	batch.Part
-	keys    keys
-	threads []int64
-	cmds    []*redis.MapStringStringCmd
-	gen     *redis.StringCmd
-	out     [][]GroupEntry
-
-	generation string
-}
-
-func (j *groupsJob) weight() int { return len(j.threads) }
-
-func (j *groupsJob) add(ctx context.Context, pipe redis.Pipeliner) {
-	j.cmds = make([]*redis.MapStringStringCmd, len(j.threads))
-	for i, thread := range j.threads {
-		j.cmds[i] = pipe.HGetAll(ctx, j.keys.group(thread))
+	found, generation, err := p.hashes(ctx, keys, nil)
+	if err != nil {
+		return nil, "", failed("group entries", err)
 	}
-	j.gen = pipe.Get(ctx, keyGeneration) // last: if Redis loses its data in between, that shows
-}
-
-func (j *groupsJob) finish() error {
-	j.out = make([][]GroupEntry, len(j.threads))
-	for i, cmd := range j.cmds {
-		fields, err := cmd.Result()
-		if err != nil {
-			return err
-		}
+	out = make([][]GroupEntry, len(threads))
+	for i, fields := range found {
 		for field, value := range fields {
 			node, boot, ok := strings.Cut(field, "|")
 			number, err := strconv.ParseUint(value, 10, 64)
 			if ok && err == nil {
-				j.out[i] = append(j.out[i], GroupEntry{Thread: j.threads[i], Node: node, Boot: boot, Number: number})
+				out[i] = append(out[i], GroupEntry{Thread: threads[i], Node: node, Boot: boot, Number: number})
 			}
 		}
-		slices.SortFunc(j.out[i], func(a, b GroupEntry) int { return cmp.Compare(a.field(), b.field()) })
+		slices.SortFunc(out[i], func(a, b GroupEntry) int { return cmp.Compare(a.field(), b.field()) })
 	}
-	switch err := j.gen.Err(); {
-	case err == nil:
-		j.generation, _, _ = strings.Cut(j.gen.Val(), " ")
-	case !errors.Is(err, redis.Nil):
-		return err
-	}
-	return nil
+	return out, generation, nil
 }

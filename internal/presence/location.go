@@ -3,7 +3,6 @@ package presence
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -50,18 +49,22 @@ func (p *Presence) Locate(ctx context.Context, uids []int32) ([][]Location, erro
 // LocateIn is Locate, and says in which body of data Redis looked (see Generation): "" if that has no id yet, or changed
 // meanwhile.
 func (p *Presence) LocateIn(ctx context.Context, uids []int32) (out [][]Location, generation string, err error) {
-	out = make([][]Location, 0, len(uids))
-	for part := range slices.Chunk(uids, p.opt.MaxBatch) {
-		// A clone: the caller may leave, and use its slice again, while a worker reads it.
-		j := &locateJob{keys: p.keys, uids: slices.Clone(part)}
-		if err := p.commands.do(ctx, j, false); err != nil {
-			return nil, "", failed("locate", err)
+	keys := make([]string, len(uids))
+	for i, uid := range uids {
+		keys[i] = p.keys.session(uid)
+	}
+	found, generation, err := p.hashes(ctx, keys, isWrongType)
+	if err != nil {
+		return nil, "", failed("locate", err)
+	}
+	out = make([][]Location, len(uids))
+	for i, fields := range found {
+		for device, value := range fields {
+			if l, ok := parseLocation(uids[i], device, value); ok {
+				out[i] = append(out[i], l)
+			}
 		}
-		if len(out) > 0 && generation != j.generation {
-			j.generation = ""
-		}
-		generation = j.generation
-		out = append(out, j.out...)
+		slices.SortFunc(out[i], func(a, b Location) int { return cmp.Compare(a.Device, b.Device) })
 	}
 	return out, generation, nil
 }
@@ -85,50 +88,6 @@ func (p *Presence) NodeNames(ctx context.Context, uids []int32) ([]string, error
 		}
 	}
 	return names, nil
-}
-
-type locateJob struct {
-	batch.Part
-	keys keys
-	uids []int32
-	cmds []*redis.MapStringStringCmd
-	gen  *redis.StringCmd
-	out  [][]Location
-
-	generation string
-}
-
-func (j *locateJob) weight() int { return len(j.uids) }
-
-func (j *locateJob) add(ctx context.Context, pipe redis.Pipeliner) {
-	j.cmds = make([]*redis.MapStringStringCmd, len(j.uids))
-	for i, uid := range j.uids {
-		j.cmds[i] = pipe.HGetAll(ctx, j.keys.session(uid))
-	}
-	j.gen = pipe.Get(ctx, keyGeneration) // last: if Redis loses its data in between, that shows
-}
-
-func (j *locateJob) finish() error {
-	j.out = make([][]Location, len(j.uids))
-	for i, cmd := range j.cmds {
-		fields, err := cmd.Result()
-		if err != nil && !isWrongType(err) {
-			return err
-		}
-		for device, value := range fields {
-			if l, ok := parseLocation(j.uids[i], device, value); ok {
-				j.out[i] = append(j.out[i], l)
-			}
-		}
-		slices.SortFunc(j.out[i], func(a, b Location) int { return cmp.Compare(a.Device, b.Device) })
-	}
-	switch err := j.gen.Err(); {
-	case err == nil:
-		j.generation, _, _ = strings.Cut(j.gen.Val(), " ")
-	case !errors.Is(err, redis.Nil):
-		return err
-	}
-	return nil
 }
 
 // Release removes sessions that ended. A session that was replaced since stays: the entry goes only if it still names
@@ -162,11 +121,4 @@ func (j *releaseJob) add(ctx context.Context, pipe redis.Pipeliner) {
 
 func releaseKeys(k keys, uid int32) []string { return []string{k.session(uid), k.nodeOf(uid)} }
 
-func (j *releaseJob) finish() error {
-	for _, cmd := range j.cmds {
-		if err := cmd.Err(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+func (j *releaseJob) finish() error { return firstError(j.cmds) }
