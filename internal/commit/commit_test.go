@@ -431,7 +431,7 @@ func TestAThreadAndARecipientThatDoNotBelongTogetherAreRefused(t *testing.T) {
 		require.Equal(t, []wire.Code{want}, codes(answers[i]), i)
 	}
 	require.EqualValues(t, 3, answers[2].ToUID, "as the client named it")
-	require.Len(t, s.batches[0], 2)
+	require.Len(t, s.appended(), 2)
 }
 
 // nobody is a sender that takes its answers without looking.

@@ -120,6 +120,13 @@ func (s *fakeStore) Append(ctx context.Context, _, boot string, msgs []store.New
 	return s.err
 }
 
+// appended returns the messages of all batches so far: how requests fall into batches is a matter of timing.
+func (s *fakeStore) appended() []store.NewMessage {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Concat(s.batches...)
+}
+
 // user is a sender that keeps its answers.
 type user struct {
 	uid   int32
