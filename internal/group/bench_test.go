@@ -16,6 +16,7 @@ import (
 	"parley/internal/presence"
 	"parley/internal/session"
 	"parley/internal/store"
+	"parley/internal/wire"
 	"parley/test/benchgate/cputime"
 )
 
@@ -59,7 +60,7 @@ func BenchmarkFanOut(b *testing.B) {
 			ours[i], theirs[i] = fds[0], fds[1]
 			s := new(session.Session)
 			s.Init(&socket{fds[0]}, limits)
-			require.True(b, s.Identify(session.Identity{UID: int32(i + 1), SID: session.SID(i + 1), Native: true, Gap: true, Groups: true, Boot: "b"}))
+			require.True(b, s.Identify(session.Identity{UID: int32(i + 1), SID: session.SID(i + 1), Native: true, Gap: true, Features: wire.FeatureGroups, Boot: "b"}))
 			reg.Add(s)
 			require.NoError(b, g.Enter(b.Context(), s))
 			require.Equal(b, session.Activated, reg.Activate(s))

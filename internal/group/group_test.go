@@ -366,7 +366,7 @@ func membership(thread int64, ver int32, uid int32, from int64) []store.ThreadMe
 func some(uid int32) *session.Session {
 	s := new(session.Session)
 	s.Init(&socket{-1}, &session.Limits{})
-	s.Identify(session.Identity{UID: uid, SID: session.SID(uid), Native: true, Gap: true, Groups: true})
+	s.Identify(session.Identity{UID: uid, SID: session.SID(uid), Native: true, Gap: true, Features: wire.FeatureGroups})
 	return s
 }
 

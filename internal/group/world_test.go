@@ -446,7 +446,7 @@ func (n *node) connect(t testing.TB, uid int32, id session.Identity) *client {
 	fds := socketpair(t)
 	c := &client{Session: new(session.Session), n: n, uid: uid, mine: fds[1], rows: make(map[int64]map[int64]int)}
 	c.Init(&socket{fds[0]}, &session.Limits{Limits: outbox.Limits{Bytes: 128 << 10, WriteTimeout: time.Hour, Go: func(f func()) { go f() }}})
-	id.UID, id.SID, id.Native, id.Gap, id.Groups, id.Boot = uid, session.NewSID(time.Now()), true, true, true, n.boot
+	id.UID, id.SID, id.Native, id.Gap, id.Features, id.Boot = uid, session.NewSID(time.Now()), true, true, wire.FeatureGroups, n.boot
 	require.True(t, c.Identify(id))
 	n.reg.Add(c.Session)
 	return c

@@ -233,10 +233,12 @@ func (a *attempt) grantNative(ctx context.Context) {
 	g.data = a.data.of(ctx, a.id.Boot)
 	g.caps = intersect(a.req.Caps, offered)
 	a.id.Gap = slices.Contains(g.caps, wire.CapGap)
-	if !a.id.Gap { // who cannot be told of dropped rows is not shown groups
-		g.caps = slices.DeleteFunc(g.caps, func(c string) bool { return c == wire.CapGroups })
+	if !a.id.Gap {
+		g.caps = slices.DeleteFunc(g.caps, func(c string) bool { return wire.FeatureOf(c) != 0 })
 	}
-	a.id.Groups = slices.Contains(g.caps, wire.CapGroups)
+	for _, c := range g.caps {
+		a.id.Features |= wire.FeatureOf(c)
+	}
 	g.heartbeat = a.cfg.Heartbeat
 	if a.req.HeartbeatS > 0 {
 		g.heartbeat = time.Duration(a.req.HeartbeatS) * time.Second

@@ -62,7 +62,7 @@ func newLedger(limit int, m *metrics) *ledger {
 }
 
 // isText reports whether a push can be replaced by a gap notice.
-func isText(p *session.Push) bool { return p.ID == wire.MsgTextPush || p.ID == wire.MsgGroupPush }
+func isText(p *session.Push) bool { return p.ID.Rows() }
 
 // note remembers a push that was dropped on its way to a node.
 func (g *ledger) note(node string, p *session.Push) {

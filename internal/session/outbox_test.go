@@ -674,7 +674,7 @@ func TestFramesOfGroupsKeepTheirOrderAndBecomeAGapNotice(t *testing.T) {
 	var gaps atomic.Int32
 	n := startNode(t, func(l *Limits) { l.OnGap = func() { gaps.Add(1) } })
 	s, c := n.dial()
-	require.True(t, s.Identify(Identity{UID: 1, SID: 1, Native: true, Gap: true, Groups: true}))
+	require.True(t, s.Identify(Identity{UID: 1, SID: 1, Native: true, Gap: true, Features: wire.FeatureGroups}))
 	require.ErrorIs(t, s.PushFrames(rows(1, 1, 100), 7, 1), ErrClosed, "not before it is Live")
 	require.True(t, s.activate())
 	require.NoError(t, s.PushFrames(rows(1, 1, 100), 7, 1))
@@ -713,6 +713,18 @@ func TestFramesOfGroupsKeepTheirOrderAndBecomeAGapNotice(t *testing.T) {
 func TestASessionWithoutGapsIsShownNoGroups(t *testing.T) {
 	s := new(Session)
 	s.Init(&fileConn{}, &Limits{})
-	require.True(t, s.Identify(Identity{UID: 1, SID: 1, Native: true, Groups: true}))
+	require.True(t, s.Identify(Identity{UID: 1, SID: 1, Native: true, Features: wire.FeatureGroups}))
 	require.False(t, s.Groups())
+}
+
+// A client is sent no push of a feature that it is not shown, and is not told that it missed it.
+func TestAPushOfAFeatureThatIsNotShownIsNotSent(t *testing.T) {
+	n := startNode(t, nil)
+	s, c := n.dial()
+	require.True(t, s.Identify(Identity{UID: 1, SID: 1, Native: true, Gap: true, Features: wire.FeatureMarks}))
+	require.True(t, s.activate())
+	for _, id := range []wire.MsgID{wire.MsgRowPush, wire.MsgTypingPush, wire.MsgGroupPush, wire.MsgMarkPush} {
+		require.NoError(t, s.Push(&Push{To: 1, ID: id, Body: []byte("{}")}))
+	}
+	require.Equal(t, wire.MsgMarkPush, mustRead(t, c).id)
 }

@@ -1,9 +1,6 @@
 package session
 
-import (
-	"parley/internal/outbox"
-	"parley/internal/wire"
-)
+import "parley/internal/outbox"
 
 // Cork gathers what a batch queues for many sessions; see outbox.Cork.
 type Cork = outbox.Cork
@@ -25,7 +22,8 @@ func (s *Session) ReplyCorked(frame []byte, cork *Cork) error {
 }
 
 // Push queues a push for the client. Errors are those of Reply and the bound is Limits.Bytes, but a client with
-// Identity.Gap is told of the texts for which there was no room, once there is.
+// Identity.Gap is told of the texts for which there was no room, once there is. A client that is not shown such pushes is
+// not sent it; that is no error.
 func (s *Session) Push(p *Push) error { return s.PushCorked(p, nil) }
 
 // PushCorked is Push, written when cork is released.
@@ -33,10 +31,13 @@ func (s *Session) PushCorked(p *Push, cork *Cork) error {
 	if s.State() == Dead {
 		return ErrClosed
 	}
+	if !s.Shown(p.ID.Needs()) {
+		return nil
+	}
 	if s.stock != nil {
 		return s.stock.Push(p)
 	}
-	if s.gap && (p.ID == wire.MsgTextPush || p.ID == wire.MsgGroupPush) {
+	if s.gap && p.ID.Rows() {
 		return s.box.Push(p.ID, p.Body, p, cork)
 	}
 	return s.box.Push(p.ID, p.Body, nil, cork)

@@ -154,11 +154,12 @@ type Identity struct {
 	SID    SID
 	Native bool
 	Gap    bool // told of dropped texts instead of being closed
-	Groups bool // is shown groups; needs Gap
-	Stock  Stock
-	Boot   string        // the life of the node in which it logs in
-	Began  time.Time     // when
-	Silent time.Duration // how long it may send nothing; see SetSilence
+	// Features are what the client is shown; without Gap, and for a stock client, nothing.
+	Features wire.Features
+	Stock    Stock
+	Boot     string        // the life of the node in which it logs in
+	Began    time.Time     // when
+	Silent   time.Duration // how long it may send nothing; see SetSilence
 }
 
 // Identify gives the session its identity and makes it Pending. It returns false, and the session stays nobody's, if the
@@ -172,9 +173,13 @@ func (s *Session) Identify(id Identity) bool {
 		if s.State() != New {
 			return
 		}
+		features := id.Features
+		if !id.Gap || id.Stock != nil {
+			features = 0
+		}
 		s.who = who{
 			uid: id.UID, device: id.Device, sid: id.SID, native: id.Native, gap: id.Gap, stock: id.Stock, boot: id.Boot,
-			groups: id.Groups && id.Gap && id.Stock == nil, began: id.Began.UnixMilli(),
+			features: features, began: id.Began.UnixMilli(),
 		}
 		s.SetSilence(id.Silent)
 		alive = s.state.CompareAndSwap(uint32(New), uint32(Pending))
@@ -184,15 +189,15 @@ func (s *Session) Identify(id Identity) bool {
 
 // who is what Identify fixes, before the state becomes Pending.
 type who struct {
-	uid    int32
-	native bool
-	gap    bool
-	groups bool
-	device string
-	sid    SID
-	stock  Stock
-	boot   string
-	began  int64 // unix milliseconds of the login
+	uid      int32
+	native   bool
+	gap      bool
+	features wire.Features
+	device   string
+	sid      SID
+	stock    Stock
+	boot     string
+	began    int64 // unix milliseconds of the login
 }
 
 // UID returns the user, 0 before Identify.
@@ -211,7 +216,10 @@ func (w *who) Native() bool { return w.native }
 func (w *who) Stock() Stock { return w.stock }
 
 // Groups reports whether the client is shown groups.
-func (w *who) Groups() bool { return w.groups }
+func (w *who) Groups() bool { return w.Shown(wire.FeatureGroups) }
+
+// Shown reports whether the client is shown all of the features.
+func (w *who) Shown(f wire.Features) bool { return w.features&f == f }
 
 // CanGap reports whether a gap notice tells the client anything.
 func (w *who) CanGap() bool { return w.gap }

@@ -49,6 +49,7 @@ func TestReplyIDs(t *testing.T) {
 	requests := map[MsgID]MsgID{
 		1005: 1006, 1007: 1008, 1009: 1010, 1013: 1014, 1017: 1018, 1023: 1024, 1025: 1026, 1027: 1028, 1029: 1030, 2102: 2103,
 		2105: 2106, 2107: 2108, 2109: 2110, 2111: 2112, 2113: 2114,
+		2146: 2147, 2149: 2150, 2151: 2152, 2156: 2157, 2158: 2159, 2160: 2161, 2162: 2163,
 	}
 	for id := MsgID(2116); id <= 2142; id += 2 {
 		requests[id] = id + 1
@@ -61,8 +62,8 @@ func TestReplyIDs(t *testing.T) {
 		require.Equal(t, want, reply, id)
 	}
 	require.Equal(t, "1017", MsgText.String())
-	require.False(t, MsgGroupPush.Free())
-	require.True(t, (MsgGroupPush + 1).Free())
+	require.False(t, MsgHiddenPush.Free())
+	require.True(t, (MsgHiddenPush + 1).Free())
 }
 
 func TestCodeOf(t *testing.T) {

@@ -75,6 +75,29 @@ const (
 	MsgGroupJoin        MsgID = 2142 // C: join by a link
 	MsgGroupJoinRsp     MsgID = 2143 // S
 	MsgGroupPush        MsgID = 2144 // P: texts and events of a group
+
+	MsgRowPush MsgID = 2145 // P: rows of a private thread: what another device of the user sent, recalls and edits
+
+	MsgMark     MsgID = 2146 // C: how far the user has read and received a thread
+	MsgMarkRsp  MsgID = 2147 // S
+	MsgMarkPush MsgID = 2148 // P: marks of a thread that moved
+	MsgMarks    MsgID = 2149 // C: a page of the marks of a thread
+	MsgMarksRsp MsgID = 2150 // S
+
+	MsgWatch      MsgID = 2151 // C: the friends whose presence the client is told of from now on
+	MsgWatchRsp   MsgID = 2152 // S
+	MsgOnline     MsgID = 2153 // P: the presence of users who are watched
+	MsgTyping     MsgID = 2154 // C: the user is typing; no reply
+	MsgTypingPush MsgID = 2155 // P
+	MsgVisible    MsgID = 2156 // C: whether others may see the user's presence
+	MsgVisibleRsp MsgID = 2157 // S
+	MsgRecall     MsgID = 2158 // C: take the content of a text away
+	MsgRecallRsp  MsgID = 2159 // S
+	MsgEdit       MsgID = 2160 // C: replace the content of a text
+	MsgEditRsp    MsgID = 2161 // S
+	MsgHide       MsgID = 2162 // C: delete texts for this user alone
+	MsgHideRsp    MsgID = 2163 // S
+	MsgHiddenPush MsgID = 2164 // P: another device of the user deleted texts for the user
 )
 
 // Reply returns the id of the reply to a client's request, and false for an id no client may send.
@@ -83,14 +106,59 @@ func (id MsgID) Reply() (MsgID, bool) {
 	case MsgLogin, MsgSearch, MsgApply, MsgApprove, MsgText, MsgHeartbeat, MsgThreads, MsgOpenThread, MsgHistory, MsgSync,
 		MsgUnfriend, MsgBlock, MsgUnblock, MsgBlocks, MsgLogout,
 		MsgGroupCreate, MsgGroupInfo, MsgGroupMembers, MsgGroupInvite, MsgGroupLeave, MsgGroupRemove, MsgGroupRole,
-		MsgGroupChange, MsgGroupMute, MsgGroupDissolve, MsgGroupLink, MsgGroupLinks, MsgGroupRevoke, MsgGroupJoin:
+		MsgGroupChange, MsgGroupMute, MsgGroupDissolve, MsgGroupLink, MsgGroupLinks, MsgGroupRevoke, MsgGroupJoin,
+		MsgMark, MsgMarks, MsgWatch, MsgVisible, MsgRecall, MsgEdit, MsgHide:
 		return id + 1, true
 	}
 	return 0, false
 }
 
 // Free reports whether an id is one of those that we may give to messages of a later version: up to 2999.
-func (id MsgID) Free() bool { return id > MsgGroupPush && id < 3000 }
+func (id MsgID) Free() bool { return id > MsgHiddenPush && id < 3000 }
 
 // String returns the number: it is what logs, captures and the specification use.
 func (id MsgID) String() string { return strconv.Itoa(int(id)) }
+
+// Features are what a native client is shown beyond private texts, as a set. Each has a capability of the same name, and
+// needs CapGap, because a client that cannot be told of dropped rows must not rely on pushes.
+type Features uint8
+
+const (
+	FeatureGroups   Features = 1 << iota // CapGroups
+	FeatureRows                          // CapRows
+	FeatureMarks                         // CapMarks
+	FeaturePresence                      // CapPresence
+)
+
+// FeatureOf returns the feature of a capability, 0 if it has none.
+func FeatureOf(capability string) Features {
+	switch capability {
+	case CapGroups:
+		return FeatureGroups
+	case CapRows:
+		return FeatureRows
+	case CapMarks:
+		return FeatureMarks
+	case CapPresence:
+		return FeaturePresence
+	}
+	return 0
+}
+
+// Needs returns the feature without which a client is not sent a push, 0 if every client is.
+func (id MsgID) Needs() Features {
+	switch id {
+	case MsgGroupPush:
+		return FeatureGroups
+	case MsgRowPush, MsgHiddenPush:
+		return FeatureRows
+	case MsgMarkPush:
+		return FeatureMarks
+	case MsgOnline, MsgTypingPush:
+		return FeaturePresence
+	}
+	return 0
+}
+
+// Rows reports whether a push carries rows of a thread: those that are lost can be read again, and a gap notice says so.
+func (id MsgID) Rows() bool { return id == MsgTextPush || id == MsgGroupPush || id == MsgRowPush }

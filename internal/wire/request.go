@@ -24,7 +24,12 @@ const (
 	CapBatch  = "batch"  // frames may be coalesced; no pacing
 	CapResume = "resume" // 1006 carries a ticket that replaces the token at the next login
 	CapGap    = "gap"    // an overflowing outbox becomes 2104 instead of a close
-	CapGroups = "groups" // threads of type group, requests about them and 2144; needs CapGap
+
+	// These need CapGap.
+	CapGroups   = "groups"   // threads of type group, requests about them and 2144
+	CapRows     = "rows"     // 2145, recalls, edits, texts deleted for the user
+	CapMarks    = "marks"    // how far threads are read and received, and 2148
+	CapPresence = "presence" // who is online and typing: 2153, 2155
 )
 
 // DefaultDevice is the device of a native client that names none.
