@@ -39,8 +39,8 @@ type Deletion struct {
 	Related []int32
 }
 
-// DeleteUser erases a user: name and e-mail address are free again, friendships, applications, blocks and memberships in
-// groups are gone, and nothing can be written to the user's private threads. The groups are told that the user left. Those
+// DeleteUser erases a user: name and e-mail address are free again, friendships, applications, blocks, read marks and
+// memberships in groups are gone, and nothing can be written to the user's private threads. The groups are told that the user left. Those
 // that the user owned get the admin as owner who joined first, or else that member, and are dissolved without any. The
 // texts stay, and so does the uid, under DeletedName: no other user gets it. password is the user's as stored; with
 // another, or without such a user, it returns ErrNotFound.
@@ -142,7 +142,10 @@ func (t *tx) leaveThreads(ctx context.Context, uid int32) error {
 	if err := t.leaveGroups(ctx, uid, groups, last); err != nil {
 		return err
 	}
-	_, err = t.exec(ctx, qMembershipDrop, 1, uid)
+	if _, err = t.exec(ctx, qMembershipDrop, 1, uid); err != nil {
+		return err
+	}
+	_, err = t.exec(ctx, qMarksDrop, 1, uid)
 	return err
 }
 

@@ -103,6 +103,37 @@ var (
 		 JOIN chat_thread t ON t.id=m.thread_id WHERE (m.thread_id,m.user_id) IN (@)`,
 		"(?,?)", ",")
 
+	// The order of the tables and FORCE INDEX: see qGroupRights.
+	qMarkGroups = list(
+		`SELECT STRAIGHT_JOIN m.thread_id,m.user_id,t.last_seq,m.from_seq,m.left_seq,g.members,COALESCE(r.read_seq,0),COALESCE(r.recv_seq,0)
+		 FROM group_chat_member m FORCE INDEX (PRIMARY) JOIN group_chat g ON g.thread_id=m.thread_id
+		 JOIN chat_thread t ON t.id=m.thread_id LEFT JOIN read_mark r ON r.thread_id=m.thread_id AND r.user_id=m.user_id
+		 WHERE (m.thread_id,m.user_id) IN (@)`,
+		`SELECT m.thread_id,m.user_id,t.last_seq,m.from_seq,m.left_seq,g.members,COALESCE(r.read_seq,0),COALESCE(r.recv_seq,0)
+		 FROM group_chat_member m JOIN group_chat g ON g.thread_id=m.thread_id
+		 JOIN chat_thread t ON t.id=m.thread_id LEFT JOIN read_mark r ON r.thread_id=m.thread_id AND r.user_id=m.user_id
+		 WHERE (m.thread_id,m.user_id) IN (@)`,
+		"(?,?)", ",")
+
+	// Marks only grow, so that any order of writers gives the same.
+	qMarksPut = list(
+		`INSERT INTO read_mark(thread_id,user_id,read_seq,recv_seq) VALUES @ ON DUPLICATE KEY UPDATE
+			read_seq=GREATEST(read_seq,VALUES(read_seq)),recv_seq=GREATEST(recv_seq,VALUES(recv_seq))`,
+		`INSERT INTO read_mark(thread_id,user_id,read_seq,recv_seq) VALUES @ ON CONFLICT(thread_id,user_id) DO UPDATE SET
+			read_seq=MAX(read_seq,excluded.read_seq),recv_seq=MAX(recv_seq,excluded.recv_seq)`,
+		"(?,?,?,?)", ",")
+
+	qMarksStored = list(
+		"SELECT thread_id,user_id,read_seq,recv_seq FROM read_mark FORCE INDEX (PRIMARY) WHERE (thread_id,user_id) IN (@)",
+		"SELECT thread_id,user_id,read_seq,recv_seq FROM read_mark WHERE (thread_id,user_id) IN (@)",
+		"(?,?)", ",")
+
+	// With each whether its user is a friend of another one.
+	qMarksShown = list(
+		"SELECT r.thread_id,r.user_id,r.read_seq,r.recv_seq,"+marksFriend+" FROM read_mark r FORCE INDEX (PRIMARY) WHERE (r.thread_id,r.user_id) IN (@)",
+		"SELECT r.thread_id,r.user_id,r.read_seq,r.recv_seq,"+marksFriend+" FROM read_mark r WHERE (r.thread_id,r.user_id) IN (@)",
+		"(?,?)", ",")
+
 	qBlockPut = differ(
 		"INSERT INTO user_block(uid,blocked_uid,created_ms) VALUES(?,?,?) ON DUPLICATE KEY UPDATE uid=VALUES(uid)",
 		"INSERT INTO user_block(uid,blocked_uid,created_ms) VALUES(?,?,?) ON CONFLICT(uid,blocked_uid) DO NOTHING")
@@ -137,6 +168,9 @@ var (
 		"INSERT INTO friend(self_id,friend_id,back) VALUES @ ON CONFLICT DO NOTHING",
 		"(?,?,'')", ",")
 )
+
+const marksFriend = `EXISTS (SELECT 1 FROM friend f WHERE f.self_id=? AND f.friend_id=r.user_id)
+	AND EXISTS (SELECT 1 FROM friend f WHERE f.self_id=r.user_id AND f.friend_id=?)`
 
 // dialect holds the differences between engines beside the statements.
 type dialect struct {
