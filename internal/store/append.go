@@ -14,6 +14,9 @@ import (
 // MaxContent is how many bytes of text one message may have.
 const MaxContent = 65535
 
+// MaxType is how many bytes the type of a message may have.
+const MaxType = 32
+
 const (
 	maxSeq = math.MaxInt32 // the stock client keeps message ids in 31 bits
 
@@ -26,7 +29,8 @@ const (
 )
 
 // NewMessage is a message to append. UniqueID is 1–64 bytes and names the message among all of its sender's: a message
-// appended again with the same UniqueID is a resend and is stored once. Content is UTF-8 of at most MaxContent bytes.
+// appended again with the same UniqueID is a resend and is stored once. Content is UTF-8 of at most MaxContent bytes, Type has
+// at most MaxType and is "" for plain text.
 //
 // MemberVer is the Access.Ver or GroupRight.Ver under which the caller decided that Sender may write to the thread. While it is the
 // thread's, the caller's word counts; under another version, and always for UnknownVer, Append decides itself.
@@ -34,23 +38,26 @@ type NewMessage struct {
 	ThreadID          int64
 	Sender, MemberVer int32
 	UniqueID, Content string
+	Type              string
 }
 
 // UnknownVer is no thread's version.
 const UnknownVer int32 = -1
 
 func (m *NewMessage) valid() bool {
-	return m.UniqueID != "" && len(m.UniqueID) <= maxUnique && len(m.Content) <= MaxContent &&
+	return m.UniqueID != "" && len(m.UniqueID) <= maxUnique && len(m.Content) <= MaxContent && len(m.Type) <= MaxType &&
 		utf8.ValidString(m.UniqueID) && utf8.ValidString(m.Content)
 }
 
 // Appended is the fate of one message. If Err is nil the message is committed, as number Seq of its thread, at CreatedMS;
-// Resent tells that an earlier message had its UniqueID, whose Seq and CreatedMS these are. If Err is not nil, Seq is 0.
+// Resent tells that an earlier message had its UniqueID, whose Seq and CreatedMS these are, and Changed that this one was recalled
+// or edited since. If Err is not nil, Seq is 0.
 // MemberVer is the version of the thread's membership that Append found; 0 if it did not get so far.
 type Appended struct {
 	Seq, CreatedMS int64
 	MemberVer      int32
 	Resent         bool
+	Changed        bool
 	Err            error
 }
 
@@ -382,7 +389,10 @@ func (b *batch) authoriseGroups(ctx context.Context, t *tx, rows []int) error {
 }
 
 // storedMessage is where a resent message is.
-type storedMessage struct{ thread, seq, createdMS int64 }
+type storedMessage struct {
+	thread, seq, createdMS int64
+	changed                bool
+}
 
 // lookUp finds those of rows that are stored already.
 func (b *batch) lookUp(ctx context.Context, t *tx, rows []int) (map[messageID]storedMessage, error) {
@@ -396,7 +406,7 @@ func (b *batch) lookUp(ctx context.Context, t *tx, rows []int) (map[messageID]st
 	err := t.each(ctx, qResends, n, b.args, func(r *sql.Rows) error {
 		var id messageID
 		var m storedMessage
-		if err := r.Scan(&id.sender, &id.unique, &m.thread, &m.seq, &m.createdMS); err != nil {
+		if err := r.Scan(&id.sender, &id.unique, &m.thread, &m.seq, &m.createdMS, &m.changed); err != nil {
 			return err
 		}
 		known[id] = m
@@ -419,7 +429,7 @@ func (b *batch) number(rows []int, known map[messageID]storedMessage) {
 			switch {
 			case found && was.thread == t.id:
 				resent := !b.mine[claim{rows[j], was.seq, was.createdMS}]
-				b.results[j] = Appended{Seq: was.seq, CreatedMS: was.createdMS, Resent: resent}
+				b.results[j] = Appended{Seq: was.seq, CreatedMS: was.createdMS, Resent: resent, Changed: was.changed}
 			case found:
 				b.results[j] = Appended{Err: ErrUniqueIDTaken}
 			case !t.found:
@@ -441,6 +451,10 @@ func (b *batch) number(rows []int, known map[messageID]storedMessage) {
 
 // insert inserts the rows that number has numbered.
 func (b *batch) insert(ctx context.Context, t *tx, rows []int) error {
+	q, columns := qMessagesPut, messageColumns
+	if b.typed(rows) {
+		q, columns = qTypedPut, longColumns
+	}
 	b.args = b.args[:0]
 	for i, row := range rows {
 		if !b.fresh[i] {
@@ -448,15 +462,28 @@ func (b *batch) insert(ctx context.Context, t *tx, rows []int) error {
 		}
 		m, r := &b.msgs[row], &b.results[i]
 		b.args = append(b.args, m.ThreadID, r.Seq, m.Sender, m.UniqueID, m.Content, r.CreatedMS)
+		if columns == longColumns {
+			b.args = append(b.args, m.Type)
+		}
 	}
 	for args := b.args; len(args) > 0; {
-		n := insertShape(len(args) / messageColumns)
-		if _, err := t.exec(ctx, qMessagesPut, n, args[:n*messageColumns]...); err != nil {
+		n := insertShape(len(args) / columns)
+		if _, err := t.exec(ctx, q, n, args[:n*columns]...); err != nil {
 			return err
 		}
-		args = args[n*messageColumns:]
+		args = args[n*columns:]
 	}
 	return nil
+}
+
+// typed reports whether one of rows is to be inserted with a type: a batch of plain texts pays nothing for that column.
+func (b *batch) typed(rows []int) bool {
+	for i, row := range rows {
+		if b.fresh[i] && b.msgs[row].Type != "" {
+			return true
+		}
+	}
+	return false
 }
 
 // bump writes the new last sequence numbers.

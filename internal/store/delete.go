@@ -24,6 +24,7 @@ var (
 	qAppliedToDrop  = same("DELETE FROM friend_apply WHERE to_uid=?")
 	qBlocksDropOf   = same("DELETE FROM user_block WHERE uid=?")
 	qBlocksDropOn   = same("DELETE FROM user_block WHERE blocked_uid=?")
+	qHiddenDropOf   = same("DELETE FROM hidden_message WHERE user_id=?")
 	qMembershipDrop = same("DELETE FROM group_chat_member WHERE user_id=?")
 
 	qGroupsOf = same("SELECT thread_id,role FROM group_chat_member WHERE user_id=? AND left_seq=0 ORDER BY thread_id")
@@ -89,7 +90,7 @@ func (t *tx) erase(ctx context.Context, uid int32, related []int32) error {
 			return err
 		}
 	}
-	for _, q := range []*query{qBlocksDropOf, qBlocksDropOn} {
+	for _, q := range []*query{qBlocksDropOf, qBlocksDropOn, qHiddenDropOf} {
 		if _, err := t.exec(ctx, q, 1, uid); err != nil {
 			return err
 		}

@@ -19,7 +19,7 @@ func (d Dialect) String() string {
 
 // SQLite takes its one write lock at BEGIN IMMEDIATE, so its statements lock nothing. On MySQL the order of locks is the
 // same in every transaction: node_fence, user by ascending uid, friend_apply, friend, user_block, private_chat, chat_thread
-// by ascending id, the tables of groups, chat_message. What changes the relation of two users locks both rows of user, so that such changes
+// by ascending id, the tables of groups, chat_message, hidden_message. What changes the relation of two users locks both rows of user, so that such changes
 // come one after the other even where there is no row yet that says how the two stand.
 var (
 	qFenceCheck = differ(
@@ -56,9 +56,10 @@ var (
 
 	// FORCE INDEX for the same reason.
 	qResends = list(
-		`SELECT sender_id,unique_id,thread_id,seq,created_ms FROM chat_message FORCE INDEX (chat_message_unique_id)
+		`SELECT sender_id,unique_id,thread_id,seq,created_ms,status<>0 OR edited_seq<>0 FROM chat_message
+		 FORCE INDEX (chat_message_unique_id) WHERE (sender_id,unique_id) IN (@)`,
+		`SELECT sender_id,unique_id,thread_id,seq,created_ms,status<>0 OR edited_seq<>0 FROM chat_message
 		 WHERE (sender_id,unique_id) IN (@)`,
-		`SELECT sender_id,unique_id,thread_id,seq,created_ms FROM chat_message WHERE (sender_id,unique_id) IN (@)`,
 		"(?,?)", ",")
 
 	// FORCE INDEX: see qAppendLock.
@@ -153,6 +154,11 @@ var (
 	qFriendPut = differ(
 		"INSERT INTO friend(self_id,friend_id,back) VALUES(?,?,?) ON DUPLICATE KEY UPDATE self_id=VALUES(self_id)",
 		"INSERT INTO friend(self_id,friend_id,back) VALUES(?,?,?) ON CONFLICT(self_id,friend_id) DO NOTHING")
+
+	qHiddenPut = list(
+		"INSERT INTO hidden_message(user_id,thread_id,seq) VALUES @ ON DUPLICATE KEY UPDATE seq=VALUES(seq)",
+		"INSERT INTO hidden_message(user_id,thread_id,seq) VALUES @ ON CONFLICT DO NOTHING",
+		"(?,?,?)", ",")
 
 	qPasswordLock = differ(
 		"SELECT uid FROM user WHERE name_key=? AND email_key=? FOR UPDATE",

@@ -46,6 +46,12 @@ var (
 	ErrTooManyLinks = errors.New("too many links")
 	// ErrBadLink: there is no such link, or it has expired, was used up, or its group was dissolved.
 	ErrBadLink = errors.New("the link cannot be used")
+	// ErrNoText: there is no such text, or it was recalled, or the user may not read it.
+	ErrNoText = errors.New("no such text")
+	// ErrTooLate: the text is too old to be recalled or edited by its sender.
+	ErrTooLate = errors.New("the text is too old")
+	// ErrTooManyHidden: the user has hidden MaxHidden messages of the thread.
+	ErrTooManyHidden = errors.New("too many hidden messages")
 	// ErrInvalid: a value does not fit its column. Repeating the call is useless.
 	ErrInvalid = errors.New("value does not fit")
 	// ErrUniqueIDTaken: the sender used this unique id before, in another thread.

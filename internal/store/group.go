@@ -51,7 +51,7 @@ var (
 		FROM chat_message m JOIN chat_thread t ON t.id=m.thread_id WHERE m.sender_id=? AND m.unique_id=?`)
 )
 
-// Events of a group.
+// Events of a group, and of texts in any thread.
 const (
 	EventCreated   = "created"
 	EventJoined    = "joined" // by a link
@@ -66,9 +66,12 @@ const (
 	EventMuteAll   = "mute_all"
 	EventHistory   = "history"
 	EventDissolved = "dissolved"
+	EventRecalled  = "recalled"
+	EventEdited    = "edited"
 )
 
-// Event is the content of a row of KindEvent, as JSON. By is the user who made the change, UIDs are those it concerns.
+// Event is the content of a row that is no text, as JSON. By is the user who made the change, UIDs are those it concerns, MsgID
+// the text.
 type Event struct {
 	Event   string  `json:"event"`
 	By      int32   `json:"by"`
@@ -77,6 +80,7 @@ type Event struct {
 	Role    *int    `json:"role,omitempty"`
 	UntilMS int64   `json:"until_ms,omitempty"`
 	On      *bool   `json:"on,omitempty"`
+	MsgID   int64   `json:"msg_id,omitempty"`
 }
 
 // content returns the event as it is stored.
@@ -398,14 +402,14 @@ func (g *groupTx) tell(ctx context.Context, by int32, uniqueID string, step *gro
 	return m, err
 }
 
-// putEvents inserts rows of KindEvent.
+// putEvents inserts rows that are no texts.
 func (t *tx) putEvents(ctx context.Context, events ...Message) error {
 	for len(events) > 0 {
 		n := insertShape(len(events))
-		args := make([]any, 0, messageColumns*n)
+		args := make([]any, 0, longColumns*n)
 		for i := range events[:n] {
 			m := &events[i]
-			args = append(args, m.ThreadID, m.Seq, m.Sender, m.UniqueID, m.Content, m.CreatedMS)
+			args = append(args, m.ThreadID, m.Seq, m.Sender, m.UniqueID, m.Content, m.CreatedMS, m.Kind)
 		}
 		if _, err := t.exec(ctx, qEventsPut, n, args...); err != nil {
 			return err

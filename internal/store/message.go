@@ -7,36 +7,47 @@ import (
 )
 
 var (
-	qHistory = same(`SELECT seq,sender_id,unique_id,content,status,created_ms,kind FROM chat_message
+	qHistory = same(`SELECT seq,sender_id,unique_id,content,status,created_ms,kind,type,edited_ms,edited_seq FROM chat_message
 		WHERE thread_id=? AND seq>? AND seq<=? ORDER BY seq LIMIT ?`)
 	qMessageByID = same(`SELECT thread_id,seq,content,status,created_ms FROM chat_message
 		WHERE sender_id=? AND unique_id=?`)
 	qMessagesPut = sameList(`INSERT INTO chat_message(thread_id,seq,sender_id,unique_id,content,status,created_ms) VALUES @`,
 		"(?,?,?,?,?,0,?)", ",")
+	qTypedPut = sameList(`INSERT INTO chat_message(thread_id,seq,sender_id,unique_id,content,status,created_ms,type) VALUES @`,
+		"(?,?,?,?,?,0,?,?)", ",")
 	qEventsPut = sameList(`INSERT INTO chat_message(thread_id,seq,sender_id,unique_id,content,status,created_ms,kind) VALUES @`,
-		"(?,?,?,?,?,0,?,1)", ",")
+		"(?,?,?,?,?,0,?,?)", ",")
 )
 
 // Kinds of a row in a thread's sequence.
 const (
 	KindText   int8 = 0
 	KindEvent  int8 = 1 // of a group: the content is an Event
-	KindRecall int8 = 2
-	KindEdit   int8 = 3
+	KindRecall int8 = 2 // the content is an Event
+	KindEdit   int8 = 3 // the content is an Event
 )
 
-// messageColumns is how many values one row of qMessagesPut or qEventsPut takes.
-const messageColumns = 6
+// messageColumns is how many values one row of qMessagesPut takes, longColumns one of qTypedPut or qEventsPut.
+const (
+	messageColumns = 6
+	longColumns    = messageColumns + 1
+)
+
+// StatusRecalled is the status of a recalled text, whose content and type are gone.
+const StatusRecalled = 1
 
 // Message is a stored message. Seq counts from 1 in each thread without a gap. CreatedMS is Unix time in milliseconds by
-// the clock of the node that stored it, so it may step back from one message to the next. Status is 0.
+// the clock of the node that stored it, so it may step back from one message to the next. Status is 0 or StatusRecalled. Type is
+// the content's, "" for plain text. EditedMS is when the text was edited last and EditedSeq the row that tells of it; 0 if it was not.
 type Message struct {
-	ThreadID, Seq     int64
-	Sender            int32
-	UniqueID, Content string
-	Status            int32
-	CreatedMS         int64
-	Kind              int8
+	ThreadID, Seq       int64
+	Sender              int32
+	UniqueID, Content   string
+	Status              int32
+	CreatedMS           int64
+	Kind                int8
+	Type                string
+	EditedMS, EditedSeq int64
 }
 
 // History returns the messages of a thread whose seq is greater than after, in ascending order: at most limit, and as
@@ -57,7 +68,7 @@ func (s *Store) HistoryTo(ctx context.Context, thread, after, upto int64, limit,
 			return nil // the rest is dropped: closing early would have the driver read it all the same
 		}
 		m := Message{ThreadID: thread}
-		if err := rows.Scan(&m.Seq, &m.Sender, &m.UniqueID, &m.Content, &m.Status, &m.CreatedMS, &m.Kind); err != nil {
+		if err := rows.Scan(&m.Seq, &m.Sender, &m.UniqueID, &m.Content, &m.Status, &m.CreatedMS, &m.Kind, &m.Type, &m.EditedMS, &m.EditedSeq); err != nil {
 			return err
 		}
 		bytes += len(m.Content)

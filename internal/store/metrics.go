@@ -9,6 +9,7 @@ type metrics struct {
 	retryDeadlock, retryDuplicate, retryConn, retryRefused prometheus.Counter
 	unclear, bisected, rechecked, renewals                 prometheus.Counter
 	stored, resent, refused                                prometheus.Counter
+	changed                                                map[int8]prometheus.Counter // by kind of the row that tells of it
 	appendSeconds                                          prometheus.Histogram
 }
 
@@ -22,7 +23,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		Name: "parley_store_append_rows_total",
 		Help: "Messages passed to Append, by result: stored, resent (stored before), refused.",
 	}, []string{"result"})
+	changes := f.NewCounterVec(prometheus.CounterOpts{
+		Name: "parley_store_texts_changed_total",
+		Help: "Texts that were changed, by how: recalled, edited.",
+	}, []string{"how"})
 	return &metrics{
+		changed:        map[int8]prometheus.Counter{KindRecall: changes.WithLabelValues("recalled"), KindEdit: changes.WithLabelValues("edited")},
 		retryDeadlock:  retries.WithLabelValues("deadlock"),
 		retryDuplicate: retries.WithLabelValues("duplicate"),
 		retryConn:      retries.WithLabelValues("connection"),

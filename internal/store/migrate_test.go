@@ -88,7 +88,7 @@ func testMigrateFromFirst(t *testing.T, d *database) {
 	require.Equal(t, 0, scan[int](t, db, "SELECT COUNT(*) FROM user_block"))
 	require.Equal(t, 2, scan[int](t, db, "SELECT COUNT(*) FROM user_look"))
 	for _, q := range []string{
-		"SELECT kind+edited_ms FROM chat_message", "SELECT from_seq+left_seq+removed FROM group_chat_member",
+		"SELECT kind+edited_ms+edited_seq FROM chat_message", "SELECT from_seq+left_seq+removed FROM group_chat_member",
 		"SELECT owner_id+muted+history_for_new+members+dissolved_ms FROM group_chat", "SELECT COUNT(*) FROM group_link",
 	} {
 		require.Equal(t, 0, scan[int](t, db, q), q)
@@ -111,6 +111,8 @@ func testMigrateCutShort(t *testing.T, d *database) {
 	db := d.sql(t)
 	undo := []string{
 		"DO 0",
+		"DROP TABLE hidden_message",
+		"ALTER TABLE chat_message DROP COLUMN edited_seq",
 		"DROP TABLE group_link",
 		"ALTER TABLE group_chat_member DROP COLUMN from_seq, DROP COLUMN left_seq, DROP COLUMN left_name, DROP COLUMN removed",
 		"ALTER TABLE group_chat DROP COLUMN owner_id, DROP COLUMN muted, DROP COLUMN history_for_new, DROP COLUMN members, DROP COLUMN dissolved_ms",
@@ -132,6 +134,7 @@ func testMigrateCutShort(t *testing.T, d *database) {
 			"SELECT COUNT(*) FROM user_block", "SELECT COUNT(deleted_ms) FROM user", "SELECT COUNT(member_ver) FROM chat_thread",
 			"SELECT COUNT(edited_ms) FROM chat_message", "SELECT COUNT(dissolved_ms) FROM group_chat",
 			"SELECT COUNT(removed) FROM group_chat_member", "SELECT COUNT(*) FROM group_link",
+			"SELECT COUNT(edited_seq) FROM chat_message", "SELECT COUNT(*) FROM hidden_message",
 		} {
 			require.Zero(t, scan[int](t, db, q), q)
 		}
