@@ -130,6 +130,32 @@ func TestWhoIsRemovedGetsNothingThatComesAfter(t *testing.T) {
 	})
 }
 
+// A user is added and removed again before its node is known to have a member: the node of the remover sends it nothing.
+// The notice that comes after the interest is written stands for the removal.
+func TestWhoIsRemovedBeforeTheInterestIsWrittenIsTold(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		a, b := w.start("a"), w.start("b")
+		w.members(a, 1)
+		goes := b.login(2)
+		joined, _ := w.join(1, 2)
+		var removed Rows
+		w.set(func() {
+			w.onHold = func() {
+				removed, _ = w.remove(1, 2)
+				a.Publish(removed)
+				time.Sleep(time.Second) // fake: a looks up the nodes meanwhile
+			}
+		})
+		a.Added([]int32{2}, joined)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		require.Equal(t, []int64{joined.First}, goes.has(1), "the event by which it joined, but not the removal")
+		require.Equal(t, []wire.Gap{{ThreadID: 1, FromSeq: removed.First}}, goes.gaps)
+		goes.ask()
+		require.Equal(t, []int64{joined.First, removed.First}, goes.has(1))
+	})
+}
+
 // While SQL does not say who is a member nobody gets anything; then all are told.
 func TestNobodyGetsARowBeforeTheMembershipIsKnown(t *testing.T) {
 	inWorld(t, 1, func(t *testing.T, w *world) {

@@ -37,6 +37,7 @@ type world struct {
 	redisErr  error
 	sqlErr    error
 	holdErr   map[string]error // by node: only writing fails
+	onHold    func()           // called once, before an interest is written
 	hidden    string           // a node that no other has a link to yet
 	nodes     map[string]*node
 	debts     []debt
@@ -237,6 +238,12 @@ func (w *world) HoldGroups(_ context.Context, entries []presence.GroupEntry) (ad
 	w.pause()
 	defer w.pause()
 	w.mu.Lock()
+	if f := w.onHold; f != nil {
+		w.onHold = nil
+		w.mu.Unlock()
+		f()
+		w.mu.Lock()
+	}
 	defer w.mu.Unlock()
 	if w.redisErr != nil {
 		return nil, w.redisErr

@@ -13,32 +13,58 @@ import (
 	"parley/test/rights"
 )
 
-// groupRows keeps the rows of groups that a connection is pushed.
+// groupRows keeps the rows of its only group that a connection is pushed, and reads those that a gap notice stands for.
 type groupRows struct {
-	mu   sync.Mutex
-	rows map[int64]client.Message // of one group, by number
-	news chan struct{}
+	conn *client.Conn
+	mu   sync.Mutex               // guards the following
+	rows map[int64]client.Message // by number
+	gaps map[int64]int64          // threads to be read, each from a number on
+	news chan struct{}            // holds a token after a change
 }
 
 // loginForGroups connects a user who keeps what it is pushed of its only group.
 func (w *world) loginForGroups(t *testing.T, uid int32, node int) (*client.Conn, *groupRows) {
 	t.Helper()
-	g := &groupRows{rows: make(map[int64]client.Message), news: make(chan struct{}, 1)}
-	return w.login(t, uid, node, client.Options{OnEvent: func(ev client.Event) {
-		texts, ok := ev.(client.Texts)
-		if !ok {
-			return
-		}
+	g := &groupRows{rows: make(map[int64]client.Message), gaps: make(map[int64]int64), news: make(chan struct{}, 1)}
+	g.conn = w.login(t, uid, node, client.Options{OnEvent: func(ev client.Event) {
 		g.mu.Lock()
-		for _, m := range texts.Messages {
-			g.rows[m.ID] = m
+		switch ev := ev.(type) {
+		case client.Texts:
+			for _, m := range ev.Messages {
+				g.rows[m.ID] = m
+			}
+		case client.Gap:
+			from, known := g.gaps[ev.ThreadID]
+			if !known {
+				from = ev.From
+			}
+			g.gaps[ev.ThreadID] = min(from, ev.From)
 		}
 		g.mu.Unlock()
 		select {
 		case g.news <- struct{}{}:
 		default:
 		}
-	}}), g
+	}})
+	return g.conn, g
+}
+
+// fill reads what the gap notices so far stand for.
+func (g *groupRows) fill(t *testing.T) {
+	t.Helper()
+	g.mu.Lock()
+	gaps := g.gaps
+	g.gaps = make(map[int64]int64)
+	g.mu.Unlock()
+	for thread, from := range gaps {
+		require.NotZero(t, thread, "a notice that rows of any thread may be missing")
+		for m, err := range g.conn.Messages(t.Context(), thread, from-1) {
+			require.NoError(t, err)
+			g.mu.Lock()
+			g.rows[m.ID] = m
+			g.mu.Unlock()
+		}
+	}
 }
 
 // await waits for a row, which must satisfy ok.
@@ -46,6 +72,7 @@ func (g *groupRows) await(t *testing.T, what string, ok func(client.Message) boo
 	t.Helper()
 	deadline := time.After(patience)
 	for {
+		g.fill(t)
 		g.mu.Lock()
 		for _, m := range g.rows {
 			if ok(m) {
