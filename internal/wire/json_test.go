@@ -20,8 +20,8 @@ func TestSonicIsTheJIT(t *testing.T) {
 }
 
 func TestPretouch(t *testing.T) {
-	require.NoError(t, Pretouch())
-	require.NoError(t, Pretouch())
+	require.NoError(t, compile())
+	require.NoError(t, compile())
 }
 
 func TestDecodeIsStrict(t *testing.T) {

@@ -23,8 +23,15 @@ var bodies = []reflect.Type{
 
 // Pretouch compiles the codecs of bodies. Without it the first client to send one of a kind waits some
 // milliseconds, and everybody behind it on the same goroutine. It takes about a tenth of a second once a process; calling
-// it again costs nothing.
+// it again costs nothing. A program with the race detector, which would take three seconds, leaves them to the first use.
 func Pretouch() error {
+	if raceEnabled {
+		return nil
+	}
+	return compile()
+}
+
+func compile() error {
 	for _, t := range bodies {
 		if err := sonic.Pretouch(t); err != nil {
 			return fmt.Errorf("wire: compile codec of %s: %w", t.Name(), err)
