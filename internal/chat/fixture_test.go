@@ -99,7 +99,7 @@ func (f *fixture) start(name string, change ...func(*Config)) *node {
 	cfg.Limits.CommitShards = 1
 	cfg.Limits.RequestRate, cfg.Limits.TextRate = 0, 0
 	cfg.Limits.HeartbeatRate = 1e6
-	cfg.Limits.StockTimeout = 10 * time.Minute // not by a test that is slow
+	cfg.Limits.StockTimeout = 5 * time.Minute // not by a test that is slow
 	for _, c := range change {
 		c(&cfg)
 	}

@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"io"
@@ -234,6 +235,46 @@ func TestAStockClientsDay(t *testing.T) {
 	again.expect(wire.MsgLoginRsp)
 	s.expect(wire.MsgReplaced)
 	s.expectClose()
+}
+
+// A first-generation client keeps its pages over a new login and shows each text that it gets. A sender that lost the answer
+// repeats its text, through whatever node, after that login.
+func TestARepeatedTextIsNotPushedToALaterLoginOfTheFirstGeneration(t *testing.T) {
+	f := newFixture(t, 2)
+	a, b := f.start("chat1"), f.start("chat2")
+	login := func(n *node) *stockClient {
+		s := f.stock(n, 1)
+		s.expect(wire.MsgLoginRsp)
+		s.send(wire.MsgText, map[string]any{ // without a thread, which no other generation leaves out
+			"fromuid": s.uid, "touid": firstUID + 1, "text_array": []map[string]any{{"content": "hello", "msgid": rand.Text()}},
+		})
+		s.expect(wire.MsgTextRsp)
+		return s
+	}
+	shown := func(s *stockClient) []string {
+		var push wire.TextPush
+		s.expect(wire.MsgTextPush).into(t, &push)
+		var texts []string
+		for _, c := range push.Chats {
+			texts = append(texts, c.Content)
+		}
+		return texts
+	}
+	send := func(n *node, drafts ...client.Draft) {
+		c := f.login(n, 2)
+		for _, d := range drafts {
+			_, err := c.SendTexts(t.Context(), client.InThread(f.threads[0]), d)
+			require.NoError(t, err)
+		}
+	}
+	first, second := client.NewDraft("first"), client.NewDraft("second")
+	s := login(a)
+	send(a, first)
+	require.Equal(t, []string{"first"}, shown(s))
+	s.conn.Close()
+	s = login(b)
+	send(b, first, second)
+	require.Equal(t, []string{"second"}, shown(s))
 }
 
 func TestFramesToAStockClientAreSpaced(t *testing.T) {

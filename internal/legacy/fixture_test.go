@@ -95,7 +95,7 @@ func newStock(t testing.TB) *stock {
 	conn := &socket{fd: fds[0], s: c.s}
 	c.s.Init(conn, &session.Limits{Limits: outbox.Limits{Bytes: 128 << 10, WriteTimeout: 5 * time.Second, Go: wg.Go}, Linger: time.Second})
 	inc := func(n *int) func() { return func() { *n++ } }
-	c.Policy = New(c.s, wheel, map[int32]struct{}{friend: {}, pal: {}}, &Counters{
+	c.Policy = New(c.s, wheel, map[int32]struct{}{friend: {}, pal: {}}, map[int64]int64{talk: 0}, &Counters{
 		HeartbeatDropped: inc(&c.heartbeats), Merged: inc(&c.merged), Reannounced: inc(&c.reannounced),
 		Unsafe: inc(&c.unsafe), Overflowed: inc(&c.overflowed),
 	}, time.Now())

@@ -15,7 +15,7 @@ func (p *Policy) ThreadsAsked(after int64) (cursor int64, first bool) {
 	if p.asked {
 		return after, false
 	}
-	p.asked, p.gen1 = true, false
+	p.asked, p.gen1, p.stored = true, false, nil
 	return 0, true
 }
 
@@ -209,7 +209,7 @@ func (p *Policy) frameLocked(push *session.Push) []byte {
 // has from history, and returns one frame; nil if nothing is left.
 func (p *Policy) textsLocked(i int) []byte {
 	first := p.pushes[i]
-	served := p.threads[first.Thread].served
+	served := p.servedLocked(first.Thread)
 	var merged wire.TextPush
 	size, whole := 0, true // whole: the first push alone, with all its texts
 	for j := i; j < len(p.pushes); {

@@ -67,6 +67,7 @@ type Policy struct {
 	mu       sync.Mutex // guards the following
 	friends  map[int32]struct{}
 	threads  map[int64]thread
+	stored   map[int64]int64 // of the first generation: what was stored before its login, up to this number
 	received received
 	asked    bool // the first 1025 came
 	listed   bool // the last 1026 was sent
@@ -87,9 +88,13 @@ type Policy struct {
 	finished bool
 }
 
-// New returns the policy of a session that logs in now. friends is the friend_list the client is about to get.
-func New(s *session.Session, wheel *Wheel, friends map[int32]struct{}, counters *Counters, now time.Time) *Policy {
-	return &Policy{s: s, wheel: wheel, friends: friends, counters: counters, opened: now, progress: now, threads: make(map[int64]thread), received: make(received)}
+// New returns the policy of a session that logs in now. friends is the friend_list the client is about to get, and stored
+// the number of the last text of each of their threads, read after the client asked to log in.
+func New(s *session.Session, wheel *Wheel, friends map[int32]struct{}, stored map[int64]int64, counters *Counters, now time.Time) *Policy {
+	return &Policy{
+		s: s, wheel: wheel, friends: friends, stored: stored, counters: counters, opened: now, progress: now,
+		threads: make(map[int64]thread), received: make(received),
+	}
 }
 
 // Of returns the policy of a stock client's session, nil for a native one.

@@ -2,6 +2,7 @@ package legacy
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	"parley/internal/wire"
@@ -63,23 +64,28 @@ func (r received) floor(thread int64) int64 {
 	return 0
 }
 
-// Lacks reports whether the client was sent a text neither in a page of history nor as a push. A client of the first
-// generation loads no history and lacks nothing that was stored before its login: an earlier session may have shown it.
-func (p *Policy) Lacks(id, seq, createdMS int64) bool {
+// servedLocked returns the number up to which the client is sent no text of a thread, because it has them. A client of the
+// first generation loads no history, and keeps over a new login what it was shown: it has all that was stored before.
+func (p *Policy) servedLocked(id int64) int64 {
+	if p.gen1 {
+		return max(p.threads[id].served, p.stored[id])
+	}
+	return p.threads[id].served
+}
+
+// Lacks reports whether the client was sent a text neither in a page of history nor as a push.
+func (p *Policy) Lacks(id, seq int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.gen1 && createdMS < p.opened.UnixMilli() {
-		return false
-	}
 	_, in := p.received.find(id, seq)
-	return !in && seq > p.threads[id].served
+	return !in && seq > p.servedLocked(id)
 }
 
 // Floor returns the number up to which the client lacks nothing of a thread.
 func (p *Policy) Floor(id int64) int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return max(p.threads[id].served, p.received.floor(id))
+	return max(p.servedLocked(id), p.received.floor(id))
 }
 
 // Settled reports whether it is known what of a thread the client has: it is not loading, nor about to.
@@ -89,21 +95,17 @@ func (p *Policy) Settled(id int64) bool {
 	return (p.listed || p.gen1) && !p.threads[id].loading
 }
 
-// Known returns the threads that the client was told of or sent texts of.
+// Known returns the threads that the client was told of or sent texts of, and those of the first generation's friends.
 func (p *Policy) Known() []int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	ids := make([]int64, 0, len(p.threads))
-	for id := range p.threads {
-		ids = append(ids, id)
-	}
-	for id := range p.received {
-		if _, known := p.threads[id]; !known {
-			ids = append(ids, id)
-		}
+	ids := slices.AppendSeq(make([]int64, 0, len(p.threads)), maps.Keys(p.threads))
+	ids = slices.AppendSeq(ids, maps.Keys(p.received))
+	if p.gen1 {
+		ids = slices.AppendSeq(ids, maps.Keys(p.stored))
 	}
 	slices.Sort(ids)
-	return ids
+	return slices.Compact(ids)
 }
 
 // Held returns the bytes of the pushes that wait.

@@ -57,9 +57,9 @@ func TestATextPushedTwiceIsShownOnce(t *testing.T) {
 		}
 		require.Equal(t, []int64{8, 6, 7, 9}, all)
 		require.EqualValues(t, 3, c.served(talk))
-		require.True(t, c.Lacks(talk, 10, 0))
-		require.False(t, c.Lacks(talk, 2, 0))
-		require.False(t, c.Lacks(talk, 7, 0))
+		require.True(t, c.Lacks(talk, 10))
+		require.False(t, c.Lacks(talk, 2))
+		require.False(t, c.Lacks(talk, 7))
 		require.EqualValues(t, 3, c.Floor(talk))
 		require.Equal(t, []int64{talk}, c.Known())
 		require.True(t, c.Settled(talk))
@@ -67,14 +67,21 @@ func TestATextPushedTwiceIsShownOnce(t *testing.T) {
 	})
 }
 
-// A client of the first generation keeps what an earlier login of the same process showed.
-func TestTheFirstGenerationLacksNothingFromBeforeItsLogin(t *testing.T) {
+// A client of the first generation keeps over a new login what it was shown, and a sender may repeat that.
+func TestTheFirstGenerationIsSentNothingFromBeforeItsLogin(t *testing.T) {
 	in(t, func(t *testing.T, c *stock) {
-		began := c.opened.UnixMilli()
-		require.True(t, c.Lacks(talk, 1, began-1))
+		c.stored[talk] = 4
+		require.True(t, c.Lacks(talk, 4), "it may load history")
+		require.NoError(t, c.s.Push(push(friend, talk, "again", 4)))
 		c.FirstGeneration()
-		require.False(t, c.Lacks(talk, 1, began-1))
-		require.True(t, c.Lacks(talk, 1, began))
+		require.NoError(t, c.s.Push(push(friend, talk, "and", 3, 5)))
+		frames := c.wait(time.Second)
+		require.Len(t, frames, 1)
+		require.Equal(t, []int64{5}, seqs(c.texts(frames[0])))
+		require.False(t, c.Lacks(talk, 4))
+		require.True(t, c.Lacks(talk, 6))
+		require.EqualValues(t, 4, c.Floor(talk))
+		require.Equal(t, []int64{talk}, c.Known())
 	})
 }
 

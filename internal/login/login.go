@@ -300,7 +300,10 @@ func (a *attempt) load(ctx context.Context) error {
 // claimPlace claims the session's place, for a user whose data has been loaded.
 func (a *attempt) claimPlace(ctx context.Context) error {
 	if !a.req.Native() {
-		a.id.Stock = a.newStock()
+		var err error
+		if a.id.Stock, err = a.newStock(ctx); err != nil {
+			return err
+		}
 		if err := a.identify(); err != nil {
 			return err
 		}
@@ -317,13 +320,17 @@ func (a *attempt) claimPlace(ctx context.Context) error {
 }
 
 // newStock returns the policy for a client that did not announce itself.
-func (a *attempt) newStock() session.Stock {
+func (a *attempt) newStock(ctx context.Context) (session.Stock, error) {
 	friends, err := users.FriendsOf(a.lists)
 	if err != nil {
 		a.d.Log.Error("friends of a stock client not read", "err", err)
 		friends = make(map[int32]struct{})
 	}
-	return legacy.New(a.session, a.d.Wheel, friends, a.d.Stock, time.Now())
+	stored, err := a.d.Store.LastSeqs(ctx, a.req.UID, friends)
+	if err != nil {
+		return nil, err
+	}
+	return legacy.New(a.session, a.d.Wheel, friends, stored, a.d.Stock, time.Now()), nil
 }
 
 // refused says what a failed claim is for the client. Whatever else went wrong, the end of the session takes it out of Redis

@@ -216,7 +216,7 @@ func (r *Refiller) push(s *session.Session, p *legacy.Policy, page []store.Messa
 		if i > 0 && m.Sender != page[i-1].Sender {
 			flush(page[i-1].Sender, m.ThreadID)
 		}
-		if m.Sender != s.UID() && (p == nil || p.Lacks(m.ThreadID, m.Seq, m.CreatedMS)) {
+		if m.Sender != s.UID() && (p == nil || p.Lacks(m.ThreadID, m.Seq)) {
 			run = append(run, wire.SentText{UniqueID: m.UniqueID, Content: m.Content, Seq: m.Seq, CreatedMS: m.CreatedMS})
 		}
 	}

@@ -25,6 +25,9 @@ var (
 			WHERE m.user_id=? AND m.thread_id>? ORDER BY m.thread_id LIMIT ?) c
 		ORDER BY id LIMIT ?`)
 
+	qLastSeqs = same(`SELECT p.thread_id,p.user2_id,t.last_seq FROM private_chat p JOIN chat_thread t ON t.id=p.thread_id WHERE p.user1_id=?
+		UNION ALL SELECT p.thread_id,p.user1_id,t.last_seq FROM private_chat p JOIN chat_thread t ON t.id=p.thread_id WHERE p.user2_id=?`)
+
 	qPair = same("SELECT thread_id FROM private_chat WHERE user1_id=? AND user2_id=?")
 
 	qFriendsWithoutThread = same(`SELECT f.friend_id FROM friend f WHERE f.self_id=?
@@ -84,6 +87,27 @@ func (s *Store) Threads(ctx context.Context, uid int32, after int64, limit int) 
 		return nil, fmt.Errorf("store: threads of user %d: %w", uid, err)
 	}
 	return threads, nil
+}
+
+// LastSeqs returns the sequence number of the newest message, 0 when there is none, of uid's private threads with peers. It sees
+// what was committed before the call.
+func (s *Store) LastSeqs(ctx context.Context, uid int32, peers map[int32]struct{}) (map[int64]int64, error) {
+	seqs := make(map[int64]int64, len(peers))
+	err := s.each(ctx, qLastSeqs, 1, []any{uid, uid}, func(rows *sql.Rows) error {
+		var thread, last int64
+		var peer int32
+		if err := rows.Scan(&thread, &peer, &last); err != nil {
+			return err
+		}
+		if _, ok := peers[peer]; ok {
+			seqs[thread] = last
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("store: last messages of user %d: %w", uid, err)
+	}
+	return seqs, nil
 }
 
 // PairThread returns the private thread of a and b, in either order, or ErrNotFound.

@@ -109,6 +109,12 @@ func testThreads(t *testing.T, d *database) {
 	got, err = s.Threads(t.Context(), 77, 0, 10)
 	require.NoError(t, err)
 	require.Empty(t, got)
+
+	_, err = d.sql(t).ExecContext(t.Context(), "UPDATE chat_thread SET last_seq=3 WHERE id=?", want[0].ID)
+	require.NoError(t, err)
+	seqs, err := s.LastSeqs(t.Context(), me, map[int32]struct{}{want[0].User1: {}, want[6].User2: {}, 77: {}})
+	require.NoError(t, err)
+	require.Equal(t, map[int64]int64{want[0].ID: 3, want[6].ID: 0}, seqs)
 }
 
 func testEnsureFriendThreads(t *testing.T, d *database) {
