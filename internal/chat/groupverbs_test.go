@@ -36,7 +36,7 @@ func (f *fixture) memberOn(n *node, i int, device string) *groupUser {
 	c.uid = ticket.UID
 	c.send(wire.MsgLogin, map[string]any{
 		"uid": ticket.UID, "token": ticket.Token, "client": "test/1", "device": device,
-		"caps": []string{wire.CapBatch, wire.CapGap, wire.CapGroups},
+		"caps": []string{wire.CapBatch, wire.CapGap, wire.CapGroups, wire.CapMarks},
 	})
 	c.send(wire.MsgHeartbeat, map[string]any{}) // answered when the session is live
 	var granted struct {

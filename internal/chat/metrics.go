@@ -13,14 +13,14 @@ import (
 )
 
 type metrics struct {
-	refusedConns                                                                     [admission.Reasons]prometheus.Counter
-	logins, replaced, stale, loginTimeouts, evicted, loginsUnheard, heartbeats       prometheus.Counter
-	badFrames, unknownIDs, rateLimited, flooding, queueFull, windowFull              prometheus.Counter
-	panics, slow, gaps, abandoned, writeFailures, acceptFailures, acceptRests, trims prometheus.Counter
-	releasesLost, leaseFailures, fenceFailures, fenced, delivered                    prometheus.Counter
-	refilled, refillsGivenUp                                                         prometheus.Counter
-	loginSeconds, handlerSeconds, loads, loadSeconds                                 prometheus.Histogram
-	legacy                                                                           legacy.Counters
+	refusedConns                                                                             [admission.Reasons]prometheus.Counter
+	logins, replaced, stale, loginTimeouts, evicted, loginsUnheard, heartbeats               prometheus.Counter
+	badFrames, unknownIDs, rateLimited, flooding, queueFull, windowFull                      prometheus.Counter
+	panics, slow, gaps, passed, abandoned, writeFailures, acceptFailures, acceptRests, trims prometheus.Counter
+	releasesLost, leaseFailures, fenceFailures, fenced, delivered                            prometheus.Counter
+	refilled, refillsGivenUp                                                                 prometheus.Counter
+	loginSeconds, handlerSeconds, loads, loadSeconds                                         prometheus.Histogram
+	legacy                                                                                   legacy.Counters
 
 	textsLimited, releasesHurried, applicationsUntold prometheus.Counter
 
@@ -63,6 +63,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 		panics:         counter("panics_total", "Panics recovered in handlers; each closed one connection."),
 		slow:           counter("slow_consumers_total", "Sessions ended because their client did not read."),
 		abandoned:      counter("logins_abandoned_total", "Logins undone because their client hung up before they were done."),
+		passed:         counter("pushes_passed_total", "Pushes of marks, presence and typing that were dropped because the client reads too slowly."),
 		gaps:           counter("gaps_total", "Threads of which pushes were dropped because the client reads too slowly; it is told to read them."),
 		writeFailures:  counter("write_failures_total", "Connections closed because a write failed or took too long."),
 		acceptFailures: counter("accept_failures_total", "Connections that could not be accepted or served, mostly for want of descriptors or memory."),

@@ -30,6 +30,7 @@ import (
 	"parley/internal/history"
 	"parley/internal/legacy"
 	"parley/internal/login"
+	"parley/internal/mark"
 	"parley/internal/membership"
 	"parley/internal/obs"
 	"parley/internal/outbox"
@@ -68,6 +69,7 @@ type Server struct {
 
 	registry  *session.Registry
 	commits   *commit.Committer
+	marks     *mark.Marks
 	delivery  *delivery.Delivery
 	service   *delivery.Service // what other nodes call
 	lease     *membership.Member
@@ -143,6 +145,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 		},
 		Linger: cfg.Limits.Linger, SlowFrame: slow,
 		OnSlow:      func(sess *session.Session) { s.metrics.slow.Inc(); s.ender.Leave(sess) },
+		OnPassed:    s.metrics.passed.Inc,
 		OnWriteFail: func(*session.Session, error) { s.metrics.writeFailures.Inc() },
 	}
 	s.reconciler = reconcile.New(d.reconcileConfig(), reconcile.Deps{
@@ -184,9 +187,12 @@ func New(cfg Config, d Deps) (*Server, error) {
 		Granted: s.metrics.logins, Unheard: s.metrics.loginsUnheard, Abandoned: s.metrics.abandoned, Refused: s.metrics.loginsRefused,
 		Seconds: s.metrics.loginSeconds, HandlerSeconds: s.metrics.handlerSeconds,
 	})
+	s.marks = mark.New(mark.DefaultConfig(), mark.Deps{
+		Log: d.Log, Metrics: d.Metrics, Store: d.Store, Deliver: s.delivery.Router.Deliver,
+	})
 	s.handlers = handler.New(handler.Deps{
 		Log: s.log, Node: cfg.SelfServer.Name, Boot: s.lease.Boot, Store: s.store, Presence: s.presence, Users: s.users,
-		Registry: s.registry, Ender: s.ender, Kicker: s.kicker, Deliver: s.delivery.Router.Deliver, Groups: s.delivery.Groups,
+		Registry: s.registry, Ender: s.ender, Kicker: s.kicker, Deliver: s.delivery.Router.Deliver, Groups: s.delivery.Groups, Marks: s.marks,
 		Fenced: s.lease.NoteFenced, MaxFrameBytes: cfg.Limits.MaxFrameBytes, ApplicationsUntold: s.metrics.applicationsUntold, UnknownIDs: s.metrics.unknownIDs,
 	})
 	s.conns = clientconn.New(connConfig(&cfg.Limits), clientconn.Deps{
@@ -297,6 +303,7 @@ func (s *Server) Run(ctx context.Context) error {
 		s.drain()
 	}
 	s.commits.Close()
+	s.marks.Close()
 	s.stop()
 	_ = s.clients.Close() // its only error is that it is closed
 	accepting.Wait()
@@ -405,6 +412,7 @@ func (s *Server) Close() error {
 		return nil
 	}
 	s.commits.Close()
+	s.marks.Close()
 	s.stop()
 	s.delivery.Close()
 	return errors.Join(s.rpc.Close(), s.clients.Close())

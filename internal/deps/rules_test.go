@@ -48,6 +48,11 @@ var rules = []rule{
 		"texts in, one transaction, acks out: who gets the push is the router's business",
 	},
 	{
+		"internal/mark",
+		[]string{"internal/batch", "internal/session", "internal/store", "internal/wire"},
+		"read marks into SQL and out as pushes: who gets one is the router's business",
+	},
+	{
 		"internal/reconcile",
 		[]string{"internal/flight", "internal/presence", "internal/recent", "internal/session"},
 		"one live session of a user and device: it compares a registry with Redis, and reaches peers and SQL through interfaces",
@@ -76,8 +81,8 @@ var rules = []rule{
 	{
 		"internal/handler",
 		[]string{
-			"internal/bucket", "internal/ending", "internal/group", "internal/history", "internal/legacy", "internal/presence", "internal/recent",
-			"internal/reconcile", "internal/session", "internal/store", "internal/users", "internal/wire",
+			"internal/bucket", "internal/ending", "internal/group", "internal/history", "internal/legacy", "internal/mark", "internal/presence",
+			"internal/recent", "internal/reconcile", "internal/session", "internal/store", "internal/users", "internal/wire",
 		},
 		"answers requests of sessions: it knows neither connections nor how pushes travel",
 	},
@@ -118,7 +123,7 @@ var rules = []rule{
 		"internal/chat",
 		[]string{
 			"internal/admission", "internal/clientconn", "internal/commit", "internal/delivery", "internal/ending", "internal/handler",
-			"internal/history", "internal/legacy", "internal/login", "internal/transport",
+			"internal/history", "internal/legacy", "internal/login", "internal/mark", "internal/transport",
 			"internal/membership", "internal/outbox", "internal/reconcile", "internal/session", "internal/wire", "internal/store", "internal/presence",
 			"internal/config", "internal/obs", "internal/rpc", "internal/slots", "internal/textlimit", "internal/users", "kitex_gen/...",
 		},

@@ -12,8 +12,6 @@ import (
 	"parley/internal/wire"
 )
 
-var errNoGroups = errors.New("handler: the client does not know groups")
-
 // Groups takes what was stored in groups to their members; *group.Groups is one. Its methods do not block, but for Reconcile.
 type Groups interface {
 	// Publish takes rows to the members.
@@ -51,16 +49,6 @@ func (g *groups) handlers() map[wire.MsgID]Handler {
 		wire.MsgGroupRevoke:   g.revoke,
 		wire.MsgGroupJoin:     g.join,
 	}
-}
-
-// groupsOnly refuses requests of clients without the capability "groups": they could not follow what they ask for.
-func (d *Deps) groupsOnly(h Handler) Handler {
-	return d.nativeOnly(func(ctx context.Context, s *session.Session, body []byte) error {
-		if !s.Groups() {
-			return wire.Refuse(wire.CodeNotAllowed, errNoGroups)
-		}
-		return h(ctx, s, body)
-	})
 }
 
 // refused returns what a client is told of an error of the store. A group that does not exist and one that the user is no

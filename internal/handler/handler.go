@@ -4,6 +4,7 @@ package handler
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -17,6 +18,8 @@ import (
 	"parley/internal/users"
 	"parley/internal/wire"
 )
+
+var errNotShown = errors.New("handler: the client lacks a capability for this")
 
 // A Handler answers one request. It may block within ctx: only requests of the same connection wait for it. An error is a
 // refusal, which the caller sends.
@@ -37,6 +40,8 @@ type Deps struct {
 	Deliver func([]session.Push, *session.Cork)
 	// Groups takes what is stored in groups to their members.
 	Groups Groups
+	// Marks stores read marks.
+	Marks Marks
 	// Fenced is told that the store refused a change because a life of this node was taken for dead.
 	Fenced        func(boot string)
 	MaxFrameBytes int // of a logged-in client's frame
@@ -64,8 +69,10 @@ func New(deps Deps) map[wire.MsgID]Handler {
 		wire.MsgLogout:   d.nativeOnly(d.logout),
 	}
 	for id, h := range newGroups(d).handlers() {
-		handlers[id] = d.groupsOnly(h)
+		handlers[id] = d.shown(wire.FeatureGroups, h)
 	}
+	handlers[wire.MsgMark] = d.shown(wire.FeatureMarks, d.mark)
+	handlers[wire.MsgMarks] = d.shown(wire.FeatureMarks, d.marks)
 	return handlers
 }
 
@@ -78,6 +85,16 @@ func (d *Deps) nativeOnly(h Handler) Handler {
 		}
 		return h(ctx, s, body)
 	}
+}
+
+// shown refuses requests of clients that are not shown a feature: they could not follow what they ask for.
+func (d *Deps) shown(f wire.Features, h Handler) Handler {
+	return d.nativeOnly(func(ctx context.Context, s *session.Session, body []byte) error {
+		if !s.Shown(f) {
+			return wire.Refuse(wire.CodeNotAllowed, errNotShown)
+		}
+		return h(ctx, s, body)
+	})
 }
 
 // reply encodes and sends a reply.

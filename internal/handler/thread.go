@@ -54,14 +54,21 @@ func (d *Deps) threads(ctx context.Context, s *session.Session, body []byte) err
 	if page.LoadMore = len(list) > limit; page.LoadMore {
 		list = list[:limit]
 	}
-	for _, t := range list {
+	if n := fitting(list); n < len(list) {
+		list, page.LoadMore = list[:n], true
+	}
+	marks, err := d.threadMarks(ctx, s, list)
+	if err != nil {
+		return err
+	}
+	for i, t := range list {
 		page.NextLast = t.ID
 		if p := legacy.Of(s); hidden(s, &t) || p != nil && !p.Announce(t.ID, peerOf(t, s.UID())) {
 			continue
 		}
 		page.Threads = append(page.Threads, wire.Thread{
 			ID: t.ID, Type: t.Type, User1: t.User1, User2: t.User2, LastSeq: t.LastSeq,
-			Name: t.Name, Role: int(t.Role), Members: t.Members, FirstID: t.FromSeq, Left: t.LeftSeq,
+			Name: t.Name, Role: int(t.Role), Members: t.Members, FirstID: t.FromSeq, Left: t.LeftSeq, ThreadMarks: marks[i],
 		})
 	}
 	if err := reply(s, wire.MsgThreadsRsp, page); err != nil {
@@ -71,6 +78,22 @@ func (d *Deps) threads(ctx context.Context, s *session.Session, body []byte) err
 		p.ThreadsListed()
 	}
 	return nil
+}
+
+// fitting returns how many threads of a list fit into a frame, with the largest numbers and marks.
+func fitting(list []store.Thread) int {
+	const element, ofGroup, room = 208, 96, wire.MaxBody - 128
+	used := 0
+	for i := range list {
+		used += element
+		if list[i].Type != store.ThreadPrivate {
+			used += ofGroup + wire.StringLen(list[i].Name)
+		}
+		if used > room {
+			return i
+		}
+	}
+	return len(list)
 }
 
 // threadList returns threads as store.Threads does. From then on the session is told of what is stored in the groups among
@@ -224,6 +247,7 @@ func (d *Deps) sync(ctx context.Context, s *session.Session, body []byte) error 
 		cursors[at.ThreadID] = at.Seq
 	}
 	page := wire.SyncReply{Threads: []wire.HistoryReply{}}
+	var of []store.Thread // of each part
 	room := d.pageBytes(s)
 	for after := int64(0); ; {
 		list, err := d.threadList(ctx, s, after, nativePage)
@@ -239,8 +263,9 @@ func (d *Deps) sync(ctx context.Context, s *session.Session, body []byte) error 
 			}
 			if room < 2*history.ElementBytes {
 				page.LoadMore = true
-				return reply(s, wire.MsgSyncRsp, page)
+				return d.replySync(ctx, s, &page, of)
 			}
+			of = append(of, t)
 			part := wire.HistoryReply{ThreadID: t.ID, LastID: seq, Chats: []wire.StoredText{}}
 			if t.LastSeq < seq { // a backup was restored: the client learns where the thread ends now
 				part.LastID = t.LastSeq
@@ -257,7 +282,19 @@ func (d *Deps) sync(ctx context.Context, s *session.Session, body []byte) error 
 			page.Threads = append(page.Threads, part)
 		}
 		if len(list) < nativePage {
-			return reply(s, wire.MsgSyncRsp, page)
+			return d.replySync(ctx, s, &page, of)
 		}
 	}
+}
+
+// replySync adds the marks of the threads that the parts are of, and answers.
+func (d *Deps) replySync(ctx context.Context, s *session.Session, page *wire.SyncReply, of []store.Thread) error {
+	marks, err := d.threadMarks(ctx, s, of)
+	if err != nil {
+		return err
+	}
+	for i := range marks {
+		page.Threads[i].ThreadMarks = marks[i]
+	}
+	return reply(s, wire.MsgSyncRsp, page)
 }

@@ -66,6 +66,10 @@ func isText(p *session.Push) bool { return p.ID.Rows() }
 
 // note remembers a push that was dropped on its way to a node.
 func (g *ledger) note(node string, p *session.Push) {
+	if p.ID.Passing() {
+		g.metrics.unremembered.Inc()
+		return
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	a := g.accountLocked(node)

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -215,6 +216,44 @@ func TestLocalAndRemote(t *testing.T) {
 		four := w.push(3)
 		seqs, _ = w.take("b")
 		require.Equal(t, []int64{four}, seqs, "offline is never remembered")
+	})
+}
+
+// What a session did is told to the user's other sessions. It costs no look-up while there are none.
+func TestASkippedSessionIsAtHome(t *testing.T) {
+	in(t, nil, func(t *testing.T, w *world) {
+		s, here := w.login(1, "")
+		own := session.Push{To: 1, Skip: s.SID(), ID: wire.MsgTextPush, Seq: 7, Body: []byte("body")}
+		w.r.Deliver([]session.Push{own}, nil)
+		synctest.Wait()
+		require.Empty(t, here.take())
+		require.Empty(t, w.questions())
+		w.at(1, "b")
+		w.reg.Elsewhere(1)
+		w.r.Deliver([]session.Push{own}, nil)
+		synctest.Wait()
+		require.Empty(t, here.take())
+		seqs, _ := w.take("b")
+		require.Equal(t, []int64{7}, seqs)
+		s.Close()
+		w.reg.Remove(s)
+		w.r.Forget(1)
+		w.r.Deliver([]session.Push{own}, nil)
+		synctest.Wait()
+		seqs, _ = w.take("b")
+		require.Equal(t, []int64{7}, seqs, "the session has gone meanwhile")
+	})
+}
+
+// Marks that are lost are asked for again anyway.
+func TestLostMarksAreNotOwed(t *testing.T) {
+	in(t, nil, func(t *testing.T, w *world) {
+		w.at(2, "b")
+		w.set(func() { w.down["b"] = true })
+		w.r.Deliver([]session.Push{{To: 2, ID: wire.MsgMarkPush, Thread: 7, Body: []byte("{}")}}, nil)
+		synctest.Wait()
+		require.Zero(t, w.r.Owed())
+		require.InDelta(t, 1, testutil.ToFloat64(w.r.metrics.unremembered), 0)
 	})
 }
 

@@ -728,3 +728,24 @@ func TestAPushOfAFeatureThatIsNotShownIsNotSent(t *testing.T) {
 	}
 	require.Equal(t, wire.MsgMarkPush, mustRead(t, c).id)
 }
+
+// A mark is not worth the room that texts and answers need: a client that does not read misses it, and stays.
+func TestPassingPushesLeaveRoom(t *testing.T) {
+	var passed atomic.Int32
+	n := startNode(t, func(l *Limits) { l.Bytes = 4 << 10; l.OnPassed = func() { passed.Add(1) } })
+	s, c := n.dial()
+	require.True(t, s.Identify(Identity{UID: 1, SID: 1, Native: true, Gap: true, Features: wire.FeatureMarks}))
+	require.True(t, s.activate())
+	mark := &Push{To: 1, ID: wire.MsgMarkPush, Body: make([]byte, 512)}
+	for passed.Load() == 0 {
+		require.NoError(t, s.Push(mark))
+	}
+	require.LessOrEqual(t, s.Queued(), 2<<10+16)
+	require.NoError(t, s.Push(text(1, 1, 1<<10)))
+	for {
+		if f := mustRead(t, c); f.id == wire.MsgTextPush {
+			break
+		}
+	}
+	require.Equal(t, Live, s.State())
+}

@@ -140,12 +140,15 @@ func (r *Registry) Of(dst []SID, uid int32) []SID {
 
 // Deliver hands p to the user's live sessions that it is meant for. It returns how many took it, whether one of them knows
 // of sessions on other nodes, and the first reason why one did not take it: ErrSlow or ErrClosed. What they took
-// is written when cork is released, at once if that is nil. A Pending session remembers that it missed something.
+// is written when cork is released, at once if that is nil. A Pending session remembers that it missed something. One that
+// p skips counts as if it took p.
 func (r *Registry) Deliver(p *Push, cork *Cork) (n int, elsewhere bool, err error) {
 	var few [MaxDevices]*Session // Push must not run under the shard's lock: a slow consumer is closed inside it
 	list, elsewhere := r.Find(few[:0], p)
 	for _, s := range list {
-		if e := s.PushCorked(p, cork); e == nil {
+		if p.Skip != 0 && s.sid == p.Skip {
+			n++
+		} else if e := s.PushCorked(p, cork); e == nil {
 			n++
 		} else if err == nil {
 			err = e

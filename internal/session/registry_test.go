@@ -77,6 +77,7 @@ func TestDevices(t *testing.T) {
 	}{
 		{Push{To: 65}, [3]int32{1, 1, 1}},
 		{Push{To: 65, Device: "phone"}, [3]int32{0, 1, 0}},
+		{Push{To: 65, Skip: 2}, [3]int32{1, 0, 1}},
 		{Push{To: 65, Device: "fridge"}, [3]int32{}},
 		{Push{To: 65, SID: SID(3).String()}, [3]int32{0, 0, 1}},
 		{Push{To: 65, SID: SID(3).String(), Device: "phone"}, [3]int32{}},
@@ -90,6 +91,9 @@ func TestDevices(t *testing.T) {
 		for i, p := range policies {
 			got[i] = p.pushes.Swap(0)
 			sum += int(got[i])
+		}
+		if tc.push.Skip != 0 {
+			sum++ // needs no other way
 		}
 		require.Equal(t, tc.want, got)
 		require.Equal(t, sum, n)

@@ -40,6 +40,12 @@ func (s *Session) PushCorked(p *Push, cork *Cork) error {
 	if s.gap && p.ID.Rows() {
 		return s.box.Push(p.ID, p.Body, p, cork)
 	}
+	if p.ID.Passing() && s.box.Queued()+len(p.Body) > s.limits.Bytes/2 {
+		if s.limits.OnPassed != nil {
+			s.limits.OnPassed()
+		}
+		return nil // the rest of the room is for what cannot be asked for again
+	}
 	return s.box.Push(p.ID, p.Body, nil, cork)
 }
 

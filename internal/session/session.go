@@ -74,6 +74,7 @@ type Push struct {
 	Ver    int32  // of rows of a group: the version of its membership under which they were stored
 	Device string // "": all devices
 	SID    string // "": whatever session is there
+	Skip   SID    // not for this session; known on this node only
 	ID     wire.MsgID
 	From   int32
 	Thread int64 // of a text, else 0
@@ -114,6 +115,7 @@ type Limits struct {
 	Linger        time.Duration // how long a closing connection waits for the client to hang up
 	SlowFrame     []byte        // the last frame a native slow consumer gets, if it starts to read again in time
 	OnSlow        func(*Session)
+	OnPassed      func() // a push was dropped that is not worth remembering; may be nil
 	OnWriteFail   func(*Session, error)
 }
 

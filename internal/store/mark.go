@@ -39,8 +39,9 @@ var (
 		JOIN group_chat_member m ON m.thread_id=r.thread_id AND m.user_id=r.user_id AND m.left_seq=0
 		WHERE r.thread_id=? AND r.user_id>? ORDER BY r.user_id LIMIT ?`)
 
-	qAuthors = sameList("@", `SELECT * FROM (SELECT thread_id,seq,sender_id FROM chat_message
-		WHERE thread_id=? AND seq>? AND seq<=? AND kind=0 ORDER BY seq DESC LIMIT 100) w`, " UNION ALL ")
+	qAuthors = sameList("@", `SELECT w.thread_id,w.seq,w.sender_id FROM (SELECT thread_id,seq,sender_id FROM chat_message
+			WHERE thread_id=? AND seq>? AND seq<=? AND kind=0 ORDER BY seq DESC LIMIT 100) w
+		JOIN group_chat_member m ON m.thread_id=w.thread_id AND m.user_id=w.sender_id AND m.left_seq=0`, " UNION ALL ")
 
 	// The newest texts above the mark, up to the user's own newest text: who writes has read what was before.
 	qUnread = sameList("@", `SELECT ? AS id,COALESCE(MIN(CASE WHEN sender_id=? THEN n END)-1,COUNT(*)) FROM (
@@ -212,7 +213,8 @@ type Author struct {
 	UID         int32
 }
 
-// Authors returns who wrote the newest 100 texts of each span.
+// Authors returns who wrote the newest 100 texts of each span, which is of a group. It leaves out those who are no members
+// any more.
 func (s *Store) Authors(ctx context.Context, spans []Span) ([]Author, error) {
 	var list []Author
 	for part := range slices.Chunk(spans, markThreads) {

@@ -339,6 +339,11 @@ func testAuthors(t *testing.T, d *database) {
 	got, err = c.s.Authors(t.Context(), []store.Span{{Thread: id, After: 0, Upto: 125}})
 	require.NoError(t, err)
 	require.Len(t, got, 100)
+	_, err = c.s.Leave(t.Context(), c.node, c.boot, b, id)
+	require.NoError(t, err)
+	got, err = c.s.Authors(t.Context(), []store.Span{{Thread: id, After: 3, Upto: 6}})
+	require.NoError(t, err)
+	require.ElementsMatch(t, []store.Author{{Thread: id, Seq: 4, UID: a}, {Thread: id, Seq: 6, UID: a}}, got)
 }
 
 func testMarksDeleted(t *testing.T, d *database) {

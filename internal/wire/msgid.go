@@ -162,3 +162,7 @@ func (id MsgID) Needs() Features {
 
 // Rows reports whether a push carries rows of a thread: those that are lost can be read again, and a gap notice says so.
 func (id MsgID) Rows() bool { return id == MsgTextPush || id == MsgGroupPush || id == MsgRowPush }
+
+// Passing reports whether a push that is lost is not worth remembering: clients can ask for what it says, or the next one
+// says more.
+func (id MsgID) Passing() bool { return id == MsgMarkPush || id == MsgOnline || id == MsgTypingPush }

@@ -19,6 +19,7 @@ var bodies = []reflect.Type{
 	reflect.TypeFor[HistoryReply](), reflect.TypeFor[SyncReply](), reflect.TypeFor[Goodbye](), reflect.TypeFor[Gap](),
 	reflect.TypeFor[TextPush](), reflect.TypeFor[OtherRequest](), reflect.TypeFor[OtherReply](), reflect.TypeFor[BlocksRequest](),
 	reflect.TypeFor[BlocksReply](), reflect.TypeFor[LogoutRequest](), reflect.TypeFor[FriendsChangedPush](),
+	reflect.TypeFor[MarkRequest](),
 }
 
 // Pretouch compiles the codecs of bodies. Without it the first client to send one of a kind waits some

@@ -96,6 +96,7 @@ type Thread struct {
 	Members int    `json:"members,omitempty"`
 	FirstID int64  `json:"first_id,omitempty"`
 	Left    int64  `json:"left,omitempty"`
+	ThreadMarks
 }
 
 // ThreadsReply is 1026.
@@ -117,11 +118,12 @@ type OpenThreadReply struct {
 
 // HistoryReply is 1030.
 type HistoryReply struct {
-	Error    Code         `json:"error"`
-	ThreadID int64        `json:"thread_id"`
-	LastID   int64        `json:"last_message_id"`
-	LoadMore bool         `json:"load_more"`
-	Chats    []StoredText `json:"chat_datas"`
+	Error       Code         `json:"error"`
+	ThreadID    int64        `json:"thread_id"`
+	LastID      int64        `json:"last_message_id"`
+	LoadMore    bool         `json:"load_more"`
+	Chats       []StoredText `json:"chat_datas"`
+	ThreadMarks              // in a 2103 only
 }
 
 // SyncReply is 2103: for each thread with news a page of it, as in 1030. LoadMore at the top: ask again with the cursors
