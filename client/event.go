@@ -7,7 +7,7 @@ import (
 )
 
 // Event is something the server, or the state of the connection, tells us without being asked. It is one of [Texts],
-// [Applied], [Approved], [FriendsChanged], [Gap], [Replaced], [Goodbye] and [Disconnected], and from a Session also
+// [Applied], [Approved], [FriendsChanged], [MarksMoved], [Gap], [Replaced], [Goodbye] and [Disconnected], and from a Session also
 // [Connected], [DataReplaced] and [CaughtUp].
 type Event interface{ event() }
 
@@ -116,6 +116,10 @@ func (q *eventQueue) put(ev Event, frameLen int) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	cost := frameLen + eventCost
+	if ev, ok := ev.(MarksMoved); ok {
+		q.putMarksLocked(ev, cost)
+		return true
+	}
 	if thread, id := gapKey(ev); thread != 0 {
 		first, known := q.gaps[thread]
 		switch {
@@ -139,6 +143,27 @@ func (q *eventQueue) put(ev Event, frameLen int) bool {
 	q.bytes += cost
 	q.signal()
 	return true
+}
+
+// putMarksLocked queues marks, or adds them to the event before if that is of the same thread. Those for which there is no
+// room are dropped.
+func (q *eventQueue) putMarksLocked(ev MarksMoved, cost int) {
+	if n := len(q.items); n > 0 {
+		if last, ok := q.items[n-1].ev.(MarksMoved); ok && last.ThreadID == ev.ThreadID {
+			before := len(last.Marks)
+			last.merge(ev)
+			more := cost / len(ev.Marks) * (len(last.Marks) - before)
+			q.items[n-1] = queued{last, q.items[n-1].cost + more}
+			q.bytes += more
+			return
+		}
+	}
+	if q.bytes+cost > q.limit {
+		return
+	}
+	q.items = append(q.items, queued{ev, cost})
+	q.bytes += cost
+	q.signal()
 }
 
 // gapKey returns the thread and the first id of an event that the history can replace, else zeros.

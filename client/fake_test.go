@@ -63,6 +63,8 @@ type fake struct {
 	stored  map[string]wire.StoredText // by unique id
 	tickets map[string]bool            // resume tickets that are good
 	count   int
+	marks   map[fakeMarkKey]wire.Mark
+	marked  int // requests
 
 	// Set before the first connection, or under mu.
 	welcome map[string]any                                            // merged into 1006
@@ -70,6 +72,11 @@ type fake struct {
 	hook    func(c *fakeConn, id wire.MsgID, body []byte) (mine bool) // sees every frame after login first
 	names   map[int32]string                                          // who are all friends of each other
 	slice   bool                                                      // write bytes in random pieces
+}
+
+type fakeMarkKey struct {
+	thread int64
+	uid    int32
 }
 
 type fakeThread struct {
@@ -406,6 +413,22 @@ func (c *fakeConn) handle(id wire.MsgID, body []byte) {
 		c.f.mu.Unlock()
 		slices.SortFunc(reply.Threads, func(a, b wire.Thread) int { return int(a.ID - b.ID) })
 		c.send(wire.MsgThreadsRsp, reply)
+	case wire.MsgMark:
+		req, err := wire.DecodeMark(body)
+		if err != nil {
+			panic(err)
+		}
+		key := fakeMarkKey{req.ThreadID, c.uid}
+		c.f.mu.Lock()
+		m := c.f.marks[key]
+		m.UID, m.Read, m.Recv = c.uid, max(m.Read, req.Read), max(m.Recv, req.Recv, m.Read, req.Read)
+		if c.f.marks == nil {
+			c.f.marks = make(map[fakeMarkKey]wire.Mark)
+		}
+		c.f.marks[key] = m
+		c.f.marked++
+		c.f.mu.Unlock()
+		c.send(wire.MsgMarkRsp, wire.MarkReply{ThreadID: req.ThreadID, Read: m.Read, Recv: m.Recv})
 	case wire.MsgOpenThread:
 		var req wire.OpenThreadRequest
 		if err := wire.Decode(body, &req); err != nil {

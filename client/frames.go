@@ -227,6 +227,15 @@ func (c *Conn) frame(id wire.MsgID, body []byte, frameLen int) error {
 			return fmt.Errorf("%w: message %v", ErrProtocol, id)
 		}
 		return c.emit(FriendsChanged{UID: push.UID, Change: Change(push.Change)}, frameLen)
+	case wire.MsgMarkPush:
+		push := new(wire.MarkPush)
+		if wire.Decode(body, push) != nil {
+			return fmt.Errorf("%w: message %v", ErrProtocol, id)
+		}
+		if len(push.Marks) > 0 {
+			return c.emit(MarksMoved{ThreadID: push.ThreadID, Marks: marksOf(push.Marks)}, frameLen)
+		}
+		return nil
 	case wire.MsgLogoutRsp:
 		c.loggedOut(body)
 		c.reply(id, body)

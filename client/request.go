@@ -188,6 +188,7 @@ func (c *Conn) Threads(ctx context.Context) ([]Thread, error) {
 			th := Thread{
 				ID: t.ID, Private: t.Type != "group", LastID: t.LastSeq,
 				Name: t.Name, Role: Role(t.Role), Members: t.Members, First: t.FirstID, Left: t.Left,
+				ThreadMarks: threadMarksOf(t.ThreadMarks),
 			}
 			if th.Private {
 				th.Peer = t.User1

@@ -122,6 +122,8 @@ func (s *Session) handle(ctx context.Context, conn *Conn, ev Event) error {
 			s.parted(ev.UID)
 		}
 		return s.hand(ctx, conn, ev)
+	case MarksMoved:
+		return s.hand(ctx, conn, ev)
 	case Disconnected:
 		return ev.Err
 	}

@@ -68,6 +68,8 @@ type Session struct {
 	out     chan Event
 	box     outbox
 
+	receipts receipts
+
 	// Owned by the run goroutine, and by Open before it starts.
 	ord     order
 	data    string // id of the data that ord is of; "" if not known
@@ -117,6 +119,7 @@ func Open(ctx context.Context, o SessionOptions) (*Session, error) {
 	if s.opts.SyncEvery == 0 {
 		s.opts.SyncEvery = DefaultSyncEvery
 	}
+	s.receipts.init()
 	s.box.init(cmp.Or(max(o.MaxUnsent, 0), DefaultMaxUnsent), s.backoff)
 	for _, c := range o.Cursors {
 		s.ord.start(c.ThreadID, c.LastID)
@@ -163,7 +166,7 @@ func (s *Session) beginNow(ctx context.Context, conn *Conn) error {
 }
 
 // Next returns the oldest event that was not yet returned, waiting for one if need be: Texts, Applied, Approved,
-// FriendsChanged, Disconnected, Connected, DataReplaced, CaughtUp. When the session has ended it returns why: ErrClosed,
+// FriendsChanged, MarksMoved, Disconnected, Connected, DataReplaced, CaughtUp. When the session has ended it returns why: ErrClosed,
 // ErrReplaced, ErrLoggedOut, or an error that no further attempt would mend.
 func (s *Session) Next(ctx context.Context) (Event, error) {
 	select {
@@ -191,7 +194,11 @@ func (s *Session) taken(ev Event) Event {
 	defer s.mu.Unlock()
 	switch ev := ev.(type) {
 	case Texts:
-		s.seen[ev.ThreadID] = ev.Messages[len(ev.Messages)-1].ID
+		last := ev.Messages[len(ev.Messages)-1].ID
+		s.seen[ev.ThreadID] = last
+		if uid := s.last.welcome.UID; slices.ContainsFunc(ev.Messages, func(m Message) bool { return m.Kind == KindText && m.Sender != uid }) {
+			s.receipts.note(ev.ThreadID, 0, last)
+		}
 	case DataReplaced:
 		if ev.ThreadID == 0 {
 			clear(s.seen)

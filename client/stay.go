@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 )
 
@@ -19,7 +20,14 @@ var errNoResume = &Error{Op: "login", Code: CodeTokenInvalid, Reason: "no resume
 
 // run keeps the session connected until it is closed or there is no point in going on.
 func (s *Session) run(ctx context.Context, conn *Conn) {
-	defer close(s.done)
+	marking, unmark := context.WithCancel(ctx)
+	var marks sync.WaitGroup
+	marks.Go(func() { s.receipts.run(marking, s) })
+	defer func() {
+		unmark()
+		marks.Wait()
+		close(s.done)
+	}()
 	attempt := 0
 	for {
 		since := time.Now()
@@ -167,6 +175,7 @@ func (s *Session) dataChanged(conn *Conn) bool {
 		return false
 	}
 	s.ord = order{self: s.ord.self}
+	s.receipts.take() // other threads have these ids now
 	return true
 }
 

@@ -57,6 +57,8 @@ type Thread struct {
 	Role        Role
 	Members     int
 	First, Left int64
+
+	ThreadMarks
 }
 
 // Kind says what a message is. A server may send others than those below; their Text and Event are empty.
@@ -125,6 +127,8 @@ type Page struct {
 	Next int64
 	// More says that there was more at that moment.
 	More bool
+	// Marks are of a page of a Sync only.
+	Marks ThreadMarks
 }
 
 // Cursor says that the messages of a thread up to LastID are known.
@@ -193,5 +197,5 @@ func messagesOf(stored []wire.StoredText) []Message {
 }
 
 func pageOf(r *wire.HistoryReply) Page {
-	return Page{ThreadID: r.ThreadID, Messages: messagesOf(r.Chats), Next: r.LastID, More: r.LoadMore}
+	return Page{ThreadID: r.ThreadID, Messages: messagesOf(r.Chats), Next: r.LastID, More: r.LoadMore, Marks: threadMarksOf(r.ThreadMarks)}
 }
