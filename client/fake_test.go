@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -61,6 +62,8 @@ type fake struct {
 	logins  []wire.LoginRequest
 	threads map[int64]*fakeThread
 	stored  map[string]wire.StoredText // by unique id
+	when    map[string]int             // the order in which texts were stored
+	sinces  int                        // answers to requests with Since
 	tickets map[string]bool            // resume tickets that are good
 	count   int
 	marks   map[fakeMarkKey]wire.Mark
@@ -346,6 +349,10 @@ func (f *fake) append(thread int64, from int32, unique, content string) wire.Sto
 	}
 	th.msgs = append(th.msgs, m)
 	f.stored[unique] = m
+	if f.when == nil {
+		f.when = make(map[string]int)
+	}
+	f.when[unique] = len(f.when)
 	return m
 }
 
@@ -507,8 +514,48 @@ func (f *fake) last(uid int32, thread int64) int64 {
 	return last
 }
 
-func (f *fake) sync(uid int32, req *wire.SyncRequest) wire.SyncReply {
+// since answers a request with Since, which is how many texts there were. Like the server it names threads that were the last
+// to change before that too, and leaves out what came before.
+func (f *fake) since(uid int32, req *wire.SyncRequest) wire.SyncReply {
 	var reply wire.SyncReply
+	from, err := strconv.Atoi(req.Since)
+	if err != nil {
+		panic(err)
+	}
+	for _, c := range req.Cursors {
+		if f.last(uid, c.ThreadID) < c.Seq {
+			return reply
+		}
+	}
+	f.mu.Lock()
+	f.sinces++
+	reply.Since = fmt.Sprint(len(f.when))
+	start := make(map[int64]int64)
+	for _, th := range f.threads {
+		_, _, ok := th.bounds(uid)
+		for _, m := range th.msgs {
+			if when, known := f.when[m.UniqueID]; ok && known && start[th.id] == 0 && when >= from-1 {
+				start[th.id] = m.MsgID
+			}
+		}
+	}
+	f.mu.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(start)) {
+		reply.Threads = append(reply.Threads, f.history(uid, id, start[id]-1, 4))
+	}
+	return reply
+}
+
+func (f *fake) sync(uid int32, req *wire.SyncRequest) wire.SyncReply {
+	if req.Since != "" {
+		return f.since(uid, req)
+	}
+	var reply wire.SyncReply
+	if req.WantSince {
+		f.mu.Lock()
+		reply.Since = fmt.Sprint(len(f.when))
+		f.mu.Unlock()
+	}
 	cursors := make(map[int64]int64)
 	for _, c := range req.Cursors {
 		cursors[c.ThreadID] = c.Seq

@@ -188,6 +188,17 @@ func (o *order) hole(thread int64) bool {
 	return p.highest > p.cursor
 }
 
+// latest returns the cursor of the thread of which the newest message was handed on; the zero value if there is none.
+func (o *order) latest() (at Cursor) {
+	var newest time.Time
+	for thread, p := range o.threads {
+		if p.newest.After(newest) {
+			newest, at = p.newest, Cursor{ThreadID: thread, LastID: p.cursor}
+		}
+	}
+	return at
+}
+
 // cursors returns all cursors, by thread id.
 func (o *order) cursors() []Cursor {
 	out := make([]Cursor, 0, len(o.threads))

@@ -265,7 +265,24 @@ func messages(ctx context.Context, history func(context.Context, int64, int64, i
 // Sync returns what lies beyond the cursors, over many threads in one exchange. With all, threads without a cursor are
 // read from their beginning; else they are left out. At most MaxCursors cursors.
 func (c *Conn) Sync(ctx context.Context, cursors []Cursor, all bool) (SyncPage, error) {
-	req := wire.SyncRequest{Cursors: make([]wire.Cursor, len(cursors)), All: all}
+	return c.sync(ctx, cursors, wire.SyncRequest{All: all, WantSince: true})
+}
+
+// SyncSince returns what has come to threads since an earlier Sync or SyncSince, at a cost that does not depend on how many
+// other threads the user has. It knows no cursors, so that pages may begin with messages that the caller has, or after
+// messages that it lacks, which it reads with [Conn.History]; the same if a page's More is set. While More is set for the
+// whole, ask again with the returned Since. newest is the cursor of the thread of which the caller has the newest message of
+// all, the zero value if it has none: if the server has lost that message, because an older backup was restored, it says so by an empty Since.
+func (c *Conn) SyncSince(ctx context.Context, since string, newest Cursor) (SyncPage, error) {
+	var cursors []Cursor
+	if newest != (Cursor{}) {
+		cursors = []Cursor{newest}
+	}
+	return c.sync(ctx, cursors, wire.SyncRequest{Since: since})
+}
+
+func (c *Conn) sync(ctx context.Context, cursors []Cursor, req wire.SyncRequest) (SyncPage, error) {
+	req.Cursors = make([]wire.Cursor, len(cursors))
 	for i, cur := range cursors {
 		req.Cursors[i] = wire.Cursor{ThreadID: cur.ThreadID, Seq: cur.LastID}
 	}
@@ -273,7 +290,7 @@ func (c *Conn) Sync(ctx context.Context, cursors []Cursor, all bool) (SyncPage, 
 	if err := c.request(ctx, "sync", wire.MsgSync, req, &reply); err != nil {
 		return SyncPage{}, err
 	}
-	out := SyncPage{More: reply.LoadMore, Threads: make([]Page, len(reply.Threads))}
+	out := SyncPage{More: reply.LoadMore, Since: reply.Since, Threads: make([]Page, len(reply.Threads))}
 	for i := range reply.Threads {
 		out.Threads[i] = pageOf(&reply.Threads[i])
 	}

@@ -159,10 +159,7 @@ func (s *Session) fetch(ctx context.Context, conn *Conn) error {
 		err := s.catchUp(ctx, conn)
 		switch {
 		case err == nil:
-			s.resync = hole{}
-			if every := s.opts.SyncEvery; every > 0 {
-				s.resync.due = time.Now().Add(every/2 + rand.N(every))
-			}
+			s.resync = hole{due: s.whole}
 			if s.caught {
 				break
 			}
@@ -224,51 +221,115 @@ func (s *Session) pull(ctx context.Context, conn *Conn, thread int64) error {
 	}
 }
 
-// catchUp reads what was stored while we were away: by one request as a rule, thread by thread if there are very many
-// or the server cannot.
+// catchUp reads what was stored while we were away: of the threads that have changed since it was last done, if the server
+// can tell, and now and then of all.
 func (s *Session) catchUp(ctx context.Context, conn *Conn) error {
-	if len(s.ord.threads) <= syncCursors {
-		err := s.sync(ctx, conn)
-		if err == nil || fatal(ctx, conn) != nil {
-			return err
-		}
-		switch CodeOf(err) {
-		case CodeBusy, CodeUnavailable, CodeRateLimited:
+	if s.since != "" && (s.whole.IsZero() || time.Now().Before(s.whole)) {
+		if err := s.syncSince(ctx, conn); err != nil || s.since != "" {
 			return err
 		}
 	}
-	threads, err := conn.Threads(ctx)
+	since, err := s.catchUpAll(ctx, conn)
 	if err != nil {
 		return err
+	}
+	s.since, s.whole = since, time.Time{}
+	if every := s.opts.SyncEvery; every > 0 {
+		s.whole = time.Now().Add(every/2 + rand.N(every))
+	}
+	return nil
+}
+
+// syncSince reads what has come since s.since. It empties s.since if the server has no use for it.
+func (s *Session) syncSince(ctx context.Context, conn *Conn) error {
+	for {
+		p, err := conn.SyncSince(ctx, s.since, s.ord.latest())
+		if err != nil {
+			return err
+		}
+		for _, page := range p.Threads {
+			if err := s.changed(ctx, conn, &page); err != nil {
+				return err
+			}
+		}
+		if p.More && p.Since == s.since {
+			return ErrProtocol
+		}
+		if s.since = p.Since; s.since == "" || !p.More {
+			return nil
+		}
+	}
+}
+
+// changed takes a page of a thread that need not begin at the cursor.
+func (s *Session) changed(ctx context.Context, conn *Conn, page *Page) error {
+	thread := page.ThreadID
+	if !page.More && page.Next < s.ord.cursor(thread) {
+		return s.setBack(ctx, conn, thread, page.Next)
+	}
+	s.ord.expect(thread, page.Next)
+	if err := s.handTexts(ctx, conn, thread, s.ord.push(thread, page.Messages)); err != nil {
+		return err
+	}
+	if page.More || s.ord.hole(thread) {
+		return s.pull(ctx, conn, thread)
+	}
+	return nil
+}
+
+// catchUpAll reads what was stored beyond the cursors of all threads: by one request as a rule, thread by thread if there are
+// very many or the server cannot. It returns what the server gave for the moment before that.
+func (s *Session) catchUpAll(ctx context.Context, conn *Conn) (since string, err error) {
+	if len(s.ord.threads) <= syncCursors {
+		since, err := s.sync(ctx, conn)
+		if err == nil || fatal(ctx, conn) != nil {
+			return since, err
+		}
+		switch CodeOf(err) {
+		case CodeBusy, CodeUnavailable, CodeRateLimited:
+			return "", err
+		}
+	}
+	now, err := conn.Sync(ctx, nil, false)
+	if err != nil && fatal(ctx, conn) != nil {
+		return "", err
+	}
+	threads, err := conn.Threads(ctx)
+	if err != nil {
+		return "", err
 	}
 	for _, t := range threads {
 		if t.LastID < s.ord.cursor(t.ID) {
 			if err := s.setBack(ctx, conn, t.ID, t.LastID); err != nil {
-				return err
+				return "", err
 			}
 		}
 		s.ord.expect(t.ID, t.LastID)
 		if s.ord.hole(t.ID) {
 			if err := s.pull(ctx, conn, t.ID); err != nil {
-				return err
+				return "", err
 			}
 		}
 	}
-	return nil
+	return now.Since, nil
 }
 
-func (s *Session) sync(ctx context.Context, conn *Conn) error {
-	for {
+// sync reads what lies beyond the cursors, and returns what the server gave for the moment of the first request.
+func (s *Session) sync(ctx context.Context, conn *Conn) (since string, err error) {
+	for first := true; ; first = false {
 		p, err := conn.Sync(ctx, s.ord.cursors(), true)
 		if err != nil {
-			return err
+			return "", err
+		}
+		if first {
+			since = p.Since
 		}
 		moved := false
 		for _, page := range p.Threads {
 			before := s.ord.cursor(page.ThreadID)
 			if page.Next < before {
 				if err := s.setBack(ctx, conn, page.ThreadID, page.Next); err != nil {
-					return err
+					return "", err
 				}
 				moved = true
 				continue
@@ -276,14 +337,14 @@ func (s *Session) sync(ctx context.Context, conn *Conn) error {
 			ready := s.ord.page(page.ThreadID, page.Messages, page.Next)
 			moved = moved || s.ord.cursor(page.ThreadID) > before
 			if err := s.handTexts(ctx, conn, page.ThreadID, ready); err != nil {
-				return err
+				return "", err
 			}
 		}
 		if !p.More {
-			return nil
+			return since, nil
 		}
 		if !moved {
-			return ErrProtocol
+			return "", ErrProtocol
 		}
 	}
 }

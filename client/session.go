@@ -76,6 +76,8 @@ type Session struct {
 	ticket  Ticket
 	holes   map[int64]*hole // what to fetch, and when
 	resync  hole            // of everything
+	since   string          // what the server gave for the last time that was done; see Conn.SyncSince
+	whole   time.Time       // when all threads are to be looked at again, whatever since finds; zero: never
 	caught  bool            // that has been done once on this connection
 	backlog []Event         // handed out before anything else
 

@@ -512,3 +512,52 @@ func TestSessionThroughCuts(t *testing.T) {
 	t.Logf("%d logins", len(f.logins))
 	require.Greater(t, len(f.logins), 10, "the cuts cut")
 }
+
+// After a reconnect the server is asked for what has changed since, and a text that it does not know of any more, or that
+// its answer left out, is found all the same.
+func TestSessionReadsWhatHasChangedWhileItWasAway(t *testing.T) {
+	f := newFake(t)
+	for id := range int64(5) {
+		f.thread(id+1, 1, int32(id+10))
+		f.say(id+1, int32(id+10), "old")
+	}
+	s := f.open(SessionOptions{Ticket: f.ticket(1), Cursors: []Cursor{}})
+	texts(t, s, 5)
+	next[CaughtUp](t, s)
+	asked := func() int {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.sinces
+	}
+	require.Zero(t, asked())
+
+	want := map[int64]int64{2: 3, 4: 12}
+	var once sync.Once
+	f.mu.Lock()
+	f.hook = func(_ *fakeConn, id wire.MsgID, _ []byte) bool {
+		if id == wire.MsgSync {
+			once.Do(func() {
+				for thread, last := range want { // while nobody is connected that would be pushed to
+					for seq := int64(2); seq <= last; seq++ {
+						f.append(thread, int32(thread+9), fmt.Sprintf("missed-%d-%d", thread, seq), "missed")
+					}
+				}
+			})
+		}
+		return false
+	}
+	f.mu.Unlock()
+	f.dropAll()
+	at := map[int64]int64{2: 1, 4: 1}
+	for _, m := range texts(t, s, 2+11) {
+		require.Equal(t, at[m.ThreadID]+1, m.ID)
+		at[m.ThreadID]++
+	}
+	require.Equal(t, want, at)
+	require.Equal(t, 1, asked())
+	next[CaughtUp](t, s)
+
+	f.dropAll()
+	next[CaughtUp](t, s)
+	require.Equal(t, 2, asked())
+}

@@ -174,7 +174,7 @@ func (s *Session) dataChanged(conn *Conn) bool {
 		s.mu.Unlock()
 		return false
 	}
-	s.ord = order{self: s.ord.self}
+	s.ord, s.since = order{self: s.ord.self}, ""
 	s.receipts.take() // other threads have these ids now
 	return true
 }

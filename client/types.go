@@ -141,8 +141,11 @@ type Cursor struct {
 type SyncPage struct {
 	// Threads holds a page of each thread that had messages past its cursor.
 	Threads []Page
-	// More says that some were left out: ask again with the cursors moved.
+	// More says that some were left out: ask again with the cursors moved, or with Since.
 	More bool
+	// Since stands for the moment of the request, for the next [Conn.SyncSince]. It is empty if the server cannot tell; and
+	// in the answer to SyncSince if there is nothing else to be had than Sync.
+	Since string
 }
 
 // Approval is the result of approving an application.

@@ -46,7 +46,7 @@ func (d *Deps) threads(ctx context.Context, s *session.Session, body []byte) err
 		}
 	}
 	limit := pageLimit(s, req.Limit, stockThreads)
-	list, err := d.threadList(ctx, s, req.After, limit+1)
+	list, err := d.threadList(ctx, s, func() ([]store.Thread, error) { return d.Store.Threads(ctx, s.UID(), req.After, limit+1) })
 	if err != nil {
 		return err
 	}
@@ -96,10 +96,10 @@ func fitting(list []store.Thread) int {
 	return len(list)
 }
 
-// threadList returns threads as store.Threads does. From then on the session is told of what is stored in the groups among
-// them: what is not in the list or its pages comes as a push.
-func (d *Deps) threadList(ctx context.Context, s *session.Session, after int64, limit int) ([]store.Thread, error) {
-	list, err := d.Store.Threads(ctx, s.UID(), after, limit)
+// threadList returns what read does. From then on the session is told of what is stored in the groups among them: what is
+// not in the list or its pages comes as a push.
+func (d *Deps) threadList(ctx context.Context, s *session.Session, read func() ([]store.Thread, error)) ([]store.Thread, error) {
+	list, err := read()
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +112,7 @@ func (d *Deps) threadList(ctx context.Context, s *session.Session, after int64, 
 	if news, err := d.follow(ctx, s, groups...); err != nil || !news {
 		return list, err
 	}
-	return d.Store.Threads(ctx, s.UID(), after, limit)
+	return read()
 }
 
 // hidden reports whether a client must not see a thread: one that does not know groups would take it for a private one.
@@ -234,67 +234,4 @@ func (d *Deps) pageBytes(s *session.Session) int {
 		return min(max(history.StockBytes, d.MaxFrameBytes), 32<<10)
 	}
 	return history.StockBytes
-}
-
-// sync answers 2102: for each thread with news since the client's cursors a page of it, as many as fit a frame.
-func (d *Deps) sync(ctx context.Context, s *session.Session, body []byte) error {
-	req, err := wire.DecodeSync(body)
-	if err != nil {
-		return err
-	}
-	cursors := make(map[int64]int64, len(req.Cursors))
-	for _, at := range req.Cursors {
-		cursors[at.ThreadID] = at.Seq
-	}
-	page := wire.SyncReply{Threads: []wire.HistoryReply{}}
-	var of []store.Thread // of each part
-	room := d.pageBytes(s)
-	for after := int64(0); ; {
-		list, err := d.threadList(ctx, s, after, nativePage)
-		if err != nil {
-			return err
-		}
-		for _, t := range list {
-			after = t.ID
-			seq, known := cursors[t.ID]
-			seq = max(seq, t.FromSeq-1)
-			if t.LastSeq == seq || (!known && !req.All) || hidden(s, &t) {
-				continue
-			}
-			if room < 2*history.ElementBytes {
-				page.LoadMore = true
-				return d.replySync(ctx, s, &page, of)
-			}
-			of = append(of, t)
-			part := wire.HistoryReply{ThreadID: t.ID, LastID: seq, Chats: []wire.StoredText{}}
-			if t.LastSeq < seq { // a backup was restored: the client learns where the thread ends now
-				part.LastID = t.LastSeq
-				room -= history.ElementBytes
-				page.Threads = append(page.Threads, part)
-				continue
-			}
-			used, err := history.Page(ctx, d.Store, &part, history.OfThread(&t), nativePage, room)
-			if err != nil {
-				return err
-			}
-			room -= used
-			page.LoadMore = page.LoadMore || part.LoadMore
-			page.Threads = append(page.Threads, part)
-		}
-		if len(list) < nativePage {
-			return d.replySync(ctx, s, &page, of)
-		}
-	}
-}
-
-// replySync adds the marks of the threads that the parts are of, and answers.
-func (d *Deps) replySync(ctx context.Context, s *session.Session, page *wire.SyncReply, of []store.Thread) error {
-	marks, err := d.threadMarks(ctx, s, of)
-	if err != nil {
-		return err
-	}
-	for i := range marks {
-		page.Threads[i].ThreadMarks = marks[i]
-	}
-	return reply(s, wire.MsgSyncRsp, page)
 }

@@ -136,6 +136,7 @@ type threadRun struct {
 	private  bool  // as access says
 	access   Access
 	grown    bool // last is to be written
+	quiet    bool // no row in this unit of time; see touch
 }
 
 // refuses reports whether m's sender may not write to t, its thread.
@@ -292,7 +293,8 @@ func (b *batch) lock(ctx context.Context, t *tx, rows []int) error {
 	}
 	mine := false
 	var id, value, ver int64 // value: of the fence 1 if it is this boot's, of a thread its last number
-	dest := []any{&id, &value, &ver}
+	var quiet bool
+	dest := []any{&id, &value, &ver, &quiet}
 	err := t.each(ctx, qAppendLock, n, b.args, func(r *sql.Rows) error {
 		if err := r.Scan(dest...); err != nil {
 			return err
@@ -305,7 +307,8 @@ func (b *batch) lock(ctx context.Context, t *tx, rows []int) error {
 		if !ok {
 			return fmt.Errorf("thread %d was not asked for", id)
 		}
-		b.threads[i].found, b.threads[i].last, b.threads[i].ver = true, value, int32(ver)
+		th := &b.threads[i]
+		th.found, th.last, th.ver, th.quiet = true, value, int32(ver), quiet
 		return nil
 	})
 	if err == nil && !mine {
@@ -501,8 +504,16 @@ func (b *batch) bump(ctx context.Context, t *tx) error {
 	for range padded(n) - n {
 		b.args = append(b.args, b.args[2*n-2], b.args[2*n-1])
 	}
-	_, err := t.exec(ctx, qThreadsBump, padded(n), b.args...)
-	return err
+	if _, err := t.exec(ctx, qThreadsBump, padded(n), b.args...); err != nil {
+		return err
+	}
+	var quiet []int64
+	for i := range b.threads {
+		if th := &b.threads[i]; th.grown && th.quiet {
+			quiet = append(quiet, th.id)
+		}
+	}
+	return t.touch(ctx, quiet...)
 }
 
 // resolveRepeats answers the messages that the batch held more than once.

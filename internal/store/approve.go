@@ -165,8 +165,10 @@ func (t *tx) appendOwn(ctx context.Context, thread int64, msgs []Message) error 
 	if _, err := t.exec(ctx, qMessagesPut, len(msgs), args...); err != nil {
 		return err
 	}
-	_, err = t.exec(ctx, qThreadsBump, 1, thread, last)
-	return err
+	if _, err = t.exec(ctx, qThreadsBump, 1, thread, last); err != nil {
+		return err
+	}
+	return t.touch(ctx, thread)
 }
 
 // approved looks for the rows that an approval with these unique ids has stored.

@@ -223,6 +223,9 @@ func (t *tx) leaveGroups(ctx context.Context, uid int32, groups []ThreadMembersh
 		if _, err := t.exec(ctx, qThreadsBump, len(args), bump...); err != nil {
 			return err
 		}
+		if err := t.touch(ctx, part...); err != nil {
+			return err
+		}
 	}
 	return nil
 }

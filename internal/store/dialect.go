@@ -18,21 +18,48 @@ func (d Dialect) String() string {
 // Everything that differs between the engines is in this file: statements, the words around a transaction, error numbers.
 
 // SQLite takes its one write lock at BEGIN IMMEDIATE, so its statements lock nothing. On MySQL the order of locks is the
-// same in every transaction: node_fence, user by ascending uid, friend_apply, friend, user_block, private_chat, chat_thread
-// by ascending id, the tables of groups, chat_message, hidden_message. What changes the relation of two users locks both rows of user, so that such changes
-// come one after the other even where there is no row yet that says how the two stand.
+// same in every transaction: node_fence, user by ascending uid, friend_apply, friend, user_block, chat_thread by ascending
+// id, private_chat, the tables of groups, chat_message, hidden_message. What changes the relation of two users locks both
+// rows of user, so that such changes come one after the other even where there is no row yet that says how the two stand.
 var (
 	qFenceCheck = differ(
 		"SELECT boot FROM node_fence WHERE node=? LOCK IN SHARE MODE",
 		"SELECT boot FROM node_fence WHERE node=?")
 
 	// The fence and the threads of a batch in one round trip: the node's row comes with id 0, which no thread has.
-	// FORCE INDEX: with a long list over a small table the optimizer would scan, and lock, all of it.
+	// FORCE INDEX: with a long list over a small table the optimizer would scan, and lock, all of it. The last column says
+	// whether the thread is to be touched.
 	qAppendLock = list(
-		`(SELECT 0,boot=?,0 FROM node_fence WHERE node=? LOCK IN SHARE MODE) UNION ALL
-		 (SELECT id,last_seq,member_ver FROM chat_thread FORCE INDEX (PRIMARY) WHERE id IN (@) FOR UPDATE)`,
-		"SELECT 0,boot=?,0 FROM node_fence WHERE node=? UNION ALL SELECT id,last_seq,member_ver FROM chat_thread WHERE id IN (@)",
+		`(SELECT 0,boot=?,0,0 FROM node_fence WHERE node=? LOCK IN SHARE MODE) UNION ALL
+		 (SELECT id,last_seq,member_ver,active<UNIX_TIMESTAMP() DIV 600 FROM chat_thread FORCE INDEX (PRIMARY) WHERE id IN (@) FOR UPDATE)`,
+		`SELECT 0,boot=?,0,0 FROM node_fence WHERE node=? UNION ALL
+		 SELECT id,last_seq,member_ver,active<unixepoch()/600 FROM chat_thread WHERE id IN (@)`,
 		"?", ",")
+
+	qClock = differ("SELECT UNIX_TIMESTAMP()", "SELECT unixepoch()")
+
+	qThreadsQuiet = list(
+		"SELECT id FROM chat_thread FORCE INDEX (PRIMARY) WHERE id IN (@) AND active<UNIX_TIMESTAMP() DIV 600 ORDER BY id",
+		"SELECT id FROM chat_thread WHERE id IN (@) AND active<unixepoch()/600 ORDER BY id",
+		"?", ",")
+
+	// FORCE INDEX: see qAppendLock.
+	qThreadsTouch = list(
+		"UPDATE chat_thread FORCE INDEX (PRIMARY) SET active=UNIX_TIMESTAMP() DIV 600 WHERE id IN (@)",
+		"UPDATE chat_thread SET active=unixepoch()/600 WHERE id IN (@)",
+		"?", ",")
+	qPairsTouch = list(
+		"UPDATE private_chat FORCE INDEX (PRIMARY) SET active=UNIX_TIMESTAMP() DIV 600 WHERE thread_id IN (@)",
+		"UPDATE private_chat SET active=unixepoch()/600 WHERE thread_id IN (@)",
+		"?", ",")
+
+	// FORCE INDEX: the optimizer prefers an index that holds all threads of the user.
+	qThreadsSince = differ(
+		threadsOf("AND p.active>=?", "AND t.active>=?", "FORCE INDEX (private_chat_active%d)"),
+		threadsOf("AND p.active>=?", "AND t.active>=?", ""))
+
+	qLastBefore = sameList("@", `SELECT * FROM (SELECT ? AS place,seq FROM chat_message
+		WHERE thread_id=? AND seq>? AND seq<=? AND created_ms<? ORDER BY seq DESC LIMIT 1) a`, " UNION ALL ")
 
 	qFenceTake = differ(
 		"INSERT INTO node_fence(node,boot) VALUES(?,?) ON DUPLICATE KEY UPDATE boot=VALUES(boot)",

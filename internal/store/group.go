@@ -225,6 +225,9 @@ func (s *Store) createGroup(ctx context.Context, node, boot string, owner int32,
 		if err := t.putMembers(ctx, id, rows); err != nil {
 			return err
 		}
+		if err := t.touch(ctx, id); err != nil {
+			return err
+		}
 		event := Event{Event: EventCreated, By: owner, UIDs: added, Name: name}
 		m := Message{ThreadID: id, Seq: 1, Sender: owner, UniqueID: uniqueID, CreatedMS: now, Kind: KindEvent}
 		if m.Content, err = event.content(); err != nil {
@@ -398,8 +401,10 @@ func (g *groupTx) tell(ctx context.Context, by int32, uniqueID string, step *gro
 	if !step.sameRights {
 		g.ver++
 	}
-	_, err = g.exec(ctx, qGroupThreadPut, 1, g.last, g.ver, g.id)
-	return m, err
+	if _, err = g.exec(ctx, qGroupThreadPut, 1, g.last, g.ver, g.id); err != nil {
+		return Message{}, err
+	}
+	return m, g.touch(ctx, g.id)
 }
 
 // putEvents inserts rows that are no texts.

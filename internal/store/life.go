@@ -232,8 +232,10 @@ func (x *textTx) tell(ctx context.Context, c textCall, kind int8, uniqueID strin
 	if err := x.putEvents(ctx, m); err != nil {
 		return Message{}, err
 	}
-	_, err = x.exec(ctx, qThreadSeqPut, 1, m.Seq, c.thread)
-	return m, err
+	if _, err = x.exec(ctx, qThreadSeqPut, 1, m.Seq, c.thread); err != nil {
+		return Message{}, err
+	}
+	return m, x.touch(ctx, c.thread)
 }
 
 // ChangedText returns the number of the text of which a row tells, and false if the row tells of none.

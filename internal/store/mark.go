@@ -171,14 +171,18 @@ func (s *Store) raiseMarks(ctx context.Context, out []Marked, index map[GroupKey
 	if len(moved) == 0 {
 		return nil
 	}
-	keys := make([]GroupKey, len(moved))
+	keys, threads := make([]GroupKey, len(moved)), make([]int64, len(moved))
 	slices.SortFunc(moved, func(a, b int) int {
 		return cmp.Or(cmp.Compare(out[a].Thread, out[b].Thread), cmp.Compare(out[a].UID, out[b].UID))
 	})
 	for n, i := range moved {
-		keys[n] = GroupKey{out[i].Thread, out[i].UID}
+		keys[n], threads[n] = GroupKey{out[i].Thread, out[i].UID}, out[i].Thread
 	}
+	threads = slices.Compact(threads)
 	return s.transact(ctx, retryLocks, func(ctx context.Context, t *tx) error {
+		if err := t.touchQuiet(ctx, threads); err != nil {
+			return err
+		}
 		for rest := moved; len(rest) > 0; {
 			n := insertShape(len(rest))
 			args := make([]any, 0, 4*n)

@@ -111,6 +111,8 @@ func testMigrateCutShort(t *testing.T, d *database) {
 	db := d.sql(t)
 	undo := []string{
 		"DO 0",
+		"ALTER TABLE private_chat DROP KEY private_chat_active1, DROP KEY private_chat_active2, DROP COLUMN active",
+		"ALTER TABLE chat_thread DROP COLUMN active",
 		"DROP TABLE hidden_message",
 		"ALTER TABLE chat_message DROP COLUMN edited_seq",
 		"DROP TABLE group_link",
@@ -131,7 +133,7 @@ func testMigrateCutShort(t *testing.T, d *database) {
 		}
 		require.NoError(t, s.Migrate(t.Context()), "cut short before the last %d", n)
 		for _, q := range []string{
-			"SELECT COUNT(*) FROM user_block", "SELECT COUNT(deleted_ms) FROM user", "SELECT COUNT(member_ver) FROM chat_thread",
+			"SELECT COUNT(*) FROM user_block", "SELECT COUNT(deleted_ms) FROM user", "SELECT COUNT(active) FROM private_chat", "SELECT COUNT(member_ver) FROM chat_thread",
 			"SELECT COUNT(edited_ms) FROM chat_message", "SELECT COUNT(dissolved_ms) FROM group_chat",
 			"SELECT COUNT(removed) FROM group_chat_member", "SELECT COUNT(*) FROM group_link",
 			"SELECT COUNT(edited_seq) FROM chat_message", "SELECT COUNT(*) FROM hidden_message",

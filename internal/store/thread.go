@@ -8,22 +8,7 @@ import (
 )
 
 var (
-	// Each part is cut before the parts are put together: a user may have very many threads.
-	qThreads = same(`SELECT * FROM (
-			SELECT t.id AS id,t.type,p.user1_id,p.user2_id,t.last_seq,'' AS name,0 AS role,0 AS from_seq,0 AS left_seq,0 AS members
-			FROM private_chat p JOIN chat_thread t ON t.id=p.thread_id
-			WHERE p.user1_id=? AND p.thread_id>? ORDER BY p.thread_id LIMIT ?) a
-		UNION ALL SELECT * FROM (
-			SELECT t.id AS id,t.type,p.user1_id,p.user2_id,t.last_seq,'' AS name,0 AS role,0 AS from_seq,0 AS left_seq,0 AS members
-			FROM private_chat p JOIN chat_thread t ON t.id=p.thread_id
-			WHERE p.user2_id=? AND p.thread_id>? ORDER BY p.thread_id LIMIT ?) b
-		UNION ALL SELECT * FROM (
-			SELECT t.id AS id,t.type,0 AS user1_id,0 AS user2_id,CASE WHEN m.left_seq>0 THEN m.left_seq ELSE t.last_seq END,
-				CASE WHEN m.left_seq>0 THEN m.left_name ELSE g.name END AS name,m.role,m.from_seq,m.left_seq,
-				CASE WHEN m.left_seq>0 THEN 0 ELSE g.members END AS members
-			FROM group_chat_member m JOIN chat_thread t ON t.id=m.thread_id JOIN group_chat g ON g.thread_id=m.thread_id
-			WHERE m.user_id=? AND m.thread_id>? ORDER BY m.thread_id LIMIT ?) c
-		ORDER BY id LIMIT ?`)
+	qThreads = same(threadsOf("", "", ""))
 
 	qLastSeqs = same(`SELECT p.thread_id,p.user2_id,t.last_seq FROM private_chat p JOIN chat_thread t ON t.id=p.thread_id WHERE p.user1_id=?
 		UNION ALL SELECT p.thread_id,p.user1_id,t.last_seq FROM private_chat p JOIN chat_thread t ON t.id=p.thread_id WHERE p.user2_id=?`)
@@ -45,6 +30,28 @@ var (
 	qThreadPut = same("INSERT INTO chat_thread(type,created_ms) VALUES('private',?)")
 	qPairPut   = same("INSERT INTO private_chat(thread_id,user1_id,user2_id,created_ms) VALUES(?,?,?,?)")
 )
+
+// threadsOf returns the statement for a page of a user's threads. pairs is a further condition on private_chat p, groups one on
+// chat_thread t of a group; index, if not empty, names the index to read private_chat by, with %d for which member the user is.
+// Each part is cut before the parts are put together: a user may have very many threads.
+func threadsOf(pairs, groups, index string) string {
+	part := func(member int) string {
+		use := ""
+		if index != "" {
+			use = fmt.Sprintf(index, member)
+		}
+		return fmt.Sprintf(`SELECT t.id AS id,t.type,p.user1_id,p.user2_id,t.last_seq,'' AS name,0 AS role,0 AS from_seq,0 AS left_seq,0 AS members
+			FROM private_chat p %s JOIN chat_thread t ON t.id=p.thread_id
+			WHERE p.user%d_id=? %s AND p.thread_id>? ORDER BY p.thread_id LIMIT ?`, use, member, pairs)
+	}
+	return fmt.Sprintf(`SELECT * FROM (%s) a UNION ALL SELECT * FROM (%s) b UNION ALL SELECT * FROM (
+			SELECT t.id AS id,t.type,0 AS user1_id,0 AS user2_id,CASE WHEN m.left_seq>0 THEN m.left_seq ELSE t.last_seq END,
+				CASE WHEN m.left_seq>0 THEN m.left_name ELSE g.name END AS name,m.role,m.from_seq,m.left_seq,
+				CASE WHEN m.left_seq>0 THEN 0 ELSE g.members END AS members
+			FROM group_chat_member m JOIN chat_thread t ON t.id=m.thread_id JOIN group_chat g ON g.thread_id=m.thread_id
+			WHERE m.user_id=? %s AND m.thread_id>? ORDER BY m.thread_id LIMIT ?) c
+		ORDER BY id LIMIT ?`, part(1), part(2), groups)
+}
 
 // Types of a thread.
 const (
@@ -73,9 +80,16 @@ type Thread struct {
 // or not, and groups, those that the user has left among them.
 func (s *Store) Threads(ctx context.Context, uid int32, after int64, limit int) ([]Thread, error) {
 	limit = max(limit, 0)
-	args := []any{uid, after, limit, uid, after, limit, uid, after, limit, limit}
-	var threads []Thread
-	err := s.each(ctx, qThreads, 1, args, func(rows *sql.Rows) error {
+	threads, err := s.readThreads(ctx, qThreads, []any{uid, after, limit, uid, after, limit, uid, after, limit, limit})
+	if err != nil {
+		return nil, fmt.Errorf("store: threads of user %d: %w", uid, err)
+	}
+	return threads, nil
+}
+
+// readThreads reads what threadsOf selects.
+func (s *Store) readThreads(ctx context.Context, q *query, args []any) (threads []Thread, err error) {
+	err = s.each(ctx, q, 1, args, func(rows *sql.Rows) error {
 		var t Thread
 		if err := rows.Scan(&t.ID, &t.Type, &t.User1, &t.User2, &t.LastSeq, &t.Name, &t.Role, &t.FromSeq, &t.LeftSeq, &t.Members); err != nil {
 			return err
@@ -83,10 +97,7 @@ func (s *Store) Threads(ctx context.Context, uid int32, after int64, limit int) 
 		threads = append(threads, t)
 		return nil
 	})
-	if err != nil {
-		return nil, fmt.Errorf("store: threads of user %d: %w", uid, err)
-	}
-	return threads, nil
+	return threads, err
 }
 
 // LastSeqs returns the sequence number of the newest message, 0 when there is none, of uid's private threads with peers. It sees

@@ -127,10 +127,12 @@ type HistoryReply struct {
 }
 
 // SyncReply is 2103: for each thread with news a page of it, as in 1030. LoadMore at the top: ask again with the cursors
-// advanced.
+// advanced, or with Since. Since stands for the moment of the request; it is empty if that was not asked for, and if the
+// request's own Since is of no use.
 type SyncReply struct {
 	Error    Code           `json:"error"`
 	LoadMore bool           `json:"load_more"`
+	Since    string         `json:"since,omitempty"`
 	Threads  []HistoryReply `json:"threads"`
 }
 

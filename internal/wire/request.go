@@ -17,6 +17,8 @@ var (
 	errHeartbeat   = errors.New("wire: heartbeat_s outside 5 to 300")
 	errWindow      = errors.New("wire: window outside 1 to 1024")
 	errManyCursors = errors.New("wire: more than 1000 cursors")
+
+	errSinceCursors = errors.New("wire: since with more than one cursor")
 )
 
 // Capabilities a native client may ask for in 1005 and 1006 grants.
@@ -198,9 +200,14 @@ type Cursor struct {
 }
 
 // SyncRequest is 2102. Threads without a cursor are read from their beginning when All is set, else left out.
+//
+// With Since, of an earlier SyncReply, the threads are those that have changed since that, and Cursors are of one thread at
+// most: the one of which the client has the newest row.
 type SyncRequest struct {
-	Cursors []Cursor `json:"cursors"`
-	All     bool     `json:"all,omitempty"`
+	Cursors   []Cursor `json:"cursors"`
+	All       bool     `json:"all,omitempty"`
+	WantSince bool     `json:"want_since,omitempty"` // answer with Since too
+	Since     string   `json:"since,omitempty"`
 }
 
 // DecodeSync reads and checks a 2102.
@@ -211,6 +218,9 @@ func DecodeSync(body []byte) (*SyncRequest, error) {
 	}
 	if len(r.Cursors) > MaxCursors {
 		return nil, Refuse(CodeBadRequest, errManyCursors)
+	}
+	if r.Since != "" && len(r.Cursors) > 1 {
+		return nil, Refuse(CodeBadRequest, errSinceCursors)
 	}
 	return r, nil
 }

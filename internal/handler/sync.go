@@ -1,0 +1,204 @@
+package handler
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"parley/internal/history"
+	"parley/internal/session"
+	"parley/internal/store"
+	"parley/internal/wire"
+)
+
+// syncPage is a 2103 in the making.
+type syncPage struct {
+	wire.SyncReply
+	of   []store.Thread // of each part
+	room int            // bytes that are left
+}
+
+// full reports whether no other part fits, and says in the reply that there are more.
+func (p *syncPage) full() bool {
+	if p.room < 2*history.ElementBytes {
+		p.LoadMore = true
+		return true
+	}
+	return false
+}
+
+// sync answers 2102: for each thread with news a page of it, as many as fit a frame.
+func (d *Deps) sync(ctx context.Context, s *session.Session, body []byte) error {
+	req, err := wire.DecodeSync(body)
+	if err != nil {
+		return err
+	}
+	now := int64(0)
+	if req.Since != "" || req.WantSince {
+		if now, err = d.Store.Clock(ctx); err != nil {
+			return err
+		}
+	}
+	page := &syncPage{SyncReply: wire.SyncReply{Threads: []wire.HistoryReply{}}, room: d.pageBytes(s)}
+	if req.Since != "" {
+		err = d.syncSince(ctx, s, req, now, page)
+	} else {
+		if req.WantSince {
+			page.Since = since{next: now}.String()
+		}
+		err = d.syncCursors(ctx, s, req, page)
+	}
+	if err != nil {
+		return err
+	}
+	marks, err := d.threadMarks(ctx, s, page.of)
+	if err != nil {
+		return err
+	}
+	for i := range marks {
+		page.Threads[i].ThreadMarks = marks[i]
+	}
+	return reply(s, wire.MsgSyncRsp, page.SyncReply)
+}
+
+// syncCursors fills page with what lies beyond the request's cursors. It looks at all threads of the user.
+func (d *Deps) syncCursors(ctx context.Context, s *session.Session, req *wire.SyncRequest, page *syncPage) error {
+	if len(req.Cursors) == 0 && !req.All {
+		return nil
+	}
+	cursors := make(map[int64]int64, len(req.Cursors))
+	for _, at := range req.Cursors {
+		cursors[at.ThreadID] = at.Seq
+	}
+	for after := int64(0); ; {
+		list, err := d.threadList(ctx, s, func() ([]store.Thread, error) { return d.Store.Threads(ctx, s.UID(), after, nativePage) })
+		if err != nil {
+			return err
+		}
+		for _, t := range list {
+			after = t.ID
+			seq, known := cursors[t.ID]
+			seq = max(seq, t.FromSeq-1)
+			if t.LastSeq == seq || (!known && !req.All) || hidden(s, &t) {
+				continue
+			}
+			if page.full() {
+				return nil
+			}
+			more, err := d.syncThread(ctx, page, &t, seq)
+			if err != nil {
+				return err
+			}
+			page.LoadMore = page.LoadMore || more
+		}
+		if len(list) < nativePage {
+			return nil
+		}
+	}
+}
+
+// syncThread adds a part with what follows a number of a thread, and reports whether there is more.
+func (d *Deps) syncThread(ctx context.Context, page *syncPage, t *store.Thread, seq int64) (more bool, err error) {
+	part := wire.HistoryReply{ThreadID: t.ID, LastID: min(seq, t.LastSeq), Chats: []wire.StoredText{}}
+	used := history.ElementBytes
+	if seq < t.LastSeq { // else a backup was restored: the client learns where the thread ends now
+		if used, err = history.Page(ctx, d.Store, &part, history.OfThread(t), nativePage, page.room); err != nil {
+			return false, err
+		}
+	}
+	page.room -= used
+	page.Threads = append(page.Threads, part)
+	page.of = append(page.of, *t)
+	return part.LoadMore, nil
+}
+
+const (
+	// sinceAge is how old a since may be: after that most threads have changed.
+	sinceAge = 30 * 24 * 60 * 60 // seconds
+	// clocksApart is how much the clocks of nodes and of the database are expected to differ. If it is more, clients find
+	// out by their cursors, and read the rest with 1029.
+	clocksApart = time.Minute
+	// sinceDepth is how many rows of a thread are looked at for those that are new.
+	sinceDepth = 1000
+	sincePage  = 256 // threads at once
+)
+
+// since stands for a moment, by the database's clock in seconds, and tells where a reply left off. Clients see its String.
+type since struct {
+	next int64 // the moment
+	// The reply that left off listed the threads that have changed from then on up to a thread; zero if it was complete.
+	from, after int64
+}
+
+func (s since) String() string { return fmt.Sprintf("1-%d-%d-%d", s.next, s.from, s.after) }
+
+// parseSince is the inverse of String. It returns false for what is no since, or one of no use now.
+func parseSince(text string, now int64) (s since, ok bool) {
+	if n, err := fmt.Sscanf(text, "1-%d-%d-%d", &s.next, &s.from, &s.after); n != 3 || err != nil || s.String() != text {
+		return since{}, false
+	}
+	from := s.next
+	if s.from > 0 {
+		from = s.from
+	}
+	return s, s.next <= now && from <= s.next && from >= now-sinceAge && s.after >= 0
+}
+
+// syncSince fills page with what has come to threads since the last reply, and looks at no other threads but groups. A thread that
+// has changed a little earlier can be among them, with rows that the client has. It leaves page.Since empty if the
+// request's is of no use, or the request's cursor shows that rows are gone which the client has.
+func (d *Deps) syncSince(ctx context.Context, s *session.Session, req *wire.SyncRequest, now int64, page *syncPage) error {
+	at, ok := parseSince(req.Since, now)
+	if !ok {
+		return nil
+	}
+	for _, cursor := range req.Cursors {
+		if there, err := d.reached(ctx, s.UID(), cursor); err != nil || !there {
+			return err
+		}
+	}
+	if at.from == 0 {
+		at.from, at.next = at.next, now
+	}
+	for {
+		list, err := d.threadList(ctx, s, func() ([]store.Thread, error) {
+			return d.Store.ThreadsSince(ctx, s.UID(), at.from, at.after, sincePage)
+		})
+		if err != nil {
+			return err
+		}
+		ends := make([]store.Before, len(list))
+		for i := range list {
+			ends[i] = store.Before{Thread: list[i].ID, Seq: list[i].LastSeq}
+		}
+		known, err := d.Store.LastBefore(ctx, ends, at.from*1000-clocksApart.Milliseconds(), sinceDepth)
+		if err != nil {
+			return err
+		}
+		for i := range list {
+			t := &list[i]
+			if hidden(s, t) {
+				continue
+			}
+			if page.full() {
+				page.Since = at.String()
+				return nil
+			}
+			if _, err := d.syncThread(ctx, page, t, max(known[i], t.FromSeq-1)); err != nil {
+				return err
+			}
+			at.after = t.ID
+		}
+		if len(list) < sincePage {
+			page.Since = since{next: at.next}.String()
+			return nil
+		}
+		at.after = list[len(list)-1].ID
+	}
+}
+
+// reached reports whether a thread of the user's goes as far as the cursor.
+func (d *Deps) reached(ctx context.Context, uid int32, at wire.Cursor) (bool, error) {
+	list, err := d.Store.Threads(ctx, uid, at.ThreadID-1, 1)
+	return len(list) == 1 && list[0].ID == at.ThreadID && list[0].LastSeq >= at.Seq, err
+}
