@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -459,20 +460,19 @@ func TestSessionThroughCuts(t *testing.T) {
 		1: f.open(SessionOptions{Gate: gate, Email: "a", Password: "b"}),
 		2: f.open(SessionOptions{Ticket: f.ticket(2)}),
 	}
-	stop := make(chan struct{})
 	var chaos, work sync.WaitGroup
+	var round atomic.Int64 // of cuts
 	chaos.Go(func() {
-		for range cuts {
+		for ; round.Load() < int64(cuts); round.Add(1) {
+			for len(f.living(0)) < 2 {
+				time.Sleep(time.Millisecond)
+			}
 			for _, c := range f.living(0) {
 				if rand.IntN(2) == 0 {
 					c.cut(rand.IntN(600))
 				}
 			}
-			select {
-			case <-stop:
-				return
-			case <-time.After(time.Duration(rand.IntN(8)) * time.Millisecond):
-			}
+			time.Sleep(time.Duration(rand.IntN(8)) * time.Millisecond)
 		}
 	})
 	seen := make(map[int32][]Message)
@@ -488,6 +488,9 @@ func TestSessionThroughCuts(t *testing.T) {
 					_, err = p.Wait(t.Context())
 					assert.NoError(t, err)
 				}
+				for int(round.Load()) < cuts*i/perSide { // texts and cuts last equally long
+					time.Sleep(time.Millisecond)
+				}
 			}
 		})
 		work.Go(func() {
@@ -498,7 +501,6 @@ func TestSessionThroughCuts(t *testing.T) {
 		})
 	}
 	work.Wait()
-	close(stop)
 	chaos.Wait()
 	for uid, got := range seen {
 		counts := map[int32]int{}
