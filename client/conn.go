@@ -46,6 +46,8 @@ type Conn struct {
 	replies map[wire.MsgID]*call // by the reply's id
 	texts   map[string]*textCall // by each unique id in flight
 	threads map[int32]int64      // private threads by the other user, as far as known
+	typed   int64                // the thread of the latest notice of typing
+	typedAt time.Time            // when it was sent
 	beat    *time.Timer
 	beatAt  int64 // unix nanoseconds of the unanswered heartbeat, 0 if none
 
@@ -213,7 +215,7 @@ func (c *Conn) Data() string { return c.welcome.Data }
 func (c *Conn) SID() string { return c.welcome.SID }
 
 // Granted reports whether the server granted a capability: "batch", "resume", "gap",
-// "groups", "marks".
+// "groups", "marks", "presence".
 func (c *Conn) Granted(capability string) bool { return slices.Contains(c.welcome.Caps, capability) }
 
 // Heartbeat returns the period granted.

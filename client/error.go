@@ -176,7 +176,7 @@ func Advise(err error) Advice {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Code.Advice()
 	}
-	for _, final := range []error{nil, ErrClosed, ErrReplaced, ErrLoggedOut, ErrText, ErrNoGroups, errGateURL, context.Canceled} {
+	for _, final := range []error{nil, ErrClosed, ErrReplaced, ErrLoggedOut, ErrText, ErrNoGroups, ErrNoPresence, errGateURL, context.Canceled} {
 		if errors.Is(err, final) {
 			return GiveUp
 		}

@@ -7,8 +7,8 @@ import (
 )
 
 // Event is something the server, or the state of the connection, tells us without being asked. It is one of [Texts],
-// [Applied], [Approved], [FriendsChanged], [MarksMoved], [Gap], [Replaced], [Goodbye] and [Disconnected], and from a Session also
-// [Connected], [DataReplaced] and [CaughtUp].
+// [Applied], [Approved], [FriendsChanged], [MarksMoved], [Online], [Typing], [Gap], [Replaced], [Goodbye] and [Disconnected], and
+// from a Session also [Connected], [DataReplaced] and [CaughtUp].
 type Event interface{ event() }
 
 // Texts brings messages of one thread, ascending by id. From a Conn they are as pushed: there may be holes before them,
@@ -100,9 +100,11 @@ type eventQueue struct {
 	mu    sync.Mutex
 	items []queued
 	bytes int
-	gaps  map[int64]int64 // thread -> first id dropped; texts of such a thread are dropped until the gap is delivered
-	ended error           // set once: why no more events come
-	wake  chan struct{}   // capacity 1: something changed
+	// states are the latest of users for whose presence there was no room; those that come later go there too.
+	states map[int32]Presence
+	gaps   map[int64]int64 // thread -> first id dropped; texts of such a thread are dropped until the gap is delivered
+	ended  error           // set once: why no more events come
+	wake   chan struct{}   // capacity 1: something changed
 }
 
 type queued struct {
@@ -136,6 +138,8 @@ func (q *eventQueue) put(ev Event, frameLen int) bool {
 			q.gaps[thread] = id
 			return true
 		}
+	} else if online, ok := ev.(Online); ok && (len(q.states) > 0 || q.bytes+cost > q.limit) {
+		return q.mergeLocked(online)
 	} else if q.bytes+cost > q.limit {
 		return false
 	}
@@ -217,7 +221,7 @@ func (q *eventQueue) take() (Event, error) {
 	defer q.mu.Unlock()
 	// A terminal event stays behind the gaps.
 	terminal := len(q.items) == 1 && q.ended != nil
-	if len(q.items) > 0 && !(terminal && len(q.gaps) > 0) {
+	if len(q.items) > 0 && !(terminal && len(q.gaps)+len(q.states) > 0) {
 		it := q.items[0]
 		q.items[0] = queued{}
 		q.items = q.items[1:]
@@ -233,6 +237,11 @@ func (q *eventQueue) take() (Event, error) {
 		q.more()
 		return Gap{ThreadID: thread, From: first}, nil
 	}
+	if len(q.states) > 0 {
+		ev := q.takeStatesLocked()
+		q.more()
+		return ev, nil
+	}
 	if q.ended != nil {
 		q.signal() // for other waiters
 		return nil, q.ended
@@ -242,7 +251,7 @@ func (q *eventQueue) take() (Event, error) {
 
 // more passes the wake-up on when several callers wait and something is left.
 func (q *eventQueue) more() {
-	if len(q.items) > 0 || len(q.gaps) > 0 || q.ended != nil {
+	if len(q.items) > 0 || len(q.gaps) > 0 || len(q.states) > 0 || q.ended != nil {
 		q.signal()
 	}
 }

@@ -236,6 +236,13 @@ func (c *Conn) frame(id wire.MsgID, body []byte, frameLen int) error {
 			return c.emit(MarksMoved{ThreadID: push.ThreadID, Marks: marksOf(push.Marks)}, frameLen)
 		}
 		return nil
+	case wire.MsgWatchRsp:
+		c.reply(id, body)
+		return c.onlinePush(body, frameLen) // behind what was told of an earlier set
+	case wire.MsgOnline:
+		return c.onlinePush(body, frameLen)
+	case wire.MsgTypingPush:
+		return c.typingPush(body, frameLen)
 	case wire.MsgLogoutRsp:
 		c.loggedOut(body)
 		c.reply(id, body)

@@ -43,7 +43,7 @@ func sooner(h hole, at time.Time) hole {
 // serve hands on what conn brings, until it ends or the session is closed.
 func (s *Session) serve(ctx context.Context, conn *Conn) error {
 	s.holes = make(map[int64]*hole)
-	s.resync, s.caught = hole{due: time.Now()}, false
+	s.resync, s.again, s.caught = hole{due: time.Now()}, hole{due: time.Now()}, false
 	if err := s.handOut(ctx, conn); err != nil {
 		return err
 	}
@@ -83,6 +83,9 @@ func nextBefore(ctx context.Context, conn *Conn, deadline time.Time) (Event, err
 // earliest returns when something is to be fetched, or the zero time.
 func (s *Session) earliest() time.Time {
 	at := s.resync.due
+	if due := s.again.due; !due.IsZero() && (at.IsZero() || due.Before(at)) {
+		at = due
+	}
 	for _, h := range s.holes {
 		if at.IsZero() || h.due.Before(at) {
 			at = h.due
@@ -124,6 +127,12 @@ func (s *Session) handle(ctx context.Context, conn *Conn, ev Event) error {
 		return s.hand(ctx, conn, ev)
 	case MarksMoved:
 		return s.hand(ctx, conn, ev)
+	case Online:
+		return s.hand(ctx, conn, ev)
+	case Typing:
+		if len(s.backlog) == 0 {
+			s.offer(ev) // without room it is worth nothing later
+		}
 	case Disconnected:
 		return ev.Err
 	}
@@ -171,6 +180,16 @@ func (s *Session) fetch(ctx context.Context, conn *Conn) error {
 			return fatal(ctx, conn)
 		default:
 			s.resync.later(RetryAfter(err))
+		}
+	}
+	if at := s.again.due; !at.IsZero() && !now.Before(at) {
+		switch err := s.rewatch(ctx, conn); {
+		case err == nil:
+			s.again = hole{}
+		case fatal(ctx, conn) != nil:
+			return fatal(ctx, conn)
+		default:
+			s.again.later(RetryAfter(err))
 		}
 	}
 	for thread, h := range s.holes {

@@ -67,6 +67,8 @@ type Session struct {
 	done    chan struct{}
 	out     chan Event
 	box     outbox
+	// watchTurn holds a token while somebody changes whom to watch.
+	watchTurn chan struct{}
 
 	receipts receipts
 
@@ -78,6 +80,7 @@ type Session struct {
 	resync  hole            // of everything
 	since   string          // what the server gave for the last time that was done; see Conn.SyncSince
 	whole   time.Time       // when all threads are to be looked at again, whatever since finds; zero: never
+	again   hole            // of whom to watch, on this connection
 	caught  bool            // that has been done once on this connection
 	backlog []Event         // handed out before anything else
 
@@ -87,6 +90,7 @@ type Session struct {
 	last    *Conn // the latest, for its profile
 	friends map[int32]Friend
 	apps    map[int32]Application
+	watched []int32         // by the latest Watch
 	seen    map[int64]int64 // what Next has returned, by thread
 	// seenData is the id of the data that seen is of.
 	seenData string
@@ -108,15 +112,16 @@ func Open(ctx context.Context, o SessionOptions) (*Session, error) {
 		return nil, errors.New("client: a session needs a ticket or a gate")
 	}
 	s := &Session{
-		opts:    o,
-		backoff: backoff{cmp.Or(max(o.BackoffBase, 0), DefaultBackoffBase), cmp.Or(max(o.BackoffLimit, 0), DefaultBackoffLimit)},
-		done:    make(chan struct{}),
-		out:     make(chan Event, eventRoom),
-		holes:   make(map[int64]*hole),
-		change:  make(chan struct{}),
-		seen:    make(map[int64]int64),
-		ticket:  o.Ticket,
-		data:    o.Data,
+		opts:      o,
+		backoff:   backoff{cmp.Or(max(o.BackoffBase, 0), DefaultBackoffBase), cmp.Or(max(o.BackoffLimit, 0), DefaultBackoffLimit)},
+		done:      make(chan struct{}),
+		out:       make(chan Event, eventRoom),
+		holes:     make(map[int64]*hole),
+		watchTurn: make(chan struct{}, 1),
+		change:    make(chan struct{}),
+		seen:      make(map[int64]int64),
+		ticket:    o.Ticket,
+		data:      o.Data,
 	}
 	if s.opts.SyncEvery == 0 {
 		s.opts.SyncEvery = DefaultSyncEvery
@@ -168,7 +173,8 @@ func (s *Session) beginNow(ctx context.Context, conn *Conn) error {
 }
 
 // Next returns the oldest event that was not yet returned, waiting for one if need be: Texts, Applied, Approved,
-// FriendsChanged, MarksMoved, Disconnected, Connected, DataReplaced, CaughtUp. When the session has ended it returns why: ErrClosed,
+// FriendsChanged, MarksMoved, Online, Typing, Disconnected, Connected, DataReplaced, CaughtUp. When the session has ended it
+// returns why: ErrClosed,
 // ErrReplaced, ErrLoggedOut, or an error that no further attempt would mend.
 func (s *Session) Next(ctx context.Context) (Event, error) {
 	select {

@@ -13,6 +13,7 @@ import (
 	"parley/internal/legacy"
 	"parley/internal/reconcile"
 	"parley/internal/transport"
+	"parley/internal/watch"
 	"parley/internal/wire"
 )
 
@@ -63,6 +64,7 @@ type Limits struct {
 	Linger             time.Duration `help:"how long a closing connection waits for the client to hang up" min:"10ms"`
 	DrainTimeout       time.Duration `help:"time over which a stopping node spreads the goodbyes to its clients" min:"0s"`
 	GroupMembers       int           `help:"members of one group" min:"2" max:"10000"`
+	WatchedUsers       int           `help:"pairs of a session and a user whose presence it watches; beyond it requests to watch users are refused" min:"500"`
 	CommitShards       int           `help:"SQL transactions of texts at once" min:"1" max:"64"`
 	CommitBatch        int           `help:"texts per transaction" min:"64" max:"4096"`
 }
@@ -107,6 +109,7 @@ func DefaultConfig() Config {
 			Linger:             3 * time.Second,
 			DrainTimeout:       10 * time.Second,
 			GroupMembers:       10000,
+			WatchedUsers:       watch.DefaultConfig().Pairs,
 			CommitShards:       commits.Shards,
 			CommitBatch:        commits.Batch,
 		},
@@ -136,8 +139,11 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// tick is the period of sweeps and of reads of the other nodes' leases.
+// tick is the period of sweeps.
 const tick = time.Second
+
+// viewEvery is how often the leases of the nodes are read: a node's users are shown as offline soon after its lease ends.
+const viewEvery = tick / 2
 
 // peerTimeout bounds a call to another chat node whose caller sets no shorter limit.
 const peerTimeout = 3 * time.Second
@@ -145,6 +151,12 @@ const peerTimeout = 3 * time.Second
 func commitConfig(l Limits) commit.Config {
 	c := commit.DefaultConfig()
 	c.Shards, c.Batch, c.MaxWait = l.CommitShards, l.CommitBatch, l.RequestTimeout
+	return c
+}
+
+func watchConfig(l *Limits) watch.Config {
+	c := watch.DefaultConfig()
+	c.Pairs = l.WatchedUsers
 	return c
 }
 

@@ -15,7 +15,7 @@ import (
 type metrics struct {
 	refusedConns                                                                             [admission.Reasons]prometheus.Counter
 	logins, replaced, stale, loginTimeouts, evicted, loginsUnheard, heartbeats               prometheus.Counter
-	badFrames, unknownIDs, rateLimited, flooding, queueFull, windowFull                      prometheus.Counter
+	badFrames, unknownIDs, typingDropped, rateLimited, flooding, queueFull, windowFull       prometheus.Counter
 	panics, slow, gaps, passed, abandoned, writeFailures, acceptFailures, acceptRests, trims prometheus.Counter
 	releasesLost, leaseFailures, fenceFailures, fenced, delivered                            prometheus.Counter
 	refilled, refillsGivenUp                                                                 prometheus.Counter
@@ -55,6 +55,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 		loginsUnheard:  counter("logins_unheard_total", "Logins whose turn did not come within LoginTimeout, or for which too many waited."),
 		heartbeats:     counter("heartbeats_total", "Heartbeats answered."),
 		badFrames:      counter("bad_frames_total", "Connections closed for a frame that is not allowed where it came."),
+		typingDropped:  counter("typing_dropped_total", "Notices that a user is typing which were not sent on: too many, or the user may not write."),
 		unknownIDs:     counter("unknown_ids_total", "Frames with an id that no client sends."),
 		rateLimited:    counter("rate_limited_total", "Requests refused because a connection sent too many a second."),
 		flooding:       counter("flooding_total", "Connections closed because they sent more than could be looked at, or too many heartbeats."),

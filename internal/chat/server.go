@@ -123,7 +123,8 @@ func New(cfg Config, d Deps) (*Server, error) {
 		Log: s.log, Store: s.store, Cache: s.presence, Timeout: cfg.Limits.RequestTimeout,
 		Loads: s.metrics.loads, LoadSeconds: s.metrics.loadSeconds, Panics: s.metrics.panics,
 	})
-	s.janitor = ending.NewJanitor(s.log, s.presence, s.metrics.releasesLost)
+	s.janitor = ending.NewJanitor(s.log, s.presence, s.metrics.releasesLost,
+		func(uids []int32) { s.delivery.Watch.Changed(uids...) })
 	s.texts = textlimit.New(cfg.Limits.TextRate, cfg.Limits.TextBurst, textlimit.Deps{
 		Log: s.log, Node: cfg.SelfServer.Name, Boot: func() string { return s.lease.Boot() }, Locate: d.Presence.Locate,
 		Alive: func(node, boot string) bool { return d.Presence.View().Alive(node, boot) }, Release: s.janitor.Release,
@@ -131,7 +132,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 	})
 	s.ender = ending.New(ending.Deps{
 		Log: s.log, Node: cfg.SelfServer.Name, Registry: s.registry, Texts: s.texts, Janitor: s.janitor, NextNode: s.nextNode,
-		Left:     func(sess *session.Session) { s.delivery.Groups.Leave(sess) },
+		Left:     func(sess *session.Session) { s.delivery.Groups.Leave(sess); s.delivery.Watch.Leave(sess) },
 		Replaced: s.metrics.replaced, Stale: s.metrics.stale,
 	})
 	slow, err := ending.GoodbyeFrame(wire.CodeSlowConsumer, "slow consumer", ending.RetryAfter, "")
@@ -150,7 +151,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 	}
 	s.reconciler = reconcile.New(d.reconcileConfig(), reconcile.Deps{
 		Log: d.Log, Metrics: d.Metrics, Presence: d.Presence, Registry: s.registry,
-		Entry: s.ender.Entry, End: func(uid int32, sid string) { s.ender.Kick(uid, sid) }, Release: s.janitor.Release, Missed: func(sess *session.Session) { s.delivery.MayHaveMissed(sess) },
+		Entry: s.ender.Entry, End: func(uid int32, sid string) { s.ender.Kick(uid, sid) }, Release: s.janitor.Release, Missed: s.found,
 	})
 	if err := s.listen(d); err != nil {
 		stop()
@@ -158,6 +159,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 	}
 	s.delivery = delivery.New(seedGroups(delivery.Deps{
 		Log: s.log, Metrics: d.Metrics, Node: cfg.SelfServer.Name, Boot: s.lease.Boot, Groups: s.store, Presence: s.presence,
+		Watch: watchConfig(&cfg.Limits), Rights: s.store,
 		Registry: s.registry, Settled: s.lease.Settled,
 		Dial:    delivery.Dialer(rpc.ClientConfig{Auth: s.rpcAuth, Metrics: s.rpcStats, Standing: s.standing, Timeout: peerTimeout}),
 		Context: ctx, Go: s.spawn, History: s.store.History, Reload: s.reload,
@@ -182,8 +184,8 @@ func New(cfg Config, d Deps) (*Server, error) {
 		Log: s.log, Context: ctx, Node: cfg.SelfServer.Name, Store: s.store, Presence: s.presence, Users: s.users,
 		Registry: s.registry, Texts: s.texts, Lease: s.lease, Ender: s.ender, Janitor: s.janitor, Kicker: s.kicker, Turns: s.turns,
 		Deliver: s.delivery.Router.Deliver, TellElsewhere: s.delivery.TellElsewhere, Static: s.delivery.Peers.Static,
-		Groups: s.delivery.Groups,
-		Wheel:  s.wheel, Stock: &s.metrics.legacy,
+		Groups: s.delivery.Groups, Moved: func(uid int32) { s.delivery.Watch.Changed(uid) },
+		Wheel: s.wheel, Stock: &s.metrics.legacy,
 		Granted: s.metrics.logins, Unheard: s.metrics.loginsUnheard, Abandoned: s.metrics.abandoned, Refused: s.metrics.loginsRefused,
 		Seconds: s.metrics.loginSeconds, HandlerSeconds: s.metrics.handlerSeconds,
 	})
@@ -193,6 +195,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 	s.handlers = handler.New(handler.Deps{
 		Log: s.log, Node: cfg.SelfServer.Name, Boot: s.lease.Boot, Store: s.store, Presence: s.presence, Users: s.users,
 		Registry: s.registry, Ender: s.ender, Kicker: s.kicker, Deliver: s.delivery.Router.Deliver, Groups: s.delivery.Groups, Marks: s.marks,
+		Watch: s.delivery.Watch, TypingDropped: s.metrics.typingDropped,
 		Fenced: s.lease.NoteFenced, MaxFrameBytes: cfg.Limits.MaxFrameBytes, ApplicationsUntold: s.metrics.applicationsUntold, UnknownIDs: s.metrics.unknownIDs,
 	})
 	s.conns = clientconn.New(connConfig(&cfg.Limits), clientconn.Deps{
@@ -240,7 +243,7 @@ func (s *Server) newMember(mine presence.Lease) *membership.Member {
 		},
 		Sessions:      s.registry.Live,
 		EndSessions:   func() { s.ender.All(wire.CodeUnavailable, "node was fenced off") },
-		LostData:      func() { s.reconciler.Rewrite(); s.delivery.Groups.Rewrite() },
+		LostData:      func() { s.reconciler.Rewrite(); s.delivery.Groups.Rewrite(); s.delivery.Watch.All() },
 		Mailbox:       s.reconciler,
 		LeaseFailures: s.metrics.leaseFailures, FenceFailures: s.metrics.fenceFailures, Fenced: s.metrics.fenced,
 	})
@@ -283,7 +286,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	if joined {
 		s.log.Info("chat node ready", "clients", s.ClientAddr(), "rpc", s.RPCAddr())
-		background.Go(func() { s.presence.Watch(back, tick, func(*presence.View) { s.delivery.LinkNodes() }) })
+		background.Go(func() { s.presence.Watch(back, viewEvery, s.seeNodes) })
 		background.Go(func() { fail(s.lease.KeepLease(back)) })
 		background.Go(func() { s.lease.KeepFence(back) })
 		background.Go(func() { s.kicker.Run(back) })
@@ -370,6 +373,18 @@ func (s *Server) serveNodes() error {
 		return fmt.Errorf("chat: RPC server: %w", errors.Join(err, s.rpc.Close(), s.clients.Close()))
 	}
 	return nil
+}
+
+// seeNodes takes a change of the other nodes' leases.
+func (s *Server) seeNodes(v *presence.View) {
+	s.delivery.LinkNodes()
+	s.delivery.Watch.Lives(v.Nodes())
+}
+
+// found takes a session whose place in Redis was lost, or in doubt, and is not any more.
+func (s *Server) found(sess *session.Session) {
+	s.delivery.MayHaveMissed(sess)
+	s.delivery.Watch.Changed(sess.UID())
 }
 
 // reload ends a native session that does not understand a 2104, when nobody can say what it has missed.

@@ -127,6 +127,7 @@ func (c *Conn) refuse(ctx context.Context, id wire.MsgID, err error) {
 
 	e, ok := errors.AsType[*wire.Error](err)
 	switch fatal := ok && e.Fatal; {
+	case id == wire.MsgTyping: // it has no reply
 	case fatal && c.Native():
 		c.of.d.Ender.Goodbye(&c.Session, code, "request refused", 0)
 	case fatal, !c.Native() && (id == wire.MsgThreads || id == wire.MsgHistory):

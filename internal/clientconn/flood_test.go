@@ -53,7 +53,7 @@ func startConns(t *testing.T) (*Conns, *session.Registry, string) {
 		},
 		Admission: admission.New(admission.Limits{Connections: 10, Waiting: 10, Timeout: time.Minute, MinTimeout: time.Minute}),
 		Ender: ending.New(ending.Deps{
-			Log: log, Node: "chat1", Registry: registry, Texts: texts, Janitor: ending.NewJanitor(log, nil, other),
+			Log: log, Node: "chat1", Registry: registry, Texts: texts, Janitor: ending.NewJanitor(log, nil, other, nil),
 			Left: func(*session.Session) {}, NextNode: func() string { return "" }, Replaced: other, Stale: other,
 		}),
 		Metrics: Metrics{

@@ -19,15 +19,20 @@ import (
 	"parley/internal/router"
 	"parley/internal/session"
 	"parley/internal/store"
+	"parley/internal/watch"
+	"parley/internal/wire"
 )
 
 // Deps is what a Delivery works with.
 type Deps struct {
-	Log      *slog.Logger
-	Metrics  prometheus.Registerer // nil: registered nowhere
-	Node     string                // this node's name
-	Boot     func() string         // this node's life
-	Groups   group.Store
+	Log     *slog.Logger
+	Metrics prometheus.Registerer // nil: registered nowhere
+	Node    string                // this node's name
+	Boot    func() string         // this node's life
+	Groups  group.Store
+	// Watch bounds what sessions watch; Rights says who may see whom.
+	Watch    watch.Config
+	Rights   Rights
 	Presence *presence.Presence
 	Registry *session.Registry
 	// Settled reports whether all nodes have written their sessions into the Redis whose data has this id.
@@ -45,11 +50,18 @@ type Deps struct {
 	Refilled, RefillsGivenUp prometheus.Counter
 }
 
+// Rights is the part of internal/store that says who may see whose presence.
+type Rights interface {
+	VisibleTo(ctx context.Context, watcher int32, of []int32) ([]int32, error)
+	WatchersOf(ctx context.Context, watchers []int32, of int32) ([]int32, error)
+}
+
 // A Delivery takes pushes to their users. New starts it; Close ends it. Its methods are safe for concurrent use.
 type Delivery struct {
 	Router *router.Router
 	Peers  *peer.Pool
 	Groups *group.Groups
+	Watch  *watch.Watches[*session.Session]
 
 	d       Deps
 	refills *refill.Refiller
@@ -65,7 +77,18 @@ func New(deps Deps) *Delivery {
 		NotHere:      func(node string, p *session.Push) { d.Router.NotHere(node, p) },
 		ElsewhereToo: func(p *session.Push) { d.Router.ElsewhereToo(p) },
 		Forget:       func(uid int32) { d.Router.Forget(uid) },
-		Lost:         func(node string, p *session.Push) { d.Router.Lost(node, p) },
+		Lost: func(node string, p *session.Push) {
+			if p.ID == wire.MsgOnline {
+				d.Watch.Lost(node, p)
+				return
+			}
+			d.Router.Lost(node, p)
+		},
+	})
+	d.Watch = watch.New[*session.Session](deps.Watch, watch.Deps{
+		Log: deps.Log, Metrics: deps.Metrics, Visible: deps.Rights.VisibleTo, Watchers: deps.Rights.WatchersOf,
+		Whereabouts: deps.Presence.Whereabouts, Settled: deps.Settled, NoteSeen: deps.Presence.NoteSeen,
+		Nodes: d.Peers.Nodes, Forward: d.Peers.Forward,
 	})
 	d.refills = refill.New(refill.Deps{
 		Log: deps.Log, Context: deps.Context, Go: deps.Go, History: deps.History, Member: deps.Member, Reload: deps.Reload,
@@ -84,6 +107,7 @@ func New(deps Deps) *Delivery {
 
 // Close drops what waits and returns when all goroutines have ended.
 func (d *Delivery) Close() {
+	d.Watch.Close()
 	d.Groups.Close()
 	d.Router.Close()
 	d.Peers.Close()

@@ -67,6 +67,9 @@ func (s *Service) deliverAll(req *message.DeliverReq) []int32 {
 		case wire.MsgGap:
 			codes[i] = s.gap(in)
 			continue
+		case wire.MsgOnline: // between nodes: whose presence changed
+			s.d.Delivery.Watch.Receive(&session.Push{Body: in.Body})
+			continue
 		}
 		push := session.Push{
 			To: in.ToUid, Device: in.Device, SID: in.Sid, ID: wire.MsgID(in.MsgId), From: in.FromUid,

@@ -43,6 +43,11 @@ var rules = []rule{
 		"rows of groups to their members: SQL, Redis and the other nodes through interfaces",
 	},
 	{
+		"internal/watch",
+		[]string{"internal/batch", "internal/bucket", "internal/presence", "internal/session", "internal/wire"},
+		"who watches whom on a node: Redis, SQL and the other nodes through functions",
+	},
+	{
 		"internal/commit",
 		[]string{"internal/batch", "internal/group", "internal/recent", "internal/session", "internal/store", "internal/wire"},
 		"texts in, one transaction, acks out: who gets the push is the router's business",
@@ -82,7 +87,7 @@ var rules = []rule{
 		"internal/handler",
 		[]string{
 			"internal/bucket", "internal/ending", "internal/group", "internal/history", "internal/legacy", "internal/mark", "internal/presence",
-			"internal/recent", "internal/reconcile", "internal/session", "internal/store", "internal/users", "internal/wire",
+			"internal/recent", "internal/reconcile", "internal/session", "internal/store", "internal/users", "internal/watch", "internal/wire",
 		},
 		"answers requests of sessions: it knows neither connections nor how pushes travel",
 	},
@@ -112,7 +117,7 @@ var rules = []rule{
 		"internal/delivery",
 		[]string{
 			"internal/group", "internal/obs", "internal/peer", "internal/presence", "internal/refill", "internal/router", "internal/rpc", "internal/session",
-			"internal/store", "internal/textlimit", "internal/wire", "kitex_gen/...",
+			"internal/store", "internal/textlimit", "internal/watch", "internal/wire", "kitex_gen/...",
 		},
 		"joins what takes a push to its user; it does not know where pushes come from",
 	},
@@ -125,7 +130,7 @@ var rules = []rule{
 			"internal/admission", "internal/clientconn", "internal/commit", "internal/delivery", "internal/ending", "internal/handler",
 			"internal/history", "internal/legacy", "internal/login", "internal/mark", "internal/transport",
 			"internal/membership", "internal/outbox", "internal/reconcile", "internal/session", "internal/wire", "internal/store", "internal/presence",
-			"internal/config", "internal/obs", "internal/rpc", "internal/slots", "internal/textlimit", "internal/users", "kitex_gen/...",
+			"internal/config", "internal/obs", "internal/rpc", "internal/slots", "internal/textlimit", "internal/users", "internal/watch", "kitex_gen/...",
 		},
 		"a node imports no other node",
 	},

@@ -24,6 +24,7 @@ type Janitor struct {
 	log   *slog.Logger
 	redis Releaser
 	lost  prometheus.Counter
+	gone  func(uids []int32)
 	wake  chan struct{}
 
 	mu      sync.Mutex // guards the following, for a moment: callbacks of connections that close wait for it
@@ -36,9 +37,10 @@ type Releaser interface {
 	Release(ctx context.Context, sessions []presence.Location) error
 }
 
-// NewJanitor returns a Janitor; Run has to run with it. lost counts the sessions that are left in Redis to expire.
-func NewJanitor(log *slog.Logger, redis Releaser, lost prometheus.Counter) *Janitor {
-	return &Janitor{log: log, redis: redis, lost: lost, wake: make(chan struct{}, 1)}
+// NewJanitor returns a Janitor; Run has to run with it. lost counts the sessions that are left in Redis to expire. gone is
+// told of the users of those that are out of it.
+func NewJanitor(log *slog.Logger, redis Releaser, lost prometheus.Counter, gone func(uids []int32)) *Janitor {
+	return &Janitor{log: log, redis: redis, lost: lost, gone: gone, wake: make(chan struct{}, 1)}
 }
 
 // Release has a session taken out of Redis. It does not wait.
@@ -127,5 +129,10 @@ func (j *Janitor) releaseAll(ctx context.Context) bool {
 			j.giveBack(batch)
 			return false
 		}
+		uids := make([]int32, len(batch))
+		for i := range batch {
+			uids[i] = batch[i].UID
+		}
+		j.gone(uids)
 	}
 }

@@ -10,7 +10,7 @@ import (
 
 // E9: what waits is handed over in whole batches; nothing is moved while callbacks of closing connections wait.
 func TestTheJanitorMovesNothing(t *testing.T) {
-	j := NewJanitor(nil, nil, nil)
+	j := NewJanitor(nil, nil, nil, nil)
 	const n = 1000*janitorBatch + 7
 	for uid := range int32(n) {
 		if !j.add(presence.Location{UID: uid}) {

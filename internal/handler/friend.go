@@ -96,6 +96,7 @@ func (f *friends) approve(ctx context.Context, s *session.Session, body []byte) 
 		return err
 	}
 	f.Users.Changed(ctx, s.UID(), req.ToUID)
+	f.seenChanged(s.UID(), req.ToUID)
 
 	chats := make([]wire.StoredText, len(done.Messages))
 	for i := range done.Messages {

@@ -16,6 +16,7 @@ import (
 	"parley/internal/session"
 	"parley/internal/store"
 	"parley/internal/users"
+	"parley/internal/watch"
 	"parley/internal/wire"
 )
 
@@ -42,17 +43,22 @@ type Deps struct {
 	Groups Groups
 	// Marks stores read marks.
 	Marks Marks
+	// Watch tells sessions who is online.
+	Watch *watch.Watches[*session.Session]
 	// Fenced is told that the store refused a change because a life of this node was taken for dead.
 	Fenced        func(boot string)
 	MaxFrameBytes int // of a logged-in client's frame
 	// ApplicationsUntold counts applications for friendship that are not pushed, UnknownIDs frames that no client sends.
 	ApplicationsUntold, UnknownIDs prometheus.Counter
+	// TypingDropped counts notices of typing that were not sent on.
+	TypingDropped prometheus.Counter
 }
 
 // New returns the handlers of the requests that a logged-in client may make.
 func New(deps Deps) map[wire.MsgID]Handler {
 	d := &deps
 	f := &friends{Deps: d, applied: newUserRates(appliedBurst, appliedEvery)}
+	p := &presences{Deps: d, lookups: make(chan struct{}, typingAtOnce)}
 	handlers := map[wire.MsgID]Handler{
 		wire.MsgSearch:     d.search,
 		wire.MsgApply:      f.apply,
@@ -67,6 +73,10 @@ func New(deps Deps) map[wire.MsgID]Handler {
 		wire.MsgUnblock:  d.nativeOnly(d.unblock),
 		wire.MsgBlocks:   d.nativeOnly(d.blocks),
 		wire.MsgLogout:   d.nativeOnly(d.logout),
+
+		wire.MsgWatch:   d.presenceOnly(p.watch),
+		wire.MsgVisible: d.presenceOnly(p.visible),
+		wire.MsgTyping:  d.nativeOnly(p.typing),
 	}
 	for id, h := range newGroups(d).handlers() {
 		handlers[id] = d.shown(wire.FeatureGroups, h)

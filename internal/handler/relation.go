@@ -57,11 +57,18 @@ func (d *Deps) changeRelation(
 	}
 	if change != wire.ChangeUnblock {
 		d.Users.Changed(ctx, s.UID(), req.UID)
+		d.seenChanged(s.UID(), req.UID)
 	}
 	if err := reply(s, answer, wire.OtherReply{UID: req.UID}); err != nil {
 		return err
 	}
 	return d.pushToOwn(ctx, s, wire.MsgFriendsChanged, wire.FriendsChangedPush{Change: change, UID: req.UID})
+}
+
+// seenChanged says that two users may or may not see each other's presence any more.
+func (d *Deps) seenChanged(a, b int32) {
+	d.Watch.RightsChanged(a, b)
+	d.Watch.RightsChanged(b, a)
 }
 
 // blocks answers 2111: a page of those whom the user has blocked, by ascending uid.

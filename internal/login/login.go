@@ -30,7 +30,7 @@ var (
 )
 
 // offered is what of the known capabilities this server offers; the rest is ignored.
-var offered = []string{wire.CapBatch, wire.CapResume, wire.CapGap, wire.CapGroups, wire.CapMarks}
+var offered = []string{wire.CapBatch, wire.CapResume, wire.CapGap, wire.CapGroups, wire.CapMarks, wire.CapPresence}
 
 // Config bounds logins.
 type Config struct {
@@ -98,6 +98,8 @@ type Deps struct {
 	Wheel *legacy.Wheel
 	Stock *legacy.Counters
 
+	// Moved is told of users whose sessions in Redis are others than before.
+	Moved func(uid int32)
 	// Granted counts logins, Unheard those whose turn did not come in time, Abandoned those undone; Refused those refused.
 	Granted, Unheard, Abandoned prometheus.Counter
 	Refused                     func(wire.Code) prometheus.Counter
@@ -357,6 +359,7 @@ func (a *attempt) enter(ctx context.Context) error {
 		}
 		return session.ErrClosed
 	}
+	a.d.Moved(s.UID())
 	user := a.d.Texts.Join(s.UID(), s.SID(), a.claimed, time.Now())
 	a.client.SetUser(user)
 	s.SetJoined(true)

@@ -16,6 +16,7 @@ func (l *Logins) Abandon(ctx context.Context, claimed presence.Claimed, mine pre
 		_, err := l.supersede(ctx, claimed)
 		return err
 	}
+	defer l.d.Moved(mine.UID)
 	old := claimed.Old
 	if old == nil {
 		return nil

@@ -196,6 +196,11 @@ func (n *linkLane) put(p *session.Push) bool {
 	if !n.l.up(time.Now()) {
 		return false
 	}
+	if p.ID.Fleeting() {
+		if waiting, _ := n.queue.Waiting(); waiting > n.l.pool.cfg.LanePushes/2 {
+			return false
+		}
+	}
 	if !n.queue.Put(*p, len(p.Body)) {
 		n.l.pool.metrics.full.Inc()
 		return false

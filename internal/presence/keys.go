@@ -38,6 +38,9 @@ func (k keys) resume(uid int32, device string) string { return "uresume_" + k.ui
 // session is a hash: device -> "sid|node|boot".
 func (k keys) session(uid int32) string { return "usession_" + k.uid(uid) }
 
+// seen is the minute since 1970 at which the user's last session ended.
+func (k keys) seen(uid int32) string { return "useen_" + k.uid(uid) }
+
 // nodeOf names the node of the latest login. Parley does not read it; people and llfcchat's tools do.
 func (k keys) nodeOf(uid int32) string { return "uip_" + k.uid(uid) }
 

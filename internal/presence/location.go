@@ -115,10 +115,12 @@ func (j *releaseJob) weight() int { return len(j.locs) }
 func (j *releaseJob) add(ctx context.Context, pipe redis.Pipeliner) {
 	j.cmds = make([]*redis.Cmd, len(j.locs))
 	for i, l := range j.locs {
-		j.cmds[i] = pipe.EvalSha(ctx, releaseScript.Hash(), releaseKeys(j.keys, l.UID), l.Device, l.value(), seconds(SessionTTL))
+		j.cmds[i] = pipe.EvalSha(ctx, releaseScript.Hash(), releaseKeys(j.keys, l.UID), l.Device, l.value(), seconds(SessionTTL), seconds(SeenTTL))
 	}
 }
 
-func releaseKeys(k keys, uid int32) []string { return []string{k.session(uid), k.nodeOf(uid)} }
+func releaseKeys(k keys, uid int32) []string {
+	return []string{k.session(uid), k.nodeOf(uid), k.seen(uid)}
+}
 
 func (j *releaseJob) finish() error { return firstError(j.cmds) }

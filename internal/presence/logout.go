@@ -7,8 +7,8 @@ import "context"
 func (p *Presence) Logout(ctx context.Context, l Location) error {
 	ctx, cancel := p.bound(ctx)
 	defer cancel()
-	keys := []string{p.keys.session(l.UID), p.keys.nodeOf(l.UID), p.keys.resume(l.UID, l.Device)}
-	if err := logoutScript.Run(ctx, p.rdb, keys, l.Device, l.value(), seconds(SessionTTL)).Err(); err != nil {
+	keys := []string{p.keys.session(l.UID), p.keys.nodeOf(l.UID), p.keys.resume(l.UID, l.Device), p.keys.seen(l.UID)}
+	if err := logoutScript.Run(ctx, p.rdb, keys, l.Device, l.value(), seconds(SessionTTL), seconds(SeenTTL)).Err(); err != nil {
 		return failed("log out", err)
 	}
 	return nil

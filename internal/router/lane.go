@@ -39,6 +39,12 @@ func newLane(r *Router) *lane {
 }
 
 func (l *lane) put(p *session.Push) {
+	if p.ID.Fleeting() {
+		if waiting, _ := l.queue.Waiting(); waiting > l.r.cfg.LanePushes/2 {
+			l.r.metrics.dropped[dropFull].Inc()
+			return
+		}
+	}
 	if !l.queue.Put(*p, len(p.Body)) {
 		l.r.metrics.dropped[dropFull].Inc()
 		l.r.ledger.note(nowhere, p)

@@ -34,6 +34,9 @@ func (s *Session) PushCorked(p *Push, cork *Cork) error {
 	if !s.Shown(p.ID.Needs()) {
 		return nil
 	}
+	if p.ID.Fleeting() && s.box.Queued() > 0 {
+		return nil
+	}
 	if s.stock != nil {
 		return s.stock.Push(p)
 	}

@@ -160,9 +160,12 @@ func (id MsgID) Needs() Features {
 	return 0
 }
 
+// Fleeting reports whether a push is worth nothing later: where something waits already, it is dropped.
+func (id MsgID) Fleeting() bool { return id == MsgTypingPush }
+
 // Rows reports whether a push carries rows of a thread: those that are lost can be read again, and a gap notice says so.
 func (id MsgID) Rows() bool { return id == MsgTextPush || id == MsgGroupPush || id == MsgRowPush }
 
 // Passing reports whether a push that is lost is not worth remembering: clients can ask for what it says, or the next one
 // says more.
-func (id MsgID) Passing() bool { return id == MsgMarkPush || id == MsgOnline || id == MsgTypingPush }
+func (id MsgID) Passing() bool { return id == MsgMarkPush || id == MsgTypingPush }

@@ -18,6 +18,7 @@ import (
 	"parley/internal/presence"
 	"parley/internal/router"
 	"parley/internal/store"
+	"parley/internal/watch"
 	"parley/internal/wire"
 )
 
@@ -105,6 +106,7 @@ func TestLimits(t *testing.T) {
 			"stored, not pushed: the next login lists it", "chat_applications_untold_total",
 		},
 	})
+	w := watch.DefaultConfig()
 	table("Groups", l, []limit{
 		{"members of a group", fmt.Sprint(l.GroupMembers), "GroupMembers", "2006", "chat_refusals_total"},
 		{"groups of a user", fmt.Sprint(store.MaxGroups), "", "2006; an invited user is refused", "chat_refusals_total"},
@@ -118,6 +120,18 @@ func TestLimits(t *testing.T) {
 		{
 			"pushes that wait in one of the lanes", fmt.Sprintf("%d, %s; %d lanes", g.LaneItems, size(g.LaneBytes), g.Lanes), "",
 			"the members get a gap notice", "group_overflows_total",
+		},
+	})
+	table("Presence", l, []limit{
+		{"users that a session watches", fmt.Sprint(wire.MaxWatched), "", "2005", "chat_refusals_total"},
+		{"pairs of a session and a user that it watches", fmt.Sprintf("%d per node", l.WatchedUsers), "WatchedUsers", "2001", "watch_refused_total"},
+		{"requests to watch (2151) of a session", fmt.Sprintf("%d at once, then one per %v", w.SetBurst, w.Sets), "", "2003", "watch_refused_total"},
+		{"frames of changed presence to a session", fmt.Sprintf("one per %v", w.Spacing), "", "the states wait, the latest of each user", ""},
+		{"bytes queued for a client, when states come", size(w.Backlog), "", "the states wait, the latest of each user", "watch_delayed_total"},
+		{"users in a message to another node", fmt.Sprintf("%d in %v", w.MaxNews, w.News), "", "that node reads all again", "watch_read_all_total"},
+		{
+			"typing (2154) of a session", fmt.Sprintf("one per %v and thread, in 4 threads; groups of up to 50", w.Typing), "",
+			"dropped", "chat_typing_dropped_total",
 		},
 	})
 	table("The gate", gates.Limits, []limit{

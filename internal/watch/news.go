@@ -1,0 +1,248 @@
+package watch
+
+import (
+	"encoding/binary"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"parley/internal/batch"
+	"parley/internal/session"
+	"parley/internal/wire"
+)
+
+// change says that whether watcher may see of may have changed; with watcher 0, for all.
+type change struct{ of, watcher int32 }
+
+// news is what the other nodes are to be told.
+type news struct {
+	mu     sync.Mutex // guards the following
+	uids   map[int32]struct{}
+	rights map[change]struct{}
+	all    again
+	owed   map[string]again // by node: what it is to read again, because it may have missed news
+	linked map[string]struct{}
+}
+
+// again is what a node is to read again, as a set.
+type again byte
+
+const (
+	againUsers  again = 1 << iota // where all users are
+	againRights                   // who may see whom
+)
+
+func (n *news) init() {
+	n.uids, n.rights = make(map[int32]struct{}), make(map[change]struct{})
+	n.owed, n.linked = make(map[string]again), make(map[string]struct{})
+}
+
+func (n *news) changed(uids []int32, limit int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, uid := range uids {
+		if n.all&againUsers != 0 {
+			return
+		}
+		n.uids[uid] = struct{}{}
+		if len(n.uids) > limit {
+			n.all |= againUsers
+			clear(n.uids)
+		}
+	}
+}
+
+func (n *news) rightsChanged(c change, limit int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.all&againRights != 0 {
+		return
+	}
+	n.rights[c] = struct{}{}
+	if len(n.rights) > limit {
+		n.all |= againRights
+		clear(n.rights)
+	}
+}
+
+// take returns the news for all nodes, nil if there are none, and what single nodes are owed. A node that has got a link since
+// the last call is owed everything.
+func (n *news) take(nodes []string) (body []byte, owed map[string]again) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, node := range nodes {
+		if _, known := n.linked[node]; !known {
+			n.linked[node] = struct{}{}
+			n.owed[node] = againUsers | againRights
+		}
+	}
+	known := func(node string) bool { return slices.Contains(nodes, node) }
+	maps.DeleteFunc(n.linked, func(node string, _ struct{}) bool { return !known(node) })
+	maps.DeleteFunc(n.owed, func(node string, _ again) bool { return !known(node) })
+	if len(n.uids)+len(n.rights) > 0 || n.all != 0 {
+		body = encodeNews(n.all, n.uids, n.rights)
+		clear(n.uids)
+		clear(n.rights)
+		n.all = 0
+	}
+	return body, maps.Clone(n.owed)
+}
+
+// owe notes that a node may have missed news.
+func (n *news) owe(node string, what again) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.owed[node] |= what
+}
+
+// paid notes that a node was told to read again. What it came to be owed meanwhile stays.
+func (n *news) paid(node string, what again) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.owed[node] &^= what; n.owed[node] == 0 {
+		delete(n.owed, node)
+	}
+}
+
+// sendNews sends the other nodes what has changed, until Close.
+func (w *Watches[C]) sendNews() {
+	for w.sleep(w.cfg.News) {
+		if p := batch.Try(w.sendOnce); p != nil {
+			w.panicked(p)
+		}
+	}
+}
+
+func (w *Watches[C]) sendOnce() {
+	nodes := w.d.Nodes()
+	body, owed := w.news.take(nodes)
+	for _, node := range nodes {
+		if what := owed[node]; what != 0 {
+			// Before it is sent: what is lost on the way is owed again, and that may be noted at once.
+			w.news.paid(node, what)
+			if !w.send(node, encodeNews(what, nil, nil)) {
+				w.news.owe(node, what)
+			}
+		}
+		if body != nil && !w.send(node, body) {
+			w.news.owe(node, missed(body))
+		}
+	}
+}
+
+func (w *Watches[C]) send(node string, body []byte) bool {
+	if !w.d.Forward(node, &session.Push{ID: wire.MsgOnline, Body: body}) {
+		return false
+	}
+	w.metrics.sent.Inc()
+	return true
+}
+
+// Lost says that a node may not have got news that were queued for it.
+func (w *Watches[C]) Lost(node string, p *session.Push) {
+	w.metrics.lost.Inc()
+	w.news.owe(node, missed(p.Body))
+}
+
+// Receive takes news of another node.
+func (w *Watches[C]) Receive(p *session.Push) {
+	what, uids, rights, err := decodeNews(p.Body)
+	if err != nil {
+		w.log.Warn("news of another node not understood", "err", err)
+		what = againUsers | againRights
+	}
+	w.metrics.received.Inc()
+	if what&againUsers != 0 {
+		w.All()
+	}
+	if what&againRights != 0 {
+		w.recheckAll()
+	}
+	w.soil(uids)
+	w.recheck(rights)
+}
+
+// missed returns what a node has to read again that has missed news.
+func missed(body []byte) (what again) {
+	what, uids, rights, err := decodeNews(body)
+	if err != nil {
+		return againUsers | againRights
+	}
+	if len(uids) > 0 {
+		what |= againUsers
+	}
+	if len(rights) > 0 {
+		what |= againRights
+	}
+	return what
+}
+
+var errNews = errors.New("watch: malformed news")
+
+// encodeNews returns what is to be read again, the number of users, the users, and the changes of rights.
+func encodeNews(what again, uids map[int32]struct{}, rights map[change]struct{}) []byte {
+	b := make([]byte, 0, 5+4*len(uids)+8*len(rights))
+	b = binary.BigEndian.AppendUint32(append(b, byte(what)), uint32(len(uids)))
+	for uid := range uids {
+		b = binary.BigEndian.AppendUint32(b, uint32(uid))
+	}
+	for c := range rights {
+		b = binary.BigEndian.AppendUint32(b, uint32(c.of))
+		b = binary.BigEndian.AppendUint32(b, uint32(c.watcher))
+	}
+	return b
+}
+
+func decodeNews(b []byte) (what again, uids []int32, rights []change, err error) {
+	if len(b) < 5 {
+		return 0, nil, nil, errNews
+	}
+	what, n, b := again(b[0]), uint64(binary.BigEndian.Uint32(b[1:])), b[5:]
+	if n > uint64(len(b)/4) || (len(b)-int(n)*4)%8 != 0 {
+		return 0, nil, nil, errNews
+	}
+	for ; n > 0; n-- {
+		uids, b = append(uids, int32(binary.BigEndian.Uint32(b))), b[4:]
+	}
+	for ; len(b) > 0; b = b[8:] {
+		rights = append(rights, change{int32(binary.BigEndian.Uint32(b)), int32(binary.BigEndian.Uint32(b[4:]))})
+	}
+	return what, uids, rights, nil
+}
+
+// typedThreads is in how many threads a session may say that it types within Config.Typing.
+const typedThreads = 4
+
+// typed is when a session said that it types in a thread.
+type typed struct {
+	thread int64
+	at     time.Time
+}
+
+// Typing reports whether a session may say now that it types in a thread.
+func (w *Watches[C]) Typing(c C, thread int64, now time.Time) bool {
+	t := &w.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	mine := t.watcherLocked(c)
+	if mine == nil {
+		return false
+	}
+	oldest := &mine.typed[0]
+	for i := range mine.typed {
+		e := &mine.typed[i]
+		if e.thread == thread && now.Sub(e.at) < w.cfg.Typing {
+			return false
+		}
+		if e.at.Before(oldest.at) {
+			oldest = e
+		}
+	}
+	if now.Sub(oldest.at) < w.cfg.Typing {
+		return false
+	}
+	*oldest = typed{thread, now}
+	return true
+}

@@ -1,0 +1,559 @@
+package watch
+
+import (
+	"sync"
+	"time"
+
+	"parley/internal/bucket"
+	"parley/internal/presence"
+	"parley/internal/session"
+	"parley/internal/wire"
+)
+
+// life is one life of a node.
+type life struct{ node, boot string }
+
+// lifeEntry says whether a life has a lease. It is in the table while users have sessions with it, or it has a lease.
+type lifeEntry struct {
+	life
+	alive bool
+	users int // that remember it
+}
+
+// user is a user who is watched.
+type user[C Client] struct {
+	uid      int32
+	seen     int32 // unix minutes; 0: unknown, or online
+	allowed  int32 // watchers who may see the user
+	at       int32 // in table.list
+	known    bool
+	online   bool
+	dirty    bool         // in table.dirty or doubtful
+	lives    []*lifeEntry // of the sessions that the last read found
+	watchers []watching[C]
+}
+
+// watching is one place in a user's list of watchers.
+type watching[C Client] struct {
+	w  *watcher[C]
+	at int32 // in w.pairs
+}
+
+// pair is a session and a user that it watches.
+type pair[C Client] struct {
+	u    *user[C]
+	at   int32  // in u.watchers
+	told uint32 // what the session was told: unix minutes, then the flags below
+}
+
+// Flags of pair.told.
+const (
+	flagOnline  = 1 << iota
+	flagAllowed // the session may see the user
+	flagDecided // that was read after a change
+	flagBits    = iota
+	flagState   = ^uint32(flagAllowed | flagDecided)
+)
+
+// truth returns what the session is to be told.
+func (p *pair[C]) truth() uint32 {
+	switch {
+	case p.told&flagAllowed == 0 || !p.u.known:
+		return 0
+	case p.u.online:
+		return flagOnline
+	}
+	return uint32(p.u.seen) << flagBits
+}
+
+func (p *pair[C]) state() wire.Presence {
+	return wire.Presence{UID: p.u.uid, Online: p.told&flagOnline != 0, LastSeenMin: int32(p.told >> flagBits)}
+}
+
+// tell notes what the session is told now, and reports whether that is news.
+func (p *pair[C]) tell() bool {
+	truth := p.truth()
+	if p.told&flagState == truth {
+		return false
+	}
+	p.told = p.told&^flagState | truth
+	return true
+}
+
+// watcher is a session that watches users or says that it types.
+type watcher[C Client] struct {
+	client C
+	out    sync.Mutex // held while the session is told something, and before table.mu
+
+	// Guarded by table.mu.
+	pairs  []pair[C]
+	set    int       // number of the set
+	ready  bool      // the set was answered
+	queued bool      // in table.changed
+	next   time.Time // not before is the next frame
+	sets   bucket.Bucket
+	typed  [typedThreads]typed
+}
+
+// table holds who watches whom, and what is known.
+type table[C Client] struct {
+	mu       sync.Mutex // guards the following
+	watchers map[C]*watcher[C]
+	users    map[int32]*user[C]
+	list     []*user[C] // all users, in no order
+	lives    map[life]*lifeEntry
+	pairs    int
+	dirty    []*user[C]
+	doubtful []*user[C] // read when not all nodes had written their sessions; dirty again at doubtAt
+	doubtAt  time.Time
+	changed  []*watcher[C]
+	learned  chan struct{} // closed when users have become known
+	audited  int           // in list
+	auditAt  time.Time
+}
+
+func (t *table[C]) init() {
+	t.watchers, t.users, t.lives = make(map[C]*watcher[C]), make(map[int32]*user[C]), make(map[life]*lifeEntry)
+	t.learned = make(chan struct{})
+}
+
+// watcherLocked returns the entry of a session, nil if the session has ended. It ends after its State is Dead: either leave
+// finds the entry, or this finds the state.
+func (t *table[C]) watcherLocked(c C) *watcher[C] {
+	w := t.watchers[c]
+	if w == nil && c.State() != session.Dead {
+		w = &watcher[C]{client: c}
+		t.watchers[c] = w
+	}
+	return w
+}
+
+// replace gives a session another set, none of which it may see yet.
+func (t *table[C]) replace(c C, uids []int32, of *Watches[C], now time.Time) (*watcher[C], error) {
+	cfg := &of.cfg
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	w := t.watcherLocked(c)
+	if w == nil {
+		return nil, session.ErrClosed
+	}
+	t.emptyLocked(w)
+	switch {
+	case len(uids) > cfg.PerWatch:
+		return nil, ErrTooMany
+	case t.pairs+len(uids) > cfg.Pairs:
+		return nil, ErrFull
+	case !w.sets.Take(now, 1, float32(time.Second)/float32(cfg.Sets), float32(cfg.SetBurst)):
+		return nil, ErrOften
+	}
+	w.pairs = make([]pair[C], len(uids))
+	for i, uid := range uids {
+		u := t.users[uid]
+		if u == nil {
+			u = &user[C]{uid: uid, at: int32(len(t.list))}
+			t.users[uid] = u
+			t.list = append(t.list, u)
+		}
+		w.pairs[i] = pair[C]{u: u, at: int32(len(u.watchers))}
+		u.watchers = append(u.watchers, watching[C]{w, int32(i)})
+	}
+	t.pairs += len(uids)
+	return w, nil
+}
+
+// emptyLocked takes a session out of the lists of the users it watches.
+func (t *table[C]) emptyLocked(w *watcher[C]) {
+	for i := range w.pairs {
+		p := &w.pairs[i]
+		u := p.u
+		if p.told&flagAllowed != 0 {
+			u.allowed--
+		}
+		last := len(u.watchers) - 1
+		moved := u.watchers[last]
+		u.watchers[p.at] = moved
+		moved.w.pairs[moved.at].at = p.at
+		u.watchers[last] = watching[C]{}
+		u.watchers = u.watchers[:last]
+		if last == 0 {
+			t.dropLocked(u)
+		}
+	}
+	t.pairs -= len(w.pairs)
+	w.pairs, w.ready = nil, false
+	w.set++
+}
+
+// dropLocked forgets a user whom nobody watches.
+func (t *table[C]) dropLocked(u *user[C]) {
+	delete(t.users, u.uid)
+	last := len(t.list) - 1
+	t.list[u.at] = t.list[last]
+	t.list[u.at].at = u.at
+	t.list[last] = nil
+	t.list = t.list[:last]
+	t.rememberLocked(u, nil)
+}
+
+// rememberLocked notes with which lives a user has sessions.
+func (t *table[C]) rememberLocked(u *user[C], lives []*lifeEntry) {
+	for _, l := range lives {
+		l.users++
+	}
+	for _, l := range u.lives {
+		if l.users--; l.users == 0 && !l.alive {
+			delete(t.lives, l.life)
+		}
+	}
+	u.lives = lives
+}
+
+// clear takes everything out of a session's set.
+func (t *table[C]) clear(c C) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if w := t.watchers[c]; w != nil {
+		t.emptyLocked(w)
+	}
+}
+
+// leave forgets a session.
+func (t *table[C]) leave(c C) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if w := t.watchers[c]; w != nil {
+		t.emptyLocked(w)
+		delete(t.watchers, c)
+	}
+}
+
+// allow notes whom a session may see, unless a read after a change has said so already. It reports whether users are to be
+// read.
+func (t *table[C]) allow(w *watcher[C], visible []int32) (read bool) {
+	may := make(map[int32]struct{}, len(visible))
+	for _, uid := range visible {
+		may[uid] = struct{}{}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range w.pairs {
+		p := &w.pairs[i]
+		if _, ok := may[p.u.uid]; ok && p.told&flagDecided == 0 {
+			read = t.allowLocked(p, true) || read
+		}
+	}
+	return read
+}
+
+// allowLocked notes whether a pair's session may see its user. It reports whether the user is to be read.
+func (t *table[C]) allowLocked(p *pair[C], allowed bool) (read bool) {
+	switch was := p.told&flagAllowed != 0; {
+	case was == allowed:
+		return false
+	case !allowed:
+		p.told &^= flagAllowed
+		p.u.allowed--
+		return false
+	}
+	p.told |= flagAllowed
+	p.u.allowed++
+	return !p.u.known && t.soilLocked(p.u)
+}
+
+// known reports whether all users are known whom a session may see; else when to ask again.
+func (t *table[C]) known(w *watcher[C]) (bool, <-chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range w.pairs {
+		if p := &w.pairs[i]; p.told&flagAllowed != 0 && !p.u.known {
+			return false, t.learned
+		}
+	}
+	return true, nil
+}
+
+// ready begins to tell a session of changes, and returns the states until then.
+func (t *table[C]) ready(w *watcher[C]) []wire.Presence {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	states := make([]wire.Presence, len(w.pairs))
+	for i := range w.pairs {
+		p := &w.pairs[i]
+		p.tell()
+		states[i] = p.state()
+	}
+	w.ready = true
+	return states
+}
+
+// soilLocked makes a user dirty. It reports whether the reader has something to do. A user whom nobody may see is not
+// read: it becomes unknown.
+func (t *table[C]) soilLocked(u *user[C]) bool {
+	switch {
+	case u.dirty:
+	case u.allowed == 0:
+		u.known = false
+		return false
+	default:
+		u.dirty = true
+		t.dirty = append(t.dirty, u)
+	}
+	return true
+}
+
+func (t *table[C]) soil(uids []int32) (read bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, uid := range uids {
+		if u := t.users[uid]; u != nil {
+			read = t.soilLocked(u) || read
+		}
+	}
+	return read
+}
+
+func (t *table[C]) soilAll() (read bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, u := range t.list {
+		read = t.soilLocked(u) || read
+	}
+	return read
+}
+
+// audit makes the next n users dirty, once per second.
+func (t *table[C]) audit(n int, now time.Time) (read bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if now.Sub(t.auditAt) < time.Second {
+		return false
+	}
+	t.auditAt = now
+	for range min(n, len(t.list)) {
+		t.audited = (t.audited + 1) % len(t.list)
+		read = t.soilLocked(t.list[t.audited]) || read
+	}
+	return read
+}
+
+// take returns up to n dirty users, which are dirty no more.
+func (t *table[C]) take(n int, now time.Time) (users []*user[C]) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.doubtful) > 0 && !now.Before(t.doubtAt) {
+		t.dirty, t.doubtful = append(t.dirty, t.doubtful...), nil
+	}
+	for len(t.dirty) > 0 && len(users) < n {
+		u := t.dirty[0]
+		t.dirty[0] = nil
+		t.dirty = t.dirty[1:]
+		u.dirty = false
+		switch {
+		case t.users[u.uid] != u:
+		case u.allowed == 0:
+			u.known = false
+		default:
+			users = append(users, u)
+		}
+	}
+	if len(t.dirty) == 0 {
+		t.dirty = nil
+	}
+	return users
+}
+
+// giveBack makes users dirty again.
+func (t *table[C]) giveBack(users []*user[C]) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, u := range users {
+		if t.users[u.uid] == u {
+			t.soilLocked(u)
+		}
+	}
+}
+
+// live notes which lives have a lease, and makes dirty the users with sessions of one that begins or ends. It reports whether
+// users are to be read, and whether a life has ended.
+func (t *table[C]) live(alive map[life]struct{}) (read, ended bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	turned := make(map[*lifeEntry]struct{})
+	for l, e := range t.lives {
+		if _, now := alive[l]; now != e.alive {
+			e.alive, ended = now, ended || !now
+			if e.users == 0 {
+				delete(t.lives, l)
+				continue
+			}
+			turned[e] = struct{}{}
+		}
+	}
+	for l := range alive {
+		if t.lives[l] == nil {
+			t.lives[l] = &lifeEntry{life: l, alive: true}
+		}
+	}
+	if len(turned) == 0 {
+		return false, ended
+	}
+	for _, u := range t.list {
+		for _, l := range u.lives {
+			if _, yes := turned[l]; yes {
+				read = t.soilLocked(u) || read
+				break
+			}
+		}
+	}
+	return read, ended
+}
+
+// learn takes what was read. Where not all nodes have written their sessions, the absence of a user means nothing: it is read
+// again at a later time, again. crashed are users who went offline without a release.
+func (t *table[C]) learn(users []*user[C], found []presence.Whereabouts, settled bool, minute int32, again time.Time) (changed bool, crashed []int32) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	first := false
+	for i, u := range users {
+		if t.users[u.uid] != u {
+			continue // nobody watches the user any more
+		}
+		lives, online := t.livesLocked(found[i].Locations)
+		if !online && !settled {
+			t.unusedLocked(lives)
+			t.doubtLocked(u, again)
+			continue
+		}
+		seen := int32(0)
+		if !online {
+			seen = found[i].SeenMin
+			switch {
+			case u.known && u.online && len(lives) > 0:
+				seen = minute
+				crashed = append(crashed, u.uid)
+			case u.known && !u.online && seen <= u.seen+1: // Redis lost it, or another node noted it by its own clock
+				seen = u.seen
+			}
+		}
+		t.rememberLocked(u, lives)
+		if u.known && online == u.online && seen == u.seen {
+			continue
+		}
+		first = first || !u.known
+		u.known, u.online, u.seen = true, online, seen
+		for _, at := range u.watchers {
+			if p := &at.w.pairs[at.at]; p.told&flagState != p.truth() {
+				changed = t.changedLocked(at.w) || changed
+			}
+		}
+	}
+	if first {
+		close(t.learned)
+		t.learned = make(chan struct{})
+	}
+	return changed, crashed
+}
+
+// doubtLocked has a user read again at a time, or when others are.
+func (t *table[C]) doubtLocked(u *user[C], again time.Time) {
+	if u.dirty {
+		return
+	}
+	if u.dirty = true; len(t.doubtful) == 0 {
+		t.doubtAt = again
+	}
+	t.doubtful = append(t.doubtful, u)
+}
+
+// unread reports whether users are dirty, and whether some are so later.
+func (t *table[C]) unread() (now, later bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.dirty) > 0, len(t.doubtful) > 0
+}
+
+// livesLocked returns the lives of some sessions, and whether one has a lease.
+func (t *table[C]) livesLocked(locs []presence.Location) (lives []*lifeEntry, online bool) {
+next:
+	for i := range locs {
+		l := life{locs[i].Node, locs[i].Boot}
+		for _, e := range lives {
+			if e.life == l {
+				continue next
+			}
+		}
+		e := t.lives[l]
+		if e == nil {
+			e = &lifeEntry{life: l}
+			t.lives[l] = e
+		}
+		lives = append(lives, e)
+		online = online || e.alive
+	}
+	return lives, online
+}
+
+// unusedLocked forgets those of some lives that nobody remembers.
+func (t *table[C]) unusedLocked(lives []*lifeEntry) {
+	for _, l := range lives {
+		if l.users == 0 && !l.alive {
+			delete(t.lives, l.life)
+		}
+	}
+}
+
+// changedLocked queues a session for the teller. It reports whether it did.
+func (t *table[C]) changedLocked(w *watcher[C]) bool {
+	if !w.ready || w.queued {
+		return false
+	}
+	w.queued = true
+	t.changed = append(t.changed, w)
+	return true
+}
+
+// due takes those sessions out of the teller's queue that may be told now, and reports whether others wait.
+func (t *table[C]) due(dst []*watcher[C], now time.Time) (_ []*watcher[C], waits bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	kept := t.changed[:0]
+	for _, w := range t.changed {
+		if w.ready && now.Before(w.next) {
+			kept = append(kept, w)
+			continue
+		}
+		w.queued = false
+		dst = append(dst, w)
+	}
+	clear(t.changed[len(kept):])
+	if t.changed = kept; len(kept) == 0 {
+		t.changed = nil
+	}
+	return dst, len(kept) > 0
+}
+
+// later queues a session again for a time.
+func (t *table[C]) later(w *watcher[C], at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	w.next = at
+	t.changedLocked(w)
+}
+
+// differ returns the states that a session has not been told, which it is told now: the next frame comes not before next.
+func (t *table[C]) differ(w *watcher[C], next time.Time) (states []wire.Presence) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !w.ready {
+		return nil
+	}
+	for i := range w.pairs {
+		if p := &w.pairs[i]; p.tell() {
+			states = append(states, p.state())
+		}
+	}
+	if len(states) > 0 {
+		w.next = next
+	}
+	return states
+}
