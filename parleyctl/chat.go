@@ -120,7 +120,9 @@ type talk struct {
 	want   map[int64]int64 // thread -> newest id of our own, to be seen before we leave
 	caught bool            // what was missed has been shown
 	failed bool
-	moved  chan struct{} // closed and replaced when any of want, caught, or what was shown changed
+	// reading is who has read what.
+	reading reading
+	moved   chan struct{} // closed and replaced when any of want, caught, or what was shown changed
 }
 
 // posted is a text on its way.
@@ -135,7 +137,7 @@ func newTalk(c *chatCmd, e *environment, s *client.Session) *talk {
 		print: &printer{out: e.out, err: e.err, now: time.Now},
 		acks:  make(chan posted, client.DefaultMaxUnsent),
 		names: make(map[int32]string), mine: make(map[string]bool), want: make(map[int64]int64),
-		moved: make(chan struct{}), shown: make(map[int64]int64), groups: make(map[int64]string),
+		moved: make(chan struct{}), shown: make(map[int64]int64), groups: make(map[int64]string), reading: newReading(),
 	}
 }
 
@@ -177,6 +179,7 @@ func (t *talk) run(e *environment, typed lines) error {
 			return t.s.Err()
 		}
 	}
+	t.storeRead(ctx)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.failed && !e.person {
@@ -196,13 +199,15 @@ func (t *talk) greet(ctx context.Context) {
 	} else {
 		t.print.notice("%d friends; see /help", len(friends))
 	}
-	if groups := t.presentGroups(ctx); len(groups) > 0 && len(groups) <= 20 {
+	threads := t.presentThreads(ctx)
+	if groups := present(threads); len(groups) > 0 && len(groups) <= 20 {
 		names := make([]string, len(groups))
 		for i, g := range groups {
 			names[i] = printable(g.Name)
 		}
 		t.print.notice("groups: %s", strings.Join(names, ", "))
 	}
+	t.unreadTexts(threads)
 	for _, a := range t.s.Applications() {
 		t.applied(a)
 	}

@@ -158,15 +158,25 @@ func (t *talk) threadsKnown(ctx context.Context) ([]client.Thread, error) {
 	return threads, err
 }
 
-// presentGroups lists the groups that the user is in, by number; none if they cannot be read now.
-func (t *talk) presentGroups(ctx context.Context) []client.Thread {
+// presentThreads lists the threads as threadsKnown does; none if they cannot be read now.
+func (t *talk) presentThreads(ctx context.Context) []client.Thread {
 	ctx, cancel := context.WithTimeout(ctx, t.cmd.Timeout)
 	defer cancel()
 	threads, err := t.threadsKnown(ctx)
 	if err != nil {
 		return nil
 	}
-	return slices.DeleteFunc(threads, func(th client.Thread) bool { return th.Private || th.Left > 0 })
+	return threads
+}
+
+// present returns those of threads that are groups that the user is in.
+func present(threads []client.Thread) (groups []client.Thread) {
+	for _, th := range threads {
+		if !th.Private && th.Left == 0 {
+			groups = append(groups, th)
+		}
+	}
+	return groups
 }
 
 // groupName returns the name of a thread's group; "" for a private thread, and while a group's name cannot be read.

@@ -46,7 +46,7 @@ func (t *talk) event(ev client.Event) {
 			own := t.mine[m.UniqueID] && m.Sender == t.self.UID
 			delete(t.mine, m.UniqueID)
 			t.mu.Unlock()
-			if own && !t.cmd.Echo {
+			if t.noteRead(m); own && !t.cmd.Echo {
 				continue
 			}
 			t.mu.Lock()
@@ -63,6 +63,8 @@ func (t *talk) event(ev client.Event) {
 		t.print.notice("%s is your friend now", printable(ev.Friend.Name))
 	case client.FriendsChanged:
 		t.friendsChanged(ev)
+	case client.MarksMoved:
+		t.marksMoved(ev)
 	case client.Disconnected:
 		if t.s.Err() == nil && !errors.Is(ev.Err, client.ErrLoggedOut) {
 			t.print.notice("connection lost: %s; next attempt in %v", explain(ev.Err), ev.Retry.Round(time.Millisecond))
@@ -96,6 +98,7 @@ func (t *talk) replaced(ev client.DataReplaced) {
 	clear(t.want)
 	clear(t.mine)
 	clear(t.groups)
+	t.reading = newReading()
 }
 
 // name returns what to call a user; a stranger in a group is looked up once.
@@ -140,6 +143,7 @@ const helpText = `/to NAME            talk to this friend or group; without a na
 /unblock NAME       let a blocked user apply again
 /blocks             list blocked users
 /history [N]        print the last N texts (default 20) of the conversation
+/read               tell who has read your last text in the conversation
 /threads            list conversations
 /group              list your groups; /help group explains what you can do with them
 /logout [all]       leave, and end this device's resume ticket, or the sessions of all devices
@@ -180,6 +184,8 @@ func (t *talk) command(ctx context.Context, line string) (quit bool, err error) 
 		return t.logout(ctx, rest)
 	case "history":
 		return false, t.history(ctx, rest)
+	case "read":
+		return false, t.whoHasRead(ctx)
 	case "threads":
 		return false, t.threads(ctx)
 	case "group":
@@ -224,10 +230,15 @@ func (t *talk) address(ctx context.Context, who string) error {
 		return fmt.Errorf("%s is not your friend; apply with /add %s GREETING", printable(p.Name), printable(p.Name))
 	}
 	t.setRecipient(to)
-	if t.person && t.fresh {
-		return t.recent(ctx)
+	if !t.person {
+		return nil
 	}
-	return nil
+	if t.fresh {
+		if err := t.recent(ctx); err != nil {
+			return err
+		}
+	}
+	return t.readShown(ctx)
 }
 
 // recentTexts is how many texts a person is shown of a conversation that was not seen before.
@@ -411,11 +422,14 @@ func (t *talk) threads(ctx context.Context) error {
 		return err
 	}
 	for _, th := range threads {
-		if th.Private {
-			t.print.notice("thread %d with %s, %d texts", th.ID, printable(t.name(th.Peer)), th.LastID)
-		} else {
-			t.print.notice("thread %d, %s, %s", th.ID, groupLine(th), count(int(th.LastID-th.First+1), "message"))
+		line := fmt.Sprintf("thread %d with %s, %d texts", th.ID, printable(t.name(th.Peer)), th.LastID)
+		if !th.Private {
+			line = fmt.Sprintf("thread %d, %s, %s", th.ID, groupLine(th), count(int(th.LastID-th.First+1), "message"))
 		}
+		if n := unread(th); n != "" {
+			line += ", " + n
+		}
+		t.print.notice("%s", line)
 	}
 	if len(threads) == 0 {
 		t.print.notice("no conversations yet")

@@ -38,6 +38,9 @@ func TestWhoComesLaterSeesWhatWasWritten(t *testing.T) {
 	sees(t, &alice.out, "] alice: hello bob ✓\r\n")
 	bob := sit(t, gate, 1, "--to=alice")
 	sees(t, &bob.out, "] alice: hello bob\r\n")
+	sees(t, &alice.out, "* ✓✓ read by bob\r\n")
+	alice.types("/read\r")
+	sees(t, &alice.out, "* ✓✓ your last text was read by bob\r\n")
 	bob.types("\x04")
 	require.Zero(t, bob.ends())
 	require.Equal(t, 1, strings.Count(bob.out.String(), "hello bob"))
@@ -57,6 +60,11 @@ func TestTextsMissedAreShownAtTheNextStart(t *testing.T) {
 	bob = sit(t, gate, 1, state)
 	sees(t, &bob.out, "] alice: while you were away\r\n")
 	require.NotContains(t, bob.out.String(), "warm", "what was seen before is not shown again")
+	require.Contains(t, bob.out.String(), "* alice: 1 unread\r\n")
+	require.NotContains(t, alice.out.String(), "✓✓", "it is not the current conversation")
+	bob.types("/threads\r/to alice\r")
+	sees(t, &bob.out, "texts, 1 unread\r\n")
+	sees(t, &alice.out, "* ✓✓ read by bob\r\n")
 }
 
 func TestAnIncomingTextLeavesTheLineThatIsTyped(t *testing.T) {

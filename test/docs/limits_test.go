@@ -14,6 +14,7 @@ import (
 	"parley/internal/commit"
 	"parley/internal/gate"
 	"parley/internal/group"
+	"parley/internal/mark"
 	"parley/internal/peer"
 	"parley/internal/presence"
 	"parley/internal/router"
@@ -36,7 +37,7 @@ type limit struct {
 func TestLimits(t *testing.T) {
 	node, gates := chat.DefaultConfig(), gate.DefaultConfig()
 	l, c, g := node.Limits, commit.DefaultConfig(), group.DefaultConfig()
-	r, p := router.DefaultConfig(), peer.DefaultConfig()
+	r, p, m := router.DefaultConfig(), peer.DefaultConfig(), mark.DefaultConfig()
 
 	var b strings.Builder
 	b.WriteString(limitsIntro)
@@ -122,6 +123,12 @@ func TestLimits(t *testing.T) {
 			"the members get a gap notice", "group_overflows_total",
 		},
 	})
+	table("Read marks", l, []limit{
+		{"members of a group whose authors are told who has read their texts", fmt.Sprint(mark.MaxTold), "", "2149 tells", ""},
+		{"texts of a group whose authors are told, per mark and batch", "the newest 100", "", "2149 tells", ""},
+		{"unread texts that are counted", fmt.Sprint(store.MaxUnread), "", "not counted", ""},
+		{"marks in one 2150", "500", "", "the next page", ""},
+	})
 	table("Presence", l, []limit{
 		{"users that a session watches", fmt.Sprint(wire.MaxWatched), "", "2005", "chat_refusals_total"},
 		{"pairs of a session and a user that it watches", fmt.Sprintf("%d per node", l.WatchedUsers), "WatchedUsers", "2001", "watch_refused_total"},
@@ -160,6 +167,8 @@ func TestLimits(t *testing.T) {
 		{"texts that wait for SQL", fmt.Sprintf("%d, %s", c.MaxTexts, size(c.MaxBytes)), "", "2001 for these texts", "commit_requests_refused_total"},
 		{"wait of a text, from its arrival to its answer", c.MaxWait.String(), "", "2001 for the text", "commit_requests_late_total"},
 		{"texts per transaction; transactions at once", fmt.Sprintf("%d; %d", l.CommitBatch, l.CommitShards), "CommitBatch CommitShards", "the others wait", ""},
+		{"read marks that wait; of one transaction", fmt.Sprintf("%d; %d", m.Waiting, m.Batch), "", "2001 for the mark", "mark_requests_refused_total"},
+		{"pushes of marks to a client that reads slowly", "half of what may be queued for it", "", "dropped: 1026 has them", "chat_pushes_passed_total"},
 		{
 			"pushes that wait in a router lane", fmt.Sprintf("%d, %s; %d lanes", r.LanePushes, size(r.LaneBytes), r.Lanes), "",
 			"the user gets a gap notice", "router_pushes_dropped_total",
