@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"parley/client"
@@ -78,6 +79,9 @@ func (c *chatCmd) Run(e *environment) error {
 	}
 	t := newTalk(c, e, s)
 	t.person, t.fresh = e.person, cursors == nil
+	if s, ok := typed.(*screen); ok {
+		s.key = t.key
+	}
 	err = t.run(e, typed)
 	s.Close()
 	t.wg.Wait()
@@ -111,15 +115,20 @@ type talk struct {
 	person bool // somebody types
 	fresh  bool // nothing is known of what this user has seen before
 
-	mu     sync.Mutex // guards the following
-	to     recipient
-	groups map[int64]string // names of groups, and "" for private threads, by thread
-	shown  map[int64]int64  // thread -> id of the first text shown of it, for a person
-	names  map[int32]string
-	mine   map[string]bool // unique ids of texts sent here and not seen in the conversation yet
-	want   map[int64]int64 // thread -> newest id of our own, to be seen before we leave
-	caught bool            // what was missed has been shown
-	failed bool
+	typesIn atomic.Int64 // the thread whose members are told of typing; 0: none
+
+	mu      sync.Mutex // guards the following
+	to      recipient
+	groups  map[int64]string // names of groups, and "" for private threads, by thread
+	shown   map[int64]int64  // thread -> id of the first text shown of it, for a person
+	names   map[int32]string
+	mine    map[string]bool // unique ids of texts sent here and not seen in the conversation yet
+	want    map[int64]int64 // thread -> newest id of our own, to be seen before we leave
+	caught  bool            // what was missed has been shown
+	here    map[int32]bool  // users who are online, of those who are watched; nil before the first are known
+	typed   client.Typing   // what was shown last
+	typedAt time.Time
+	failed  bool
 	// reading is who has read what.
 	reading reading
 	moved   chan struct{} // closed and replaced when any of want, caught, or what was shown changed
@@ -146,6 +155,7 @@ func (t *talk) run(e *environment, typed lines) error {
 	ctx, cancel := context.WithCancel(e.ctx)
 	defer cancel()
 	t.greet(ctx)
+	t.friendsMoved()
 	t.wg.Go(t.show)
 	t.wg.Go(t.report)
 	defer close(t.acks)

@@ -61,6 +61,11 @@ func (t *talk) event(ev client.Event) {
 		t.applied(ev.Application)
 	case client.Approved:
 		t.print.notice("%s is your friend now", printable(ev.Friend.Name))
+		t.friendsMoved()
+	case client.Online:
+		t.online(ev)
+	case client.Typing:
+		t.typing(ev)
 	case client.FriendsChanged:
 		t.friendsChanged(ev)
 	case client.MarksMoved:
@@ -142,6 +147,8 @@ const helpText = `/to NAME            talk to this friend or group; without a na
 /block NAME         end the friendship and block the user
 /unblock NAME       let a blocked user apply again
 /blocks             list blocked users
+/who                list friends, those who are online first
+/visible [on|off]   say whether friends may see that you are online
 /history [N]        print the last N texts (default 20) of the conversation
 /read               tell who has read your last text in the conversation
 /threads            list conversations
@@ -180,6 +187,10 @@ func (t *talk) command(ctx context.Context, line string) (quit bool, err error) 
 		return false, t.unblock(ctx, rest)
 	case "blocks":
 		return false, t.blocks(ctx)
+	case "who":
+		return false, t.listOnline(ctx)
+	case "visible":
+		return false, t.visible(ctx, rest)
 	case "logout":
 		return t.logout(ctx, rest)
 	case "history":
@@ -233,6 +244,7 @@ func (t *talk) address(ctx context.Context, who string) error {
 	if !t.person {
 		return nil
 	}
+	t.typingTo(to)
 	if t.fresh {
 		if err := t.recent(ctx); err != nil {
 			return err
@@ -387,6 +399,7 @@ func (t *talk) accept(ctx context.Context, who string) error {
 			return err
 		}
 		t.print.notice("%s is your friend now", printable(a.Name))
+		t.friendsMoved()
 		return nil
 	}
 	return fmt.Errorf("no application from %q", printable(who))

@@ -41,11 +41,20 @@ type screen struct {
 	*term.Terminal
 	rw    io.ReadWriter
 	width func() int // of the terminal, in columns; 0 if unknown
+	// key is told of each key, with the line until then; it must not write to the screen. nil: nobody is.
+	key func(line string)
 }
 
 // newScreen returns a screen over a terminal in raw mode.
 func newScreen(rw io.ReadWriter, width func() int) *screen {
-	return &screen{Terminal: term.NewTerminal(rw, prompt), rw: rw, width: width}
+	s := &screen{Terminal: term.NewTerminal(rw, prompt), rw: rw, width: width}
+	s.AutoCompleteCallback = func(line string, _ int, _ rune) (string, int, bool) {
+		if s.key != nil {
+			s.key(line)
+		}
+		return "", 0, false
+	}
+	return s
 }
 
 const prompt = "> "

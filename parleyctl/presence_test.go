@@ -1,0 +1,37 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestAPersonSeesWhoComesAndGoes(t *testing.T) {
+	gate, _ := startCluster(t)
+	alice := start(t, true, login(gate, 0, "--to=bob")...)
+	sees(t, &alice.err, "texts go to bob")
+	bob := start(t, true, login(gate, 1, "--to=alice")...)
+	sees(t, &alice.err, "bob is online")
+	sees(t, &bob.err, "online now: alice")
+	alice.line("/who")
+	sees(t, &alice.err, "bob is online")
+	bob.line("/visible")
+	sees(t, &bob.err, "friends see when you are online")
+	bob.line("/visible off")
+	sees(t, &bob.err, "nobody sees whether you are online")
+	sees(t, &alice.err, "bob is offline")
+	bob.line("/visible on")
+	sees(t, &alice.err, "bob is online")
+	bob.line("/visible perhaps")
+	sees(t, &bob.err, "/visible off")
+	bob.line("/quit")
+	require.Equal(t, exitOK, bob.ends())
+	require.Eventually(t, func() bool { // when that has come round
+		alice.line("/who")
+		return strings.Contains(alice.err.String(), "bob is offline, last seen ")
+	}, time.Minute, time.Second)
+	alice.line("/quit")
+	require.Equal(t, exitOK, alice.ends())
+}
