@@ -36,6 +36,7 @@ type Spec struct {
 	Resume       bool
 	Reconnect    bool
 	TextBytes    int
+	Marks        float64
 	LoginTimeout time.Duration
 	Via          map[string]string // address of a chat node -> address to connect to instead
 }
@@ -84,7 +85,7 @@ func newOwn(s Spec) (*own, error) {
 	}
 	o.Fleet, err = swarm.New(swarm.Config{
 		FirstUID: s.FirstUID, Users: s.Users, Rooms: s.Rooms, Place: place, Loops: s.Loops, Index: s.Index, Heartbeat: s.Heartbeat, Run: s.Run,
-		Seed: s.Seed, Cross: s.Cross, KeepTo: s.KeepTo, Resume: s.Resume, Reconnect: s.Reconnect, TextBytes: s.TextBytes, LoginTimeout: s.LoginTimeout,
+		Seed: s.Seed, Cross: s.Cross, KeepTo: s.KeepTo, Resume: s.Resume, Reconnect: s.Reconnect, TextBytes: s.TextBytes, Marks: s.Marks, LoginTimeout: s.LoginTimeout,
 	})
 	if err != nil {
 		o.closeTransport()

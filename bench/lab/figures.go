@@ -20,6 +20,7 @@ var histograms = map[string]string{
 	swarm.HDeliver:        "text at its recipient, or at each member of a group, from the planned time",
 	swarm.HDeliverService: "the same, from when it was sent",
 	swarm.HLag:            "how late the generator itself was",
+	swarm.HMark:           "read mark stored and acknowledged, from when it was sent",
 	swarm.HOutage:         "a user without a connection",
 	swarm.HHistory:        "a page of history",
 	swarm.HFirst:          "text at the first member of a group, from the planned time",

@@ -57,6 +57,7 @@ type verb struct {
 	// resume and reconnect are for users whose connections end.
 	resume, reconnect bool
 	text              int
+	marks             float64
 	cross             float64
 	rooms             swarm.Rooms
 	crews             int  // made by the verb itself, each of all the users; 0: one is made for it

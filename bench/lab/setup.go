@@ -90,7 +90,7 @@ func (r *run) setUp(ctx context.Context) error {
 func (r *run) spec() crew.Spec {
 	return crew.Spec{
 		FirstUID: r.FirstUID, Users: r.Users, Rooms: r.verb.rooms, Status: r.Status, Secret: r.Secret, Loops: r.Loops, Heartbeat: r.Heartbeat,
-		Run: rand.Uint32() | 1, Seed: r.Seed, Cross: r.verb.cross, KeepTo: r.KeepTo, Resume: r.verb.resume, Reconnect: r.verb.reconnect, TextBytes: r.verb.text, Via: r.Via,
+		Run: rand.Uint32() | 1, Seed: r.Seed, Cross: r.verb.cross, KeepTo: r.KeepTo, Resume: r.verb.resume, Reconnect: r.verb.reconnect, TextBytes: r.verb.text, Marks: r.verb.marks, Via: r.Via,
 	}
 }
 

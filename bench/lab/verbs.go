@@ -262,12 +262,16 @@ type ChatFlags struct {
 	LoadFlags `embed:""`
 	Cross     float64 `help:"share of the pairs whose users are on different nodes, 0 to 1" default:"0.5"`
 	Size      int     `help:"size of a text in bytes, 72 to 4096" default:"100"`
+	Marks     float64 `help:"share of the texts that their recipients mark as read, 0 to 1" default:"0"`
 	NoVerify  bool    `help:"do not read the history back"`
 }
 
 func (f ChatFlags) check(rate float64) error {
 	if f.Cross < 0 || f.Cross > 1 || f.Size < 72 || f.Size > 4096 {
 		return errors.New("--cross must be 0 to 1 and --size 72 to 4096")
+	}
+	if f.Marks < 0 || f.Marks > 1 {
+		return errors.New("--marks must be 0 to 1")
 	}
 	return f.LoadFlags.check(rate)
 }
@@ -283,7 +287,7 @@ func (l Lab) Chat(ctx context.Context, o Options, f ChatFlags) int {
 	if err := f.check(chatRate); err != nil {
 		return l.refuse(err)
 	}
-	v := verb{name: "chat", what: "one-to-one texts: stored, acknowledged, delivered", users: 1000, cross: f.Cross, text: f.Size}
+	v := verb{name: "chat", what: "one-to-one texts: stored, acknowledged, delivered", users: 1000, cross: f.Cross, text: f.Size, marks: f.Marks}
 	v.do = func(ctx context.Context, r *run) error {
 		p, err := f.phase("chat", chatRate, r.Seed)
 		if err != nil {
@@ -318,6 +322,9 @@ func (r *run) chat(ctx context.Context, p swarm.Phase, name string) error {
 	r.headline("texts stored", fmt.Sprintf("%.0f/s", r.rep.Figures["rate"]), offeredNote(p))
 	r.latencyLine("stored", out.Hist(swarm.HAck))
 	r.latencyLine("delivered", out.Hist(swarm.HDeliver))
+	if h := out.Hist(swarm.HMark); h.Count() > 0 {
+		r.latencyLine("marked as read", h)
+	}
 	if h := out.Hist(swarm.HOutage); h.Count() > 0 {
 		r.latencyLine("outage of a user", h)
 	}
@@ -408,7 +415,7 @@ func (l Lab) Mixed(ctx context.Context, o Options, f ChatFlags, churn float64) i
 	if _, err := schedule.Parse("poisson", churn, f.Warmup+f.For, 1); err != nil {
 		return l.refuse(fmt.Errorf("--churn: %w", err))
 	}
-	v := verb{name: "mixed", what: "most users idle, some come and go, one in five talks", users: 2000, cross: f.Cross, text: f.Size, resume: true, reconnect: true}
+	v := verb{name: "mixed", what: "most users idle, some come and go, one in five talks", users: 2000, cross: f.Cross, text: f.Size, marks: f.Marks, resume: true, reconnect: true}
 	v.do = func(ctx context.Context, r *run) error {
 		p, err := f.phase("chat", float64(r.Users)/10, r.Seed)
 		if err != nil {

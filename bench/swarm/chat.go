@@ -17,6 +17,7 @@ type chatter struct {
 	next     uint32 // counter of the next text to be written; what was planned beyond it waits for the window
 	planned  uint32
 	inflight int
+	marks    []sentMark // unanswered
 	// Reading back.
 	reading bool
 	asked   int64
@@ -128,6 +129,7 @@ func (s *Swarm) textPush(i int, body []byte) {
 			return
 		}
 		s.st.counters["delivered"]++
+		s.mark(i, thread, e.seq)
 		if r := s.phase; r != nil && (r.Kind == "chat" || r.Kind == "mixed") {
 			r.delivered++
 			if a.Planned >= r.measureFrom {

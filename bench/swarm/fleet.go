@@ -41,6 +41,8 @@ type Config struct {
 	// KeepTo is how many nodes the users of this fleet are on, whatever the status node says; 0: no limit. Which ones is told
 	// by Index.
 	KeepTo int
+	// Marks is the share of the texts that their recipients mark as read, 0 to 1.
+	Marks float64
 	// Resume asks for resume tickets, and comes back with them.
 	Resume bool
 	// Reconnect brings users back whose connection was lost while a phase runs.

@@ -26,6 +26,7 @@ const (
 	HDeliver        = "deliver"         // 1017 to the recipient's 1019, or to each member's 2144
 	HDeliverService = "deliver.service" //
 	HLag            = "lag"             // how late the generator itself was
+	HMark           = "mark"            // 2146 to 2147: stored
 	HOutage         = "outage"          // of a user: from losing the connection to being logged in again
 	HHistory        = "history"         // a page of history
 	HFirst          = "first"           // 1017 to a group, to the first member's 2144

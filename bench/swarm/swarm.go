@@ -152,6 +152,9 @@ func (s *Swarm) loginFrame(i int) []byte {
 	if len(s.rooms) > 0 {
 		b = append(b, `,"gap","groups"`...)
 	}
+	if s.cfg.Marks > 0 {
+		b = append(b, `,"gap","marks"`...)
+	}
 	if s.cfg.Resume {
 		b = append(b, `,"resume"`...)
 	}
@@ -193,6 +196,10 @@ func (s *Swarm) Frame(c *engine.Conn, id wire.MsgID, body []byte) {
 		} else if len(s.rooms) > 0 {
 			s.groupPush(i, body)
 		}
+	case wire.MsgMarkRsp:
+		s.markReply(i, body)
+	case wire.MsgMarkPush:
+		s.st.counters["marks of others"]++
 	case wire.MsgGap:
 		s.gapNotice(i, body)
 	case wire.MsgGroupCreateRsp, wire.MsgGroupLinkRsp, wire.MsgGroupJoinRsp, wire.MsgGroupRemoveRsp:
@@ -255,6 +262,9 @@ func (s *Swarm) Closed(c *engine.Conn, err error) {
 	}
 	was := u.state
 	u.conn, u.pings, u.state = nil, nil, out
+	if u.chat != nil {
+		u.chat.marks = nil
+	}
 	if was == in {
 		s.online--
 		s.fleet.live.online.Add(-1)

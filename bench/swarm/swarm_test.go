@@ -74,7 +74,7 @@ func load(shape string, rate float64, d time.Duration) schedule.Load {
 
 func TestADayOfAFleet(t *testing.T) {
 	const users = 60
-	f := startFleet(t, users, func(c *Config) { c.Resume = true })
+	f := startFleet(t, users, func(c *Config) { c.Resume, c.Marks = true, .5 })
 	o := f.must(t, Phase{Kind: "login", Concurrency: 16})
 	require.EqualValues(t, users, o.Counters["logins"], "%+v", o.Errors)
 	require.EqualValues(t, users, o.Hist(HFull).Count())
@@ -96,6 +96,8 @@ func TestADayOfAFleet(t *testing.T) {
 	require.EqualValues(t, 600+180, o.Ledger.Delivered, "%+v", o.Ledger)
 	require.EqualValues(t, 600, o.Hist(HAck).Count(), "the warm-up is not measured")
 	require.EqualValues(t, 600, o.Hist(HDeliver).Count())
+	require.Greater(t, o.Hist(HMark).Count(), int64(50))
+	require.Positive(t, o.Counters["marks of others"])
 	require.GreaterOrEqual(t, len(o.Series), 2)
 
 	o = f.must(t, Phase{Kind: "chat", Concurrency: 8, For: 300 * time.Millisecond, Patience: 20 * time.Second})
