@@ -43,7 +43,7 @@ func TestDialTellsWhatTheServerSaid(t *testing.T) {
 
 	require.Equal(t, wire.LoginRequest{
 		UID: 1, Token: "good", Client: "test/1", Device: "cli", Window: 9, HeartbeatS: 15,
-		Caps: []string{"batch", "resume", "gap", "groups", "marks", "presence"},
+		Caps: []string{"batch", "resume", "gap", "groups", "rows", "marks", "presence"},
 	}, f.logins[0])
 	require.NotContains(t, fmt.Sprintf("%v %+v %#v %s", f.ticket(1), f.ticket(1), f.ticket(1), f.ticket(1)), "good")
 }

@@ -7,13 +7,13 @@ import (
 )
 
 // Event is something the server, or the state of the connection, tells us without being asked. It is one of [Texts],
-// [Applied], [Approved], [FriendsChanged], [MarksMoved], [Online], [Typing], [Gap], [Replaced], [Goodbye] and [Disconnected], and
+// [Applied], [Approved], [FriendsChanged], [Hidden], [MarksMoved], [Online], [Typing], [Gap], [Replaced], [Goodbye] and [Disconnected], and
 // from a Session also [Connected], [DataReplaced] and [CaughtUp].
 type Event interface{ event() }
 
 // Texts brings messages of one thread, ascending by id. From a Conn they are as pushed: there may be holes before them,
-// two nodes may push out of order, and those of a group may include this user's own. From a Session they continue exactly
-// where the last ones of the thread ended, and include this user's own. Those of a group begin where the user may read it
+// two nodes may push out of order, and they include what this user's other devices sent, and in a group its own events. From a Session they continue exactly
+// where the last ones of the thread ended, and include this user's own, from whatever device. Those of a group begin where the user may read it
 // from, and end with the event by which the user leaves, until it joins again.
 type Texts struct {
 	ThreadID int64

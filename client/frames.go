@@ -169,8 +169,8 @@ func (c *Conn) frame(id wire.MsgID, body []byte, frameLen int) error {
 			return c.emit(Texts{ThreadID: push.ThreadID, Messages: msgs}, frameLen)
 		}
 		return nil
-	case wire.MsgGroupPush:
-		push := new(wire.GroupPush)
+	case wire.MsgGroupPush, wire.MsgRowPush:
+		push := new(wire.GroupPush) // a 2145 has no member_ver
 		if wire.Decode(body, push) != nil {
 			return fmt.Errorf("%w: message %v", ErrProtocol, id)
 		}
@@ -178,6 +178,12 @@ func (c *Conn) frame(id wire.MsgID, body []byte, frameLen int) error {
 			return c.emit(Texts{ThreadID: push.ThreadID, Messages: msgs}, frameLen)
 		}
 		return nil
+	case wire.MsgHiddenPush:
+		push := new(wire.HiddenPush)
+		if wire.Decode(body, push) != nil || push.ThreadID < 1 {
+			return fmt.Errorf("%w: message %v", ErrProtocol, id)
+		}
+		return c.emit(Hidden{ThreadID: push.ThreadID, IDs: push.MsgIDs}, frameLen)
 	case wire.MsgApplied:
 		push := new(wire.AppliedPush)
 		if wire.Decode(body, push) != nil {

@@ -86,7 +86,7 @@ func (o *Options) loginRequest(t Ticket) *wire.LoginRequest {
 	r := &wire.LoginRequest{
 		UID: t.UID, Token: t.Token, Resume: t.Resume, Client: o.Client, Device: o.Device, Window: o.Window,
 		HeartbeatS: int(o.Heartbeat / time.Second),
-		Caps:       []string{wire.CapBatch, wire.CapResume, wire.CapGap, wire.CapGroups, wire.CapMarks, wire.CapPresence},
+		Caps:       []string{wire.CapBatch, wire.CapResume, wire.CapGap, wire.CapGroups, wire.CapRows, wire.CapMarks, wire.CapPresence},
 	}
 	if r.Resume != "" {
 		r.Token = ""

@@ -125,6 +125,8 @@ func (s *Session) handle(ctx context.Context, conn *Conn, ev Event) error {
 			s.parted(ev.UID)
 		}
 		return s.hand(ctx, conn, ev)
+	case Hidden:
+		return s.hand(ctx, conn, ev)
 	case MarksMoved:
 		return s.hand(ctx, conn, ev)
 	case Online:

@@ -27,6 +27,7 @@ type textState struct {
 	ID        int64     `json:"message_id"`
 	UniqueID  string    `json:"unique_id"`
 	Content   string    `json:"content"`
+	Type      string    `json:"type"`
 	Code      wire.Code `json:"code"`
 	Status    int32     `json:"status"`
 	ChatTime  string    `json:"chat_time"`
@@ -42,7 +43,7 @@ func (b *textBody) stored(sender int32) []Message {
 		if s := &b.Texts[i]; !s.refused() && s.ID > 0 {
 			out = append(out, Message{
 				ThreadID: b.ThreadID, ID: s.ID, Sender: sender, UniqueID: s.UniqueID, Text: s.Content,
-				Time: timeOf(s.CreatedMS, s.ChatTime),
+				Time: timeOf(s.CreatedMS, s.ChatTime), Type: s.Type,
 			})
 		}
 	}
@@ -58,7 +59,7 @@ type textCall struct {
 }
 
 // elementCost is the maximum size of an element of a 1017 beside its encoded strings, in bytes.
-const elementCost = 32
+const elementCost = 40
 
 // requestCost is the maximum size of a 1017 beside its elements, in bytes.
 const requestCost = 96
@@ -71,9 +72,15 @@ func encodedText(d Draft) ([]byte, error) {
 	if len(d.UniqueID) > MaxUniqueID || !utf8.ValidString(d.UniqueID) {
 		return nil, fmt.Errorf("client: unique id of a text: longer than %d bytes, or not UTF-8", MaxUniqueID)
 	}
-	b := make([]byte, 0, len(d.Text)+len(d.UniqueID)+elementCost)
+	if d.Type != "" && !wire.ValidType(d.Type) {
+		return nil, fmt.Errorf("client: type of a text: not 1 to %d of [a-z0-9./+-]", MaxType)
+	}
+	b := make([]byte, 0, len(d.Text)+len(d.UniqueID)+len(d.Type)+elementCost)
 	b = wire.AppendString(append(b, `{"content":`...), d.Text)
 	b = wire.AppendString(append(b, `,"unique_id":`...), d.UniqueID)
+	if d.Type != "" {
+		b = wire.AppendString(append(b, `,"type":`...), d.Type)
+	}
 	b = append(b, '}')
 	// Control characters are escaped, six bytes for one.
 	if len(b)+requestCost > wire.DefaultMaxBody {

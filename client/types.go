@@ -66,12 +66,17 @@ type Kind int8
 
 // The kinds.
 const (
-	KindText  Kind = wire.KindText
-	KindEvent Kind = wire.KindEvent // of a group: Event says what has changed, Text is empty
+	KindText   Kind = wire.KindText
+	KindEvent  Kind = wire.KindEvent  // of a group: Event says what has changed, Text is empty
+	KindRecall Kind = wire.KindRecall // the text Target was recalled by Sender
+	KindEdit   Kind = wire.KindEdit   // the text Target was edited by Sender; Text, Type and Edited are what it is now
 )
 
-// Message is a stored text, or an event of a group. Within a thread ids count 1, 2, 3 … without holes, in the same order for
-// all members.
+// Message is a stored text, or a row that tells of a change: of a group, or of a text before it. Within a thread ids count
+// 1, 2, 3 … without holes, in the same order for all members.
+//
+// A text that comes from the history is as it is now, also if it was edited since. The later row that tells of the edit comes all the
+// same; to apply it again changes nothing.
 type Message struct {
 	ThreadID int64
 	ID       int64
@@ -81,6 +86,17 @@ type Message struct {
 	UniqueID string
 	Text     string
 	Event    *GroupEvent // nil unless Kind is KindEvent
+	// Type is the type of the text, as its sender named it; empty for plain text.
+	Type string
+	// Edited is when the text was edited last; zero if it was not. In a message of KindEdit it is zero, and Text empty, if the text was
+	// recalled since, or may not be read by this user.
+	Edited time.Time
+	// Recalled says that the text was recalled; Text is empty.
+	Recalled bool
+	// Hidden says that this user has hidden the message. All but its ids is empty.
+	Hidden bool
+	// Target is the id of the text that a message of KindRecall or KindEdit is about.
+	Target int64
 	// Time is when the server stored it, to the millisecond, in UTC.
 	Time time.Time
 }
@@ -102,6 +118,8 @@ func InThread(id int64) To { return To{ThreadID: id} }
 type Draft struct {
 	UniqueID string // at most MaxUniqueID bytes; empty: one is made
 	Text     string // at most MaxText bytes of UTF-8 without NUL
+	// Type says what Text is, such as "image/png" for a reference to an image: up to MaxType bytes of [a-z0-9./+-]. Empty: plain text.
+	Type string
 }
 
 // NewDraft returns a draft with a random unique id.
@@ -174,6 +192,9 @@ func timeOf(ms int64, text string) time.Time {
 	if ms > 0 {
 		return time.UnixMilli(ms).UTC()
 	}
+	if text == "" {
+		return time.Time{}
+	}
 	t, err := time.Parse(time.DateTime, text)
 	if err != nil {
 		return time.Time{}
@@ -187,9 +208,11 @@ func messagesOf(stored []wire.StoredText) []Message {
 		s := &stored[i]
 		out[i] = Message{
 			ThreadID: s.ThreadID, ID: s.MsgID, Kind: Kind(s.Kind), Sender: s.Sender, UniqueID: s.UniqueID,
-			Time: timeOf(s.CreatedMS, s.ChatTime),
+			Time: timeOf(s.CreatedMS, s.ChatTime), Type: s.Type, Recalled: s.Recalled, Hidden: s.Hidden, Edited: timeOf(s.EditedMS, ""),
 		}
 		switch out[i].Kind {
+		case KindRecall, KindEdit:
+			out[i].tellChange(s.Content)
 		case KindText:
 			out[i].Text = s.Content
 		case KindEvent:

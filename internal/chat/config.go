@@ -65,6 +65,8 @@ type Limits struct {
 	DrainTimeout       time.Duration `help:"time over which a stopping node spreads the goodbyes to its clients" min:"0s"`
 	GroupMembers       int           `help:"members of one group" min:"2" max:"10000"`
 	WatchedUsers       int           `help:"pairs of a session and a user whose presence it watches; beyond it requests to watch users are refused" min:"500"`
+	RecallWindow       time.Duration `help:"how long a user may recall its own text" min:"0s"`
+	EditWindow         time.Duration `help:"how long a user may edit its own text" min:"0s"`
 	CommitShards       int           `help:"SQL transactions of texts at once" min:"1" max:"64"`
 	CommitBatch        int           `help:"texts per transaction" min:"64" max:"4096"`
 }
@@ -110,6 +112,8 @@ func DefaultConfig() Config {
 			DrainTimeout:       10 * time.Second,
 			GroupMembers:       10000,
 			WatchedUsers:       watch.DefaultConfig().Pairs,
+			RecallWindow:       2 * time.Minute,
+			EditWindow:         15 * time.Minute,
 			CommitShards:       commits.Shards,
 			CommitBatch:        commits.Batch,
 		},

@@ -28,7 +28,7 @@ const (
 var requestIDs = []wire.MsgID{
 	wire.MsgLogin, wire.MsgSearch, wire.MsgApply, wire.MsgApprove, wire.MsgText, wire.MsgHeartbeat, wire.MsgThreads,
 	wire.MsgOpenThread, wire.MsgHistory, wire.MsgSync, wire.MsgGap, 1031,
-	wire.MsgGroupCreate, wire.MsgGroupMembers, wire.MsgGroupInvite, wire.MsgGroupChange, wire.MsgGroupLink, wire.MsgGroupJoin,
+	wire.MsgRecall, wire.MsgEdit, wire.MsgHide, wire.MsgGroupCreate, wire.MsgGroupMembers, wire.MsgGroupInvite, wire.MsgGroupChange, wire.MsgGroupLink, wire.MsgGroupJoin,
 }
 
 // FuzzLiveNode throws bytes at a node in each state of a session, as they are or as bodies of frames. The node must close

@@ -31,19 +31,25 @@ func (f *fixture) member(n *node, i int) *groupUser {
 
 func (f *fixture) memberOn(n *node, i int, device string) *groupUser {
 	f.t.Helper()
+	return f.memberWith(n, i, device, wire.CapGroups, wire.CapMarks)
+}
+
+// memberWith is memberOn for a client with these capabilities beside the usual ones.
+func (f *fixture) memberWith(n *node, i int, device string, caps ...string) *groupUser {
+	f.t.Helper()
 	ticket := f.ticket(n, i)
 	c := &groupUser{stockClient: dialRaw(f.t, ticket.Addr), rows: make(map[int64]map[int64]wire.StoredText)}
 	c.uid = ticket.UID
 	c.send(wire.MsgLogin, map[string]any{
 		"uid": ticket.UID, "token": ticket.Token, "client": "test/1", "device": device,
-		"caps": []string{wire.CapBatch, wire.CapGap, wire.CapGroups, wire.CapMarks},
+		"caps": append([]string{wire.CapBatch, wire.CapGap}, caps...),
 	})
 	c.send(wire.MsgHeartbeat, map[string]any{}) // answered when the session is live
 	var granted struct {
 		Caps []string `json:"caps"`
 	}
 	c.expect(wire.MsgLoginRsp).into(f.t, &granted)
-	require.Contains(f.t, granted.Caps, wire.CapGroups)
+	require.Subset(f.t, granted.Caps, caps)
 	c.until(func(f frame) bool { return f.id == wire.MsgHeartbeatRsp })
 	return c
 }
@@ -55,7 +61,7 @@ func (c *groupUser) until(wanted func(frame) bool) frame {
 		f, err := c.read()
 		require.NoError(c.t, err, "user %d, who has %v", c.uid, c.rows)
 		switch f.id {
-		case wire.MsgGroupPush:
+		case wire.MsgGroupPush, wire.MsgRowPush:
 			var push wire.GroupPush
 			f.into(c.t, &push)
 			for i, row := range push.Chats {
@@ -105,7 +111,7 @@ func (c *groupUser) row(thread, seq int64) wire.StoredText {
 		if row, ok := c.rows[thread][seq]; ok {
 			return row
 		}
-		c.until(func(f frame) bool { return f.id == wire.MsgGroupPush })
+		c.until(func(f frame) bool { return f.id == wire.MsgGroupPush || f.id == wire.MsgRowPush })
 	}
 }
 
@@ -463,7 +469,7 @@ func TestAPageEndsWhereItsReaderWasSeenAsAMember(t *testing.T) {
 	b.text(id, "without Carl", wire.CodeOK)
 	for _, within := range []history.Range{read, history.OfThread(&list[at])} {
 		page := wire.HistoryReply{ThreadID: id}
-		_, err = history.Page(t.Context(), f.store, &page, within, 10, 1<<16)
+		_, err = history.Page(t.Context(), f.store, &page, within, history.View{}, 10, 1<<16)
 		require.NoError(t, err)
 		require.Equal(t, []int64{1}, seqs(page.Chats))
 	}

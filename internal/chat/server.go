@@ -196,7 +196,8 @@ func New(cfg Config, d Deps) (*Server, error) {
 		Log: s.log, Node: cfg.SelfServer.Name, Boot: s.lease.Boot, Store: s.store, Presence: s.presence, Users: s.users,
 		Registry: s.registry, Ender: s.ender, Kicker: s.kicker, Deliver: s.delivery.Router.Deliver, Groups: s.delivery.Groups, Marks: s.marks,
 		Watch: s.delivery.Watch, TypingDropped: s.metrics.typingDropped,
-		Fenced: s.lease.NoteFenced, MaxFrameBytes: cfg.Limits.MaxFrameBytes, ApplicationsUntold: s.metrics.applicationsUntold, UnknownIDs: s.metrics.unknownIDs,
+		Fenced: s.lease.NoteFenced, MaxFrameBytes: cfg.Limits.MaxFrameBytes, RecallWindow: cfg.Limits.RecallWindow,
+		EditWindow: cfg.Limits.EditWindow, ApplicationsUntold: s.metrics.applicationsUntold, UnknownIDs: s.metrics.unknownIDs,
 	})
 	s.conns = clientconn.New(connConfig(&cfg.Limits), clientconn.Deps{
 		Log: s.log, Context: ctx, Go: s.spawn, Session: limits, Store: s.store, Texts: s.texts, Admission: s.admission, Ender: s.ender,

@@ -41,6 +41,8 @@ type Sender interface {
 	SID() session.SID
 	// Groups reports whether the client is shown groups; only such a client may write to them.
 	Groups() bool
+	// Alone reports whether the user has no other session that could be sent what this one sends.
+	Alone() bool
 	// Answer takes the encoded 1018 of a request, whose texts no longer wait, to be written when cork is released. It must
 	// not block, nor keep frame.
 	Answer(frame []byte, req *Request, cork *session.Cork)

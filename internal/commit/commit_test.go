@@ -440,6 +440,7 @@ type nobody struct{ done chan struct{} }
 func (n *nobody) UID() int32                             { return 1 }
 func (n *nobody) SID() session.SID                       { return 1 }
 func (n *nobody) Groups() bool                           { return true }
+func (n *nobody) Alone() bool                            { return true }
 func (n *nobody) Answer([]byte, *Request, *session.Cork) { n.done <- struct{}{} }
 
 // quickStore stores nothing and allocates nothing.
@@ -492,4 +493,29 @@ func TestATextAllocatesLittle(t *testing.T) {
 	t.Logf("allocations from Append to Answer and Deliver: %.1f for a text alone, %.2f among others", one, many)
 	require.LessOrEqual(t, many, 2.0, "the body of its push, and what a batch shares")
 	require.LessOrEqual(t, one, 8.0, "a text alone pays for the context of its transaction")
+}
+
+// What one session sends goes to the sender's other sessions, if there may be any, in the order of the thread.
+func TestTextsGoToTheSendersOtherSessions(t *testing.T) {
+	s := newStore(7)
+	c, col := start(t, s, nil)
+	require.NoError(t, c.Append(col.request(1, 7, "first")))
+	col.wait(t, 1)
+	r := col.request(1, 7, "second", "first", "third")
+	r.From.(*user).others = true
+	require.NoError(t, c.Append(r))
+	col.wait(t, 2)
+	require.Len(t, col.pushes, 3, "the first was not pushed to its sender")
+	p := col.pushes[2]
+	require.Equal(t, session.Push{
+		To: 1, ID: wire.MsgRowPush, From: 1, Thread: 7, First: 1, Seq: 3, Skip: r.From.SID(), Body: p.Body,
+	}, p)
+	var body wire.RowPush
+	require.NoError(t, wire.Decode(p.Body, &body))
+	require.Len(t, body.Chats, 3)
+	for i, content := range []string{"first", "second", "third"} {
+		require.EqualValues(t, i+1, body.Chats[i].MsgID)
+		require.Equal(t, content, body.Chats[i].Content)
+		require.EqualValues(t, 1, body.Chats[i].Sender)
+	}
 }

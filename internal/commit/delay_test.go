@@ -76,6 +76,7 @@ type loadSender struct{ l *load }
 func (s loadSender) UID() int32     { return 1 }
 func (loadSender) SID() session.SID { return 1 }
 func (loadSender) Groups() bool     { return false }
+func (loadSender) Alone() bool      { return true }
 
 func (s loadSender) Answer(_ []byte, req *Request, _ *session.Cork) {
 	// One goroutine answers: that of the only shard.

@@ -129,9 +129,10 @@ func (s *fakeStore) appended() []store.NewMessage {
 
 // user is a sender that keeps its answers.
 type user struct {
-	uid   int32
-	c     *collector
-	stock bool
+	uid    int32
+	c      *collector
+	stock  bool
+	others bool // has other sessions
 }
 
 type collector struct {
@@ -148,6 +149,7 @@ type collector struct {
 func (u *user) UID() int32       { return u.uid }
 func (u *user) SID() session.SID { return session.SID(u.uid) }
 func (u *user) Groups() bool     { return !u.stock }
+func (u *user) Alone() bool      { return !u.others }
 
 func (u *user) Answer(frame []byte, req *Request, _ *session.Cork) {
 	var b wire.TextPush

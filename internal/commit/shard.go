@@ -38,7 +38,7 @@ type shard struct {
 	where   []place
 	pushes  []session.Push
 	rows    []group.Rows
-	texts   []wire.StoredText // of one of rows
+	texts   []wire.StoredText // of one of rows, or for the sender
 	order   []int             // of rows in msgs, by group
 	frame   []byte
 	cork    session.Cork
@@ -141,7 +141,7 @@ func (r *Request) open() {
 		if code == wire.CodeOK && i >= len(r.Texts)-r.Over {
 			code = wire.CodeRateLimited
 		}
-		r.sent = append(r.sent, wire.SentText{UniqueID: t.UniqueID, Content: t.Content, Code: code})
+		r.sent = append(r.sent, wire.SentText{UniqueID: t.UniqueID, Content: t.Content, Type: t.Type, Code: code})
 	}
 }
 
@@ -178,7 +178,7 @@ func (s *shard) store(ctx context.Context, boot string) {
 		for ti := range r.sent {
 			if t := &r.sent[ti]; t.Code == wire.CodeOK {
 				s.msgs = append(s.msgs, store.NewMessage{
-					ThreadID: r.Thread, Sender: r.From.UID(), MemberVer: r.ver, UniqueID: t.UniqueID, Content: t.Content,
+					ThreadID: r.Thread, Sender: r.From.UID(), MemberVer: r.ver, UniqueID: t.UniqueID, Content: t.Content, Type: t.Type,
 				})
 				s.where = append(s.where, place{ri, ti})
 			}
@@ -297,6 +297,9 @@ func (s *shard) deliver() {
 		s.pushes = append(s.pushes, session.Push{
 			To: r.peer, ID: wire.MsgTextPush, From: r.From.UID(), Thread: r.Thread, Seq: last, Body: body,
 		})
+		if !r.From.Alone() {
+			s.pushes = append(s.pushes, s.toOwn(r, texts))
+		}
 	}
 	if len(s.pushes) > 0 {
 		s.c.deps.Deliver(s.pushes, &s.cork)
@@ -304,6 +307,27 @@ func (s *shard) deliver() {
 	clear(s.pushes)
 	if groups {
 		s.publish()
+	}
+}
+
+// toOwn returns the push of texts to the sender's other sessions, of which those take it that are shown rows.
+func (s *shard) toOwn(r *Request, texts []wire.SentText) session.Push {
+	s.texts = s.texts[:0]
+	first, last, size := texts[0].Seq, int64(0), 64
+	for i := range texts {
+		t := &texts[i]
+		first, last = min(first, t.Seq), max(last, t.Seq)
+		s.texts = append(s.texts, wire.StoredText{
+			Sender: r.From.UID(), MsgID: t.Seq, ThreadID: r.Thread, UniqueID: t.UniqueID, Content: t.Content, CreatedMS: t.CreatedMS,
+			Type: t.Type,
+		})
+		size += 192 + len(t.UniqueID) + len(t.Content)
+	}
+	slices.SortFunc(s.texts, func(a, b wire.StoredText) int { return cmp.Compare(a.MsgID, b.MsgID) }) // a resent one may be older
+	body := wire.AppendRowPush(make([]byte, 0, size), r.Thread, s.texts)
+	clear(s.texts)
+	return session.Push{
+		To: r.From.UID(), ID: wire.MsgRowPush, From: r.From.UID(), Thread: r.Thread, First: first, Seq: last, Body: body, Skip: r.From.SID(),
 	}
 }
 
@@ -365,6 +389,7 @@ func (s *shard) encode(rows []int) {
 		out.First, out.Last = min(out.First, got.Seq), max(out.Last, got.Seq)
 		s.texts = append(s.texts, wire.StoredText{
 			Sender: m.Sender, MsgID: got.Seq, ThreadID: m.ThreadID, UniqueID: m.UniqueID, Content: m.Content, CreatedMS: got.CreatedMS,
+			Type: m.Type,
 		})
 		size += 192 + len(m.UniqueID) + len(m.Content)
 	}
@@ -379,9 +404,13 @@ func (s *shard) encode(rows []int) {
 }
 
 // pushable reports whether a row is to be pushed: it is stored, and not the repeat of one before it in the batch. A resend
-// is answered even to a sender who may write no more; it is pushed only while the node knows that it may.
+// is answered even to a sender who may write no more; it is pushed only while the node knows that it may. One that was recalled or
+// edited since is not: the row that tells of the change was pushed after it.
 func (s *shard) pushable(row int) bool {
 	got := &s.stored[row]
+	if got.Changed {
+		return false
+	}
 	if got.Seq == 0 || !got.Resent {
 		return got.Seq > 0
 	}

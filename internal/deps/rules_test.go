@@ -69,8 +69,8 @@ var rules = []rule{
 	},
 	{
 		"internal/refill",
-		[]string{"internal/legacy", "internal/session", "internal/slots", "internal/store", "internal/wire"},
-		"what a session missed, read from the store through functions",
+		[]string{"internal/history", "internal/legacy", "internal/session", "internal/slots", "internal/store", "internal/wire"},
+		"what a session missed, read from the store through functions, as internal/history shows it",
 	},
 	{
 		"internal/textlimit",

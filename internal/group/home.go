@@ -185,6 +185,9 @@ func (h *home) skips(w *work, s *session.Session) bool {
 func (h *home) some(w *work, t *target) (n int) {
 	for i := range w.items {
 		r := &w.items[i].rows
+		if r.First < int64(t.from) && r.Last >= int64(t.from) && t.to == 0 {
+			h.g.tell(t.s, w.thread, r.Last) // of a text that the member may not read: without its content, from the store
+		}
 		if r.First < int64(t.from) || t.to != 0 && r.Last > int64(t.to) || r.Skip != 0 && r.Skip == t.s.SID() {
 			continue
 		}

@@ -100,7 +100,7 @@ func (f *friends) approve(ctx context.Context, s *session.Session, body []byte) 
 
 	chats := make([]wire.StoredText, len(done.Messages))
 	for i := range done.Messages {
-		chats[i] = history.Stored(&done.Messages[i])
+		chats[i] = history.Stored(&done.Messages[i], history.View{})
 	}
 	if len(chats) == 0 {
 		return wire.Refuse(wire.CodeInternal, errors.New("handler: approval without a message"))

@@ -31,6 +31,10 @@ func TestTheStoreAndTheProtocolAgreeOnGroups(t *testing.T) {
 	}
 	require.EqualValues(t, store.KindText, wire.KindText)
 	require.EqualValues(t, store.KindEvent, wire.KindEvent)
+	require.EqualValues(t, store.KindRecall, wire.KindRecall)
+	require.EqualValues(t, store.KindEdit, wire.KindEdit)
+	require.Equal(t, store.MaxType, wire.MaxType)
+	require.Equal(t, store.MaxHide, wire.MaxHide)
 	require.EqualValues(t, store.RoleMember, wire.RoleMember)
 	require.EqualValues(t, store.RoleAdmin, wire.RoleAdmin)
 	require.EqualValues(t, store.RoleOwner, wire.RoleOwner)

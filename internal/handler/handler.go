@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -48,6 +49,8 @@ type Deps struct {
 	// Fenced is told that the store refused a change because a life of this node was taken for dead.
 	Fenced        func(boot string)
 	MaxFrameBytes int // of a logged-in client's frame
+	// RecallWindow and EditWindow are how long a user may recall and edit its own text.
+	RecallWindow, EditWindow time.Duration
 	// ApplicationsUntold counts applications for friendship that are not pushed, UnknownIDs frames that no client sends.
 	ApplicationsUntold, UnknownIDs prometheus.Counter
 	// TypingDropped counts notices of typing that were not sent on.
@@ -83,6 +86,9 @@ func New(deps Deps) map[wire.MsgID]Handler {
 	}
 	handlers[wire.MsgMark] = d.shown(wire.FeatureMarks, d.mark)
 	handlers[wire.MsgMarks] = d.shown(wire.FeatureMarks, d.marks)
+	for id, h := range newLife(d).handlers() {
+		handlers[id] = d.shown(wire.FeatureRows, h)
+	}
 	return handlers
 }
 

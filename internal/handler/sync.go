@@ -15,7 +15,8 @@ import (
 type syncPage struct {
 	wire.SyncReply
 	of   []store.Thread // of each part
-	room int            // bytes that are left
+	view history.View
+	room int // bytes that are left
 }
 
 // full reports whether no other part fits, and says in the reply that there are more.
@@ -39,7 +40,12 @@ func (d *Deps) sync(ctx context.Context, s *session.Session, body []byte) error 
 			return err
 		}
 	}
-	page := &syncPage{SyncReply: wire.SyncReply{Threads: []wire.HistoryReply{}}, room: d.pageBytes(s)}
+	page := &syncPage{SyncReply: wire.SyncReply{Threads: []wire.HistoryReply{}}, view: viewOf(s), room: d.pageBytes(s)}
+	hides, err := d.Store.HidesAny(ctx, s.UID())
+	if err != nil {
+		return err
+	}
+	page.view.HidesNone = !hides // one look for all threads
 	if req.Since != "" {
 		err = d.syncSince(ctx, s, req, now, page)
 	} else {
@@ -102,7 +108,7 @@ func (d *Deps) syncThread(ctx context.Context, page *syncPage, t *store.Thread, 
 	part := wire.HistoryReply{ThreadID: t.ID, LastID: min(seq, t.LastSeq), Chats: []wire.StoredText{}}
 	used := history.ElementBytes
 	if seq < t.LastSeq { // else a backup was restored: the client learns where the thread ends now
-		if used, err = history.Page(ctx, d.Store, &part, history.OfThread(t), nativePage, page.room); err != nil {
+		if used, err = history.Page(ctx, d.Store, &part, history.OfThread(t), page.view, nativePage, page.room); err != nil {
 			return false, err
 		}
 	}

@@ -185,7 +185,8 @@ func (d *Deps) history(ctx context.Context, s *session.Session, body []byte) err
 		pushed = p.HistoryAsked(req.ThreadID)
 	}
 	if member {
-		if _, err := history.Page(ctx, d.Store, &page, within, pageLimit(s, req.Limit, history.StockRows), d.pageBytes(s)); err != nil {
+		limit := pageLimit(s, req.Limit, history.StockRows)
+		if _, err := history.Page(ctx, d.Store, &page, within, viewOf(s), limit, d.pageBytes(s)); err != nil {
 			return err
 		}
 		if pushed > 0 {
@@ -213,17 +214,22 @@ func (d *Deps) readable(ctx context.Context, s *session.Session, thread int64) (
 	return history.Readable(ctx, d.Store, thread, s.UID(), s.Groups())
 }
 
+// viewOf returns what a session is shown of the rows of a thread.
+func viewOf(s *session.Session) history.View {
+	return history.View{UID: s.UID(), Rows: s.Shown(wire.FeatureRows), Stock: !s.Native()}
+}
+
 // leaveOut ends a page before a number: what follows, the client has been sent already.
 func leaveOut(page *wire.HistoryReply, after, from int64) {
 	for i := range page.Chats {
-		if page.Chats[i].MsgID >= from {
-			page.Chats, page.LoadMore = page.Chats[:i], false
-			break
+		if page.Chats[i].MsgID < from {
+			continue
 		}
-	}
-	page.LastID = after
-	if n := len(page.Chats); n > 0 {
-		page.LastID = page.Chats[n-1].MsgID
+		page.Chats, page.LoadMore, page.LastID = page.Chats[:i], false, after
+		if i > 0 {
+			page.LastID = page.Chats[i-1].MsgID
+		}
+		return
 	}
 }
 

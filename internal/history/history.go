@@ -4,6 +4,7 @@ package history
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"parley/internal/store"
@@ -55,37 +56,150 @@ func OfThread(t *store.Thread) Range {
 	return Range{t.FromSeq, t.LastSeq, t.LeftSeq == 0}
 }
 
-// Page fills reply with what follows reply.LastID within the range: at most limit rows and about so many bytes of JSON, yet
-// one row at least. It returns the bytes.
-func Page(ctx context.Context, st *store.Store, reply *wire.HistoryReply, within Range, limit, bytes int) (used int, err error) {
-	reply.LastID = max(reply.LastID, within.First-1)
-	if within.Last > 0 && reply.LastID >= within.Last {
-		return ElementBytes, nil
-	}
-	msgs, more, err := st.HistoryTo(ctx, reply.ThreadID, reply.LastID, within.Last, limit, bytes)
-	if err != nil {
-		return 0, err
-	}
-	used = ElementBytes
-	for i := range msgs {
-		m := &msgs[i]
-		used += ElementBytes + wire.StringLen(m.Content) + wire.StringLen(m.UniqueID)
-		if used > bytes && i > 0 {
-			more = true
-			break
-		}
-		reply.Chats = append(reply.Chats, Stored(m))
-		reply.LastID = m.Seq
-	}
-	reply.LoadMore = more
-	return used, nil
+// left reports whether the range is that of a former member.
+func (r Range) left() bool { return r.Last > 0 && !r.Grows }
+
+// View is what a client is shown of the rows that its user may read.
+type View struct {
+	UID   int32
+	Rows  bool // recalls, edits and hidden rows as such
+	Stock bool // texts only
+	// HidesNone says that the user is known to have hidden nothing, which saves a look.
+	HidesNone bool
 }
 
-// Stored returns a stored text as clients see it.
-func Stored(m *store.Message) wire.StoredText {
-	return wire.StoredText{
+// wide is how many rows are read at once while there is nothing to show of those that were read.
+const wide = 500
+
+// Page fills reply with what follows reply.LastID within the range: at most limit rows and about so many bytes of JSON, yet
+// one row at least. It returns the bytes.
+func Page(
+	ctx context.Context, st *store.Store, reply *wire.HistoryReply, within Range, view View, limit, bytes int,
+) (used int, err error) {
+	reply.LastID = max(reply.LastID, within.First-1)
+	used = ElementBytes
+	if within.Last > 0 && reply.LastID >= within.Last {
+		return used, nil
+	}
+	for {
+		msgs, more, err := st.HistoryTo(ctx, reply.ThreadID, reply.LastID, within.Last, limit, bytes)
+		if err != nil {
+			return 0, err
+		}
+		rows, err := view.rows(ctx, st, reply.ThreadID, within, msgs, bytes)
+		if err != nil {
+			return 0, err
+		}
+		for i := range msgs {
+			if row := &rows[i]; row.MsgID > 0 {
+				used += ElementBytes + wire.StringLen(row.Content) + wire.StringLen(row.UniqueID)
+				if used > bytes && len(reply.Chats) > 0 {
+					more = true
+					break
+				}
+				reply.Chats = append(reply.Chats, *row)
+			}
+			reply.LastID = msgs[i].Seq
+		}
+		// A stock client asks with the number of the last element: without one it would ask for the same page again.
+		if reply.LoadMore = more; len(reply.Chats) > 0 || !more {
+			return used, nil
+		}
+		limit = wide
+	}
+}
+
+// rows returns messages as the client is shown them; the zero value stands for one that it is not shown.
+func (v View) rows(
+	ctx context.Context, st *store.Store, thread int64, within Range, msgs []store.Message, bytes int,
+) (rows []wire.StoredText, err error) {
+	var hidden []int64
+	if len(msgs) > 0 && !v.HidesNone {
+		if hidden, err = st.Hidden(ctx, v.UID, thread, msgs[0].Seq, msgs[len(msgs)-1].Seq); err != nil {
+			return nil, err
+		}
+	}
+	rows = make([]wire.StoredText, len(msgs))
+	var edits []int // in rows
+	for i := range msgs {
+		m := &msgs[i]
+		_, hides := slices.BinarySearch(hidden, m.Seq)
+		switch {
+		case hides && v.Rows:
+			rows[i] = wire.StoredText{MsgID: m.Seq, ThreadID: thread, Hidden: true}
+		case hides, v.Stock && m.Kind != store.KindText:
+		case within.left() && m.EditedSeq > within.Last: // what the user knew is gone
+			gone := *m
+			gone.Content, gone.Type, gone.Status, gone.EditedMS = "", "", store.StatusRecalled, 0
+			rows[i] = Stored(&gone, v)
+		default:
+			rows[i] = Stored(m, v)
+			if m.Kind == store.KindEdit && v.Rows && len(edits) <= bytes/ElementBytes { // more do not fit into the page
+				edits = append(edits, i)
+			}
+		}
+	}
+	return rows, v.addContents(ctx, st, thread, within, msgs, rows, edits)
+}
+
+// addContents adds to the rows that tell of edits what the texts are now.
+func (v View) addContents(
+	ctx context.Context, st *store.Store, thread int64, within Range, msgs []store.Message, rows []wire.StoredText, edits []int,
+) error {
+	var seqs []int64
+	for _, i := range edits {
+		if seq, ok := msgs[i].ChangedText(); ok && seq >= within.First {
+			seqs = append(seqs, seq)
+		}
+	}
+	if len(seqs) == 0 {
+		return nil
+	}
+	slices.Sort(seqs)
+	texts, err := st.Contents(ctx, v.UID, thread, slices.Compact(seqs))
+	if err != nil {
+		return err
+	}
+	for _, i := range edits {
+		seq, _ := msgs[i].ChangedText()
+		text, ok := texts[seq]
+		if !ok || within.left() && text.EditedSeq > within.Last {
+			continue
+		}
+		if rows[i].Content, err = EditContent(&msgs[i], &text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// EditContent returns the content of a row that tells of an edit, with the text as it is now.
+func EditContent(row, text *store.Message) (string, error) {
+	b, err := wire.Encode(wire.TextEvent{
+		Event: wire.EventEdited, By: row.Sender, MsgID: text.Seq, Content: &text.Content, Type: text.Type, EditedMS: text.EditedMS,
+	})
+	return string(b), err
+}
+
+// Stored returns a stored row as a client is shown it.
+func Stored(m *store.Message, v View) wire.StoredText {
+	row := wire.StoredText{
 		Sender: m.Sender, MsgID: m.Seq, ThreadID: m.ThreadID, UniqueID: m.UniqueID, Content: m.Content,
 		ChatTime: time.UnixMilli(m.CreatedMS).UTC().Format(time.DateTime), Status: wire.StatusSent, CreatedMS: m.CreatedMS,
 		Kind: int32(m.Kind),
 	}
+	switch {
+	case m.Status == store.StatusRecalled && v.Rows:
+		row.Recalled = true
+	case m.Status == store.StatusRecalled:
+		row.Content = wire.RecalledContent
+	case m.Type != "" && v.Stock:
+		row.Content = wire.TypedContent(m.Type)
+	default:
+		row.Type = m.Type
+	}
+	if v.Rows {
+		row.EditedMS = m.EditedMS
+	}
+	return row
 }

@@ -229,6 +229,9 @@ func (p *Policy) textsLocked(i int) []byte {
 			}
 			chats := merged.Chats
 			for _, t := range body.Chats {
+				if t.Type != "" {
+					t.Content, t.Type, whole = wire.TypedContent(t.Type), "", false
+				}
 				if t.Seq > served && p.received.add(first.Thread, t.Seq) {
 					chats = append(chats, t)
 				}

@@ -108,7 +108,8 @@ func (l *Logins) pushFriend(ctx context.Context, s *session.Session, friend *wir
 		return err
 	}
 	page := wire.HistoryReply{ThreadID: id}
-	if _, err := history.Page(ctx, l.d.Store, &page, history.Range{}, history.StockRows, history.StockBytes); err != nil || len(page.Chats) == 0 {
+	view := history.View{UID: s.UID(), Rows: s.Shown(wire.FeatureRows), Stock: !s.Native()}
+	if _, err := history.Page(ctx, l.d.Store, &page, history.Range{}, view, history.StockRows, history.StockBytes); err != nil || len(page.Chats) == 0 {
 		return err // the stock client crashes on a 1015 without messages
 	}
 	return l.pushHere(s, friend.UID, wire.MsgApproved, wire.ApprovedPush{

@@ -30,7 +30,7 @@ var (
 )
 
 // offered is what of the known capabilities this server offers; the rest is ignored.
-var offered = []string{wire.CapBatch, wire.CapResume, wire.CapGap, wire.CapGroups, wire.CapMarks, wire.CapPresence}
+var offered = []string{wire.CapBatch, wire.CapResume, wire.CapGap, wire.CapGroups, wire.CapRows, wire.CapMarks, wire.CapPresence}
 
 // Config bounds logins.
 type Config struct {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"parley/internal/history"
 	"parley/internal/legacy"
 	"parley/internal/session"
 	"parley/internal/slots"
@@ -216,8 +217,9 @@ func (r *Refiller) push(s *session.Session, p *legacy.Policy, page []store.Messa
 		if i > 0 && m.Sender != page[i-1].Sender {
 			flush(page[i-1].Sender, m.ThreadID)
 		}
-		if m.Sender != s.UID() && (p == nil || p.Lacks(m.ThreadID, m.Seq)) {
-			run = append(run, wire.SentText{UniqueID: m.UniqueID, Content: m.Content, Seq: m.Seq, CreatedMS: m.CreatedMS})
+		if m.Kind == store.KindText && m.Sender != s.UID() && (p == nil || p.Lacks(m.ThreadID, m.Seq)) {
+			t := history.Stored(m, history.View{Stock: p != nil})
+			run = append(run, wire.SentText{UniqueID: t.UniqueID, Content: t.Content, Type: t.Type, Seq: t.MsgID, CreatedMS: t.CreatedMS})
 		}
 	}
 	if len(page) > 0 {

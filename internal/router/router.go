@@ -131,8 +131,12 @@ func (r *Router) local(p *session.Push, cork *session.Cork) (here, elsewhere boo
 		return n > 0, elsewhere
 	}
 	n, elsewhere, err := r.registry.Deliver(p, cork)
-	if n > 0 {
-		r.metrics.local.Add(float64(n))
+	taken := n
+	if p.Skip != 0 {
+		taken-- // it counts as one that has it
+	}
+	if taken > 0 {
+		r.metrics.local.Add(float64(taken))
 	}
 	if err != nil {
 		r.metrics.dropped[dropSession].Inc()

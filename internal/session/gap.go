@@ -2,7 +2,7 @@ package session
 
 import "parley/internal/wire"
 
-// FirstSeq returns the lowest number in a 1019 or in rows of a group, whose Seq is the highest.
+// FirstSeq returns the lowest number in a 1019 or in rows, whose Seq is the highest.
 func (p *Push) FirstSeq() int64 {
 	if p.First > 0 {
 		return p.First

@@ -41,6 +41,15 @@ func (r *Registry) Add(s *Session) {
 	defer sh.mu.Unlock()
 	s.next = sh.users[s.uid]
 	sh.users[s.uid] = s
+	sh.accompanyLocked(s.uid)
+}
+
+// accompanyLocked tells a user's sessions whether there is more than one.
+func (sh *shard) accompanyLocked(uid int32) {
+	s := sh.users[uid]
+	for company := s != nil && s.next != nil; s != nil; s = s.next {
+		s.company.Store(company)
+	}
 }
 
 // Activation is what Activate found.
@@ -116,6 +125,7 @@ func (sh *shard) removeLocked(s *Session) bool {
 			delete(sh.users, s.uid)
 		}
 		s.next = nil
+		sh.accompanyLocked(s.uid)
 		if s.counted {
 			s.counted = false
 			sh.live--

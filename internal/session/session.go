@@ -79,7 +79,7 @@ type Push struct {
 	From   int32
 	Thread int64 // of a text, else 0
 	Seq    int64 // of a text: the number of the body's last element
-	First  int64 // of rows of a group: the lowest number in the body
+	First  int64 // of rows: the lowest number in the body
 	Body   []byte
 	Route  Route
 }
@@ -131,8 +131,9 @@ type Session struct {
 
 	state  atomic.Uint32
 	joined atomic.Bool
-	// elsewhere is set once another device of the user logged in on another node.
-	elsewhere atomic.Bool
+	// elsewhere is set once another device of the user logged in on another node, company while there is another session of the
+	// user on this one.
+	elsewhere, company atomic.Bool
 
 	// The registry's: look guarded by the wheel, the others by the user's shard.
 	next       *Session
@@ -249,6 +250,9 @@ func (s *signs) Seen(now time.Time) { s.lastSeen.Store(now.UnixMilli()) }
 
 // LastSeen returns when the last frame arrived, as given to Seen.
 func (s *signs) LastSeen() time.Time { return time.UnixMilli(s.lastSeen.Load()) }
+
+// Alone reports whether no other session of the user is known, here or on other nodes.
+func (s *Session) Alone() bool { return !s.company.Load() && !s.elsewhere.Load() }
 
 // SetJoined notes whether the session uses its user's limit of texts, and reports whether it did before.
 func (s *Session) SetJoined(joined bool) (before bool) { return s.joined.Swap(joined) }

@@ -51,7 +51,7 @@ var (
 		FROM chat_message m JOIN chat_thread t ON t.id=m.thread_id WHERE m.sender_id=? AND m.unique_id=?`)
 )
 
-// Events of a group, and of texts in any thread.
+// Events of a group.
 const (
 	EventCreated   = "created"
 	EventJoined    = "joined" // by a link
@@ -66,12 +66,9 @@ const (
 	EventMuteAll   = "mute_all"
 	EventHistory   = "history"
 	EventDissolved = "dissolved"
-	EventRecalled  = "recalled"
-	EventEdited    = "edited"
 )
 
-// Event is the content of a row that is no text, as JSON. By is the user who made the change, UIDs are those it concerns, MsgID
-// the text.
+// Event is the content of a row of KindEvent, as JSON. By is the user who made the change, UIDs are those it concerns.
 type Event struct {
 	Event   string  `json:"event"`
 	By      int32   `json:"by"`
@@ -80,7 +77,6 @@ type Event struct {
 	Role    *int    `json:"role,omitempty"`
 	UntilMS int64   `json:"until_ms,omitempty"`
 	On      *bool   `json:"on,omitempty"`
-	MsgID   int64   `json:"msg_id,omitempty"`
 }
 
 // content returns the event as it is stored.

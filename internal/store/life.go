@@ -24,9 +24,8 @@ const (
 var (
 	qText = same(`SELECT sender_id,unique_id,content,status,created_ms,kind,type,edited_ms,edited_seq
 		FROM chat_message WHERE thread_id=? AND seq=?`)
-	qTextRecall   = same("UPDATE chat_message SET content='',type='',status=1,edited_ms=0,edited_seq=? WHERE thread_id=? AND seq=?")
-	qTextEdit     = same("UPDATE chat_message SET content=?,edited_ms=?,edited_seq=? WHERE thread_id=? AND seq=?")
-	qThreadSeqPut = same("UPDATE chat_thread SET last_seq=? WHERE id=?")
+	qTextRecall = same("UPDATE chat_message SET content='',type='',status=1,edited_ms=0,edited_seq=? WHERE thread_id=? AND seq=?")
+	qTextEdit   = same("UPDATE chat_message SET content=?,edited_ms=?,edited_seq=? WHERE thread_id=? AND seq=?")
 
 	// The present content of texts, but for those that were recalled or that the user has hidden.
 	qContents = sameList(`SELECT m.seq,m.content,m.type,m.edited_ms,m.edited_seq FROM chat_message m
@@ -34,10 +33,18 @@ var (
 		WHERE m.thread_id=? AND m.status=0 AND h.seq IS NULL AND m.seq IN (@)`, "?", ",")
 
 	qHidden      = same("SELECT seq FROM hidden_message WHERE user_id=? AND thread_id=? AND seq>=? AND seq<=? ORDER BY seq")
+	qThreadSeq   = same("SELECT last_seq FROM chat_thread WHERE id=?")
 	qHiddenAny   = same("SELECT 1 FROM hidden_message WHERE user_id=? LIMIT 1")
 	qHiddenCount = same("SELECT COUNT(*) FROM hidden_message WHERE user_id=? AND thread_id=?")
 	qHiddenOf    = sameList("SELECT seq FROM hidden_message WHERE user_id=? AND thread_id=? AND seq IN (@)", "?", ",")
 )
+
+// textEvent is the content of a row of KindRecall or KindEdit, as JSON: who changed which text.
+type textEvent struct {
+	Event string `json:"event"`
+	By    int32  `json:"by"`
+	MsgID int64  `json:"msg_id"`
+}
 
 // TextChange is what Recall or Edit did.
 type TextChange struct {
@@ -218,21 +225,21 @@ func (x *textTx) tell(ctx context.Context, c textCall, kind int8, uniqueID strin
 	if x.last >= maxSeq {
 		return Message{}, ErrThreadFull
 	}
-	event := Event{Event: EventRecalled, By: c.by, MsgID: c.seq}
+	event := textEvent{Event: "recalled", By: c.by, MsgID: c.seq}
 	if kind == KindEdit {
-		event.Event = EventEdited
+		event.Event = "edited"
 	}
-	content, err := event.content()
+	content, err := json.Marshal(event)
 	if err != nil {
 		return Message{}, err
 	}
 	m := Message{
-		ThreadID: c.thread, Seq: x.last + 1, Sender: c.by, UniqueID: uniqueID, Content: content, CreatedMS: x.nowMS, Kind: kind,
+		ThreadID: c.thread, Seq: x.last + 1, Sender: c.by, UniqueID: uniqueID, Content: string(content), CreatedMS: x.nowMS, Kind: kind,
 	}
 	if err := x.putEvents(ctx, m); err != nil {
 		return Message{}, err
 	}
-	if _, err = x.exec(ctx, qThreadSeqPut, 1, m.Seq, c.thread); err != nil {
+	if _, err = x.exec(ctx, qThreadsBump, 1, c.thread, m.Seq); err != nil {
 		return Message{}, err
 	}
 	return m, x.touch(ctx, c.thread)
@@ -243,7 +250,7 @@ func (m *Message) ChangedText() (seq int64, ok bool) {
 	if m.Kind != KindRecall && m.Kind != KindEdit {
 		return 0, false
 	}
-	var e Event
+	var e textEvent
 	if json.Unmarshal([]byte(m.Content), &e) != nil || e.MsgID < 1 {
 		return 0, false
 	}
@@ -269,7 +276,7 @@ func (s *Store) Contents(ctx context.Context, uid int32, thread int64, seqs []in
 }
 
 // Hide hides messages of a thread, MaxHide at most, from one user, who may read them; who may is the caller's business. Hidden ones
-// stay so. It returns ErrInvalid, ErrNotFound if there is no such user, ErrTooManyHidden and ErrFenced.
+// stay so. It returns ErrInvalid, ErrNotFound if there is no such user, ErrNoText, ErrTooManyHidden and ErrFenced.
 func (s *Store) Hide(ctx context.Context, node, boot string, uid int32, thread int64, seqs []int64) error {
 	seqs = slices.Compact(slices.Sorted(slices.Values(seqs)))
 	err := ErrInvalid
@@ -293,6 +300,13 @@ func (t *tx) hide(ctx context.Context, node, boot string, uid int32, thread int6
 	}
 	if !exist[uid] {
 		return ErrNotFound
+	}
+	last := int64(0)
+	if _, err := t.one(ctx, qThreadSeq, []any{thread}, &last); err != nil {
+		return err
+	}
+	if seqs[0] < 1 || seqs[len(seqs)-1] > last {
+		return ErrNoText
 	}
 	hidden := make(map[int64]bool)
 	args := appendPadded([]any{uid, thread}, seqs)

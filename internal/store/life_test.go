@@ -377,9 +377,15 @@ func testHide(t *testing.T, d *database) {
 	any, err := c.s.HidesAny(ctx, a)
 	require.NoError(t, err)
 	require.False(t, any)
+	require.ErrorIs(t, hide(a, thread, 1, 99999), store.ErrNoText)
+	require.ErrorIs(t, hide(a, thread, 0), store.ErrNoText)
+	db := d.sql(t)
+	_, err = db.ExecContext(ctx, "UPDATE chat_thread SET last_seq=100000")
+	require.NoError(t, err)
+	other := c.befriend(a, user(t, c.s, "x"))
 	require.NoError(t, hide(a, thread, 3, 1, 3))
 	require.NoError(t, hide(a, thread, 1, 2), "again")
-	require.NoError(t, hide(a, 77, 5))
+	require.NoError(t, hide(a, other, 1))
 	of := func(uid int32, thread, from, to int64) []int64 {
 		list, err := c.s.Hidden(ctx, uid, thread, from, to)
 		require.NoError(t, err)
@@ -398,7 +404,6 @@ func testHide(t *testing.T, d *database) {
 	require.ErrorIs(t, c.s.Hide(ctx, "n1", "another life", a, thread, []int64{9}), store.ErrFenced)
 
 	// Up to the bound, from two devices at once.
-	db := d.sql(t)
 	q := d.on(
 		"INSERT INTO hidden_message(user_id,thread_id,seq) WITH RECURSIVE n(i) AS (SELECT 101 UNION ALL SELECT i+1 FROM n WHERE i<10000) SELECT ?,?,i FROM n",
 		"INSERT INTO hidden_message(user_id,thread_id,seq) WITH RECURSIVE n(i) AS (SELECT 101 UNION ALL SELECT i+1 FROM n WHERE i<10000) SELECT ?,?,i FROM n")

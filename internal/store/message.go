@@ -23,8 +23,8 @@ var (
 const (
 	KindText   int8 = 0
 	KindEvent  int8 = 1 // of a group: the content is an Event
-	KindRecall int8 = 2 // the content is an Event
-	KindEdit   int8 = 3 // the content is an Event
+	KindRecall int8 = 2 // the content is a textEvent
+	KindEdit   int8 = 3 // the content is a textEvent
 )
 
 // messageColumns is how many values one row of qMessagesPut takes, longColumns one of qTypedPut or qEventsPut.

@@ -55,8 +55,8 @@ const (
 const (
 	KindText   = 0
 	KindEvent  = 1 // content is a GroupEvent
-	KindRecall = 2
-	KindEdit   = 3
+	KindRecall = 2 // content is a TextEvent
+	KindEdit   = 3 // content is a TextEvent
 )
 
 // Events of a group.
@@ -401,6 +401,11 @@ type GroupPush struct {
 func AppendGroupPush(dst []byte, thread int64, ver int32, rows []StoredText) []byte {
 	dst = appendInt(append(dst, '{'), `"thread_id":`, thread)
 	dst = appendInt(dst, `"member_ver":`, int64(ver))
+	return appendRows(dst, rows)
+}
+
+// appendRows appends the key chat_datas and the end of the object.
+func appendRows(dst []byte, rows []StoredText) []byte {
 	dst = append(dst, `"chat_datas":[`...)
 	for i := range rows {
 		r := &rows[i]
@@ -416,6 +421,9 @@ func AppendGroupPush(dst []byte, thread int64, ver int32, rows []StoredText) []b
 		dst = strconv.AppendInt(append(dst, `","status":2,"created_ms":`...), r.CreatedMS, 10)
 		if r.Kind != KindText {
 			dst = strconv.AppendInt(append(dst, `,"kind":`...), int64(r.Kind), 10)
+		}
+		if r.Type != "" {
+			dst = AppendString(append(dst, `,"type":`...), r.Type)
 		}
 		dst = append(dst, '}')
 	}

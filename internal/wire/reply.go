@@ -44,7 +44,7 @@ type AppliedPush struct {
 	Sex      int32  `json:"sex"`
 }
 
-// StoredText is an element of chat_datas in 1014, 1015, 1030 and 2144. Kind is one of the Kind constants.
+// StoredText is an element of chat_datas in 1014, 1015, 1030, 2144 and 2145. Kind is one of the Kind constants.
 type StoredText struct {
 	Sender    int32  `json:"sender"`
 	MsgID     int64  `json:"msg_id"`
@@ -55,6 +55,12 @@ type StoredText struct {
 	Status    int32  `json:"status"`
 	CreatedMS int64  `json:"created_ms"`
 	Kind      int32  `json:"kind,omitempty"`
+	Type      string `json:"type,omitempty"`
+	// EditedMS is when the text was edited last. Only clients with CapRows are shown it, and texts that were recalled or that the
+	// user has hidden as such.
+	EditedMS int64 `json:"edited_ms,omitempty"`
+	Recalled bool  `json:"recalled,omitempty"`
+	Hidden   bool  `json:"hidden,omitempty"`
 }
 
 // ApproveReply is 1014: the applicant, and the messages that opened the thread. Chats is never empty when Error is 0:
@@ -196,6 +202,7 @@ type SentText struct {
 	CreatedMS int64
 	UniqueID  string
 	Content   string
+	Type      string
 	Code      Code // CodeOK: stored
 }
 
@@ -215,6 +222,9 @@ func AppendTextBody(dst []byte, from, to int32, thread int64, texts []SentText) 
 		dst = appendInt(append(dst, '{'), `"message_id":`, t.Seq)
 		dst = append(AppendString(append(dst, `"unique_id":`...), t.UniqueID), ',')
 		dst = append(AppendString(append(dst, `"content":`...), t.Content), ',')
+		if t.Type != "" {
+			dst = append(AppendString(append(dst, `"type":`...), t.Type), ',')
+		}
 		if t.Code != CodeOK {
 			dst = appendInt(dst, `"code":`, int64(t.Code))
 			dst = append(dst, `"status":1,"chat_time":""}`...)
@@ -260,6 +270,7 @@ type PushedText struct {
 	Seq       int64  `json:"message_id"`
 	UniqueID  string `json:"unique_id"`
 	Content   string `json:"content"`
+	Type      string `json:"type,omitempty"`
 	Code      Code   `json:"code,omitempty"`
 	Status    int32  `json:"status"`
 	ChatTime  string `json:"chat_time"`

@@ -106,6 +106,8 @@ type Text struct {
 	Content  string `json:"content"`
 	UniqueID string `json:"unique_id"`
 	MsgID    string `json:"msgid,omitempty"`
+	// Type is the content's, 1 to 32 of [a-z0-9./+-]. DecodeText makes TypeText "".
+	Type string `json:"type,omitempty"`
 }
 
 // TextRequest is 1017. ThreadID is 0 from a first-generation client, which names only the recipient. The sender is the
@@ -136,25 +138,33 @@ func DecodeText(body []byte) (*TextRequest, error) {
 		return nil, Refuse(CodeBadRequest, errManyTexts)
 	}
 	for i := range r.Texts {
-		if t := &r.Texts[i]; t.UniqueID == "" {
+		t := &r.Texts[i]
+		if t.UniqueID == "" {
 			t.UniqueID = t.MsgID
+		}
+		if t.Type == TypeText {
+			t.Type = ""
 		}
 	}
 	return r, nil
 }
 
 // Fault returns CodeOK for a text that may be stored, else CodeBadRequest: the id is missing, longer than MaxUniqueID or
-// not Unicode, or the content is empty, longer than MaxText, not UTF-8 or holds a NUL.
+// not Unicode, or the content is empty, longer than MaxText, not UTF-8 or holds a NUL, or the type is none.
 //
 // U+FFFD in an id stands for something that is not Unicode, such as an escaped half of a surrogate pair. Different ids
 // would become the same one, and the second text would be taken for the first one sent again.
 func (t *Text) Fault() Code {
-	if t.UniqueID == "" || len(t.UniqueID) > MaxUniqueID || t.Content == "" || len(t.Content) > MaxText ||
-		strings.IndexByte(t.Content, 0) >= 0 || !utf8.ValidString(t.Content) ||
-		!utf8.ValidString(t.UniqueID) || strings.Contains(t.UniqueID, "\ufffd") {
+	if t.UniqueID == "" || len(t.UniqueID) > MaxUniqueID || !validContent(t.Content) ||
+		!utf8.ValidString(t.UniqueID) || strings.Contains(t.UniqueID, "\ufffd") || t.Type != "" && !ValidType(t.Type) {
 		return CodeBadRequest
 	}
 	return CodeOK
+}
+
+// validContent reports whether a text may have a content.
+func validContent(s string) bool {
+	return s != "" && len(s) <= MaxText && strings.IndexByte(s, 0) < 0 && utf8.ValidString(s)
 }
 
 // SearchRequest is 1007. The stock client sends a string in uid, digits for an id and anything else for a name.

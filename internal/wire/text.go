@@ -68,6 +68,8 @@ func (b *plainText) texts(texts *[]Text) bool {
 				return b.str(&t.UniqueID)
 			case "msgid":
 				return b.str(&t.MsgID)
+			case "type":
+				return b.str(&t.Type)
 			}
 			return false
 		}) {

@@ -101,6 +101,12 @@ func TestLimits(t *testing.T) {
 		},
 		{"time that a full socket may take nothing", l.WriteTimeout.String(), "WriteTimeout", "closed", "chat_write_failures_total"},
 		{"cursors of one 2102", fmt.Sprint(wire.MaxCursors), "", "2005", "chat_refusals_total"},
+		{"time to recall an own text; to edit it", fmt.Sprintf("%v; %v", l.RecallWindow, l.EditWindow), "RecallWindow EditWindow", "2006", "chat_refusals_total"},
+		{"recalls and edits of one user", "60 at once on one node, then 10 per second", "", "2003", "chat_refusals_total"},
+		{"type of a text", fmt.Sprintf("%d bytes", wire.MaxType), "", "2005 for the text", "chat_refusals_total"},
+		{
+			"texts that a user has hidden; in one 2162", fmt.Sprintf("%d per thread; %d", store.MaxHidden, wire.MaxHide), "", "2003; 2005", "chat_refusals_total",
+		},
 		{"blocked users of a user", fmt.Sprint(store.MaxBlocks), "", "2006", "chat_refusals_total"},
 		{
 			"pushes of applications (1011) to one user", "10 at once, then one per 2 s; repeated only with another greeting", "",
