@@ -107,7 +107,7 @@ func readable(t *testing.T, rows []store.Message, uid int32) (ids []int64) {
 // 200 texts into a group on two nodes, from both, while members come by a link, leave, come back and are removed: the
 // session of each member, on either node, brings each row of its membership once and in order, and no other.
 func TestAGroupOnTwoNodesWhoseMembersComeAndGo(t *testing.T) {
-	w := ownCluster(t, launch.Options{Chat: 2, Configure: func(n *launch.Node, _ int, f *launch.INI) error {
+	w := ownCluster(t, launch.Options{Race: true, Chat: 2, Configure: func(n *launch.Node, _ int, f *launch.INI) error {
 		if n.Role() == launch.Chat {
 			f.Set("Limits", "RequestRate", "0")
 			f.Set("Limits", "TextRate", "0")

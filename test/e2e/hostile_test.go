@@ -35,7 +35,7 @@ var (
 	}
 )
 
-// hostile is a cluster of one node with the marks that must not move: two friends who talk on.
+// hostile is a cluster whose first node is attacked, with the marks that must not move: two friends who talk on.
 type hostile struct {
 	*world
 	uid    int32 // who attacks; each attack gets a connection of its own
@@ -44,11 +44,14 @@ type hostile struct {
 }
 
 func newHostile(t *testing.T) *hostile {
-	w := ownCluster(t, launch.Options{Chat: 1, Configure: func(_ *launch.Node, _ int, f *launch.INI) error {
+	return hostileTo(t, ownCluster(t, launch.Options{Chat: 1, Configure: func(_ *launch.Node, _ int, f *launch.INI) error {
 		f.Set("Limits", "LoginTimeout", "5s")
 		f.Set("Limits", "Linger", "500ms")
 		return nil
-	}})
+	}}))
+}
+
+func hostileTo(t *testing.T, w *world) *hostile {
 	ann, bob, thread := w.pair(t)
 	h := &hostile{world: w, uid: w.users(t, 1), a: w.login(t, ann, 0), b: w.login(t, bob, 0), victim: client.InThread(thread)}
 	exchange(t, h.a, h.b)
@@ -234,7 +237,7 @@ func slicesConcat(parts [][]byte) (out []byte) {
 
 // Splits and joins of the stream are no attack at all.
 func TestFramesMayBeSplitAndGluedAnyHow(t *testing.T) {
-	h := newHostile(t)
+	h := hostileTo(t, sharedCluster(t))
 	r := dialRaw(t, h.Chat[0].Addr(), 0)
 	require.NoError(t, r.SetNoDelay(true))
 	ticket := h.ticket(t, h.uid, 0)
@@ -264,7 +267,7 @@ func TestFramesMayBeSplitAndGluedAnyHow(t *testing.T) {
 }
 
 func TestTextsThatMayNotBeStoredAreRefusedAlone(t *testing.T) {
-	h := newHostile(t)
+	h := hostileTo(t, sharedCluster(t))
 	friend := h.users(t, 1)
 	thread := h.friends(t, h.uid, friend)
 	f := h.login(t, friend, 0)
@@ -335,7 +338,7 @@ func TestTextsThatMayNotBeStoredAreRefusedAlone(t *testing.T) {
 }
 
 func TestFloodOfOneClientIsRefused(t *testing.T) {
-	h := newHostile(t)
+	h := hostileTo(t, sharedCluster(t))
 	friend := h.users(t, 1)
 	thread := h.friends(t, h.uid, friend)
 	r := h.loginRaw(t, h.uid, 0, native, 0)

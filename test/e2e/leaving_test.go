@@ -198,7 +198,7 @@ func TestDrainTellsClientsAndLeavesNothingBehind(t *testing.T) {
 
 // Texts under way when the node begins to drain are answered, or sent again by the client: each is stored once.
 func TestDrainUnderLoadLosesNothing(t *testing.T) {
-	w := ownCluster(t, launch.Options{Chat: 2})
+	w := ownCluster(t, launch.Options{Race: true, Chat: 2})
 	ann, bob, thread := w.pair(t)
 	s, err := client.Open(t.Context(), client.SessionOptions{
 		Ticket: w.ticket(t, ann, 0), Nodes: []string{w.Chat[1].Addr()}, BackoffBase: 20 * time.Millisecond, BackoffLimit: time.Second,

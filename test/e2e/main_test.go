@@ -17,14 +17,24 @@ import (
 	"parley/lab/launchtest"
 )
 
-// programs are the binaries under test, with the race detector when the tests have it.
-var programs = sync.OnceValues(func() (dir string, err error) {
-	dir = filepath.Join(suite.dir, "bin")
+// programs are the binaries under test, and watched those with the race detector when the tests have it. A node that is
+// watched takes several times as long to start and to answer: it serves where much happens at once.
+var (
+	programs = sync.OnceValues(func() (dir string, err error) {
+		return build("bin", false, "chatnode", "statusnode", "gatenode", "standalone", "parleyctl")
+	})
+	watched = sync.OnceValues(func() (dir string, err error) {
+		return build("bin-race", raceEnabled, "chatnode", "statusnode", "gatenode")
+	})
+)
+
+func build(dir string, race bool, names ...string) (string, error) {
+	dir = filepath.Join(suite.dir, dir)
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return "", err
 	}
-	return dir, launch.Build(context.Background(), dir, raceEnabled, "chatnode", "statusnode", "gatenode", "standalone", "parleyctl")
-})
+	return dir, launch.Build(context.Background(), dir, race, names...)
+}
 
 // suite is what outlives a single test.
 var suite struct {
@@ -92,7 +102,7 @@ func sharedCluster(t *testing.T) *world {
 	t.Helper()
 	t.Parallel()
 	launchtest.Need(t)
-	bin, err := programs()
+	bin, err := watched()
 	require.NoError(t, err)
 	suite.turn.Lock()
 	t.Cleanup(suite.turn.Unlock)
@@ -137,14 +147,19 @@ func startShared(bin string) (*world, error) {
 	return newWorld(context.Background(), c)
 }
 
-// ownCluster starts a cluster that the test may do anything to. It makes the test parallel.
+// ownCluster starts a cluster that the test may do anything to, with the race detector if the options say so and the tests
+// have it. It makes the test parallel.
 func ownCluster(t *testing.T, o launch.Options) *world {
 	t.Helper()
 	ownProcesses(t)
 	launchtest.Need(t)
-	bin, err := programs()
+	bin := programs
+	if o.Race {
+		bin = watched
+	}
+	var err error
+	o.Bin, err = bin()
 	require.NoError(t, err)
-	o.Bin = bin
 	if o.OnRedis == nil {
 		o.OnRedis = seedGeneration
 	}

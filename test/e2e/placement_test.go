@@ -99,12 +99,18 @@ func TestPlacementsStayEvenWhileLoginsArriveAndFail(t *testing.T) {
 	before := w.batch(t, first, 300)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+	var mu sync.Mutex
+	var conns []*client.Conn
+	defer func() { // after a failure too: else the tests that follow would wait for an empty cluster
+		for _, c := range conns {
+			c.Close()
+			<-c.Done()
+		}
+	}()
 
 	// Of those who were placed a third logs in and stays or goes, a third fails with a wrong token, a third never comes.
 	var logins sync.WaitGroup
 	slots := make(chan struct{}, 16)
-	var mu sync.Mutex
-	var conns []*client.Conn
 	failures := make(chan string, len(before.tickets))
 	rnd := rand.New(rand.NewPCG(1, 2))
 	rnd.Shuffle(len(before.tickets), func(i, j int) {
@@ -135,6 +141,7 @@ func TestPlacementsStayEvenWhileLoginsArriveAndFail(t *testing.T) {
 			mu.Unlock()
 		})
 	}
+	defer logins.Wait()
 	total := make(map[string]int)
 	for i := range 10 {
 		for node, n := range w.storm(t, 2_000_000+int32(i)*100, 100).counts {
@@ -151,10 +158,6 @@ func TestPlacementsStayEvenWhileLoginsArriveAndFail(t *testing.T) {
 
 	// What they left behind is even too.
 	requireEven(t, "placements after the logins", w.storm(t, 2_100_000, 1000).counts, 3, 1000)
-	for _, c := range conns {
-		c.Close()
-		<-c.Done()
-	}
 }
 
 func TestPlacementIsRefusedForNobody(t *testing.T) {

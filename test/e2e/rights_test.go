@@ -15,7 +15,7 @@ import (
 // rightsCluster is two nodes whose users are not limited in how fast they write.
 func rightsCluster(t *testing.T) *world {
 	t.Helper()
-	w := ownCluster(t, launch.Options{Chat: 2, Configure: func(n *launch.Node, _ int, f *launch.INI) error {
+	w := ownCluster(t, launch.Options{Race: true, Chat: 2, Configure: func(n *launch.Node, _ int, f *launch.INI) error {
 		if n.Role() == launch.Chat {
 			f.Set("Limits", "RequestRate", "0")
 			f.Set("Limits", "TextRate", "0")

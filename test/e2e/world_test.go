@@ -75,7 +75,7 @@ func newWorld(ctx context.Context, c *launch.Cluster) (*world, error) {
 	w.rdb = redis.NewClient(redisOptions(c.RedisAddr()))
 	w.presence = presence.New(w.rdb, presence.Options{})
 	for _, n := range c.Status {
-		cl := rpc.NewClient(rpc.ClientConfig{Auth: w.auth, Timeout: 10 * time.Second, MaxIdle: 64}, n.Addr())
+		cl := rpc.NewClient(rpc.ClientConfig{Auth: w.auth, Timeout: patience, ConnectTimeout: patience, MaxIdle: 64}, n.Addr())
 		w.closers = append(w.closers, cl.Close)
 		s, err := statusservice.NewClient("statusnode", cl.Options()...)
 		if err != nil {
