@@ -143,7 +143,7 @@ func (r *run) room(ctx context.Context, f RoomFlags, p swarm.Phase) (frame int, 
 		r.rep.Figures["removed"] = float64(n)
 		r.headline("members removed", fmt.Sprint(n), "from the middle of the load on")
 	}
-	if n := out.Ledger.Gaps - out.Counters["removed"]; n > 0 { // whoever is removed is told to read the rest
+	if n := out.Ledger.Gaps - out.Counters["removed"]; n > 0 { // a removed member is told to read the rest
 		r.rep.Notes = append(r.rep.Notes, fmt.Sprintf("%d gap notices: members could not take all pushes, and were told to read the history", n))
 	}
 	return frame, cost, nil

@@ -84,7 +84,7 @@ type Left struct {
 	Sessions int   // entries of usession_<uid>, but for Dead
 	Names    int   // uip_<uid> of users without a Dead entry
 	Dead     int   // entries of a node's earlier life: they count for nobody, and wait for the next login or their expiry
-	Counted  int64 // logincount of all live nodes, whoever's users these are
+	Counted  int64 // logincount of all live nodes, of all users
 	UIDs     []int32
 	Example  string
 }

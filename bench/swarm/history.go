@@ -93,7 +93,7 @@ func (s *Swarm) historyReply(i int, body []byte) {
 	r.inflight--
 }
 
-// stored enters the next message of a history, whoever read it.
+// stored enters the next message of a history, of any reader.
 func (s *Swarm) stored(c *chatter, thread, seq int64, sender int32, uniqueID, content string) {
 	if c.cursor++; seq != c.cursor {
 		s.book.Hole(c.thread, c.cursor)

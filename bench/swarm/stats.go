@@ -65,7 +65,7 @@ type Outcome struct {
 	Ledger   ledger.Summary
 	Seconds  float64   // how long it took: the longest of the parts
 	BackAt   []float64 // when each user was logged in, in seconds since the start; only storms
-	// Cores is what each generator process used meanwhile; whoever runs the process fills it in.
+	// Cores is what each generator process used meanwhile; the parent of the process fills it in.
 	Cores []float64
 }
 

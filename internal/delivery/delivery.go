@@ -113,7 +113,7 @@ func (d *Delivery) Close() {
 	d.Peers.Close()
 }
 
-// LinkNodes keeps the links to peers those of the live leases. Whoever has read the leases calls it; the latest view
+// LinkNodes keeps the links to peers those of the live leases. It is called after each read of the leases; the latest view
 // counts, in whatever order they come.
 func (d *Delivery) LinkNodes() {
 	d.linkMu.Lock()

@@ -254,7 +254,7 @@ func (a *attempt) grantNative(ctx context.Context) {
 	}
 }
 
-// identify makes the connection a session that a login claims a place for: whoever replaces it must find it from the claim
+// identify makes the connection a session that a login claims a place for: a login that replaces it must find it from the claim
 // on.
 func (a *attempt) identify() error {
 	if !a.session.Identify(a.id) {

@@ -168,7 +168,7 @@ type Identity struct {
 // Identify gives the session its identity and makes it Pending. It returns false, and the session stays nobody's, if the
 // connection died meanwhile.
 //
-// UID, Device, SID, Native, Stock, Boot and Began are for the goroutine that called it, for whoever has seen the session Pending or
+// UID, Device, SID, Native, Stock, Boot and Began are for the goroutine that called it, for goroutines that have seen the session Pending or
 // Live or found it in a registry, and for the connection's close callback after Gone.
 func (s *Session) Identify(id Identity) bool {
 	alive := false

@@ -170,7 +170,7 @@ func (p *pipe) deliver(data []byte) bool {
 			p.written += int64(m)
 			p.proxy.passed[p.dir].Add(int64(m))
 			if err != nil {
-				p.link.reset() // whoever writes to a dead end must be told
+				p.link.reset() // a writer must learn that the end is dead
 				return false
 			}
 			data = data[n:]

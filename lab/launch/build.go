@@ -18,7 +18,7 @@ import (
 
 // Build compiles the named main packages of this module, such as "chatnode", into dir. With race the binaries carry
 // the race detector, which needs a C compiler and makes them two to ten times slower. Builds of one kind share their
-// binaries: whoever builds first links, whoever comes later, from whatever process, gets hard links.
+// binaries: the first process to build them links them, later ones get hard links.
 func Build(ctx context.Context, dir string, race bool, names ...string) error {
 	return BuildTagged(ctx, dir, race, "", names...)
 }

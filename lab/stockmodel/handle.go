@@ -10,7 +10,7 @@ import (
 func (p *Process) frameLocked(id wire.MsgID, body []byte) {
 	o := parse(body)
 	if o == nil {
-		return // logged and dropped; whoever waits for it waits on
+		return // logged and dropped; its waiter goes on waiting
 	}
 	if !p.window && id != wire.MsgLoginRsp {
 		if id != wire.MsgHeartbeatRsp {
@@ -154,7 +154,7 @@ func (p *Process) announceLocked(by wire.MsgID, id int64, peer int32) {
 }
 
 // loadNextLocked asks for the history of the next thread in line, or closes the loading window. The line outlives a
-// login: one that was interrupted goes on where it stopped, with the threads of whoever was logged in then.
+// login: one that was interrupted goes on where it stopped, with the threads of the user who was logged in then.
 func (p *Process) loadNextLocked() {
 	if p.loadAt >= len(p.order) {
 		p.current, p.loaded = nil, true

@@ -251,7 +251,7 @@ func (p *Process) read(conn net.Conn) {
 	}
 }
 
-// hangUpLocked is the end of a connection, whoever ended it: back to the login page.
+// hangUpLocked is the end of a connection, by either side: back to the login page.
 func (p *Process) hangUpLocked() {
 	if p.conn == nil {
 		return

@@ -118,7 +118,7 @@ func closePushers(all []*pusher) {
 // tripleLoad is O3.
 func tripleLoad(ctx context.Context, w *World, r *Report) error {
 	// Without the limits of one user, which would refuse long before the cluster must. SQL is some way off, so that it is
-	// what bounds the texts: with all on one machine, whoever sends three times as many takes the processors from those who
+	// what bounds the texts: with all on one machine, a flood of three times as many takes the processors from those who
 	// store.
 	l, err := w.Start(ctx, Layout{Chat: 2, Links: []string{"sql"}, Configure: func(n *launch.Node, _ int, f *launch.INI) error {
 		if n.Role() == launch.Chat {

@@ -401,7 +401,7 @@ func silentCrowd(ctx context.Context, w *World, r *Report) error {
 	defer stop()
 	var crowd sync.WaitGroup
 	var opened atomic.Int64
-	// hold keeps n connections open for as long as the bar lasts: whoever is closed comes back.
+	// hold keeps n connections open for as long as the bar lasts: a connection that is closed is replaced.
 	hold := func(n int, addr, say string) {
 		const feeders = 32
 		for range feeders {
