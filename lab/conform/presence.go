@@ -75,7 +75,7 @@ var presenceChecks = []Check{
 			stock.close()
 			x.turns(y.uid, false)
 			equal(a, "states of an empty 2151", 0, int64(len(x.watch())))
-			stock = a.stock(uy)
+			a.stock(uy)
 			x.silent(3 * time.Second)
 		},
 	},
