@@ -29,7 +29,7 @@ func (p *printer) stored(name string, m client.Message) { p.line(name, m, " ✓"
 func (p *printer) line(name string, m client.Message, mark string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_, err := fmt.Fprintf(p.out, "[%s] %s: %s%s\n", p.clock(m.Time), printable(name), printable(m.Text), mark)
+	_, err := fmt.Fprintf(p.out, "[%s] %s: %s%s\n", p.clock(m.Time), printable(name), shownText(m), mark)
 	if p.bad == nil {
 		p.bad = err
 	}

@@ -68,6 +68,8 @@ func (t *talk) event(ev client.Event) {
 		t.typing(ev)
 	case client.FriendsChanged:
 		t.friendsChanged(ev)
+	case client.Hidden:
+		t.print.notice("another of your devices deleted %s for you", count(len(ev.IDs), "text"))
 	case client.MarksMoved:
 		t.marksMoved(ev)
 	case client.Disconnected:
@@ -151,6 +153,9 @@ const helpText = `/to NAME            talk to this friend or group; without a na
 /visible [on|off]   say whether friends may see that you are online
 /history [N]        print the last N texts (default 20) of the conversation
 /read               tell who has read your last text in the conversation
+/recall [WORDS|#N]  take back your last text, your last one with these words, or text N
+/edit [#N] TEXT     replace your last text, or text N
+/delete [WORDS|#N]  delete the last text, the last one with these words, or text N, for you alone
 /threads            list conversations
 /group              list your groups; /help group explains what you can do with them
 /logout [all]       leave, and end this device's resume ticket, or the sessions of all devices
@@ -197,6 +202,12 @@ func (t *talk) command(ctx context.Context, line string) (quit bool, err error) 
 		return false, t.history(ctx, rest)
 	case "read":
 		return false, t.whoHasRead(ctx)
+	case "recall":
+		return false, t.recall(ctx, rest)
+	case "edit":
+		return false, t.edit(ctx, rest)
+	case "delete":
+		return false, t.remove(ctx, rest)
 	case "threads":
 		return false, t.threads(ctx)
 	case "group":
@@ -281,7 +292,9 @@ func (t *talk) past(ctx context.Context, thread, after, last int64) error {
 		if m.ID > last {
 			return nil
 		}
-		t.message(m, false)
+		if m.Kind == client.KindText || m.Kind == client.KindEvent { // the texts are as they are now
+			t.message(m, false)
+		}
 	}
 	return nil
 }
@@ -292,6 +305,15 @@ func (t *talk) message(m client.Message, own bool) {
 	if m.Event != nil {
 		t.print.event(group, t.sentence(m.Event), m)
 		return
+	}
+	switch {
+	case m.Hidden:
+		return
+	case m.Kind == client.KindRecall, m.Kind == client.KindEdit:
+		t.change(m)
+		return
+	case m.Kind != client.KindText:
+		return // of a newer server
 	}
 	name := t.name(m.Sender)
 	if group != "" {

@@ -68,7 +68,7 @@ var ErrSetUp = errors.New("conform: cannot set up")
 // Checks lists all checks in the order they run.
 func Checks() []Check {
 	return slices.Concat(httpChecks, loginChecks, kickChecks, searchChecks, friendChecks, threadChecks, textChecks, historyChecks,
-		hostileChecks, stockChecks, nativeChecks, rightsChecks, groupChecks, markChecks, presenceChecks, statusChecks)
+		hostileChecks, stockChecks, nativeChecks, rightsChecks, groupChecks, markChecks, presenceChecks, rowChecks, statusChecks)
 }
 
 // Run runs the checks of o against t. The error is ErrSetUp, or ctx's; failed checks are in the results.
