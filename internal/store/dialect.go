@@ -53,6 +53,9 @@ var (
 		"UPDATE private_chat SET active=unixepoch()/600 WHERE thread_id IN (@)",
 		"?", ",")
 
+	// FORCE INDEX: the optimizer may prefer the index on active, read all threads of the user by it, and sort them.
+	qThreads = differ(threadsOf("", "", "FORCE INDEX (private_chat_user%d)"), threadsOf("", "", ""))
+
 	// FORCE INDEX: the optimizer prefers an index that holds all threads of the user.
 	qThreadsSince = differ(
 		threadsOf("AND p.active>=?", "AND t.active>=?", "FORCE INDEX (private_chat_active%d)"),

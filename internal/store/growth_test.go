@@ -40,7 +40,7 @@ func BenchmarkGrowth(b *testing.B) {
 		name string
 		read func(a *archive, b *testing.B, at float64)
 	}{
-		{"history", (*archive).readHistory}, {"threads", (*archive).readThreads},
+		{"history", (*archive).readHistory}, {"threads", (*archive).readThreads}, {"marks", (*archive).readMarks},
 	} {
 		for _, where := range []struct {
 			name   string
@@ -148,5 +148,20 @@ func (a *archive) readThreads(b *testing.B, at float64) {
 	threads, err := a.s.Threads(b.Context(), everybody, after, page)
 	if err != nil || len(threads) != page || threads[0].ID != after+1 {
 		b.Fatal(len(threads), err)
+	}
+}
+
+// readMarks reads the marks of such a page, and counts the unread texts of threads in which the user has read nothing; at says
+// where the list begins.
+func (a *archive) readMarks(b *testing.B, at float64) {
+	first := int(at * float64(a.side-page))
+	list := make([]store.Thread, page)
+	for i := range list {
+		other := everybody + 1 + int32(first+i)
+		list[i] = store.Thread{ID: a.threads[first+i], Type: store.ThreadPrivate, User1: everybody, User2: other, LastSeq: int64(a.side)}
+	}
+	marks, err := a.s.ThreadMarks(b.Context(), 1, list) // who has written nothing
+	if err != nil || marks[0].Unread != store.MaxUnread {
+		b.Fatal(marks, err)
 	}
 }

@@ -284,7 +284,19 @@ func TestMariaDBPlans(t *testing.T) {
 		"groups of users":  "SELECT m.thread_id FROM group_chat_member m WHERE m.user_id IN (1001,1002) AND m.left_seq=0",
 		"page of members":  "SELECT m.user_id FROM group_chat_member m JOIN user u ON u.uid=m.user_id WHERE m.thread_id=900 AND m.user_id>1050 AND m.left_seq=0 ORDER BY m.user_id LIMIT 10",
 		"links of a group": "SELECT COUNT(*) FROM group_link WHERE thread_id=900",
-		"threads of user":  "SELECT thread_id FROM private_chat WHERE user2_id=1001 AND thread_id>0 ORDER BY thread_id LIMIT 10",
+		"unread texts":     "SELECT seq,sender_id FROM chat_message WHERE thread_id=3 AND seq>1005 AND seq<=1150 AND kind=0 ORDER BY seq DESC LIMIT 100",
+		"marks of a list": `SELECT r.read_seq,EXISTS (SELECT 1 FROM friend f WHERE f.self_id=1001 AND f.friend_id=r.user_id)
+			FROM read_mark r FORCE INDEX (PRIMARY) WHERE (r.thread_id,r.user_id) IN ((3,1001),(3,1002),(900,1001),(901,1001))`,
+		"marks of pairs": `SELECT t.last_seq,r1.read_seq,r2.read_seq FROM private_chat p JOIN chat_thread t ON t.id=p.thread_id
+			LEFT JOIN read_mark r1 ON r1.thread_id=p.thread_id AND r1.user_id=p.user1_id
+			LEFT JOIN read_mark r2 ON r2.thread_id=p.thread_id AND r2.user_id=p.user2_id WHERE p.thread_id IN (1,2,3,4)`,
+		"marks of members": `SELECT STRAIGHT_JOIN t.last_seq,r.read_seq FROM group_chat_member m FORCE INDEX (PRIMARY) JOIN group_chat g ON g.thread_id=m.thread_id
+			JOIN chat_thread t ON t.id=m.thread_id LEFT JOIN read_mark r ON r.thread_id=m.thread_id AND r.user_id=m.user_id
+			WHERE (m.thread_id,m.user_id) IN ((900,1001),(900,1002),(900,1003),(901,1001))`,
+		"page of marks": `SELECT r.user_id FROM read_mark r JOIN group_chat_member m ON m.thread_id=r.thread_id AND m.user_id=r.user_id AND m.left_seq=0
+			WHERE r.thread_id=900 AND r.user_id>1050 ORDER BY r.user_id LIMIT 10`,
+		"marks of a user": "DELETE FROM read_mark WHERE user_id=1001",
+		"threads of user": "SELECT thread_id FROM private_chat FORCE INDEX (private_chat_user2) WHERE user2_id=1001 AND thread_id>0 ORDER BY thread_id LIMIT 10",
 	} {
 		plan := explain(t, db, q)
 		require.NotContains(t, plan, "ALL", name)
@@ -315,7 +327,8 @@ func fill(t *testing.T, s *store.Store, db *sql.DB) error {
 		"INSERT INTO group_chat_member(thread_id,user_id,from_seq) SELECT 900+a.uid%2,b.uid,1 FROM user a JOIN user b WHERE a.uid IN (1001,1002)",
 		"INSERT INTO group_chat_member(thread_id,user_id,from_seq) SELECT 2000+a.uid,b.uid,1 FROM user a JOIN user b WHERE a.uid<1050",
 		"INSERT INTO group_link(code,thread_id,created_by,created_ms,expires_ms,uses_left) SELECT uid,uid,1,1,1,1 FROM user",
-		"ANALYZE TABLE friend_apply, chat_message, private_chat, chat_thread, group_chat, group_chat_member, group_link",
+		"INSERT INTO read_mark(thread_id,user_id,read_seq,recv_seq) SELECT thread_id,user_id,1,1 FROM group_chat_member",
+		"ANALYZE TABLE read_mark, friend_apply, chat_message, private_chat, chat_thread, group_chat, group_chat_member, group_link",
 	} {
 		if _, err := db.ExecContext(t.Context(), q); err != nil {
 			return err

@@ -43,11 +43,10 @@ var (
 			WHERE thread_id=? AND seq>? AND seq<=? AND kind=0 ORDER BY seq DESC LIMIT 100) w
 		JOIN group_chat_member m ON m.thread_id=w.thread_id AND m.user_id=w.sender_id AND m.left_seq=0`, " UNION ALL ")
 
-	// The newest texts above the mark, up to the user's own newest text: who writes has read what was before.
-	qUnread = sameList("@", `SELECT ? AS id,COALESCE(MIN(CASE WHEN sender_id=? THEN n END)-1,COUNT(*)) FROM (
-			SELECT sender_id,ROW_NUMBER() OVER (ORDER BY seq DESC) AS n FROM (
-				SELECT seq,sender_id FROM chat_message WHERE thread_id=? AND seq>? AND seq<=? AND kind=0
-				ORDER BY seq DESC LIMIT 100) v) w`, " UNION ALL ")
+	// How many of the newest texts there are above a number, and which is the user's newest among them.
+	qUnread = sameList("@", `SELECT ? AS id,COUNT(*),COALESCE(MAX(CASE WHEN sender_id=? THEN seq END),0) FROM (
+			SELECT seq,sender_id FROM chat_message WHERE thread_id=? AND seq>? AND seq<=? AND kind=0
+			ORDER BY seq DESC LIMIT 100) w`, " UNION ALL ")
 
 	qMarksDrop = same("DELETE FROM read_mark WHERE user_id=?")
 )
@@ -297,31 +296,48 @@ func (s *Store) ThreadMarks(ctx context.Context, uid int32, threads []Thread) ([
 			spans = append(spans, Span{t.ID, after, t.LastSeq})
 		}
 	}
-	for part := range slices.Chunk(spans, markThreads) {
-		var args []any
-		for i := range padded(len(part)) {
-			var sp Span // the padding is of no thread
-			if i < len(part) {
-				sp = part[i]
-			}
-			args = append(args, sp.Thread, uid, sp.Thread, sp.After, sp.Upto)
-		}
-		err := s.each(ctx, qUnread, len(args)/5, args, func(rows *sql.Rows) error {
-			var id int64
-			var n int
-			if err := rows.Scan(&id, &n); err != nil {
-				return err
-			}
-			if i, ok := index[id]; ok {
-				out[i].Unread = n
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, fmt.Errorf("store: unread texts of user %d in %d threads: %w", uid, len(threads), err)
-		}
+	err := s.countUnread(ctx, uid, spans, func(thread int64, n int) { out[index[thread]].Unread = n })
+	if err != nil {
+		return nil, fmt.Errorf("store: unread texts of user %d in %d threads: %w", uid, len(threads), err)
 	}
 	return out, nil
+}
+
+// countUnread calls found for each span that holds texts of others above the user's own newest, with their number.
+func (s *Store) countUnread(ctx context.Context, uid int32, spans []Span, found func(thread int64, n int)) error {
+	for len(spans) > 0 {
+		var again []Span // the user has written in them: what counts is above that
+		for part := range slices.Chunk(spans, markThreads) {
+			args := make([]any, 0, 5*padded(len(part)))
+			for i := range padded(len(part)) {
+				var sp Span // the padding is of no thread
+				if i < len(part) {
+					sp = part[i]
+				}
+				args = append(args, i, uid, sp.Thread, sp.After, sp.Upto)
+			}
+			err := s.each(ctx, qUnread, len(args)/5, args, func(rows *sql.Rows) error {
+				var i, n int
+				var own int64
+				if err := rows.Scan(&i, &n, &own); err != nil {
+					return err
+				}
+				switch {
+				case n == 0:
+				case own == 0:
+					found(part[i].Thread, n)
+				case own < part[i].Upto:
+					again = append(again, Span{part[i].Thread, own, part[i].Upto})
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		spans = again
+	}
+	return nil
 }
 
 // Marks returns up to limit marks of a thread as uid may see them, by ascending uid, whose uid is greater than after: those

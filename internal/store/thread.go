@@ -8,8 +8,6 @@ import (
 )
 
 var (
-	qThreads = same(threadsOf("", "", ""))
-
 	qLastSeqs = same(`SELECT p.thread_id,p.user2_id,t.last_seq FROM private_chat p JOIN chat_thread t ON t.id=p.thread_id WHERE p.user1_id=?
 		UNION ALL SELECT p.thread_id,p.user1_id,t.last_seq FROM private_chat p JOIN chat_thread t ON t.id=p.thread_id WHERE p.user2_id=?`)
 
