@@ -81,5 +81,8 @@ func TestMetrics(t *testing.T) {
 		"parley_store_retries_total duplicate":   1,
 		"parley_store_retries_total connection":  0,
 		"parley_store_retries_total refused":     0,
+
+		"parley_store_texts_changed_total recalled": 0,
+		"parley_store_texts_changed_total edited":   0,
 	}, got)
 }
