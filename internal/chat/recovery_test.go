@@ -286,6 +286,37 @@ func TestANativeClientWithoutGapIsSentWhatItMissed(t *testing.T) {
 	eventually(t, "all to be counted", func() bool { return counterValue(t, b.metrics.refilled) == 110 })
 }
 
+// C1: a node that has just started is in nobody's view of the nodes yet, and is told of the devices elsewhere all the same.
+func TestADeviceIsFoundFromANodeThatHasJustStarted(t *testing.T) {
+	f := newFixture(t, 2)
+	a := f.start("chat1")
+	b := f.start("chat2")
+	login := func(n *node, device string) *client.Conn {
+		c, err := client.Dial(t.Context(), f.ticket(n, 1), client.Options{Device: device})
+		require.NoError(t, err)
+		t.Cleanup(func() { c.Close() })
+		n.awaitLive(t, c)
+		return c
+	}
+	login(b, "first")
+	second := login(a, "second")
+	sent, err := f.login(b, 2).SendText(t.Context(), client.InThread(f.threads[0]), "to both")
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for {
+		ev, err := second.Next(ctx)
+		require.NoError(t, err)
+		switch ev := ev.(type) {
+		case client.Texts:
+			require.Equal(t, sent.MessageID, ev.Messages[0].ID)
+			return
+		case client.Gap:
+			return // it is to read
+		}
+	}
+}
+
 // C1: without the hint a node does not look for a user's other devices.
 func TestALateHintOfAnotherDeviceBringsWhatItMissed(t *testing.T) {
 	f := newFixture(t, 2)

@@ -143,9 +143,14 @@ func (d *Delivery) TellElsewhere(others []presence.Location) {
 			continue
 		}
 		d.d.Registry.Elsewhere(o.UID)
-		if view.Alive(o.Node, o.Boot) {
-			// A hint: without it that node's users reach one device less, and the user may send more until the nodes are counted.
-			d.Peers.Forward(o.Node, &session.Push{To: o.UID, Seq: int64(nodes)})
+		if n, known := view.Node(o.Node); known && !n.Live {
+			continue // its sessions are gone
+		}
+		// A hint: without it that node's users reach one device less, and the user may send more until the nodes are counted. A
+		// node, or a life of it, that the view does not have yet is told when it can be reached.
+		hint := session.Push{To: o.UID, Seq: int64(nodes)}
+		if !view.Alive(o.Node, o.Boot) || !d.Peers.Forward(o.Node, &hint) {
+			d.Router.Lost(o.Node, &hint)
 		}
 	}
 }
