@@ -263,7 +263,7 @@ func (p *Process) answeredLocked(o object, ok bool) {
 	}
 	if p.opts.Generation == S1 {
 		for _, m := range o.list("chat_datas") {
-			p.settleLocked(p.unanswered[m.str("unique_id")], m.num("status"))
+			p.settleLocked(p.unanswered[m.str("unique_id")], m)
 		}
 		return
 	}
@@ -282,15 +282,15 @@ func (p *Process) answeredLocked(o object, ok bool) {
 		if t.Content != m.str("content") {
 			p.faultLocked(Lost, wire.MsgTextRsp, "content of %s came back changed", t.UniqueID)
 		}
-		p.settleLocked(t, m.num("status"))
+		p.settleLocked(t, m)
 	}
 }
 
-func (p *Process) settleLocked(t *Text, status int64) {
+func (p *Process) settleLocked(t *Text, answer object) {
 	if t == nil {
 		return
 	}
-	t.Status = status
+	t.Status, t.Code = answer.num("status"), answer.num("code")
 	delete(p.unanswered, t.UniqueID)
 	if p.opts.OnAnswer != nil {
 		p.opts.OnAnswer(*t)

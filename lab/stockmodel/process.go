@@ -37,6 +37,7 @@ type Text struct {
 	Content  string
 	Sender   int32
 	Status   int64 // 0 sending, 1 failed, 2 sent
+	Code     int64 // why it failed; the client does not read it
 }
 
 // thread is a chat page and what is behind it.

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"parley/client"
+	"parley/internal/wire"
 	"parley/lab/stockmodel"
 )
 
@@ -279,11 +280,14 @@ func (d *day) evening(ctx context.Context, t *testing.T) {
 	}
 	d.ledger.mu.Lock()
 	defer d.ledger.mu.Unlock()
-	t.Logf("%d processes read %d frames, %d of them late by this machine's doing; %d texts sent, %d stored in %d threads",
-		len(d.processes), read, late, len(d.ledger.sent), len(d.ledger.stored), len(all))
+	t.Logf("%d processes read %d frames, %d of them late by this machine's doing; %d texts sent, %d stored in %d threads, %d refused",
+		len(d.processes), read, late, len(d.ledger.sent), len(d.ledger.stored), len(all), len(d.ledger.failed))
 	if late > read/6 {
 		// Servers that heed no gap would let every burst run together, whatever this machine does.
 		faults = append(faults, fmt.Sprintf("%d of %d frames were read together with another", late, read))
+	}
+	if refused, sent := len(d.ledger.failed), len(d.ledger.sent); refused > sent/6 {
+		faults = append(faults, fmt.Sprintf("%d of %d texts were refused", refused, sent))
 	}
 	faults = append(faults, d.ledger.faults...)
 	if len(faults) > 0 {
@@ -351,6 +355,11 @@ func (d *day) checkStore(t *testing.T, all truth) map[int64]pair {
 			d.ledger.faults = append(d.ledger.faults, "acknowledged and not stored: "+text)
 		}
 	}
+	for text, code := range d.ledger.failed {
+		if _, ok := seen[text]; ok && code == wire.CodeBusy {
+			d.ledger.faults = append(d.ledger.faults, "refused and stored: "+text)
+		}
+	}
 	return members
 }
 
@@ -366,7 +375,9 @@ func (d *day) checkPages(p *stockmodel.Process, all truth, members map[int64]pai
 			}
 			var want, got []string
 			for _, m := range st.Pages[id] {
-				got = append(got, m.Content)
+				if m.Status != wire.StatusFailed { // its own, with a mark
+					got = append(got, m.Content)
+				}
 			}
 			for _, m := range all[id] {
 				// What was under way when its connection broke may have been stored after the next login had read the

@@ -3,6 +3,8 @@ package day
 import (
 	"fmt"
 	"sync"
+
+	"parley/internal/wire"
 )
 
 // pair is two users, the smaller uid first; a private thread is theirs for ever.
@@ -14,13 +16,14 @@ func pairOf(a, b int32) pair { return pair{min(a, b), max(a, b)} }
 type ledger struct {
 	mu     sync.Mutex // guards the following
 	sent   map[string]pair
-	stored map[string]struct{} // answered as stored
+	stored map[string]struct{}  // answered as stored
+	failed map[string]wire.Code // answered as refused for load
 	faults []string
 	n      int
 }
 
 func newLedger() *ledger {
-	return &ledger{sent: map[string]pair{}, stored: map[string]struct{}{}}
+	return &ledger{sent: map[string]pair{}, stored: map[string]struct{}{}, failed: map[string]wire.Code{}}
 }
 
 // text returns a content nobody has used and notes where it goes.
@@ -36,14 +39,23 @@ func (l *ledger) text(from, to int32) string {
 	return s
 }
 
-func (l *ledger) answered(content string, status int64) {
+// answered notes that a text was answered as stored.
+func (l *ledger) answered(content string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if status == 2 {
-		l.stored[content] = struct{}{}
+	l.stored[content] = struct{}{}
+}
+
+// refusedAs notes that a text was answered as refused. Between friends there is one reason for it: that this machine is too
+// busy for the texts to be stored in time. Of those that waited for the store nobody can say whether they were.
+func (l *ledger) refusedAs(content string, code wire.Code) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if code != wire.CodeBusy && code != wire.CodeUnavailable {
+		l.faults = append(l.faults, fmt.Sprintf("a text between friends was refused with %d: %s", code, content))
 		return
 	}
-	l.faults = append(l.faults, fmt.Sprintf("a text between friends was refused: %s", content))
+	l.failed[content] = code
 }
 
 func (l *ledger) fault(format string, args ...any) {

@@ -162,7 +162,7 @@ func (n *native) post(ctx context.Context, peer int32, count int) {
 			case err != nil:
 				n.d.ledger.fault("text of %d to %d: %v", n.uid, peer, err)
 			case sent.MessageID > 0:
-				n.d.ledger.answered(content, 2)
+				n.d.ledger.answered(content)
 			}
 		})
 	}

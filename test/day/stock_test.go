@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"parley/internal/wire"
 	"parley/lab/stockmodel"
 )
 
@@ -26,7 +27,13 @@ type computer struct {
 func (c *computer) newProcess() *stockmodel.Process {
 	p := stockmodel.New(stockmodel.Options{
 		Generation: c.gen, Patience: patience, Heartbeat: 2 * time.Second, Stalls: c.d.stalls,
-		OnAnswer: func(t stockmodel.Text) { c.d.ledger.answered(t.Content, t.Status) },
+		OnAnswer: func(t stockmodel.Text) {
+			if t.Status == wire.StatusSent {
+				c.d.ledger.answered(t.Content)
+			} else {
+				c.d.ledger.refusedAs(t.Content, wire.Code(t.Code))
+			}
+		},
 	})
 	c.d.addProcess(p)
 	return p
