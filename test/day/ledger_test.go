@@ -20,6 +20,8 @@ type ledger struct {
 	failed map[string]wire.Code // answered as refused for load
 	faults []string
 	n      int
+	logins int // that have succeeded
+	again  int // attempts for which the server was too busy
 }
 
 func newLedger() *ledger {
@@ -56,6 +58,27 @@ func (l *ledger) refusedAs(content string, code wire.Code) {
 		return
 	}
 	l.failed[content] = code
+}
+
+// login notes a login that succeeded.
+func (l *ledger) login() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.logins++
+}
+
+// tooBusy notes an attempt to log in for which the server was too busy.
+func (l *ledger) tooBusy() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.again++
+}
+
+// mayBeStored reports whether a text was answered as refused when it may have been stored. Then it is not pushed.
+func (l *ledger) mayBeStored(content string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.failed[content] == wire.CodeUnavailable
 }
 
 func (l *ledger) fault(format string, args ...any) {

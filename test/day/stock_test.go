@@ -126,33 +126,43 @@ func (c *computer) befriend(st stockmodel.State) {
 	}
 }
 
-// login has a user log in, while friends write. An impatient person pulls the plug before all is loaded.
+// attempts is how often a person tries to log in.
+const attempts = 5
+
+// login has a user log in, while friends write. An impatient person pulls the plug before all is loaded. Others try again if
+// the server is too busy, which it says by a code, or by the end of a connection whose client would wait for ever.
 func (c *computer) login(ctx context.Context, p *stockmodel.Process, uid int32, impatient bool) {
-	token, err := c.d.w.token(ctx, uid)
-	if err != nil {
-		c.d.ledger.fault("token of %d: %v", uid, err)
-		return
-	}
-	c.d.storm(uid, c.rnd)
-	code, err := p.Login(ctx, c.d.w.addrs[c.rnd.IntN(len(c.d.w.addrs))], uid, token)
-	if err != nil || code != 0 {
-		if len(p.Faults()) == 0 {
+	for range attempts {
+		token, err := c.d.w.token(ctx, uid)
+		if err != nil {
+			c.d.ledger.fault("token of %d: %v", uid, err)
+			return
+		}
+		c.d.storm(uid, c.rnd)
+		code, err := p.Login(ctx, c.d.w.addrs[c.rnd.IntN(len(c.d.w.addrs))], uid, token)
+		switch {
+		case err == nil && code == 0 && impatient:
+			time.Sleep(time.Duration(c.rnd.IntN(200)) * time.Millisecond)
+			p.Cut()
+			return
+		case err == nil && code == 0:
+			err = p.Loaded(ctx)
+		}
+		if err == nil && code == 0 {
+			c.d.ledger.login()
+			c.online, c.approved = true, false
+			return
+		}
+		if len(p.Faults()) > 0 {
+			return
+		}
+		if code != int64(wire.CodeBusy) && code != int64(wire.CodeUnavailable) && !errors.Is(err, stockmodel.ErrGone) {
 			c.d.ledger.fault("login of %d: code %d, %v", uid, code, err)
+			return
 		}
-		return
+		c.d.ledger.tooBusy()
 	}
-	if impatient {
-		time.Sleep(time.Duration(c.rnd.IntN(200)) * time.Millisecond)
-		p.Cut()
-		return
-	}
-	if err := p.Loaded(ctx); err != nil {
-		if len(p.Faults()) == 0 {
-			c.d.ledger.fault("load of %d: %v", uid, err)
-		}
-		return
-	}
-	c.online, c.approved = true, false
+	c.d.ledger.fault("login of %d: the server is always too busy", uid)
 }
 
 // elsewhere has the user sit down at another machine: the client on this one is told so and closes.
