@@ -111,6 +111,7 @@ type talk struct {
 
 	// Owned by show.
 	connected bool
+	times     map[textKey]time.Time // of texts that it brought
 
 	person bool // somebody types
 	fresh  bool // nothing is known of what this user has seen before
@@ -145,7 +146,7 @@ func newTalk(c *chatCmd, e *environment, s *client.Session) *talk {
 		cmd: c, s: s, self: s.Profile(),
 		print: &printer{out: e.out, err: e.err, now: time.Now},
 		acks:  make(chan posted, client.DefaultMaxUnsent),
-		names: make(map[int32]string), mine: make(map[string]bool), want: make(map[int64]int64),
+		names: make(map[int32]string), times: make(map[textKey]time.Time), mine: make(map[string]bool), want: make(map[int64]int64),
 		moved: make(chan struct{}), shown: make(map[int64]int64), groups: make(map[int64]string), reading: newReading(),
 	}
 }

@@ -13,6 +13,20 @@ import (
 // pickFrom is how many of the last messages of a conversation /recall, /edit and /delete look at for the text they are about.
 const pickFrom = 500
 
+// textKey names a text.
+type textKey struct{ thread, id int64 }
+
+// maxTimes is of how many texts that the session brought the time is remembered.
+const maxTimes = 10000
+
+// noteTime remembers when a text was stored, by which a later recall or edit names it.
+func (t *talk) noteTime(m client.Message) {
+	if len(t.times) >= maxTimes {
+		clear(t.times)
+	}
+	t.times[textKey{m.ThreadID, m.ID}] = m.Time
+}
+
 // change prints a recall or an edit as a sentence.
 func (t *talk) change(m client.Message) {
 	where := ""
@@ -20,6 +34,9 @@ func (t *talk) change(m client.Message) {
 		where = " in " + printable(group)
 	}
 	who, whose := printable(t.name(m.Sender)), fmt.Sprintf("text %d", m.Target)
+	if at, ok := t.times[textKey{m.ThreadID, m.Target}]; ok {
+		whose = "the text of " + t.print.clock(at)
+	}
 	switch {
 	case m.Kind == client.KindRecall:
 		t.print.notice("[%s] %s recalled %s%s", t.print.clock(m.Time), who, whose, where)

@@ -46,6 +46,7 @@ func (t *talk) event(ev client.Event) {
 			own := t.mine[m.UniqueID] && m.Sender == t.self.UID
 			delete(t.mine, m.UniqueID)
 			t.mu.Unlock()
+			t.noteTime(m)
 			if t.noteRead(m); own && !t.cmd.Echo {
 				continue
 			}
