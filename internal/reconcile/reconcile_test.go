@@ -46,6 +46,8 @@ func newBed(t *testing.T) *bed {
 	b := &bed{t: t, mini: miniredis.RunT(t), registry: session.NewRegistry(), since: time.Now()}
 	b.rdb = redis.NewClient(&redis.Options{
 		Addr: b.mini.Addr(), Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true, MaxRetries: -1,
+		// A busy machine is not what is tested.
+		DialTimeout: time.Minute, ReadTimeout: time.Minute, WriteTimeout: time.Minute, PoolTimeout: time.Minute,
 	})
 	t.Cleanup(func() { _ = b.rdb.Close() })
 	b.presence = presence.New(b.rdb, presence.Options{Timeout: 20 * time.Second})
