@@ -57,11 +57,14 @@ func (t *talk) noteRead(m client.Message) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
-	case m.Event != nil:
+	case m.Kind != client.KindText:
 	case m.Sender == t.self.UID:
 		t.reading.last[m.ThreadID] = max(t.reading.last[m.ThreadID], m.ID)
 	case !group: // who writes has read
 		t.reading.told[m.ThreadID] = max(t.reading.told[m.ThreadID], t.reading.last[m.ThreadID])
+	}
+	if m.Sender != t.self.UID { // a notice of typing that is late would be wrong
+		t.typed, t.typedAt = client.Typing{ThreadID: m.ThreadID, UID: m.Sender}, time.Now().Add(typingLate-typingPause)
 	}
 	if group && m.ThreadID == t.to.thread || !group && t.to.uid != 0 && m.Sender == t.to.uid {
 		t.readLocked(m.ThreadID, m.ID)

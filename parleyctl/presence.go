@@ -11,8 +11,12 @@ import (
 	"parley/client"
 )
 
-// typingPause is how long after a notice of typing the same one is not shown again.
-const typingPause = 10 * time.Second
+const (
+	// typingPause is how long after a notice of typing the same one is not shown again.
+	typingPause = 10 * time.Second
+	// typingLate is how long after a text a notice of typing by its sender may be about that text.
+	typingLate = 2 * time.Second
+)
 
 // watchFriends has the session told when friends come and go, as many as may be watched.
 func (t *talk) watchFriends(ctx context.Context) ([]client.Presence, error) {

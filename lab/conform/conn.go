@@ -338,7 +338,16 @@ func (c *conn) alive() {
 }
 
 // load does what the stock client does after 1006, all threads and then the history of each, and returns the threads.
-func (c *conn) load() (threads []object) {
+func (c *conn) load() []object {
+	threads := c.threads()
+	for _, t := range threads {
+		c.history(t.num("thread_id"), 0)
+	}
+	return threads
+}
+
+// threads lists the user's threads.
+func (c *conn) threads() (threads []object) {
 	for cursor := int64(0); ; {
 		c.send(1025, fields{"uid": c.uid, "thread_id": cursor})
 		page := c.until(1026)
@@ -350,9 +359,6 @@ func (c *conn) load() (threads []object) {
 		}
 		c.a.want(page.num("next_last_id") > cursor, "expected load_more with a later cursor, got %d after %d", page.num("next_last_id"), cursor)
 		cursor = page.num("next_last_id")
-	}
-	for _, t := range threads {
-		c.history(t.num("thread_id"), 0)
 	}
 	return threads
 }

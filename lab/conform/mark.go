@@ -65,7 +65,7 @@ func (c *conn) unmarked() {
 
 // listed returns a thread's element of 1026.
 func (c *conn) listed(thread int64) object {
-	for _, t := range c.load() {
+	for _, t := range c.threads() {
 		if t.num("thread_id") == thread {
 			return t
 		}
