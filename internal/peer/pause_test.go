@@ -161,6 +161,7 @@ func TestALinkOutlivesItsNodesLeaseWhileTheNodeAnswers(t *testing.T) {
 // C1: what a failed call carried is remembered by the caller.
 func TestThePushesOfAFailedCallAreReported(t *testing.T) {
 	down := deliverFunc(func(context.Context, *message.DeliverReq) (*message.DeliverRsp, error) {
+		time.Sleep(time.Second) // all pushes are taken by then: a link whose call failed takes none
 		return nil, errors.New("down")
 	})
 	var mu sync.Mutex
