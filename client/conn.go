@@ -215,7 +215,7 @@ func (c *Conn) Data() string { return c.welcome.Data }
 func (c *Conn) SID() string { return c.welcome.SID }
 
 // Granted reports whether the server granted a capability: "batch", "resume", "gap",
-// "groups", "marks", "presence".
+// "groups", "rows", "marks", "presence".
 func (c *Conn) Granted(capability string) bool { return slices.Contains(c.welcome.Caps, capability) }
 
 // Heartbeat returns the period granted.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"parley/internal/wire"
@@ -171,15 +173,14 @@ func RetryAfter(err error) time.Duration {
 }
 
 // Advise says what to do about any error of this package. A network failure advises Retry; being replaced, closed or
-// cancelled, a text that may not be sent, and groups where the server has none, GiveUp.
+// cancelled, a text that may not be sent, and what the server does not support, GiveUp.
 func Advise(err error) Advice {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Code.Advice()
 	}
-	for _, final := range []error{nil, ErrClosed, ErrReplaced, ErrLoggedOut, ErrText, ErrNoGroups, ErrNoPresence, errGateURL, context.Canceled} {
-		if errors.Is(err, final) {
-			return GiveUp
-		}
+	final := slices.AppendSeq([]error{nil, ErrClosed, ErrReplaced, ErrLoggedOut, ErrText, errGateURL, context.Canceled}, maps.Values(unsupported))
+	if slices.ContainsFunc(final, func(e error) bool { return errors.Is(err, e) }) {
+		return GiveUp
 	}
 	return Retry
 }

@@ -171,18 +171,15 @@ func (e *GroupEvent) parts(uid int32) bool {
 	return false
 }
 
-// groupRequest is request where groups are granted.
-func (c *Conn) groupRequest(ctx context.Context, op string, id wire.MsgID, body, reply any) error {
-	if !c.Granted(wire.CapGroups) {
-		return fmt.Errorf("%s: %w", op, ErrNoGroups)
-	}
-	return c.request(ctx, op, id, body, reply)
-}
-
 // changeGroup asks for a change of a group.
 func (c *Conn) changeGroup(ctx context.Context, op string, id wire.MsgID, body any) error {
+	return c.changeRow(ctx, wire.CapGroups, op, id, body)
+}
+
+// changeRow asks for a change that a row of the thread tells of.
+func (c *Conn) changeRow(ctx context.Context, capability, op string, id wire.MsgID, body any) error {
 	var reply wire.GroupReply
-	err := c.groupRequest(ctx, op, id, body, &reply)
+	err := c.requestFor(ctx, capability, op, id, body, &reply)
 	c.changed(reply, err)
 	return err
 }
@@ -209,7 +206,7 @@ func (c *Conn) CreateGroup(ctx context.Context, d GroupDraft) (CreatedGroup, err
 		d.UniqueID = NewDraft("").UniqueID
 	}
 	var reply wire.GroupInviteReply
-	err := c.groupRequest(ctx, "create group", wire.MsgGroupCreate,
+	err := c.requestFor(ctx, wire.CapGroups, "create group", wire.MsgGroupCreate,
 		wire.GroupCreateRequest{Name: d.Name, UniqueID: d.UniqueID, UIDs: d.Members}, &reply)
 	c.changed(reply.GroupReply, err)
 	return CreatedGroup{ThreadID: reply.ThreadID, Refused: reply.Refused}, err
@@ -219,7 +216,7 @@ func (c *Conn) CreateGroup(ctx context.Context, d GroupDraft) (CreatedGroup, err
 // CodeNotAllowed.
 func (c *Conn) Group(ctx context.Context, thread int64) (Group, error) {
 	var r wire.GroupInfoReply
-	if err := c.groupRequest(ctx, "group", wire.MsgGroupInfo, groupThread(thread), &r); err != nil {
+	if err := c.requestFor(ctx, wire.CapGroups, "group", wire.MsgGroupInfo, groupThread(thread), &r); err != nil {
 		return Group{}, err
 	}
 	return Group{
@@ -238,7 +235,7 @@ func (c *Conn) GroupMembers(ctx context.Context, thread int64) iter.Seq2[GroupMe
 // membersPage asks for the members above a uid.
 func (c *Conn) membersPage(ctx context.Context, thread int64, after int32) (wire.GroupMembersReply, error) {
 	var reply wire.GroupMembersReply
-	err := c.groupRequest(ctx, "group members", wire.MsgGroupMembers,
+	err := c.requestFor(ctx, wire.CapGroups, "group members", wire.MsgGroupMembers,
 		wire.GroupMembersRequest{GroupRequest: groupThread(thread), After: after, Limit: pageLimit}, &reply)
 	if err == nil && reply.LoadMore && reply.LastUID <= after {
 		err = fmt.Errorf("group members: %w: the cursor stands still", ErrProtocol)
@@ -276,7 +273,7 @@ func groupMembers(
 // friends or can be in no more groups. It takes an admin or the owner. A user who is a member already stays one.
 func (c *Conn) Invite(ctx context.Context, thread int64, uids ...int32) (refused []int32, err error) {
 	var reply wire.GroupInviteReply
-	err = c.groupRequest(ctx, "invite", wire.MsgGroupInvite, wire.GroupInviteRequest{GroupRequest: groupThread(thread), UIDs: uids}, &reply)
+	err = c.requestFor(ctx, wire.CapGroups, "invite", wire.MsgGroupInvite, wire.GroupInviteRequest{GroupRequest: groupThread(thread), UIDs: uids}, &reply)
 	c.changed(reply.GroupReply, err)
 	return reply.Refused, err
 }
@@ -341,7 +338,7 @@ func (c *Conn) DissolveGroup(ctx context.Context, thread int64) error {
 // leave both to the server, which gives 7 days and one use. It takes an admin or the owner.
 func (c *Conn) CreateLink(ctx context.Context, thread int64, ttl time.Duration, uses int) (Link, error) {
 	var r wire.GroupLinkReply
-	err := c.groupRequest(ctx, "create link", wire.MsgGroupLink,
+	err := c.requestFor(ctx, wire.CapGroups, "create link", wire.MsgGroupLink,
 		wire.GroupLinkRequest{GroupRequest: groupThread(thread), TTLS: int(ttl / time.Second), Uses: uses}, &r)
 	if err != nil {
 		return Link{}, err
@@ -352,7 +349,7 @@ func (c *Conn) CreateLink(ctx context.Context, thread int64, ttl time.Duration, 
 // Links returns the links of a group that can still be used. It takes an admin or the owner.
 func (c *Conn) Links(ctx context.Context, thread int64) ([]Link, error) {
 	var r wire.GroupLinksReply
-	if err := c.groupRequest(ctx, "links", wire.MsgGroupLinks, groupThread(thread), &r); err != nil {
+	if err := c.requestFor(ctx, wire.CapGroups, "links", wire.MsgGroupLinks, groupThread(thread), &r); err != nil {
 		return nil, err
 	}
 	out := make([]Link, len(r.Links))
@@ -364,22 +361,16 @@ func (c *Conn) Links(ctx context.Context, thread int64) ([]Link, error) {
 
 // RevokeLink makes a link useless. It takes an admin or the owner.
 func (c *Conn) RevokeLink(ctx context.Context, thread int64, code string) error {
-	return c.groupRequest(ctx, "revoke link", wire.MsgGroupRevoke, wire.GroupRevokeRequest{GroupRequest: groupThread(thread), Code: code}, nil)
+	return c.requestFor(ctx, wire.CapGroups, "revoke link", wire.MsgGroupRevoke, wire.GroupRevokeRequest{GroupRequest: groupThread(thread), Code: code}, nil)
 }
 
 // JoinByLink makes this user a member of the link's group, and returns its thread and name. It refuses with CodeNotAllowed if
 // the link does not exist, has expired, is used up or revoked, and to users who were removed: those come back by invitation.
 func (c *Conn) JoinByLink(ctx context.Context, code string) (thread int64, name string, err error) {
 	var reply wire.GroupJoinReply
-	err = c.groupRequest(ctx, "join by link", wire.MsgGroupJoin, wire.GroupJoinRequest{Code: code}, &reply)
+	err = c.requestFor(ctx, wire.CapGroups, "join by link", wire.MsgGroupJoin, wire.GroupJoinRequest{Code: code}, &reply)
 	c.changed(reply.GroupReply, err)
 	return reply.ThreadID, reply.Name, err
-}
-
-// do is ask for a request without a result.
-func (s *Session) do(ctx context.Context, request func(*Conn) error) error {
-	_, err := ask(ctx, s, func(c *Conn) (struct{}, error) { return struct{}{}, request(c) })
-	return err
 }
 
 // CreateGroup makes a group; see [Conn.CreateGroup].

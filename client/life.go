@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"parley/internal/wire"
 )
@@ -32,54 +31,35 @@ func (Hidden) event() {}
 // for a while, usually 2 min; the admins and the owner of a group may recall any text of it. Recalling a recalled text does
 // nothing.
 func (c *Conn) Recall(ctx context.Context, thread, id int64) error {
-	return c.changeText(ctx, "recall", wire.MsgRecall, wire.RecallRequest{GroupRequest: wire.GroupRequest{ThreadID: thread}, MsgID: id})
+	return c.changeRow(ctx, wire.CapRows, "recall", wire.MsgRecall, wire.RecallRequest{GroupRequest: wire.GroupRequest{ThreadID: thread}, MsgID: id})
 }
 
 // Edit replaces the content of an own text, usually for up to 15 min; a message of KindEdit tells so. To edit a text to what it is
 // does nothing.
 func (c *Conn) Edit(ctx context.Context, thread, id int64, text string) error {
-	return c.changeText(ctx, "edit", wire.MsgEdit, wire.EditRequest{
+	return c.changeRow(ctx, wire.CapRows, "edit", wire.MsgEdit, wire.EditRequest{
 		RecallRequest: wire.RecallRequest{GroupRequest: wire.GroupRequest{ThreadID: thread}, MsgID: id}, Content: text,
 	})
 }
 
 // Hide hides up to MaxHide messages from this user, on all of its devices and for good. Others still see them.
 func (c *Conn) Hide(ctx context.Context, thread int64, ids ...int64) error {
-	return c.rowRequest(ctx, "hide", wire.MsgHide, wire.HideRequest{GroupRequest: wire.GroupRequest{ThreadID: thread}, MsgIDs: ids}, nil)
-}
-
-// changeText asks for a change that a row of the thread tells of.
-func (c *Conn) changeText(ctx context.Context, op string, id wire.MsgID, body any) error {
-	var reply wire.GroupReply
-	err := c.rowRequest(ctx, op, id, body, &reply)
-	c.changed(reply, err)
-	return err
-}
-
-// rowRequest is request where rows are granted.
-func (c *Conn) rowRequest(ctx context.Context, op string, id wire.MsgID, body, reply any) error {
-	if !c.Granted(wire.CapRows) {
-		return fmt.Errorf("%s: %w", op, ErrNoRows)
-	}
-	return c.request(ctx, op, id, body, reply)
+	return c.requestFor(ctx, wire.CapRows, "hide", wire.MsgHide, wire.HideRequest{GroupRequest: wire.GroupRequest{ThreadID: thread}, MsgIDs: ids}, nil)
 }
 
 // Recall takes a text back; see [Conn.Recall].
 func (s *Session) Recall(ctx context.Context, thread, id int64) error {
-	_, err := ask(ctx, s, func(c *Conn) (struct{}, error) { return struct{}{}, c.Recall(ctx, thread, id) })
-	return err
+	return s.do(ctx, func(c *Conn) error { return c.Recall(ctx, thread, id) })
 }
 
 // Edit replaces the content of a text; see [Conn.Edit].
 func (s *Session) Edit(ctx context.Context, thread, id int64, text string) error {
-	_, err := ask(ctx, s, func(c *Conn) (struct{}, error) { return struct{}{}, c.Edit(ctx, thread, id, text) })
-	return err
+	return s.do(ctx, func(c *Conn) error { return c.Edit(ctx, thread, id, text) })
 }
 
 // Hide hides messages from this user; see [Conn.Hide].
 func (s *Session) Hide(ctx context.Context, thread int64, ids ...int64) error {
-	_, err := ask(ctx, s, func(c *Conn) (struct{}, error) { return struct{}{}, c.Hide(ctx, thread, ids...) })
-	return err
+	return s.do(ctx, func(c *Conn) error { return c.Hide(ctx, thread, ids...) })
 }
 
 // tellChange fills in what a row of KindRecall or KindEdit says.

@@ -72,12 +72,12 @@ func marksOf(list []wire.Mark) []Mark {
 // Mark says that this user has read a thread up to one message and received it up to another; 0 says nothing. Marks are
 // shared by all devices of the user and never move back. It returns the user's mark as it is stored then.
 func (c *Conn) Mark(ctx context.Context, thread, read, recv int64) (Mark, error) {
-	if !c.Granted(wire.CapMarks) {
-		return Mark{}, fmt.Errorf("mark: %w", ErrNoMarks)
-	}
 	var reply wire.MarkReply
-	err := c.request(ctx, "mark", wire.MsgMark, wire.MarkRequest{ThreadID: thread, Read: read, Recv: recv}, &reply)
-	return Mark{UID: c.welcome.UID, Read: reply.Read, Recv: reply.Recv}, err
+	err := c.requestFor(ctx, wire.CapMarks, "mark", wire.MsgMark, wire.MarkRequest{ThreadID: thread, Read: read, Recv: recv}, &reply)
+	if err != nil {
+		return Mark{}, err
+	}
+	return Mark{UID: c.welcome.UID, Read: reply.Read, Recv: reply.Recv}, nil
 }
 
 // Marks iterates over the marks of a thread, by ascending uid, asking for pages as needed: those of the members of a group,
@@ -90,10 +90,7 @@ func (c *Conn) Marks(ctx context.Context, thread int64) iter.Seq2[Mark, error] {
 // marksPage asks for the marks above a uid.
 func (c *Conn) marksPage(ctx context.Context, thread int64, after int32) (wire.MarksReply, error) {
 	var reply wire.MarksReply
-	if !c.Granted(wire.CapMarks) {
-		return reply, fmt.Errorf("marks: %w", ErrNoMarks)
-	}
-	err := c.request(ctx, "marks", wire.MsgMarks, wire.MarksRequest{ThreadID: thread, After: after, Limit: pageLimit}, &reply)
+	err := c.requestFor(ctx, wire.CapMarks, "marks", wire.MsgMarks, wire.MarksRequest{ThreadID: thread, After: after, Limit: pageLimit}, &reply)
 	if n := len(reply.Marks); err == nil && reply.LoadMore && (n == 0 || reply.Marks[n-1].UID <= after) {
 		err = fmt.Errorf("marks: %w: the cursor stands still", ErrProtocol)
 	}

@@ -45,7 +45,7 @@ func (Typing) event() {}
 // earlier Watch; after an error nobody is watched.
 func (c *Conn) Watch(ctx context.Context, uids []int32) ([]Presence, error) {
 	var reply wire.WatchReply
-	if err := c.presenceRequest(ctx, "watch", wire.MsgWatch, wire.WatchRequest{UIDs: append([]int32{}, uids...)}, &reply); err != nil {
+	if err := c.requestFor(ctx, wire.CapPresence, "watch", wire.MsgWatch, wire.WatchRequest{UIDs: append([]int32{}, uids...)}, &reply); err != nil {
 		return nil, err
 	}
 	return presences(reply.States), nil
@@ -54,13 +54,13 @@ func (c *Conn) Watch(ctx context.Context, uids []int32) ([]Presence, error) {
 // SetVisible says whether friends may see this user's presence. A user who is not visible can watch others all the same.
 // It holds for all devices, until it is changed.
 func (c *Conn) SetVisible(ctx context.Context, visible bool) error {
-	return c.presenceRequest(ctx, "visible", wire.MsgVisible, wire.VisibleRequest{Visible: &visible}, nil)
+	return c.requestFor(ctx, wire.CapPresence, "visible", wire.MsgVisible, wire.VisibleRequest{Visible: &visible}, nil)
 }
 
 // Visible reports whether friends may see this user's presence.
 func (c *Conn) Visible(ctx context.Context) (bool, error) {
 	var reply wire.VisibleReply
-	err := c.presenceRequest(ctx, "visible", wire.MsgVisible, wire.VisibleRequest{}, &reply)
+	err := c.requestFor(ctx, wire.CapPresence, "visible", wire.MsgVisible, wire.VisibleRequest{}, &reply)
 	return reply.Visible, err
 }
 
@@ -86,14 +86,6 @@ func (c *Conn) Typing(thread int64) {
 
 // typingEvery is how often a notice of typing is worth sending.
 const typingEvery = 3 * time.Second
-
-// presenceRequest is request where presence is granted.
-func (c *Conn) presenceRequest(ctx context.Context, op string, id wire.MsgID, body, reply any) error {
-	if !c.Granted(wire.CapPresence) {
-		return fmt.Errorf("%s: %w", op, ErrNoPresence)
-	}
-	return c.request(ctx, op, id, body, reply)
-}
 
 func presences(states []wire.Presence) []Presence {
 	out := make([]Presence, len(states))
@@ -173,8 +165,7 @@ func (s *Session) Watch(ctx context.Context, uids []int32) ([]Presence, error) {
 
 // SetVisible says whether friends may see this user's presence; see [Conn.SetVisible].
 func (s *Session) SetVisible(ctx context.Context, visible bool) error {
-	_, err := ask(ctx, s, func(c *Conn) (struct{}, error) { return struct{}{}, c.SetVisible(ctx, visible) })
-	return err
+	return s.do(ctx, func(c *Conn) error { return c.SetVisible(ctx, visible) })
 }
 
 // Visible reports whether friends may see this user's presence.

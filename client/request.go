@@ -31,6 +31,19 @@ func (c *Conn) reply(id wire.MsgID, body []byte) {
 	}
 }
 
+// unsupported holds the error of each capability that a server may not grant, as older ones do not.
+var unsupported = map[string]error{
+	wire.CapGroups: ErrNoGroups, wire.CapRows: ErrNoRows, wire.CapMarks: ErrNoMarks, wire.CapPresence: ErrNoPresence,
+}
+
+// requestFor is request where a capability is granted; elsewhere it fails as unsupported says.
+func (c *Conn) requestFor(ctx context.Context, capability, op string, id wire.MsgID, body, reply any) error {
+	if !c.Granted(capability) {
+		return fmt.Errorf("%s: %w", op, unsupported[capability])
+	}
+	return c.request(ctx, op, id, body, reply)
+}
+
 // request sends body as id and decodes the reply into reply. A code other than 0 becomes an *Error.
 func (c *Conn) request(ctx context.Context, op string, id wire.MsgID, body, reply any) error {
 	ctx, cancel := c.bounded(ctx)

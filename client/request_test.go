@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -205,4 +206,15 @@ func TestPagesThatStandStill(t *testing.T) {
 	for _, err := range c.Messages(t.Context(), 1, 0) {
 		require.ErrorIs(t, err, ErrProtocol)
 	}
+}
+
+// What a server does not support it does not support at the next attempt either.
+func TestAdviseGivesUpOnWhatTheServerDoesNotSupport(t *testing.T) {
+	for capability, err := range unsupported {
+		require.Equal(t, GiveUp, Advise(fmt.Errorf("request: %w", err)), capability)
+		require.NotZero(t, wire.FeatureOf(capability))
+	}
+	require.Len(t, unsupported, 4)
+	require.Equal(t, GiveUp, Advise(nil))
+	require.Equal(t, Retry, Advise(errors.New("network")))
 }

@@ -122,7 +122,7 @@ func (s *Session) Block(ctx context.Context, uid int32) error { return s.part(ct
 
 // part runs a request after which a user is neither a friend nor an applicant.
 func (s *Session) part(ctx context.Context, uid int32, request func(*Conn, context.Context, int32) error) error {
-	_, err := ask(ctx, s, func(c *Conn) (struct{}, error) { return struct{}{}, request(c, ctx, uid) })
+	err := s.do(ctx, func(c *Conn) error { return request(c, ctx, uid) })
 	if err == nil {
 		s.parted(uid)
 	}
@@ -138,8 +138,7 @@ func (s *Session) parted(uid int32) {
 
 // Unblock lets a user apply again; see [Conn.Unblock].
 func (s *Session) Unblock(ctx context.Context, uid int32) error {
-	_, err := ask(ctx, s, func(c *Conn) (struct{}, error) { return struct{}{}, c.Unblock(ctx, uid) })
-	return err
+	return s.do(ctx, func(c *Conn) error { return c.Unblock(ctx, uid) })
 }
 
 // Blocks iterates over the users whom this user has blocked; see [Conn.Blocks].
@@ -159,7 +158,7 @@ func (s *Session) LogoutEverywhere(ctx context.Context) error {
 }
 
 func (s *Session) logout(ctx context.Context, request func(*Conn, context.Context) error) error {
-	_, err := ask(ctx, s, func(c *Conn) (struct{}, error) { return struct{}{}, request(c, ctx) })
+	err := s.do(ctx, func(c *Conn) error { return request(c, ctx) })
 	if err != nil && !errors.Is(err, ErrLoggedOut) {
 		return err
 	}

@@ -317,8 +317,7 @@ func (s *Session) Search(ctx context.Context, query string) (Profile, error) {
 
 // Apply asks a user to be a friend; see [Conn.Apply].
 func (s *Session) Apply(ctx context.Context, uid int32, greeting, alias string) error {
-	_, err := ask(ctx, s, func(c *Conn) (struct{}, error) { return struct{}{}, c.Apply(ctx, uid, greeting, alias) })
-	return err
+	return s.do(ctx, func(c *Conn) error { return c.Apply(ctx, uid, greeting, alias) })
 }
 
 // Approve accepts the application of a user; see [Conn.Approve]. It is not repeated if the connection fails before the
@@ -368,6 +367,12 @@ func ask[T any](ctx context.Context, s *Session, request func(*Conn) (T, error))
 			return v, err
 		}
 	}
+}
+
+// do is ask for a request without a result.
+func (s *Session) do(ctx context.Context, request func(*Conn) error) error {
+	_, err := ask(ctx, s, func(c *Conn) (struct{}, error) { return struct{}{}, request(c) })
+	return err
 }
 
 // connected returns the living connection, waiting for one.
