@@ -77,8 +77,8 @@ func New(deps Deps) map[wire.MsgID]Handler {
 		wire.MsgBlocks:   d.nativeOnly(d.blocks),
 		wire.MsgLogout:   d.nativeOnly(d.logout),
 
-		wire.MsgWatch:   d.presenceOnly(p.watch),
-		wire.MsgVisible: d.presenceOnly(p.visible),
+		wire.MsgWatch:   d.shown(wire.FeaturePresence, p.watch),
+		wire.MsgVisible: d.shown(wire.FeaturePresence, p.visible),
 		wire.MsgTyping:  d.nativeOnly(p.typing),
 	}
 	for id, h := range newGroups(d).handlers() {

@@ -16,25 +16,12 @@ const typingMembers = 50
 // typingAtOnce is how many notices of typing are looked up in SQL at once; more are dropped.
 const typingAtOnce = 4
 
-var (
-	errNoPresence = errors.New("handler: the client is not shown presence")
-	errManyUIDs   = errors.New("handler: more than 500 users to watch")
-)
+var errManyUIDs = errors.New("handler: more than 500 users to watch")
 
 // presences answers who is online and typing.
 type presences struct {
 	*Deps
 	lookups chan struct{} // holds a token for each notice of typing that is looked up
-}
-
-// presenceOnly refuses requests of clients without the capability "presence".
-func (d *Deps) presenceOnly(h Handler) Handler {
-	return d.nativeOnly(func(ctx context.Context, s *session.Session, body []byte) error {
-		if !s.Shown(wire.FeaturePresence) {
-			return wire.Refuse(wire.CodeNotAllowed, errNoPresence)
-		}
-		return h(ctx, s, body)
-	})
 }
 
 // watch answers 2151.

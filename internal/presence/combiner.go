@@ -152,11 +152,17 @@ func (j *hashJob) finish() error {
 		}
 		j.found[i] = fields
 	}
-	switch err := j.gen.Err(); {
-	case err == nil:
-		j.generation, _, _ = strings.Cut(j.gen.Val(), " ")
-	case !errors.Is(err, redis.Nil):
-		return err
+	var err error
+	j.generation, err = generationOf(j.gen)
+	return err
+}
+
+// generationOf returns the id of the body of data from the answer to a read of keyGeneration, "" if there is none yet.
+func generationOf(cmd *redis.StringCmd) (string, error) {
+	value, err := cmd.Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return "", err
 	}
-	return nil
+	id, _, _ := strings.Cut(value, " ")
+	return id, nil
 }

@@ -39,6 +39,17 @@ func parseLocation(uid int32, device, value string) (Location, bool) {
 	return Location{UID: uid, Device: device, SID: sid, Node: node, Boot: boot}, ok && ok2
 }
 
+// locationsOf returns a user's sessions, by device, from the fields of the user's hash.
+func locationsOf(uid int32, fields map[string]string) (list []Location) {
+	for device, value := range fields {
+		if l, ok := parseLocation(uid, device, value); ok {
+			list = append(list, l)
+		}
+	}
+	slices.SortFunc(list, func(a, b Location) int { return cmp.Compare(a.Device, b.Device) })
+	return list
+}
+
 // Locate returns the sessions of each user, in the order of uids, a user's by device; nil for a user without any.
 // Entries are not checked against leases: ask View.Alive. Concurrent calls share round trips.
 func (p *Presence) Locate(ctx context.Context, uids []int32) ([][]Location, error) {
@@ -59,12 +70,7 @@ func (p *Presence) LocateIn(ctx context.Context, uids []int32) (out [][]Location
 	}
 	out = make([][]Location, len(uids))
 	for i, fields := range found {
-		for device, value := range fields {
-			if l, ok := parseLocation(uids[i], device, value); ok {
-				out[i] = append(out[i], l)
-			}
-		}
-		slices.SortFunc(out[i], func(a, b Location) int { return cmp.Compare(a.Device, b.Device) })
+		out[i] = locationsOf(uids[i], fields)
 	}
 	return out, generation, nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -55,11 +54,7 @@ func (p *Presence) whereabouts(ctx context.Context, out []Whereabouts, uids []in
 		if err != nil && !isWrongType(err) {
 			return nil, "", err
 		}
-		for device, value := range fields {
-			if l, ok := parseLocation(uid, device, value); ok {
-				w.Locations = append(w.Locations, l)
-			}
-		}
+		w.Locations = locationsOf(uid, fields)
 		minute, err := seen[i].Result()
 		if err != nil && !errors.Is(err, redis.Nil) {
 			return nil, "", err
@@ -68,10 +63,7 @@ func (p *Presence) whereabouts(ctx context.Context, out []Whereabouts, uids []in
 		w.SeenMin = int32(max(n, 0))
 		out = append(out, w)
 	}
-	switch err := gen.Err(); {
-	case err == nil:
-		generation, _, _ = strings.Cut(gen.Val(), " ")
-	case !errors.Is(err, redis.Nil):
+	if generation, err = generationOf(gen); err != nil {
 		return nil, "", err
 	}
 	return out, generation, nil
