@@ -81,40 +81,61 @@ func (d *Deps) syncCursors(ctx context.Context, s *session.Session, req *wire.Sy
 		if err != nil {
 			return err
 		}
+		var starts []history.Start
 		for _, t := range list {
 			after = t.ID
 			seq, known := cursors[t.ID]
 			seq = max(seq, t.FromSeq-1)
-			if t.LastSeq == seq || (!known && !req.All) || hidden(s, &t) {
-				continue
+			if t.LastSeq != seq && (known || req.All) && !hidden(s, &t) {
+				starts = append(starts, history.Start{Thread: t, After: seq})
 			}
-			if page.full() {
-				return nil
-			}
-			more, err := d.syncThread(ctx, page, &t, seq)
-			if err != nil {
-				return err
-			}
-			page.LoadMore = page.LoadMore || more
 		}
-		if len(list) < nativePage {
+		n, more, err := d.syncThreads(ctx, page, starts)
+		if err != nil {
+			return err
+		}
+		page.LoadMore = page.LoadMore || more
+		if n < len(starts) || len(list) < nativePage {
 			return nil
 		}
 	}
 }
 
-// syncThread adds a part with what follows a number of a thread, and reports whether there is more.
-func (d *Deps) syncThread(ctx context.Context, page *syncPage, t *store.Thread, seq int64) (more bool, err error) {
-	part := wire.HistoryReply{ThreadID: t.ID, LastID: min(seq, t.LastSeq), Chats: []wire.StoredText{}}
+// syncThreads adds parts with what follows numbers of threads until the page is full. It returns how many it added, and reports
+// whether there is more of these.
+func (d *Deps) syncThreads(ctx context.Context, page *syncPage, starts []history.Start) (added int, more bool, err error) {
+	for added < len(starts) && !page.full() {
+		ahead, n, err := history.ReadAhead(ctx, d.Store, starts[added:], page.view, nativePage, page.room)
+		if err != nil {
+			return 0, false, err
+		}
+		for _, at := range starts[added : added+n] {
+			if page.full() {
+				return added, more, nil
+			}
+			cut, err := page.add(ctx, ahead, &at)
+			if err != nil {
+				return 0, false, err
+			}
+			more = more || cut
+			added++
+		}
+	}
+	return added, more, nil
+}
+
+// add adds a part with what follows a number of a thread, and reports whether there is more of it.
+func (p *syncPage) add(ctx context.Context, src history.Source, at *history.Start) (more bool, err error) {
+	part := wire.HistoryReply{ThreadID: at.ID, LastID: min(at.After, at.LastSeq), Chats: []wire.StoredText{}}
 	used := history.ElementBytes
-	if seq < t.LastSeq { // else a backup was restored: the client learns where the thread ends now
-		if used, err = history.Page(ctx, d.Store, &part, history.OfThread(t), page.view, nativePage, page.room); err != nil {
+	if at.After < at.LastSeq { // else a backup was restored: the client learns where the thread ends now
+		if used, err = history.Page(ctx, src, &part, history.OfThread(&at.Thread), p.view, nativePage, p.room); err != nil {
 			return false, err
 		}
 	}
-	page.room -= used
-	page.Threads = append(page.Threads, part)
-	page.of = append(page.of, *t)
+	p.room -= used
+	p.Threads = append(p.Threads, part)
+	p.of = append(p.of, at.Thread)
 	return part.LoadMore, nil
 }
 
@@ -181,19 +202,22 @@ func (d *Deps) syncSince(ctx context.Context, s *session.Session, req *wire.Sync
 		if err != nil {
 			return err
 		}
-		for i := range list {
-			t := &list[i]
-			if hidden(s, t) {
-				continue
+		var starts []history.Start
+		for i, t := range list {
+			if !hidden(s, &t) {
+				starts = append(starts, history.Start{Thread: t, After: max(known[i], t.FromSeq-1)})
 			}
-			if page.full() {
-				page.Since = at.String()
-				return nil
+		}
+		n, _, err := d.syncThreads(ctx, page, starts)
+		if err != nil {
+			return err
+		}
+		if n < len(starts) {
+			if n > 0 {
+				at.after = starts[n-1].ID
 			}
-			if _, err := d.syncThread(ctx, page, t, max(known[i], t.FromSeq-1)); err != nil {
-				return err
-			}
-			at.after = t.ID
+			page.Since = at.String()
+			return nil
 		}
 		if len(list) < sincePage {
 			page.Since = since{next: at.next}.String()

@@ -74,7 +74,7 @@ const wide = 500
 // Page fills reply with what follows reply.LastID within the range: at most limit rows and about so many bytes of JSON, yet
 // one row at least. It returns the bytes.
 func Page(
-	ctx context.Context, st *store.Store, reply *wire.HistoryReply, within Range, view View, limit, bytes int,
+	ctx context.Context, src Source, reply *wire.HistoryReply, within Range, view View, limit, bytes int,
 ) (used int, err error) {
 	reply.LastID = max(reply.LastID, within.First-1)
 	used = ElementBytes
@@ -82,11 +82,11 @@ func Page(
 		return used, nil
 	}
 	for {
-		msgs, more, err := st.HistoryTo(ctx, reply.ThreadID, reply.LastID, within.Last, limit, bytes)
+		msgs, more, err := src.HistoryTo(ctx, reply.ThreadID, reply.LastID, within.Last, limit, bytes)
 		if err != nil {
 			return 0, err
 		}
-		rows, err := view.rows(ctx, st, reply.ThreadID, within, msgs, bytes)
+		rows, err := view.rows(ctx, src, reply.ThreadID, within, msgs, bytes)
 		if err != nil {
 			return 0, err
 		}
@@ -111,13 +111,15 @@ func Page(
 
 // rows returns messages as the client is shown them; the zero value stands for one that it is not shown.
 func (v View) rows(
-	ctx context.Context, st *store.Store, thread int64, within Range, msgs []store.Message, bytes int,
+	ctx context.Context, src Source, thread int64, within Range, msgs []store.Message, bytes int,
 ) (rows []wire.StoredText, err error) {
 	var hidden []int64
 	if len(msgs) > 0 && !v.HidesNone {
-		if hidden, err = st.Hidden(ctx, v.UID, thread, msgs[0].Seq, msgs[len(msgs)-1].Seq); err != nil {
+		of, err := src.Hidden(ctx, v.UID, []store.Span{spanOf(msgs)})
+		if err != nil {
 			return nil, err
 		}
+		hidden = of[thread]
 	}
 	rows = make([]wire.StoredText, len(msgs))
 	var edits []int // in rows
@@ -139,12 +141,12 @@ func (v View) rows(
 			}
 		}
 	}
-	return rows, v.addContents(ctx, st, thread, within, msgs, rows, edits)
+	return rows, v.addContents(ctx, src, thread, within, msgs, rows, edits)
 }
 
 // addContents adds to the rows that tell of edits what the texts are now.
 func (v View) addContents(
-	ctx context.Context, st *store.Store, thread int64, within Range, msgs []store.Message, rows []wire.StoredText, edits []int,
+	ctx context.Context, src Source, thread int64, within Range, msgs []store.Message, rows []wire.StoredText, edits []int,
 ) error {
 	var seqs []int64
 	for _, i := range edits {
@@ -156,7 +158,7 @@ func (v View) addContents(
 		return nil
 	}
 	slices.Sort(seqs)
-	texts, err := st.Contents(ctx, v.UID, thread, slices.Compact(seqs))
+	texts, err := src.Contents(ctx, v.UID, thread, slices.Compact(seqs))
 	if err != nil {
 		return err
 	}

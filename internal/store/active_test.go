@@ -16,6 +16,7 @@ func init() {
 	bodies["every row makes its thread active"] = testRowsMakeActive
 	bodies["threads that have changed are found"] = testThreadsSince
 	bodies["the newest row before a time"] = testLastBefore
+	bodies["rows of many threads at once"] = testHistories
 }
 
 func testRowsMakeActive(t *testing.T, d *database) {
@@ -124,7 +125,49 @@ func testLastBefore(t *testing.T, d *database) {
 	require.Equal(t, []int64{last - 7}, before(500, 7, store.Before{thread, last}), "all that is looked at is newer")
 }
 
-// BenchmarkSync is what a sync since an earlier one reads for a user with 1,000 threads of which 50 have changed, and with
+func testHistories(t *testing.T, d *database) {
+	c := newCircle(t, d)
+	me := user(t, c.s, "me")
+	const threads = 70 // more than one statement reads
+	var parts []store.Part
+	for i := range threads {
+		id := c.befriend(me, user(t, c.s, fmt.Sprint("friend", i)))
+		for n := range i % 4 {
+			c.say(id, me, fmt.Sprintf("text %d of %d", n, i))
+		}
+		require.NoError(t, c.s.Hide(t.Context(), c.node, c.boot, me, id, []int64{1}))
+		parts = append(parts, store.Part{Span: store.Span{Thread: id, After: int64(i % 3)}, Limit: 1 + i%2})
+		if i%5 == 0 {
+			parts[i].Upto = 2
+		}
+	}
+	parts = append(parts, store.Part{Span: store.Span{Thread: 1 << 30}})
+	for _, n := range []int{0, 1, 3, len(parts)} {
+		got, err := c.s.Histories(t.Context(), parts[:n])
+		require.NoError(t, err)
+		require.Len(t, got, n)
+		for i, p := range parts[:n] {
+			var want store.Rows
+			want.Messages, want.More, err = c.s.HistoryTo(t.Context(), p.Thread, p.After, p.Upto, p.Limit, 1<<20)
+			require.NoError(t, err)
+			require.Equal(t, want, got[i], "part %d of %d", i, n)
+		}
+	}
+	var spans []store.Span
+	for i := range threads {
+		spans = append(spans, store.Span{Thread: parts[i].Thread, After: int64(i % 2), Upto: 10})
+	}
+	hidden, err := c.s.Hidden(t.Context(), me, spans)
+	require.NoError(t, err)
+	require.Len(t, hidden, threads/2)
+	for i, sp := range spans {
+		if i%2 == 0 {
+			require.Equal(t, []int64{1}, hidden[sp.Thread])
+		}
+	}
+}
+
+// BenchmarkSync is all that a sync since an earlier one reads for a user with 1,000 threads of which 50 have changed, and with
 // 10,000; and, for comparison, the read of all threads. Rows are those that MariaDB read.
 func BenchmarkSync(b *testing.B) {
 	for _, threads := range []int{1000, 10000} {
@@ -187,11 +230,19 @@ func BenchmarkSync(b *testing.B) {
 			}
 			start, err := s.LastBefore(b.Context(), places, 1000*now-60000, 1000)
 			require.NoError(b, err)
+			parts := make([]store.Part, len(list))
 			for i := range list {
-				rows, _, err := s.History(b.Context(), list[i].ID, start[i], 500, 16<<10)
-				require.NoError(b, err)
-				require.Len(b, rows, 1)
+				parts[i] = store.Part{Span: store.Span{Thread: list[i].ID, After: start[i]}, Limit: 1}
 			}
+			rows, err := s.Histories(b.Context(), parts)
+			require.NoError(b, err)
+			for i := range rows {
+				require.Len(b, rows[i].Messages, 1)
+			}
+			_, err = s.HidesAny(b.Context(), 2000)
+			require.NoError(b, err)
+			_, err = s.ThreadMarks(b.Context(), 2000, list)
+			require.NoError(b, err)
 		})
 		run("all threads", func(b *testing.B) {
 			for after := int64(0); ; {

@@ -61,8 +61,7 @@ var (
 		threadsOf("AND p.active>=?", "AND t.active>=?", "FORCE INDEX (private_chat_active%d)"),
 		threadsOf("AND p.active>=?", "AND t.active>=?", ""))
 
-	qLastBefore = sameList("@", `SELECT * FROM (SELECT ? AS place,seq FROM chat_message
-		WHERE thread_id=? AND seq>? AND seq<=? AND created_ms<? ORDER BY seq DESC LIMIT 1) a`, " UNION ALL ")
+	qLastBefore = union("SELECT ? AS place,seq FROM chat_message WHERE thread_id=? AND seq>? AND seq<=? AND created_ms<? ORDER BY seq DESC LIMIT 1")
 
 	qFenceTake = differ(
 		"INSERT INTO node_fence(node,boot) VALUES(?,?) ON DUPLICATE KEY UPDATE boot=VALUES(boot)",

@@ -32,7 +32,7 @@ var (
 		LEFT JOIN hidden_message h ON h.user_id=? AND h.thread_id=m.thread_id AND h.seq=m.seq
 		WHERE m.thread_id=? AND m.status=0 AND h.seq IS NULL AND m.seq IN (@)`, "?", ",")
 
-	qHidden      = same("SELECT seq FROM hidden_message WHERE user_id=? AND thread_id=? AND seq>=? AND seq<=? ORDER BY seq")
+	qHidden      = sameList("@", "SELECT thread_id,seq FROM hidden_message WHERE user_id=? AND thread_id=? AND seq>? AND seq<=?", " UNION ALL ")
 	qThreadSeq   = same("SELECT last_seq FROM chat_thread WHERE id=?")
 	qHiddenAny   = same("SELECT 1 FROM hidden_message WHERE user_id=? LIMIT 1")
 	qHiddenCount = same("SELECT COUNT(*) FROM hidden_message WHERE user_id=? AND thread_id=?")
@@ -344,19 +344,32 @@ func (t *tx) hide(ctx context.Context, node, boot string, uid int32, thread int6
 	return nil
 }
 
-// Hidden returns which messages of a thread, of those numbered from to to, a user has hidden, in ascending order.
-func (s *Store) Hidden(ctx context.Context, uid int32, thread, from, to int64) ([]int64, error) {
-	var list []int64
-	err := s.each(ctx, qHidden, 1, []any{uid, thread, from, to}, func(rows *sql.Rows) error {
-		var seq int64
-		err := rows.Scan(&seq)
-		list = append(list, seq)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("store: what user %d has hidden of thread %d: %w", uid, thread, err)
+// Hidden returns which messages of spans, each of another thread, a user has hidden: the numbers by thread, in ascending order.
+func (s *Store) Hidden(ctx context.Context, uid int32, spans []Span) (map[int64][]int64, error) {
+	hidden := make(map[int64][]int64)
+	for part := range slices.Chunk(spans, historyThreads) {
+		args := make([]any, 0, 4*padded(len(part)))
+		for i := range padded(len(part)) {
+			var sp Span // the padding is of no thread
+			if i < len(part) {
+				sp = part[i]
+			}
+			args = append(args, uid, sp.Thread, sp.After, sp.Upto)
+		}
+		err := s.each(ctx, qHidden, len(args)/4, args, func(rows *sql.Rows) error {
+			var thread, seq int64
+			err := rows.Scan(&thread, &seq)
+			hidden[thread] = append(hidden[thread], seq)
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("store: what user %d has hidden of %d threads: %w", uid, len(spans), err)
+		}
 	}
-	return list, nil
+	for _, seqs := range hidden {
+		slices.Sort(seqs) // SQL promises no order
+	}
+	return hidden, nil
 }
 
 // HidesAny reports whether a user has hidden a message of any thread.

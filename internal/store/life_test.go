@@ -387,9 +387,9 @@ func testHide(t *testing.T, d *database) {
 	require.NoError(t, hide(a, thread, 1, 2), "again")
 	require.NoError(t, hide(a, other, 1))
 	of := func(uid int32, thread, from, to int64) []int64 {
-		list, err := c.s.Hidden(ctx, uid, thread, from, to)
+		list, err := c.s.Hidden(ctx, uid, []store.Span{{Thread: thread, After: from - 1, Upto: to}})
 		require.NoError(t, err)
-		return list
+		return list[thread]
 	}
 	require.Equal(t, []int64{1, 2, 3}, of(a, thread, 1, 100))
 	require.Equal(t, []int64{2}, of(a, thread, 2, 2))

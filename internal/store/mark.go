@@ -207,9 +207,6 @@ func (s *Store) raiseMarks(ctx context.Context, out []Marked, index map[GroupKey
 	})
 }
 
-// Span is the rows of a thread above After, up to Upto.
-type Span struct{ Thread, After, Upto int64 }
-
 // Author is the sender of a text.
 type Author struct {
 	Thread, Seq int64

@@ -1,14 +1,19 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 )
 
+const historyOfThread = `SELECT %s seq,sender_id,unique_id,content,status,created_ms,kind,type,edited_ms,edited_seq FROM chat_message
+	WHERE thread_id=? AND seq>? AND seq<=? ORDER BY seq LIMIT ?`
+
 var (
-	qHistory = same(`SELECT seq,sender_id,unique_id,content,status,created_ms,kind,type,edited_ms,edited_seq FROM chat_message
-		WHERE thread_id=? AND seq>? AND seq<=? ORDER BY seq LIMIT ?`)
+	qHistory     = same(fmt.Sprintf(historyOfThread, ""))
+	qHistories   = union(fmt.Sprintf(historyOfThread, "?,"))
 	qMessageByID = same(`SELECT thread_id,seq,content,status,created_ms FROM chat_message
 		WHERE sender_id=? AND unique_id=?`)
 	qMessagesPut = sameList(`INSERT INTO chat_message(thread_id,seq,sender_id,unique_id,content,status,created_ms) VALUES @`,
@@ -68,7 +73,7 @@ func (s *Store) HistoryTo(ctx context.Context, thread, after, upto int64, limit,
 			return nil // the rest is dropped: closing early would have the driver read it all the same
 		}
 		m := Message{ThreadID: thread}
-		if err := rows.Scan(&m.Seq, &m.Sender, &m.UniqueID, &m.Content, &m.Status, &m.CreatedMS, &m.Kind, &m.Type, &m.EditedMS, &m.EditedSeq); err != nil {
+		if err := rows.Scan(m.columns()...); err != nil {
 			return err
 		}
 		bytes += len(m.Content)
@@ -83,4 +88,73 @@ func (s *Store) HistoryTo(ctx context.Context, thread, after, upto int64, limit,
 		return nil, false, fmt.Errorf("store: history of thread %d: %w", thread, err)
 	}
 	return msgs, more, nil
+}
+
+// columns returns where the columns of historyOfThread go.
+func (m *Message) columns() []any {
+	return []any{&m.Seq, &m.Sender, &m.UniqueID, &m.Content, &m.Status, &m.CreatedMS, &m.Kind, &m.Type, &m.EditedMS, &m.EditedSeq}
+}
+
+// Span is the rows of a thread above After, up to Upto.
+type Span struct{ Thread, After, Upto int64 }
+
+// Part says which rows of a thread to read: those of the span, where Upto 0 is no bound, and Limit of them at most.
+type Part struct {
+	Span
+	Limit int
+}
+
+// Rows are messages of a thread in ascending order. More tells that others follow.
+type Rows struct {
+	Messages []Message
+	More     bool
+}
+
+// historyThreads is how many threads one statement reads.
+const historyThreads = 64
+
+// Histories is HistoryTo for parts of many threads, of which one statement reads 64. It returns an element for each part and does
+// not cut them by bytes: the sum of the limits is the caller's business.
+func (s *Store) Histories(ctx context.Context, parts []Part) ([]Rows, error) {
+	out := make([]Rows, len(parts))
+	for from := 0; from < len(parts); from += historyThreads {
+		to := min(from+historyThreads, len(parts))
+		if err := s.histories(ctx, parts[from:to], out[from:to]); err != nil {
+			return nil, fmt.Errorf("store: history of %d threads: %w", len(parts), err)
+		}
+	}
+	return out, nil
+}
+
+func (s *Store) histories(ctx context.Context, parts []Part, out []Rows) error {
+	const columns = 5
+	args := make([]any, 0, columns*padded(len(parts)))
+	for i := range padded(len(parts)) {
+		var p Part // the padding is of no thread
+		if i < len(parts) {
+			p = parts[i]
+			if p.Upto == 0 {
+				p.Upto = maxSeq
+			}
+		}
+		args = append(args, i, p.Thread, p.After, p.Upto, max(p.Limit, 1)+1)
+	}
+	var place int
+	err := s.each(ctx, qHistories, len(args)/columns, args, func(rows *sql.Rows) error {
+		var m Message
+		if err := rows.Scan(append([]any{&place}, m.columns()...)...); err != nil {
+			return err
+		}
+		m.ThreadID = parts[place].Thread
+		out[place].Messages = append(out[place].Messages, m)
+		return nil
+	})
+	for i := range out {
+		of := &out[i]
+		slices.SortFunc(of.Messages, func(a, b Message) int { return cmp.Compare(a.Seq, b.Seq) }) // SQL promises no order
+		if limit := max(parts[i].Limit, 1); len(of.Messages) > limit {
+			of.Messages, of.More = of.Messages[:limit], true
+		}
+	}
+	return err
 }

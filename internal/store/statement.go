@@ -14,7 +14,7 @@ import (
 // does. That bounds the statements a connection prepares, and no cache needs to evict.
 type query struct {
 	text [2]string // by Dialect
-	item string    // what stands for one item of the list; "" when there is no list
+	item [2]string // what stands for one item of the list; "" when there is no list
 	sep  string    // between items
 }
 
@@ -36,24 +36,33 @@ func differ(mysql, sqlite string) *query {
 
 // list is differ with a list.
 func list(mysql, sqlite, item, sep string) *query {
-	return &query{text: [2]string{MySQL: mysql, SQLite: sqlite}, item: item, sep: sep}
+	return &query{text: [2]string{MySQL: mysql, SQLite: sqlite}, item: [2]string{item, item}, sep: sep}
+}
+
+// union is a query that puts together the rows of n SELECTs, each with an order and a limit of its own. There is no derived table
+// on MySQL: it would copy long texts into a temporary table on disk.
+func union(item string) *query {
+	return &query{
+		text: [2]string{listMarker, listMarker}, sep: " UNION ALL ",
+		item: [2]string{MySQL: "(" + item + ")", SQLite: "SELECT * FROM (" + item + ")"},
+	}
 }
 
 // sql returns the text with n items in its list.
 func (q *query) sql(d Dialect, n int) string {
-	text := q.text[d]
-	if q.item == "" {
+	text, item := q.text[d], q.item[d]
+	if item == "" {
 		return text
 	}
 	before, after, _ := strings.Cut(text, listMarker)
 	var b strings.Builder
-	b.Grow(len(text) + n*(len(q.item)+len(q.sep)))
+	b.Grow(len(text) + n*(len(item)+len(q.sep)))
 	b.WriteString(before)
 	for i := range n {
 		if i > 0 {
 			b.WriteString(q.sep)
 		}
-		b.WriteString(q.item)
+		b.WriteString(item)
 	}
 	b.WriteString(after)
 	return b.String()

@@ -1,0 +1,96 @@
+package history
+
+import (
+	"context"
+
+	"parley/internal/store"
+)
+
+// Source is what pages are read from; *store.Store is one.
+type Source interface {
+	HistoryTo(ctx context.Context, thread, after, upto int64, limit, maxBytes int) (msgs []store.Message, more bool, err error)
+	Histories(ctx context.Context, parts []store.Part) ([]store.Rows, error)
+	Hidden(ctx context.Context, uid int32, spans []store.Span) (map[int64][]int64, error)
+	Contents(ctx context.Context, uid int32, thread int64, seqs []int64) (map[int64]store.Message, error)
+}
+
+// Start says that the page of a thread in a user's list begins behind After.
+type Start struct {
+	store.Thread
+	After int64
+}
+
+// Ahead is a source that has read the first rows of some pages.
+type Ahead struct {
+	Source
+	rows   map[store.Span]store.Rows // by what was asked for
+	hidden map[store.Span][]int64    // by the rows
+}
+
+// ReadAhead reads the first rows of as many pages as may fit into bytes, one at least if there is one, with one statement for many
+// threads. It returns how many pages these are. Page reads them from the result as it does from src; limit is Page's.
+func ReadAhead(ctx context.Context, src Source, starts []Start, view View, limit, bytes int) (a *Ahead, n int, err error) {
+	var parts []store.Part
+	for n < len(starts) && (n == 0 || bytes > 0) {
+		at := &starts[n]
+		n++
+		bytes -= ElementBytes
+		if rows := min(int64(limit), at.LastSeq-at.After); rows > 0 { // else the page is empty
+			bytes -= int(rows) * ElementBytes
+			span := store.Span{Thread: at.ID, After: at.After, Upto: OfThread(&at.Thread).Last}
+			parts = append(parts, store.Part{Span: span, Limit: int(rows)})
+		}
+	}
+	a = &Ahead{Source: src, rows: make(map[store.Span]store.Rows, len(parts)), hidden: make(map[store.Span][]int64, len(parts))}
+	if len(parts) == 0 {
+		return a, n, nil
+	}
+	list, err := src.Histories(ctx, parts)
+	if err != nil {
+		return nil, 0, err
+	}
+	var spans []store.Span
+	for i, rows := range list {
+		a.rows[parts[i].Span] = rows
+		if len(rows.Messages) > 0 {
+			spans = append(spans, spanOf(rows.Messages))
+		}
+	}
+	if view.HidesNone {
+		return a, n, nil
+	}
+	hidden, err := src.Hidden(ctx, view.UID, spans)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, sp := range spans {
+		a.hidden[sp] = hidden[sp.Thread]
+	}
+	return a, n, nil
+}
+
+// spanOf returns the span of messages, of which there is one at least.
+func spanOf(msgs []store.Message) store.Span {
+	return store.Span{Thread: msgs[0].ThreadID, After: msgs[0].Seq - 1, Upto: msgs[len(msgs)-1].Seq}
+}
+
+// HistoryTo returns what was read ahead of a page, once and in full, and reads the rest.
+func (a *Ahead) HistoryTo(ctx context.Context, thread, after, upto int64, limit, maxBytes int) ([]store.Message, bool, error) {
+	sp := store.Span{Thread: thread, After: after, Upto: upto}
+	rows, ok := a.rows[sp]
+	if !ok {
+		return a.Source.HistoryTo(ctx, thread, after, upto, limit, maxBytes)
+	}
+	delete(a.rows, sp)
+	return rows.Messages, rows.More, nil
+}
+
+// Hidden returns what was read ahead, or reads it.
+func (a *Ahead) Hidden(ctx context.Context, uid int32, spans []store.Span) (map[int64][]int64, error) {
+	if len(spans) == 1 {
+		if seqs, ok := a.hidden[spans[0]]; ok {
+			return map[int64][]int64{spans[0].Thread: seqs}, nil
+		}
+	}
+	return a.Source.Hidden(ctx, uid, spans)
+}

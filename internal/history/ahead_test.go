@@ -1,0 +1,95 @@
+package history_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"parley/internal/history"
+	"parley/internal/store"
+	"parley/internal/wire"
+	"parley/lab/storetest"
+)
+
+// counted counts the calls that read rows.
+type counted struct {
+	*store.Store
+	reads, hidden int
+}
+
+func (c *counted) HistoryTo(ctx context.Context, thread, after, upto int64, limit, maxBytes int) ([]store.Message, bool, error) {
+	c.reads++
+	return c.Store.HistoryTo(ctx, thread, after, upto, limit, maxBytes)
+}
+
+func (c *counted) Histories(ctx context.Context, parts []store.Part) ([]store.Rows, error) {
+	c.reads++
+	return c.Store.Histories(ctx, parts)
+}
+
+func (c *counted) Hidden(ctx context.Context, uid int32, spans []store.Span) (map[int64][]int64, error) {
+	c.hidden++
+	return c.Store.Hidden(ctx, uid, spans)
+}
+
+// Fifty changed threads cost one read of rows and one of what is hidden, and the pages are the same as one by one.
+func TestPagesOfManyThreadsAreReadAtOnce(t *testing.T) {
+	const me, threads = 1001, 50
+	st, _ := storetest.SQLite(t)
+	users, pairs := make([]store.NewUser, threads+1), make([][2]int32, threads)
+	for i := range users {
+		users[i] = store.NewUser{Name: fmt.Sprint("u", i), Email: fmt.Sprint("u", i), PasswordHash: "x"}
+		if i > 0 {
+			pairs[i-1] = [2]int32{me, me + int32(i)}
+		}
+	}
+	require.NoError(t, st.SeedUsers(t.Context(), me, users))
+	ids, err := st.SeedFriends(t.Context(), pairs)
+	require.NoError(t, err)
+	boot := "boot"
+	require.NoError(t, st.TakeFence(t.Context(), "n1", boot))
+	for i, id := range ids {
+		msgs := make([]store.NewMessage, 3)
+		for k := range msgs {
+			msgs[k] = store.NewMessage{ThreadID: id, Sender: me, UniqueID: fmt.Sprint(i, "-", k), Content: fmt.Sprint("text ", k)}
+		}
+		require.NoError(t, st.Append(t.Context(), "n1", boot, msgs, make([]store.Appended, len(msgs))))
+		if i%10 == 0 {
+			require.NoError(t, st.Hide(t.Context(), "n1", boot, me, id, []int64{3}))
+		}
+	}
+	list, err := st.Threads(t.Context(), me, 0, 100)
+	require.NoError(t, err)
+	require.Len(t, list, threads)
+	var starts []history.Start
+	for i, th := range list {
+		starts = append(starts, history.Start{Thread: th, After: int64(i % 4)}) // the last of four has nothing new
+	}
+	view := history.View{UID: me, Rows: true}
+	page := func(src history.Source, at history.Start) wire.HistoryReply {
+		reply := wire.HistoryReply{ThreadID: at.ID, LastID: at.After}
+		_, err := history.Page(t.Context(), src, &reply, history.OfThread(&at.Thread), view, 500, 32<<10)
+		require.NoError(t, err)
+		return reply
+	}
+	src := &counted{Store: st}
+	ahead, n, err := history.ReadAhead(t.Context(), src, starts, view, 500, 64<<10)
+	require.NoError(t, err)
+	require.Equal(t, threads, n)
+	for _, at := range starts {
+		if at.After < at.LastSeq {
+			require.Equal(t, page(st, at), page(ahead, at))
+		}
+	}
+	require.Equal(t, 1, src.reads)
+	require.Equal(t, 1, src.hidden)
+
+	_, n, err = history.ReadAhead(t.Context(), src, starts, view, 500, 5*history.ElementBytes)
+	require.NoError(t, err)
+	require.Equal(t, 2, n, "no more than may fit")
+	_, n, err = history.ReadAhead(t.Context(), src, starts, view, 500, 0)
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+}
