@@ -158,6 +158,7 @@ var rules = []rule{
 
 	// What stands outside the nodes.
 	{"client", []string{"internal/wire"}, "the public client: whoever imports it must not get a server with it"},
+	{"clients/js", nil, "files for browsers: whoever serves them must not get anything else with them"},
 	{"internal/deps", nil, "looks at imports"},
 
 	// The lab: what tests, bench and parleyctl need and no node has.
