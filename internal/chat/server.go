@@ -40,7 +40,7 @@ import (
 	"parley/internal/session"
 	"parley/internal/slots"
 	"parley/internal/store"
-	"parley/internal/textlimit"
+	"parley/internal/textrate"
 	"parley/internal/transport"
 	"parley/internal/users"
 	"parley/internal/wire"
@@ -80,7 +80,7 @@ type Server struct {
 	turns     *slots.Slots // of logins
 	logins    *login.Logins
 	users     *users.Users
-	texts     *textlimit.Limiter
+	texts     *textrate.Limiter
 	handlers  map[wire.MsgID]handler.Handler // what a logged-in client may ask, in the serial queue
 	rpc       *rpc.Server
 	rpcAuth   *rpc.Auth
@@ -125,7 +125,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 	})
 	s.janitor = ending.NewJanitor(s.log, s.presence, s.metrics.releasesLost,
 		func(uids []int32) { s.delivery.Watch.Changed(uids...) })
-	s.texts = textlimit.New(cfg.Limits.TextRate, cfg.Limits.TextBurst, textlimit.Deps{
+	s.texts = textrate.New(cfg.Limits.TextRate, cfg.Limits.TextBurst, textrate.Deps{
 		Log: s.log, Node: cfg.SelfServer.Name, Boot: func() string { return s.lease.Boot() }, Locate: d.Presence.Locate,
 		Alive: func(node, boot string) bool { return d.Presence.View().Alive(node, boot) }, Release: s.janitor.Release,
 		Hurried: s.metrics.releasesHurried,

@@ -15,7 +15,7 @@ import (
 	"parley/internal/bucket"
 	"parley/internal/ending"
 	"parley/internal/session"
-	"parley/internal/textlimit"
+	"parley/internal/textrate"
 	"parley/internal/wire"
 )
 
@@ -48,8 +48,8 @@ type Conn struct {
 	swallowed int32 // bytes that came after the goodbye
 
 	// Written by login before the session is live.
-	window int32           // texts that may be unanswered
-	texter *textlimit.User // what the user may send; nil without a limit
+	window int32          // texts that may be unanswered
+	texter *textrate.User // what the user may send; nil without a limit
 
 	mu     sync.Mutex // guards the following
 	queue  []request
@@ -121,7 +121,7 @@ func (c *Conn) Accepted() time.Time { return time.UnixMilli(c.accepted) }
 func (c *Conn) SetWindow(texts int) { c.window = int32(texts) }
 
 // SetUser gives the connection the limit of its user's texts.
-func (c *Conn) SetUser(u *textlimit.User) { c.texter = u }
+func (c *Conn) SetUser(u *textrate.User) { c.texter = u }
 
 // LoggedIn makes the connection count as that of a user.
 func (c *Conn) LoggedIn() { c.of.d.Admission.Authenticated(&c.entry) }

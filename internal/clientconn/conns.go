@@ -19,7 +19,7 @@ import (
 	"parley/internal/outbox"
 	"parley/internal/session"
 	"parley/internal/store"
-	"parley/internal/textlimit"
+	"parley/internal/textrate"
 	"parley/internal/wire"
 )
 
@@ -49,7 +49,7 @@ type Deps struct {
 	Go        func(func())    // starts a goroutine that the node waits for
 	Session   *session.Limits
 	Store     *store.Store
-	Texts     *textlimit.Limiter
+	Texts     *textrate.Limiter
 	Admission *admission.Table
 	Ender     *ending.Ender
 	// Append hands texts to the committer.

@@ -22,7 +22,7 @@ import (
 	"parley/internal/outbox"
 	"parley/internal/session"
 	"parley/internal/store/sqlite"
-	"parley/internal/textlimit"
+	"parley/internal/textrate"
 	"parley/internal/transport"
 	"parley/internal/wire"
 )
@@ -42,7 +42,7 @@ func startConns(t *testing.T) (*Conns, *session.Registry, string) {
 	var wg sync.WaitGroup
 	ctx, stop := context.WithCancel(context.Background())
 	registry := session.NewRegistry()
-	texts := textlimit.New(0, 0, textlimit.Deps{Log: log})
+	texts := textrate.New(0, 0, textrate.Deps{Log: log})
 	conns := New(Config{
 		MaxFrameBytes: wire.DefaultMaxBody, UnreadBytes: unreadBytes, OutboxBytes: 128 << 10, QueuedFrames: 16, QueuedBytes: 64 << 10,
 		InFlightBytes: 128 << 10, WriteTimeout: 5 * time.Second, RequestTimeout: 5 * time.Second, QuietTimeout: time.Hour,

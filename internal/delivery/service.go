@@ -10,7 +10,7 @@ import (
 	"parley/internal/peer"
 	"parley/internal/router"
 	"parley/internal/session"
-	"parley/internal/textlimit"
+	"parley/internal/textrate"
 	"parley/internal/wire"
 	"parley/kitex_gen/message"
 )
@@ -26,7 +26,7 @@ type Service struct {
 type ServiceDeps struct {
 	Delivery *Delivery
 	Boot     func() string
-	Texts    *textlimit.Limiter
+	Texts    *textrate.Limiter
 	// Kick ends a session of this node, Replace also waits for that session's own login; see ending.Ender.
 	Kick    func(uid int32, sid string) (pending *session.Session)
 	Replace func(uid int32, sid string)

@@ -73,7 +73,7 @@ var rules = []rule{
 		"what a session missed, read from the store through functions, as internal/history shows it",
 	},
 	{
-		"internal/textlimit",
+		"internal/textrate",
 		[]string{"internal/batch", "internal/bucket", "internal/presence", "internal/session"},
 		"how much a user may store, whatever the texts and however the nodes talk",
 	},
@@ -96,7 +96,7 @@ var rules = []rule{
 		"internal/clientconn",
 		[]string{
 			"internal/admission", "internal/bucket", "internal/commit", "internal/ending", "internal/legacy", "internal/outbox", "internal/session",
-			"internal/store", "internal/textlimit", "internal/wire",
+			"internal/store", "internal/textrate", "internal/wire",
 		},
 		"one connection: logins, handlers and the committer are functions to it",
 	},
@@ -104,20 +104,20 @@ var rules = []rule{
 		"internal/login",
 		[]string{
 			"internal/ending", "internal/history", "internal/legacy", "internal/presence", "internal/reconcile", "internal/session",
-			"internal/slots", "internal/store", "internal/textlimit", "internal/users", "internal/wire",
+			"internal/slots", "internal/store", "internal/textrate", "internal/users", "internal/wire",
 		},
 		"from a connection to a live session: it sees the connection through an interface of its own",
 	},
 	{
 		"internal/ending",
-		[]string{"internal/legacy", "internal/presence", "internal/session", "internal/textlimit", "internal/wire"},
+		[]string{"internal/legacy", "internal/presence", "internal/session", "internal/textrate", "internal/wire"},
 		"ends sessions, which it knows by the registry: no connection and no handler",
 	},
 	{
 		"internal/delivery",
 		[]string{
 			"internal/group", "internal/obs", "internal/peer", "internal/presence", "internal/refill", "internal/router", "internal/rpc", "internal/session",
-			"internal/store", "internal/textlimit", "internal/watch", "internal/wire", "kitex_gen/...",
+			"internal/store", "internal/textrate", "internal/watch", "internal/wire", "kitex_gen/...",
 		},
 		"joins what takes a push to its user; it does not know where pushes come from",
 	},
@@ -130,7 +130,7 @@ var rules = []rule{
 			"internal/admission", "internal/clientconn", "internal/commit", "internal/delivery", "internal/ending", "internal/handler",
 			"internal/history", "internal/legacy", "internal/login", "internal/mark", "internal/transport",
 			"internal/membership", "internal/outbox", "internal/reconcile", "internal/session", "internal/wire", "internal/store", "internal/presence",
-			"internal/config", "internal/obs", "internal/rpc", "internal/slots", "internal/textlimit", "internal/users", "internal/watch", "kitex_gen/...",
+			"internal/config", "internal/obs", "internal/rpc", "internal/slots", "internal/textrate", "internal/users", "internal/watch", "kitex_gen/...",
 		},
 		"a node imports no other node",
 	},

@@ -11,7 +11,7 @@ import (
 	"parley/internal/legacy"
 	"parley/internal/presence"
 	"parley/internal/session"
-	"parley/internal/textlimit"
+	"parley/internal/textrate"
 	"parley/internal/wire"
 )
 
@@ -29,7 +29,7 @@ type Deps struct {
 	Log      *slog.Logger
 	Node     string
 	Registry *session.Registry
-	Texts    *textlimit.Limiter
+	Texts    *textrate.Limiter
 	Janitor  *Janitor
 	// Left is told of sessions that have ended, perhaps again and again.
 	Left func(*session.Session)

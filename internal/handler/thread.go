@@ -11,23 +11,10 @@ import (
 	"parley/internal/wire"
 )
 
-const (
-	stockThreads = 50  // a page for a stock client, which asks for the next by itself
-	nativePage   = 500 // what a native client may ask for
-)
-
 var (
 	errNotMember  = errors.New("handler: not a member of the thread")
 	errNotFriends = errors.New("handler: not friends")
 )
-
-// pageLimit returns the page a client gets for the limit it asked for.
-func pageLimit(s *session.Session, asked, usual int) int {
-	if !s.Native() || asked <= 0 {
-		return usual
-	}
-	return min(asked, nativePage)
-}
 
 // threads answers 1025: a page of the user's threads above the cursor, in ascending order.
 func (d *Deps) threads(ctx context.Context, s *session.Session, body []byte) error {
@@ -80,22 +67,6 @@ func (d *Deps) threads(ctx context.Context, s *session.Session, body []byte) err
 	return nil
 }
 
-// fitting returns how many threads of a list fit into a frame, with the largest numbers and marks.
-func fitting(list []store.Thread) int {
-	const element, ofGroup, room = 208, 96, wire.MaxBody - 128
-	used := 0
-	for i := range list {
-		used += element
-		if list[i].Type != store.ThreadPrivate {
-			used += ofGroup + wire.StringLen(list[i].Name)
-		}
-		if used > room {
-			return i
-		}
-	}
-	return len(list)
-}
-
 // threadList returns what read does. From then on the session is told of what is stored in the groups among them: what is
 // not in the list or its pages comes as a push.
 func (d *Deps) threadList(ctx context.Context, s *session.Session, read func() ([]store.Thread, error)) ([]store.Thread, error) {
@@ -113,11 +84,6 @@ func (d *Deps) threadList(ctx context.Context, s *session.Session, read func() (
 		return list, err
 	}
 	return read()
-}
-
-// hidden reports whether a client must not see a thread: one that does not know groups would take it for a private one.
-func hidden(s *session.Session, t *store.Thread) bool {
-	return t.Type != store.ThreadPrivate && !s.Groups()
 }
 
 func peerOf(t store.Thread, uid int32) int32 {
@@ -212,32 +178,4 @@ func (d *Deps) readable(ctx context.Context, s *session.Session, thread int64) (
 		return within, ok, err
 	}
 	return history.Readable(ctx, d.Store, thread, s.UID(), s.Groups())
-}
-
-// viewOf returns what a session is shown of the rows of a thread.
-func viewOf(s *session.Session) history.View {
-	return history.View{UID: s.UID(), Rows: s.Shown(wire.FeatureRows), Stock: !s.Native()}
-}
-
-// leaveOut ends a page before a number: what follows, the client has been sent already.
-func leaveOut(page *wire.HistoryReply, after, from int64) {
-	for i := range page.Chats {
-		if page.Chats[i].MsgID < from {
-			continue
-		}
-		page.Chats, page.LoadMore, page.LastID = page.Chats[:i], false, after
-		if i > 0 {
-			page.LastID = page.Chats[i-1].MsgID
-		}
-		return
-	}
-}
-
-// history.StockBytes is what a page may take: 16 KiB for a stock client, for a native one as much as it may send. A page holds one
-// row at least, so that it can outgrow this by the largest text in escapes, 24 KiB.
-func (d *Deps) pageBytes(s *session.Session) int {
-	if s.Native() {
-		return min(max(history.StockBytes, d.MaxFrameBytes), 32<<10)
-	}
-	return history.StockBytes
 }

@@ -19,7 +19,7 @@ import (
 	"parley/internal/session"
 	"parley/internal/slots"
 	"parley/internal/store"
-	"parley/internal/textlimit"
+	"parley/internal/textrate"
 	"parley/internal/users"
 	"parley/internal/wire"
 )
@@ -64,7 +64,7 @@ type Client interface {
 	// SetWindow bounds the texts that may be unanswered.
 	SetWindow(texts int)
 	// SetUser gives the connection the limit of its user's texts.
-	SetUser(*textlimit.User)
+	SetUser(*textrate.User)
 	// LoggedIn says that the client has been let in.
 	LoggedIn()
 }
@@ -78,7 +78,7 @@ type Deps struct {
 	Presence *presence.Presence
 	Users    *users.Users
 	Registry *session.Registry
-	Texts    *textlimit.Limiter
+	Texts    *textrate.Limiter
 	Lease    Lease
 	Ender    *ending.Ender
 	Janitor  *ending.Janitor

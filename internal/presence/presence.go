@@ -19,8 +19,6 @@ const (
 	DefaultReserve = 15 * time.Second
 	DefaultTimeout = 2 * time.Second
 
-	TokenTTL   = 10 * time.Minute
-	ResumeTTL  = 24 * time.Hour
 	SessionTTL = time.Hour // owners extend it well within, with Compare
 	ProfileTTL = time.Hour
 	ListsTTL   = 30 * time.Minute

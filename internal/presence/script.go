@@ -19,7 +19,7 @@ var (
 	kickSource string
 	//go:embed revoke.lua
 	revokeSource string
-	//go:embed place.lua
+	//go:embed placement.lua
 	placeSource string
 	//go:embed load.lua
 	loadSource string

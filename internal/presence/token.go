@@ -8,6 +8,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"time"
+)
+
+// Lifetimes of what lets a user log in.
+const (
+	TokenTTL  = 10 * time.Minute // of a login token, which the gate gives out
+	ResumeTTL = 24 * time.Hour   // of a resume ticket, which a login gives out for the next one
 )
 
 // NewToken returns a login token or resume ticket: 32 random bytes, base64url without padding. Redis sees its digest

@@ -22,12 +22,6 @@ const (
 	MaxLoginBody = 2048
 	// DefaultMaxBody bounds a logged-in client's frames unless configured otherwise, in bytes.
 	DefaultMaxBody = 16 << 10
-	// MaxText bounds one text, in bytes of UTF-8. The stock client stops at 1,024 UTF-16 units, at most 3,072 bytes.
-	MaxText = 4096
-	// MaxTexts bounds the elements of one 1017. The stock client sends several only around inline pictures.
-	MaxTexts = 64
-	// MaxUniqueID bounds a text's unique_id, in bytes. The stock client sends 38: a UUID in braces.
-	MaxUniqueID = 64
 	// MaxDevice bounds the name of a device, in bytes.
 	MaxDevice = 32
 	// MaxInt is the largest integer the stock client can read; anything above becomes 0 there.

@@ -1,146 +1,81 @@
 package wire
 
 import (
-	"bytes"
+	"strings"
 	"unicode/utf8"
 )
 
-// plainText reads the 1017 that clients really send: objects of known keys, plain numbers, strings without escapes.
-// Whatever else JSON allows, and whatever it forbids, is left to sonic, which alone decides what is an error. That
-// takes two allocations where sonic's way takes six (BenchmarkDecodeText), once for each text of a cluster.
-//
-// Its methods report whether what comes next is of that kind, and take it from rest, which is what is left to read.
-type plainText struct{ rest string }
-
-// decodePlainText returns nil for a body that plainText does not read. The strings of the result share one copy of body.
-func decodePlainText(body []byte) *TextRequest {
-	if len(body) > maxTextBody || bytes.IndexByte(body, '\\') >= 0 || !utf8.Valid(body) {
-		return nil
-	}
-	r := new(struct {
-		TextRequest
-		one [1]Text // most requests have one text
-	})
-	b := plainText{string(body)}
-	ok := b.object(func(key string) bool {
-		var n int64
-		switch key {
-		case "fromuid":
-			return b.number(&n, digits32)
-		case "touid":
-			ok := b.number(&n, digits32)
-			r.ToUID = int32(n)
-			return ok
-		case "thread_id":
-			return b.number(&r.ThreadID, digits64)
-		case "text_array":
-			if r.Texts != nil {
-				return false // the last of two arrays counts, but not for elements that it leaves out
-			}
-			r.Texts = r.one[:0]
-			return b.texts(&r.Texts)
-		}
-		return false
-	})
-	if b.space(); !ok || b.rest != "" {
-		return nil
-	}
-	return &r.TextRequest
-}
-
-// A number of so many digits fits, whatever they are.
 const (
-	digits32 = 9
-	digits64 = 18
+	// MaxText bounds one text, in bytes of UTF-8. The stock client stops at 1,024 UTF-16 units, at most 3,072 bytes.
+	MaxText = 4096
+	// MaxTexts bounds the elements of one 1017. The stock client sends several only around inline pictures.
+	MaxTexts = 64
+	// MaxUniqueID bounds a text's unique_id, in bytes. The stock client sends 38: a UUID in braces.
+	MaxUniqueID = 64
 )
 
-func (b *plainText) texts(texts *[]Text) bool {
-	if !b.take('[') {
-		return false
-	}
-	for {
-		var t Text
-		if !b.object(func(key string) bool {
-			switch key {
-			case "content":
-				return b.str(&t.Content)
-			case "unique_id":
-				return b.str(&t.UniqueID)
-			case "msgid":
-				return b.str(&t.MsgID)
-			case "type":
-				return b.str(&t.Type)
-			}
-			return false
-		}) {
-			return false
-		}
-		*texts = append(*texts, t)
-		if !b.take(',') {
-			return b.take(']')
-		}
-	}
+// Text is one element of a 1017. MsgID is the first generation's name for UniqueID.
+type Text struct {
+	Content  string `json:"content"`
+	UniqueID string `json:"unique_id"`
+	MsgID    string `json:"msgid,omitempty"`
+	// Type is the content's, 1 to 32 of [a-z0-9./+-]. DecodeText makes TypeText "".
+	Type string `json:"type,omitempty"`
 }
 
-// object calls member after each key, to read the value. Of equal keys the last one counts, as everywhere.
-func (b *plainText) object(member func(key string) bool) bool {
-	if !b.take('{') {
-		return false
-	}
-	for {
-		var key string
-		if !b.str(&key) || !b.take(':') || !member(key) {
-			return false
-		}
-		if !b.take(',') {
-			return b.take('}')
-		}
-	}
+// TextRequest is 1017. ThreadID is 0 from a first-generation client, which names only the recipient. The sender is the
+// session's user whatever fromuid says, so it is not even read.
+type TextRequest struct {
+	ToUID    int32  `json:"touid"`
+	ThreadID int64  `json:"thread_id"`
+	Texts    []Text `json:"text_array"`
 }
 
-func (b *plainText) str(s *string) bool {
-	if !b.take('"') {
-		return false
-	}
-	for i := range len(b.rest) {
-		switch c := b.rest[i]; {
-		case c == '"': // decodePlainText has seen that there are no escapes
-			*s, b.rest = b.rest[:i], b.rest[i+1:]
-			return true
-		case c < ' ':
-			return false
+// maxTextBody leaves room in the 1018, which repeats the texts and adds at most 160 bytes to each of MaxTexts.
+const maxTextBody = 48 << 10
+
+// DecodeText reads a 1017. Faults of single elements are not errors here: Text.Fault tells them, and the element is
+// refused alone.
+func DecodeText(body []byte) (*TextRequest, error) {
+	r := decodePlainText(body)
+	if r == nil {
+		r = new(TextRequest)
+		if err := Decode(body, r); err != nil {
+			return nil, err
 		}
 	}
-	return false
-}
-
-// number reads a whole number that is not negative; what may not follow one is not what comes after a value either.
-func (b *plainText) number(n *int64, digits int) bool {
-	b.space()
-	*n = 0
-	i := 0
-	for ; i < len(b.rest) && b.rest[i] >= '0' && b.rest[i] <= '9'; i++ {
-		if i == digits || i == 1 && b.rest[0] == '0' {
-			return false
+	if len(body) > maxTextBody {
+		return nil, Refuse(CodeBadRequest, errTextBody)
+	}
+	if len(r.Texts) > MaxTexts {
+		return nil, Refuse(CodeBadRequest, errManyTexts)
+	}
+	for i := range r.Texts {
+		t := &r.Texts[i]
+		if t.UniqueID == "" {
+			t.UniqueID = t.MsgID
 		}
-		*n = *n*10 + int64(b.rest[i]-'0')
+		if t.Type == TypeText {
+			t.Type = ""
+		}
 	}
-	b.rest = b.rest[i:]
-	return i > 0
+	return r, nil
 }
 
-// take takes c and white space before it.
-func (b *plainText) take(c byte) bool {
-	b.space()
-	if b.rest == "" || b.rest[0] != c {
-		return false
+// Fault returns CodeOK for a text that may be stored, else CodeBadRequest: the id is missing, longer than MaxUniqueID or
+// not Unicode, or the content is empty, longer than MaxText, not UTF-8 or holds a NUL, or the type is none.
+//
+// U+FFFD in an id stands for something that is not Unicode, such as an escaped half of a surrogate pair. Different ids
+// would become the same one, and the second text would be taken for the first one sent again.
+func (t *Text) Fault() Code {
+	if t.UniqueID == "" || len(t.UniqueID) > MaxUniqueID || !validContent(t.Content) ||
+		!utf8.ValidString(t.UniqueID) || strings.Contains(t.UniqueID, "\ufffd") || t.Type != "" && !ValidType(t.Type) {
+		return CodeBadRequest
 	}
-	b.rest = b.rest[1:]
-	return true
+	return CodeOK
 }
 
-func (b *plainText) space() {
-	for b.rest != "" && (b.rest[0] == ' ' || b.rest[0] == '\n' || b.rest[0] == '\r' || b.rest[0] == '\t') {
-		b.rest = b.rest[1:]
-	}
+// validContent reports whether a text may have a content.
+func validContent(s string) bool {
+	return s != "" && len(s) <= MaxText && strings.IndexByte(s, 0) < 0 && utf8.ValidString(s)
 }

@@ -1019,7 +1019,8 @@ func (x *DeliverReq) GetCall() uint64 {
 type DeliverRsp struct {
 	Error int32 `protobuf:"varint,1,opt,name=error" json:"error,omitempty"`
 
-	// One for each push: 0 handed to a session, 1011 no such session here, 2004 its outbox was full.
+	// One for each push: 0 handed to a session, 1 the same and the user has sessions on other nodes too, 1011 no such session here,
+	// 2004 its outbox was full.
 	Codes []int32 `protobuf:"varint,2,rep,packed,name=codes" json:"codes,omitempty"`
 }
 

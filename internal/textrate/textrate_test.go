@@ -1,4 +1,4 @@
-package textlimit
+package textrate
 
 import (
 	"context"

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"time"
 
 	"parley/internal/batch"
 	"parley/internal/session"
@@ -210,39 +209,4 @@ func decodeNews(b []byte) (what again, uids []int32, rights []change, err error)
 		rights = append(rights, change{int32(binary.BigEndian.Uint32(b)), int32(binary.BigEndian.Uint32(b[4:]))})
 	}
 	return what, uids, rights, nil
-}
-
-// typedThreads is in how many threads a session may say that it types within Config.Typing.
-const typedThreads = 4
-
-// typed is when a session said that it types in a thread.
-type typed struct {
-	thread int64
-	at     time.Time
-}
-
-// Typing reports whether a session may say now that it types in a thread.
-func (w *Watches[C]) Typing(c C, thread int64, now time.Time) bool {
-	t := &w.table
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	mine := t.watcherLocked(c)
-	if mine == nil {
-		return false
-	}
-	oldest := &mine.typed[0]
-	for i := range mine.typed {
-		e := &mine.typed[i]
-		if e.thread == thread && now.Sub(e.at) < w.cfg.Typing {
-			return false
-		}
-		if e.at.Before(oldest.at) {
-			oldest = e
-		}
-	}
-	if now.Sub(oldest.at) < w.cfg.Typing {
-		return false
-	}
-	*oldest = typed{thread, now}
-	return true
 }

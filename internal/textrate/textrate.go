@@ -1,5 +1,5 @@
-// Package textlimit bounds how many texts a user may store, over all devices, connections and nodes.
-package textlimit
+// Package textrate bounds how many texts a user may store, over all devices, connections and nodes.
+package textrate
 
 import (
 	"context"

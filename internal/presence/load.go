@@ -1,0 +1,39 @@
+package presence
+
+import (
+	"context"
+	"fmt"
+)
+
+// ReportLoad writes a node's number of logged-in sessions and, in the same step, ends the reservations of the tokens
+// that logged in since the last report; count must include them. Tokens that were placed on another node are ignored;
+// their reservation lapses there. It leaves the node's mailbox alone: see Report.
+func (p *Presence) ReportLoad(ctx context.Context, node string, count int, loggedIn []string) error {
+	_, err := p.Report(ctx, node, count, loggedIn, Kicks{})
+	return err
+}
+
+// Report is ReportLoad, and reads the node's mailbox in the same round trip. The owner calls it each second: that is how
+// long a kick waits that could not be delivered. handled is what an earlier Report returned and the owner carried out; it
+// leaves the mailbox now. What is not handled comes again.
+func (p *Presence) Report(ctx context.Context, node string, count int, loggedIn []string, handled Kicks) (Kicks, error) {
+	if !validNode(node) {
+		return Kicks{}, fmt.Errorf("presence: malformed node name %q", node)
+	}
+	ctx, cancel := p.bound(ctx)
+	defer cancel()
+	args := make([]any, 0, 4+len(loggedIn))
+	args = append(args, node, count, handled.n, handled.first)
+	for _, token := range loggedIn {
+		args = append(args, digest(token))
+	}
+	entries, err := loadScript.Run(ctx, p.rdb, loadKeys(p.keys, node), args...).StringSlice()
+	if err != nil {
+		return Kicks{}, failed("report load", err)
+	}
+	return parseKicks(entries), nil
+}
+
+func loadKeys(k keys, node string) []string {
+	return []string{keyLoginCount, k.reserve(node), k.kicks(node)}
+}
