@@ -30,9 +30,9 @@ ALLOC_PKGS = $(addprefix ./,$(sort $(dir $(shell grep -rl --include='*_test.go' 
 # Packages with benchmarks of single functions.
 BENCH_PKGS = $(addprefix ./,$(sort $(dir $(shell grep -rl --include='bench_test.go' '^func Benchmark' internal))))
 
-# Each test process would sleep for a second at its end, in case of late races. make check vets. Tests that start a cluster take
-# turns: two at once on two cores, beside another package, ran into their time-outs.
-RACE_TEST := GORACE="atexit_sleep_ms=0 $$GORACE" CGO_ENABLED=1 $(GO) test -race -shuffle=on -vet=off -parallel 1
+# Each test process would sleep for a second at its end, in case of late races. make check vets. Tests that say that they are
+# parallel wait most of the time; those that start a cluster take turns (launchtest.Turn).
+RACE_TEST := GORACE="atexit_sleep_ms=0 $$GORACE" CGO_ENABLED=1 $(GO) test -race -shuffle=on -vet=off -parallel 4
 
 GOFILES = $(shell find . -name '*.go' -not -path './kitex_gen/*' -not -path './data/*')
 

@@ -19,11 +19,11 @@ import (
 	"parley/lab/launchtest"
 )
 
-// TestSeededBugsAreCaught is the proof that the proof works: chat nodes that each do one thing wrong, once among a few hundred
-// texts, and the exit code is that of an incorrect run; nothing wrong, and it passes.
+// TestSeededBugsAreCaught is the proof that the proof works. Chat nodes each do one thing wrong, once among a few hundred texts,
+// or treat the rows of a group wrong once, and the exit code is that of an incorrect run; with nothing wrong, the run passes.
 func TestSeededBugsAreCaught(t *testing.T) {
 	needServers(t)
-	t.Parallel() // it waits most of the time
+	launchtest.Turn(t)
 	const users = 20
 	bin := t.TempDir()
 	require.NoError(t, launch.BuildTagged(t.Context(), bin, false, "seededbugs", "chatnode", "statusnode"))
@@ -33,6 +33,13 @@ func TestSeededBugsAreCaught(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	require.NoError(t, seed.Run(ctx, seed.Options{DSN: servers.DSN(), Redis: redis, Users: users}))
+	start := func(t *testing.T, bug string) (nodes *launch.Cluster, o Options) {
+		nodes = startNodes(t, servers, launch.Options{Bin: bin, Env: []string{"PARLEY_SEEDED_BUG=" + bug}})
+		return nodes, Options{
+			Status: []string{nodes.StatusAddr(0)}, Config: nodes.Chat[0].ConfigPath(), Users: users, Workers: 1, Loops: 1, Nodes: 2, Seed: 7,
+			Heartbeat: 30 * time.Second, MaxLag: 10 * time.Second, Out: t.TempDir(), Name: "run", Quiet: true,
+		}
+	}
 	for _, c := range []struct {
 		bug     string
 		code    int
@@ -48,12 +55,8 @@ func TestSeededBugsAreCaught(t *testing.T) {
 		{"lose", report.Incorrect, func(l *ledger.Summary) int64 { return l.Lost }},
 	} {
 		t.Run("bug "+c.bug, func(t *testing.T) {
-			nodes := startNodes(t, servers, launch.Options{Bin: bin, Env: []string{"PARLEY_SEEDED_BUG=" + c.bug}})
+			nodes, o := start(t, c.bug)
 			l, out := lab()
-			o := Options{
-				Status: []string{nodes.StatusAddr(0)}, Config: nodes.Chat[0].ConfigPath(), Users: users, Workers: 1, Loops: 1, Nodes: 2, Seed: 7,
-				Heartbeat: 30 * time.Second, MaxLag: 10 * time.Second, Out: t.TempDir(), Name: "run", Quiet: true,
-			}
 			code := l.Chat(t.Context(), o, chatFlags(300, time.Second))
 			r := kept(t, o)
 			require.Equal(t, c.code, code, out)
@@ -69,35 +72,17 @@ func TestSeededBugsAreCaught(t *testing.T) {
 			require.Zero(t, r.Left.Wrong(), r.Left)
 		})
 	}
-}
-
-// TestSeededBugsOfGroupsAreCaught has each node treat the rows of a group wrong once.
-func TestSeededBugsOfGroupsAreCaught(t *testing.T) {
-	needServers(t)
-	t.Parallel() // it waits most of the time
-	const members = 10
-	bin := t.TempDir()
-	require.NoError(t, launch.BuildTagged(t.Context(), bin, false, "seededbugs", "chatnode", "statusnode"))
-	servers := launchtest.Start(t, launch.Options{Bin: bin, OnRedis: seed.Generation})
-	redis, err := seed.RedisAt(servers.RedisAddr())
-	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	require.NoError(t, seed.Run(ctx, seed.Options{DSN: servers.DSN(), Redis: redis, Users: members}))
 	for bug, counter := range map[string]func(*ledger.Summary) int64{
 		"drop":      func(l *ledger.Summary) int64 { return l.Missed },
 		"duplicate": func(l *ledger.Summary) int64 { return l.Duplicated },
 		"swap":      func(l *ledger.Summary) int64 { return l.Reordered },
 		"index":     func(l *ledger.Summary) int64 { return l.AfterRemoval },
 	} {
-		t.Run("bug "+bug, func(t *testing.T) {
-			nodes := startNodes(t, servers, launch.Options{Bin: bin, Env: []string{"PARLEY_SEEDED_BUG=" + bug}})
+		t.Run("bug "+bug+" in a group", func(t *testing.T) {
+			_, o := start(t, bug)
+			o.Users = 0 // the group has its own
 			l, out := lab()
-			o := Options{
-				Status: []string{nodes.StatusAddr(0)}, Config: nodes.Chat[0].ConfigPath(), Workers: 1, Loops: 1, Nodes: 2, Seed: 7,
-				Heartbeat: 30 * time.Second, MaxLag: 10 * time.Second, Out: t.TempDir(), Name: "run", Quiet: true,
-			}
-			f := RoomFlags{LoadFlags: LoadFlags{Rate: 60, Shape: "constant", For: time.Second}, Groups: 1, Members: members, Online: 1, Senders: 2, Size: 100}
+			f := RoomFlags{LoadFlags: LoadFlags{Rate: 60, Shape: "constant", For: time.Second}, Groups: 1, Members: 10, Online: 1, Senders: 2, Size: 100}
 			if bug == "index" {
 				f.Remove, f.For = .4, 3*time.Second
 			}

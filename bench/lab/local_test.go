@@ -9,6 +9,7 @@ import (
 
 	"parley/bench/report"
 	"parley/lab/launch"
+	"parley/lab/launchtest"
 )
 
 // needServers skips where real clusters cannot be started.
@@ -29,7 +30,7 @@ func needServers(t *testing.T) {
 // and Redis forgets everybody but those whom only the dead node could have taken out.
 func TestARealClusterLosesANode(t *testing.T) {
 	needServers(t)
-	t.Parallel() // it waits most of the time
+	launchtest.Turn(t)
 	l, out := lab()
 	o := Options{
 		Local: 2, Users: 40, Workers: 1, Loops: 1, Nodes: 2, Seed: 7, Heartbeat: 30 * time.Second, MaxLag: 10 * time.Second,

@@ -50,6 +50,7 @@ func TestALoginThatItsClientGaveUpReplacesNobody(t *testing.T) {
 
 // When a third login came between, the displaced session ends after all.
 func TestALoginGivenUpAfterAThirdOneEndsTheFirst(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 1)
 	a, b := f.start("chat1"), f.start("chat2")
 	first := f.login(a, 1)
@@ -65,6 +66,7 @@ func TestALoginGivenUpAfterAThirdOneEndsTheFirst(t *testing.T) {
 
 // The ticket of the login that its client kept stays good, though the one given up used the same ticket after it.
 func TestALoginGivenUpCostsNoTicket(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 1)
 	a := f.start("chat1")
 	first := f.login(a, 1)

@@ -15,6 +15,7 @@ import (
 
 // A client may be gone before its connection has a handler.
 func TestClientsThatHangUpAtOnceAreForgotten(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 1)
 	n := f.start("chat1")
 	frame := []byte{0x03, 0xed, 0, 2, '{', '}'}
@@ -73,6 +74,7 @@ func beginLogins(t *testing.T, f *fixture, n *node, wg *sync.WaitGroup, first, l
 }
 
 func TestLoginsWaitForTheirTurn(t *testing.T) {
+	t.Parallel()
 	const users = 20
 	f := newFixture(t, users)
 	one := func(c *Config) { c.Limits.LoginsAtOnce, c.Limits.LoginTimeout = 1, time.Minute }

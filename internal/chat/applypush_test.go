@@ -11,6 +11,7 @@ import (
 
 // An application that was pushed and came to an end is pushed when it is made again, whatever was said in it.
 func TestAnApplicationAfterAnUnfriendIsPushed(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 3)
 	a, b := f.start("chat1"), f.start("chat2")
 	one, three := f.login(a, 1), f.login(b, 3)

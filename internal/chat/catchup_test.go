@@ -32,6 +32,7 @@ func (f *fixture) apply(from, to int32, greeting string) {
 }
 
 func TestWhoCameDuringTheLoginIsTold(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 4)
 	n := f.start("chat1")
 	s := f.stock(n, 1)
@@ -71,6 +72,7 @@ func TestWhoCameDuringTheLoginIsTold(t *testing.T) {
 
 // The next connection of an approver may have read its friends before the approval was stored.
 func TestAnApproverWhoLostTheConnectionIsTold(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 3)
 	n := f.start("chat1")
 	f.apply(firstUID+2, firstUID, "hello")

@@ -11,6 +11,7 @@ import (
 
 // D2: a text that an old session left behind is not stored by the node's next life.
 func TestWhatAnOldLifeLeftBehindIsNotStored(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 2)
 	a := f.start("chat1")
 	c, peer := liveConn(t, a.Server)

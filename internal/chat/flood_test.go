@@ -63,6 +63,7 @@ func TestAFloodOfHeartbeatsEndsTheConnection(t *testing.T) {
 }
 
 func TestRefusalsForTheRateEndAtSomePoint(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 1)
 	a := f.start("chat1", func(c *Config) { c.Limits.TextRate, c.Limits.TextBurst, c.Limits.HeartbeatRate = 1, 1, 10 })
 	s := f.nativeRaw(a, 1)
@@ -81,6 +82,7 @@ func TestRefusalsForTheRateEndAtSomePoint(t *testing.T) {
 
 // TestAClientThatWritesOnAfterItsGoodbyeIsCut takes a node that would swallow for a minute.
 func TestAClientThatWritesOnAfterItsGoodbyeIsCut(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 1)
 	a := f.start("chat1", func(c *Config) { c.Limits.Linger = time.Minute })
 	s := f.nativeRaw(a, 1)

@@ -309,6 +309,7 @@ func (c *groupClient) has(seq int64) bool {
 
 // A node that starts again under its name is another one: what its earlier life wrote into Redis does not count, and goes.
 func TestMembersOnANodeThatStartsAgainGetTheirRows(t *testing.T) {
+	t.Parallel()
 	w := newGroupWorld(t, 2)
 	w.join(w.a, firstUID+1)
 	owner, member := w.member(w.a, 1), w.member(w.b, 2)

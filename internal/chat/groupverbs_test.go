@@ -208,6 +208,7 @@ const ann, bob, carl, dora, eve = firstUID, firstUID + 1, firstUID + 2, firstUID
 
 // Every change of a group reaches its members on all nodes as an event, and the reply carries the event's number.
 func TestGroupsAcrossNodes(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 5)
 	n1, n2 := f.start("chat1"), f.start("chat2")
 	b, a, c := f.member(n1, 2), f.member(n2, 1), f.member(n2, 3)
@@ -353,6 +354,7 @@ func TestGroupsAcrossNodes(t *testing.T) {
 
 // Whoever is not in a group learns nothing of it, not even that there is one.
 func TestAnOutsiderLearnsNothingOfAGroup(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 4)
 	n := f.start("chat1")
 	b, outsider := f.member(n, 2), f.member(n, 4)
@@ -378,6 +380,7 @@ func TestAnOutsiderLearnsNothingOfAGroup(t *testing.T) {
 }
 
 func TestClientsWithoutTheCapabilitySeeNoGroups(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 3)
 	n := f.start("chat1")
 	b := f.member(n, 2)
@@ -415,6 +418,7 @@ func TestClientsWithoutTheCapabilitySeeNoGroups(t *testing.T) {
 }
 
 func TestAMemberReadsFromItsJoinToItsEnd(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 4)
 	n1, n2 := f.start("chat1"), f.start("chat2")
 	b, c := f.member(n1, 2), f.member(n2, 3)
@@ -458,6 +462,7 @@ func TestAMemberReadsFromItsJoinToItsEnd(t *testing.T) {
 
 // A removal between the reading of a member's rights and that of a page leaves nothing later in the page.
 func TestAPageEndsWhereItsReaderWasSeenAsAMember(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 3)
 	n := f.start("chat1")
 	b := f.member(n, 2)
@@ -485,6 +490,7 @@ func TestAPageEndsWhereItsReaderWasSeenAsAMember(t *testing.T) {
 
 // A code cannot be tried out: whatever is wrong with a link, the answer is the same, and few tries are answered.
 func TestBadLinksAreAllAlikeAndFew(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 3)
 	n := f.start("chat1")
 	b, c := f.member(n, 2), f.member(n, 3)
@@ -512,6 +518,7 @@ func TestBadLinksAreAllAlikeAndFew(t *testing.T) {
 
 // A text that is stored while a member's list is being read comes with the list or as a push.
 func TestASyncLosesNoTextOfAGroup(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 3)
 	n1, n2 := f.start("chat1"), f.start("chat2")
 	b := f.member(n1, 2)

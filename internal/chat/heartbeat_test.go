@@ -12,6 +12,7 @@ import (
 // A heartbeat is answered from the first one on: one that arrives while the login is under way, or while its 1006 is on the
 // way, is answered behind it.
 func TestHeartbeatSentWithTheLoginIsAnswered(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 1)
 	n := f.start("n1")
 	for range 20 {

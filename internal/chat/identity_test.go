@@ -11,6 +11,7 @@ import (
 
 // C4
 func TestALoginSaysWhichDataTheServerWorksOn(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 2)
 	n := f.start("chat1")
 	id, err := f.store.DataID(t.Context())
@@ -22,6 +23,7 @@ func TestALoginSaysWhichDataTheServerWorksOn(t *testing.T) {
 
 // C4: a client's cursor beyond the end of a thread tells it that a backup was restored.
 func TestASyncTellsOfThreadsThatEndBeforeTheCursor(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 2)
 	n := f.start("chat1")
 	c := f.login(n, 1)

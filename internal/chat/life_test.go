@@ -99,6 +99,7 @@ func (c *groupUser) settle() {
 }
 
 func TestTextsReachTheSendersOtherDevices(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 2)
 	n1, n2 := f.start("chat1"), f.start("chat2")
 	thread := f.threads[0]
@@ -128,6 +129,7 @@ func TestTextsReachTheSendersOtherDevices(t *testing.T) {
 }
 
 func TestRecallsAndEditsReachBothMembersAndLeaveNothing(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 3)
 	n1, n2 := f.start("chat1"), f.start("chat2")
 	thread := f.threads[0]
@@ -224,6 +226,7 @@ func jsonHas(body []byte, content string) bool {
 }
 
 func TestChangesOfAGroupsTextsAreForThoseWhoMayReadThem(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 4)
 	n := f.start("chat1")
 	b, c := f.rowUser(n, 2, "phone"), f.rowUser(n, 3, "phone")
@@ -262,6 +265,7 @@ func TestChangesOfAGroupsTextsAreForThoseWhoMayReadThem(t *testing.T) {
 }
 
 func TestHiddenTextsAreHiddenOnAllDevicesAndPagesGoOn(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 2)
 	n := f.start("chat1")
 	thread := f.threads[0]
@@ -302,6 +306,7 @@ func TestHiddenTextsAreHiddenOnAllDevicesAndPagesGoOn(t *testing.T) {
 }
 
 func TestTypesOfTextsAreDeliveredAndStockClientsSeeTheirNames(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 2)
 	n := f.start("chat1")
 	thread := f.threads[0]
@@ -334,6 +339,7 @@ func TestTypesOfTextsAreDeliveredAndStockClientsSeeTheirNames(t *testing.T) {
 }
 
 func TestTextsCanBeChangedForAWhile(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 2)
 	n := f.start("chat1", func(c *Config) { c.Limits.RecallWindow, c.Limits.EditWindow = 0, time.Hour })
 	a := f.rowUser(n, 1, "phone")
@@ -360,6 +366,7 @@ func TestTextsCanBeChangedForAWhile(t *testing.T) {
 
 // Two devices of one user, and the other member, each by a client.Session: all bring the same messages in the same order.
 func TestSessionsOfAllDevicesBringTheSameMessages(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 2)
 	n1, n2 := f.start("chat1"), f.start("chat2")
 	thread := f.threads[0]

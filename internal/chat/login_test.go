@@ -34,6 +34,7 @@ func closedBy(t *testing.T, c *client.Conn) (replaced bool) {
 }
 
 func TestANewerLoginReplacesTheOlder(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 2)
 	a, b := f.start("chat1"), f.start("chat2")
 	first := f.login(a, 1)
@@ -50,6 +51,7 @@ func TestANewerLoginReplacesTheOlder(t *testing.T) {
 }
 
 func TestOfTwoRacingLoginsExactlyOneSurvives(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 40)
 	a, b := f.start("chat1"), f.start("chat2")
 	sem := make(chan struct{}, 8)
@@ -104,6 +106,7 @@ func TestOfTwoRacingLoginsExactlyOneSurvives(t *testing.T) {
 }
 
 func TestATokenIsGoodOnce(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 1)
 	a := f.start("chat1")
 	ticket := f.ticket(a, 1)
@@ -122,6 +125,7 @@ func TestATokenIsGoodOnce(t *testing.T) {
 }
 
 func TestAResumeTicketReplacesThePassword(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 2)
 	a, b := f.start("chat1"), f.start("chat2")
 	c := f.login(a, 1)
@@ -167,6 +171,7 @@ func TestCountsReturnToZeroOnEveryWayOfLeaving(t *testing.T) {
 }
 
 func TestAFencedNodeStoresNothingAndComesBackAsANewLife(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 2)
 	a := f.start("chat1")
 	one := f.login(a, 1)
@@ -206,6 +211,7 @@ func TestSessionsSurviveTheLossOfRedisData(t *testing.T) {
 }
 
 func TestADrainTellsEveryoneWhereToGo(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 2)
 	a, b := f.start("chat1"), f.start("chat2")
 	one := f.login(a, 1)

@@ -52,6 +52,7 @@ func (c *groupUser) listed(thread, cursor int64) (marks wire.ThreadMarks) {
 }
 
 func TestMarksAcrossNodes(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 3)
 	a, b := f.start("chat1"), f.start("chat2")
 	phone, desk, bob := f.memberOn(a, 1, "phone"), f.memberOn(b, 1, "desk"), f.member(b, 2)
@@ -114,6 +115,7 @@ func (c *groupUser) raw(id wire.MsgID, req any) []byte {
 }
 
 func TestMarksInGroups(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 3)
 	a, b := f.start("chat1"), f.start("chat2")
 	alice, bob, carol := f.member(a, 2), f.member(b, 1), f.member(a, 3)

@@ -11,6 +11,7 @@ import (
 
 // Answers of one kind are told apart by their order alone, so a refusal must not overtake the answer before it.
 func TestRefusalsKeepTheOrderOfRequests(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 2)
 	a := f.start("chat1", func(c *Config) { c.Limits.RequestRate, c.Limits.RequestBurst = 1, 10 })
 	s := f.slowReader(a, 1)
@@ -35,6 +36,7 @@ func TestRefusalsKeepTheOrderOfRequests(t *testing.T) {
 
 // D1: texts sent right behind a 1005, and on, are stored in the order they were sent in, however the login goes.
 func TestTextsBehindALoginKeepTheirOrder(t *testing.T) {
+	t.Parallel()
 	const logins, behind, after = 120, 10, 5
 	f := newFixture(t, 2)
 	a := f.start("chat1")

@@ -32,6 +32,7 @@ func staticPeer(name, addr string) func(*Config) {
 }
 
 func TestAStaticPeerOfOursIsReached(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 2)
 	b := f.start("chat2")
 	a := f.start("chat1", staticPeer("chat2", b.RPCAddr()))
@@ -43,6 +44,7 @@ func TestAStaticPeerOfOursIsReached(t *testing.T) {
 }
 
 func TestACallOfAPeerIsCarriedOutOnce(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 1)
 	service := f.start("chat1").service
 	deliver := func(stream, call uint64) int32 {
@@ -98,6 +100,7 @@ func startForeign(t *testing.T) (*foreignNode, string) {
 }
 
 func TestAForeignStaticPeerIsCalledAsTheSeedCallsIt(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 2)
 	foreign, addr := startForeign(t)
 	a := f.start("chat1", staticPeer("elsewhere", addr))
@@ -122,6 +125,7 @@ func TestAForeignStaticPeerIsCalledAsTheSeedCallsIt(t *testing.T) {
 
 // A5: the session on the foreign node ends before the client here is told that it is in.
 func TestALoginEndsTheSessionOnAForeignStaticPeer(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 1)
 	foreign, addr := startForeign(t)
 	a := f.start("chat1", staticPeer("elsewhere", addr))
@@ -140,6 +144,7 @@ func TestALoginEndsTheSessionOnAForeignStaticPeer(t *testing.T) {
 
 // A5: a login that its client gave up gives the place back to a session on a foreign node too.
 func TestALoginGivenUpLeavesTheSessionOnAForeignStaticPeer(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 1)
 	_, addr := startForeign(t)
 	a := f.start("chat1", staticPeer("elsewhere", addr))

@@ -39,6 +39,7 @@ func expectTyping(t *testing.T, c *client.Conn, want client.Typing) {
 
 // Two nodes, all the way: logins, a hidden user, the end of a friendship, typing, logouts.
 func TestFriendsOnOtherNodesAreSeenToComeAndGo(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 3)
 	const u1, u2, u3 = firstUID, firstUID + 1, firstUID + 2 // neighbours are friends
 	a, b := f.start("chat1"), f.start("chat2")

@@ -32,6 +32,7 @@ func (l *logBuffer) String() string {
 
 // C10
 func TestANodeThatNeverJoinedIsNotReady(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 1)
 	f.redis.SetError("LOADING Redis is loading the dataset in memory")
 	var log logBuffer

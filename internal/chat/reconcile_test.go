@@ -172,6 +172,7 @@ func TestANodeWhoseSignatureIsRefusedIsNotReady(t *testing.T) {
 
 // E9: the links are those of the latest view, in whatever order those come who have read one.
 func TestLinksFollowTheLatestView(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 1)
 	a := f.start("chat1")
 	for round := range 50 {

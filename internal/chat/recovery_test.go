@@ -256,6 +256,7 @@ func plain(f *fixture, n *node, i int) *stockClient {
 
 // C1: a native client that does not understand 2104 is sent the texts.
 func TestANativeClientWithoutGapIsSentWhatItMissed(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 2)
 	a, b := f.start("chat1"), f.start("chat2")
 	one := f.login(a, 1)
@@ -288,6 +289,7 @@ func TestANativeClientWithoutGapIsSentWhatItMissed(t *testing.T) {
 
 // C1: a node that has just started is in nobody's view of the nodes yet, and is told of the devices elsewhere all the same.
 func TestADeviceIsFoundFromANodeThatHasJustStarted(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 2)
 	a := f.start("chat1")
 	b := f.start("chat2")
@@ -319,6 +321,7 @@ func TestADeviceIsFoundFromANodeThatHasJustStarted(t *testing.T) {
 
 // C1: without the hint a node does not look for a user's other devices.
 func TestALateHintOfAnotherDeviceBringsWhatItMissed(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 2)
 	a, b := f.start("chat1"), f.start("chat2")
 	elsewhere, err := client.Dial(t.Context(), f.ticket(a, 1), client.Options{Device: "first"})

@@ -12,6 +12,7 @@ import (
 
 // TestNothingIsStoredAfterABlock is e2e's test of that name on SQLite, with two nodes in this process.
 func TestNothingIsStoredAfterABlock(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 2)
 	db, err := sql.Open("sqlite", "file:"+f.file+"?_busy_timeout=5000")
 	require.NoError(t, err)

@@ -50,6 +50,7 @@ func befriend(t *testing.T, a, b *client.Conn) client.Approval {
 }
 
 func TestFriendsPartAndBecomeFriendsAgain(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 3)
 	a, b := f.start("chat1"), f.start("chat2")
 	one, two := f.login(a, 1), f.login(b, 2)
@@ -87,6 +88,7 @@ func TestFriendsPartAndBecomeFriendsAgain(t *testing.T) {
 }
 
 func TestWhoIsBlockedLearnsNothing(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 5)
 	a, b := f.start("chat1"), f.start("chat2")
 	one, two, four := f.login(a, 1), f.login(b, 2), f.login(b, 4) // four is a stranger to one
@@ -126,6 +128,7 @@ func TestWhoIsBlockedLearnsNothing(t *testing.T) {
 }
 
 func TestBlocksComeInPages(t *testing.T) {
+	t.Parallel()
 	const users = 300
 	f := newFixture(t, users)
 	n := f.start("chat1")
@@ -145,6 +148,7 @@ func TestBlocksComeInPages(t *testing.T) {
 }
 
 func TestOwnDevicesAreToldThatTheListChanged(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 3)
 	a, b := f.start("chat1"), f.start("chat2")
 	phone, desk, far, other := f.loginAs(a, 2, "phone"), f.loginAs(a, 2, "desk"), f.loginAs(b, 2, "far"), f.login(b, 1)
@@ -181,6 +185,7 @@ func TestOwnDevicesAreToldThatTheListChanged(t *testing.T) {
 }
 
 func TestALoginThatMissedTheEndOfAFriendshipIsTold(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 3)
 	n := f.start("chat1")
 	c := f.login(n, 2)
@@ -194,6 +199,7 @@ func TestALoginThatMissedTheEndOfAFriendshipIsTold(t *testing.T) {
 }
 
 func TestLoggingOutEndsThisDevice(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 2)
 	n := f.start("chat1")
 	phone, desk := f.loginAs(n, 1, "phone"), f.loginAs(n, 1, "desk")
@@ -213,6 +219,7 @@ func TestLoggingOutEndsThisDevice(t *testing.T) {
 }
 
 func TestLoggingOutEverywhereEndsAllSessionsTokensAndTickets(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 2)
 	a, b := f.start("chat1"), f.start("chat2")
 	phone, desk, far := f.loginAs(a, 1, "phone"), f.loginAs(a, 1, "desk"), f.loginAs(b, 1, "far")
@@ -243,6 +250,7 @@ func TestLoggingOutEverywhereEndsAllSessionsTokensAndTickets(t *testing.T) {
 }
 
 func TestALogoutThatCannotBeDoneLeavesTheSession(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 2)
 	n := f.start("chat1")
 	c := f.login(n, 1)
@@ -256,6 +264,7 @@ func TestALogoutThatCannotBeDoneLeavesTheSession(t *testing.T) {
 }
 
 func TestASessionOfADeadNodeIsFencedByALogoutEverywhere(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 2)
 	n := f.start("chat1")
 	c := f.loginAs(n, 1, "phone")
@@ -272,6 +281,7 @@ func TestASessionOfADeadNodeIsFencedByALogoutEverywhere(t *testing.T) {
 }
 
 func TestASessionEndsWhenItLogsOut(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 2)
 	n := f.start("chat1")
 	s, err := client.Open(t.Context(), client.SessionOptions{Ticket: f.ticket(n, 1)})

@@ -11,6 +11,7 @@ import (
 
 // D7: digits find the user with that uid, and else a user whose name they are, from before such names were refused.
 func TestDigitsFindAUIDFirstAndThenAName(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 2)
 	require.NoError(t, f.store.SeedUsers(t.Context(), firstUID+2, []store.NewUser{
 		{Name: "1002", Email: "three@example.com", PasswordHash: "x"},

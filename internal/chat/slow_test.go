@@ -72,6 +72,7 @@ func TestASlowReaderWithTheGapCapabilityIsToldWhatItMissed(t *testing.T) {
 }
 
 func TestASlowReaderWithoutItIsClosedAndHarmsNobody(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 3)
 	a := f.start("chat1", func(c *Config) { c.Limits.WriteTimeout = 500 * time.Millisecond })
 	sender, other, slow := f.login(a, 2), f.login(a, 3), f.slowReader(a, 1, "batch")
@@ -87,6 +88,7 @@ func TestASlowReaderWithoutItIsClosedAndHarmsNobody(t *testing.T) {
 
 // B9: a client may read late, as long as it keeps within what it may have unanswered.
 func TestAClientWithinItsBoundsIsNeverSlow(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 2)
 	a := f.start("chat1", func(c *Config) { c.Limits.WriteTimeout = time.Minute })
 	s := f.slowReader(a, 1, "batch")

@@ -145,6 +145,7 @@ func (s *stockClient) load() (threads []wire.Thread, texts []wire.StoredText) {
 }
 
 func TestAStockClientsDay(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 3)
 	a, b := f.start("chat1"), f.start("chat2")
 	native := f.login(b, 2)
@@ -240,6 +241,7 @@ func TestAStockClientsDay(t *testing.T) {
 // A first-generation client keeps its pages over a new login and shows each text that it gets. A sender that lost the answer
 // repeats its text, through whatever node, after that login.
 func TestARepeatedTextIsNotPushedToALaterLoginOfTheFirstGeneration(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 2)
 	a, b := f.start("chat1"), f.start("chat2")
 	login := func(n *node) *stockClient {
@@ -278,6 +280,7 @@ func TestARepeatedTextIsNotPushedToALaterLoginOfTheFirstGeneration(t *testing.T)
 }
 
 func TestFramesToAStockClientAreSpaced(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 2)
 	a := f.start("chat1")
 	s := f.stock(a, 1)
@@ -295,6 +298,7 @@ func TestFramesToAStockClientAreSpaced(t *testing.T) {
 }
 
 func TestFriendsAreMadeAcrossNodes(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 3)
 	a, b := f.start("chat1"), f.start("chat2")
 	applicant, approver := f.stock(a, 1), f.stock(b, 3)

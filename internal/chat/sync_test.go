@@ -39,6 +39,7 @@ func since(t *testing.T, c *client.Conn, from string, newest client.Cursor) (row
 
 // A sync since an earlier one brings the threads that have changed, however many pages it takes.
 func TestASyncSinceBringsWhatHasChanged(t *testing.T) {
+	t.Parallel()
 	const friends = 12
 	f := newFixture(t, 1+friends)
 	n := f.start("chat1")

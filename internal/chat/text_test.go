@@ -24,6 +24,7 @@ func nextTexts(t *testing.T, c *client.Conn) client.Texts {
 }
 
 func TestATextArrivesOnTheSameNodeAndOnAnother(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 3)
 	a, b := f.start("chat1"), f.start("chat2")
 	one, two, three := f.login(a, 1), f.login(a, 2), f.login(b, 3)

@@ -13,6 +13,7 @@ import (
 
 // B5: the same from outside, with everything between.
 func TestArraysDevicesAndReconnectsShareOneLimit(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, 2)
 	limit := func(c *Config) { c.Limits.TextRate, c.Limits.TextBurst = 20, 70 }
 	nodes := []*node{f.start("chat1", limit), f.start("chat2", limit)}

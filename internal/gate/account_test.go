@@ -16,6 +16,7 @@ import (
 )
 
 func TestRegisterStoresWhatUpstreamStores(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	uid := f.newUser("Alice", "Alice@Example.com", "gde745")
 	p, err := f.store.Profile(t.Context(), uid)
@@ -27,6 +28,7 @@ func TestRegisterStoresWhatUpstreamStores(t *testing.T) {
 }
 
 func TestRegisterOfOneNameAtOnceMakesOneUser(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	const n = 8
 	bodies := make([]map[string]any, n)
@@ -48,6 +50,7 @@ func TestRegisterOfOneNameAtOnceMakesOneUser(t *testing.T) {
 }
 
 func TestOneCodeAtOnceRegistersOnce(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	code := f.code("a@example.com")
 	codes := make([]wire.Code, 5)
@@ -70,6 +73,7 @@ func TestOneCodeAtOnceRegistersOnce(t *testing.T) {
 }
 
 func TestFiveTriesACode(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	code := f.code("a@example.com")
 	try := func(code string) wire.Code {
@@ -83,6 +87,7 @@ func TestFiveTriesACode(t *testing.T) {
 }
 
 func TestFiveTriesACodeAtOnce(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	f.code("a@example.com")
 	count := map[wire.Code]int{}
@@ -101,6 +106,7 @@ func TestFiveTriesACodeAtOnce(t *testing.T) {
 }
 
 func TestACodeAnswersFewQuestions(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	f.newUser("taken", "t@example.com", "abcdef")
 	code := f.code("a@example.com")
@@ -111,6 +117,7 @@ func TestACodeAnswersFewQuestions(t *testing.T) {
 }
 
 func TestCodesEndAfterTenMinutes(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	code := f.code("a@example.com")
 	f.mr.FastForward(codeTTL - time.Second)
@@ -121,6 +128,7 @@ func TestCodesEndAfterTenMinutes(t *testing.T) {
 }
 
 func TestCodesAreStoredSealed(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, func(c *Config) { c.Cluster.Secret = "0123456789abcdef" })
 	code := f.code("A@example.com")
 	require.Regexp(t, `^[0-9]{6}$`, code)
@@ -137,6 +145,7 @@ func TestCodesAreStoredSealed(t *testing.T) {
 }
 
 func TestCodesWorkWithClusterKeys(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, func(c *Config) { c.Redis.Cluster = true })
 	f.newUser("alice", "a@example.com", "abcdef")
 	code := f.code("b@example.com")
@@ -147,6 +156,7 @@ func TestCodesWorkWithClusterKeys(t *testing.T) {
 }
 
 func TestBusyHashGivesTheCodeBack(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, func(c *Config) { c.Hash.Parallel, c.Hash.Waiting = 1, 0 })
 	code := f.code("a@example.com")
 	require.NoError(t, f.hasher.slots.Take(t.Context(), 0))
@@ -160,6 +170,7 @@ func TestBusyHashGivesTheCodeBack(t *testing.T) {
 }
 
 func TestStoreAway(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	uid := f.newUser("alice", "a@example.com", "abcdef")
 	require.Positive(t, uid)
@@ -173,6 +184,7 @@ func TestStoreAway(t *testing.T) {
 }
 
 func TestRedisAway(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	f.newUser("alice", "a@example.com", "abcdef")
 	f.mr.Close()
@@ -182,6 +194,7 @@ func TestRedisAway(t *testing.T) {
 }
 
 func TestResetEndsWhatTheOldPasswordOpened(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	ctx := t.Context()
 	uid := f.newUser("alice", "a@example.com", "oldpass")
@@ -243,6 +256,7 @@ func (f *fixture) mailbox(node string) []presence.Kick {
 
 // A3: the node refuses the connection, or the signature, or does not answer.
 func TestAKickAfterAResetWaitsInTheMailboxOfANodeThatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts, and nobody answers
 	require.NoError(t, err)
 	defer silent.Close()
@@ -273,6 +287,7 @@ func TestAKickAfterAResetWaitsInTheMailboxOfANodeThatDoesNotAnswer(t *testing.T)
 
 // A login that was let through with the old password while the reset went by gets no token that outlives it.
 func TestLoginOvertakenByAResetIsRefused(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	f.newUser("alice", "a@example.com", "oldpass")
 	code := f.code("a@example.com")

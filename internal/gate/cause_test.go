@@ -37,6 +37,7 @@ func (*emptyStatus) GetChatServer(context.Context, *message.GetChatServerReq) (*
 
 // C9: an operator reads which server did not answer properly, and why.
 func TestLogNamesTheServerThatFailedAndTheCause(t *testing.T) {
+	t.Parallel()
 	web := httptest.NewServer(http.NotFoundHandler())
 	defer web.Close()
 	webAddr := web.Listener.Addr().String()

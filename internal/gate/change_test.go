@@ -16,6 +16,7 @@ func (f *fixture) change(email, old, passwd string) wire.Code {
 }
 
 func TestChangePasswordEndsWhatTheOldOneOpened(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	ctx := t.Context()
 	uid := f.newUser("alice", "a@example.com", "oldpass")
@@ -50,6 +51,7 @@ func TestChangePasswordEndsWhatTheOldOneOpened(t *testing.T) {
 }
 
 func TestChangePasswordAsTyped(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	f.rawUser("old", "a@example.com", Transform("oldpass")) // a row of llfcchat's
 	require.Equal(t, wire.CodeOK, f.call("/change_password",
@@ -60,6 +62,7 @@ func TestChangePasswordAsTyped(t *testing.T) {
 
 // S3: guesses by this way count as guesses at the login do.
 func TestChangePasswordIsNoWayAroundTheLock(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	f.newUser("alice", "a@example.com", "oldpass")
 	for range 3 {
@@ -73,6 +76,7 @@ func TestChangePasswordIsNoWayAroundTheLock(t *testing.T) {
 }
 
 func TestOneOfManyChangesAtOnceWins(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	f.newUser("alice", "a@example.com", "oldpass")
 	codes := make([]wire.Code, 4)

@@ -174,6 +174,7 @@ func TestHonestLoginsPassBesideHeldConnections(t *testing.T) {
 
 // B1: an address holds at most its share; a trusted proxy's is not an address.
 func TestConnectionsPerAddressAreBounded(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, func(c *Config) { c.Limits.ThrottleLoopback, c.Limits.ConnsPerAddress = true, 3 })
 	f.newUser("alice", "alice@example.com", "abcdef")
 	for range 5 {

@@ -13,6 +13,7 @@ import (
 )
 
 func TestADeletedAccountLeavesNothingThatLogsIn(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	uid := f.newUser("Alice", "Alice@example.com", "gde745")
 	friend := f.rawUser("bob", "b@example.com", "x")
@@ -63,6 +64,7 @@ func TestADeletedAccountLeavesNothingThatLogsIn(t *testing.T) {
 
 // Who reads the log learns what happened to the account.
 func TestLogSaysWhySessionsShouldHaveEnded(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	f.mr.SetError("LOADING")
 	f.endSessions(t.Context(), "account_deleted", 7, "alice", "a@example.com")

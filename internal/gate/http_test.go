@@ -20,6 +20,7 @@ import (
 )
 
 func TestRoutesAnswerExactly(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	uid := f.newUser("alice", "alice@example.com", "gde745")
 	spare := f.code("bob@example.com")
@@ -70,6 +71,7 @@ func TestRoutesAnswerExactly(t *testing.T) {
 }
 
 func TestMalformedBodiesAreCode1001(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	for _, body := range []string{
 		"", " ", "null", "true", "1", `"x"`, "[]", `[{"email":"a@b.c"}]`, "{", `{"email":`, `{"email":1}`, `{"email":{}}`,
@@ -115,6 +117,7 @@ func TestMalformedBodiesAreCode1001(t *testing.T) {
 }
 
 func TestOnlyTheRoutesExist(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	for _, tc := range []struct{ method, target string }{
 		{"GET", "/"},
@@ -146,6 +149,7 @@ func TestOnlyTheRoutesExist(t *testing.T) {
 }
 
 func TestHeadersAreUpstreams(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	for _, version := range []string{"HTTP/1.0", "HTTP/1.1"} {
 		res, text := f.raw("POST /user_login "+version+"\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}", 0)
@@ -159,6 +163,7 @@ func TestHeadersAreUpstreams(t *testing.T) {
 }
 
 func TestSizeLimits(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	head := "POST /user_login HTTP/1.1\r\nHost: x\r\n"
 	fill := func(n int) string { return strings.Repeat("a", n) }
@@ -186,6 +191,7 @@ func TestSizeLimits(t *testing.T) {
 // A body that stops coming is answered when its time is up; the deadline is shortened by pulling the clock's end: the
 // client half-closes, which the server sees as the end of the body.
 func TestTruncatedBodyIsAnswered(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	conn, err := net.Dial("tcp", f.Addr())
 	require.NoError(t, err)
@@ -229,6 +235,7 @@ func TestSlowBodyIsAnswered(t *testing.T) {
 }
 
 func TestPanicIsAnsweredAndNotLogged(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	s := f.Server
 	rt := route{"login", func(context.Context, *request) (any, error) { panic("canary-of-a-panic") }}

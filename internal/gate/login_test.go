@@ -16,6 +16,7 @@ import (
 )
 
 func TestLegacyRowIsUpgradedAtLogin(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	uid := f.rawUser("old", "old@example.com", "gde745")
 	require.Equal(t, wire.CodePasswdInvalid, f.login("old@example.com", "gde746").Error)
@@ -30,6 +31,7 @@ func TestLegacyRowIsUpgradedAtLogin(t *testing.T) {
 }
 
 func TestLegacyRowUpgradedByManyAtOnce(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	f.rawUser("old", "old@example.com", "gde745")
 	codes := make([]wire.Code, 4)
@@ -42,6 +44,7 @@ func TestLegacyRowUpgradedByManyAtOnce(t *testing.T) {
 }
 
 func TestHashIsRenewedWhenTheCostWasRaised(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, func(c *Config) { c.Hash.MemoryKiB = 128 })
 	f.rawUser("a", "a@example.com", newPHC(hashParams{memoryKiB: 64, passes: 1, lanes: 1}, "abcdef"))
 	require.Equal(t, wire.CodeOK, f.login("a@example.com", "abcdef").Error)
@@ -53,6 +56,7 @@ func TestHashIsRenewedWhenTheCostWasRaised(t *testing.T) {
 }
 
 func TestUnusableRowsAreRefusedWithoutHashingThem(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	huge := strings.Replace(newPHC(hashParams{64, 1, 1}, "abcdef"), "m=64", "m=4000000", 1)
 	f.rawUser("huge", "huge@example.com", huge)
@@ -72,6 +76,7 @@ func TestUnusableRowsAreRefusedWithoutHashingThem(t *testing.T) {
 
 // Who fails pays for exactly one hash, whoever the account is, and is told the same.
 func TestFailuresAreAlike(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	f.newUser("new", "new@example.com", "abcdef")
 	f.rawUser("old", "old@example.com", "abcdef")
@@ -89,6 +94,7 @@ func TestFailuresAreAlike(t *testing.T) {
 }
 
 func TestAccountIsLockedAfterFiveFailures(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, func(c *Config) { c.Limits.Remember = 0 })
 	f.newUser("alice", "alice@example.com", "abcdef")
 	for _, email := range []string{"alice@example.com", "nobody@example.com"} {
@@ -139,6 +145,7 @@ func TestManyGuessesAtOnceGetFiveChecks(t *testing.T) {
 }
 
 func TestOwnerPassesALockWithAPasswordProvenBefore(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	f.newUser("alice", "alice@example.com", "abcdef")
 	require.Equal(t, wire.CodeOK, f.login("alice@example.com", "abcdef").Error)
@@ -150,6 +157,7 @@ func TestOwnerPassesALockWithAPasswordProvenBefore(t *testing.T) {
 }
 
 func TestProvenPasswordNeedsNoHashUntilItChanges(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	f.newUser("alice", "alice@example.com", "abcdef")
 	require.Equal(t, wire.CodeOK, f.login("alice@example.com", "abcdef").Error)
@@ -193,6 +201,7 @@ func TestAddressIsThrottledOnFailuresAlone(t *testing.T) {
 }
 
 func TestLoopbackIsExempt(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	for i := range 30 {
 		require.Equal(t, wire.CodePasswdInvalid, f.login(fmt.Sprintf("u%d@example.com", i), "wrong1").Error)
@@ -201,6 +210,7 @@ func TestLoopbackIsExempt(t *testing.T) {
 }
 
 func TestHashQueueIsBounded(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, func(c *Config) { c.Hash.Parallel, c.Hash.Waiting, c.Hash.Patience = 1, 2, time.Hour })
 	f.newUser("alice", "alice@example.com", "abcdef")
 	f.newUser("bob", "bob@example.com", "abcdef")
@@ -227,6 +237,7 @@ func TestHashQueueIsBounded(t *testing.T) {
 }
 
 func TestHashPatienceEnds(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, func(c *Config) { c.Hash.Parallel, c.Hash.Patience = 1, 10*time.Millisecond })
 	require.NoError(t, f.hasher.slots.Take(t.Context(), 0))
 	defer f.hasher.slots.Give()
@@ -235,6 +246,7 @@ func TestHashPatienceEnds(t *testing.T) {
 }
 
 func TestWaiterThatHangsUpFreesItsPlace(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, func(c *Config) { c.Hash.Parallel, c.Hash.Patience = 1, time.Hour })
 	require.NoError(t, f.hasher.slots.Take(t.Context(), 0))
 	defer f.hasher.slots.Give()
@@ -255,6 +267,7 @@ func TestWaiterThatHangsUpFreesItsPlace(t *testing.T) {
 }
 
 func TestStatusServers(t *testing.T) {
+	t.Parallel()
 	t.Run("the next is asked when one is dead", func(t *testing.T) {
 		f := newFixture(t, func(c *Config) { c.Status.Addrs = append([]string{"127.0.0.1:1"}, c.Status.Addrs...) })
 		f.newUser("alice", "alice@example.com", "abcdef")

@@ -237,6 +237,7 @@ func TestConsoleMailIsMarked(t *testing.T) {
 }
 
 func TestMailThroughTheGate(t *testing.T) {
+	t.Parallel()
 	p := &post{}
 	cfg := servePost(t, p, "starttls")
 	m, err := NewMailer(cfg, nil)
@@ -254,6 +255,7 @@ func TestMailThroughTheGate(t *testing.T) {
 }
 
 func TestMailsUnderWayAreBounded(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, func(c *Config) { c.Mail.Parallel = 1 })
 	f.mail.hold = make(chan struct{})
 	replies := make(chan reply, 9)
@@ -273,6 +275,7 @@ func TestMailsUnderWayAreBounded(t *testing.T) {
 }
 
 func TestMailFailureIsCodeTwo(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	f.mail.fail = errors.New("gate: mail: refused")
 	require.Equal(t, `{"error":2}`, f.post("/get_varifycode", `{"email":"b@example.com"}`))

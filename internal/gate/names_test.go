@@ -12,6 +12,7 @@ import (
 
 // D5, D6, D7: what may be registered, and what is taken.
 func TestNamesAtRegistration(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, func(c *Config) { c.Limits.CodesPerMailbox = 1000 })
 	f.newUser("Alice", "alice@example.com", "abcdef")
 	try := func(name string) reply {
@@ -35,6 +36,7 @@ func TestNamesAtRegistration(t *testing.T) {
 
 // D3: passwords that differ in half a surrogate pair would be the same one.
 func TestPasswordsAreUnicode(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	f.newUser("alice", "a@example.com", "abcdef")
 	for _, half := range []string{`\ud800bcdef`, `abcde\udfff`, `abcde\ufffd`} {
@@ -49,6 +51,7 @@ func TestPasswordsAreUnicode(t *testing.T) {
 
 // D12: what a client sends beside the name is stored.
 func TestRegisterStoresNickAndSex(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	in := registration("alice", "a@example.com", "abcdef", f.code("a@example.com"))
 	in["nick"], in["sex"] = "Alice B. ☂", 1

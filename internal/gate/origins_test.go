@@ -9,6 +9,7 @@ import (
 
 // E10: a browser asks before it posts JSON from a page of another origin.
 func TestABrowserMayPostJSONFromAnAllowedOrigin(t *testing.T) {
+	t.Parallel()
 	const page, other = "https://chat.example:8443", "https://other.example"
 	for _, tc := range []struct {
 		name, origin, allowed string
@@ -65,6 +66,7 @@ func TestOriginsAreChecked(t *testing.T) {
 }
 
 func TestAnAbsoluteTargetIsRouted(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	for _, target := range []string{"http://gate.example/user_login", "http://127.0.0.1:8080/user_login", "https://gate.example/user_login"} {
 		res, text := f.raw("POST "+target+" HTTP/1.1\r\nHost: gate.example\r\nContent-Length: 2\r\n\r\n{}", 0)

@@ -29,6 +29,7 @@ func TestTransformIsTheClients(t *testing.T) {
 }
 
 func TestStoredHashIsPHC(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, func(c *Config) { c.Hash = DefaultConfig().Hash })
 	f.newUser("alice", "alice@example.com", "gde745")
 	f.newUser("bob", "bob@example.com", "gde745")

@@ -15,6 +15,7 @@ import (
 
 // A2: a gate that no status server accepts is not ready, and says why.
 func TestNotReadyWhileStatusServersRefuseTheSignature(t *testing.T) {
+	t.Parallel()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	srv, err := rpc.NewServer(ln, rpc.ServerConfig{Auth: rpc.NewAuth("another secret of a cluster")})

@@ -17,6 +17,7 @@ import (
 // Nothing that a user sends or is sent may reach a log, a metric or a reply to somebody else, at any level and on any
 // way a request can go.
 func TestSecretsStayInside(t *testing.T) {
+	t.Parallel()
 	const (
 		email, other = "canary-mail@example.com", "canary-other@example.com"
 		passwd, next = "canary-passwd", "canary-next"
@@ -90,6 +91,7 @@ func TestSecretsStayInside(t *testing.T) {
 }
 
 func TestConsoleMailStaysOutOfTheLog(t *testing.T) {
+	t.Parallel()
 	r, w, err := os.Pipe()
 	require.NoError(t, err)
 	defer r.Close()

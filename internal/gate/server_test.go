@@ -33,6 +33,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestDrainFinishesRequestsInFlight(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	f.mail.hold = make(chan struct{})
 	cfg := f.cfg
@@ -68,6 +69,7 @@ func TestDrainFinishesRequestsInFlight(t *testing.T) {
 }
 
 func TestDrainIsBounded(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	f.mail.hold = make(chan struct{})
 	cfg := f.cfg
@@ -92,6 +94,7 @@ func TestDrainIsBounded(t *testing.T) {
 }
 
 func TestReadiness(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	ready := func() (int, map[string]bool) {
 		res, err := http.Get("http://" + f.ops.Addr() + "/readyz")
@@ -121,6 +124,7 @@ func TestReadiness(t *testing.T) {
 }
 
 func TestTakenPortFailsInNew(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	deps := Deps{Log: slog.New(slog.DiscardHandler), Store: f.store, Presence: f.presence, Redis: f.rdb, Mail: f.mail}
 	for name, change := range map[string]func(*Config){

@@ -35,6 +35,7 @@ func try(s *Server, addr, email, passwd string) wire.Code {
 
 // B6: correct logins of one user at once pass, on one gate and on many, though the limit is below their number.
 func TestCorrectLoginsAtOnceAllPass(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name                    string
 		gates, logins, failures int
@@ -70,6 +71,7 @@ func TestCorrectLoginsAtOnceAllPass(t *testing.T) {
 
 // B6: nor do the correct logins of many users behind one address keep each other out.
 func TestCorrectLoginsOfOneAddressAllPass(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, func(c *Config) { c.Limits.AddressFailures, c.Hash.Patience = 3, 20*time.Second })
 	const n = 20
 	for i := range n {
@@ -132,6 +134,7 @@ func counted(s *Server) (sum float64) {
 
 // A guess whose gate died, or lost Redis, before it could say how it ended counts as a failure.
 func TestLostAttemptsAreFailures(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	ctx := t.Context()
 	now := time.Now()
@@ -153,6 +156,7 @@ func TestLostAttemptsAreFailures(t *testing.T) {
 }
 
 func TestCrowdedAccountIsBusyAndNotLocked(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, func(c *Config) { c.Hash.Patience = 20 * time.Millisecond })
 	f.newUser("alice", "alice@example.com", "abcdef")
 	var open []attempt

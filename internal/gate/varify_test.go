@@ -21,6 +21,7 @@ import (
 )
 
 func TestVarifyServiceOverKitex(t *testing.T) {
+	t.Parallel()
 	for _, overGRPC := range []bool{false, true} {
 		t.Run(fmt.Sprintf("grpc=%v", overGRPC), func(t *testing.T) {
 			f := newFixture(t)
@@ -64,6 +65,7 @@ func (prutalCodec) Unmarshal(b []byte, v any) error { return v.(prutalMessage).U
 func (prutalCodec) Name() string                    { return "proto" }
 
 func TestVarifyServiceOverPlainGRPC(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	conn, err := grpc.NewClient("passthrough:///"+f.VarifyAddr(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	require.NoError(t, err)
@@ -93,6 +95,7 @@ func (n *nodeServer) GetVarifyCode(ctx context.Context, req *message.GetVarifyRe
 }
 
 func TestExternalVarifyServer(t *testing.T) {
+	t.Parallel()
 	node := &nodeServer{next: "0a9f"}
 	addr := serveKitex(t, func(s *rpc.Server) error { return varifyservice.RegisterService(s, node) })
 	f := newFixture(t, func(c *Config) {
@@ -119,6 +122,7 @@ func TestExternalVarifyServer(t *testing.T) {
 }
 
 func TestExternalCodeHasFiveTries(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, func(c *Config) { c.Varify.Host, c.Varify.Port = "127.0.0.1", 1 })
 	require.NoError(t, f.rdb.Set(t.Context(), "code_a@example.com", "0a9f", 600*time.Second).Err())
 	for range codeTries {
@@ -129,6 +133,7 @@ func TestExternalCodeHasFiveTries(t *testing.T) {
 }
 
 func TestCodeRequestsAreLimited(t *testing.T) {
+	t.Parallel()
 	t.Run("a mailbox", func(t *testing.T) {
 		f := newFixture(t)
 		for range 5 {

@@ -216,3 +216,15 @@ func findRace(path string) string {
 	}
 	return string(b[at:min(len(b), at+4096)])
 }
+
+// turn is held by the test that may keep both processors busy.
+var turn sync.Mutex
+
+// Turn makes t a parallel test that waits for its turn: of the tests of one package that call it, one runs at a time. Use it in
+// place of t.Parallel in tests that start clusters: two clusters on two processors run into each other's deadlines.
+func Turn(t *testing.T) {
+	t.Helper()
+	t.Parallel()
+	turn.Lock()
+	t.Cleanup(turn.Unlock)
+}

@@ -16,6 +16,7 @@ import (
 
 	"parley/client"
 	"parley/internal/wire"
+	"parley/lab/launchtest"
 	"parley/lab/stockmodel"
 )
 
@@ -48,7 +49,7 @@ type day struct {
 }
 
 func TestDayInTheLifeOfStockClients(t *testing.T) {
-	t.Parallel() // people think
+	launchtest.Turn(t)
 	t.Run("one process, SQLite", func(t *testing.T) { liveADay(t, local(t), amount(t, "PARLEY_ACTIONS", 1000)) })
 	t.Run("three nodes, MariaDB", func(t *testing.T) {
 		if testing.Short() {

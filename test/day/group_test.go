@@ -15,13 +15,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"parley/client"
+	"parley/lab/launchtest"
 	"parley/lab/stockmodel"
 )
 
 // TestDayInTheLifeOfAGroup has users on several nodes write, leave, be removed and come back, over connections that break and
 // from one node to another. Stock clients of members see nothing of it.
 func TestDayInTheLifeOfAGroup(t *testing.T) {
-	t.Parallel()
+	launchtest.Turn(t)
 	t.Run("one process, SQLite", func(t *testing.T) { liveInAGroup(t, local(t), amount(t, "PARLEY_ACTIONS", 600)) })
 	t.Run("three nodes, MariaDB", func(t *testing.T) {
 		if testing.Short() {

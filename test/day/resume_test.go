@@ -12,12 +12,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"parley/client"
+	"parley/lab/launchtest"
 )
 
 // TestAStreamSurvivesDisconnects breaks the connections of both ends at random under a stream of messages. The session
 // resumes without a password: nobody gave it one.
 func TestAStreamSurvivesDisconnects(t *testing.T) {
-	t.Parallel()
+	launchtest.Turn(t)
 	t.Run("one process, SQLite", func(t *testing.T) { breakAStream(t, local(t), amount(t, "PARLEY_CUTS", 40)) })
 	t.Run("three nodes, MariaDB", func(t *testing.T) {
 		if testing.Short() {
