@@ -1,6 +1,6 @@
-// Package batch holds what many goroutines put in until a worker takes it, in order and several items at a time. There is
-// no timer: a worker takes what is there, so that a lone item does not wait, and batches grow by themselves while the
-// worker is busy.
+// Package batch queues the items of many goroutines and hands them to workers in order, several at a time. There is
+// no timer: a worker takes what is queued as soon as it is free, so a lone item does not wait, and batches grow while
+// the workers are busy.
 package batch
 
 import (
@@ -9,19 +9,20 @@ import (
 	"sync"
 )
 
-// Limits bound a Queue. What an item weighs is up to its owner: its bytes, its texts. 0 means no limit.
+// Limits bound a Queue. Put gives each item a weight in a unit of the caller's choice, such as bytes. A limit of 0
+// means no limit.
 type Limits struct {
-	Items, Weight           int // that wait; Put refuses more
-	BatchItems, BatchWeight int // of one batch; an item that is heavier alone is a batch of its own
+	Items, Weight           int // of the queue; Put refuses more
+	BatchItems, BatchWeight int // of one batch; a single item heavier than BatchWeight is a batch of its own
 }
 
-// A Queue holds items in order. NewQueue makes one; all methods are safe for concurrent use.
+// A Queue holds items in order. Use NewQueue to make one. All methods are safe for concurrent use.
 type Queue[T any] struct {
 	limits Limits
-	wake   chan struct{} // holds a token if there may be something to do for Run
+	wake   chan struct{} // holds a token if Run may have something to do
 
 	mu     sync.Mutex // guards the following
-	ring   []entry[T] // its length is a power of two, or 0
+	ring   []entry[T] // its length is a power of two, or 0, so that an index wraps with a mask
 	head   int
 	n      int
 	weight int
@@ -76,12 +77,15 @@ func (q *Queue[T]) signal() {
 	}
 }
 
-// Take moves the next batch out of the queue and appends it to dst. It does not block: an empty queue has none.
+// Take moves the next batch out of the queue and appends it to dst. It does not block; if the queue is empty, it
+// returns dst unchanged.
 func (q *Queue[T]) Take(dst []T) []T {
 	dst, _, _ = q.take(dst)
 	return dst
 }
 
+// take also reports whether items remain and whether the queue is closed. The first item is taken whatever it weighs;
+// otherwise an item heavier than BatchWeight would block the queue for ever.
 func (q *Queue[T]) take(dst []T) (_ []T, more, closed bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -92,7 +96,7 @@ func (q *Queue[T]) take(dst []T) (_ []T, more, closed bool) {
 		}
 		dst = append(dst, e.item)
 		q.weight -= e.weight
-		*e = entry[T]{}
+		*e = entry[T]{} // drop the reference, for the garbage collector
 		q.head = (q.head + 1) & (len(q.ring) - 1)
 		q.n--
 	}
@@ -102,14 +106,14 @@ func (q *Queue[T]) take(dst []T) (_ []T, more, closed bool) {
 	return dst, q.n > 0, q.closed
 }
 
-// Waiting returns how many items wait, and what they weigh.
+// Waiting returns the number of queued items and their total weight.
 func (q *Queue[T]) Waiting() (items, weight int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.n, q.weight
 }
 
-// Close makes Put refuse. Each Run returns when all that waits has been taken.
+// Close makes Put refuse items. Each Run returns once the queue is empty.
 func (q *Queue[T]) Close() {
 	q.mu.Lock()
 	q.closed = true
@@ -117,9 +121,9 @@ func (q *Queue[T]) Close() {
 	q.signal()
 }
 
-// Run hands batches to do, one after the other, until stop is closed, or until the queue is closed and empty. Items that
-// wait when stop is closed stay in the queue. If do panics, failed is told, and Run goes on. The batch belongs to Run: do
-// and failed must not keep it. Several goroutines may run a queue.
+// Run calls do with one batch after the other until stop is closed, or until the queue is closed and empty. Items
+// still queued when stop is closed stay in the queue. If do panics, Run calls failed and goes on. Run reuses the
+// batch: do and failed must not keep it. Several goroutines may call Run on one queue.
 func (q *Queue[T]) Run(stop <-chan struct{}, do func(batch []T), failed func(batch []T, p *Panic)) {
 	var batch []T
 	for {
@@ -131,7 +135,7 @@ func (q *Queue[T]) Run(stop <-chan struct{}, do func(batch []T), failed func(bat
 		var more, closed bool
 		batch, more, closed = q.take(batch[:0])
 		if more || closed {
-			q.signal() // for another Run
+			q.signal() // the channel holds one token: pass it on to another Run
 		}
 		if len(batch) > 0 {
 			if p := Try(func() { do(batch) }); p != nil {
@@ -151,7 +155,7 @@ func (q *Queue[T]) Run(stop <-chan struct{}, do func(batch []T), failed func(bat
 	}
 }
 
-// Panic is what a function panicked with.
+// A Panic is an error that holds a recovered panic.
 type Panic struct {
 	Value any
 	Stack []byte
@@ -159,7 +163,7 @@ type Panic struct {
 
 func (p *Panic) Error() string { return fmt.Sprintf("panic: %v\n%s", p.Value, p.Stack) }
 
-// Try calls f and returns its panic, nil if there was none.
+// Try calls f and returns the panic if f panicked, nil otherwise.
 func Try(f func()) (p *Panic) {
 	defer func() {
 		if v := recover(); v != nil {

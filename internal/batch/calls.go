@@ -6,20 +6,21 @@ import (
 	"sync/atomic"
 )
 
-// Why a call was not made.
+// Errors of Do when the call was not made.
 var (
 	ErrFull   = errors.New("batch: too many calls wait")
 	ErrClosed = errors.New("batch: closed")
 )
 
-// A Call is what one caller wants done together with the calls of others. Its type embeds a Part.
+// A Call is one caller's share of a batch. A type implements Call by embedding a Part.
 type Call interface {
 	part() *Part
-	// Settle sets the outcome, nil unless it is called. It is for the function that serves the batch.
+	// Settle sets the outcome of the call. Without it the outcome is nil. The function that serves the batch calls
+	// it.
 	Settle(err error)
 }
 
-// Part makes a type a Call. The zero value is ready, for one Do.
+// A Part makes the type that embeds it a Call. The zero value is ready for use in one Do.
 type Part struct {
 	state atomic.Int32
 	done  chan struct{} // closed when err is final
@@ -29,8 +30,8 @@ type Part struct {
 // The states of a call.
 const (
 	waiting   = iota
-	taken     // a worker has it
-	abandoned // its caller left before a worker came; it will not be made
+	taken     // by a worker, which will settle it
+	abandoned // by its caller, before a worker took it; it will not be made
 )
 
 func (p *Part) part() *Part { return p }
@@ -38,8 +39,8 @@ func (p *Part) part() *Part { return p }
 // Settle implements Call.
 func (p *Part) Settle(err error) { p.err = err }
 
-// Calls packs the calls of many goroutines into batches, and has each caller wait for its own. NewCalls makes one; all
-// methods are safe for concurrent use.
+// Calls packs the calls of many goroutines into batches; each caller waits for its own outcome. Use NewCalls to make
+// one. All methods are safe for concurrent use.
 type Calls[C Call] struct {
 	queue    *Queue[C]
 	stop     <-chan struct{}
@@ -47,14 +48,16 @@ type Calls[C Call] struct {
 	panicked func(*Panic)
 }
 
-// NewCalls returns a Calls that ends when stop is closed. serve makes the calls of a batch and settles each; it
-// must not keep the slice. If it panics, panicked is told, and the panic is the outcome of them all.
+// NewCalls returns a Calls that ends when stop is closed. serve makes the calls of a batch and settles each; it must
+// not keep the slice. If serve panics, Calls reports the panic to panicked and returns it to every caller of the
+// batch.
 func NewCalls[C Call](l Limits, stop <-chan struct{}, serve func(batch []C), panicked func(*Panic)) *Calls[C] {
 	return &Calls[C]{queue: NewQueue[C](l), stop: stop, serve: serve, panicked: panicked}
 }
 
-// Do has c made and returns its outcome. ErrFull, ErrClosed and, while c waits, the cause of ctx's end mean that it was
-// not and will not be made. Once it is under way, settle says whether to wait for the outcome or to leave when ctx ends.
+// Do queues c, waits until a worker has made the call, and returns its outcome. The call was not and will not be made
+// if Do returns ErrFull or ErrClosed, or if ctx ends while c is still queued; Do then returns the cause. If ctx ends
+// while a worker makes the call, settle decides: true waits for the outcome, false returns the cause at once.
 func (cs *Calls[C]) Do(ctx context.Context, c C, weight int, settle bool) error {
 	select {
 	case <-cs.stop:
@@ -75,6 +78,8 @@ func (cs *Calls[C]) Do(ctx context.Context, c C, weight int, settle bool) error 
 	case <-cs.stop:
 		err, settle = ErrClosed, true
 	}
+	// Either this swap or the worker's succeeds, never both: the caller and the worker agree on whether the call is
+	// made.
 	if p.state.CompareAndSwap(waiting, abandoned) || !settle {
 		return err
 	}
@@ -88,13 +93,14 @@ func (cs *Calls[C]) Waiting() int {
 	return n
 }
 
-// Run makes the calls until stop is closed. As many batches are under way as goroutines are in it.
+// Run makes the calls until stop is closed. Each goroutine in Run serves one batch at a time.
 func (cs *Calls[C]) Run() {
 	cs.queue.Run(cs.stop, cs.work, func(_ []C, p *Panic) { cs.panicked(p) })
 }
 
+// work serves those calls of the batch whose callers have not left.
 func (cs *Calls[C]) work(batch []C) {
-	mine := batch[:0]
+	mine := batch[:0] // filtered in place
 	for _, c := range batch {
 		if c.part().state.CompareAndSwap(waiting, taken) {
 			mine = append(mine, c)
