@@ -1,6 +1,7 @@
-// Package flight lets callers that want the same thing at the same time share one attempt at it. Unlike
-// golang.org/x/sync/singleflight, a caller waits only as long as its context allows, and if the one that makes the attempt
-// leaves before it is done, another one makes the next instead of getting the error of the one that left.
+// Package flight lets callers that want the same thing at the same time share one attempt. It differs from
+// golang.org/x/sync/singleflight in two ways: a caller waits only as long as its context allows, and if the caller
+// that makes the attempt is cancelled, another caller makes a new attempt instead of receiving the first caller's
+// error.
 package flight
 
 import (
@@ -8,21 +9,21 @@ import (
 	"sync"
 )
 
-// A Group is the attempts under way, by key. The zero value is ready; it is safe for concurrent use.
+// A Group holds the attempts under way, by key. The zero value is ready for use. It is safe for concurrent use.
 type Group[K comparable, V any] struct {
 	mu   sync.Mutex // guards open
 	open map[K]*attempt[V]
 }
 
 type attempt[V any] struct {
-	done  chan struct{} // closed when the following are set
+	done  chan struct{} // closed once the fields below are final
 	value V
 	err   error
-	left  bool // the caller's time was over, or f panicked: err is for nobody else
+	left  bool // the caller was cancelled or f panicked: the result is not for other callers
 }
 
-// Do returns what f returns, of this call or of one with the same key that is under way; mine reports whether it was this
-// call's. f should end when ctx does.
+// Do calls f and returns its result, unless another call with the same key is under way; it then waits for that call
+// and returns its result. mine reports whether this call ran f. f should return when ctx ends.
 func (g *Group[K, V]) Do(ctx context.Context, key K, f func() (V, error)) (v V, mine bool, err error) {
 	for {
 		a, mine := g.join(key)
@@ -41,7 +42,7 @@ func (g *Group[K, V]) Do(ctx context.Context, key K, f func() (V, error)) (v V, 
 	}
 }
 
-// join returns the attempt that is under way, or a new one, which is the caller's to make.
+// join returns the attempt under way, or a new one that the caller must make.
 func (g *Group[K, V]) join(key K) (a *attempt[V], mine bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -57,7 +58,7 @@ func (g *Group[K, V]) join(key K) (a *attempt[V], mine bool) {
 }
 
 func (g *Group[K, V]) try(ctx context.Context, key K, a *attempt[V], f func() (V, error)) {
-	a.left = true // unless f returns
+	a.left = true // stays true if f panics
 	defer func() {
 		g.mu.Lock()
 		delete(g.open, key)
