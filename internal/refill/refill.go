@@ -18,50 +18,52 @@ import (
 )
 
 const (
-	// maxSessions bounds the sessions that are sent what they missed at the same time, maxReads the reads for them.
+	// maxSessions bounds the sessions being refilled at the same time, maxReads the concurrent reads of the store for
+	// them.
 	maxSessions = 4096
 	maxReads    = 4
-	// maxThreads bounds what one session may wait for.
+	// maxThreads bounds the threads waiting to be refilled for one session.
 	maxThreads = 1024
-	// readRows and readBytes are one read; rowsAll is all of a thread.
+	// readRows and readBytes bound one read. A thread with more than rowsAll missed rows is given up.
 	readRows  = 50
 	readBytes = 8 << 10
 	rowsAll   = 5000
-	// patience is how long a session may take for one thread, and pause how often it is looked at meanwhile.
+	// patience bounds the time spent on one thread of a session. While the session is not ready for more, its state
+	// is polled once per pause.
 	patience = time.Minute
 	pause    = 50 * time.Millisecond
 )
 
-// A Refiller sends the texts themselves to sessions that have missed some and do not understand a 2104: stock clients, and
-// native ones without the capability. What a stock client has got already is left out.
+// A Refiller sends missed texts to sessions that do not understand a gap notice (2104): stock clients, and native
+// clients without the capability. It leaves out what it knows a stock client to have.
 type Refiller struct {
 	d     Deps
 	turns *slots.Slots
 
 	mu      sync.Mutex                           // guards the following
-	waiting map[*session.Session]map[int64]int64 // first number of each thread; the session's goroutine ends with its entry
+	waiting map[*session.Session]map[int64]int64 // first missed number by thread; an entry exists while the session's goroutine runs
 }
 
-// Deps is what a Refiller works with.
+// Deps are the dependencies of a Refiller.
 type Deps struct {
 	Log     *slog.Logger
 	Context context.Context // ends the work
 	Go      func(func())    // starts a goroutine that the node waits for
 	History func(ctx context.Context, thread, after int64, limit, maxBytes int) ([]store.Message, bool, error)
 	Member  func(ctx context.Context, thread int64, uid int32) (bool, error)
-	// Reload ends a session of which nobody can say what it missed, so that its client logs in anew.
+	// Reload ends a session if nothing tells what it has missed; its client then loads everything at its next login.
 	Reload func(*session.Session)
-	// Refilled counts the texts, GivenUp the threads, or sessions, for which a bound was reached.
+	// Refilled counts texts sent. GivenUp counts threads, or sessions, for which a bound was reached.
 	Refilled, GivenUp prometheus.Counter
 }
 
-// New returns a Refiller without work.
+// New returns an idle Refiller.
 func New(d Deps) *Refiller {
 	return &Refiller{d: d, turns: slots.New(maxReads, maxSessions), waiting: make(map[*session.Session]map[int64]int64)}
 }
 
-// Add has a session sent what it has missed of a thread from a number on; of thread 0: of all that it knows. It does not
-// block.
+// Add schedules the texts of a thread from number from on to be sent to s. Thread 0 stands for all threads that the
+// client knows. Add does not block.
 func (r *Refiller) Add(s *session.Session, thread, from int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -81,7 +83,8 @@ func (r *Refiller) Add(s *session.Session, thread, from int64) {
 	threads[thread] = from
 }
 
-// next takes a thread to refill.
+// next removes and returns a thread to refill. When none is left it removes the session's entry under the same lock,
+// so that an Add that comes later starts a new goroutine.
 func (r *Refiller) next(s *session.Session) (thread, from int64, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -93,10 +96,11 @@ func (r *Refiller) next(s *session.Session) (thread, from int64, ok bool) {
 	return 0, 0, false
 }
 
+// work refills the threads of one session until none is left.
 func (r *Refiller) work(s *session.Session) {
 	ended := false
 	defer func() {
-		if !ended { // a panic: let the next gap start anew
+		if !ended { // after a panic: let the next Add start a new goroutine
 			r.mu.Lock()
 			delete(r.waiting, s)
 			r.mu.Unlock()
@@ -126,7 +130,7 @@ func (r *Refiller) refill(s *session.Session, thread, from int64) {
 	}
 }
 
-// thread sends what is missing of one thread.
+// thread sends the missing texts of one thread.
 func (r *Refiller) thread(s *session.Session, p *legacy.Policy, thread, from int64) {
 	ctx, cancel := context.WithTimeout(r.d.Context, patience)
 	defer cancel()
@@ -138,7 +142,7 @@ func (r *Refiller) thread(s *session.Session, p *legacy.Policy, thread, from int
 }
 
 func (r *Refiller) send(ctx context.Context, s *session.Session, p *legacy.Policy, thread, from int64) error {
-	// What the client is about to load it need not be sent.
+	// A text that the client is about to load itself need not be sent.
 	if err := r.await(ctx, s, func() bool { return p == nil || p.Settled(thread) }); err != nil {
 		return err
 	}
@@ -174,7 +178,7 @@ func (r *Refiller) send(ctx context.Context, s *session.Session, p *legacy.Polic
 	return context.DeadlineExceeded
 }
 
-// await waits until ok, which is cheap, holds.
+// await polls ok until it returns true. ok must be cheap.
 func (r *Refiller) await(ctx context.Context, s *session.Session, ok func() bool) error {
 	for !ok() {
 		select {
@@ -197,14 +201,14 @@ func (r *Refiller) read(ctx context.Context, thread, after int64) (page []store.
 	return r.d.History(ctx, thread, after, readRows, readBytes)
 }
 
-// push sends those of a page that are from others and missing, one push for each run of one sender.
+// push sends the missing texts of a page that other users sent. Consecutive texts of one sender share a push.
 func (r *Refiller) push(s *session.Session, p *legacy.Policy, page []store.Message) {
 	var run []wire.SentText
 	flush := func(from int32, thread int64) {
 		if len(run) == 0 {
 			return
 		}
-		// An error has closed the session, or will: its next login shows them.
+		// On an error the session has closed or will close; its next login loads these texts.
 		_ = s.Push(&session.Push{
 			To: s.UID(), From: from, ID: wire.MsgTextPush, Thread: thread, Seq: run[len(run)-1].Seq,
 			Body: wire.AppendTextBody(nil, from, s.UID(), thread, run),
