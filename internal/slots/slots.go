@@ -1,4 +1,4 @@
-// Package slots bounds how many operations run at once, and how many may wait.
+// Package slots limits how many operations run at once, and how many callers may wait for their turn.
 package slots
 
 import (
@@ -8,27 +8,27 @@ import (
 	"time"
 )
 
-// Why Take gave no slot, beside the end of its context.
+// Errors of Take, apart from the cause of its context's end.
 var (
 	ErrFull = errors.New("slots: too many wait")
 	ErrLate = errors.New("slots: none came free in time")
 )
 
-// Slots are a number of places, and a queue of bounded length in front of them. Make it with New. All methods are safe
-// for concurrent use.
+// Slots is a semaphore with a bounded queue of waiting callers. Use New to make one. All methods are safe for
+// concurrent use.
 type Slots struct {
 	taken      chan struct{}
 	waiting    atomic.Int64
 	maxWaiting int64
 }
 
-// New returns n slots, 1 or more, for which at most maxWaiting callers wait; 0: none does.
+// New returns n slots, at least 1. At most maxWaiting callers wait for a slot; with 0, none does.
 func New(n, maxWaiting int) *Slots {
 	return &Slots{taken: make(chan struct{}, n), maxWaiting: int64(maxWaiting)}
 }
 
-// Take takes a slot, which the caller returns with Give. It waits in order, at most for patience: ErrFull when too many
-// wait already, ErrLate when none came free, or the cause when ctx has ended.
+// Take takes a slot, which the caller returns with Give. If none is free it waits its turn, for at most patience. It
+// returns ErrFull if too many callers wait already, ErrLate after patience, or the cause when ctx has ended.
 func (s *Slots) Take(ctx context.Context, patience time.Duration) error {
 	select {
 	case s.taken <- struct{}{}:
@@ -55,8 +55,8 @@ func (s *Slots) Take(ctx context.Context, patience time.Duration) error {
 // Give returns a slot.
 func (s *Slots) Give() { <-s.taken }
 
-// Taken is how many slots are taken.
+// Taken returns the number of slots in use.
 func (s *Slots) Taken() int { return len(s.taken) }
 
-// Waiting is how many callers wait for one.
+// Waiting returns the number of callers waiting for a slot.
 func (s *Slots) Waiting() int { return int(s.waiting.Load()) }
