@@ -10,20 +10,22 @@ import (
 	"parley/internal/wire"
 )
 
-// maxMembers is how many threads, and how many members of groups, a shard remembers at least.
+// maxMembers is the number of private threads, and of group writers, that a shard remembers at least.
 const maxMembers = 65536
 
-// member is a thread whose two members may write to it, as of a version of its membership. It need not be true any more:
-// the append finds out, because it reads the thread's version with the row that it locks anyway.
+// member records that both members of a private thread may write to it, as of a version of the thread's membership.
+// It may be out of date. That is safe because the append reads the current version together with the row it locks
+// anyway, and refuses the text if the sender may no longer write.
 type member struct {
 	pair [2]int32
 	ver  int32
 }
 
-// authorise refuses the texts of users who are not in the thread, and texts whose request names another user than the
-// thread's other member. It leaves members who may not write, and former ones, to the append, which decides under the
-// thread's lock and recognises resent texts from the time when they might. One SELECT for the whole batch reads what is not
-// cached, and another one what is no private thread. A negative answer is never cached, so that an approval takes effect at once.
+// authorise refuses texts from users outside the thread, and requests that name a recipient other than the thread's
+// other member. It leaves members without the right to write, and former members, to the append: only the append
+// decides under the thread's lock, and it recognises a text that was first sent when its sender still had the right.
+// Threads missing from the cache are read with one SELECT per batch, and those that are not private with a second
+// one. Refusals are never cached, so an approval takes effect at once.
 func (s *shard) authorise(ctx context.Context) {
 	missing := s.missing[:0]
 	for _, r := range s.batch {
@@ -82,7 +84,8 @@ func (s *shard) authorise(ctx context.Context) {
 	}
 }
 
-// inGroup authorises a request for a group whose sender is known to be a member who may write.
+// inGroup authorises a group request from the cache. It reports whether the sender is cached as a member with the
+// right to write.
 func (s *shard) inGroup(r *Request) bool {
 	if !r.From.Groups() {
 		return false
@@ -94,8 +97,8 @@ func (s *shard) inGroup(r *Request) bool {
 	return ok
 }
 
-// authoriseGroups authorises requests for threads that are not private. A member who may not write, and a former one, is
-// left to the append.
+// authoriseGroups authorises requests for threads that are not private. It leaves former members, and members without
+// the right to write, to the append: it marks their requests with an unknown version.
 func (s *shard) authoriseGroups(ctx context.Context, private map[int64]store.Access) error {
 	var keys []store.GroupKey
 	for _, r := range s.batch {
@@ -132,7 +135,7 @@ func (s *shard) authoriseGroups(ctx context.Context, private map[int64]store.Acc
 	return nil
 }
 
-// mayBeGroup reports whether a request is for a thread that is not known to be private, by a client that is shown groups.
+// mayBeGroup reports whether a request is for a thread not known to be private, from a client that is shown groups.
 func (s *shard) mayBeGroup(r *Request, private map[int64]store.Access) bool {
 	if r.group || r.Thread <= 0 || !r.From.Groups() || !r.pending() {
 		return false

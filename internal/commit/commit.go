@@ -1,8 +1,8 @@
-// Package commit is the group committer. It stores the texts of many connections in one SQL transaction, and then sends
+// Package commit is the group committer. It stores the texts of many connections in one SQL transaction, then sends
 // answers and pushes in commit order.
 //
-// There is no timer. A shard commits the waiting texts as soon as its last transaction is done: a lone text is stored at
-// once, and under load the batches grow by themselves.
+// There is no timer. A shard commits the waiting texts as soon as its last transaction is done: a lone text is stored
+// at once, and batches grow with the load.
 package commit
 
 import (
@@ -20,51 +20,51 @@ import (
 	"parley/internal/wire"
 )
 
-// ErrBusy is returned by Append if the texts would wait too long, or a bound of the node is reached. It comes as a
-// *BusyError.
+// ErrBusy is the error of Append when the texts would wait too long, or a bound of the node is reached. Append
+// returns it as a *BusyError.
 var ErrBusy = errors.New("commit: too many texts wait")
 
-// BusyError says when a refused request has a chance.
+// A BusyError says when the client should repeat a refused request.
 type BusyError struct{ RetryAfter time.Duration }
 
 func (e *BusyError) Error() string { return ErrBusy.Error() }
 
-// Is makes errors.Is find ErrBusy.
+// Is reports whether target is ErrBusy.
 func (e *BusyError) Is(target error) bool { return target == ErrBusy }
 
-// errFull is for the bounds of the node: they are far above what is served in a second.
+// errFull is the refusal at the bounds of the node, which are far above what it serves in a second.
 var errFull = &BusyError{RetryAfter: time.Second}
 
-// Sender is where a request came from.
+// A Sender is the session that a request came from.
 type Sender interface {
 	UID() int32
 	SID() session.SID
 	// Groups reports whether the client is shown groups; only such a client may write to them.
 	Groups() bool
-	// Alone reports whether the user has no other session that could be sent what this one sends.
+	// Alone reports whether the user has no other session that could receive the sender's texts.
 	Alone() bool
-	// Answer takes the encoded 1018 of a request, whose texts no longer wait, to be written when cork is released. It must
-	// not block, nor keep frame.
+	// Answer sends the encoded reply (1018) to a request whose texts no longer count as waiting. The frame is written
+	// when cork is released. Answer must neither block nor keep frame.
 	Answer(frame []byte, req *Request, cork *session.Cork)
 }
 
-// Request is one 1017 of one session.
+// A Request is one text request (1017) of one session.
 type Request struct {
 	From   Sender
-	Boot   string // the life of the node in which the sender logged in; in another its texts are refused
-	To     int32  // as the client named it; 0: the other member of the thread
+	Boot   string // the boot id under which the sender logged in; texts are refused under any other
+	To     int32  // as named by the client; 0: the other member of the thread
 	Thread int64
 	Texts  []wire.Text
-	Bytes  int // of the body, for the bounds
-	// Over is how many of the last texts are refused because the user has sent too many; RetryMS tells when to try again.
+	Bytes  int // of the body; counts towards Config.MaxBytes
+	// The last Over texts are refused because the user has sent too many; RetryMS tells when to try again.
 	Over, RetryMS int
 
 	queued time.Time
-	sent   []wire.SentText  // what became of each text
-	one    [1]wire.SentText // sent's array for the usual request, which has one text
+	sent   []wire.SentText  // the outcome of each text
+	one    [1]wire.SentText // backs sent for a request of one text, the usual case
 	peer   int32            // the other member, once authorised
-	group  bool             // authorised, for a group
-	ver    int32            // the version of the thread's membership that says so
+	group  bool             // authorised as a text to a group
+	ver    int32            // the membership version under which the sender was authorised
 }
 
 // Store is the part of internal/store that the committer uses.
@@ -76,21 +76,21 @@ type Store interface {
 
 // Config bounds a committer. The zero value is not usable; see DefaultConfig.
 type Config struct {
-	Shards   int           // transactions at once; texts of one thread are always in the same shard
+	Shards   int           // concurrent transactions; a thread always belongs to the same shard
 	Batch    int           // texts per transaction
 	MaxTexts int           // texts waiting in the node
-	MaxBytes int           // bytes of their requests
-	MaxWait  time.Duration // from Append to the answer; past it a text is refused
-	MaxSQL   time.Duration // one transaction, with its retries
+	MaxBytes int           // bytes of the waiting requests
+	MaxWait  time.Duration // from Append to the answer; a text that waits longer is refused
+	MaxSQL   time.Duration // for one transaction with its retries
 
-	// Target is how long a text may have to wait for its transaction to begin when more come than can be stored: past
-	// it new ones are refused at once. A backlog that the load leaves room to work off within Recovery is served.
+	// Target is the wait before a transaction begins beyond which new texts are refused at once, when more arrive
+	// than can be stored. A longer wait is allowed if the load lets the backlog drain within Recovery.
 	Target, Recovery time.Duration
 }
 
-// DefaultConfig returns the bounds of docs/CONFIG.md. Two shards of 256 give as many rows as four when nothing else wants
-// the processors; where nodes share them with MariaDB a transaction mostly waits for its turn, and four stored 1.25 times
-// as much (docs/PERFORMANCE.md).
+// DefaultConfig returns the bounds of docs/CONFIG.md. Two shards of 256 store as many rows as four if nothing else
+// uses the processors. On machines that also run MariaDB a transaction mostly waits for a processor, and four shards
+// stored 1.25 times as much (docs/PERFORMANCE.md).
 func DefaultConfig() Config {
 	return Config{
 		Shards: 4, Batch: 256, MaxTexts: 65536, MaxBytes: 64 << 20,
@@ -104,18 +104,18 @@ type Deps struct {
 	Metrics prometheus.Registerer // nil: registered nowhere
 	Store   Store
 	Node    string
-	// Boot returns the id under which this node may store now.
+	// Boot returns the boot id under which this node may store now.
 	Boot func() string
-	// Deliver takes the pushes of one batch, in commit order, and may keep their bodies. Sessions of this node are written
-	// to when the cork is released. It must not block.
+	// Deliver takes the pushes of one batch in commit order, and may keep their bodies. Sessions of this node are
+	// written to when cork is released. Deliver must not block.
 	Deliver func([]session.Push, *session.Cork)
-	// Publish takes the rows of groups of one batch, in commit order. It must not block, and may keep bodies.
+	// Publish takes the group rows of one batch in commit order, and may keep their bodies. Publish must not block.
 	Publish func(...group.Rows)
-	// Fenced is told that the store refused a batch because this node's boot id is no longer in its fence row.
+	// Fenced is called when the store refuses a batch because the node's fence row no longer holds this boot id.
 	Fenced func(boot string)
 }
 
-// Committer stores texts. New starts it; Close ends it.
+// A Committer stores texts. New starts it; Close ends it.
 type Committer struct {
 	cfg     Config
 	deps    Deps
@@ -141,9 +141,9 @@ func New(cfg Config, deps Deps) *Committer {
 	return c
 }
 
-// Append queues a request whose texts are Thread's. It does not block: the answer comes through req.From.Answer, always,
-// unless Append returns an error, which is ErrBusy: the texts would wait too long, a bound is reached, or the committer
-// is closed. The committer owns req until the answer.
+// Append queues a request; all its texts belong to req.Thread. It does not block. On success, the committer owns req
+// until it calls req.From.Answer, which it does exactly once. Append returns ErrBusy, and no answer follows, if the
+// texts would wait too long, a bound is reached, or the committer is closed.
 func (c *Committer) Append(req *Request) error {
 	c.mu.Lock()
 	if c.closed || c.texts+len(req.Texts) > c.cfg.MaxTexts || c.bytes+req.Bytes > c.cfg.MaxBytes {
@@ -155,14 +155,14 @@ func (c *Committer) Append(req *Request) error {
 	c.bytes += req.Bytes
 	c.mu.Unlock()
 	req.queued = time.Now()
-	if err := c.shards[uint64(req.Thread)%uint64(len(c.shards))].put(req); err != nil {
+	if err := c.shards[uint64(req.Thread)%uint64(len(c.shards))].enqueue(req); err != nil {
 		c.release(req)
 		return err
 	}
 	return nil
 }
 
-// release gives a request's share of the bounds back.
+// release returns a request's share of the bounds.
 func (c *Committer) release(req *Request) {
 	c.mu.Lock()
 	c.texts -= len(req.Texts)
@@ -170,15 +170,15 @@ func (c *Committer) release(req *Request) {
 	c.mu.Unlock()
 }
 
-// Waiting returns how many texts wait for their answer.
+// Waiting returns the number of texts that have not been answered yet.
 func (c *Committer) Waiting() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.texts
 }
 
-// Close refuses new requests, answers those that wait, and returns when the last goroutine has ended: within
-// Config.MaxWait, or little more if the store is stuck.
+// Close refuses new requests, answers those that wait, and returns when the last goroutine has ended. That takes at
+// most about Config.MaxWait, even if the store is stuck.
 func (c *Committer) Close() {
 	c.mu.Lock()
 	c.closed = true

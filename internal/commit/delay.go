@@ -5,39 +5,40 @@ import (
 	"time"
 )
 
-// A shard refuses by the delay that a text would have, not by the length of its queue: the same queue is a moment when
-// SQL is quick and many seconds when it is not.
+// delay decides whether a shard is overloaded. It looks at the delay a text would have rather than at the length of
+// the queue: the same queue is drained in a moment if SQL is fast, and in many seconds if it is not.
 //
-// The delay is predicted, because the texts that cause it are those that come: by the time the oldest has waited for
-// the target, three times the capacity would have put 1.5 s of work behind it. It is also compared with the load. A stall
-// of SQL leaves a backlog too, but one that drains by itself when the load is below the capacity; to refuse it would
-// only make clients send it again.
+// The delay is predicted, not measured. If admission waited until the oldest text had reached the target, a load of
+// three times the capacity would by then have queued 1.5 s of work. The prediction is weighed against the load: a
+// stall of SQL also leaves a backlog, but one that drains by itself if the load is below the capacity. Refusing that
+// backlog would only make clients send it again.
 type delay struct {
 	target   time.Duration
 	recovery time.Duration
 
-	took  [delaySamples]time.Duration // of the latest transactions, a ring
-	n     int                         // how many there were
+	took  [delaySamples]time.Duration // durations of the latest transactions, a ring
+	n     int                         // transactions noted so far
 	usual time.Duration               // the median of took
 
 	refusing bool
-	window   time.Time // start of the window that offered counts
-	offered  int       // texts of this window
-	before   float64   // texts per second of the window before
+	window   time.Time // start of the current window
+	offered  int       // texts offered in the current window
+	before   float64   // texts per second in the window before
 }
 
 const (
-	// delaySamples is how many transactions tell how long one takes. The median of an odd number of them ignores a
-	// single stall.
+	// delaySamples is the number of transactions whose median is the usual duration. The median ignores a single
+	// stall.
 	delaySamples = 9
 	// delayWindow is the time over which the load is measured.
 	delayWindow = 500 * time.Millisecond
-	// Refused clients are asked to come back after the backlog has gone.
+	// minRetry and maxRetry bound the retry time sent with a refusal. Within them, clients are asked to return when
+	// the backlog has drained.
 	minRetry = 100 * time.Millisecond
 	maxRetry = 2 * time.Second
 )
 
-// note tells how long a transaction took.
+// note records the duration of a transaction.
 func (d *delay) note(took time.Duration) {
 	d.took[d.n%delaySamples] = took
 	d.n++
@@ -47,15 +48,16 @@ func (d *delay) note(took time.Duration) {
 	d.usual = known[len(known)/2]
 }
 
-// admit decides about n texts that come while waiting texts wait, of which a transaction takes batch. It returns 0 to
-// take them, else after what time to try again.
+// admit decides about n new texts while waiting texts are queued and a transaction takes up to batch texts. It
+// returns 0 to accept them, or the time after which to try again. Once it refuses, it goes on refusing until the
+// predicted delay has fallen to half the limit, so that it does not switch back and forth around the limit.
 func (d *delay) admit(now time.Time, n, waiting, batch int) (retry time.Duration) {
 	load := d.load(now, n)
 	if waiting+n <= batch {
 		d.refusing = false
-		return 0 // the next transaction has room for it: the least delay there can be
+		return 0 // they fit into the next transaction: no admission can do better
 	}
-	// The transaction under way may have just begun.
+	// The transaction under way may have just begun: it counts in full.
 	predicted := d.usual + d.usual*time.Duration(waiting)/time.Duration(batch)
 	limit := d.target
 	if capacity := float64(batch) / max(d.usual.Seconds(), 1e-6); load < capacity {
@@ -73,7 +75,7 @@ func (d *delay) admit(now time.Time, n, waiting, batch int) (retry time.Duration
 	return min(max(predicted, minRetry), maxRetry)
 }
 
-// load counts n more texts and returns how many came per second lately, refused ones included.
+// load counts n more texts and returns the recent number per second, including refused texts.
 func (d *delay) load(now time.Time, n int) float64 {
 	age := now.Sub(d.window)
 	if age >= delayWindow {
@@ -84,7 +86,7 @@ func (d *delay) load(now time.Time, n int) float64 {
 		d.window, d.offered, age = now, 0, 0
 	}
 	d.offered += n
-	// The window before counts for the part of this one that is still to come.
+	// Texts of the previous window count in proportion to the part of the current window still to come.
 	part := age.Seconds() / delayWindow.Seconds()
 	return d.before*(1-part) + float64(d.offered)/delayWindow.Seconds()
 }

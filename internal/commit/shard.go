@@ -16,21 +16,21 @@ import (
 	"parley/internal/wire"
 )
 
-// minSQL is the least time a batch gets, however long its oldest request has waited.
+// minSQL is the minimum time a batch gets, however long its oldest request has waited.
 const minSQL = 250 * time.Millisecond
 
-// shard commits the texts of its share of the threads, one transaction at a time.
+// A shard commits the texts of its share of the threads, one transaction at a time.
 type shard struct {
 	c *Committer
 
-	queue *batch.Queue[*Request] // a request weighs its texts
+	queue *batch.Queue[*Request] // a request's weight is its number of texts
 
 	mu    sync.Mutex // guards the following
 	delay delay
 
-	// Owned by run, and kept between batches.
+	// Owned by run and reused for each batch.
 	members *recent.Map[int64, member]         // by thread
-	writers *recent.Map[store.GroupKey, int32] // versions under which members of groups may write
+	writers *recent.Map[store.GroupKey, int32] // membership versions under which group members may write
 	missing []int64
 	batch   []*Request
 	msgs    []store.NewMessage
@@ -38,13 +38,13 @@ type shard struct {
 	where   []place
 	pushes  []session.Push
 	rows    []group.Rows
-	texts   []wire.StoredText // of one of rows, or for the sender
-	order   []int             // of rows in msgs, by group
+	texts   []wire.StoredText // scratch: texts of one push of rows
+	order   []int             // scratch: indices of group rows in msgs, sorted by group
 	frame   []byte
 	cork    session.Cork
 }
 
-// place says which text of which request a row is.
+// place says which text of which request a row of msgs holds.
 type place struct{ req, text int }
 
 func newShard(c *Committer) *shard {
@@ -57,9 +57,11 @@ func newShard(c *Committer) *shard {
 	return s
 }
 
-// put refuses when the shard is closed, because no answer would come, and when the texts would wait too long.
-func (s *shard) put(req *Request) error {
+// enqueue queues a request. It refuses if the texts would wait too long, and if the shard is closed, because no answer
+// would follow.
+func (s *shard) enqueue(req *Request) error {
 	s.mu.Lock()
+	// The queue may change between this call and Put below; the prediction tolerates that.
 	_, waiting := s.queue.Waiting()
 	retry := s.delay.admit(req.queued, len(req.Texts), waiting, s.c.cfg.Batch)
 	s.mu.Unlock()
@@ -78,15 +80,15 @@ func (s *shard) run() {
 	s.queue.Run(nil, s.commit, s.panicked)
 }
 
-// commit decides, stores, answers and delivers one batch. Whatever panics, every request is answered once.
+// commit stores one batch, delivers it and answers each request exactly once, even if a step panics.
 func (s *shard) commit(requests []*Request) {
 	s.batch = requests
 	s.guard(s.decide)
 	for _, r := range requests {
 		s.guard(func() { s.answer(r) })
 	}
-	s.cork.Release() // a sender's pushes and answers of one batch share a write
-	clear(s.msgs)    // an idle shard holds on to no texts
+	s.cork.Release() // pushes and answers to one session share a write
+	clear(s.msgs)    // an idle shard must not keep texts alive
 }
 
 func (s *shard) guard(f func()) {
@@ -100,13 +102,14 @@ func (s *shard) panicked(_ []*Request, p *batch.Panic) {
 	s.c.deps.Log.Error("panic in a batch", "err", p.Value, "stack", string(p.Stack))
 }
 
-// decide settles what becomes of each text of the batch, and delivers what was stored.
+// decide settles the outcome of each text of the batch, and delivers the stored ones.
 func (s *shard) decide() {
 	now := time.Now()
 	boot := s.c.deps.Boot()
 	for _, r := range s.batch {
-		if r.open(); r.Boot != boot {
-			// Its session ended with a life that was fenced off; the user may be logged in elsewhere by now.
+		if r.prepare(); r.Boot != boot {
+			// The node was fenced off after this session logged in. The user may have logged in elsewhere since, so a
+			// text from the old session must not be stored.
 			r.refuse(wire.CodeUnavailable)
 			s.c.metrics.stranded.Inc()
 		}
@@ -116,12 +119,12 @@ func (s *shard) decide() {
 		if now.Sub(r.queued) > s.c.cfg.MaxWait {
 			r.refuse(wire.CodeBusy)
 			s.c.metrics.late.Inc()
-			continue // the others' time is not cut short by its age
+			continue // its age must not shorten the timeout of the others
 		}
 		oldest = earlier(oldest, r.queued)
 	}
 	timeout := max(min(s.c.cfg.MaxSQL, s.c.cfg.MaxWait-now.Sub(oldest)), minSQL)
-	// The batch belongs to many requests and outlives none of them: its only limit is time.
+	// The context is not derived from any request: the batch serves many, and no single one may cancel it.
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 
@@ -129,8 +132,8 @@ func (s *shard) decide() {
 	s.store(ctx, boot)
 }
 
-// open makes room for the results of the texts, and refuses invalid texts.
-func (r *Request) open() {
+// prepare initialises the outcome of each text, and refuses invalid texts and those over the sender's limit.
+func (r *Request) prepare() {
 	r.sent = r.one[:0]
 	if n := len(r.Texts); n > 1 {
 		r.sent = make([]wire.SentText, 0, n)
@@ -152,7 +155,7 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// pending reports whether a text of the request may still be stored.
+// pending reports whether any text of the request is not refused yet.
 func (r *Request) pending() bool {
 	for i := range r.sent {
 		if r.sent[i].Code == wire.CodeOK {
@@ -162,7 +165,7 @@ func (r *Request) pending() bool {
 	return false
 }
 
-// refuse gives every text of the request that is not refused yet the same code.
+// refuse sets the code of every text that is not refused yet.
 func (r *Request) refuse(code wire.Code) {
 	for i := range r.sent {
 		if r.sent[i].Code == wire.CodeOK {
@@ -171,7 +174,7 @@ func (r *Request) refuse(code wire.Code) {
 	}
 }
 
-// store appends what was not refused, as the life boot of this node, and notes what became of it.
+// store appends the texts that were not refused, under the given boot id, and records the outcome of each.
 func (s *shard) store(ctx context.Context, boot string) {
 	s.msgs, s.where = s.msgs[:0], s.where[:0]
 	for ri, r := range s.batch {
@@ -205,10 +208,11 @@ func (s *shard) store(ctx context.Context, boot string) {
 		s.c.deps.Log.Warn("texts not stored", "n", len(s.msgs), "err", err, "dur", took)
 	} else {
 		s.mu.Lock()
-		s.delay.note(took) // a failure says nothing about how fast texts are stored
+		s.delay.note(took) // a failure does not tell how fast texts are stored
 		s.mu.Unlock()
 	}
-	// A call that failed half-way has stored some: each row says for itself.
+	// A call that failed may still have stored some texts: each row has its own outcome. An outdated version means
+	// that the membership changed since it was cached.
 	for i, at := range s.where {
 		t, got := &s.batch[at.req].sent[at.text], &s.stored[i]
 		if m := &s.msgs[i]; got.MemberVer != m.MemberVer {
@@ -252,9 +256,9 @@ func codeOf(err error) wire.Code {
 	return wire.CodeInternal
 }
 
-// deliver hands the stored texts to the router, one push a request. Resent texts are among them: the call that stored them
-// may have failed before it pushed them, here or on another node, and nobody knows. Clients tell repeats by their number,
-// or the node does for them.
+// deliver hands the stored texts to the router, one push per request. It pushes resent texts too: the call that
+// stored them first may have failed before the push, here or on another node, and nothing records whether it did.
+// Pushing twice is safe, because clients, or the node on behalf of stock clients, recognise a repeat by its number.
 func (s *shard) deliver() {
 	s.pushes = s.pushes[:0]
 	row, groups := 0, false
@@ -288,7 +292,8 @@ func (s *shard) deliver() {
 		if !all {
 			texts = s.fresh(ri)
 		}
-		// 128 bytes of envelope and 176 a text hold all but the content, so that this is one allocation.
+		// Reserve 128 bytes for the envelope and 176 per text plus its content, so that the body is usually one
+		// allocation.
 		size := 128
 		for i := range texts {
 			size += 176 + len(texts[i].Content)
@@ -310,7 +315,8 @@ func (s *shard) deliver() {
 	}
 }
 
-// toOwn returns the push of texts to the sender's other sessions, of which those take it that are shown rows.
+// toOwn returns the push of texts to the sender's other sessions. Only sessions whose clients understand rows receive
+// it.
 func (s *shard) toOwn(r *Request, texts []wire.SentText) session.Push {
 	s.texts = s.texts[:0]
 	first, last, size := texts[0].Seq, int64(0), 64
@@ -323,7 +329,7 @@ func (s *shard) toOwn(r *Request, texts []wire.SentText) session.Push {
 		})
 		size += 192 + len(t.UniqueID) + len(t.Content)
 	}
-	slices.SortFunc(s.texts, func(a, b wire.StoredText) int { return cmp.Compare(a.MsgID, b.MsgID) }) // a resent one may be older
+	slices.SortFunc(s.texts, func(a, b wire.StoredText) int { return cmp.Compare(a.MsgID, b.MsgID) }) // a resent text may have a lower number
 	body := wire.AppendRowPush(make([]byte, 0, size), r.Thread, s.texts)
 	clear(s.texts)
 	return session.Push{
@@ -331,12 +337,12 @@ func (s *shard) toOwn(r *Request, texts []wire.SentText) session.Push {
 	}
 }
 
-// maxRows bounds the body of a push of a group's rows, unless one text alone is longer.
+// maxRows bounds the body of a push of group rows in bytes, unless a single text is longer.
 const maxRows = 16 << 10
 
-// publish hands the rows of groups on, as few pushes as they fit into. Those of one push were stored under the same version
-// of the membership, one after the other, so that a member may read all of them or none. A resent text goes alone, because its number
-// is that of another time.
+// publish hands group rows on in as few pushes as possible. All rows of a push were stored under the same membership
+// version and follow each other, so a member may read either all of them or none. A resent text has a push of its
+// own, because its number lies in the past.
 func (s *shard) publish() {
 	s.order, s.rows = s.order[:0], s.rows[:0]
 	for i, at := range s.where {
@@ -361,7 +367,7 @@ func (s *shard) publish() {
 	clear(s.rows)
 }
 
-// rowSize returns about what a row takes in a push: all but escapes.
+// rowSize estimates the size of a row in a push; it ignores escaping.
 func (s *shard) rowSize(i int) int {
 	m := &s.msgs[s.order[i]]
 	return 176 + len(m.UniqueID) + len(m.Content)
@@ -374,7 +380,8 @@ func (s *shard) together(i, j int) bool {
 	return s.msgs[a].ThreadID == s.msgs[b].ThreadID && x.MemberVer == y.MemberVer && !x.Resent && !y.Resent
 }
 
-// encode appends a push of rows of one group, or several if escapes make it much longer.
+// encode appends a push of rows of one group. If escaping makes the push much longer than estimated, it splits the
+// rows.
 func (s *shard) encode(rows []int) {
 	s.texts = s.texts[:0]
 	first, size := &s.stored[rows[0]], 64
@@ -403,9 +410,10 @@ func (s *shard) encode(rows []int) {
 	s.rows = append(s.rows, out)
 }
 
-// pushable reports whether a row is to be pushed: it is stored, and not the repeat of one before it in the batch. A resend
-// is answered even to a sender who may write no more; it is pushed only while the node knows that it may. One that was recalled or
-// edited since is not: the row that tells of the change was pushed after it.
+// pushable reports whether a row of the batch is to be pushed. It must be stored, and must not repeat an earlier row
+// of the batch. A resent text is answered even if its sender may no longer write, but it is pushed only while the
+// sender may. A text that was edited or recalled since is not pushed: the row that announces the change came after it
+// and must not be overtaken by the old content.
 func (s *shard) pushable(row int) bool {
 	got := &s.stored[row]
 	if got.Changed {
@@ -436,8 +444,8 @@ func (s *shard) fresh(req int) []wire.SentText {
 	return texts
 }
 
-// answer sends the 1018 of a request. Its share of the bounds is free before that, so that the client's next request
-// finds room.
+// answer sends the reply (1018) to a request. It first returns the request's share of the bounds, so that the
+// client's next request finds room.
 func (s *shard) answer(r *Request) {
 	s.c.release(r)
 	s.c.metrics.wait.Observe(time.Since(r.queued).Seconds())
@@ -449,7 +457,7 @@ func (s *shard) answer(r *Request) {
 	}
 	for i := range r.sent {
 		if t := &r.sent[i]; t.Seq == 0 && t.Code == wire.CodeOK {
-			t.Code = wire.CodeInternal // a panic left it undecided
+			t.Code = wire.CodeInternal // a panic left the text without an outcome
 		}
 	}
 	if r.RetryMS > 0 {
