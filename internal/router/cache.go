@@ -7,8 +7,8 @@ import (
 	"parley/internal/recent"
 )
 
-// cache remembers where users are. An entry is believed for ttl, and kept for longer, for when nobody else can say. Safe
-// for concurrent use.
+// cache remembers which nodes hold a user's sessions. An entry is used for ttl; older entries are kept as a guess for
+// when Redis does not answer. It is safe for concurrent use.
 type cache struct {
 	ttl time.Duration
 
@@ -16,7 +16,7 @@ type cache struct {
 	places *recent.Map[int32, place]
 }
 
-// place is where a user was, and when that was found.
+// place says which nodes held a user's sessions at a time.
 type place struct {
 	nodes []string
 	at    time.Time
@@ -26,7 +26,7 @@ func newCache(limit int, ttl time.Duration) *cache {
 	return &cache{ttl: ttl, places: recent.New[int32, place](limit)}
 }
 
-// get returns where a user is, if that was found lately.
+// get returns a user's nodes if they were found less than ttl ago.
 func (c *cache) get(uid int32, now time.Time) ([]string, bool) {
 	p, ok := c.last(uid)
 	if !ok || now.Sub(p.at) >= c.ttl {

@@ -11,22 +11,22 @@ import (
 	"parley/internal/wire"
 )
 
-// lane resolves and forwards the pushes of its share of the users, in order.
+// A lane locates the users of its share and forwards their pushes, in order.
 type lane struct {
 	r     *Router
 	cache *cache
 
 	queue *batch.Queue[session.Push]
 
-	// Owned by run, and kept between batches.
-	batch []session.Push // the one that is being sent
-	where [][]string
-	uids  []int32
+	// Owned by run and reused for each batch.
+	batch []session.Push // the batch being sent
+	where [][]string     // nodes of each push of the batch
+	uids  []int32        // users to look up
 	asked []question
-	index map[int32]int // of a uid in uids
+	index map[int32]int // index in uids by user
 }
 
-// question says which push waits for which look-up.
+// question says which push waits for which entry of uids.
 type question struct{ push, uid int }
 
 func newLane(r *Router) *lane {
@@ -38,7 +38,9 @@ func newLane(r *Router) *lane {
 	}
 }
 
-func (l *lane) put(p *session.Push) {
+// enqueue queues a copy of p. If the lane is full, the push is dropped and noted in the ledger. Fleeting pushes may use
+// half of the lane only, so that they never displace texts.
+func (l *lane) enqueue(p *session.Push) {
 	if p.ID.Fleeting() {
 		if waiting, _ := l.queue.Waiting(); waiting > l.r.cfg.LanePushes/2 {
 			l.r.metrics.dropped[dropFull].Inc()
@@ -58,7 +60,7 @@ func (l *lane) run(ctx context.Context) {
 	}, l.failed)
 }
 
-// failed remembers what a panic has left of a batch.
+// failed notes the pushes of a batch that a panic left unsent.
 func (l *lane) failed(pushes []session.Push, p *batch.Panic) {
 	l.r.panicked(p)
 	for i := range pushes {
@@ -68,7 +70,7 @@ func (l *lane) failed(pushes []session.Push, p *batch.Panic) {
 	}
 }
 
-// send finds the nodes of one batch, with one look-up for all that are not remembered, and forwards.
+// send locates the users of one batch, with one look-up for all that are not cached, and forwards their pushes.
 func (l *lane) send(ctx context.Context) {
 	now := time.Now()
 	l.where, l.uids, l.asked = l.where[:0], l.uids[:0], l.asked[:0]
@@ -101,7 +103,8 @@ func (l *lane) send(ctx context.Context) {
 	}
 }
 
-// forward hands p to the nodes where its user is, on a second try to those that have not had it.
+// forward queues p for each node that holds sessions of its user. On a second try it skips the nodes that have
+// already been sent the push.
 func (l *lane) forward(p *session.Push, nodes []string) {
 	first := p.Route
 	p.Route.Tried, p.Route.Moved = nodes, nil
@@ -115,13 +118,14 @@ func (l *lane) forward(p *session.Push, nodes []string) {
 				continue
 			}
 			if mine = mine || first.Moved.CompareAndSwap(false, true); !mine {
-				continue // another node's answer has sent it there
+				continue // the answer of another node has already led to this try
 			}
 		}
 		sent = true
 		if l.r.forward.Forward(node, p) {
 			l.r.metrics.forwarded.Inc()
 		} else {
+			// The cached place may be the reason; the next push looks the user up again.
 			l.cache.forget(p.To)
 			l.r.metrics.dropped[dropPeer].Inc()
 			l.r.ledger.note(node, p)
@@ -136,8 +140,8 @@ func (l *lane) forward(p *session.Push, nodes []string) {
 	}
 }
 
-// guess fills in the nodes where the users were last found, for use while Redis does not answer. A user who has not moved
-// is still reached; for a user who has moved, the node answers that the user is not there.
+// guess fills in the nodes where the users were last found, for use while Redis does not answer. A user who has not
+// moved is still reached; for a user who has moved, the node answers that the user is not there.
 func (l *lane) guess() {
 	for _, q := range l.asked {
 		p, ok := l.cache.last(l.uids[q.uid])
@@ -151,7 +155,7 @@ func (l *lane) guess() {
 	}
 }
 
-// lookup fills in where the users asked for are, and returns false when Redis did not say.
+// lookup fills in the nodes of the users in uids. It returns false if Redis did not answer.
 func (l *lane) lookup(ctx context.Context, now time.Time) bool {
 	ctx, cancel := context.WithTimeout(ctx, l.r.cfg.LookupLimit)
 	defer cancel()
@@ -168,21 +172,21 @@ func (l *lane) lookup(ctx context.Context, now time.Time) bool {
 		l.where[q.push] = found[q.uid]
 	}
 	for i, uid := range l.uids {
-		if len(found[i]) > 0 { // "offline" is never remembered: it ends without telling
+		if len(found[i]) > 0 { // a login elsewhere would not invalidate a cached "offline"
 			l.cache.put(uid, found[i], now)
 		}
 	}
 	return true
 }
 
-// doubt handles answers that may lack some sessions: the user is also tried on the node where last found, and told
-// again when the answers are certain.
+// doubt handles answers that may lack some sessions. It also tries the nodes where a user was last found, and has the
+// ledger send a gap notice once the answers are complete.
 func (l *lane) doubt(found [][]string, now time.Time) {
 	for i, uid := range l.uids {
 		if p, ok := l.cache.last(uid); ok {
 			found[i] = union(found[i], p.nodes)
 		}
-		if len(found[i]) > 0 { // not believed later, but better than nothing while Redis is away
+		if len(found[i]) > 0 { // expired at once, but still a guess while Redis does not answer
 			l.cache.put(uid, found[i], now.Add(-l.cache.ttl))
 		}
 	}
@@ -193,7 +197,7 @@ func (l *lane) doubt(found [][]string, now time.Time) {
 		case len(found[q.uid]) == 0:
 			l.r.ledger.note(nowhere, p)
 		case isText(p) || p.ID == wire.MsgGap:
-			l.r.ledger.keep(p)
+			l.r.ledger.keepTold(p)
 		}
 	}
 }

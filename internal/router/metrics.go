@@ -5,13 +5,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// Why a push was dropped although its user was, or may have been, online.
+// Reasons for dropping a push whose user was, or may have been, online.
 const (
-	dropSession = iota // the session here refused it: closed, or slow
-	dropGone           // not where presence said, twice
+	dropSession = iota // a session of this node refused it: closed, or slow
+	dropGone           // twice not found where presence said
 	dropFull           // the lane was full
-	dropPeer           // the peer is down, or its queue full
-	dropLookup         // Redis did not say where
+	dropPeer           // the peer was down, or its queue full
+	dropLookup         // Redis did not answer
 	drops
 )
 

@@ -11,50 +11,51 @@ import (
 	"parley/internal/wire"
 )
 
-// maxWhole and maxWholeBytes bound the pushes that are remembered themselves, because no history holds them.
+// maxWhole and maxWholeBytes bound the pushes that are kept whole because no history holds them.
 const (
 	maxWhole      = 4096
 	maxWholeBytes = 1 << 20
 )
 
-// LateHint is the Thread of a push with ID 0 that comes late: texts may have missed the sender's session meanwhile.
+// LateHint is the Thread of a push with ID 0 that is delivered late. Texts may have missed the sender's session in
+// the meantime.
 const LateHint = 1
 
-// nowhere is the account of users of whom nobody could say where they are.
+// nowhere is the account of users who could not be located.
 const nowhere = ""
 
-// ledger remembers what became of nobody: for each node, and for users who could not be found, which threads of which
-// users have lost pushes, and from which number on. It is what makes a dropped push late instead of lost: when the node,
-// or Redis, is back the user's sessions are told (2104), and read what they missed. Safe for concurrent use.
+// ledger remembers lost pushes: for each node, and for users who could not be located, the threads of users and the
+// first number lost in each. When the node or Redis is back, the users' sessions receive a gap notice (2104) and read
+// what they missed. A dropped push is thus late instead of lost. It is safe for concurrent use.
 type ledger struct {
-	limit   int // threads of users
+	limit   int // of the entries of all accounts
 	metrics *metrics
-	wake    chan struct{} // holds a token while something is owed
+	wake    chan struct{} // holds a token while there may be something to settle
 
 	mu    sync.Mutex // guards the following
 	owed  map[string]*account
 	texts int // entries of all accounts
-	whole int
+	whole int // pushes kept whole, of all accounts
 	bytes int // of the bodies of whole
 }
 
-// account is what one node's users are owed.
+// account holds what the users of one node are owed.
 type account struct {
-	texts    map[debt]claim
+	texts    map[debt]gap
 	whole    []session.Push // pushes other than texts, in order
-	everyone bool           // too much to name: all sessions are to look for themselves
+	everyone bool           // too many threads to name: all sessions of the node get a notice
 }
 
-// debt names a thread of a user; thread 0 is all of them. User 0 stands for the members of a group.
+// debt names a thread of a user. Thread 0 stands for all threads, user 0 for the members of a group.
 type debt struct {
 	uid    int32
 	thread int64
 }
 
-// claim is the number from which on a thread has lost pushes.
-type claim struct {
+// gap says from which number on a thread has lost pushes.
+type gap struct {
 	first int64
-	told  bool // to the sessions found, while some may not have been found
+	told  bool // the sessions that were found have been told; others may exist
 }
 
 func newLedger(limit int, m *metrics) *ledger {
@@ -64,7 +65,8 @@ func newLedger(limit int, m *metrics) *ledger {
 // isText reports whether a push can be replaced by a gap notice.
 func isText(p *session.Push) bool { return p.ID.Rows() }
 
-// note remembers a push that was dropped on its way to a node.
+// note remembers a push that was dropped on its way to a node. Rows and gap notices are reduced to a debt; other
+// pushes are kept whole, within bounds.
 func (g *ledger) note(node string, p *session.Push) {
 	if p.ID.Passing() {
 		g.metrics.unremembered.Inc()
@@ -103,12 +105,14 @@ func (g *ledger) signal() {
 func (g *ledger) accountLocked(node string) *account {
 	a := g.owed[node]
 	if a == nil {
-		a = &account{texts: make(map[debt]claim)}
+		a = &account{texts: make(map[debt]gap)}
 		g.owed[node] = a
 	}
 	return a
 }
 
+// textLocked records a debt. Beyond the limit it trades all debts of the account for one notice to everyone, which
+// takes no memory. first is a function because reading it decodes the body.
 func (g *ledger) textLocked(a *account, d debt, first func() int64) {
 	if a.everyone {
 		return
@@ -133,7 +137,7 @@ func (g *ledger) textLocked(a *account, d debt, first func() int64) {
 
 func (g *ledger) gaugeLocked() { g.metrics.owed.Set(float64(g.texts + g.whole)) }
 
-// nodes returns the nodes with an account, nowhere left out.
+// nodes returns the nodes that have an account.
 func (g *ledger) nodes() []string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -153,9 +157,9 @@ func (g *ledger) empty() bool {
 	return len(g.owed) == 0
 }
 
-// take takes up to n debts out of a node's account, and all that is not texts: as pushes that settle them. Route.Again
-// marks those that were told already, to the sessions that could be found.
-func (g *ledger) take(node string, n int) []session.Push {
+// takeDebts removes up to n debts, and all pushes kept whole, from a node's account, and returns the pushes that settle
+// them. Route.Again marks debts of which the sessions that could be found have been told.
+func (g *ledger) takeDebts(node string, n int) []session.Push {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	a := g.owed[node]
@@ -190,8 +194,9 @@ func (g *ledger) take(node string, n int) []session.Push {
 	return pushes
 }
 
-// keep remembers texts that were told, or handed, to the sessions that could be found, for those that could not.
-func (g *ledger) keep(p *session.Push) {
+// keepTold records a debt for sessions that could not be found, although the sessions that were found have been told or
+// have the text.
+func (g *ledger) keepTold(p *session.Push) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	a := g.accountLocked(nowhere)
@@ -212,7 +217,7 @@ func (g *ledger) keep(p *session.Push) {
 	g.signal()
 }
 
-// disown makes what a node's users are owed that of users who are to be looked for: the node is gone.
+// disown moves the debts of a node that is gone to the users who have to be located.
 func (g *ledger) disown(node string) {
 	g.mu.Lock()
 	a := g.owed[node]
@@ -227,7 +232,7 @@ func (g *ledger) disown(node string) {
 	for d, c := range a.texts {
 		g.textLocked(to, d, func() int64 { return c.first })
 	}
-	// a.everyone: the sessions have gone with the node, and each new login has read the texts there are.
+	// a.everyone needs no move: the node's sessions are gone with it, and each new login reads all texts.
 	if len(to.texts) == 0 && len(to.whole) == 0 && !to.everyone {
 		delete(g.owed, nowhere)
 	}
@@ -235,7 +240,7 @@ func (g *ledger) disown(node string) {
 	g.mu.Unlock()
 }
 
-// settle sends gap notices as the nodes and Redis come back, until ctx ends.
+// settle pays debts as nodes and Redis come back, until ctx ends.
 func (r *Router) settle(ctx context.Context) {
 	for {
 		select {
@@ -256,6 +261,8 @@ func (r *Router) settle(ctx context.Context) {
 	}
 }
 
+// settleOnce tries each account once. It settles a bounded number of debts, so that a node that comes back is not
+// flooded.
 func (r *Router) settleOnce(ctx context.Context) {
 	for range max(r.cfg.SettlePushes/r.cfg.Batch, 1) {
 		if !r.settleNowhere(ctx) {
@@ -267,7 +274,7 @@ func (r *Router) settleOnce(ctx context.Context) {
 		case !r.forward.Knows(node):
 			r.ledger.disown(node)
 		case r.forward.Open(node):
-			pushes := r.ledger.take(node, r.cfg.SettlePushes)
+			pushes := r.ledger.takeDebts(node, r.cfg.SettlePushes)
 			for i := range pushes {
 				pushes[i].Route = session.Route{}
 				r.pay(node, &pushes[i])
@@ -276,7 +283,7 @@ func (r *Router) settleOnce(ctx context.Context) {
 	}
 }
 
-// pay forwards a push to a node, or remembers it again.
+// pay forwards a push to a node, or notes it again.
 func (r *Router) pay(node string, p *session.Push) {
 	if r.forward.Forward(node, p) {
 		r.metrics.settled.Inc()
@@ -285,11 +292,11 @@ func (r *Router) pay(node string, p *session.Push) {
 	}
 }
 
-// settleNowhere looks for some of the users who could not be found before. While the answers may lack some sessions, those
-// that are found are told at once, and all of them again when the answers are sure. It reports whether it is worth going
-// on at once.
+// settleNowhere locates some of the users who could not be located before. While the answers may lack some sessions,
+// it tells those that are found at once, and keeps the debt to tell all of them when the answers are complete. It
+// reports whether another call is likely to make progress.
 func (r *Router) settleNowhere(ctx context.Context) bool {
-	pushes := r.ledger.take(nowhere, r.cfg.Batch)
+	pushes := r.ledger.takeDebts(nowhere, r.cfg.Batch)
 	index := make(map[int32]int, len(pushes))
 	var uids []int32
 	for i := range pushes {
@@ -315,7 +322,7 @@ func (r *Router) settleNowhere(ctx context.Context) bool {
 	progress := false
 	for i := range pushes {
 		p := &pushes[i]
-		nodes := r.forward.Nodes() // of everyone
+		nodes := r.forward.Nodes() // for a debt of all users
 		if p.To != 0 {
 			nodes = found[index[p.To]]
 		}
@@ -324,20 +331,20 @@ func (r *Router) settleNowhere(ctx context.Context) bool {
 	return progress
 }
 
-// settleAt tells a user at the nodes where sessions of the user were found, and reports whether that changed anything.
+// settleAt sends p to the nodes that hold sessions of its user, and reports whether that made progress.
 func (r *Router) settleAt(nodes []string, p *session.Push, sure bool) bool {
 	told := p.Route.Again
 	p.Route = session.Route{}
 	switch {
 	case sure || p.To == 0:
 	case told:
-		r.ledger.keep(p)
+		r.ledger.keepTold(p)
 		return false
 	case len(nodes) == 0:
 		r.ledger.note(nowhere, p)
 		return false
 	case p.ID == wire.MsgGap:
-		r.ledger.keep(p)
+		r.ledger.keepTold(p)
 	}
 	for _, node := range nodes {
 		r.pay(node, p)
@@ -348,14 +355,14 @@ func (r *Router) settleAt(nodes []string, p *session.Push, sure bool) bool {
 	return true
 }
 
-// Owed returns how many threads of users, and other pushes, are to be told of something, for tests and operators.
+// Owed returns the number of debts and of pushes kept whole, for tests and operators.
 func (r *Router) Owed() int {
 	r.ledger.mu.Lock()
 	defer r.ledger.mu.Unlock()
 	return r.ledger.texts + r.ledger.whole
 }
 
-// union returns the names of both lists, which have no doubles.
+// union returns the names of both lists. Neither list holds a name twice.
 func union(a, b []string) []string {
 	out := slices.Clone(a)
 	for _, name := range b {
