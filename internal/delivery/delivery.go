@@ -1,5 +1,5 @@
-// Package delivery takes pushes to their users, on this node or another: it joins the router, the links to other nodes and
-// what sends missed texts again, and answers the calls of other nodes.
+// Package delivery brings pushes to their users, on this node or another. It joins the router, the links to other
+// nodes and the refiller of missed texts, and serves the RPC calls of other nodes.
 package delivery
 
 import (
@@ -23,40 +23,40 @@ import (
 	"parley/internal/wire"
 )
 
-// Deps is what a Delivery works with.
+// Deps are the dependencies of a Delivery.
 type Deps struct {
 	Log     *slog.Logger
 	Metrics prometheus.Registerer // nil: registered nowhere
 	Node    string                // this node's name
 	Boot    func() string         // this node's life
 	Groups  group.Store
-	// Watch bounds what sessions watch; Rights says who may see whom.
+	// Watch bounds what sessions watch; Rights decides who may see whose presence.
 	Watch    watch.Config
-	Rights   Rights
+	Rights   Rights // this node's boot id now
 	Presence *presence.Presence
 	Registry *session.Registry
-	// Settled reports whether all nodes have written their sessions into the Redis whose data has this id.
+	// Settled reports whether all nodes have written their sessions into the Redis data with this generation id.
 	Settled func(gen string) bool
-	// Dial makes the clients of a node's RPC address; see peer.Deps.
+	// Dial makes the clients for a node's RPC address; see peer.Deps.
 	Dial    func(addr string, grpc bool) (peer.Clients, error)
-	Context context.Context // ends what is sent again
+	Context context.Context // ends the refilling of sessions
 	Go      func(func())    // starts a goroutine that the node waits for
-	// History and Member read the store for sessions that are sent what they missed; Reload ends one of which nobody can say
-	// what that was.
+	// History and Member read the store for sessions that are sent missed texts. Reload ends a session if nothing
+	// tells what it has missed.
 	History func(ctx context.Context, thread, after int64, limit, maxBytes int) ([]store.Message, bool, error)
 	Member  func(ctx context.Context, thread int64, uid int32) (bool, error)
 	Reload  func(*session.Session)
-	// Refilled counts the texts that were sent again, RefillsGivenUp what was not.
+	// Refilled counts texts sent again, RefillsGivenUp the refills given up.
 	Refilled, RefillsGivenUp prometheus.Counter
 }
 
-// Rights is the part of internal/store that says who may see whose presence.
+// Rights is the part of internal/store that decides who may see whose presence.
 type Rights interface {
 	VisibleTo(ctx context.Context, watcher int32, of []int32) ([]int32, error)
 	WatchersOf(ctx context.Context, watchers []int32, of int32) ([]int32, error)
 }
 
-// A Delivery takes pushes to their users. New starts it; Close ends it. Its methods are safe for concurrent use.
+// A Delivery brings pushes to their users. New starts it; Close ends it. Its methods are safe for concurrent use.
 type Delivery struct {
 	Router *router.Router
 	Peers  *peer.Pool
@@ -65,8 +65,8 @@ type Delivery struct {
 
 	d       Deps
 	refills *refill.Refiller
-	telling atomic.Int64 // times that all sessions are to be told that they may have missed texts
-	linkMu  sync.Mutex   // makes one of reading the view and linking its nodes
+	telling atomic.Int64 // pending requests to tell all sessions that they may have missed texts
+	linkMu  sync.Mutex   // held while the view is read and its nodes are linked, so that an older view never replaces a newer one
 }
 
 // New starts a Delivery over the sessions of d.Registry.
@@ -105,7 +105,7 @@ func New(deps Deps) *Delivery {
 	return d
 }
 
-// Close drops what waits and returns when all goroutines have ended.
+// Close drops waiting pushes and returns when all goroutines have ended.
 func (d *Delivery) Close() {
 	d.Watch.Close()
 	d.Groups.Close()
@@ -113,8 +113,8 @@ func (d *Delivery) Close() {
 	d.Peers.Close()
 }
 
-// LinkNodes keeps the links to peers those of the live leases. It is called after each read of the leases; the latest view
-// counts, in whatever order they come.
+// LinkNodes updates the links to match the live leases. It is called after each read of the leases. Concurrent calls
+// are safe: the latest view wins.
 func (d *Delivery) LinkNodes() {
 	d.linkMu.Lock()
 	defer d.linkMu.Unlock()
@@ -127,7 +127,8 @@ func (d *Delivery) LinkNodes() {
 	d.Peers.SetNodes(addrs)
 }
 
-// TellElsewhere lets nodes that hold other devices of a user know that they are not alone.
+// TellElsewhere tells the nodes that hold other devices of a user about each other, so that none treats its sessions
+// as the only ones.
 func (d *Delivery) TellElsewhere(others []presence.Location) {
 	view := d.d.Presence.View()
 	names := []string{d.d.Node}
@@ -146,8 +147,9 @@ func (d *Delivery) TellElsewhere(others []presence.Location) {
 		if n, known := view.Node(o.Node); known && !n.Live {
 			continue // its sessions are gone
 		}
-		// A hint: without it that node's users reach one device less, and the user may send more until the nodes are counted. A
-		// node, or a life of it, that the view does not have yet is told when it can be reached.
+		// The hint may be late, but not lost: without it that node's users reach one device less, and the user's text
+		// limit is not yet divided among the nodes. A node or boot id that is not in the view yet is told when it can
+		// be reached.
 		hint := session.Push{To: o.UID, Seq: int64(nodes)}
 		if !view.Alive(o.Node, o.Boot) || !d.Peers.Forward(o.Node, &hint) {
 			d.Router.Lost(o.Node, &hint)

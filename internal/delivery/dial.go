@@ -7,7 +7,7 @@ import (
 	"parley/kitex_gen/message/nodeservice"
 )
 
-// Dialer returns a function that makes the clients of a node's RPC address, all with the same settings.
+// Dialer returns a function that makes the clients for a node's RPC address with the given settings.
 func Dialer(config rpc.ClientConfig) func(addr string, grpc bool) (peer.Clients, error) {
 	return func(addr string, grpc bool) (peer.Clients, error) {
 		config := config

@@ -11,24 +11,25 @@ import (
 )
 
 const (
-	// deadPatience is how long a node that was found dead is believed to be, before its users make us look again.
+	// deadPatience is how long a boot id found dead is believed to be, before a look-up of its users reads the nodes
+	// again.
 	deadPatience = time.Second
-	// maxDead bounds the dead lives that are remembered.
+	// maxDead bounds the dead boot ids that are remembered.
 	maxDead = 1024
 )
 
-// locator is the router's view of presence: the other live nodes of each user.
+// A locator is the router's view of presence: it finds the other live nodes of each user.
 type locator struct {
 	d     *Deps
 	peers *peer.Pool
-	link  func() // makes ways to the nodes of the latest view
+	link  func() // links the nodes of the latest view
 
-	mu   sync.Mutex // guards the following
-	dead map[string]time.Time
+	mu   sync.Mutex           // guards the following
+	dead map[string]time.Time // when a boot id was found dead, by node and boot id
 }
 
-// Locate implements router.Locator. The view of the nodes is up to a second old: for a user on a life of a node that is
-// not in it, the nodes are read again, once a second for each such life.
+// Locate implements router.Locator. The view of the nodes may be a second old. If a user is on a boot id that is not
+// in the view, Locate reads the nodes again, at most once a second for each such boot id.
 func (l *locator) Locate(ctx context.Context, uids []int32) (nodes [][]string, sure bool, err error) {
 	found, gen, err := l.d.Presence.LocateIn(ctx, uids)
 	if err != nil {
@@ -38,8 +39,8 @@ func (l *locator) Locate(ctx context.Context, uids []int32) (nodes [][]string, s
 	return nodes, l.d.Settled(gen), err
 }
 
-// LocateGroups implements group.Locator. Like Locate, it reads the nodes again for a life that is not in the view. replaced
-// are entries of lives whose node lives another one: they never count again.
+// LocateGroups implements group.Locator. Like Locate, it reads the nodes again for a boot id that is not in the view.
+// replaced holds the entries whose node now runs under another boot id; they are obsolete for good.
 func (l *locator) LocateGroups(ctx context.Context, threads []int64) (nodes [][]string, replaced []presence.GroupEntry, sure bool, err error) {
 	entries, gen, err := l.d.Presence.GroupEntries(ctx, threads)
 	if err != nil {
@@ -65,11 +66,12 @@ func (l *locator) LocateGroups(ctx context.Context, threads []int64) (nodes [][]
 	return nodes, replaced, l.d.Settled(gen), nil
 }
 
-// living returns, for each list, the nodes of the lives in it that go on, and sees to it that there is a way to them.
+// living returns, for each list of locations, the nodes that are alive under the given boot ids, and makes sure that
+// they are linked.
 func (l *locator) living(ctx context.Context, found [][]presence.Location) ([][]string, error) {
 	nodes, strange := l.alive(found)
 	if !l.linked(nodes) {
-		l.link() // the view has them, the pool not yet
+		l.link() // the view has a node that the pool does not have yet
 	}
 	if l.worthReading(strange) {
 		if _, err := l.d.Presence.Nodes(ctx); err != nil {
@@ -82,8 +84,8 @@ func (l *locator) living(ctx context.Context, found [][]presence.Location) ([][]
 	return nodes, nil
 }
 
-// alive returns the nodes of each user that live, this one left out, and the lives that do not. A node without any lease
-// may live all the same, cut off from Redis: it counts as long as there is a link to it.
+// alive returns the live nodes of each user without this node, and the boot ids that are not live in the view. A node
+// without a lease may be alive but cut off from Redis: it counts as long as there is a link to it.
 func (l *locator) alive(found [][]presence.Location) (nodes [][]string, strange []string) {
 	view, self := l.d.Presence.View(), l.d.Node
 	nodes = make([][]string, len(found))
@@ -106,7 +108,7 @@ func (l *locator) alive(found [][]presence.Location) (nodes [][]string, strange 
 	return nodes, strange
 }
 
-// linked reports whether there is a way to all these nodes.
+// linked reports whether the pool has a link to each of these nodes.
 func (l *locator) linked(nodes [][]string) bool {
 	for _, of := range nodes {
 		for _, name := range of {
@@ -118,7 +120,7 @@ func (l *locator) linked(nodes [][]string) bool {
 	return true
 }
 
-// worthReading reports whether one of the lives was not found dead just now.
+// worthReading reports whether any of these boot ids has not been found dead recently.
 func (l *locator) worthReading(lives []string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

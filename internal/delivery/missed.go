@@ -6,19 +6,18 @@ import (
 	"parley/internal/session"
 )
 
-// everyoneTakes is in how long all sessions of a node are told that they may have missed texts: what they ask then should
-// not come at once.
+// everyoneTakes is the time over which the notices to all sessions are spread, because each of them causes a read.
 const everyoneTakes = 3 * time.Second
 
-// MayHaveMissed tells a session here that it may have missed texts of any thread.
+// MayHaveMissed tells a session of this node that it may have missed texts of any thread.
 func (d *Delivery) MayHaveMissed(sess *session.Session) {
 	if !sess.Gap(0, 0) && !sess.CanGap() {
 		d.refills.Add(sess, 0, 0)
 	}
 }
 
-// MissedByAll tells all sessions of this node that they may have missed texts, a part of them at a time. What came while it
-// was under way begins it anew.
+// MissedByAll tells all sessions of this node that they may have missed texts, one part of the registry at a time. A
+// call while that is under way makes it start again afterwards, because the parts already told may have missed more.
 func (d *Delivery) MissedByAll() {
 	if d.telling.Add(1) > 1 {
 		return
@@ -26,14 +25,14 @@ func (d *Delivery) MissedByAll() {
 	d.d.Go(func() {
 		for {
 			round := d.telling.Load()
-			if !d.tellAll() || d.telling.CompareAndSwap(round, 0) {
+			if !d.tellAll() || d.telling.CompareAndSwap(round, 0) { // no call came during this round
 				return
 			}
 		}
 	})
 }
 
-// tellAll returns false if the node stops meanwhile.
+// tellAll returns false if the node stops before all sessions have been told.
 func (d *Delivery) tellAll() bool {
 	d.d.Log.Warn("another node could not remember whose pushes it dropped: telling all sessions")
 	for part := range session.Parts {

@@ -15,37 +15,38 @@ import (
 	"parley/kitex_gen/message"
 )
 
-// Service answers other nodes: NodeService for ours, ChatService for foreign ones. Its methods touch this node's memory,
-// and at most a profile.
+// A Service answers the calls of other nodes: NodeService for Parley's, ChatService for llfcchat's. Its methods use
+// this node's memory and read at most a profile.
 type Service struct {
 	d       ServiceDeps
 	streams peer.Streams
 }
 
-// ServiceDeps is what a Service works with.
+// ServiceDeps are the dependencies of a Service.
 type ServiceDeps struct {
 	Delivery *Delivery
 	Boot     func() string
 	Texts    *textrate.Limiter
-	// Kick ends a session of this node, Replace also waits for that session's own login; see ending.Ender.
+	// Kick ends a session of this node. Replace also waits if that session is still logging in; see ending.Ender.
 	Kick    func(uid int32, sid string) (pending *session.Session)
 	Replace func(uid int32, sid string)
 	// Profile reads a user's profile within Timeout.
 	Profile func(ctx context.Context, uid int32) (wire.Profile, error)
 	Timeout time.Duration
-	// Delivered counts the pushes that other nodes handed over.
+	// Delivered counts the pushes received from other nodes.
 	Delivered prometheus.Counter
 }
 
 // NewService returns a Service.
 func NewService(d ServiceDeps) *Service { return &Service{d: d} }
 
-// Hello says which life of which node this is.
+// Hello returns the name and the boot id of this node.
 func (s *Service) Hello(context.Context, *message.HelloReq) (*message.HelloRsp, error) {
 	return &message.HelloRsp{Name: s.d.Delivery.d.Node, Boot: s.d.Boot(), Version: obs.Version()}, nil
 }
 
-// Deliver hands pushes to sessions of this node. A call that is made again gets the answer of the first time.
+// Deliver hands pushes to sessions of this node. A repeated call returns the answer to the first without delivering
+// again.
 func (s *Service) Deliver(_ context.Context, req *message.DeliverReq) (*message.DeliverRsp, error) {
 	codes := s.streams.Do(req.Stream, req.Call, len(req.Pushes), func() []int32 { return s.deliverAll(req) })
 	return &message.DeliverRsp{Codes: codes}, nil
@@ -67,7 +68,7 @@ func (s *Service) deliverAll(req *message.DeliverReq) []int32 {
 		case wire.MsgGap:
 			codes[i] = s.gap(in)
 			continue
-		case wire.MsgOnline: // between nodes: whose presence changed
+		case wire.MsgOnline: // between nodes: users whose presence changed
 			s.d.Delivery.Watch.Receive(&session.Push{Body: in.Body})
 			continue
 		}
@@ -85,8 +86,8 @@ func (s *Service) deliverAll(req *message.DeliverReq) []int32 {
 	return codes
 }
 
-// elsewhere notes that the user has sessions on other nodes. If that was said late, these have missed what was sent from
-// here meanwhile.
+// elsewhere notes that the user has sessions on other nodes. If the hint was late, those sessions have missed what
+// was sent from here, and get a gap notice.
 func (s *Service) elsewhere(in *message.Push) int32 {
 	s.d.Texts.Shared(in.ToUid, int(in.Seq), time.Now())
 	if !s.d.Delivery.d.Registry.Elsewhere(in.ToUid) {
@@ -98,7 +99,7 @@ func (s *Service) elsewhere(in *message.Push) int32 {
 	return int32(wire.CodeOK)
 }
 
-// rows takes rows of a group, for its members here or for one user.
+// rows takes group rows, for the group's members on this node or for one user.
 func (s *Service) rows(p *session.Push) int32 {
 	if p.To == 0 {
 		s.d.Delivery.Groups.Deliver(p)
@@ -114,7 +115,8 @@ func (s *Service) rows(p *session.Push) int32 {
 	return peer.CodeNotHere
 }
 
-// gap tells sessions here that pushes for them were dropped: those of a user or, without one, of a group's members, or all.
+// gap tells sessions of this node that pushes for them were dropped: those of one user, else those of a group's
+// members, else all.
 func (s *Service) gap(in *message.Push) int32 {
 	if in.ToUid == 0 && in.ThreadId != 0 {
 		s.d.Delivery.Groups.Deliver(&session.Push{ID: wire.MsgGap, Thread: in.ThreadId, Seq: in.Seq})
@@ -147,7 +149,7 @@ func (s *Service) deliver(push *session.Push, cork *session.Cork) int32 {
 	return peer.CodeNotHere
 }
 
-// encoded delivers a push built from a foreign caller's fields.
+// encoded delivers a push whose body is encoded from v, for ChatService.
 func (s *Service) encoded(push session.Push, v any) int32 {
 	body, err := wire.Encode(v)
 	if err != nil || len(body) > wire.MaxBody {
@@ -157,7 +159,7 @@ func (s *Service) encoded(push session.Push, v any) int32 {
 	return s.deliver(&push, nil)
 }
 
-// NotifyAddFriend pushes 1011.
+// NotifyAddFriend pushes a friend request (1011).
 func (s *Service) NotifyAddFriend(_ context.Context, r *message.AddFriendReq) (*message.AddFriendRsp, error) {
 	code := s.encoded(session.Push{To: r.Touid, From: r.Applyuid, ID: wire.MsgApplied}, wire.AppliedPush{
 		ApplyUID: r.Applyuid, Name: r.Name, Desc: r.Desc, Icon: r.Icon, Nick: r.Nick, Sex: r.Sex,
@@ -165,7 +167,8 @@ func (s *Service) NotifyAddFriend(_ context.Context, r *message.AddFriendReq) (*
 	return &message.AddFriendRsp{Error: code, Applyuid: r.Applyuid, Touid: r.Touid}, nil
 }
 
-// NotifyAuthFriend pushes 1015. Without a message it is refused: the stock client reads the first one without looking.
+// NotifyAuthFriend pushes an approval (1015). It refuses one without a message, because the stock client reads the
+// first message unconditionally.
 func (s *Service) NotifyAuthFriend(ctx context.Context, r *message.AuthFriendReq) (*message.AuthFriendRsp, error) {
 	rsp := &message.AuthFriendRsp{Fromuid: r.Fromuid, Touid: r.Touid}
 	if len(r.Textmsgs) == 0 {
@@ -193,7 +196,7 @@ func (s *Service) NotifyAuthFriend(ctx context.Context, r *message.AuthFriendReq
 	return rsp, nil
 }
 
-// NotifyTextChatMsg pushes 1019.
+// NotifyTextChatMsg pushes texts (1019).
 func (s *Service) NotifyTextChatMsg(_ context.Context, r *message.TextChatMsgReq) (*message.TextChatMsgRsp, error) {
 	rsp := &message.TextChatMsgRsp{Fromuid: r.Fromuid, Touid: r.Touid, ThreadId: r.ThreadId, Textmsgs: r.Textmsgs}
 	if len(r.Textmsgs) == 0 {
@@ -211,13 +214,13 @@ func (s *Service) NotifyTextChatMsg(_ context.Context, r *message.TextChatMsgReq
 	return rsp, nil
 }
 
-// NotifyKickUser ends one session of a user here, or all of them when the caller names none.
+// NotifyKickUser ends one session of a user on this node, or all of them if the caller names none.
 func (s *Service) NotifyKickUser(_ context.Context, r *message.KickUserReq) (*message.KickUserRsp, error) {
 	rsp := &message.KickUserRsp{Uid: r.Uid}
 	if r.Sid != "" {
 		s.d.Replace(r.Uid, r.Sid)
 		if r.Moved {
-			sid, _ := session.ParseSID(r.Sid) // 0 is nobody's
+			sid, _ := session.ParseSID(r.Sid) // an invalid id yields 0, which no session has
 			rsp.Texts = s.d.Texts.HandOver(r.Uid, sid, time.Now())
 		}
 	} else {
@@ -229,12 +232,12 @@ func (s *Service) NotifyKickUser(_ context.Context, r *message.KickUserReq) (*me
 	return rsp, nil
 }
 
-// RplyAddFriend is declared by upstream and implemented by nobody.
+// RplyAddFriend is declared in llfcchat's service definition, but no node implements it.
 func (s *Service) RplyAddFriend(_ context.Context, r *message.RplyFriendReq) (*message.RplyFriendRsp, error) {
 	return &message.RplyFriendRsp{Error: int32(wire.CodeBadRequest), Rplyuid: r.Rplyuid, Touid: r.Touid}, nil
 }
 
-// SendChatMsg is declared by upstream and implemented by nobody.
+// SendChatMsg is declared in llfcchat's service definition, but no node implements it.
 func (s *Service) SendChatMsg(_ context.Context, r *message.SendChatMsgReq) (*message.SendChatMsgRsp, error) {
 	return &message.SendChatMsgRsp{Error: int32(wire.CodeBadRequest), Fromuid: r.Fromuid, Touid: r.Touid}, nil
 }
