@@ -6,14 +6,15 @@ import (
 )
 
 const (
-	// fenceReadTimeout bounds a read of the fence row, which is repeated each second.
+	// fenceReadTimeout bounds a read of the fence row, which happens every second.
 	fenceReadTimeout = 2 * time.Second
-	// fenceTakeTimeout bounds writing the row: a transaction of an earlier life may hold it for two seconds.
+	// fenceTakeTimeout bounds a write of the row. A transaction under an earlier boot id may hold the row for two
+	// seconds.
 	fenceTakeTimeout = 5 * time.Second
 )
 
-// KeepFence watches the fence row in SQL until ctx ends, so that the node learns that it was fenced off even if nobody
-// sends a text. It never waits for Redis.
+// KeepFence watches the fence row in SQL until ctx ends, so that the node learns that it was fenced off even when no
+// texts are sent. It never waits for Redis.
 func (m *Member) KeepFence(ctx context.Context) {
 	every := time.NewTicker(tick)
 	defer every.Stop()
@@ -28,7 +29,7 @@ func (m *Member) KeepFence(ctx context.Context) {
 	}
 }
 
-// fenceStep does what the state of the row asks for.
+// fenceStep writes or reads the row, as its state requires, and ends the sessions once the fence is lost.
 func (m *Member) fenceStep(ctx context.Context) {
 	m.mu.Lock()
 	state, leased := m.fence, !m.extended.IsZero()
@@ -54,7 +55,7 @@ func (m *Member) fenceStep(ctx context.Context) {
 	}
 }
 
-// takeFence writes the row of the current life, whose lease is held.
+// takeFence writes the row for the current boot id, whose lease is held.
 func (m *Member) takeFence(ctx context.Context) error {
 	m.mu.Lock()
 	name, boot, again := m.mine.Name, m.mine.Boot, m.fence != fenceAbsent
@@ -67,16 +68,16 @@ func (m *Member) takeFence(ctx context.Context) error {
 	if err := m.d.Fence.TakeFence(ctx, name, boot); err != nil {
 		return err
 	}
-	// Only KeepFence moves the state on from here, or join before it runs.
+	// No other goroutine changes the state from fenceAbsent: Join has returned before KeepFence runs.
 	m.mu.Lock()
 	m.fence = fenceHeld
 	m.mu.Unlock()
 	m.d.Log.Info("member of the cluster", "boot", boot)
-	wake(m.wakeLease) // placement may see the node now
+	wake(m.wakeLease) // placement may use the node now
 	return nil
 }
 
-// readFence looks whether another node has fenced this one off.
+// readFence checks whether another node has fenced this one off.
 func (m *Member) readFence(ctx context.Context) error {
 	m.mu.Lock()
 	name, boot := m.mine.Name, m.mine.Boot
@@ -93,7 +94,7 @@ func (m *Member) readFence(ctx context.Context) error {
 	return nil
 }
 
-// noteFenceError counts a failure, and logs it if the step before did not fail.
+// noteFenceError counts a failure, and logs the first of a series.
 func (m *Member) noteFenceError(err error) {
 	m.mu.Lock()
 	before := m.fenceFail

@@ -10,12 +10,12 @@ import (
 	"parley/internal/presence"
 )
 
-// leaseTimeout bounds one step of KeepLease: several calls to Redis, and perhaps one to another process. It is short
-// enough for a second attempt before the lease lapses.
+// leaseTimeout bounds one step of KeepLease: several calls to Redis, and perhaps one to another process. It leaves
+// time for a second attempt before the lease lapses.
 const leaseTimeout = 3 * time.Second
 
-// KeepLease holds the lease in Redis until ctx ends. It never waits for SQL. It returns an error when this process may
-// not be the node any more.
+// KeepLease holds the lease in Redis until ctx ends. It never waits for SQL. It returns an error if another live
+// process has taken over as this node.
 func (m *Member) KeepLease(ctx context.Context) error {
 	every := time.NewTicker(tick)
 	defer every.Stop()
@@ -32,14 +32,14 @@ func (m *Member) KeepLease(ctx context.Context) error {
 	}
 }
 
-// leaseStep does what is due: a new life, the lease, its refresh, the load.
+// leaseStep does what is due: begin a new life, take or extend the lease, report the load.
 func (m *Member) leaseStep(ctx context.Context) error {
 	if old, ended := m.nextLife(); ended {
 		m.dropLease(ctx, old)
 	}
 	m.mu.Lock()
 	held := !m.extended.IsZero()
-	// The ticks come a little early or late. One that failed is repeated with the next tick.
+	// Ticks arrive a little early or late, hence the half tick. A failed refresh is repeated with the next tick.
 	due := time.Since(m.extended) >= leaseRefresh-tick/2
 	m.mu.Unlock()
 	var err error
@@ -54,17 +54,17 @@ func (m *Member) leaseStep(ctx context.Context) error {
 	}
 	if err != nil {
 		m.d.LeaseFailures.Inc()
-		m.d.Log.Warn("lease not extended", "err", err) // leaseDoubt ends the logins if it goes on
+		m.d.Log.Warn("lease not extended", "err", err) // after leaseDoubt, Admits refuses logins
 		m.d.Mailbox.Reported(presence.Kicks{}, err)
 		return nil
 	}
 	if err := m.report(ctx); err != nil {
-		m.d.Log.Debug("load not reported", "err", err) // the reservations lapse by themselves
+		m.d.Log.Debug("load not reported", "err", err) // the reservations expire by themselves
 	}
 	return nil
 }
 
-// nextLife begins the next life if the sessions of a fenced one have ended, and returns the lease of that one.
+// nextLife begins the next life once the sessions of a fenced one have ended. It returns the lease to drop.
 func (m *Member) nextLife() (old presence.Lease, ended bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -77,8 +77,8 @@ func (m *Member) nextLife() (old presence.Lease, ended bool) {
 	return old, true
 }
 
-// acquire takes the lease for the current life. If another process holds it, that is fatal if the process answers for
-// it; the lease of a dead one is replaced.
+// acquire takes the lease for the current boot id. If another process holds the lease and answers, the error is
+// fatal; the lease of a dead process is replaced.
 func (m *Member) acquire(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, leaseTimeout)
 	defer cancel()
@@ -102,11 +102,11 @@ func (m *Member) acquire(ctx context.Context) error {
 	if err := m.noteTaken(ctx, began); err != nil {
 		return err
 	}
-	wake(m.wakeFence) // the life may have no fence row yet
+	wake(m.wakeFence) // the row for this boot id may not be written yet
 	return nil
 }
 
-// noteTaken says that the lease was taken, at began or later.
+// noteTaken records that the lease was taken no earlier than began.
 func (m *Member) noteTaken(ctx context.Context, began time.Time) error {
 	gen, age, err := m.d.Lease.Generation(ctx)
 	if err == nil {
@@ -115,8 +115,8 @@ func (m *Member) noteTaken(ctx context.Context, began time.Time) error {
 	return err
 }
 
-// extend keeps the lease for its full time again, by compare-and-extend. One that lapsed is taken again under the same boot
-// id, unless somebody else did: if that process lives, this one must not serve.
+// extend extends the lease by compare-and-extend. A lease that lapsed is taken again under the same boot id, unless
+// another process has taken it; if that process is alive, this one must not serve.
 func (m *Member) extend(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, leaseTimeout)
 	defer cancel()
@@ -129,7 +129,8 @@ func (m *Member) extend(ctx context.Context) error {
 		if held, ok := errors.AsType[*presence.HeldError](err); ok {
 			return m.lostTo(ctx, held)
 		}
-		// Lapsed, or lost with Redis' data. The fence row says whether others took this node for dead meanwhile.
+		// The lease lapsed, or was lost with Redis' data. Keeping the boot id is safe: if another node treated this
+		// one as dead meanwhile, it changed the fence row, and nothing can be stored under the old boot id.
 		began = time.Now()
 		err = m.d.Lease.TakeLease(ctx, mine, "")
 		if held, ok := errors.AsType[*presence.HeldError](err); ok {
@@ -151,7 +152,8 @@ func (m *Member) extend(ctx context.Context) error {
 	return nil
 }
 
-// noteExtended says that the lease was extended, at began or later.
+// noteExtended records that the lease was extended no earlier than began. Using the time before the call never
+// overestimates how long the lease lasts.
 func (m *Member) noteExtended(began time.Time, gen string, age int64) {
 	m.mu.Lock()
 	m.extended = began
@@ -163,7 +165,7 @@ func (m *Member) noteExtended(began time.Time, gen string, age int64) {
 	}
 }
 
-// lostTo returns a fatal error if the new holder of the lease lives. Else its lease will lapse.
+// lostTo returns a fatal error if the new holder of the lease is alive. Otherwise that lease will lapse.
 func (m *Member) lostTo(ctx context.Context, held *presence.HeldError) error {
 	_, boot, err := m.d.Hello(ctx, held.Holder.RPCAddr)
 	if err == nil && boot == held.Holder.Boot {
@@ -172,9 +174,9 @@ func (m *Member) lostTo(ctx context.Context, held *presence.HeldError) error {
 	return held
 }
 
-// report writes this node's load, which now includes the reservations of the users who have logged in. In the same
-// round trip it reads the kicks that other nodes have left for this one. It does nothing while the node does not serve:
-// placement sees a node from its first report on.
+// report writes this node's load, and removes the reservations of the users who have logged in, because the load now
+// includes them. In the same round trip it reads the kicks that other nodes have left for this one. It does nothing
+// while the node does not serve: placement uses a node from its first report on.
 func (m *Member) report(ctx context.Context) error {
 	m.mu.Lock()
 	name, serving := m.mine.Name, !m.extended.IsZero() && m.fence == fenceHeld
@@ -193,7 +195,7 @@ func (m *Member) report(ctx context.Context) error {
 	return err
 }
 
-// Drain tells placement to leave this node out.
+// Drain makes placement skip this node.
 func (m *Member) Drain(ctx context.Context) {
 	m.mu.Lock()
 	m.mine.Draining = true
@@ -204,7 +206,7 @@ func (m *Member) Drain(ctx context.Context) {
 	}
 }
 
-// Drop gives the lease and the load count up.
+// Drop gives up the lease and the load count.
 func (m *Member) Drop(ctx context.Context) {
 	m.mu.Lock()
 	mine := m.mine

@@ -1,5 +1,5 @@
 // Package membership holds a chat node's place in the cluster: its lease in Redis, its fence row in SQL, and its
-// successive lives, each with its own boot id.
+// successive lives, each with a boot id of its own.
 package membership
 
 import (
@@ -16,48 +16,49 @@ import (
 	"parley/internal/wire"
 )
 
-// Times that are promises to other nodes rather than tuning; docs/GUARANTEES.md builds on them.
+// These times are promises to other nodes, not tuning; docs/GUARANTEES.md relies on them.
 const (
 	leaseRefresh = presence.DefaultRefresh
-	leaseDoubt   = 7 * time.Second // without a refresh for so long a node refuses logins
-	tick         = time.Second     // load reports and fence reads
+	leaseDoubt   = 7 * time.Second // a node refuses logins when its last refresh is older
+	tick         = time.Second     // interval of load reports and fence reads
 )
 
-// youngRedis is how long after Redis lost its data logins wait: the nodes' sessions are written back meanwhile.
+// youngRedis is how long logins wait after Redis lost its data, while the nodes write their sessions back.
 const youngRedis = 6 * time.Second
 
-// A Member is this node's place in the cluster: a lease in Redis and a fence row in SQL. KeepLease holds the one and
-// KeepFence the other, each in its own goroutine and on its own server, so that a server that stalls delays nothing on
-// the other. A login needs both. A text needs the fence row only, so that texts go on while Redis is away.
+// A Member is this node's place in the cluster: a lease in Redis and a fence row in SQL. KeepLease maintains the
+// lease and KeepFence the row, each in its own goroutine and on its own server, so that a server that stalls delays
+// nothing on the other. A login needs both. A text needs only the fence row, so texts go on while Redis is away.
 //
-// A node lives many lives, each with a boot id of its own. A life that another node has fenced off ends in this order:
-// KeepFence ends the sessions, KeepLease takes the lease under a new boot id, KeepFence writes the fence row for it.
+// A node has many lives, each with its own boot id. When another node has fenced it off, KeepFence ends the sessions,
+// then KeepLease takes the lease under a new boot id, then KeepFence writes the fence row for it. In this order no
+// session of the old life coexists with the new one.
 type Member struct {
 	d         Deps
-	wakeLease chan struct{} // holds one token while KeepLease has something new to look at
+	wakeLease chan struct{} // holds a token while KeepLease may have something to do
 	wakeFence chan struct{} // the same for KeepFence
 
 	mu        sync.Mutex // guards the following
 	mine      presence.Lease
-	extended  time.Time // when this life last extended its lease, monotonic; zero while it does not hold the lease
+	extended  time.Time // start of the latest extension, monotonic; zero while this life does not hold the lease
 	fence     fenceState
 	gen       string
-	genFrom   time.Time // before this logins wait for the other nodes' sessions
-	tokens    []string  // of logins since the last load report
-	fenceFail bool      // the last read of the fence row failed: log only the first of a row
+	genFrom   time.Time // logins are refused until then: the other nodes' sessions may be missing in Redis
+	tokens    []string  // login tokens used since the last load report
+	fenceFail bool      // the last step failed; only the first failure of a series is logged
 }
 
-// fenceState is what this node knows about the fence row of its current life.
+// fenceState is what this node knows about the fence row of its current boot id.
 type fenceState uint8
 
 const (
 	fenceAbsent fenceState = iota // not written yet
-	fenceHeld                     // written, and not seen to have changed
-	fenceLost                     // another node took this one for dead; the sessions are still here
-	fenceEnded                    // they have been ended; the next life may begin
+	fenceHeld                     // written, and unchanged as far as known
+	fenceLost                     // another node treated this one as dead; the sessions still exist
+	fenceEnded                    // the sessions have ended; the next life may begin
 )
 
-// LeaseStore is what a Member needs of Redis; *presence.Presence is one.
+// LeaseStore is the part of Redis that a Member uses; *presence.Presence implements it.
 type LeaseStore interface {
 	TakeLease(ctx context.Context, l presence.Lease, replaceBoot string) error
 	ExtendLease(ctx context.Context, l presence.Lease) (gen string, err error)
@@ -66,39 +67,39 @@ type LeaseStore interface {
 	Generation(ctx context.Context) (id string, ageMS int64, err error)
 }
 
-// Mailbox carries out the kicks that a report brings; *reconcile.Reconciler is one.
+// Mailbox carries out the kicks that a report reads; *reconcile.Reconciler implements it.
 type Mailbox interface {
-	// Handled returns the kicks that the next report takes out of Redis.
+	// Handled returns the kicks that the next report removes from Redis.
 	Handled() presence.Kicks
-	// Reported takes what a report brought, or why there was none.
+	// Reported receives the kicks that a report read, or the error of the report.
 	Reported(kicks presence.Kicks, err error)
 }
 
-// FenceStore is what a Member needs of SQL; *store.Store is one.
+// FenceStore is the part of SQL that a Member uses; *store.Store implements it.
 type FenceStore interface {
 	TakeFence(ctx context.Context, node, boot string) error
 	FenceBoot(ctx context.Context, node string) (boot string, err error)
 }
 
-// Deps is what a Member works with. None of the functions may wait for Redis or SQL.
+// Deps are the dependencies of a Member. None of the functions may wait for Redis or SQL.
 type Deps struct {
 	Log   *slog.Logger
 	Lease LeaseStore
 	Fence FenceStore
 	// Hello asks the process at an RPC address for its boot id.
 	Hello func(ctx context.Context, addr string) (name, boot string, err error)
-	// Sessions returns how many sessions this node has.
+	// Sessions returns the number of sessions of this node.
 	Sessions func() int
-	// EndSessions ends them all.
+	// EndSessions ends all of them.
 	EndSessions func()
-	// LostData has them written into a Redis that lost its data.
+	// LostData has all of them written back into a Redis that lost its data.
 	LostData func()
 	Mailbox  Mailbox
 
 	LeaseFailures, FenceFailures, Fenced prometheus.Counter
 }
 
-// New returns a Member that has not joined yet. mine lacks the boot id only.
+// New returns a Member that has not joined yet. New sets the boot id of mine.
 func New(mine presence.Lease, d Deps) *Member {
 	mine.Boot = newBoot()
 	return &Member{
@@ -107,14 +108,14 @@ func New(mine presence.Lease, d Deps) *Member {
 	}
 }
 
-// newBoot returns a random name for a life of the node: 16 hex digits.
+// newBoot returns a random boot id of 16 hex digits.
 func newBoot() string {
 	var b [8]byte
 	rand.Read(b[:]) // never fails: crypto/rand ends the process instead
 	return hex.EncodeToString(b[:])
 }
 
-// wake puts a token into a channel of one.
+// wake puts a token into a channel of capacity one, unless it already holds one.
 func wake(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -122,10 +123,10 @@ func wake(c chan struct{}) {
 	}
 }
 
-// ClientAddr returns where clients are told to connect, host:port.
+// ClientAddr returns the address announced to clients, host:port.
 func (m *Member) ClientAddr() string { return m.lease().ClientAddr }
 
-// RPCAddr returns where other nodes are told to call, host:port.
+// RPCAddr returns the address announced to other nodes, host:port.
 func (m *Member) RPCAddr() string { return m.lease().RPCAddr }
 
 func (m *Member) lease() presence.Lease {
@@ -134,14 +135,14 @@ func (m *Member) lease() presence.Lease {
 	return m.mine
 }
 
-// Boot returns the id under which this node may store.
+// Boot returns the boot id under which this node may store.
 func (m *Member) Boot() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.mine.Boot
 }
 
-// Admits reports whether a login may go on, and under which boot id.
+// Admits reports whether a login may proceed, and under which boot id.
 func (m *Member) Admits() (boot string, code wire.Code) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -155,24 +156,24 @@ func (m *Member) Admits() (boot string, code wire.Code) {
 	return m.mine.Boot, wire.CodeOK
 }
 
-// Lives reports whether boot is the current life, and not known to be fenced off.
+// Lives reports whether boot is the current boot id and not known to be fenced off.
 func (m *Member) Lives(boot string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.fence == fenceHeld && m.mine.Boot == boot
 }
 
-// NoteLogin remembers that a login used the token it was placed with.
+// NoteLogin records that a login used its placement token.
 func (m *Member) NoteLogin(token string) {
 	if token == "" {
-		return // a resumed session was never reserved
+		return // a resumed session has no reservation
 	}
 	m.mu.Lock()
 	m.tokens = append(m.tokens, token)
 	m.mu.Unlock()
 }
 
-// NoteFenced says that SQL no longer carries this boot id: another node took this one for dead.
+// NoteFenced records that the fence row no longer holds this boot id: another node treated this one as dead.
 func (m *Member) NoteFenced(boot string) {
 	m.mu.Lock()
 	first := m.fence == fenceHeld && m.mine.Boot == boot
@@ -187,8 +188,9 @@ func (m *Member) NoteFenced(boot string) {
 	}
 }
 
-// Join makes this process the node: the lease first, then the fence row, then a load of zero. A lease that another
-// process holds is fatal if that process answers for it. join may be called again after an error.
+// Join makes this process the node: it takes the lease, then the fence row, then reports a load of zero. The lease
+// comes first because it excludes a second process of the same name. If another process holds the lease and answers,
+// the error is fatal. Join may be called again after other errors.
 func (m *Member) Join(ctx context.Context) error {
 	if err := m.acquire(ctx); err != nil {
 		return err
@@ -199,7 +201,7 @@ func (m *Member) Join(ctx context.Context) error {
 	return m.report(ctx)
 }
 
-// noteGenerationLocked reports whether Redis lost its data since the last time.
+// noteGenerationLocked reports whether Redis lost its data since the last call.
 func (m *Member) noteGenerationLocked(gen string, ageMS int64) (lost bool) {
 	if gen == m.gen {
 		return false

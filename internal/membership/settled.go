@@ -2,8 +2,8 @@ package membership
 
 import "time"
 
-// Settled reports whether what a body of data in Redis says of where users are is all there is: it is the one that this
-// node has been extending its lease in, and old enough for all nodes to have written their sessions into it.
+// Settled reports whether the Redis data with generation id gen knows all sessions: this node has extended its lease
+// in it, and it is old enough for all nodes to have written their sessions back.
 func (m *Member) Settled(gen string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
