@@ -9,11 +9,11 @@ import (
 	"parley/internal/recent"
 )
 
-// maxFenced is how many fenced lives are remembered. One that was forgotten is fenced again, which changes nothing.
+// maxFenced is the number of fenced lives remembered. Fencing a forgotten life again changes nothing.
 const maxFenced = 1024
 
-// fences fences each life once, however many logins ask for it at the same time: after a crash the first login of every
-// user of that node does.
+// fences fences each life once, however many logins ask for it. After a crash of a node, the first login of each of
+// its users does.
 type fences struct {
 	run   func(ctx context.Context, node, boot string) error
 	log   *slog.Logger
@@ -27,7 +27,7 @@ func newFences(run func(context.Context, string, string) error, log *slog.Logger
 	return &fences{run: run, log: log, done: recent.New[life, struct{}](maxFenced)}
 }
 
-// fence returns nil when l is fenced.
+// fence fences l and returns nil when that is done.
 func (f *fences) fence(ctx context.Context, l life) error {
 	_, _, err := f.under.Do(ctx, l, func() (none struct{}, err error) {
 		f.mu.Lock()

@@ -16,19 +16,19 @@ import (
 )
 
 const (
-	// kickTimeout is how long a login waits for the node of the session that it replaces.
+	// kickTimeout bounds how long a login waits for the node of the session it replaces.
 	kickTimeout = time.Second
-	// maxCalls bounds the kicks that wait for an answer: a node that stops answering costs so many logins a second, and
-	// the others nothing.
+	// maxCalls bounds the kicks waiting for an answer. A node that stops answering thus delays at most that many
+	// logins a second.
 	maxCalls = 256
-	// silence is how long a node that did not answer is left alone; then one kick tries it again.
+	// silence is how long a node that did not answer is not called; then a single kick tries it again.
 	silence = 2 * time.Second
-	// watchFor is how long the lease of a node that was left a kick is watched. A node that still has it by then has
-	// extended it since the kick was left, and so has read its mailbox.
+	// watchFor is how long the lease of a node is watched after a kick was left in its mailbox. If the node still has
+	// the lease then, it has extended it since the kick was left, and so has read its mailbox.
 	watchFor = presence.DefaultLease * 3 / 2
-	// maxWatched bounds the nodes' lives that are watched or remembered as silent.
+	// maxWatched bounds the watched lives, and the nodes remembered as silent.
 	maxWatched = 1024
-	// retryEvery is how often what was left undone is looked at.
+	// retryEvery is the interval of Run.
 	retryEvery = time.Second
 )
 
@@ -37,30 +37,30 @@ var (
 	errCrowd  = errors.New("reconcile: too many kicks wait for an answer")
 )
 
-// Peers reaches other nodes by RPC; *peer.Pool does.
+// Peers calls other nodes by RPC; *peer.Pool implements it.
 type Peers interface {
-	// Kick ends a session on another node, and returns no error when the node has answered. If the session has moved here,
-	// texts is how many of the user's texts the node hands over, or nil.
+	// Kick ends a session on another node. A nil error means that the node has answered. If the session has moved
+	// here, texts is the number of the user's texts that the node hands over, or nil.
 	Kick(ctx context.Context, node string, uid int32, sid string, moved bool) (texts *int32, err error)
-	// Knows reports whether there is a way to a node.
+	// Knows reports whether there is a link to a node.
 	Knows(node string) bool
-	// Static reports whether a node comes from the configuration; it may be llfcchat's and have no lease.
+	// Static reports whether a node comes from the configuration. Such a node may be llfcchat's and have no lease.
 	Static(node string) bool
 }
 
-// KickerDeps is what a Kicker works with.
+// KickerDeps are the dependencies of a Kicker.
 type KickerDeps struct {
 	Log      *slog.Logger
 	Metrics  prometheus.Registerer // nil: registered nowhere
 	Presence *presence.Presence
 	Peers    Peers
-	// Link makes ways to the nodes of the latest view.
+	// Link links the nodes of the latest view.
 	Link func()
-	// Fence forbids a dead boot of a node to store anything more.
+	// Fence makes the store refuse everything from a dead boot id of a node.
 	Fence func(ctx context.Context, node, boot string) error
 }
 
-// Kicker ends sessions that live on other nodes. All methods are safe for concurrent use.
+// A Kicker ends sessions on other nodes. All methods are safe for concurrent use.
 type Kicker struct {
 	log      *slog.Logger
 	presence *presence.Presence
@@ -69,21 +69,21 @@ type Kicker struct {
 	fences   *fences
 	static   staticKicks
 	metrics  kickerMetrics
-	calls    atomic.Int64 // under way
+	calls    atomic.Int64 // in flight
 
 	mu      sync.Mutex                     // guards the following
-	watched map[life]time.Time             // lives that were left a kick, and when the last one was
-	silent  *recent.Map[string, time.Time] // nodes that did not answer, and until when they are left alone
+	watched map[life]time.Time             // lives with a kick in their mailbox, and when the latest was left
+	silent  *recent.Map[string, time.Time] // nodes that did not answer, and until when they are not called
 }
 
-// A life is one process of a node.
+// A life is one run of a node under one boot id.
 type life struct{ node, boot string }
 
 type kickerMetrics struct {
 	unanswered, left, lost prometheus.Counter
 }
 
-// NewKicker returns a Kicker; Run has to run with it.
+// NewKicker returns a Kicker; the caller must run Run beside it.
 func NewKicker(d KickerDeps) *Kicker {
 	f := promauto.With(d.Metrics)
 	counter := func(name, help string) prometheus.Counter {
@@ -102,7 +102,7 @@ func NewKicker(d KickerDeps) *Kicker {
 	}
 }
 
-// Run looks after what End has left undone, until ctx ends.
+// Run watches the lives that were left a kick and repeats unanswered kicks of static peers, until ctx ends.
 func (k *Kicker) Run(ctx context.Context) {
 	every := time.NewTicker(retryEvery)
 	defer every.Stop()
@@ -117,16 +117,16 @@ func (k *Kicker) Run(ctx context.Context) {
 	}
 }
 
-// End ends a session of another node, or of an earlier life of this one. When it returns nil, one of these is true: the
-// node has answered; the kick is in the mailbox that the node reads each second; the node's life is fenced, so that
-// nothing the session still sends can be stored; the session is on a static peer without a lease, which is asked again
-// for a minute.
+// End ends a session of another node, or of an earlier life of this one. A nil error means one of the following: the
+// node has answered; the kick is in the mailbox that the node reads every second; the node's life is fenced, so
+// nothing that the session still sends can be stored; or the session is on a static peer without a lease, which is
+// called again for a minute.
 func (k *Kicker) End(ctx context.Context, old presence.Location) error {
 	return k.end(ctx, old, k.kick(old))
 }
 
-// Move is End for a session that one of this node replaces. It also returns the number of texts that the old node hands
-// over; nil if that node did not answer or keeps them.
+// Move is End for a session that a session of this node replaces. It also returns the number of texts that the old
+// node hands over, or nil if that node does not answer or keeps them.
 func (k *Kicker) Move(ctx context.Context, old presence.Location) (texts *int32, err error) {
 	err = k.end(ctx, old, func(ctx context.Context) (err error) {
 		texts, err = k.peers.Kick(ctx, old.Node, old.UID, old.SID, true)
@@ -162,7 +162,7 @@ func (k *Kicker) end(ctx context.Context, old presence.Location, kick func(conte
 	return nil
 }
 
-// ask tells a Parley node to end a session. It does not ask a node that has just failed to answer.
+// ask calls a Parley node to end a session. It does not call a node that has recently failed to answer.
 func (k *Kicker) ask(ctx context.Context, node string, kick func(context.Context) error) error {
 	if !k.mayAsk(node) {
 		return errSilent
@@ -173,7 +173,7 @@ func (k *Kicker) ask(ctx context.Context, node string, kick func(context.Context
 	}
 	defer k.calls.Add(-1)
 	if !k.peers.Knows(node) {
-		k.link() // it has just joined
+		k.link() // the node may have just joined
 	}
 	err := k.call(ctx, kick)
 	k.mu.Lock()
@@ -199,7 +199,8 @@ func (k *Kicker) call(ctx context.Context, kick func(context.Context) error) err
 	return err
 }
 
-// mayAsk reports whether a node may be asked. After its silence, the first caller tries it.
+// mayAsk reports whether a node may be called. When a node's silence is over, the first caller may try it; for all
+// others the silence is renewed, and ends with that caller's success.
 func (k *Kicker) mayAsk(node string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -219,12 +220,12 @@ func (k *Kicker) watchLife(l life) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if _, ok := k.watched[l]; !ok && len(k.watched) >= maxWatched {
-		return // the first login of one of its users elsewhere fences it
+		return // safe: the first login elsewhere of one of its users fences it
 	}
 	k.watched[l] = time.Now()
 }
 
-// watch fences lives that were left a kick and lost their lease before they can have read it.
+// watch fences the lives that were left a kick and lost their lease before they can have read it.
 func (k *Kicker) watch(ctx context.Context) {
 	k.mu.Lock()
 	watched := make(map[life]time.Time, len(k.watched))
@@ -234,7 +235,7 @@ func (k *Kicker) watch(ctx context.Context) {
 	k.mu.Unlock()
 	view := k.presence.View()
 	for l, since := range watched {
-		readAfter := time.Since(since) - view.Age() // how long after the kick the leases were read
+		readAfter := time.Since(since) - view.Age() // how long after the kick the view was read
 		switch {
 		case readAfter <= 0:
 			continue
@@ -247,7 +248,7 @@ func (k *Kicker) watch(ctx context.Context) {
 			continue
 		}
 		k.mu.Lock()
-		if k.watched[l].Equal(since) { // else another kick was left meanwhile
+		if k.watched[l].Equal(since) { // else another kick was left meanwhile, and the watch goes on
 			delete(k.watched, l)
 		}
 		k.mu.Unlock()

@@ -15,47 +15,50 @@ import (
 )
 
 const (
-	// reportGap is how long after a report the next one counts as trouble: Redis failed, or this node was paused.
+	// reportGap is the time between two reports beyond which kicks may have been lost: Redis failed, or this node was
+	// paused.
 	reportGap = 3 * time.Second
-	// retryPause is how long a part waits that could not be compared.
+	// retryPause is the wait before a failed comparison is repeated.
 	retryPause = 500 * time.Millisecond
 )
 
 // Config says how often sessions are compared. See DefaultConfig.
 type Config struct {
-	Pass  time.Duration // in which each session is compared once
-	Hurry time.Duration // the same after trouble
-	// Grace is how long another session must have the place of a session here before the one here ends: longer than a
-	// login, which gives the place back if its client has hung up.
+	Pass  time.Duration // time in which each session is compared once
+	Hurry time.Duration // the same, after trouble
+	// Grace is how long another session must hold a session's place before the session ends. It exceeds the duration
+	// of a login, which gives the place back if its client has hung up.
 	Grace time.Duration
-	// Extend is how often entries are kept from expiring, within presence.SessionTTL.
+	// Extend is the interval at which entries are kept from expiring; it is shorter than presence.SessionTTL.
 	Extend time.Duration
 }
 
-// DefaultConfig returns what docs/GUARANTEES.md counts on: 19,000 sessions are 400 comparisons per second, or 2,400 after
-// trouble.
+// DefaultConfig returns the values that docs/GUARANTEES.md relies on. With 19,000 sessions they make 400 comparisons
+// per second, or 2,400 after trouble.
 func DefaultConfig() Config {
 	return Config{Pass: 48 * time.Second, Hurry: 8 * time.Second, Grace: 6 * time.Second, Extend: 20 * time.Minute}
 }
 
-// Deps is what a Reconciler works with.
+// Deps are the dependencies of a Reconciler.
 type Deps struct {
 	Log      *slog.Logger
 	Metrics  prometheus.Registerer // nil: registered nowhere
 	Presence *presence.Presence
 	Registry *session.Registry
-	// Entry returns a live session as Redis should know it.
+	// Entry returns the entry that a live session should have in Redis.
 	Entry func(*session.Session) presence.Session
-	// End ends a session of this node and tells the client that it was replaced. It does nothing when there is none.
+	// End ends a session of this node and tells its client that it was replaced. It does nothing if there is no such
+	// session.
 	End func(uid int32, sid string)
-	// Release takes a session that has ended out of Redis, later.
+	// Release removes an ended session from Redis, in the background.
 	Release func(presence.Location)
-	// Missed is told of a live session that has its place in Redis again: meanwhile no other node has found it.
+	// Missed is called for a live session that has its place in Redis back. Other nodes could not find it in the
+	// meantime, so it may have missed texts.
 	Missed func(*session.Session)
 }
 
-// Reconciler compares the sessions of this node with Redis, a part of the registry at a time. Its methods are safe for
-// concurrent use.
+// A Reconciler compares the sessions of this node with Redis, one part of the registry at a time. Its methods are
+// safe for concurrent use.
 type Reconciler struct {
 	cfg     Config
 	deps    Deps
@@ -64,17 +67,17 @@ type Reconciler struct {
 	wake    chan struct{}
 
 	// Owned by Run.
-	part     int                            // the next one
-	extended [session.Parts]time.Time       // when each part was last kept from expiring
-	doubts   map[*session.Session]time.Time // those whose place another one has, and since when that is known
-	lost     map[*session.Session]struct{}  // those that Redis did not have, until it has them again
+	part     int                            // the next part
+	extended [session.Parts]time.Time       // when the entries of each part were last kept from expiring
+	doubts   map[*session.Session]time.Time // sessions whose place another session holds, and since when
+	lost     map[*session.Session]struct{}  // sessions missing in Redis, until they are restored
 	failing  bool
 
 	mu       sync.Mutex // guards the following
-	hurried  int        // parts that are still to be compared in a hurry
-	rewrite  int        // parts that are still to be written back unseen
-	reported time.Time  // when Redis last took a report; zero: not yet
-	trouble  bool       // a report has failed since
+	hurried  int        // parts still to be compared in a hurry
+	rewrite  int        // parts still to be written back without comparing
+	reported time.Time  // time of the last successful report; zero: none yet
+	trouble  bool       // a report has failed since then
 	handled  presence.Kicks
 }
 
@@ -105,16 +108,16 @@ func New(cfg Config, d Deps) *Reconciler {
 	}
 }
 
-// Hurry has all sessions compared soon: kicks or entries may have been lost.
+// Hurry has all sessions compared soon, because kicks or entries may have been lost.
 func (r *Reconciler) Hurry() {
 	r.mu.Lock()
-	r.hurried = session.Parts + 1 // the part under way may have been read before the trouble
+	r.hurried = session.Parts + 1 // one more: the current part may have been read before the trouble
 	r.mu.Unlock()
 	r.metrics.hurries.Inc()
 	r.wakeUp()
 }
 
-// Rewrite has all sessions written back at once: Redis has lost its data.
+// Rewrite has all sessions written back at once, because Redis has lost its data.
 func (r *Reconciler) Rewrite() {
 	r.mu.Lock()
 	r.rewrite = session.Parts + 1
@@ -129,14 +132,16 @@ func (r *Reconciler) wakeUp() {
 	}
 }
 
-// Handled returns the kicks that the next report takes out of the node's mailbox.
+// Handled returns the kicks that the next report removes from the node's mailbox.
 func (r *Reconciler) Handled() presence.Kicks {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.handled
 }
 
-// Reported takes the outcome of a report, in which the node has read its mailbox, and ends the sessions it names.
+// Reported receives the outcome of a report, which reads the node's mailbox, and ends the sessions named there. The
+// kicks stay in Redis until the next report removes them: if this process dies first, the next one of the same node
+// reads them again.
 func (r *Reconciler) Reported(kicks presence.Kicks, err error) {
 	if err != nil {
 		r.mu.Lock()
@@ -158,7 +163,7 @@ func (r *Reconciler) Reported(kicks presence.Kicks, err error) {
 	}
 }
 
-// Run compares until ctx ends.
+// Run compares sessions until ctx ends.
 func (r *Reconciler) Run(ctx context.Context) {
 	timer := time.NewTimer(r.cfg.Pass / session.Parts)
 	defer timer.Stop()
@@ -173,7 +178,7 @@ func (r *Reconciler) Run(ctx context.Context) {
 	}
 }
 
-// step looks at one part and at the sessions in doubt, and returns how long to wait for the next step.
+// step compares one part and the sessions in doubt, and returns the time to wait before the next step.
 func (r *Reconciler) step(ctx context.Context) time.Duration {
 	r.mu.Lock()
 	rewrite := r.rewrite > 0
@@ -217,7 +222,7 @@ func (r *Reconciler) step(ctx context.Context) time.Duration {
 	return r.cfg.Pass / session.Parts
 }
 
-// visit compares the sessions of a part, or writes them back unseen.
+// visit compares the sessions of a part, or with rewrite writes them back without comparing.
 func (r *Reconciler) visit(ctx context.Context, rewrite bool) error {
 	var live []*session.Session
 	r.deps.Registry.EachOf(r.part, func(s *session.Session) {
@@ -243,7 +248,7 @@ func (r *Reconciler) visit(ctx context.Context, rewrite bool) error {
 	return nil
 }
 
-// settle ends the sessions whose place another one has had for longer than a login takes.
+// settle ends the sessions whose place another session has held for longer than a login takes.
 func (r *Reconciler) settle(ctx context.Context) error {
 	var due []*session.Session
 	for s, since := range r.doubts {
@@ -264,7 +269,8 @@ func (r *Reconciler) settle(ctx context.Context) error {
 	})
 }
 
-// compare acts on how sessions stand; what to do with one that was replaced the caller says.
+// compare acts on the standing of each session in Redis. It calls replaced for a session whose place another one
+// holds.
 func (r *Reconciler) compare(ctx context.Context, sessions []*session.Session, extend bool, replaced func(*session.Session)) error {
 	if len(sessions) == 0 {
 		return nil
@@ -284,7 +290,7 @@ func (r *Reconciler) compare(ctx context.Context, sessions []*session.Session, e
 		case presence.StandingHeld:
 			r.noteHeld(s)
 		case presence.StandingMissing:
-			r.lost[s] = struct{}{} // even if the answer to its restoration does not come
+			r.lost[s] = struct{}{} // also if the answer to restore is lost
 			missing = append(missing, s)
 		case presence.StandingReplaced:
 			replaced(s)
@@ -298,7 +304,8 @@ func (r *Reconciler) compare(ctx context.Context, sessions []*session.Session, e
 	return r.restore(ctx, missing)
 }
 
-// restore writes sessions back. One whose place another session took first is looked at again.
+// restore writes sessions back. A session whose place another session took first is in doubt, and compared again
+// later.
 func (r *Reconciler) restore(ctx context.Context, sessions []*session.Session) error {
 	locs := make([]presence.Location, len(sessions))
 	for i, s := range sessions {
@@ -317,7 +324,8 @@ func (r *Reconciler) restore(ctx context.Context, sessions []*session.Session) e
 		_, doubted := r.doubts[s]
 		switch {
 		case s.State() != session.Live:
-			// It ended meanwhile, and its release may have come first.
+			// The session ended meanwhile. Its release may have come before the restore, which then has written the
+			// entry back: release it once more.
 			r.deps.Release(locs[i])
 		case !taken[locs[i].SID]:
 			r.noteHeld(s)
@@ -330,7 +338,7 @@ func (r *Reconciler) restore(ctx context.Context, sessions []*session.Session) e
 	return nil
 }
 
-// noteHeld says that a session has its place in Redis.
+// noteHeld records that a session has its place in Redis.
 func (r *Reconciler) noteHeld(s *session.Session) {
 	_, lost := r.lost[s]
 	_, doubted := r.doubts[s]

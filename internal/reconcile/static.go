@@ -9,14 +9,14 @@ import (
 )
 
 const (
-	// staticFor is how long a static peer that does not answer a kick is asked again.
+	// staticFor is how long a kick to a static peer that does not answer is repeated.
 	staticFor = time.Minute
-	// maxStatic bounds the kicks of static peers that wait to be repeated.
+	// maxStatic bounds the kicks to static peers waiting to be repeated.
 	maxStatic = 1024
 )
 
-// staticKicks are kicks of sessions on static peers that were not answered. Such a peer may be llfcchat's: it reads no
-// mailbox, has no fence, and ends whatever session the user has there, because it knows no session ids.
+// staticKicks holds unanswered kicks to static peers. A static peer may be llfcchat's: it reads no mailbox, has no
+// fence, and knows no session ids, so a kick ends whatever session the user has there.
 type staticKicks struct {
 	mu      sync.Mutex // guards the following
 	waiting []staticKick
@@ -27,7 +27,7 @@ type staticKick struct {
 	until time.Time
 }
 
-// endOnStatic asks a static peer to end a session, as llfcchat's nodes ask each other.
+// endOnStatic calls a static peer to end a session, as llfcchat's nodes call each other.
 func (k *Kicker) endOnStatic(ctx context.Context, old presence.Location) {
 	err := k.call(ctx, k.kick(old))
 	if err == nil {
@@ -47,7 +47,7 @@ func (k *Kicker) keepStatic(kick staticKick) {
 	k.static.waiting = append(k.static.waiting, kick)
 }
 
-// retryStatic asks again, each peer until it fails once more.
+// retryStatic repeats the waiting kicks. After one failure it does not call that peer again in this round.
 func (k *Kicker) retryStatic(ctx context.Context) {
 	k.static.mu.Lock()
 	waiting := k.static.waiting
@@ -71,7 +71,7 @@ func (k *Kicker) retryStatic(ctx context.Context) {
 	}
 }
 
-// backOn reports whether the user has logged in again on the node of the session that was replaced.
+// backOn reports whether the user has logged in again on the node of the replaced session.
 func (k *Kicker) backOn(ctx context.Context, old presence.Location) bool {
 	found, err := k.presence.Locate(ctx, []int32{old.UID})
 	if err != nil {
