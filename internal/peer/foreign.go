@@ -10,8 +10,8 @@ import (
 	"parley/kitex_gen/message"
 )
 
-// notify sends a batch to a foreign node, with the calls that llfcchat's nodes make: one per push. Pushes without such a
-// call are dropped, as llfcchat does.
+// notify sends a batch to a foreign node with the calls of llfcchat's nodes, one call per push. Pushes without such a
+// call are dropped, as in llfcchat.
 func (n *linkLane) notify(batch []session.Push) {
 	for i := range batch {
 		began := time.Now()
@@ -19,7 +19,7 @@ func (n *linkLane) notify(batch []session.Push) {
 		err := n.notifyOne(ctx, &batch[i])
 		cancel()
 		if _, ours := errors.AsType[*wire.Error](err); ours {
-			n.l.pool.metrics.lost.Inc() // a body that cannot be read is not the peer's fault
+			n.l.pool.metrics.lost.Inc() // the body could not be decoded: not the peer's fault
 			continue
 		}
 		if err != nil {

@@ -17,11 +17,11 @@ import (
 	"parley/kitex_gen/message"
 )
 
-// linkLane carries one call at a time. Its goroutine exists only while something waits.
+// A linkLane makes one call at a time. Its goroutine exists only while pushes wait.
 type linkLane struct {
 	l      *link
-	stream uint64 // see DeliverReq
-	call   uint64 // the last one's number; owned by run
+	stream uint64 // identifies the lane to the peer; see DeliverReq
+	call   uint64 // number of the latest call; owned by sendQueued
 
 	queue   *batch.Queue[session.Push]
 	running atomic.Bool
@@ -34,8 +34,9 @@ func newLane(l *link) *linkLane {
 	})}
 }
 
-// put queues a copy of p and reports whether it could.
-func (n *linkLane) put(p *session.Push) bool {
+// enqueue queues a copy of p and reports whether it could. It starts the lane's goroutine if none is running. Fleeting
+// pushes may use half of the queue only, so that they never displace texts.
+func (n *linkLane) enqueue(p *session.Push) bool {
 	if !n.l.up(time.Now()) {
 		return false
 	}
@@ -48,23 +49,26 @@ func (n *linkLane) put(p *session.Push) bool {
 		n.l.pool.metrics.full.Inc()
 		return false
 	}
-	return !n.running.CompareAndSwap(false, true) || n.l.pool.spawn(n.run)
+	return !n.running.CompareAndSwap(false, true) || n.l.pool.spawn(n.sendQueued)
 }
 
-func (n *linkLane) run() {
+// sendQueued sends the queued pushes and returns when none is left.
+func (n *linkLane) sendQueued() {
 	var pushes []session.Push
 	for {
 		n.l.rest()
 		pushes = n.queue.Take(pushes[:0])
 		if len(pushes) == 0 {
+			// An enqueue between Take and Store saw the lane running and started no goroutine. So look once more after
+			// Store, and go on if this goroutine, and no new one, sets the flag again.
 			n.running.Store(false)
 			if waiting, _ := n.queue.Waiting(); waiting == 0 || !n.running.CompareAndSwap(false, true) {
 				return
 			}
-			continue // put came between Take and Store, and has started nobody
+			continue
 		}
 		n.l.pool.metrics.calls.Observe(float64(len(pushes)))
-		if p := batch.Try(func() { n.send(pushes) }); p != nil { // it costs a batch of hints
+		if p := batch.Try(func() { n.send(pushes) }); p != nil { // a panic costs one batch
 			n.l.pool.metrics.panics.Inc()
 			n.l.pool.log.Error("panic in a lane", "peer", n.l.node, "err", p.Value, "stack", string(p.Stack))
 			n.lose(pushes)
@@ -73,7 +77,8 @@ func (n *linkLane) run() {
 	}
 }
 
-// lose counts pushes that may not have arrived, and has them remembered if the peer can be told later.
+// lose counts pushes that may not have arrived. It has them noted for later unless the peer is foreign and cannot
+// receive a gap notice.
 func (n *linkLane) lose(batch []session.Push) {
 	n.l.pool.metrics.lost.Add(float64(len(batch)))
 	if n.l.pool.deps.Lost == nil || n.l.speaks.Load() == foreign {
@@ -84,7 +89,7 @@ func (n *linkLane) lose(batch []session.Push) {
 	}
 }
 
-// send hands a batch over in the language of the peer.
+// send sends a batch in the protocol of the peer.
 func (n *linkLane) send(batch []session.Push) {
 	if n.l.speaks.Load() == unknown {
 		began := time.Now()
@@ -101,7 +106,7 @@ func (n *linkLane) send(batch []session.Push) {
 	}
 }
 
-// deliver makes one call to a node of ours, and acts on what it says of each push.
+// deliver sends a batch to a Parley node in one call, and acts on the code of each push.
 func (n *linkLane) deliver(batch []session.Push) {
 	l := n.l
 	n.call++
@@ -116,7 +121,7 @@ func (n *linkLane) deliver(batch []session.Push) {
 		req.Pushes[i] = &made[i]
 	}
 	began := time.Now()
-	rsp, err := n.do(req)
+	rsp, err := n.callDeliver(req)
 	if err != nil {
 		l.noteFailure(began, err)
 		n.lose(batch)
@@ -132,7 +137,7 @@ func (n *linkLane) deliver(batch []session.Push) {
 		}
 		p := &batch[i]
 		switch {
-		case p.ID == 0, p.To == 0: // a hint that the user is here too, or rows of a group: nobody to give it to is no loss
+		case p.ID == 0, p.To == 0: // a hint that the user is here too, or group rows: not finding a session is no loss
 		case rsp.Codes[i] == CodeNotHere:
 			l.pool.deps.NotHere(l.node, p)
 		case rsp.Codes[i] == CodeElsewhereToo:
@@ -141,9 +146,10 @@ func (n *linkLane) deliver(batch []session.Push) {
 	}
 }
 
-// do makes a call, again at once when the pooled connection turned out to be dead, as after the peer's restart, and when the
-// peer has not answered in time: it may have delivered, but knows the call by its number.
-func (n *linkLane) do(req *message.DeliverReq) (*message.DeliverRsp, error) {
+// callDeliver calls Deliver. It repeats the call at once if the pooled connection turns out to be dead, as after a restart of
+// the peer, and if the peer does not answer in time. Repeating is safe although the peer may have delivered the
+// pushes: it recognises the call by stream and number, and answers without delivering again.
+func (n *linkLane) callDeliver(req *message.DeliverReq) (*message.DeliverRsp, error) {
 	cfg := &n.l.pool.cfg
 	for try, dead := 1, false; ; try++ {
 		ctx, cancel := context.WithTimeout(n.l.pool.ctx, cfg.Timeout)
@@ -165,13 +171,14 @@ func (n *linkLane) do(req *message.DeliverReq) (*message.DeliverRsp, error) {
 	}
 }
 
-// timedOut reports whether a call was given up.
+// timedOut reports whether a call was given up after its timeout.
 func timedOut(err error) bool {
 	return errors.Is(err, kerrors.ErrRPCTimeout) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// connectionLost reports whether the connection ended before an answer. A peer answers all that it has begun before it
-// closes, so it has either not handled the request or died over it, and the sessions it had given it to with it.
+// connectionLost reports whether the connection ended before an answer. The call may then be repeated. A peer answers
+// every request it has begun before it closes a connection, so either it has not handled this one, or it has died and
+// the sessions it delivered to with it.
 func connectionLost(err error) bool {
 	if timedOut(err) || errors.Is(err, context.Canceled) {
 		return false

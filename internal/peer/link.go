@@ -1,5 +1,5 @@
-// Package peer holds a chat node's connections to the other chat nodes. It packs pushes for one node into few calls, and
-// waits for a while before it calls a node again that did not answer.
+// Package peer holds a chat node's connections to the other chat nodes. It packs the pushes for one node into few
+// calls, and pauses before it calls a node again that did not answer.
 package peer
 
 import (
@@ -19,11 +19,11 @@ import (
 	"parley/kitex_gen/message/nodeservice"
 )
 
-// Codes of one push in a DeliverRsp, besides wire.CodeOK and wire.CodeSlowConsumer.
+// Codes for one push in a DeliverRsp, besides wire.CodeOK and wire.CodeSlowConsumer.
 const (
-	// CodeNotHere: no session of the user that the push is meant for.
+	// CodeNotHere: the peer has no session of the push's user.
 	CodeNotHere = int32(wire.CodeUIDInvalid)
-	// CodeElsewhereToo: handed over, and the user has sessions on other nodes as well.
+	// CodeElsewhereToo: delivered, and the user has sessions on other nodes too.
 	CodeElsewhereToo = int32(1)
 )
 
@@ -31,23 +31,24 @@ const (
 type Clients struct {
 	Node  nodeservice.Client
 	Chat  chatservice.Client
-	Close func() // ends their connections; calls under way fail
+	Close func() // closes their connections; calls in flight fail
 }
 
 // Config bounds the links of a node. See DefaultConfig.
 type Config struct {
-	Lanes      int           // calls in flight to one peer; a user or group is always in the same lane, which keeps order
+	Lanes      int           // concurrent calls to one peer; a user or group always belongs to the same lane, which keeps order
 	LanePushes int           // pushes waiting in a lane
 	LaneBytes  int           // bytes of their bodies
 	CallPushes int           // pushes per call
-	CallBytes  int           // bytes of their bodies, unless one alone is larger
-	Timeout    time.Duration // one call
-	Tries      int           // calls that a batch is worth when the peer does not answer in time
-	MaxPause   time.Duration // a peer that fails is left alone this long at most; the first pause is a twentieth
-	Linger     time.Duration // a link whose node has no lease is kept this long, and longer if the node answers then
+	CallBytes  int           // bytes of the pushes of one call, unless a single push is larger
+	Timeout    time.Duration // of one call
+	Tries      int           // attempts to make a call that is not answered in time
+	MaxPause   time.Duration // longest pause after a failed call; the first pause is a twentieth of it
+	Linger     time.Duration // how long a link outlives its node's lease; longer if the node still answers
 }
 
-// DefaultConfig returns the bounds of docs/CONFIG.md. A call of 16 pushes costs 1 µs a push, of one 16 to 26 µs.
+// DefaultConfig returns the bounds of docs/CONFIG.md. In a call of 16, a push costs 1 µs; in a call of its own, 16 to
+// 26 µs.
 func DefaultConfig() Config {
 	return Config{
 		Lanes: 4, LanePushes: 8192, LaneBytes: 8 << 20, CallPushes: 256, CallBytes: 64 << 10,
@@ -55,30 +56,31 @@ func DefaultConfig() Config {
 	}
 }
 
-// link is the way to one other node.
+// A link is the connection to one other node.
 type link struct {
 	pool    *Pool
 	node    string
 	addr    string
 	clients Clients
 	lanes   []*linkLane
-	speaks  atomic.Int32 // one of the languages below
+	speaks  atomic.Int32 // unknown, ours or foreign
 
 	mu     sync.Mutex // guards the following
-	paused time.Time  // until when nothing is sent
+	paused time.Time  // nothing is sent before this time
 	pause  time.Duration
 	failed time.Time // when the pause was last made longer
 	closed bool
 }
 
-// What a peer speaks. A peer found by its lease is one of ours; of one from the configuration the first push finds out.
+// The protocol a peer speaks. A peer found by its lease speaks ours; a peer from the configuration is asked with the
+// first push.
 const (
 	unknown int32 = iota
 	ours          // NodeService
 	foreign       // ChatService only, as llfcchat's nodes do
 )
 
-// learn asks a peer from the configuration what it speaks.
+// learn asks a peer from the configuration which protocol it speaks.
 func (l *link) learn() error {
 	ctx, cancel := context.WithTimeout(l.pool.ctx, l.pool.cfg.Timeout)
 	defer cancel()
@@ -95,12 +97,12 @@ func (l *link) learn() error {
 	return nil
 }
 
-// lacksNodeService recognises the answer of a server without NodeService: gRPC's own code, and what a Kitex server says.
+// lacksNodeService recognises the answer of a server without NodeService, from gRPC or from Kitex.
 func lacksNodeService(code codes.Code) bool {
 	return code == codes.Unimplemented || code == codes.Code(remote.UnknownService) || code == codes.Code(remote.UnknownMethod)
 }
 
-// lane returns the lane of a push: that of its user or, without one, of its group.
+// lane returns the lane of a push's user or, for a push without a user, of its group.
 func (l *link) lane(p *session.Push) *linkLane {
 	key := uint32(p.To)
 	if key == 0 {
@@ -116,19 +118,19 @@ func (l *link) up(now time.Time) bool {
 	return !l.closed && !now.Before(l.paused)
 }
 
-// open reports whether the link is still one of the pool's, and the pool open.
+// open reports whether neither the link nor the pool has been closed.
 func (l *link) open() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return !l.closed && l.pool.ctx.Err() == nil
 }
 
-// noteFailure takes the failure of a call that began at a time. The calls of all lanes that were under way when the first
-// of them failed have failed over the same trouble: they make the pause no longer.
+// noteFailure records that a call failed. A call that began before the latest failure was noted does not lengthen the
+// pause: calls of several lanes that were in flight together fail for the same reason.
 func (l *link) noteFailure(began time.Time, err error) {
 	cfg := &l.pool.cfg
 	l.mu.Lock()
-	first := l.pause == 0 && !l.closed // a peer that left is expected not to answer
+	first := l.pause == 0 && !l.closed // a peer that has left is expected not to answer
 	if l.pause == 0 || began.After(l.failed) {
 		l.failed = time.Now()
 		l.pause = min(max(l.pause*2, cfg.MaxPause/20), cfg.MaxPause)
@@ -141,7 +143,7 @@ func (l *link) noteFailure(began time.Time, err error) {
 	}
 }
 
-// rest waits until the peer may be called again, at most MaxPause.
+// rest waits out the pause, at most MaxPause.
 func (l *link) rest() {
 	l.mu.Lock()
 	wait := time.Until(l.paused)

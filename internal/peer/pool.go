@@ -13,24 +13,24 @@ import (
 	"parley/kitex_gen/message"
 )
 
-// Deps is what a pool works with.
+// Deps are the dependencies of a Pool.
 type Deps struct {
 	Log     *slog.Logger
 	Metrics prometheus.Registerer // nil: registered nowhere
 	Self    string                // this node's name
-	// Dial makes the clients of one address; it connects lazily. grpc is for peers that may be foreign.
+	// Dial makes the clients for one address; they connect lazily. grpc is set for peers that may be foreign.
 	Dial func(addr string, grpc bool) (Clients, error)
-	// NotHere is told of a push whose user the peer does not know, ElsewhereToo of one whose user has sessions on other
-	// nodes besides, Forget of a user whose remembered place may be wrong.
+	// NotHere is called with a push whose user the peer does not have; ElsewhereToo with a delivered push whose user
+	// has sessions on other nodes too; Forget with a user whose cached node may be wrong.
 	NotHere      func(node string, p *session.Push)
 	ElsewhereToo func(*session.Push)
 	Forget       func(uid int32)
-	// Lost is told of a push that was queued and may not have arrived: a call failed. A foreign peer cannot be told
-	// later what it missed; Lost is not called for it.
+	// Lost is called with a push that was queued but may not have arrived, because a call failed. It is not called
+	// for foreign peers, which cannot receive a gap notice.
 	Lost func(node string, p *session.Push)
 }
 
-// Pool holds a link to each other chat node. It implements the router's Forwarder. All methods are safe for concurrent
+// A Pool holds a link to each other chat node. It implements router.Forwarder. All methods are safe for concurrent
 // use.
 type Pool struct {
 	cfg     Config
@@ -40,14 +40,14 @@ type Pool struct {
 	dial    func(string, bool) (Clients, error)
 	deps    Deps
 
-	ctx  context.Context // ends the calls in flight at Close
+	ctx  context.Context // cancels the calls in flight at Close
 	stop context.CancelFunc
 	wg   sync.WaitGroup
 
 	mu     sync.RWMutex // guards the following
 	links  map[string]*link
 	static map[string]*link
-	left   map[string]time.Time // links whose node is in the view no more, and until when they are kept
+	left   map[string]time.Time // links whose node has left the view, and until when they are kept
 	closed bool
 }
 
@@ -61,7 +61,7 @@ func New(cfg Config, d Deps) *Pool {
 	}
 }
 
-// Close ends the calls in flight, drops what waits, and returns when all goroutines have ended.
+// Close cancels the calls in flight, drops waiting pushes, and returns when all goroutines have ended.
 func (p *Pool) Close() {
 	p.mu.Lock()
 	p.closed = true
@@ -85,12 +85,13 @@ func (p *Pool) spawn(f func()) bool {
 	if p.closed {
 		return false
 	}
+	// The lock orders wg.Go before the Wait in Close: Close sets closed under the same lock first.
 	p.wg.Go(f)
 	return true
 }
 
-// AddStatic adds a peer from the configuration, which stays whatever the leases say. It is spoken to over gRPC, which
-// foreign nodes and ours understand.
+// AddStatic adds a peer from the configuration, which stays regardless of the leases. It is called over gRPC, which
+// both llfcchat's nodes and Parley's understand.
 func (p *Pool) AddStatic(node, addr string) error {
 	l, err := p.newLink(node, addr, true)
 	if err != nil {
@@ -102,9 +103,9 @@ func (p *Pool) AddStatic(node, addr string) error {
 	return nil
 }
 
-// SetNodes gives the pool links to the given addresses by node name, this node's own left out. A node that is not among
-// them keeps its link for a while: its lease may have gone with Redis' data, or it may be cut off from Redis, and then it
-// still has sessions. CloseLeft ends the link if the node does not answer by then.
+// SetNodes links the nodes with the given addresses, except this node. A node missing from addrs keeps its link for a
+// while: its lease may have been lost with Redis' data, or the node may be cut off from Redis, and in both cases it
+// still has sessions. CloseLeft closes the link if the node then does not answer.
 func (p *Pool) SetNodes(addrs map[string]string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -116,7 +117,7 @@ func (p *Pool) SetNodes(addrs map[string]string) {
 		switch {
 		case addr == l.addr:
 			delete(p.left, name)
-		case listed: // another life of it
+		case listed: // the node restarted at another address
 			p.dropLocked(name, l)
 		case p.left[name].IsZero():
 			p.left[name] = time.Now().Add(p.cfg.Linger)
@@ -146,15 +147,15 @@ func (p *Pool) dropLocked(name string, l *link) {
 	p.log.Info("peer gone", "peer", name)
 }
 
-// CloseLeft closes the links of nodes that have had no lease for Config.Linger and do not answer. The caller calls it
-// every now and then; it returns at once.
+// CloseLeft closes the links of nodes that have had no lease for Config.Linger and do not answer. It does not block;
+// the caller calls it periodically.
 func (p *Pool) CloseLeft() {
 	now := time.Now()
 	var late []*link
 	p.mu.Lock()
 	for name, until := range p.left {
 		if l := p.links[name]; l != nil && !now.Before(until) {
-			p.left[name] = now.Add(p.cfg.Linger) // one question at a time
+			p.left[name] = now.Add(p.cfg.Linger) // no second check while this one runs
 			late = append(late, l)
 		}
 	}
@@ -165,7 +166,7 @@ func (p *Pool) CloseLeft() {
 			defer cancel()
 			rsp, err := l.clients.Node.Hello(ctx, &message.HelloReq{Name: p.self})
 			if err == nil && rsp.Name == l.node {
-				return // it lives, without Redis
+				return // it is alive, only without Redis
 			}
 			p.mu.Lock()
 			defer p.mu.Unlock()
@@ -207,10 +208,10 @@ func (p *Pool) link(node string) *link {
 	return p.links[node]
 }
 
-// Knows reports whether there is a link to a node, whatever its state.
+// Knows reports whether there is a link to a node, in whatever state.
 func (p *Pool) Knows(node string) bool { return p.link(node) != nil }
 
-// Nodes returns the names of the nodes there is a link to.
+// Nodes returns the names of the linked nodes.
 func (p *Pool) Nodes() []string {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -226,28 +227,28 @@ func (p *Pool) Nodes() []string {
 	return names
 }
 
-// Open reports whether Forward may take a push for a node now: it is known, and not paused after a failure.
+// Open reports whether a node is linked and not paused after a failure.
 func (p *Pool) Open(node string) bool {
 	l := p.link(node)
 	return l != nil && l.up(time.Now())
 }
 
-// Static reports whether a node is one of the configuration.
+// Static reports whether a node comes from the configuration.
 func (p *Pool) Static(node string) bool {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	return p.static[node] != nil
 }
 
-// Forward queues a copy of push for the node; its body is kept. It returns false when the node is unknown, paused after a
-// failure, or its queue is full.
+// Forward queues a copy of push for the node and keeps its body. It returns false if the node is unknown, paused
+// after a failure, or its queue is full.
 func (p *Pool) Forward(node string, push *session.Push) bool {
 	l := p.link(node)
-	return l != nil && l.lane(push).put(push)
+	return l != nil && l.lane(push).enqueue(push)
 }
 
-// Kick ends a session on another node, and waits for the answer as long as ctx allows. If the session has moved to this
-// node, Kick returns the number of texts that the other node hands over; nil if it keeps them.
+// Kick ends a session on another node, and waits for the answer until ctx ends. If the session has moved to this
+// node, Kick returns the number of texts that the other node hands over, or nil if it keeps them.
 func (p *Pool) Kick(ctx context.Context, node string, uid int32, sid string, moved bool) (texts *int32, err error) {
 	l := p.link(node)
 	if l == nil {
@@ -263,7 +264,7 @@ func (p *Pool) Kick(ctx context.Context, node string, uid int32, sid string, mov
 	return rsp.Texts, nil
 }
 
-// Hello asks who answers at an address, and returns its name and boot id.
+// Hello asks the process at an address for its node name and boot id.
 func (p *Pool) Hello(ctx context.Context, addr string) (name, boot string, err error) {
 	clients, err := p.dial(addr, false)
 	if err != nil {
@@ -279,7 +280,7 @@ func (p *Pool) Hello(ctx context.Context, addr string) (name, boot string, err e
 	return rsp.Name, rsp.Boot, nil
 }
 
-// Paused returns the nodes that are left alone after a failure, for the operator.
+// Paused returns the nodes paused after a failure, for operators.
 func (p *Pool) Paused() []string {
 	now := time.Now()
 	p.mu.RLock()

@@ -6,28 +6,28 @@ import (
 	"parley/internal/recent"
 )
 
-// maxStreams is how many of the latest streams are remembered: four per link, of more nodes than a cluster has.
+// maxStreams is the number of recent streams remembered: four per link, for more nodes than a cluster has.
 const maxStreams = 4096
 
-// Streams remembers, for the node that is called, which calls of which stream were carried out and what the last one
-// answered, so that a caller can repeat one that was not answered. The zero value is ready; its methods are safe for
-// concurrent use.
+// Streams lets callers repeat a call that was not answered. For each stream it remembers the number of the latest
+// call carried out and its answer. The zero value is ready for use. Its methods are safe for concurrent use.
 type Streams struct {
 	mu     sync.Mutex // guards latest
 	latest *recent.Map[uint64, *stream]
 }
 
-// stream is one of a caller's lanes. Its mutex is held while a call is carried out: the one that repeats it waits.
+// A stream belongs to one lane of a caller. Its mutex is held while a call is carried out, so that a repetition waits
+// for the answer.
 type stream struct {
 	mu    sync.Mutex
 	last  uint64
-	codes []int32 // what the last call answered; nil if that was all zeros
+	codes []int32 // answer to the latest call; nil if all codes were 0
 }
 
-// Do calls f, which returns a code for each of n pushes, and returns what it returned. If this call of the stream was
-// carried out before, it returns the codes of that time; of a call before the last one, which its caller has given up,
-// it returns zeros. Calls of one stream are carried out one after the other. Stream 0 is none: f is called. The result
-// must not be changed.
+// Do carries out a call with f, which returns a code for each of n pushes, and returns the codes. A repetition of the
+// stream's latest call returns the codes of the first attempt without calling f. An older call, which its caller has
+// given up, returns zeros. Calls of one stream run one at a time. For stream 0, which means none, Do always calls f.
+// The caller must not modify the result.
 func (s *Streams) Do(id, call uint64, n int, f func() []int32) []int32 {
 	if id == 0 {
 		return f()
@@ -41,6 +41,8 @@ func (s *Streams) Do(id, call uint64, n int, f func() []int32) []int32 {
 	case call <= st.last:
 		return make([]int32, n)
 	}
+	// Record the call before f runs: if f panics after it has delivered some pushes, a repetition must not deliver
+	// them again.
 	st.last, st.codes = call, nil
 	codes := f()
 	for _, code := range codes {
