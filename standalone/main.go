@@ -89,7 +89,7 @@ func parse(flags *cli, p config.Process) error {
 // greet says where everything is and what to paste next.
 func greet(w io.Writer, c *standalone.Cluster, o standalone.Options, took time.Duration) {
 	gate := "http://" + reachable(c.GateAddr())
-	fmt.Fprintf(w, "Parley is up after %d ms.\n\n", took.Milliseconds())
+	fmt.Fprintf(w, "Parley is up after %d ms. Open the chat page twice and talk:\n\n  %s\n\n", took.Milliseconds(), gate)
 	fmt.Fprintf(w, "  gate        %s\n", gate)
 	fmt.Fprintf(w, "  status      %s (RPC)\n", reachable(c.StatusAddr()))
 	for i, n := range c.Chats() {
@@ -103,7 +103,7 @@ func greet(w io.Writer, c *standalone.Cluster, o standalone.Options, took time.D
 	}
 	if o.Demo {
 		a, b := standalone.Demo[0], standalone.Demo[1]
-		fmt.Fprintf(w, "\n%s and %s are friends. Let them talk, each in a terminal of its own:\n\n", a.Name, b.Name)
+		fmt.Fprintf(w, "\n%s and %s are friends. They can talk in terminals too:\n\n", a.Name, b.Name)
 		for _, pair := range [][2]standalone.DemoUser{{a, b}, {b, a}} {
 			fmt.Fprintf(w, "  bin/parleyctl chat --gate %s --email %s --password %s --to %s\n", gate, pair[0].Email, pair[0].Password, pair[1].Name)
 		}

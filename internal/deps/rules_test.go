@@ -138,7 +138,7 @@ var rules = []rule{
 		"internal/gate",
 		[]string{
 			"internal/store", "internal/presence", "internal/wire", "internal/rpc", "internal/config", "internal/obs",
-			"internal/slots", "internal/admission", "internal/flight", "internal/names", "internal/recent", "kitex_gen/...",
+			"internal/slots", "internal/admission", "internal/flight", "internal/names", "internal/recent", "web", "kitex_gen/...",
 		},
 		"a node imports no other node, nor a chat node's layers",
 	},
@@ -151,10 +151,13 @@ var rules = []rule{
 		"internal/standalone",
 		[]string{
 			"internal/chat", "internal/gate", "internal/status", "internal/store", "internal/store/sqlite",
-			"internal/presence", "internal/config", "internal/obs", "internal/wire", "client",
+			"internal/presence", "internal/config", "internal/obs", "internal/wire", "client", "web",
 		},
 		"all nodes in one process, over miniredis and SQLite",
 	},
+
+	// What browsers load.
+	{"web", []string{"clients/js"}, "files and how they are served: it knows no node"},
 
 	// What stands outside the nodes.
 	{"client", []string{"internal/wire"}, "the public client: whoever imports it must not get a server with it"},

@@ -33,6 +33,7 @@ type Listen struct {
 	MaxConns       int           `help:"maximum number of connections, about 50 KiB each; beyond it, the network with most unfinished requests loses its oldest one" min:"1" max:"100000"`
 	TrustedProxies []string      `help:"networks (CIDR) whose X-Forwarded-For is trusted; none by default"`
 	AllowedOrigins []string      `help:"web pages that may call the gate from a browser, as SCHEME://HOST[:PORT]; * allows all, empty none"`
+	Page           bool          `help:"serve the chat page at /"`
 	DrainTimeout   time.Duration `help:"longest wait for requests in flight when the gate stops" min:"100ms" max:"5m"`
 }
 

@@ -72,6 +72,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Server", "GateServer")
 	h.Set("Connection", "close")
+	if s.page != nil && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+		s.servePage(w, r)
+		return
+	}
 	origins(s.cfg.Gate.AllowedOrigins).allow(h, r)
 	// The target is compared as it was sent, as upstream does: a query string, or another way to write the path, is not
 	// the route. Clients of a proxy may write http://HOST before it.
@@ -103,6 +107,28 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	code := s.answer(w, rt, reply, err)
 	s.metrics.requests.WithLabelValues(rt.name, strconv.Itoa(int(code))).Inc()
 	s.metrics.seconds.WithLabelValues(rt.name).Observe(time.Since(start).Seconds())
+}
+
+// servePage sends the chat page, or a file of it.
+func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
+	if c, ok := r.Context().Value(connKey{}).(*conn); ok && !c.received() {
+		return
+	}
+	out := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+	s.page.ServeHTTP(out, r)
+	s.metrics.requests.WithLabelValues("page", strconv.Itoa(out.status)).Inc()
+}
+
+// statusWriter remembers the status of an answer.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *statusWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
 }
 
 // plain answers with a status code and text; a POST to a known route does not once its body was read. The server reads what is left

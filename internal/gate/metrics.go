@@ -32,7 +32,7 @@ func newMetrics(reg prometheus.Registerer, hashing *slots.Slots) *metrics {
 		return f.NewCounterVec(prometheus.CounterOpts{Name: "parley_gate_" + name, Help: help}, labels)
 	}
 	return &metrics{
-		requests: counter("requests_total", "HTTP requests by route (register, reset, change, code, login, other) and code sent (HTTP status for other).", "route", "code"),
+		requests: counter("requests_total", "HTTP requests by route (register, reset, change, code, login, page, other) and code sent (HTTP status for page and other).", "route", "code"),
 		seconds: f.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "parley_gate_request_seconds", Help: "Time of an HTTP request by route.",
 			Buckets: []float64{.001, .005, .02, .05, .1, .25, .5, 1, 2.5, 5, 10, 20},

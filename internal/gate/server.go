@@ -26,6 +26,7 @@ import (
 	"parley/internal/slots"
 	"parley/internal/store"
 	"parley/kitex_gen/message/varifyservice"
+	"parley/web"
 )
 
 // Deps are what a gate works with. They stay the caller's to close, after Run has returned.
@@ -36,6 +37,7 @@ type Deps struct {
 	Presence *presence.Presence
 	Redis    redis.UniversalClient // the one Presence uses will do
 	Mail     Mailer                // nil: what Config.Mail asks for
+	Page     http.Handler          // nil: the chat page, if Config.Gate.Page asks for it
 }
 
 // Server is one gate. Its methods are safe for concurrent use, except that Run may be called once.
@@ -49,6 +51,7 @@ type Server struct {
 	presence *presence.Presence
 	redis    redis.UniversalClient
 	routes   map[string]route
+	page     http.Handler // nil: there is none
 	proxies  []netip.Prefix
 	noise    *rate.Limiter // of log records that clients can cause
 
@@ -113,6 +116,9 @@ func New(cfg Config, d Deps) (*Server, error) {
 	}
 	s.addresses = newAddressLimit(cfg.Limits.AddressFailures, time.Minute, s.exempt)
 	s.routes = s.routeTable()
+	if s.page = d.Page; s.page == nil && cfg.Gate.Page {
+		s.page = web.Chat(web.Options{})
+	}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.cut, s.cutOff = context.WithCancel(context.Background())
 	if s.mailer == nil && !cfg.external() {

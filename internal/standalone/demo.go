@@ -7,6 +7,7 @@ import (
 
 	"parley/internal/gate"
 	"parley/internal/store"
+	"parley/web"
 )
 
 // DemoUser is a user that a demonstration starts with. Its password is public.
@@ -18,6 +19,16 @@ type DemoUser struct {
 var Demo = [2]DemoUser{
 	{Name: "alice", Email: "alice@example.com", Password: "alice-demo"},
 	{Name: "bob", Email: "bob@example.com", Password: "bob-demo"},
+}
+
+// demoUsers are the users whom the chat page offers.
+func (c *Cluster) demoUsers() (users []web.DemoUser) {
+	if c.opt.Demo {
+		for _, u := range Demo {
+			users = append(users, web.DemoUser(u))
+		}
+	}
+	return users
 }
 
 // makeDemo creates the users that do not exist, and their friendship.

@@ -28,6 +28,7 @@ import (
 	"parley/internal/status"
 	"parley/internal/store"
 	"parley/internal/store/sqlite"
+	"parley/web"
 )
 
 // Options adjust a cluster. DefaultOptions is the place to start from.
@@ -199,6 +200,7 @@ func (c *Cluster) openNodes(reg prometheus.Registerer) error {
 	}
 	c.gate, err = gate.New(g, gate.Deps{
 		Log: o.Log.With("node", "gate1"), Metrics: node("gate1"), Store: c.store, Presence: c.pr, Redis: c.rdb, Mail: mail,
+		Page: web.Chat(web.Options{Demo: c.demoUsers()}),
 	})
 	if err != nil {
 		return fmt.Errorf("standalone: %w", err)
@@ -312,7 +314,7 @@ func (c *Cluster) Close() error {
 
 func (c *Cluster) onClose(f func() error) { c.closers = append(c.closers, f) }
 
-// GateURL is where accounts and logins are.
+// GateURL is where accounts and logins are, and the chat page.
 func (c *Cluster) GateURL() string { return "http://" + c.GateAddr() }
 
 // GateAddr is the gate's listener, host:port.

@@ -1,0 +1,139 @@
+// The page from its start: who is here, sign in, stay signed in, sign out.
+
+import { Gate, Session } from './client/parley.js';
+import { busy, confirm } from './dialogs.js';
+import { door, standstill } from './door.js';
+import { browserLanguage, reason, setLanguage, t } from './i18n.js';
+import { fresh, prefer, preference, restore } from './keep.js';
+import { Model } from './model.js';
+import { shell } from './shell.js';
+
+const root = document.getElementById('app');
+const gate = new Gate('');
+const night = matchMedia('(prefers-color-scheme: dark)');
+let demo = [];
+let life = null; // {session, model, view, kept} of the user who is signed in
+
+// ---- looks
+
+function dress() {
+  const theme = preference('theme', 'auto');
+  document.documentElement.dataset.theme = theme === 'auto' ? (night.matches ? 'dark' : 'light') : theme;
+}
+night.addEventListener('change', dress);
+
+function toggleTheme() {
+  prefer('theme', document.documentElement.dataset.theme === 'dark' ? 'light' : 'dark');
+  dress();
+}
+
+function speak(lang) {
+  prefer('language', lang);
+  setLanguage(lang);
+}
+
+function settingsChanged({ language, theme }) {
+  if (theme) {
+    prefer('theme', theme);
+    dress();
+  }
+  if (language) {
+    speak(language);
+    if (life) show();
+  }
+}
+
+// ---- coming and going
+
+/** Signs in: by password, or with what was kept of an earlier session. */
+async function enter(credentials, kept) {
+  const session = new Session({
+    gate, device: kept.device, storage: kept.storage, storageKey: kept.ticketKey, client: 'parley-web/1',
+    ...(credentials ? { email: credentials.email, password: credentials.password } : {}),
+  });
+  const model = new Model(session, kept);
+  model.gate = gate;
+  await session.open();
+  kept.save();
+  life = { session, model, kept, view: null };
+  model.on((what, id, error) => { if (what === 'closed') ended(error); });
+  show();
+  await begin(model);
+}
+
+/** Shows the page, again when the language changes. */
+function show() {
+  life.view?.close();
+  life.view = shell(root, life.model, { settingsChanged, logout });
+  if (life.model.loaded) life.view.begin();
+}
+
+/** Reads the conversations; a connection that breaks meanwhile only makes it take longer. */
+async function begin(model) {
+  while (life?.model === model) {
+    try {
+      await model.refresh();
+      if (life?.model !== model) return;
+      life.view.begin();
+      model.sendKept();
+      return;
+    } catch {
+      await new Promise((again) => setTimeout(again, 1000));
+    }
+  }
+}
+
+async function logout(everywhere) {
+  const { session, model, kept } = life;
+  const waiting = model.waiting();
+  if (waiting && !await confirm(t('signOut'), t('signOutUnsent', { n: waiting }), t('signOut'))) return;
+  if (everywhere && !await confirm(t('signOutAll'), t('signOutAllText'), t('signOutAll'))) return;
+  await busy(null, () => (everywhere ? session.logoutEverywhere() : session.logout()));
+  kept.forget();
+}
+
+/** The session has ended for good. */
+function ended(error) {
+  const { view, kept } = life;
+  view?.close();
+  life = null;
+  if (error.name === 'Replaced') {
+    kept.forget();
+    standstill(root, { title: t('replacedTitle'), text: t('replacedText'), action: t('signIn'), run: () => atDoor(null), image: 'out' });
+  } else if (error.name === 'DataReplaced') {
+    location.reload();
+  } else {
+    kept.forget();
+    atDoor(error.name === 'LoggedOut' || error.name === 'Closed' ? null : error.name === 'TokenInvalid' ? t('signInAgain') : reason(error));
+  }
+}
+
+function atDoor(notice) {
+  door(root, {
+    gate, demo, notice, setLanguage: speak, toggleTheme,
+    enter: async (credentials, stay) => enter(credentials, await fresh(stay)),
+  });
+}
+
+async function start() {
+  dress();
+  setLanguage(preference('language', browserLanguage()));
+  const [about, kept] = await Promise.all([fetch('page.json').then((r) => r.json()).catch(() => ({})), restore()]);
+  demo = about.demo ?? [];
+  if (!kept) {
+    atDoor(null);
+    return;
+  }
+  try {
+    await enter(null, kept);
+  } catch (error) {
+    if (error.advice !== 'retry') {
+      kept.forget();
+      atDoor(t('signInAgain'));
+      return;
+    }
+    standstill(root, { title: t('unreachable'), text: reason(error), action: t('tryAgain'), run: () => enter(null, kept), image: 'offline' });
+  }
+}
+
+start();

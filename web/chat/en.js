@@ -1,0 +1,55 @@
+// English.
+export default {
+  // Door
+  sample1: 'Are you still there?', sample2: 'Of course. I was in a tunnel.',
+  pitch: 'Say it once. It arrives.',
+  pitchMore: 'Every message is stored before it is confirmed, in one order for everybody, through lost networks and restarted servers.',
+  pitchFoot: 'Parley, a distributed chat server in Go.',
+  signIn: 'Sign in', signOut: 'Sign out', signOutAll: 'Sign out on all devices', createAccount: 'Create an account',
+  signOutAllText: 'All your sessions end, on this device and all others.',
+  signOutUnsent: '{n} {n|message is|messages are} not sent yet and will be lost.',
+  noAccount: 'New here?', haveAccount: 'You have an account?', forgot: 'Forgot your password?', backToSignIn: 'Back to sign in', or: 'or',
+  demo: 'Try it', demoHint: 'Try it as one of two friends. Open a second window for the other, and talk.',
+  email: 'E-mail', password: 'Password', newPassword: 'New password', oldPassword: 'Present password', setPassword: 'Set password', name: 'Name',
+  nameHint: 'Friends find you by it.', passwordHint: 'At least 6 characters.', stay: 'Stay signed in',
+  code: 'Verification code', sendCode: 'Send code', sendAgain: 'Send again', codeHint: 'Six digits, by e-mail; valid for ten minutes.',
+  codeHintDemo: 'Six digits. This server prints them in its terminal.', resetLead: 'With a code that is mailed to you. All your sessions end.',
+  fillIn: 'Please fill this in.', signInAgain: 'Please sign in again.', theme: 'Appearance', language: 'Language', auto: 'System', light: 'Light', dark: 'Dark',
+  replacedTitle: 'Signed in elsewhere', replacedText: 'Another window took over this session.', unreachable: 'The server cannot be reached',
+  // Lists
+  lists: 'Conversations and people', chats: 'Chats', people: 'People', you: 'You', settings: 'Settings', new: 'New', search: 'Search', clear: 'Clear',
+  addFriend: 'Add a friend', newGroup: 'New group', joinLink: 'Join by link', unread: 'unread', draft: 'Draft:', nothingYet: 'Nothing written yet',
+  elsewhere: 'Everybody', findUser: 'Find “{name}”', exactName: 'By the exact name', applications: 'Want to talk to you', friends: 'Friends · {n}',
+  accept: 'Accept', wantsToTalk: 'wants to talk to you', noFriends: 'Nobody here yet', noFriendsHint: 'Add a friend by name. Once they accept, you can talk.',
+  noChats: 'No conversations yet', noChatsHint: 'Add a friend by name, or make a group with friends.', loading: 'Loading…',
+  // Conversation
+  conversation: 'Conversation', messages: 'Messages', choose: 'Choose a conversation', chooseHint: 'Or press Ctrl K to search.', back: 'Back', details: 'Details', searchHere: 'Search in this conversation',
+  older: 'Older match', newer: 'Newer match', nothingFound: 'None', toEnd: 'To the newest message', newMessages: 'New', write: 'Message', send: 'Send', editing: 'Editing',
+  startPrivate: 'This is where you and {name} begin.', startGroup: 'This is where the group begins for you.', notLoaded: 'Not loaded',
+  typing: 'typing…', isTyping: '{name} is typing…', areTyping: '{n} are typing…', online: 'online', offline: 'offline', seen: 'last seen {when}', seenNow: 'last seen just now', seenMinutes: 'last seen {n} min ago',
+  today: 'Today', yesterday: 'Yesterday', edited: 'edited', recalled: 'Message recalled', recalledBy: '{name} recalled a message', sent: 'sent', received: 'delivered', read: 'read', seenByN: 'read by {n}',
+  waiting: 'waiting', notSent: 'Not sent', tryAgain: 'Try again', discard: 'Discard', actions: 'Actions', copy: 'Copy', copied: 'Copied', edit: 'Edit', recall: 'Recall', deleteForMe: 'Delete for me', seenBy: 'Read by', nobodyYet: 'Nobody yet',
+  recallTitle: 'Recall this message?', recallText: 'Its text is deleted for everybody.', deleteTitle: 'Delete this message for you?', deleteText: 'It disappears on all your devices. Others still see it.', tooLate: 'It is too late for that.',
+  closed_notFriends: 'You are not friends, so you cannot write here.', closed_former: 'You are no longer a member.', closed_dissolved: 'This group was dissolved.', closed_muteAll: 'Only admins may write here.', closed_muted: 'You are muted for now.',
+  // Connection
+  connecting: 'Connecting…', noNetwork: 'You are offline.', retryIn: 'No connection. Next try in {n} s.', tryNow: 'Try now', nWaiting: '{n} {n|message waits|messages wait} to be sent.',
+  connectionLost: 'Connection lost', connectionBack: 'Connected', newsFrom: 'New message from {name} {title}', someoneAsks: '{name} wants to talk to you', nowFriends: '{name} and you are friends now',
+  // Groups
+  members: '{n} {n|member|members}', memberList: 'Members', since: 'Since {when}', invite: 'Invite friends', links: 'Invite links', rename: 'Rename', groupName: 'Name of the group', muteAll: 'Only admins write', muteAllHint: 'Members may read.',
+  openHistory: 'Open history', openHistoryHint: 'New members read what was before.', leave: 'Leave group', leaveTitle: 'Leave {name}?', leaveText: 'You can read what was written so far, and nothing later.',
+  dissolve: 'Dissolve group', dissolveTitle: 'Dissolve {name}?', dissolveText: 'Nobody can write to it any more. This cannot be undone.', owner: 'owner', admin: 'admin', muted: 'muted', writeTo: 'Write', makeAdmin: 'Make admin', makeMember: 'Make member',
+  makeOwner: 'Hand over the group', makeOwnerTitle: 'Hand the group over to {name}?', makeOwnerText: 'You become an admin.', muteHour: 'Mute for an hour', unmute: 'Let write again', remove: 'Remove', removeTitle: 'Remove {name}?', removeText: 'They can read what was written so far, and come back by invitation.',
+  andMore: 'and {n} more', chooseFriends: 'Friends to add', nobodyToChoose: 'There is nobody to add.', notAdded: 'Not added: {who}', create: 'Create', join: 'Join', linkOrCode: 'Link or code', linksHint: 'Whoever has a link can join the group.', linkUntil: '{n} uses, until {when}', noLinks: 'No links yet.', newLink: 'New link', revoke: 'Revoke',
+  ev_created: '{by} made the group “{name}” with {who}', ev_created_alone: '{by} made the group “{name}”', ev_joined: '{by} joined', ev_invited: '{by} added {who}', ev_left: '{by} left', ev_removed: '{by} removed {who}', ev_admin: '{by} made {who} admin', ev_member: '{by} made {who} member',
+  ev_owner: '{by} handed the group over to {who}', ev_renamed: '{by} renamed the group to “{name}”', ev_muted: '{by} muted {who}', ev_unmuted: '{by} let {who} write again', ev_mute_all_on: '{by} lets only admins write', ev_mute_all_off: '{by} lets everybody write',
+  ev_history_on: '{by} opened the history to new members', ev_history_off: '{by} closed the history to new members', ev_dissolved: '{by} dissolved the group', youSubject: 'You', youObject: 'you',
+  // Friends and settings
+  userName: 'Name of the user', find: 'Find', greeting: 'Your greeting', greetingText: 'Hi, I am {name}.', ask: 'Ask to talk', applied: 'Asked. You can talk once they accept.', thatIsYou: 'That is you.', alreadyFriends: '{name} is your friend already.',
+  unfriend: 'End friendship', unfriendTitle: 'End the friendship with {name}?', unfriendText: 'Neither of you can write any more. The messages stay.', addAgain: 'Ask to be friends', block: 'Block', blockTitle: 'Block {name}?', blockText: 'The friendship ends, and you do not see their requests. They are not told.', blocked: '{name} is blocked', unblock: 'Unblock',
+  blockedUsers: 'Blocked users', nobodyBlocked: 'Nobody is blocked.', visible: 'Show when I am online', visibleHint: 'To friends only.', changePassword: 'Change password', changePasswordHint: 'All your sessions end, and you sign in again.',
+  deleteAccount: 'Delete account', deleteAccountHint: 'Your name and address become free again. Messages stay, under “deleted”.', deleteAccountTitle: 'Delete your account for good?', deleteAccountText: 'This cannot be undone.', connectedTo: 'Connected to {node}', close: 'Close', cancel: 'Cancel', save: 'Save',
+  // Errors
+  eUnknown: 'That did not work. Please try again.', eNetwork: 'The server cannot be reached.', eTimeout: 'The server did not answer in time.', eBusy: 'The server is busy. Try again in a moment.', eUnavailable: 'The server cannot reach its storage. Try again in a moment.', eRateLimited: 'Too many attempts. Wait a little.',
+  eNoServer: 'No server is free. Try again in a moment.', eWrongPassword: 'Wrong address or password.', eNoVerificationCode: 'Ask for a code first; it may have expired.', eWrongVerificationCode: 'The code is wrong.', eUserExists: 'This name or address is taken.', eEmailMismatch: 'No user has this name and address.',
+  eMailNotSent: 'The mail could not be sent.', eNoSuchUser: 'Nobody has this name.', eNotFriends: 'You are not friends.', eNotAllowed: 'That is not allowed.', eBadRequest: 'The server does not accept this. Check what you typed.', eInternal: 'The server has made an error.', eInvalidText: 'This text cannot be sent.', eQueueFull: 'Too many messages wait already.', eTokenInvalid: 'Please sign in again.', eUnsupported: 'This server does not support that.',
+};
