@@ -16,6 +16,7 @@ import (
 	"parley/internal/config"
 	"parley/internal/obs"
 	"parley/internal/standalone"
+	"parley/internal/wire"
 )
 
 func main() { config.Main("standalone", obs.Version(), run) }
@@ -27,6 +28,7 @@ type cli struct {
 	Nodes     int              `help:"Chat nodes, 1 to 16." default:"2"`
 	Demo      bool             `help:"Create the demo users alice and bob." default:"true" negatable:""`
 	Crowd     int              `help:"Create this many users for load tests, friends in pairs." default:"0"`
+	WSPort    int              `name:"ws-port" help:"WebSocket port of the first chat node; the others count up." default:"8110"`
 	Log       string           `help:"Lowest level that is logged: ${enum}." enum:"debug,info,warn,error" default:"warn"`
 	FreePorts bool             `help:"Take free ports instead of 8080, 8090 and so on."`
 	Version   kong.VersionFlag `help:"Print the version."`
@@ -41,6 +43,7 @@ func run(ctx context.Context, p config.Process) error {
 		return err
 	}
 	o := standalone.DefaultOptions()
+	o.WSPort = flags.WSPort
 	if flags.FreePorts {
 		o = standalone.LocalOptions()
 	}
@@ -93,7 +96,8 @@ func greet(w io.Writer, c *standalone.Cluster, o standalone.Options, took time.D
 	fmt.Fprintf(w, "  gate        %s\n", gate)
 	fmt.Fprintf(w, "  status      %s (RPC)\n", reachable(c.StatusAddr()))
 	for i, n := range c.Chats() {
-		fmt.Fprintf(w, "  chat node %d %s (clients), %s (RPC)\n", i+1, reachable(n.ClientAddr()), reachable(n.RPCAddr()))
+		fmt.Fprintf(w, "  chat node %d %s (clients), %s (WebSocket), %s (RPC)\n",
+			i+1, reachable(n.ClientAddr()), n.Address(wire.WS), reachable(n.RPCAddr()))
 	}
 	fmt.Fprintf(w, "  operations  http://%s/metrics, /healthz, /readyz, /debug/pprof\n", reachable(c.OpsAddr()))
 	if o.Data == "" {

@@ -11,16 +11,17 @@ import (
 	"parley/internal/wire"
 )
 
-// connOf returns the connection of a user who is logged in once.
-func connOf(t *testing.T, n *node, uid int32) *clientconn.Conn {
+// connOf returns the connection of a user who is logged in once; it is live soon after its 1006.
+func connOf(t *testing.T, n *node, uid int32) (c *clientconn.Conn) {
 	t.Helper()
-	var c *clientconn.Conn
-	for _, at := range n.conns.Open() {
-		if at.UID() == uid && at.State() == session.Live {
-			c = at
+	eventually(t, "the session to be live", func() bool {
+		for _, at := range n.conns.Open() {
+			if at.State() == session.Live && at.UID() == uid {
+				c = at
+			}
 		}
-	}
-	require.NotNil(t, c)
+		return c != nil
+	})
 	return c
 }
 

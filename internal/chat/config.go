@@ -16,6 +16,7 @@ import (
 type Config struct {
 	SelfServer config.Self
 	PeerServer config.Peers
+	WebSocket  config.WebSocket
 	Redis      config.Redis
 	Mysql      config.MySQL
 	Cluster    config.Cluster
@@ -76,7 +77,7 @@ func DefaultConfig() Config {
 // LocalConfig returns a node on free loopback ports, for tests and for all nodes in one process.
 func LocalConfig(name string) Config {
 	c := DefaultConfig()
-	c.SelfServer.Name, c.SelfServer.Port, c.SelfServer.RPCPort = name, 0, 0
+	c.SelfServer.Name, c.SelfServer.Port, c.SelfServer.RPCPort, c.SelfServer.WSPort = name, 0, 0, "0"
 	c.Ops.Addr = "127.0.0.1:0"
 	return c
 }

@@ -84,8 +84,10 @@ func replyBytes(l *Limits) int {
 	return l.InFlightBytes + l.InFlightTexts*history.ElementBytes + wire.MaxBody
 }
 
-func connConfig(l *Limits) clientconn.Config {
+func connConfig(c *Config) clientconn.Config {
+	l := &c.Limits
 	return clientconn.Config{
+		Origins:       c.WebSocket.Origins,
 		MaxFrameBytes: l.MaxFrameBytes, UnreadBytes: l.UnreadBytes, OutboxBytes: l.OutboxBytes,
 		QueuedFrames: l.QueuedFrames, QueuedBytes: l.QueuedBytes, InFlightBytes: l.InFlightBytes,
 		RequestRate: l.RequestRate, RequestBurst: l.RequestBurst, HeartbeatRate: l.HeartbeatRate,

@@ -215,7 +215,7 @@ func TestADrainTellsEveryoneWhereToGo(t *testing.T) {
 	f := newFixture(t, 2)
 	a, b := f.start("chat1"), f.start("chat2")
 	one := f.login(a, 1)
-	eventually(t, "chat1 to know chat2", func() bool { return a.nextNode() != "" })
+	eventually(t, "chat1 to know chat2", func() bool { return a.nextNode(wire.TCP) != "" })
 	a.stop()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()

@@ -13,14 +13,14 @@ import (
 )
 
 type metrics struct {
-	refusedConns                                                                             [admission.Reasons]prometheus.Counter
-	logins, replaced, stale, loginTimeouts, evicted, loginsUnheard, heartbeats               prometheus.Counter
-	badFrames, unknownIDs, typingDropped, rateLimited, flooding, queueFull, windowFull       prometheus.Counter
-	panics, slow, gaps, passed, abandoned, writeFailures, acceptFailures, acceptRests, trims prometheus.Counter
-	releasesLost, leaseFailures, fenceFailures, fenced, delivered                            prometheus.Counter
-	refilled, refillsGivenUp                                                                 prometheus.Counter
-	loginSeconds, handlerSeconds, loads, loadSeconds                                         prometheus.Histogram
-	legacy                                                                                   legacy.Counters
+	refusedConns                                                                                      [admission.Reasons]prometheus.Counter
+	logins, replaced, stale, loginTimeouts, evicted, loginsUnheard, heartbeats                        prometheus.Counter
+	badFrames, unknownIDs, typingDropped, rateLimited, flooding, queueFull, windowFull, badHandshakes prometheus.Counter
+	panics, slow, gaps, passed, abandoned, writeFailures, acceptFailures, acceptRests, trims          prometheus.Counter
+	releasesLost, leaseFailures, fenceFailures, fenced, delivered                                     prometheus.Counter
+	refilled, refillsGivenUp                                                                          prometheus.Counter
+	loginSeconds, handlerSeconds, loads, loadSeconds                                                  prometheus.Histogram
+	legacy                                                                                            legacy.Counters
 
 	textsLimited, releasesHurried, applicationsUntold prometheus.Counter
 
@@ -85,6 +85,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 		loginsByCode:   vec("logins_refused_total", "Logins refused, by code.", "code"),
 	}
 	m.textsLimited = counter("texts_limited_total", "Texts refused because their user sent too many a second.")
+	m.badHandshakes = counter("bad_handshakes_total", "Connections that were refused as WebSocket: no handshake, another origin or subprotocol.")
 	m.applicationsUntold = counter("applications_untold_total", "Applications for friendship stored and not pushed: repeated ones, or too many to one user. The next login lists them.")
 	m.releasesHurried = counter("releases_hurried_total", "Ended sessions taken out of Redis before their user's texts were forgiven, because too many waited or the node stopped.")
 	m.loads = f.NewHistogram(prometheus.HistogramOpts{
@@ -134,6 +135,6 @@ func (m *metrics) conns() clientconn.Metrics {
 		RefusedConns: m.refusedConns, Evicted: m.evicted, AcceptFailures: m.acceptFailures, Heartbeats: m.heartbeats,
 		BadFrames: m.badFrames, UnknownIDs: m.unknownIDs, RateLimited: m.rateLimited, Flooding: m.flooding, QueueFull: m.queueFull,
 		WindowFull: m.windowFull, TextsLimited: m.textsLimited, Panics: m.panics, HandlerSeconds: m.handlerSeconds,
-		Requests: m.requests, Refusals: m.refusals,
+		Requests: m.requests, Refusals: m.refusals, BadHandshakes: m.badHandshakes,
 	}
 }

@@ -10,9 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
+	"net/netip"
 	"runtime/debug"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -86,7 +85,7 @@ type Server struct {
 	rpcAuth   *rpc.Auth
 	rpcStats  *rpc.Metrics
 	standing  *rpc.Standing
-	clients   *transport.Listener
+	clients   listeners
 	conns     *clientconn.Conns
 	// kicker ends sessions elsewhere that a login here replaces, reconciler those here that Redis gives to others.
 	kicker     *reconcile.Kicker
@@ -199,7 +198,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 		Fenced: s.lease.NoteFenced, MaxFrameBytes: cfg.Limits.MaxFrameBytes, RecallWindow: cfg.Limits.RecallWindow,
 		EditWindow: cfg.Limits.EditWindow, ApplicationsUntold: s.metrics.applicationsUntold, UnknownIDs: s.metrics.unknownIDs,
 	})
-	s.conns = clientconn.New(connConfig(&cfg.Limits), clientconn.Deps{
+	s.conns = clientconn.New(connConfig(&cfg), clientconn.Deps{
 		Log: s.log, Context: ctx, Go: s.spawn, Session: limits, Store: s.store, Texts: s.texts, Admission: s.admission, Ender: s.ender,
 		Append:   func(r *commit.Request) error { return s.commits.Append(r) },
 		Login:    func(c *clientconn.Conn, body []byte) { s.logins.Login(c, &c.Session, body) },
@@ -212,11 +211,11 @@ func New(cfg Config, d Deps) (*Server, error) {
 	return s, nil
 }
 
-// listen binds the client and the RPC listener and, from their ports, makes the lease.
+// listen binds the listeners of clients and of RPC and, from their ports, makes the lease.
 func (s *Server) listen(d Deps) error {
 	self := &s.cfg.SelfServer
 	var err error
-	if s.clients, err = transport.Listen(self.ListenAddr(), s.cfg.Limits.SendBufferBytes, s.cfg.Limits.ReceiveBufferBytes); err != nil {
+	if s.clients, err = listenClients(&s.cfg); err != nil {
 		return config.Dependency(fmt.Errorf("chat: client listener: %w", err))
 	}
 	ln, err := rpc.Listen(self.RPCListenAddr())
@@ -230,7 +229,8 @@ func (s *Server) listen(d Deps) error {
 		return fmt.Errorf("chat: RPC server: %w", errors.Join(err, ln.Close(), s.clients.Close()))
 	}
 	s.lease = s.newMember(presence.Lease{
-		Name: self.Name, ClientAddr: self.ClientAddr(portOf(s.clients.Addr)), RPCAddr: self.RPCAddr(portOf(ln.Addr())),
+		Name: self.Name, ClientAddr: s.clients.addr(wire.TCP), RPCAddr: self.RPCAddr(portOf(ln.Addr())),
+		Web:     presence.Web{WS: s.clients.addr(wire.WS)},
 		Version: obs.Version(), StartedMS: time.Now().UnixMilli(),
 	})
 	return nil
@@ -250,14 +250,11 @@ func (s *Server) newMember(mine presence.Lease) *membership.Member {
 	})
 }
 
-func portOf(a net.Addr) int {
-	_, port, _ := net.SplitHostPort(a.String())
-	n, _ := strconv.Atoi(port)
-	return n
-}
-
 // ClientAddr is where clients are told to connect, RPCAddr where peers are, host:port.
 func (s *Server) ClientAddr() string { return s.lease.ClientAddr() }
+
+// Address is where clients are told to connect by a transport, host:port or a URL; "" if the node does not offer it.
+func (s *Server) Address(via wire.Transport) string { return s.clients.addr(via) }
 
 // RPCAddr is where peers and foreign callers reach the node.
 func (s *Server) RPCAddr() string { return s.lease.RPCAddr() }
@@ -299,7 +296,9 @@ func (s *Server) Run(ctx context.Context) error {
 		background.Go(func() { s.users.Run(back) })
 		background.Go(func() { s.janitor.Run(back) })
 		background.Go(func() { s.texts.Run(back) })
-		accepting.Go(func() { fail(s.clients.Serve(s.accepting())) })
+		for _, l := range s.clients {
+			accepting.Go(func() { fail(l.Serve(s.accepting(l.via))) })
+		}
 		<-inner.Done()
 		if cause := context.Cause(inner); !errors.Is(cause, context.Canceled) {
 			err = cause
@@ -356,9 +355,10 @@ func (s *Server) join(ctx context.Context) (bool, error) {
 // inLine is how many logins wait for their turn, for each that is being worked on, before accepting rests.
 const inLine = 2
 
-func (s *Server) accepting() transport.Deps {
+func (s *Server) accepting(via wire.Transport) transport.Deps {
 	return transport.Deps{
-		Log: s.log, Context: s.ctx, Pause: s.admission.Pause, Welcome: s.conns.Welcome,
+		Log: s.log, Context: s.ctx, Pause: s.admission.Pause,
+		Welcome: func(fd int, from netip.Addr) { s.conns.Welcome(fd, from, via) },
 		Crowded: func() bool { return s.turns.Waiting() >= inLine*s.cfg.Limits.LoginsAtOnce },
 		Rests:   s.metrics.acceptRests, Failures: s.metrics.acceptFailures,
 	}
@@ -393,13 +393,14 @@ func (s *Server) reload(sess *session.Session) {
 	s.ender.Goodbye(sess, wire.CodeTooFarBehind, "texts were missed", 0)
 }
 
-// nextNode returns the address of the least loaded other node that takes logins, "" if there is none.
-func (s *Server) nextNode() string {
+// nextNode returns the address, for a transport, of the least loaded other node that takes logins by it, "" if there is none.
+func (s *Server) nextNode(via wire.Transport) string {
 	best := ""
 	var least int64
 	for _, n := range s.presence.View().Nodes() {
-		if n.Live && !n.Draining && n.Name != s.cfg.SelfServer.Name && (best == "" || n.Count < least) {
-			best, least = n.ClientAddr, n.Count
+		addr := addressIn(&n.Lease, via)
+		if n.Live && !n.Draining && addr != "" && n.Name != s.cfg.SelfServer.Name && (best == "" || n.Count < least) {
+			best, least = addr, n.Count
 		}
 	}
 	return best

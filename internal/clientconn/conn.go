@@ -88,7 +88,7 @@ func (c *Conn) onRequest(_ context.Context, np netpoll.Connection) error {
 			ok = c.refuseStream(wire.CodeRateLimited)
 		default:
 			data, err := r.Next(min(n, takeBytes))
-			ok = err == nil && c.Receive(data) || c.State() == session.Dead
+			ok = err == nil && c.take(data) || c.State() == session.Dead
 			_ = r.Release() // the only error is that nothing was read
 		}
 		if !ok {
@@ -96,6 +96,14 @@ func (c *Conn) onRequest(_ context.Context, np netpoll.Connection) error {
 			return nil
 		}
 	}
+}
+
+// take takes bytes as they come from the socket.
+func (c *Conn) take(data []byte) bool {
+	if w, ok := c.Conn().(*webSocket); ok {
+		return w.receive(c, data)
+	}
+	return c.Receive(data)
 }
 
 // swallow drops what a client sends behind its goodbye, so that the close does not become a reset that destroys it. false:

@@ -20,6 +20,7 @@ import (
 	"parley/internal/session"
 	"parley/internal/store"
 	"parley/internal/textrate"
+	"parley/internal/websocket"
 	"parley/internal/wire"
 )
 
@@ -29,13 +30,14 @@ type Config struct {
 	QueuedFrames, QueuedBytes, InFlightBytes   int
 	RequestRate, RequestBurst, HeartbeatRate   int
 	WriteTimeout, RequestTimeout, QuietTimeout time.Duration
+	Origins                                    websocket.Origins
 }
 
 // Metrics is what connections count.
 type Metrics struct {
 	RefusedConns                                                            [admission.Reasons]prometheus.Counter
 	Evicted, AcceptFailures, Heartbeats, BadFrames, UnknownIDs, RateLimited prometheus.Counter
-	Flooding, QueueFull, WindowFull, TextsLimited, Panics                   prometheus.Counter
+	Flooding, QueueFull, WindowFull, TextsLimited, Panics, BadHandshakes    prometheus.Counter
 	HandlerSeconds                                                          prometheus.Histogram
 	// Requests and Refusals return the counter of a message id and of a code.
 	Requests func(wire.MsgID) prometheus.Counter
@@ -78,8 +80,8 @@ type npConn interface {
 	Fd() int
 }
 
-// Welcome makes a connection of an accepted socket, or closes it.
-func (s *Conns) Welcome(fd int, from netip.Addr) {
+// Welcome makes a connection of an accepted socket, or closes it. via is what its listener speaks.
+func (s *Conns) Welcome(fd int, from netip.Addr, via wire.Transport) {
 	now := time.Now()
 	c := &Conn{of: s, addr: from.As16(), accepted: now.UnixMilli()}
 	evicted, reached, ok := s.d.Admission.Admit(&c.entry, from, now)
@@ -99,7 +101,11 @@ func (s *Conns) Welcome(fd int, from netip.Addr) {
 		s.d.Log.Warn("client not served", "err", err)
 		return
 	}
-	c.Init(np.(npConn), s.d.Session)
+	conn := outbox.Conn(np.(npConn))
+	if via.Web() {
+		conn = newWebSocket(conn, via, s.cfg.UnreadBytes)
+	}
+	c.Init(conn, s.d.Session)
 	c.Seen(now)
 	_ = np.AddCloseCallback(c.onClose) // fails only for nil
 	s.remember(c)                      // from now on others may close it

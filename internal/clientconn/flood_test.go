@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -54,10 +55,10 @@ func startConns(t *testing.T) (*Conns, *session.Registry, string) {
 		Admission: admission.New(admission.Limits{Connections: 10, Waiting: 10, Timeout: time.Minute, MinTimeout: time.Minute}),
 		Ender: ending.New(ending.Deps{
 			Log: log, Node: "chat1", Registry: registry, Texts: texts, Janitor: ending.NewJanitor(log, nil, other, nil),
-			Left: func(*session.Session) {}, NextNode: func() string { return "" }, Replaced: other, Stale: other,
+			Left: func(*session.Session) {}, NextNode: func(wire.Transport) string { return "" }, Replaced: other, Stale: other,
 		}),
 		Metrics: Metrics{
-			Evicted: other, AcceptFailures: other, Heartbeats: other, BadFrames: other, UnknownIDs: other, RateLimited: other,
+			Evicted: other, AcceptFailures: other, Heartbeats: other, BadFrames: other, BadHandshakes: other, UnknownIDs: other, RateLimited: other,
 			Flooding: count("flooding"), QueueFull: other, WindowFull: other, TextsLimited: other, Panics: other,
 			HandlerSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "seconds"}),
 			Requests:       func(wire.MsgID) prometheus.Counter { return other }, Refusals: func(wire.Code) prometheus.Counter { return other },
@@ -69,7 +70,7 @@ func startConns(t *testing.T) (*Conns, *session.Registry, string) {
 	go func() {
 		served <- ln.Serve(transport.Deps{
 			Log: log, Context: ctx, Crowded: func() bool { return false }, Pause: func(time.Time) time.Duration { return 0 },
-			Welcome: conns.Welcome, Rests: other, Failures: other,
+			Welcome: func(fd int, from netip.Addr) { conns.Welcome(fd, from, wire.TCP) }, Rests: other, Failures: other,
 		})
 	}()
 	t.Cleanup(func() {

@@ -3,6 +3,7 @@ package config
 import (
 	"net"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 )
@@ -61,6 +62,26 @@ func advertiseFault(key, value string) error {
 	}
 	if ip, err := netip.ParseAddr(host); err == nil && ip.IsUnspecified() {
 		return Faultf(key, "is %q, which no client can connect to", value)
+	}
+	return nil
+}
+
+// webFault checks what WebSocket clients are told: HOST, HOST:PORT or a URL, or nothing.
+func webFault(key, value string) error {
+	if !strings.Contains(value, "://") {
+		return advertiseFault(key, value)
+	}
+	u, err := url.Parse(value)
+	if err != nil || u.Scheme != "ws" && u.Scheme != "wss" || !isHost(u.Hostname()) || u.User != nil || u.Fragment != "" {
+		return Faultf(key, "is %q, want HOST, HOST:PORT or a URL that begins with ws:// or wss://", value)
+	}
+	return nil
+}
+
+// portFault checks the port of a listener that need not be.
+func portFault(key, value string) error {
+	if value != "" && !isPort(value, 0) {
+		return Faultf(key, "is %q, want a port from 0 to 65535, or nothing", value)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,6 +23,8 @@ type Self struct {
 	RPCPort      int    `help:"RPC port for peers and foreign callers; 0 means a free port" min:"0" max:"65535"`
 	Advertise    string `help:"HOST or HOST:PORT that clients connect to; empty means Host and Port, or this machine's first address if Host means all"`
 	AdvertiseRPC string `help:"HOST or HOST:PORT that peers connect to; empty means the host of Advertise, else as for Advertise"`
+	WSPort       string `help:"WebSocket port for clients; 0 means a free port, empty means none"`
+	AdvertiseWS  string `help:"HOST, HOST:PORT or a whole URL such as wss://chat.example.com/node1 (of a proxy) that WebSocket clients connect to; empty means the host of Advertise"`
 }
 
 // Validate checks the name, which becomes part of Redis keys, and the addresses.
@@ -34,7 +37,8 @@ func (s Self) Validate() error {
 		faults = append(faults, Faultf("Name", "is %q, want 1 to 64 of A-Z a-z 0-9 . _ -", s.Name))
 	}
 	return errors.Join(append(faults, hostFault("Host", s.Host),
-		advertiseFault("Advertise", s.Advertise), advertiseFault("AdvertiseRPC", s.AdvertiseRPC))...)
+		advertiseFault("Advertise", s.Advertise), advertiseFault("AdvertiseRPC", s.AdvertiseRPC),
+		portFault("WSPort", s.WSPort), webFault("AdvertiseWS", s.AdvertiseWS))...)
 }
 
 const nameLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
@@ -49,15 +53,40 @@ func (s Self) RPCListenAddr() string { return net.JoinHostPort(s.Host, strconv.I
 func (s Self) ClientAddr(port int) string { return advertised(s.Advertise, s.Host, port) }
 
 // RPCAddr is the address peers are told, host:port. port is the one that was bound.
-func (s Self) RPCAddr(port int) string {
-	if s.AdvertiseRPC == "" && s.Advertise != "" {
+func (s Self) RPCAddr(port int) string { return s.addr(s.AdvertiseRPC, port) }
+
+// WSListenAddr is where to listen for WebSocket clients, "" for nowhere.
+func (s Self) WSListenAddr() string { return s.optional(s.WSPort) }
+
+// WSURL is what WebSocket clients are told. port is the one that was bound.
+func (s Self) WSURL(port int) string { return s.url("ws", s.AdvertiseWS, port) }
+
+// optional is where to listen at a port that may be empty, for none.
+func (s Self) optional(port string) string {
+	if port == "" {
+		return ""
+	}
+	return net.JoinHostPort(s.Host, port)
+}
+
+// url is a URL that clients are told: as it was set, or of an address.
+func (s Self) url(scheme, advertise string, port int) string {
+	if strings.Contains(advertise, "://") {
+		return advertise
+	}
+	return scheme + "://" + s.addr(advertise, port) + "/"
+}
+
+// addr is host:port of what was set for it, else with the host of Advertise.
+func (s Self) addr(advertise string, port int) string {
+	if advertise == "" && s.Advertise != "" {
 		host, _, err := net.SplitHostPort(s.Advertise)
 		if err != nil {
 			host = s.Advertise
 		}
 		return net.JoinHostPort(host, strconv.Itoa(port))
 	}
-	return advertised(s.AdvertiseRPC, s.Host, port)
+	return advertised(advertise, s.Host, port)
 }
 
 func advertised(advertise, host string, port int) string {
@@ -85,6 +114,23 @@ func firstAddress() string {
 		}
 	}
 	return "127.0.0.1"
+}
+
+// WebSocket is [WebSocket].
+type WebSocket struct {
+	Origins []string `help:"web pages that may connect: host names, or SCHEME://HOST[:PORT] as browsers write it; * for all; empty means pages of the host that they connect to, from any port"`
+}
+
+// Validate checks that each origin is one that a browser could send, or a host.
+func (w WebSocket) Validate() error {
+	var faults []error
+	for _, origin := range w.Origins {
+		u, err := url.Parse(origin)
+		if origin != "*" && !isHost(origin) && (err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != origin) {
+			faults = append(faults, Faultf("Origins", "has %q, which is neither * nor a host nor SCHEME://HOST[:PORT]", origin))
+		}
+	}
+	return errors.Join(faults...)
 }
 
 // Peers is [PeerServer], llfcchat's static list of other chat nodes. Parley's own nodes find each other by their leases

@@ -26,6 +26,30 @@ func TestAdvertised(t *testing.T) {
 		require.Equal(t, c.client, c.self.ClientAddr(80), c.name)
 		require.Equal(t, c.rpc, c.self.RPCAddr(81), c.name)
 	}
+	for _, c := range []struct {
+		self Self
+		ws   string
+	}{
+		{Self{Host: "10.0.0.1"}, "ws://10.0.0.1:82/"},
+		{Self{Host: "10.0.0.1", Advertise: "chat1.example.org:443"}, "ws://chat1.example.org:82/"},
+		{Self{Host: "10.0.0.1", AdvertiseWS: "web.example.org"}, "ws://web.example.org:82/"},
+		{Self{Host: "10.0.0.1", AdvertiseWS: "web.example.org:83"}, "ws://web.example.org:83/"},
+		{Self{Host: "10.0.0.1", AdvertiseWS: "wss://web.example.org/node1"}, "wss://web.example.org/node1"},
+	} {
+		c.self.Name = "chat1"
+		require.NoError(t, c.self.Validate())
+		require.Equal(t, c.ws, c.self.WSURL(82))
+		require.Empty(t, c.self.WSListenAddr(), "no port, no listener")
+	}
+	require.Equal(t, "10.0.0.1:0", Self{Host: "10.0.0.1", WSPort: "0"}.WSListenAddr())
+	for _, bad := range []Self{{WSPort: "x"}, {WSPort: "65536"}, {AdvertiseWS: "http://a/"}, {AdvertiseWS: "a/b"}, {AdvertiseWS: "ws://"}, {AdvertiseWS: "ws://u@a/"}} {
+		bad.Name = "chat1"
+		require.Error(t, bad.Validate(), "%+v", bad)
+	}
+	require.NoError(t, WebSocket{Origins: []string{"*", "a.example.org", "https://a.example.org:8443"}}.Validate())
+	for _, bad := range []string{"a/b", "https://a.example.org/path", "https://", "null origin"} {
+		require.Error(t, WebSocket{Origins: []string{bad}}.Validate(), bad)
+	}
 	for _, host := range []string{"", "0.0.0.0", "::"} {
 		got, _, err := net.SplitHostPort(Self{Host: host}.ClientAddr(80))
 		require.NoError(t, err)

@@ -13,12 +13,13 @@ type rule struct {
 var rules = []rule{
 	// What knows nothing of ours.
 	{"kitex_gen/...", []string{"kitex_gen/..."}, "generated from idl/, which is all it knows"},
-	{"internal/wire", nil, "the client protocol stands alone: the public client links it, and nothing else of ours"},
+	{"internal/wire", nil, "the client protocol stands alone: the public client links it, and next to nothing else of ours"},
 	{"internal/names", nil, "which names may be had, and which are the same: rules about text"},
 	{"internal/store", []string{"internal/names"}, "storage takes a *sql.DB: it knows neither the protocol nor a driver"},
 	{"internal/store/...", []string{"internal/store"}, "opens a store on one engine: the only place that knows its driver"},
 	{"internal/presence", []string{"internal/batch"}, "Redis scripts and keys, opaque to them what the values mean"},
 	{"internal/config", nil, "a loader that knows no node"},
+	{"internal/websocket", nil, "a protocol of bytes, for servers and clients alike"},
 	{"internal/obs", nil, "what an operator sees of any process"},
 	{"internal/recent", nil, "a map that remembers what was used lately, whatever that is"},
 	{"internal/slots", nil, "a bound on what is done at once, whatever that is"},
@@ -96,7 +97,7 @@ var rules = []rule{
 		"internal/clientconn",
 		[]string{
 			"internal/admission", "internal/bucket", "internal/commit", "internal/ending", "internal/legacy", "internal/outbox", "internal/session",
-			"internal/store", "internal/textrate", "internal/wire",
+			"internal/store", "internal/textrate", "internal/websocket", "internal/wire",
 		},
 		"one connection: logins, handlers and the committer are functions to it",
 	},
@@ -160,7 +161,7 @@ var rules = []rule{
 	{"web", []string{"clients/js"}, "files and how they are served: it knows no node"},
 
 	// What stands outside the nodes.
-	{"client", []string{"internal/wire"}, "the public client: whoever imports it must not get a server with it"},
+	{"client", []string{"internal/websocket", "internal/wire"}, "the public client: whoever imports it must not get a server with it"},
 	{"clients/js", nil, "files for browsers: whoever serves them must not get anything else with them"},
 	{"internal/deps", nil, "looks at imports"},
 
@@ -200,7 +201,7 @@ var rules = []rule{
 		[]string{"internal/status", "internal/config", "internal/obs", "internal/presence"},
 		"a main wires one node and has no logic",
 	},
-	{"standalone", []string{"internal/standalone", "internal/config", "internal/obs"}, "a main has no logic"},
+	{"standalone", []string{"internal/standalone", "internal/config", "internal/obs", "internal/wire"}, "a main has no logic"},
 	{
 		"parleyctl/...",
 		[]string{

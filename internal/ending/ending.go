@@ -33,8 +33,8 @@ type Deps struct {
 	Janitor  *Janitor
 	// Left is told of sessions that have ended, perhaps again and again.
 	Left func(*session.Session)
-	// NextNode returns the address of another node that takes logins, "" if there is none.
-	NextNode func() string
+	// NextNode returns the address of another node that takes logins by this transport, "" if there is none.
+	NextNode func(wire.Transport) string
 	// Replaced counts the sessions that a newer login ended, Stale those that nothing was heard of.
 	Replaced, Stale prometheus.Counter
 }
@@ -81,7 +81,7 @@ func (e *Ender) Goodbye(s *session.Session, code wire.Code, reason string, retry
 	}
 	to := ""
 	if code == wire.CodeDraining {
-		to = e.d.NextNode()
+		to = e.d.NextNode(s.Transport())
 	}
 	frame, err := GoodbyeFrame(code, reason, retry, to)
 	if err != nil {

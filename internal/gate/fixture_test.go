@@ -285,7 +285,7 @@ func (s *fakeStatus) GetChatServer(_ context.Context, req *message.GetChatServer
 		return &message.GetChatServerRsp{Error: s.code}, nil
 	}
 	s.placed = append(s.placed, req.Uid)
-	return &message.GetChatServerRsp{Host: "127.0.0.1", Port: "8090", Token: fmt.Sprintf("token-of-%d", req.Uid)}, nil
+	return &message.GetChatServerRsp{Host: "127.0.0.1", Port: "8090", Token: fmt.Sprintf("token-of-%d", req.Uid), Ws: "wss://chat.example.org/node1"}, nil
 }
 
 func (s *fakeStatus) GetChatServers(context.Context, *message.GetChatServersReq) (*message.GetChatServersRsp, error) {

@@ -34,11 +34,11 @@ func TestRoutesAnswerExactly(t *testing.T) {
 		{"code for a Kelvin sign, which is a k in lower case", "/get_varifycode", "{\"email\":\"\u212aarl@example.com\"}", `{"error":2005}`},
 		{
 			"login", "/user_login", `{"email":"Alice@Example.com","passwd":"gde745"}`,
-			fmt.Sprintf(`{"error":0,"email":"Alice@Example.com","uid":%d,"token":"token-of-%d","host":"127.0.0.1","port":"8090"}`, uid, uid),
+			fmt.Sprintf(`{"error":0,"email":"Alice@Example.com","uid":%d,"token":"token-of-%d","host":"127.0.0.1","port":"8090","addresses":{"tcp":"127.0.0.1:8090","wss":"wss://chat.example.org/node1"}}`, uid, uid),
 		},
 		{
 			"login as typed", "/user_login", `{"plain":true,"email":"alice@example.com","passwd":"abc123"}`,
-			fmt.Sprintf(`{"error":0,"email":"alice@example.com","uid":%d,"token":"token-of-%d","host":"127.0.0.1","port":"8090"}`, uid, uid),
+			fmt.Sprintf(`{"error":0,"email":"alice@example.com","uid":%d,"token":"token-of-%d","host":"127.0.0.1","port":"8090","addresses":{"tcp":"127.0.0.1:8090","wss":"wss://chat.example.org/node1"}}`, uid, uid),
 		},
 		{"login with a wrong password", "/user_login", `{"email":"alice@example.com","passwd":"gde746"}`, `{"error":1009}`},
 		{"login as typed without saying so", "/user_login", `{"email":"alice@example.com","passwd":"abc123"}`, `{"error":1009}`},

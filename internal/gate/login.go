@@ -22,6 +22,8 @@ type loginReply struct {
 	Token string    `json:"token"`
 	Host  string    `json:"host"`
 	Port  string    `json:"port"`
+	// Addresses has Host and Port again, and how else the node is reached.
+	Addresses addresses `json:"addresses"`
 }
 
 // login checks a password and has the user placed on a chat node.
@@ -49,7 +51,7 @@ func (s *Server) login(ctx context.Context, req *request) (any, error) {
 		return nil, err
 	}
 	s.audit.event("login_ok", req.addr, cred.UID)
-	return loginReply{Email: in.Email.text, UID: cred.UID, Token: place.token, Host: place.host, Port: place.port}, nil
+	return loginReply{Email: in.Email.text, UID: cred.UID, Token: place.token, Host: place.host, Port: place.port, Addresses: place.addresses}, nil
 }
 
 // prove returns the user with this e-mail address whose password it is, within the limits on guessing. passwd is as the

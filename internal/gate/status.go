@@ -3,6 +3,7 @@ package gate
 import (
 	"context"
 	"fmt"
+	"net"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -14,7 +15,18 @@ import (
 )
 
 // placed is where a user is to log in.
-type placed struct{ host, port, token string }
+type placed struct {
+	host, port, token string
+	addresses         addresses
+}
+
+// addresses are where a chat node takes clients, by transport; what it does not offer is absent.
+type addresses struct {
+	TCP string `json:"tcp"`           // host:port
+	TLS string `json:"tls,omitempty"` // host:port
+	WS  string `json:"ws,omitempty"`  // URL
+	WSS string `json:"wss,omitempty"` // URL
+}
 
 // statusPool asks status servers for placements: the one that answered last, then the others. It is safe for
 // concurrent use.
@@ -59,9 +71,17 @@ func (p *statusPool) place(ctx context.Context, uid int32) (placed, error) {
 			return placed{}, wire.Refuse(wire.CodeRPC, safeError("status server "+p.servers[at].addr+" answered without host, port or token"))
 		}
 		p.metrics.places.WithLabelValues("ok").Inc()
-		return placed{rsp.Host, rsp.Port, rsp.Token}, nil
+		return placed{rsp.Host, rsp.Port, rsp.Token, addressesOf(rsp)}, nil
 	}
 	return placed{}, wire.Refuse(wire.CodeRPC, safeError(strings.Join(causes, "; ")))
+}
+
+func addressesOf(rsp *message.GetChatServerRsp) addresses {
+	a := addresses{TCP: net.JoinHostPort(rsp.Host, rsp.Port), TLS: rsp.Tls, WS: rsp.Ws, WSS: rsp.Wss}
+	if a.WSS == "" && strings.HasPrefix(a.WS, "wss://") {
+		a.WS, a.WSS = "", a.WS // a proxy in front of the node speaks TLS
+	}
+	return a
 }
 
 func (p *statusPool) ask(ctx context.Context, at int, uid int32) (*message.GetChatServerRsp, error) {

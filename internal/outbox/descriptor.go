@@ -35,6 +35,9 @@ func (d *Descriptor) TryWrite(b []byte) (int, error) {
 	}
 }
 
+// Last implements Socket.
+func (d *Descriptor) Last([]byte) {}
+
 // CloseWrite implements Socket. An error means that the client is gone already; Close follows all the same.
 func (d *Descriptor) CloseWrite() { _ = syscall.Shutdown(d.fd, syscall.SHUT_WR) }
 

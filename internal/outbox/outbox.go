@@ -17,13 +17,15 @@ var (
 	ErrSlow = errors.New("outbox: slow consumer")
 )
 
-// Socket is what an outbox needs of a connection. The outbox calls one of TryWrite and Write at a time, and neither after
-// Gone.
+// Socket is what an outbox needs of a connection. The outbox calls one of TryWrite, Write and CloseWrite at a time, and none
+// after Gone. A write holds whole frames, but for what one before it has left over: that comes first, and alone.
 type Socket interface {
 	// TryWrite writes what the socket takes at once: 0, nil when it is full.
 	TryWrite([]byte) (int, error)
 	// Write blocks until the socket took everything or the connection was closed.
 	Write([]byte) (int, error)
+	// Last says which frame will be the last, nil if there is none. It may come beside a Write that waits.
+	Last(frame []byte)
 	// CloseWrite ends our direction.
 	CloseWrite()
 	// Reset makes the coming Close drop what the client has not taken, beside a Write that waits.
@@ -189,6 +191,7 @@ func (o *Outbox) Last(frame []byte, instead bool) {
 	if instead {
 		o.dropLocked()
 	}
+	o.socket.Last(frame)
 	if len(frame) > 0 {
 		if o.out == nil {
 			o.out = getBuffer()

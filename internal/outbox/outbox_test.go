@@ -21,6 +21,7 @@ type pipe struct {
 	err    error
 	shut   bool
 	reset  bool
+	lasts  []string
 	opened chan struct{} // closed when a Write may go on
 }
 
@@ -41,8 +42,9 @@ func (p *pipe) Write(b []byte) (int, error) {
 	return p.got.Write(b)
 }
 
-func (p *pipe) CloseWrite() { p.mu.Lock(); defer p.mu.Unlock(); p.shut = true }
-func (p *pipe) Reset()      { p.mu.Lock(); defer p.mu.Unlock(); p.reset = true }
+func (p *pipe) Last(b []byte) { p.mu.Lock(); defer p.mu.Unlock(); p.lasts = append(p.lasts, string(b)) }
+func (p *pipe) CloseWrite()   { p.mu.Lock(); defer p.mu.Unlock(); p.shut = true }
+func (p *pipe) Reset()        { p.mu.Lock(); defer p.mu.Unlock(); p.reset = true }
 
 func (p *pipe) set(f func()) { p.mu.Lock(); defer p.mu.Unlock(); f() }
 
@@ -85,6 +87,7 @@ func TestAnySocketServesAnOutbox(t *testing.T) {
 	wg.Wait()
 	require.Equal(t, "now then shared bye", p.text())
 	require.True(t, p.shut)
+	require.Equal(t, []string{"bye"}, p.lasts)
 	require.EqualValues(t, 1, e.shut.Load())
 	require.ErrorIs(t, o.Write([]byte("more"), nil), ErrClosed)
 	require.False(t, o.Gap(1, 1))

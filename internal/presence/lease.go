@@ -14,10 +14,18 @@ type Lease struct {
 	Name       string `json:"name"`   // 1-64 of A-Z a-z 0-9 . _ -
 	Boot       string `json:"boot"`   // random id of this process' life
 	ClientAddr string `json:"client"` // host:port as clients reach it
-	RPCAddr    string `json:"rpc"`    // host:port as peers reach it
+	Web        Web    `json:"web,omitzero"`
+	RPCAddr    string `json:"rpc"` // host:port as peers reach it
 	Version    string `json:"version,omitempty"`
 	Draining   bool   `json:"draining,omitempty"` // gets no new logins
 	StartedMS  int64  `json:"started_ms,omitempty"`
+}
+
+// Web is how else clients reach a node; what it does not offer is empty, as is all of it in the lease of an older node.
+type Web struct {
+	TLS string `json:"tls,omitempty"` // host:port, TCP under TLS
+	WS  string `json:"ws,omitempty"`  // URL, WebSocket
+	WSS string `json:"wss,omitempty"` // URL, WebSocket under TLS
 }
 
 // HeldError says who holds a lease.

@@ -11,7 +11,7 @@ import (
 func TestLease(t *testing.T) {
 	on(t, func(t *testing.T, b *backend) {
 		ctx, p := t.Context(), b.open(t, Options{})
-		mine := Lease{Name: "n1", Boot: "b1", ClientAddr: "127.0.0.1:8090", RPCAddr: "127.0.0.1:50055", Version: "v", StartedMS: 42}
+		mine := Lease{Name: "n1", Boot: "b1", ClientAddr: "127.0.0.1:8090", RPCAddr: "127.0.0.1:50055", Web: Web{WS: "ws://127.0.0.1:8110/"}, Version: "v", StartedMS: 42}
 		other := mine
 		other.Boot, other.RPCAddr = "b2", "127.0.0.1:50099"
 

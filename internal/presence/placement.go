@@ -16,6 +16,7 @@ import (
 type Placement struct {
 	Node       string
 	ClientAddr string // host:port
+	Web        Web    // how else clients reach it
 	Token      string // good once, on any node, for TokenTTL
 }
 
@@ -112,7 +113,7 @@ func (p *Presence) place(ctx context.Context, jobs []*placeJob) error {
 		j.out = make([]Placement, len(j.uids))
 		for i := range j.uids {
 			n := &open[picks[next]-1]
-			j.out[i] = Placement{Node: n.Name, ClientAddr: n.ClientAddr, Token: tokens[next]}
+			j.out[i] = Placement{Node: n.Name, ClientAddr: n.ClientAddr, Web: n.Web, Token: tokens[next]}
 			next++
 		}
 	}

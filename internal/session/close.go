@@ -62,6 +62,12 @@ func (s *Session) Finish(frame []byte) bool {
 // FinishNow is Finish without the stock client's policy, which calls it after the last frame's turn has come.
 func (s *Session) FinishNow(frame []byte) { s.box.Last(frame, false) }
 
+// HangUp is what Finish is for a client that has said that it reads no more: what waits is dropped.
+func (s *Session) HangUp() {
+	s.die()
+	s.box.Last(nil, true)
+}
+
 // Close closes the connection at once, dropping what waits. It is safe to call at any time, any number of times, but
 // not under a lock: the connection's close callback runs inside and calls Gone.
 func (s *Session) Close() {

@@ -143,11 +143,27 @@ type Session struct {
 	missed     atomic.Bool // a push came while it was Pending
 }
 
-// Init makes s the session of conn, in state New. It must be called once, before any other method.
+// Init makes s the session of conn, in state New. It must be called once, before any other method. What is written goes to
+// the descriptor, or to conn itself if that is an outbox.Socket.
 func (s *Session) Init(conn outbox.Conn, limits *Limits) {
 	s.limits = limits
 	s.socket.Open(conn)
-	s.box.Init(&s.socket, &limits.Limits, (*ends)(s))
+	var socket outbox.Socket = &s.socket
+	if own, ok := conn.(outbox.Socket); ok {
+		socket = own
+	}
+	s.box.Init(socket, &limits.Limits, (*ends)(s))
+}
+
+// Conn returns what Init was given.
+func (s *Session) Conn() outbox.Conn { return s.socket.Conn }
+
+// Transport returns how the client is connected: TCP, unless the connection says otherwise by a method of that name.
+func (s *Session) Transport() wire.Transport {
+	if c, ok := s.socket.Conn.(interface{ Transport() wire.Transport }); ok {
+		return c.Transport()
+	}
+	return wire.TCP
 }
 
 // Identity is what a login adds to a connection.

@@ -38,7 +38,7 @@ type Options struct {
 	// Host is the address of every listener.
 	Host string
 	// Ports; the chat nodes count up from theirs. 0 takes free ones.
-	GatePort, VarifyPort, StatusPort, ChatPort, RPCPort, OpsPort int
+	GatePort, VarifyPort, StatusPort, ChatPort, WSPort, RPCPort, OpsPort int
 	// Nodes is how many chat nodes run, 1 to 16.
 	Nodes int
 	// Demo makes two users who are friends, if they do not exist.
@@ -54,7 +54,7 @@ type Options struct {
 func DefaultOptions() Options {
 	return Options{
 		Data: "data", Host: "127.0.0.1", Nodes: 2, Demo: true,
-		GatePort: 8080, VarifyPort: 15051, StatusPort: 15052, ChatPort: 8090, RPCPort: 15055, OpsPort: 9090,
+		GatePort: 8080, VarifyPort: 15051, StatusPort: 15052, ChatPort: 8090, WSPort: 8110, RPCPort: 15055, OpsPort: 9090,
 		Log: slog.New(slog.DiscardHandler), Codes: io.Discard,
 	}
 }
@@ -63,7 +63,7 @@ func DefaultOptions() Options {
 func LocalOptions() Options {
 	o := DefaultOptions()
 	o.Data = ""
-	o.GatePort, o.VarifyPort, o.StatusPort, o.ChatPort, o.RPCPort, o.OpsPort = 0, 0, 0, 0, 0, 0
+	o.GatePort, o.VarifyPort, o.StatusPort, o.ChatPort, o.WSPort, o.RPCPort, o.OpsPort = 0, 0, 0, 0, 0, 0, 0
 	return o
 }
 
@@ -180,6 +180,7 @@ func (c *Cluster) openNodes(reg prometheus.Registerer) error {
 		cfg := chat.LocalConfig("chat" + strconv.Itoa(i+1))
 		cfg.SelfServer.Host = o.Host
 		cfg.SelfServer.Port, cfg.SelfServer.RPCPort = port(o.ChatPort, i), port(o.RPCPort, i)
+		cfg.SelfServer.WSPort = strconv.Itoa(port(o.WSPort, i))
 		cfg.Limits.CommitShards = 1 // SQLite has one writer
 		cfg.Limits.DrainTimeout = 3 * time.Second
 		n, err := chat.New(cfg, chat.Deps{

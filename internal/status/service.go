@@ -76,7 +76,7 @@ func (s *service) placeAll(ctx context.Context, uids []int32) ([]*message.GetCha
 			}
 			return nil, wire.CodeRPC
 		}
-		replies[i] = &message.GetChatServerRsp{Host: host, Port: port, Token: p.Token, Node: p.Node}
+		replies[i] = &message.GetChatServerRsp{Host: host, Port: port, Token: p.Token, Node: p.Node, Tls: p.Web.TLS, Ws: p.Web.WS, Wss: p.Web.WSS}
 	}
 	return replies, wire.CodeOK
 }

@@ -80,3 +80,17 @@ func CodeOr(err error, other Code) Code {
 	}
 	return other
 }
+
+// CodeIn returns the code in a frame's body, such as that of a 1006 or a 2101. ok is false for a frame without one.
+func CodeIn(frame []byte) (code Code, ok bool) {
+	if len(frame) < HeaderLen {
+		return 0, false
+	}
+	var body struct {
+		Error *Code `json:"error"`
+	}
+	if Decode(frame[HeaderLen:], &body) != nil || body.Error == nil {
+		return 0, false
+	}
+	return *body.Error, true
+}

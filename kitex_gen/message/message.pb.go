@@ -91,6 +91,13 @@ type GetChatServerRsp struct {
 
 	// Name of the chosen node, for people and tests.
 	Node string `protobuf:"bytes,101,opt,name=node" json:"node,omitempty"`
+
+	// How else clients reach it; empty for what it does not offer. host:port of TCP under TLS.
+	Tls string `protobuf:"bytes,102,opt,name=tls" json:"tls,omitempty"`
+
+	// URLs of WebSocket, plain and under TLS.
+	Ws  string `protobuf:"bytes,103,opt,name=ws" json:"ws,omitempty"`
+	Wss string `protobuf:"bytes,104,opt,name=wss" json:"wss,omitempty"`
 }
 
 func (x *GetChatServerRsp) Reset() { *x = GetChatServerRsp{} }
@@ -130,6 +137,27 @@ func (x *GetChatServerRsp) GetToken() string {
 func (x *GetChatServerRsp) GetNode() string {
 	if x != nil {
 		return x.Node
+	}
+	return ""
+}
+
+func (x *GetChatServerRsp) GetTls() string {
+	if x != nil {
+		return x.Tls
+	}
+	return ""
+}
+
+func (x *GetChatServerRsp) GetWs() string {
+	if x != nil {
+		return x.Ws
+	}
+	return ""
+}
+
+func (x *GetChatServerRsp) GetWss() string {
+	if x != nil {
+		return x.Wss
 	}
 	return ""
 }

@@ -1,0 +1,178 @@
+package websocket
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+)
+
+// ClosedError is the Close frame that ended a stream.
+type ClosedError struct {
+	Status Status
+	Reason string
+}
+
+func (e *ClosedError) Error() string {
+	return fmt.Sprintf("websocket: closed by the peer with %d %q", e.Status, e.Reason)
+}
+
+// Unwrap makes a Close frame the end of the stream.
+func (e *ClosedError) Unwrap() error { return io.EOF }
+
+// Conn is a client's connection: a stream of bytes that travels in binary messages, one for each Write. It answers pings
+// while Read is called. Reads and writes may go on at the same time, but only one of each.
+type Conn struct {
+	net.Conn
+	rd *bufio.Reader
+
+	// Owned by the reader.
+	in      Decoder
+	buf     []byte
+	data    []byte // received, not taken apart yet
+	payload []byte // not read yet
+	err     error
+
+	mu  sync.Mutex // guards writes
+	out []byte
+}
+
+// readBytes is as much as a Conn reads at once.
+const readBytes = 4 << 10
+
+// NewClient makes the handshake of u on conn, which was dialed for it. The context bounds that. On failure conn is the
+// caller's to close.
+func NewClient(ctx context.Context, conn net.Conn, u *url.URL) (*Conn, error) {
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	c, err := handshake(conn, u)
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("websocket: handshake: %w", err)
+	}
+	return c, nil
+}
+
+func handshake(conn net.Conn, u *url.URL) (*Conn, error) {
+	var raw [16]byte
+	rand.Read(raw[:]) // never fails: crypto/rand ends the process instead
+	key := base64.StdEncoding.EncodeToString(raw[:])
+	_, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+		"Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: %s\r\n\r\n", u.RequestURI(), u.Host, key, Protocol)
+	if err != nil {
+		return nil, err
+	}
+	rd := bufio.NewReaderSize(conn, readBytes)
+	r, err := http.ReadResponse(rd, &http.Request{Method: http.MethodGet})
+	switch {
+	case err != nil:
+		return nil, err
+	case r.StatusCode != http.StatusSwitchingProtocols:
+		return nil, fmt.Errorf("HTTP %s", r.Status)
+	case !hasToken(r.Header, "Upgrade", "websocket") || !hasToken(r.Header, "Connection", "upgrade") || r.Header.Get("Sec-Websocket-Accept") != acceptOf(key):
+		return nil, errors.New("not the answer of a WebSocket server")
+	case r.Header.Get("Sec-Websocket-Protocol") != Protocol:
+		return nil, errors.New("the server does not speak " + Protocol)
+	}
+	return &Conn{Conn: conn, rd: rd, in: Decoder{Client: true}}, nil
+}
+
+// Read returns payload of messages as it comes. After a Close frame it returns a *ClosedError, which is an io.EOF.
+func (c *Conn) Read(p []byte) (int, error) {
+	for len(c.payload) == 0 {
+		if c.err != nil {
+			return 0, c.err
+		}
+		if len(c.data) == 0 {
+			if c.buf == nil {
+				c.buf = make([]byte, readBytes)
+			}
+			n, err := c.rd.Read(c.buf)
+			if err != nil {
+				return 0, err // it may be a deadline
+			}
+			c.data = c.buf[:n]
+		}
+		c.next()
+	}
+	n := copy(p, c.payload)
+	c.payload = c.payload[n:]
+	return n, nil
+}
+
+// next takes one part off what has been received.
+func (c *Conn) next() {
+	part, rest, ok, err := c.in.Next(c.data)
+	c.data = rest
+	if err != nil {
+		c.err = err
+		return
+	}
+	if !ok {
+		return
+	}
+	switch part.Kind {
+	case Data:
+		c.payload = part.Payload
+	case Ping:
+		_ = c.send(opPong, part.Payload) // a failed write shows in the next read
+	case Close:
+		c.err = &ClosedError{part.Status, string(part.Payload)}
+		_ = c.send(opClose, nil) // the server has stopped reading, perhaps
+	case Pong:
+	}
+}
+
+// Write sends b, which it does not change, as one message.
+func (c *Conn) Write(b []byte) (int, error) {
+	if err := c.send(opBinary, b); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// send writes one frame.
+func (c *Conn) send(op byte, payload []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var mask [4]byte
+	rand.Read(mask[:]) // never fails: crypto/rand ends the process instead
+	c.out = appendMasked(c.out[:0], op, mask, payload)
+	_, err := c.Conn.Write(c.out)
+	if cap(c.out) > 4*readBytes {
+		c.out = nil
+	}
+	return err
+}
+
+// CloseWrite says that nothing follows, with a Close frame.
+func (c *Conn) CloseWrite(status Status) error {
+	return c.send(opClose, binary.BigEndian.AppendUint16(nil, uint16(status)))
+}
+
+// AppendMessage appends a client's binary message.
+func AppendMessage(dst []byte, mask [4]byte, payload []byte) []byte {
+	return appendMasked(dst, opBinary, mask, payload)
+}
+
+// appendMasked appends a client's frame.
+func appendMasked(dst []byte, op byte, mask [4]byte, payload []byte) []byte {
+	at := len(dst) + 1
+	dst = appendHeader(dst, op, len(payload))
+	dst[at] |= bitMask
+	dst = append(dst, mask[:]...)
+	from := len(dst)
+	dst = append(dst, payload...)
+	applyMask(dst[from:], mask, 0)
+	return dst
+}
