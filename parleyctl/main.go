@@ -38,6 +38,12 @@ type cli struct {
 	DeleteAccount deleteCmd   `cmd:"" help:"Delete an account permanently."`
 	Conform       conformCmd  `cmd:"" help:"Check whether a cluster follows the protocol."`
 
+	Top       topCmd       `cmd:"" help:"Show the nodes of a cluster, again every second."`
+	Nodes     nodesCmd     `cmd:"" help:"Show the nodes of a cluster."`
+	Node      nodeCmd      `cmd:"" help:"Drain a node, or use it again."`
+	Session   sessionCmd   `cmd:"" help:"List or end sessions."`
+	Rebalance rebalanceCmd `cmd:"" help:"Move clients from fuller nodes to emptier ones, as after a node was added."`
+
 	Version kong.VersionFlag `help:"Print the version."`
 }
 
@@ -123,7 +129,7 @@ type helped struct{ code int }
 func run(e *environment, args []string) (code int) {
 	parser, err := kong.New(new(cli),
 		kong.Name("parleyctl"),
-		kong.Description("Use a Parley cluster: accounts, and a chat in the terminal.\n\n"+
+		kong.Description("Use a Parley cluster: accounts, and a chat in the terminal; look at it and run it.\n\n"+
 			"Exit status: 0 success, 1 failure, 2 wrong usage."),
 		kong.Writers(e.out, e.err), kong.Vars{"version": "parleyctl " + obs.Version()},
 		kong.Exit(func(code int) { panic(helped{code}) }),

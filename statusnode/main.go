@@ -38,6 +38,7 @@ func run(ctx context.Context, p config.Process) error {
 		return config.Dependency(err)
 	}
 	ops.SetToken(cfg.Ops.Token)
+	node.ServeOps(ops)
 	err = ops.While(ctx, node.Run)
 	log.Info("stopped")
 	return err

@@ -31,7 +31,10 @@ import (
 	"parley/internal/login"
 	"parley/internal/mark"
 	"parley/internal/membership"
+	"parley/internal/moving"
 	"parley/internal/obs"
+	"parley/internal/operate"
+	"parley/internal/ops"
 	"parley/internal/outbox"
 	"parley/internal/presence"
 	"parley/internal/reconcile"
@@ -90,6 +93,10 @@ type Server struct {
 	// kicker ends sessions elsewhere that a login here replaces, reconciler those here that Redis gives to others.
 	kicker     *reconcile.Kicker
 	reconciler *reconcile.Reconciler
+	// mover sends clients to other nodes, next chooses these, operator answers those who run the cluster.
+	mover    *moving.Mover
+	next     chooser
+	operator *operate.Operator
 
 	ctx  context.Context // of handlers; ends when the drain is over
 	stop context.CancelFunc
@@ -110,10 +117,13 @@ func New(cfg Config, d Deps) (*Server, error) {
 		return nil, fmt.Errorf("chat: %w", err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
+	mine := prometheus.NewRegistry() // what the operators of this node see
+	d.Metrics = ops.Also(mine, d.Metrics)
 	s := &Server{
 		cfg: cfg, log: d.Log.With("pkg", "chat"), store: d.Store, presence: d.Presence,
 		registry: session.NewRegistry(), wheel: legacy.NewWheel(legacy.Spacing{Frame: cfg.Limits.StockSpacing, Text: cfg.Limits.StockTextSpacing}),
-		ctx: ctx, stop: stop,
+		next: chooser{self: cfg.SelfServer.Name},
+		ctx:  ctx, stop: stop,
 	}
 	s.turns = slots.New(cfg.Limits.LoginsAtOnce, cfg.Limits.Unauthenticated)
 	s.admission = admission.New(admissionLimits(&cfg.Limits))
@@ -168,6 +178,8 @@ func New(cfg Config, d Deps) (*Server, error) {
 		},
 		Refilled: s.metrics.refilled, RefillsGivenUp: s.metrics.refillsGivenUp,
 	}))
+	s.mover = s.newMover()
+	s.operator = s.newOperator(mine)
 	if err := s.serveNodes(); err != nil {
 		stop()
 		s.delivery.Close()
@@ -368,7 +380,7 @@ func (s *Server) accepting(via wire.Transport) transport.Deps {
 func (s *Server) serveNodes() error {
 	s.service = delivery.NewService(delivery.ServiceDeps{
 		Delivery: s.delivery, Boot: s.lease.Boot, Texts: s.texts, Kick: s.ender.Kick, Replace: s.ender.Replace,
-		Profile: s.users.Profile, Timeout: s.cfg.Limits.RequestTimeout, Delivered: s.metrics.delivered,
+		Operate: s.operator.Serve, Profile: s.users.Profile, Timeout: s.cfg.Limits.RequestTimeout, Delivered: s.metrics.delivered,
 	})
 	if err := errors.Join(nodeservice.RegisterService(s.rpc, s.service), chatservice.RegisterService(s.rpc, s.service)); err != nil {
 		return fmt.Errorf("chat: RPC server: %w", errors.Join(err, s.rpc.Close(), s.clients.Close()))
@@ -391,19 +403,6 @@ func (s *Server) found(sess *session.Session) {
 // reload ends a native session that does not understand a 2104, when nobody can say what it has missed.
 func (s *Server) reload(sess *session.Session) {
 	s.ender.Goodbye(sess, wire.CodeTooFarBehind, "texts were missed", 0)
-}
-
-// nextNode returns the address, for a transport, of the least loaded other node that takes logins by it, "" if there is none.
-func (s *Server) nextNode(via wire.Transport) string {
-	best := ""
-	var least int64
-	for _, n := range s.presence.View().Nodes() {
-		addr := addressIn(&n.Lease, via)
-		if n.Live && !n.Draining && addr != "" && n.Name != s.cfg.SelfServer.Name && (best == "" || n.Count < least) {
-			best, least = addr, n.Count
-		}
-	}
-	return best
 }
 
 // spawn starts a goroutine of a connection, which Run waits for. A panic in it costs what it was about, not the node.

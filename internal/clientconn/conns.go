@@ -154,24 +154,18 @@ func (s *Conns) Count() int {
 	return len(s.open)
 }
 
-// EndIdle says goodbye to logged-in clients that have nothing unanswered, n at most: the node is going away.
-func (s *Conns) EndIdle(n int) {
-	for _, c := range s.idle(n) {
-		s.d.Ender.Goodbye(&c.Session, wire.CodeDraining, "node is going away", 0)
-	}
-}
-
-// idle returns n connections, at most, that are logged in and have nothing unanswered.
-func (s *Conns) idle(n int) []*Conn {
+// Idle returns up to n sessions of native clients, or of stock ones. Those with something unanswered are among them only if
+// busy says so.
+func (s *Conns) Idle(n int, native, busy bool) []*session.Session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := make([]*Conn, 0, n)
+	list := make([]*session.Session, 0, min(n, len(s.open)))
 	for c := range s.open {
 		if len(list) == n {
 			break
 		}
-		if c.idle() {
-			list = append(list, c)
+		if c.State() == session.Live && c.Native() == native && (busy || c.idle()) {
+			list = append(list, &c.Session)
 		}
 	}
 	return list

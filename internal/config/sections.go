@@ -312,8 +312,8 @@ func DefaultLog() Log { return Log{Level: "info", Format: "auto"} }
 
 // Ops is [Ops], the operations listener: metrics, health, profiles.
 type Ops struct {
-	Addr  string `help:"HOST:PORT of /metrics, /healthz, /readyz and /debug/pprof; keep it on loopback or a private network; empty means none"`
-	Token string `help:"allows /debug/pprof from other machines, sent as Authorization: Bearer TOKEN; empty means this machine only" secret:"true"`
+	Addr  string `help:"HOST:PORT of /metrics, /healthz, /readyz, /api and /debug/pprof; keep it on loopback or a private network; empty means none"`
+	Token string `help:"allows /api, and /debug/pprof from other machines; sent as Authorization: Bearer TOKEN; empty means this machine only, and for /api only if Addr is loopback" secret:"true"`
 }
 
 // DefaultOps takes a free port on the loopback; the log says which.

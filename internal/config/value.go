@@ -181,3 +181,14 @@ func compare(a, b reflect.Value) int {
 	}
 	return 0
 }
+
+// Values returns the keys of a section with their values, as --print-config shows them; secrets are left out.
+func Values(section any) map[string]string {
+	values := map[string]string{}
+	eachField(reflect.ValueOf(section), func(field reflect.StructField, v reflect.Value) {
+		if name := nameOf(field); kindOf(v.Type(), name) != "" && field.Tag.Get("secret") != "true" {
+			values[name] = formatValue(v, name)
+		}
+	})
+	return values
+}

@@ -30,6 +30,8 @@ type ServiceDeps struct {
 	// Kick ends a session of this node. Replace also waits if that session is still logging in; see ending.Ender.
 	Kick    func(uid int32, sid string) (pending *session.Session)
 	Replace func(uid int32, sid string)
+	// Operate answers operators.
+	Operate func(ctx context.Context, req *message.OperateReq) *message.OperateRsp
 	// Profile reads a user's profile within Timeout.
 	Profile func(ctx context.Context, uid int32) (wire.Profile, error)
 	Timeout time.Duration
@@ -43,6 +45,13 @@ func NewService(d ServiceDeps) *Service { return &Service{d: d} }
 // Hello returns the name and the boot id of this node.
 func (s *Service) Hello(context.Context, *message.HelloReq) (*message.HelloRsp, error) {
 	return &message.HelloRsp{Name: s.d.Delivery.d.Node, Boot: s.d.Boot(), Version: obs.Version()}, nil
+}
+
+// Operate answers operators, who come by way of a status node.
+func (s *Service) Operate(ctx context.Context, req *message.OperateReq) (*message.OperateRsp, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.d.Timeout)
+	defer cancel()
+	return s.d.Operate(ctx, req), nil
 }
 
 // Deliver hands pushes to sessions of this node. A repeated call returns the answer to the first without delivering

@@ -122,6 +122,24 @@ var rules = []rule{
 		},
 		"joins what takes a push to its user; it does not know where pushes come from",
 	},
+	{
+		"internal/moving",
+		[]string{"internal/ops", "internal/presence", "internal/session"},
+		"paces goodbyes and sees where clients go: how they are said, and where to, are functions to it",
+	},
+	{
+		"internal/operate",
+		[]string{
+			"internal/ending", "internal/moving", "internal/ops", "internal/presence", "internal/session", "internal/wire", "kitex_gen/...",
+		},
+		"answers operators of one node: it knows no other node",
+	},
+	{"internal/ops", []string{"internal/obs", "internal/wire", "kitex_gen/..."}, "what an operator sees of a node and may ask it, whoever answers"},
+	{
+		"internal/overview",
+		[]string{"internal/obs", "internal/ops", "internal/presence", "internal/wire"},
+		"all nodes as an operator sees them: how they are reached is a function to it",
+	},
 	{"internal/legacy", []string{"internal/session", "internal/wire"}, "what stock clients need, to be deleted as a unit one day"},
 
 	// The nodes. They meet in idl/, never in Go.
@@ -129,7 +147,7 @@ var rules = []rule{
 		"internal/chat",
 		[]string{
 			"internal/admission", "internal/clientconn", "internal/commit", "internal/delivery", "internal/ending", "internal/handler",
-			"internal/history", "internal/legacy", "internal/login", "internal/mark", "internal/transport",
+			"internal/history", "internal/legacy", "internal/login", "internal/mark", "internal/transport", "internal/moving", "internal/operate", "internal/ops",
 			"internal/membership", "internal/outbox", "internal/reconcile", "internal/session", "internal/wire", "internal/store", "internal/presence",
 			"internal/config", "internal/obs", "internal/rpc", "internal/slots", "internal/textrate", "internal/users", "internal/watch", "kitex_gen/...",
 		},
@@ -145,7 +163,10 @@ var rules = []rule{
 	},
 	{
 		"internal/status",
-		[]string{"internal/presence", "internal/wire", "internal/rpc", "internal/config", "internal/obs", "kitex_gen/..."},
+		[]string{
+			"internal/presence", "internal/wire", "internal/rpc", "internal/config", "internal/obs", "internal/ops", "internal/overview",
+			"kitex_gen/...",
+		},
 		"a node imports no other node, and status has no business with SQL",
 	},
 	{

@@ -83,6 +83,19 @@ func (e *Ender) Goodbye(s *session.Session, code wire.Code, reason string, retry
 	if code == wire.CodeDraining {
 		to = e.d.NextNode(s.Transport())
 	}
+	return e.goodbye(s, code, reason, retry, to)
+}
+
+// Move tells a native client to go on at another node, at the address to; without one, and for a stock client, the session
+// just ends.
+func (e *Ender) Move(s *session.Session, reason, to string) bool {
+	if !s.Native() {
+		return e.Finish(s, nil)
+	}
+	return e.goodbye(s, wire.CodeDraining, reason, 0, to)
+}
+
+func (e *Ender) goodbye(s *session.Session, code wire.Code, reason string, retry time.Duration, to string) bool {
 	frame, err := GoodbyeFrame(code, reason, retry, to)
 	if err != nil {
 		return e.Finish(s, nil)

@@ -195,16 +195,20 @@ func (m *Member) report(ctx context.Context) error {
 	return err
 }
 
-// Drain makes placement skip this node.
-func (m *Member) Drain(ctx context.Context) {
+// SetDraining tells placement to leave this node out, or to count on it again. From now on logins are refused, or not, whether
+// Redis answers or not: the next refresh of the lease repeats it.
+func (m *Member) SetDraining(ctx context.Context, draining bool) {
 	m.mu.Lock()
-	m.mine.Draining = true
+	m.mine.Draining = draining
 	mine := m.mine
 	m.mu.Unlock()
 	if _, err := m.d.Lease.ExtendLease(ctx, mine); err != nil {
-		m.d.Log.Warn("drain not announced", "err", err)
+		m.d.Log.Warn("drain not announced yet", "draining", draining, "err", err)
 	}
 }
+
+// Draining reports what SetDraining was last told.
+func (m *Member) Draining() bool { return m.lease().Draining }
 
 // Drop gives up the lease and the load count.
 func (m *Member) Drop(ctx context.Context) {

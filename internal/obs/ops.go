@@ -2,8 +2,6 @@ package obs
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,16 +31,18 @@ type Ops struct {
 	ln       net.Listener // nil: listens nowhere
 	log      *slog.Logger
 	server   *http.Server
+	mux      *http.ServeMux
+	refused  *prometheus.CounterVec
 	checks   []*runningCheck
 	draining atomic.Bool
-	token    atomic.Pointer[string] // opens /debug to callers elsewhere; nil or "": nothing does
+	token    atomic.Pointer[string] // opens /debug to callers elsewhere, and /api to all; nil or "": nothing does
 }
 
 // ListenOps binds addr ("127.0.0.1:0" takes a free port, "" makes an Ops that listens nowhere) and logs where; nothing is
 // served before Run. What it serves is for operators: it belongs on the loopback or a private network. /debug answers
 // callers on this machine, and others that have the token, see SetToken.
 func ListenOps(addr string, log *slog.Logger, reg *prometheus.Registry, checks []Check) (*Ops, error) {
-	o := &Ops{log: log}
+	o := &Ops{log: log, mux: http.NewServeMux()}
 	for _, c := range checks {
 		o.checks = append(o.checks, &runningCheck{Check: c})
 	}
@@ -55,7 +54,8 @@ func ListenOps(addr string, log *slog.Logger, reg *prometheus.Registry, checks [
 		return nil, fmt.Errorf("obs: operations listener: %w", err)
 	}
 	o.ln = newSpareListener(ln)
-	mux := http.NewServeMux()
+	o.refused = newRefused(reg)
+	mux := o.mux
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: reg}))
 	mux.HandleFunc("GET /healthz", o.healthz)
 	mux.HandleFunc("GET /readyz", o.readyz)
@@ -70,7 +70,7 @@ func ListenOps(addr string, log *slog.Logger, reg *prometheus.Registry, checks [
 	}
 	log.Info("operations listener", "addr", o.Addr())
 	if host, _, err := net.SplitHostPort(o.Addr()); err == nil && !net.ParseIP(host).IsLoopback() {
-		log.Warn("operations listener is not on loopback: metrics and readiness are readable without authentication", "addr", o.Addr())
+		log.Warn("operations listener is not on loopback: metrics and readiness are readable without authentication; /api needs [Ops] Token", "addr", o.Addr())
 	}
 	return o, nil
 }
@@ -100,16 +100,11 @@ func (o *Ops) guarded(h http.HandlerFunc) http.HandlerFunc {
 }
 
 func (o *Ops) allowed(r *http.Request) bool {
-	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil && net.ParseIP(host).IsLoopback() {
+	if isLoopback(r.RemoteAddr) {
 		return true
 	}
 	token := o.token.Load()
-	if token == nil || *token == "" {
-		return false
-	}
-	sent, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	want, got := sha256.Sum256([]byte(*token)), sha256.Sum256([]byte(sent)) // of one length, however long what was sent is
-	return ok && subtle.ConstantTimeCompare(want[:], got[:]) == 1
+	return token != nil && *token != "" && hasToken(r, *token)
 }
 
 // SetDraining makes /readyz answer 503, so that balancers look elsewhere, or takes that back.

@@ -176,6 +176,7 @@ func (c *Cluster) openNodes(reg prometheus.Registerer) error {
 		return fmt.Errorf("standalone: %w", err)
 	}
 	c.onClose(c.status.Close)
+	c.status.ServeOps(c.ops)
 	for i := range o.Nodes {
 		cfg := chat.LocalConfig("chat" + strconv.Itoa(i+1))
 		cfg.SelfServer.Host = o.Host

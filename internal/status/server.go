@@ -13,9 +13,19 @@ import (
 
 	"parley/internal/config"
 	"parley/internal/obs"
+	"parley/internal/ops"
+	"parley/internal/overview"
 	"parley/internal/presence"
 	"parley/internal/rpc"
+	"parley/kitex_gen/message/nodeservice"
 	"parley/kitex_gen/message/statusservice"
+)
+
+const (
+	// viewEvery is how often the leases of the nodes are read.
+	viewEvery = time.Second / 2
+	// operateTimeout bounds a call to a chat node on behalf of an operator, if its context does not end it before.
+	operateTimeout = 5 * time.Second
 )
 
 // Deps are what a status node works with. They stay the caller's to close, after Run has returned.
@@ -33,12 +43,14 @@ type Server struct {
 	auth     *rpc.Auth
 	standing *rpc.Standing
 	rpc      *rpc.Server
+	overview *overview.Overview
 }
 
 // New binds the listener, so that a taken port fails here. It does not wait for Redis. The caller must call Run or Close.
 func New(cfg Config, d Deps) (*Server, error) {
 	s := &Server{cfg: cfg, log: d.Log.With("pkg", "status"), presence: d.Presence, auth: rpc.NewAuth(cfg.Cluster.Secret)}
 	s.standing = rpc.NewStanding(s.log)
+	s.overview = overview.New(overview.Deps{Log: s.log, View: s.presence.View, Dial: s.dial})
 	ln, err := rpc.Listen(cfg.Status.Addr())
 	if err != nil {
 		return nil, config.Dependency(fmt.Errorf("status: %w", err))
@@ -72,6 +84,20 @@ func (s *Server) Checks() []obs.Check {
 	}
 }
 
+// ServeOps adds the cluster's API to an operations listener. It must be called before the listener runs.
+func (s *Server) ServeOps(o *obs.Ops) { s.overview.ServeOps(o) }
+
+// dial returns a chat node as operators use it.
+func (s *Server) dial(addr string) (ops.Node, func(), error) {
+	transport := rpc.NewClient(rpc.ClientConfig{Auth: s.auth, Standing: s.standing, MaxIdle: 1, Timeout: operateTimeout}, addr)
+	node, err := nodeservice.NewClient("chatnode", transport.Options()...)
+	if err != nil {
+		transport.Close()
+		return nil, nil, err
+	}
+	return ops.Calling(node), transport.Close, nil
+}
+
 // rpcPeers are the addresses of the live chat nodes.
 func (s *Server) rpcPeers() (addrs []string) {
 	for _, n := range s.presence.View().Nodes() {
@@ -95,7 +121,8 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	watch, stop := context.WithCancel(context.WithoutCancel(ctx)) // placements go on while the node drains
 	var wg sync.WaitGroup
-	wg.Go(func() { s.presence.Watch(watch, 0, s.noteNodes()) })
+	wg.Go(func() { s.presence.Watch(watch, viewEvery, s.noteNodes()) })
+	wg.Go(func() { s.overview.Run(watch) })
 	wg.Go(func() { s.standing.Ask(watch, s.cfg.Status.Name, s.auth, s.rpcPeers) })
 	s.log.Info("status node ready", "addr", s.Addr())
 	wg.Go(func() {

@@ -12,24 +12,24 @@ import (
 )
 
 const (
-	// loaders is the maximum number of concurrent reads of users' data, each on a store connection of its own.
+	// loaders is how many reads of users' data are under way at most, each on a connection of the store's.
 	loaders = 4
-	// loaderUsers bounds the users per read, and thus its memory: the number of their friends has no other bound.
+	// loaderUsers bounds the users of one read, and so what it holds: their friends have no bound of their own.
 	loaderUsers = 64
 )
 
-// A loader reads what logins need to know about users who are not cached. Waiting logins share a read. There is no
-// timer, so a single login is not delayed.
+// loader reads from SQL what logins need to know of users that are in no cache. Those that wait are read together: there is
+// no timer, so one that comes alone is not delayed.
 type loader struct {
 	d     *Deps
 	read  func(ctx context.Context, uids []int32) (map[int32]*store.UserData, error)
 	queue chan *load
 }
 
-// load is the request of one login.
+// load is one login's part.
 type load struct {
 	uid  int32
-	done chan struct{} // closed when the fields below are set
+	done chan struct{} // closed when the rest is set
 	data *store.UserData
 	err  error
 }
@@ -41,8 +41,7 @@ func newLoader(d *Deps) *loader {
 	return &loader{d: d, read: read, queue: make(chan *load, loaders*loaderUsers)}
 }
 
-// load returns the data of a user, which the caller must not modify because other callers may share it. The error for
-// an unknown user has CodeUIDInvalid.
+// load returns the data of a user, which others may read as well. An unknown user is CodeUIDInvalid.
 func (l *loader) load(ctx context.Context, uid int32) (*store.UserData, error) {
 	j := &load{uid: uid, done: make(chan struct{})}
 	select {
@@ -58,7 +57,7 @@ func (l *loader) load(ctx context.Context, uid int32) (*store.UserData, error) {
 	}
 }
 
-// run serves the queue until ctx ends. Several goroutines call it.
+// run serves the queue until ctx ends. It is one of loaders.
 func (l *loader) run(ctx context.Context) {
 	batch := make([]*load, 0, loaderUsers)
 	for {
@@ -81,10 +80,10 @@ func (l *loader) run(ctx context.Context) {
 	}
 }
 
-// serve reads the data of a batch. It includes users whose callers have left.
+// serve reads the data of a batch. One whose caller has left is read all the same: it is as good as cached then.
 func (l *loader) serve(ctx context.Context, batch []*load) {
 	began := time.Now()
-	err := errors.New("users: load users: panic") // reported unless the read below returns
+	err := errors.New("users: load users: panic")
 	var users map[int32]*store.UserData
 	defer func() {
 		if v := recover(); v != nil {

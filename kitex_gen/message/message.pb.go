@@ -1072,6 +1072,72 @@ func (x *DeliverRsp) GetCodes() []int32 {
 	return nil
 }
 
+type OperateReq struct {
+	// One of figures, sessions, drain, undrain, move, kick.
+	Verb string `protobuf:"bytes,1,opt,name=verb" json:"verb,omitempty"`
+
+	// What the verb needs, as JSON; internal/ops has the types.
+	Args []byte `protobuf:"bytes,2,opt,name=args" json:"args,omitempty"`
+}
+
+func (x *OperateReq) Reset() { *x = OperateReq{} }
+
+func (x *OperateReq) Marshal(in []byte) ([]byte, error) { return prutal.MarshalAppend(in, x) }
+
+func (x *OperateReq) Unmarshal(in []byte) error { return prutal.Unmarshal(in, x) }
+
+func (x *OperateReq) GetVerb() string {
+	if x != nil {
+		return x.Verb
+	}
+	return ""
+}
+
+func (x *OperateReq) GetArgs() []byte {
+	if x != nil {
+		return x.Args
+	}
+	return nil
+}
+
+type OperateRsp struct {
+	// 0, 1011 no such session, 2002 not possible now, 2005 unknown verb or bad arguments.
+	Error int32 `protobuf:"varint,1,opt,name=error" json:"error,omitempty"`
+
+	// Why, for the operator.
+	Reason string `protobuf:"bytes,2,opt,name=reason" json:"reason,omitempty"`
+
+	// The answer, as JSON.
+	Result []byte `protobuf:"bytes,3,opt,name=result" json:"result,omitempty"`
+}
+
+func (x *OperateRsp) Reset() { *x = OperateRsp{} }
+
+func (x *OperateRsp) Marshal(in []byte) ([]byte, error) { return prutal.MarshalAppend(in, x) }
+
+func (x *OperateRsp) Unmarshal(in []byte) error { return prutal.Unmarshal(in, x) }
+
+func (x *OperateRsp) GetError() int32 {
+	if x != nil {
+		return x.Error
+	}
+	return 0
+}
+
+func (x *OperateRsp) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *OperateRsp) GetResult() []byte {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
 type VarifyService interface {
 	GetVarifyCode(ctx context.Context, req *GetVarifyReq) (res *GetVarifyRsp, err error)
 }
@@ -1094,4 +1160,5 @@ type ChatService interface {
 type NodeService interface {
 	Hello(ctx context.Context, req *HelloReq) (res *HelloRsp, err error)
 	Deliver(ctx context.Context, req *DeliverReq) (res *DeliverRsp, err error)
+	Operate(ctx context.Context, req *OperateReq) (res *OperateRsp, err error)
 }

@@ -13,6 +13,7 @@ import (
 type Client interface {
 	Hello(ctx context.Context, Req *message.HelloReq, callOptions ...callopt.Option) (r *message.HelloRsp, err error)
 	Deliver(ctx context.Context, Req *message.DeliverReq, callOptions ...callopt.Option) (r *message.DeliverRsp, err error)
+	Operate(ctx context.Context, Req *message.OperateReq, callOptions ...callopt.Option) (r *message.OperateRsp, err error)
 }
 
 // NewClient creates a client for the service defined in IDL.
@@ -52,4 +53,9 @@ func (p *kNodeServiceClient) Hello(ctx context.Context, Req *message.HelloReq, c
 func (p *kNodeServiceClient) Deliver(ctx context.Context, Req *message.DeliverReq, callOptions ...callopt.Option) (r *message.DeliverRsp, err error) {
 	ctx = client.NewCtxWithCallOptions(ctx, callOptions)
 	return p.kClient.Deliver(ctx, Req)
+}
+
+func (p *kNodeServiceClient) Operate(ctx context.Context, Req *message.OperateReq, callOptions ...callopt.Option) (r *message.OperateRsp, err error) {
+	ctx = client.NewCtxWithCallOptions(ctx, callOptions)
+	return p.kClient.Operate(ctx, Req)
 }

@@ -29,6 +29,13 @@ var serviceMethods = map[string]kitex.MethodInfo{
 		false,
 		kitex.WithStreamingMode(kitex.StreamingUnary),
 	),
+	"Operate": kitex.NewMethodInfo(
+		operateHandler,
+		newOperateArgs,
+		newOperateResult,
+		false,
+		kitex.WithStreamingMode(kitex.StreamingUnary),
+	),
 }
 
 var (
@@ -317,6 +324,117 @@ func (p *DeliverResult) GetResult() interface{} {
 	return p.Success
 }
 
+func operateHandler(ctx context.Context, handler interface{}, arg, result interface{}) error {
+	switch s := arg.(type) {
+	case *streaming.Args:
+		st := s.Stream
+		req := new(message.OperateReq)
+		if err := st.RecvMsg(req); err != nil {
+			return err
+		}
+		resp, err := handler.(message.NodeService).Operate(ctx, req)
+		if err != nil {
+			return err
+		}
+		return st.SendMsg(resp)
+	case *OperateArgs:
+		success, err := handler.(message.NodeService).Operate(ctx, s.Req)
+		if err != nil {
+			return err
+		}
+		realResult := result.(*OperateResult)
+		realResult.Success = success
+		return nil
+	default:
+		return errInvalidMessageType
+	}
+}
+func newOperateArgs() interface{} {
+	return &OperateArgs{}
+}
+
+func newOperateResult() interface{} {
+	return &OperateResult{}
+}
+
+type OperateArgs struct {
+	Req *message.OperateReq
+}
+
+func (p *OperateArgs) Marshal(out []byte) ([]byte, error) {
+	if !p.IsSetReq() {
+		return out, nil
+	}
+	return proto.Marshal(p.Req)
+}
+
+func (p *OperateArgs) Unmarshal(in []byte) error {
+	msg := new(message.OperateReq)
+	if err := proto.Unmarshal(in, msg); err != nil {
+		return err
+	}
+	p.Req = msg
+	return nil
+}
+
+var OperateArgs_Req_DEFAULT *message.OperateReq
+
+func (p *OperateArgs) GetReq() *message.OperateReq {
+	if !p.IsSetReq() {
+		return OperateArgs_Req_DEFAULT
+	}
+	return p.Req
+}
+
+func (p *OperateArgs) IsSetReq() bool {
+	return p.Req != nil
+}
+
+func (p *OperateArgs) GetFirstArgument() interface{} {
+	return p.Req
+}
+
+type OperateResult struct {
+	Success *message.OperateRsp
+}
+
+var OperateResult_Success_DEFAULT *message.OperateRsp
+
+func (p *OperateResult) Marshal(out []byte) ([]byte, error) {
+	if !p.IsSetSuccess() {
+		return out, nil
+	}
+	return proto.Marshal(p.Success)
+}
+
+func (p *OperateResult) Unmarshal(in []byte) error {
+	msg := new(message.OperateRsp)
+	if err := proto.Unmarshal(in, msg); err != nil {
+		return err
+	}
+	p.Success = msg
+	return nil
+}
+
+func (p *OperateResult) GetSuccess() *message.OperateRsp {
+	if !p.IsSetSuccess() {
+		return OperateResult_Success_DEFAULT
+	}
+	return p.Success
+}
+
+func (p *OperateResult) SetSuccess(x interface{}) {
+	p.Success = x.(*message.OperateRsp)
+}
+
+func (p *OperateResult) IsSetSuccess() bool {
+	return p.Success != nil
+}
+
+func (p *OperateResult) GetResult() interface{} {
+	return p.Success
+}
+
 type kClient struct {
 	c client.Client
 }
@@ -342,6 +460,16 @@ func (p *kClient) Deliver(ctx context.Context, Req *message.DeliverReq) (r *mess
 	_args.Req = Req
 	var _result DeliverResult
 	if err = p.c.Call(ctx, "Deliver", &_args, &_result); err != nil {
+		return
+	}
+	return _result.GetSuccess(), nil
+}
+
+func (p *kClient) Operate(ctx context.Context, Req *message.OperateReq) (r *message.OperateRsp, err error) {
+	var _args OperateArgs
+	_args.Req = Req
+	var _result OperateResult
+	if err = p.c.Call(ctx, "Operate", &_args, &_result); err != nil {
 		return
 	}
 	return _result.GetSuccess(), nil
