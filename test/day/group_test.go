@@ -46,27 +46,29 @@ type club struct {
 	thread int64
 	owner  *guest
 	guests []*guest
+	person *person // a member with several clients
 
 	mu     sync.Mutex // guards the following
 	stored map[string]int64
 	n      int
 }
 
-// guest is a member of the club, now and then.
+// guest is a member of the club, now and then, on a device.
 type guest struct {
-	c    *club
-	uid  int32
-	rnd  *rand.Rand
-	sess *client.Session // replaced by move, which only the guest's own goroutine does
-	wire brittle
-	done chan struct{}
+	c      *club
+	uid    int32
+	device string
+	rnd    *rand.Rand
+	sess   *client.Session // replaced by move, which only the guest's own goroutine does
+	wire   brittle
+	done   chan struct{}
 
 	mu  sync.Mutex // guards the following
 	got []client.Message
 }
 
 func (g *guest) open(o client.SessionOptions) {
-	o.Options = client.Options{Dial: g.wire.dial, Device: "club"}
+	o.Options = client.Options{Dial: g.wire.dial, Device: g.device}
 	o.Nodes = g.c.w.addrs
 	o.BackoffBase, o.BackoffLimit = 5*time.Millisecond, 100*time.Millisecond
 	o.SyncEvery = settle / 4
@@ -78,7 +80,7 @@ func (g *guest) open(o client.SessionOptions) {
 		for ev := range s.Events(context.Background()) {
 			if ev, ok := ev.(client.Texts); ok {
 				g.mu.Lock()
-				g.got = append(g.got, ev.Messages...) // nothing is in other threads
+				g.got = append(g.got, ev.Messages...)
 				g.mu.Unlock()
 			}
 		}
@@ -86,6 +88,18 @@ func (g *guest) open(o client.SessionOptions) {
 			g.c.t.Errorf("session of %d ended: %v", g.uid, err)
 		}
 	}()
+}
+
+// of returns what the guest was brought of a thread.
+func (g *guest) of(thread int64) (list []client.Message) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, m := range g.got {
+		if m.ThreadID == thread {
+			list = append(list, m)
+		}
+	}
+	return list
 }
 
 // move ends the session and starts one on another node, where it continues.
@@ -98,34 +112,54 @@ func (g *guest) move() {
 	g.open(client.SessionOptions{Ticket: ticket, Cursors: g.sess.Cursors(), Data: g.sess.Data()})
 }
 
-// say sends a text and waits for the answer, which may be that the user may not.
-func (g *guest) say() {
+// say sends a text to the group.
+func (g *guest) say() { g.may("text", g.sayTo(client.InThread(g.c.thread))) }
+
+// sayTo sends a text and waits for the answer, which may be that the user may not.
+func (g *guest) sayTo(to client.To) error {
 	g.c.mu.Lock()
 	g.c.n++
 	text := fmt.Sprintf("%d: %d", g.c.n, g.uid)
 	g.c.mu.Unlock()
-	sent, err := g.sess.SendText(g.c.ctx, client.InThread(g.c.thread), text)
-	switch {
-	case err == nil:
+	sent, err := g.sess.SendText(g.c.ctx, to, text)
+	if err == nil && sent.ThreadID == g.c.thread {
 		g.c.mu.Lock()
 		g.c.stored[text] = sent.MessageID
 		g.c.mu.Unlock()
-	case client.CodeOf(err) != client.CodeNotAllowed:
-		g.c.t.Errorf("text of %d: %v", g.uid, err)
 	}
+	return err
 }
 
 // may fails the test for an error that is no refusal.
 func (g *guest) may(what string, err error) {
-	if err != nil && client.CodeOf(err) != client.CodeNotAllowed {
+	if err != nil && client.CodeOf(err) != client.CodeNotAllowed && !tooBusy(err) {
 		g.c.t.Errorf("%s by %d: %v", what, g.uid, err)
 	}
 }
 
+// tooBusy reports whether a request was refused because this machine is.
+func tooBusy(err error) bool {
+	code := client.CodeOf(err)
+	return code == client.CodeBusy || code == client.CodeUnavailable || code == client.CodeRateLimited
+}
+
+// surely does what must succeed, if not at once.
+func surely(t *testing.T, do func() error) {
+	t.Helper()
+	var err error
+	eventually(func() bool {
+		err = do()
+		return !tooBusy(err)
+	})
+	require.NoError(t, err)
+}
+
 func (g *guest) act() {
 	switch n := g.rnd.IntN(100); {
-	case n < 70:
+	case n < 60:
 		g.say()
+	case n < 70:
+		g.may("text", g.sayTo(client.User(g.c.person.uid)))
 	case n < 84:
 		g.wire.cut()
 	case n < 89:
@@ -167,25 +201,29 @@ func liveInAGroup(t *testing.T, w *world, actions int) {
 	_, seed := random(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute+time.Duration(actions)*200*time.Millisecond)
 	defer cancel()
-	all := groupGuests + groupStock
+	all := groupGuests + groupStock + 1
 	w.users(t, groupOwner, 1+all)
 	var pairs [][2]int32
 	for i := range int32(all) {
 		pairs = append(pairs, [2]int32{groupOwner, groupOwner + 1 + i})
 	}
+	self := int32(groupOwner + all) // of c.person
+	for i := range int32(groupGuests) {
+		pairs = append(pairs, [2]int32{groupOwner + 1 + i, self})
+	}
 	_, err := w.store.SeedFriends(ctx, pairs)
 	require.NoError(t, err)
 
 	c := &club{ctx: ctx, t: t, w: w, stored: map[string]int64{}}
-	enter := func(i int32) *guest {
-		g := &guest{c: c, uid: groupOwner + i, rnd: rand.New(rand.NewPCG(seed, uint64(i)))}
+	enter := func(i int32, device string) *guest {
+		g := &guest{c: c, uid: groupOwner + i, device: device, rnd: rand.New(rand.NewPCG(seed, uint64(i)+uint64(len(device))<<32))}
 		token, err := w.token(ctx, g.uid)
 		require.NoError(t, err)
 		addr := w.addrs[int(i)%len(w.addrs)]
 		g.open(client.SessionOptions{Ticket: client.Ticket{Addr: addr, UID: g.uid, Token: token}, Cursors: []client.Cursor{}})
 		return g
 	}
-	c.owner = enter(0)
+	c.owner = enter(0, "club")
 	uids := []int32{}
 	for i := range int32(all) {
 		uids = append(uids, groupOwner+1+i)
@@ -195,12 +233,15 @@ func liveInAGroup(t *testing.T, w *world, actions int) {
 	require.Empty(t, made.Refused)
 	c.thread = made.ThreadID
 	for i := range int32(groupGuests) {
-		c.guests = append(c.guests, enter(1+i))
+		c.guests = append(c.guests, enter(1+i, "club"))
 	}
 	var stock []*stockmodel.Process
 	stalls, err := stockmodel.WatchStalls()
 	require.NoError(t, err)
 	defer stalls.Stop()
+	c.person = &person{c: c, uid: self, stalls: stalls, rnd: rand.New(rand.NewPCG(seed, uint64(self))), marks: map[int64]*marked{}}
+	c.person.devices = []*guest{enter(self-groupOwner, "phone"), enter(self-groupOwner, "laptop")}
+	c.person.stock = c.person.newStock()
 	for i := range groupStock {
 		uid := uids[groupGuests+i]
 		p := stockmodel.New(stockmodel.Options{Patience: patience, Heartbeat: 2 * time.Second, Stalls: stalls})
@@ -217,32 +258,41 @@ func liveInAGroup(t *testing.T, w *world, actions int) {
 	var left atomic.Int64
 	left.Store(int64(actions))
 	var wg sync.WaitGroup
-	for i, g := range append([]*guest{c.owner}, c.guests...) {
-		act := g.act
-		if i == 0 {
-			act = g.reign
-		}
+	live := func(rnd *rand.Rand, act func()) {
 		wg.Go(func() {
 			for left.Add(-1) >= 0 && ctx.Err() == nil {
 				act()
-				time.Sleep(time.Duration(g.rnd.IntN(20)) * time.Millisecond)
+				time.Sleep(time.Duration(rnd.IntN(20)) * time.Millisecond)
 			}
 		})
 	}
+	live(c.owner.rnd, c.owner.reign)
+	for _, g := range c.guests {
+		live(g.rnd, g.act)
+	}
+	for _, g := range c.person.devices {
+		live(g.rnd, func() { c.person.act(g) })
+	}
+	live(c.person.rnd, c.person.actAsStock)
 	wg.Wait()
 	require.NoError(t, ctx.Err())
 
 	// At last everybody is in, and says good-bye.
-	require.NoError(t, c.owner.sess.MuteGroup(ctx, c.thread, false))
+	surely(t, func() error { return c.owner.sess.MuteGroup(ctx, c.thread, false) })
 	for _, g := range c.guests {
-		refused, err := c.owner.sess.Invite(ctx, c.thread, g.uid)
-		require.NoError(t, err)
-		require.Empty(t, refused)
-		require.NoError(t, c.owner.sess.MuteMember(ctx, c.thread, g.uid, time.Time{}))
-		_, err = g.sess.SendText(ctx, client.InThread(c.thread), fmt.Sprint("good-bye from ", g.uid))
-		require.NoError(t, err)
+		surely(t, func() error {
+			refused, err := c.owner.sess.Invite(ctx, c.thread, g.uid)
+			require.Empty(t, refused)
+			return err
+		})
+		surely(t, func() error { return c.owner.sess.MuteMember(ctx, c.thread, g.uid, time.Time{}) })
+		for _, to := range []client.To{client.InThread(c.thread), client.User(c.person.uid)} {
+			_, err = g.sess.SendText(ctx, to, fmt.Sprint("good-bye from ", g.uid))
+			require.NoError(t, err)
+		}
 	}
 	truth := c.check(t)
+	c.person.check(t)
 	for _, g := range append([]*guest{c.owner}, c.guests...) {
 		g.check(t, truth)
 		g.sess.Close()
@@ -268,7 +318,9 @@ func (c *club) check(t *testing.T) (truth []client.Message) {
 			in[uid] = change
 		}
 		if m.Kind == client.KindText {
-			require.NotContains(t, seen, m.Text, "stored twice")
+			if !m.Recalled {
+				require.NotContains(t, seen, m.Text, "stored twice")
+			}
 			seen[m.Text] = m.ID
 			require.True(t, in[m.Sender], "message %d is by %d, who was no member", m.ID, m.Sender)
 		}
@@ -312,23 +364,18 @@ func numbers(list []client.Message) (ids []int64) {
 // holes, of the last one all, and nothing else.
 func (g *guest) check(t *testing.T, truth []client.Message) {
 	last := truth[len(truth)-1].ID
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for end := time.Now().Add(settle); len(g.got) == 0 || g.got[len(g.got)-1].ID < last; {
-		g.mu.Unlock()
-		time.Sleep(10 * time.Millisecond)
-		g.mu.Lock()
-		if time.Now().After(end) {
-			break
-		}
-	}
+	var got []client.Message
+	eventually(func() bool {
+		got = g.of(g.c.thread)
+		return len(got) > 0 && got[len(got)-1].ID >= last
+	})
 	i, total := 0, 0
 	in, whole := false, true
 	for _, m := range truth {
 		if change, ok := membership(m)[g.uid]; ok && change != in {
 			in, whole = change, true
 			if !in { // the event itself is the last that the user may read
-				if i < len(g.got) && g.got[i].ID == m.ID {
+				if i < len(got) && got[i].ID == m.ID {
 					i++
 				}
 				continue
@@ -339,16 +386,18 @@ func (g *guest) check(t *testing.T, truth []client.Message) {
 			continue
 		}
 		total++
-		if i < len(g.got) && g.got[i].ID == m.ID {
-			require.True(t, whole, "%d: message %d came after a hole; the last ones were %v", g.uid, m.ID, numbers(g.got[max(0, i-10):i+1]))
-			require.Equal(t, m, g.got[i])
+		if i < len(got) && got[i].ID == m.ID {
+			require.True(t, whole, "%d: message %d came after a hole; the last ones were %v", g.uid, m.ID, numbers(got[max(0, i-10):i+1]))
+			if m.Sender != g.c.person.uid { // who recalls and edits
+				require.Equal(t, m, got[i])
+			}
 			i++
 		} else {
 			whole = false
 		}
 	}
-	require.Equal(t, len(g.got), i, "%d: message %v is not for this user, or came twice or too late", g.uid, g.got[min(i, len(g.got)-1)].ID)
+	require.Equal(t, len(got), i, "%d: message %v is not for this user, or came twice or too late", g.uid, got[min(i, len(got)-1)].ID)
 	require.True(t, in && whole, "%d: messages of the last time in the group are missing", g.uid)
-	require.True(t, slices.IsSortedFunc(g.got, func(a, b client.Message) int { return int(a.ID - b.ID) }))
-	t.Logf("%d: %d messages, %d since it joined last, %d cuts", g.uid, len(g.got), total, g.wire.cuts)
+	require.True(t, slices.IsSortedFunc(got, func(a, b client.Message) int { return int(a.ID - b.ID) }))
+	t.Logf("%d: %d messages, %d since it joined last, %d cuts", g.uid, len(got), total, g.wire.cuts)
 }
