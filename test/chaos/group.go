@@ -20,22 +20,27 @@ type groupRow struct {
 	sender      int32
 	id, content string
 	event       *store.Event // nil for a text
+	kind        int8
+	status      int32
+	changed     int64 // number of the row that tells of the text's last change
+	target      int64 // number of the text of which a recall or an edit tells
 }
 
 // readGroup reads the rows of a group in their order.
 func (l *Lab) readGroup(ctx context.Context, thread int64) (out []groupRow, err error) {
-	rows, err := l.db.QueryContext(ctx, "SELECT seq, sender_id, unique_id, content, kind FROM chat_message WHERE thread_id = ? ORDER BY seq", thread)
+	rows, err := l.db.QueryContext(ctx, "SELECT seq, sender_id, unique_id, content, kind, status, edited_seq FROM chat_message WHERE thread_id = ? ORDER BY seq", thread)
 	if err != nil {
 		return nil, fmt.Errorf("read group %d: %w", thread, err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var row groupRow
-		var kind int8
-		if err := rows.Scan(&row.seq, &row.sender, &row.id, &row.content, &kind); err != nil {
+		if err := rows.Scan(&row.seq, &row.sender, &row.id, &row.content, &row.kind, &row.status, &row.changed); err != nil {
 			return nil, fmt.Errorf("read group %d: %w", thread, err)
 		}
-		if kind == store.KindEvent {
+		m := store.Message{Kind: row.kind, Content: row.content}
+		row.target, _ = m.ChangedText()
+		if row.kind == store.KindEvent {
 			row.event = new(store.Event)
 			if err := json.Unmarshal([]byte(row.content), row.event); err != nil {
 				return nil, fmt.Errorf("event %d of group %d: %w", row.seq, thread, err)
@@ -89,8 +94,10 @@ func intervals(rows []groupRow, uid int32) (out []interval) {
 	return out
 }
 
+func (i interval) has(seq int64) bool { return i.first <= seq && seq <= i.last }
+
 func within(list []interval, seq int64) bool {
-	return slices.ContainsFunc(list, func(i interval) bool { return i.first <= seq && seq <= i.last })
+	return slices.ContainsFunc(list, func(i interval) bool { return i.has(seq) })
 }
 
 // groupFaults counts what is wrong with the rows of groups, and with what their members were given.
@@ -106,6 +113,11 @@ type groupFaults struct {
 	changed   int64
 	expected  int64 // rows that members were to get
 	events    int64
+	recalled  int64 // texts
+	kept      int64 // recalled texts that are still there, and others that are not
+	leaked    int64 // recalled texts whose content is somewhere else
+	unedited  int64 // texts whose content is older than the last edit that was answered, or was never asked for
+	views     int64 // texts that are not as stored after all changes that a member got
 	log       func(format string, args ...any)
 }
 
@@ -128,12 +140,12 @@ func (f *groupFaults) judgeStored(thread int64, rows []groupRow, acked map[strin
 		next = row.seq + 1
 		e := row.event
 		if e == nil {
-			stored[row.id] = row.seq
+			stored[row.id] = row.seq // recalls and edits have ids of their own
 			if !members[row.sender] {
-				f.note(&f.strangers, "group %d: row %d is a text of user %d, who is no member", thread, row.seq, row.sender)
+				f.note(&f.strangers, "group %d: row %d is of user %d, who is no member", thread, row.seq, row.sender)
 			}
-			if muted[row.sender] {
-				f.note(&f.silenced, "group %d: row %d is a text of user %d, who is muted", thread, row.seq, row.sender)
+			if muted[row.sender] && row.kind != store.KindRecall {
+				f.note(&f.silenced, "group %d: row %d is of user %d, who is muted", thread, row.seq, row.sender)
 			}
 			continue
 		}
@@ -181,8 +193,8 @@ func (f *groupFaults) judgeMember(thread int64, rows []groupRow, uid int32, got 
 		}
 		seen[m.ID] = true
 		last = max(last, m.ID)
-		if row == nil || m.ThreadID != thread || m.Sender != row.sender || m.UniqueID != row.id ||
-			row.event == nil && m.Text != row.content || (row.event != nil) != (m.Event != nil) {
+		if row == nil || m.ThreadID != thread || m.Sender != row.sender || m.UniqueID != row.id || int8(m.Kind) != row.kind ||
+			row.kind == store.KindText && !row.is(&m) || m.Target != row.target || (row.event != nil) != (m.Event != nil) {
 			f.note(&f.changed, "group %d: user %d got %+v, stored is %+v", thread, uid, m, row)
 		}
 	}
@@ -197,6 +209,18 @@ func (f *groupFaults) judgeMember(thread int64, rows []groupRow, uid int32, got 
 	}
 }
 
+// is reports whether a member may have been given the row so: a text that was changed may come as it was before, as it is, or
+// as recalled.
+func (row *groupRow) is(m *client.Message) bool {
+	switch {
+	case row.changed == 0:
+		return m.Text == row.content && !m.Recalled
+	case m.Recalled:
+		return m.Text == ""
+	}
+	return versionOf(row.id, m.Text) >= 0
+}
+
 func (f *groupFaults) report(r *Report) {
 	r.Note("events", f.events)
 	r.Note("rows for members", f.expected)
@@ -209,6 +233,11 @@ func (f *groupFaults) report(r *Report) {
 	r.Zero("doubled", f.doubled)
 	r.Zero("reordered", f.reordered)
 	r.Zero("changed", f.changed)
+	r.Note("texts recalled", f.recalled)
+	r.Zero("recalled and still there", f.kept)
+	r.Zero("recalled and found elsewhere", f.leaked)
+	r.Zero("edits lost", f.unedited)
+	r.Zero("shown otherwise than stored", f.views)
 }
 
 // pushLog collects what a plain connection is pushed. Its event is for client.Options.OnEvent.
