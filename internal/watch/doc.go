@@ -1,46 +1,48 @@
-// Package watch tells clients which of the users they watch are online, and limits what they say about typing.
+// Package watch tells clients which of the users they watch are online, and limits typing notices.
 //
-// Redis holds the truth: a user is online while an entry of a session of the user names a life of a node that has a lease.
-// Each node has a table of which of its sessions watch whom, what is known of each watched user, and what each session was told
-// of it. What was told is compared with what is known, so that states need no order and no queue: a session that cannot be
-// told now is told the latest state later.
+// The truth is in Redis: a user is online while one of the user's session entries names a boot id that a node's lease
+// carries. Each node keeps a table of which of its sessions watch whom, what is known of each watched user, and what
+// each session was told about the user. What is known is compared with what was told, so states need neither an order
+// nor a queue: a session that cannot be told now is told the latest state later.
 //
-// # Why a watcher is told the truth in the end
+// # Why every watcher is eventually told the truth
 //
-// A watched user is dirty when what is known may not be the truth. The reader, one goroutine, reads dirty users from Redis
-// and takes what it finds for known. A user stops being dirty before the read begins, so that a change during the read makes
-// the user dirty again. There is one reader, so no older read can replace a newer one.
+// A watched user is dirty while what is known may differ from the truth. The reader, a single goroutine, reads dirty
+// users from Redis and records what it finds. It marks a user clean before the read begins, so a change during the
+// read makes the user dirty again. Because there is only one reader, an older read never overwrites a newer one.
 //
-// The truth changes in four ways, and each makes the users dirty on each node that watches them, after the change:
+// The truth changes in four ways. After each of them the users become dirty on every node that watches them:
 //
-//   - A session comes or goes. Its node says so (Changed) after the claim or the release is done in Redis, to itself and,
-//     within Config.News, to each other node. News that a link could not take or may have lost become "read all again" for that
-//     node, until that arrives. So does the news of a node that gets a link: it may not have been sent what came before.
-//     A node that appears is linked before Config.News has passed since its lease was seen.
-//   - A node's lease begins or ends. Each node sees the leases (Lives). Each user remembers the lives that the last read
-//     found, those without a lease too: the users with a life that changes are dirty. A life and what is known of its users
-//     change under one lock, so that a read cannot miss it. That the user has sessions with other lives than those
-//     remembered means that a session came since, whose node says so, or which the reader finds for another reason.
-//   - Redis loses its data. Then an absent entry means nothing until all nodes have written theirs (Deps.Settled): the user keeps
-//     what is known and stays dirty. A live entry counts always.
-//   - Redis loses one key. The node that owns the session writes it back and says so.
+//   - A session begins or ends. After its claim or release is complete in Redis, its node announces it (Changed) to itself
+//     and, within Config.News, to each other node. If a link cannot take the news or may have lost it, the node is told to
+//     read all users again, until that arrives. So is a node that has just been linked, because earlier news may not have
+//     been sent to it. A new node is linked within Config.News after its lease was seen.
+//   - A node's lease begins or ends. Each node sees the leases (Lives). Each user remembers the lives that its last read
+//     found, including lives without a lease: when one of them changes, the user is dirty. Lives and the users that
+//     remember them change under one lock, so no read can miss a change. If the user has a session under a life that is
+//     not remembered, then that session is new, and its node announces it or another read finds it.
+//   - Redis loses its data. Then an absent entry means nothing until all nodes have written theirs back (Deps.Settled): the
+//     known state is kept and the user stays dirty. A live entry always counts.
+//   - Redis loses one key. The node that owns the session writes it back and announces that.
 //
-// Besides, each user is read again every few minutes, a few users per second, whatever happens.
+// In addition, each user is read again every few minutes, a few users per second, in any case.
 //
-// A session may see a user who is a friend and has not opted out; of others it is told that they are offline. SQL has
-// the truth of this. A change is said (RightsChanged) after its commit in the same way, and each pair of a watcher and
-// a watched user that it concerns is read again by one goroutine. When the life of a node ends, all pairs are: the node may
-// not have come to say what it had committed. Set reads the rights after it has put the session into
-// the table, and takes its own result only for pairs that have none from a read that a change caused.
+// A session may see the presence of a friend who has not opted out; all others are shown as offline. The truth about
+// this is in SQL. A change is announced (RightsChanged) after its commit in the same way, and one goroutine reads the
+// rights of each affected pair of a watcher and a watched user again. When the life of a node ends, the rights of all
+// pairs are read again, because the node may have committed a change without announcing it. Set reads the rights
+// after it has put the session into the table, and applies its result only to pairs whose rights have not been read
+// because of a change since.
 //
-// The teller, one goroutine, sends each session whose states differ one frame, and no second one within Config.Spacing. If
-// much waits for the client already, the states wait in the table.
+// The teller, a single goroutine, sends one frame to each session whose states differ, and at most one per
+// Config.Spacing. If much waits for a client already, its states stay in the table.
 //
-// So a change is told after News, one call, one read and at most Spacing. A lease that ends is told after the next look at
-// the leases, one read and Spacing.
+// A change is thus told after News, one call, one read and at most Spacing. The end of a lease is told after the next
+// read of the leases, one read and Spacing.
 //
 // # Bounds
 //
-// Pairs per session and per node; news per period, beyond which it is "read all again"; pairs whose rights are to be read,
-// beyond which it is all. A dirty user is in the reader's queue once, a session with changes in the teller's once.
+// The pairs per session and per node are bounded. So is the news per period, beyond which it becomes a request to
+// read all users again, and the pairs whose rights are to be read, beyond which all are read. A dirty user is in the
+// reader's queue once, a session with changes in the teller's queue once.
 package watch

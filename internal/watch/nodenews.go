@@ -12,25 +12,25 @@ import (
 	"parley/internal/wire"
 )
 
-// change says that whether watcher may see of may have changed; with watcher 0, for all.
+// change says that watcher's right to see of may have changed; with watcher 0, everyone's right.
 type change struct{ of, watcher int32 }
 
-// news is what the other nodes are to be told.
+// news collects what the other nodes are to be told.
 type news struct {
 	mu     sync.Mutex // guards the following
 	uids   map[int32]struct{}
 	rights map[change]struct{}
 	all    again
-	owed   map[string]again // by node: what it is to read again, because it may have missed news
+	owed   map[string]again // by node: what the node must read again because it may have missed news
 	linked map[string]struct{}
 }
 
-// again is what a node is to read again, as a set.
+// again is a set of what a node must read again.
 type again byte
 
 const (
-	againUsers  again = 1 << iota // where all users are
-	againRights                   // who may see whom
+	againUsers  again = 1 << iota // the presence of all users
+	againRights                   // all rights to see users
 )
 
 func (n *news) init() {
@@ -66,8 +66,8 @@ func (n *news) rightsChanged(c change, limit int) {
 	}
 }
 
-// take returns the news for all nodes, nil if there are none, and what single nodes are owed. A node that has got a link since
-// the last call is owed everything.
+// take removes and returns the news for all nodes, nil if there are none, and returns what single nodes must read
+// again. A node linked since the last call must read everything.
 func (n *news) take(nodes []string) (body []byte, owed map[string]again) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -89,14 +89,14 @@ func (n *news) take(nodes []string) (body []byte, owed map[string]again) {
 	return body, maps.Clone(n.owed)
 }
 
-// owe notes that a node may have missed news.
+// owe records that a node may have missed news.
 func (n *news) owe(node string, what again) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.owed[node] |= what
 }
 
-// paid notes that a node was told to read again. What it came to be owed meanwhile stays.
+// paid records that a node was told to read again. What is owed later stays owed.
 func (n *news) paid(node string, what again) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -105,7 +105,7 @@ func (n *news) paid(node string, what again) {
 	}
 }
 
-// sendNews sends the other nodes what has changed, until Close.
+// sendNews sends changes to the other nodes until Close.
 func (w *Watches[C]) sendNews() {
 	for w.sleep(w.cfg.News) {
 		if p := batch.Try(w.sendOnce); p != nil {
@@ -119,7 +119,8 @@ func (w *Watches[C]) sendOnce() {
 	body, owed := w.news.take(nodes)
 	for _, node := range nodes {
 		if what := owed[node]; what != 0 {
-			// Before it is sent: what is lost on the way is owed again, and that may be noted at once.
+			// Mark it paid before sending: if the message is lost, Lost may owe it again at once, and that must not
+			// be overwritten.
 			w.news.paid(node, what)
 			if !w.send(node, encodeNews(what, nil, nil)) {
 				w.news.owe(node, what)
@@ -139,13 +140,13 @@ func (w *Watches[C]) send(node string, body []byte) bool {
 	return true
 }
 
-// Lost says that a node may not have got news that were queued for it.
+// Lost records that news queued for a node may not have arrived.
 func (w *Watches[C]) Lost(node string, p *session.Push) {
 	w.metrics.lost.Inc()
 	w.news.owe(node, missed(p.Body))
 }
 
-// Receive takes news of another node.
+// Receive handles news from another node.
 func (w *Watches[C]) Receive(p *session.Push) {
 	what, uids, rights, err := decodeNews(p.Body)
 	if err != nil {
@@ -163,7 +164,7 @@ func (w *Watches[C]) Receive(p *session.Push) {
 	w.recheck(rights)
 }
 
-// missed returns what a node has to read again that has missed news.
+// missed returns what a node that has missed the given news must read again.
 func missed(body []byte) (what again) {
 	what, uids, rights, err := decodeNews(body)
 	if err != nil {
@@ -180,7 +181,7 @@ func missed(body []byte) (what again) {
 
 var errNews = errors.New("watch: malformed news")
 
-// encodeNews returns what is to be read again, the number of users, the users, and the changes of rights.
+// encodeNews encodes what to read again, the number of users, the users, and the changes of rights.
 func encodeNews(what again, uids map[int32]struct{}, rights map[change]struct{}) []byte {
 	b := make([]byte, 0, 5+4*len(uids)+8*len(rights))
 	b = binary.BigEndian.AppendUint32(append(b, byte(what)), uint32(len(uids)))

@@ -8,20 +8,20 @@ import (
 	"time"
 )
 
-// rights is what is to be read again of who may see whom.
+// rights collects the rights that must be read again.
 type rights struct {
 	mu      sync.Mutex // guards the following
 	changed map[change]struct{}
 	all     bool
 }
 
-// maxChanges bounds the changes that wait; beyond it the rights of all sessions are read again.
+// maxChanges bounds the waiting changes; beyond it the rights of all sessions are read again.
 const maxChanges = 4096
 
-// rightsBatch is how many watchers of a user share a read.
+// rightsBatch is the number of watchers of a user per read.
 const rightsBatch = 256
 
-// recheck has the rights of some pairs read again.
+// recheck schedules reading the rights of some pairs again.
 func (w *Watches[C]) recheck(changes []change) {
 	r := &w.rights
 	r.mu.Lock()
@@ -40,7 +40,7 @@ func (w *Watches[C]) recheck(changes []change) {
 	}
 }
 
-// recheckAll has all rights read again.
+// recheckAll schedules reading all rights again.
 func (w *Watches[C]) recheckAll() {
 	r := &w.rights
 	r.mu.Lock()
@@ -50,7 +50,7 @@ func (w *Watches[C]) recheckAll() {
 	signal(w.check)
 }
 
-// takeRights returns what is to be read, which is taken for read from now on.
+// takeRights removes and returns what is to be read. A change during the read is thus noted again.
 func (w *Watches[C]) takeRights() (changes []change, all bool) {
 	r := &w.rights
 	r.mu.Lock()
@@ -63,7 +63,8 @@ func (w *Watches[C]) takeRights() (changes []change, all bool) {
 	return changes, all
 }
 
-// checkRights reads the rights that may have changed.
+// checkRights reads the rights that may have changed. After a failure or a panic it schedules again what it has not
+// read.
 func (w *Watches[C]) checkRights() (rest time.Duration) {
 	changes, all := w.takeRights()
 	err := errPanicked
@@ -76,7 +77,7 @@ func (w *Watches[C]) checkRights() (rest time.Duration) {
 			w.recheckAll()
 		}
 		w.recheck(changes)
-		w.sleep(w.cfg.Retry) // the loop goes on at once
+		w.sleep(w.cfg.Retry) // loop would call again at once
 	}()
 	if all {
 		for _, mine := range w.table.all() {
@@ -103,14 +104,15 @@ func (w *Watches[C]) notChecked(err error) {
 	}
 }
 
-// seat is a pair as it was before a read.
+// seat identifies a pair as of the start of a read. If the session has replaced its set since, the result does not
+// apply.
 type seat[C Client] struct {
 	w   *watcher[C]
 	set int
 	at  int32
 }
 
-// checkUser reads which of a user's watchers may see the user.
+// checkUser reads which watchers of a user may see the user.
 func (w *Watches[C]) checkUser(c change) error {
 	seats := w.table.seats(c)
 	for part := range slices.Chunk(seats, rightsBatch) {
@@ -176,7 +178,7 @@ func (t *table[C]) watched(uid int32) bool {
 	return t.users[uid] != nil
 }
 
-// all returns the sessions that watch somebody.
+// all returns the sessions that watch any user.
 func (t *table[C]) all() (list []*watcher[C]) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -188,7 +190,7 @@ func (t *table[C]) all() (list []*watcher[C]) {
 	return list
 }
 
-// seats returns the pairs that a change concerns.
+// seats returns the pairs that a change affects.
 func (t *table[C]) seats(c change) (seats []seat[C]) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -204,7 +206,7 @@ func (t *table[C]) seats(c change) (seats []seat[C]) {
 	return seats
 }
 
-// seatsOf returns the pairs of a session and their users.
+// seatsOf returns the pairs of a session, and their users.
 func (t *table[C]) seatsOf(w *watcher[C]) (seats []seat[C], uids []int32) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -215,8 +217,8 @@ func (t *table[C]) seatsOf(w *watcher[C]) (seats []seat[C], uids []int32) {
 	return seats, uids
 }
 
-// decide notes which pairs' sessions may see their users, unless the session has another set by now. It reports whether
-// users are to be read, and whether sessions are to be told.
+// decide records whether the sessions may see the users of their pairs, except for sessions that have replaced their
+// set. It reports whether users must be read, and whether sessions must be told.
 func (t *table[C]) decide(seats []seat[C], allowed []bool) (read, changed bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

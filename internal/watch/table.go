@@ -10,52 +10,52 @@ import (
 	"parley/internal/wire"
 )
 
-// life is one life of a node.
+// life is a run of a node under one boot id.
 type life struct{ node, boot string }
 
-// lifeEntry says whether a life has a lease. It is in the table while users have sessions with it, or it has a lease.
+// lifeEntry says whether a life has a lease. The table holds it while it has a lease or users remember it.
 type lifeEntry struct {
 	life
 	alive bool
-	users int // that remember it
+	users int // users that remember it
 }
 
-// user is a user who is watched.
+// user is a watched user.
 type user[C Client] struct {
 	uid      int32
 	seen     int32 // unix minutes; 0: unknown, or online
-	allowed  int32 // watchers who may see the user
+	allowed  int32 // watchers that may see the user
 	at       int32 // in table.list
 	known    bool
 	online   bool
-	dirty    bool         // in table.dirty or doubtful
-	lives    []*lifeEntry // of the sessions that the last read found
+	dirty    bool         // the user is in table.dirty or table.doubtful
+	lives    []*lifeEntry // of the sessions found by the last read
 	watchers []watching[C]
 }
 
-// watching is one place in a user's list of watchers.
+// watching is an element of a user's list of watchers.
 type watching[C Client] struct {
 	w  *watcher[C]
 	at int32 // in w.pairs
 }
 
-// pair is a session and a user that it watches.
+// pair is a session and a user it watches.
 type pair[C Client] struct {
 	u    *user[C]
 	at   int32  // in u.watchers
-	told uint32 // what the session was told: unix minutes, then the flags below
+	told uint32 // what the session was last told: unix minutes, then the flags below
 }
 
 // Flags of pair.told.
 const (
 	flagOnline  = 1 << iota
 	flagAllowed // the session may see the user
-	flagDecided // that was read after a change
+	flagDecided // flagAllowed was read because of a change
 	flagBits    = iota
 	flagState   = ^uint32(flagAllowed | flagDecided)
 )
 
-// truth returns what the session is to be told.
+// truth returns what the session should be told.
 func (p *pair[C]) truth() uint32 {
 	switch {
 	case p.told&flagAllowed == 0 || !p.u.known:
@@ -70,7 +70,7 @@ func (p *pair[C]) state() wire.Presence {
 	return wire.Presence{UID: p.u.uid, Online: p.told&flagOnline != 0, LastSeenMin: int32(p.told >> flagBits)}
 }
 
-// tell notes what the session is told now, and reports whether that is news.
+// tell records that the session is told the truth now, and reports whether that is new to it.
 func (p *pair[C]) tell() bool {
 	truth := p.truth()
 	if p.told&flagState == truth {
@@ -80,22 +80,22 @@ func (p *pair[C]) tell() bool {
 	return true
 }
 
-// watcher is a session that watches users or says that it types.
+// watcher is a session that watches users or reports typing.
 type watcher[C Client] struct {
 	client C
-	out    sync.Mutex // held while the session is told something, and before table.mu
+	out    sync.Mutex // held while the session is told something; acquired before table.mu
 
 	// Guarded by table.mu.
 	pairs  []pair[C]
-	set    int       // number of the set
-	ready  bool      // the set was answered
+	set    int       // number of the current set; replacing it invalidates seats
+	ready  bool      // the request for the set has been answered
 	queued bool      // in table.changed
-	next   time.Time // not before is the next frame
+	next   time.Time // the next frame must not be sent earlier
 	sets   bucket.Bucket
 	typed  [typedThreads]typed
 }
 
-// table holds who watches whom, and what is known.
+// table holds who watches whom, and what is known about the watched users.
 type table[C Client] struct {
 	mu       sync.Mutex // guards the following
 	watchers map[C]*watcher[C]
@@ -104,11 +104,11 @@ type table[C Client] struct {
 	lives    map[life]*lifeEntry
 	pairs    int
 	dirty    []*user[C]
-	doubtful []*user[C] // read when not all nodes had written their sessions; dirty again at doubtAt
+	doubtful []*user[C] // read before all nodes had written their sessions; dirty again at doubtAt
 	doubtAt  time.Time
 	changed  []*watcher[C]
-	learned  chan struct{} // closed when users have become known
-	audited  int           // in list
+	learned  chan struct{} // closed when users have become known, then replaced
+	audited  int           // index in list of the last audited user
 	auditAt  time.Time
 }
 
@@ -117,8 +117,8 @@ func (t *table[C]) init() {
 	t.learned = make(chan struct{})
 }
 
-// watcherLocked returns the entry of a session, nil if the session has ended. It ends after its State is Dead: either leave
-// finds the entry, or this finds the state.
+// watcherLocked returns the entry of a session, or nil if the session has ended. A session's state becomes Dead
+// before leave is called: so either leave finds the entry made here, or this call finds the state.
 func (t *table[C]) watcherLocked(c C) *watcher[C] {
 	w := t.watchers[c]
 	if w == nil && c.State() != session.Dead {
@@ -128,7 +128,7 @@ func (t *table[C]) watcherLocked(c C) *watcher[C] {
 	return w
 }
 
-// replace gives a session another set, none of which it may see yet.
+// replace gives a session a new set. The session may see none of the users yet.
 func (t *table[C]) replace(c C, uids []int32, of *Watches[C], now time.Time) (*watcher[C], error) {
 	cfg := &of.cfg
 	t.mu.Lock()
@@ -161,7 +161,7 @@ func (t *table[C]) replace(c C, uids []int32, of *Watches[C], now time.Time) (*w
 	return w, nil
 }
 
-// emptyLocked takes a session out of the lists of the users it watches.
+// emptyLocked removes a session from the lists of the users it watches.
 func (t *table[C]) emptyLocked(w *watcher[C]) {
 	for i := range w.pairs {
 		p := &w.pairs[i]
@@ -184,7 +184,7 @@ func (t *table[C]) emptyLocked(w *watcher[C]) {
 	w.set++
 }
 
-// dropLocked forgets a user whom nobody watches.
+// dropLocked removes a user who has no watchers.
 func (t *table[C]) dropLocked(u *user[C]) {
 	delete(t.users, u.uid)
 	last := len(t.list) - 1
@@ -195,7 +195,7 @@ func (t *table[C]) dropLocked(u *user[C]) {
 	t.rememberLocked(u, nil)
 }
 
-// rememberLocked notes with which lives a user has sessions.
+// rememberLocked sets the lives in which a user has sessions.
 func (t *table[C]) rememberLocked(u *user[C], lives []*lifeEntry) {
 	for _, l := range lives {
 		l.users++
@@ -208,7 +208,7 @@ func (t *table[C]) rememberLocked(u *user[C], lives []*lifeEntry) {
 	u.lives = lives
 }
 
-// clear takes everything out of a session's set.
+// clear empties the set of a session.
 func (t *table[C]) clear(c C) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -217,7 +217,7 @@ func (t *table[C]) clear(c C) {
 	}
 }
 
-// leave forgets a session.
+// leave removes a session.
 func (t *table[C]) leave(c C) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -227,8 +227,8 @@ func (t *table[C]) leave(c C) {
 	}
 }
 
-// allow notes whom a session may see, unless a read after a change has said so already. It reports whether users are to be
-// read.
+// allow records which users a session may see, except for pairs whose rights were read because of a change since. It
+// reports whether users must be read.
 func (t *table[C]) allow(w *watcher[C], visible []int32) (read bool) {
 	may := make(map[int32]struct{}, len(visible))
 	for _, uid := range visible {
@@ -245,7 +245,7 @@ func (t *table[C]) allow(w *watcher[C], visible []int32) (read bool) {
 	return read
 }
 
-// allowLocked notes whether a pair's session may see its user. It reports whether the user is to be read.
+// allowLocked records whether a pair's session may see its user. It reports whether the user must be read.
 func (t *table[C]) allowLocked(p *pair[C], allowed bool) (read bool) {
 	switch was := p.told&flagAllowed != 0; {
 	case was == allowed:
@@ -260,7 +260,8 @@ func (t *table[C]) allowLocked(p *pair[C], allowed bool) (read bool) {
 	return !p.u.known && t.soilLocked(p.u)
 }
 
-// known reports whether all users are known whom a session may see; else when to ask again.
+// known reports whether all users that a session may see are known. If not, it returns a channel that is closed when
+// more have become known.
 func (t *table[C]) known(w *watcher[C]) (bool, <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -272,7 +273,7 @@ func (t *table[C]) known(w *watcher[C]) (bool, <-chan struct{}) {
 	return true, nil
 }
 
-// ready begins to tell a session of changes, and returns the states until then.
+// ready starts telling a session about changes, and returns the states at that moment.
 func (t *table[C]) ready(w *watcher[C]) []wire.Presence {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -286,8 +287,8 @@ func (t *table[C]) ready(w *watcher[C]) []wire.Presence {
 	return states
 }
 
-// soilLocked makes a user dirty. It reports whether the reader has something to do. A user whom nobody may see is not
-// read: it becomes unknown.
+// soilLocked marks a user dirty and reports whether the reader has something to do. A user whom no watcher may see is
+// not read, but becomes unknown.
 func (t *table[C]) soilLocked(u *user[C]) bool {
 	switch {
 	case u.dirty:
@@ -321,7 +322,7 @@ func (t *table[C]) soilAll() (read bool) {
 	return read
 }
 
-// audit makes the next n users dirty, once per second.
+// audit marks the next n users dirty, at most once per second.
 func (t *table[C]) audit(n int, now time.Time) (read bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -336,7 +337,7 @@ func (t *table[C]) audit(n int, now time.Time) (read bool) {
 	return read
 }
 
-// take returns up to n dirty users, which are dirty no more.
+// take removes up to n users from the dirty queue, marks them clean, and returns those to be read.
 func (t *table[C]) take(n int, now time.Time) (users []*user[C]) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -362,7 +363,7 @@ func (t *table[C]) take(n int, now time.Time) (users []*user[C]) {
 	return users
 }
 
-// giveBack makes users dirty again.
+// giveBack marks users dirty again.
 func (t *table[C]) giveBack(users []*user[C]) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -373,8 +374,8 @@ func (t *table[C]) giveBack(users []*user[C]) {
 	}
 }
 
-// live notes which lives have a lease, and makes dirty the users with sessions of one that begins or ends. It reports whether
-// users are to be read, and whether a life has ended.
+// live records which lives have a lease, and marks the users dirty that have sessions in a life whose lease began or
+// ended. It reports whether users must be read, and whether a life has ended.
 func (t *table[C]) live(alive map[life]struct{}) (read, ended bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -408,15 +409,16 @@ func (t *table[C]) live(alive map[life]struct{}) (read, ended bool) {
 	return read, ended
 }
 
-// learn takes what was read. Where not all nodes have written their sessions, the absence of a user means nothing: it is read
-// again at a later time, again. crashed are users who went offline without a release.
+// learn records what was read. Unless settled, the absence of a user means nothing: the user is read again at the
+// time again. changed reports whether sessions must be told. crashed are the users who went offline without a
+// release, because their node died.
 func (t *table[C]) learn(users []*user[C], found []presence.Whereabouts, settled bool, minute int32, again time.Time) (changed bool, crashed []int32) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	first := false
 	for i, u := range users {
 		if t.users[u.uid] != u {
-			continue // nobody watches the user any more
+			continue // the user has no watchers any more
 		}
 		lives, online := t.livesLocked(found[i].Locations)
 		if !online && !settled {
@@ -431,7 +433,7 @@ func (t *table[C]) learn(users []*user[C], found []presence.Whereabouts, settled
 			case u.known && u.online && len(lives) > 0:
 				seen = minute
 				crashed = append(crashed, u.uid)
-			case u.known && !u.online && seen <= u.seen+1: // Redis lost it, or another node noted it by its own clock
+			case u.known && !u.online && seen <= u.seen+1: // Redis lost the time, or another node noted it by its own clock
 				seen = u.seen
 			}
 		}
@@ -454,7 +456,7 @@ func (t *table[C]) learn(users []*user[C], found []presence.Whereabouts, settled
 	return changed, crashed
 }
 
-// doubtLocked has a user read again at a time, or when others are.
+// doubtLocked schedules reading a user again at a time, or together with users already waiting for that.
 func (t *table[C]) doubtLocked(u *user[C], again time.Time) {
 	if u.dirty {
 		return
@@ -465,14 +467,14 @@ func (t *table[C]) doubtLocked(u *user[C], again time.Time) {
 	t.doubtful = append(t.doubtful, u)
 }
 
-// unread reports whether users are dirty, and whether some are so later.
+// unread reports whether users are dirty now, and whether others become dirty later.
 func (t *table[C]) unread() (now, later bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.dirty) > 0, len(t.doubtful) > 0
 }
 
-// livesLocked returns the lives of some sessions, and whether one has a lease.
+// livesLocked returns the lives of some sessions, and whether any has a lease.
 func (t *table[C]) livesLocked(locs []presence.Location) (lives []*lifeEntry, online bool) {
 next:
 	for i := range locs {
@@ -493,7 +495,7 @@ next:
 	return lives, online
 }
 
-// unusedLocked forgets those of some lives that nobody remembers.
+// unusedLocked drops those of some lives that neither have a lease nor are remembered by users.
 func (t *table[C]) unusedLocked(lives []*lifeEntry) {
 	for _, l := range lives {
 		if l.users == 0 && !l.alive {
@@ -502,7 +504,7 @@ func (t *table[C]) unusedLocked(lives []*lifeEntry) {
 	}
 }
 
-// changedLocked queues a session for the teller. It reports whether it did.
+// changedLocked queues a session for the teller. It returns false if the session is queued already or not ready.
 func (t *table[C]) changedLocked(w *watcher[C]) bool {
 	if !w.ready || w.queued {
 		return false
@@ -512,7 +514,7 @@ func (t *table[C]) changedLocked(w *watcher[C]) bool {
 	return true
 }
 
-// due takes those sessions out of the teller's queue that may be told now, and reports whether others wait.
+// due removes the sessions that may be told now from the teller's queue, and reports whether others wait.
 func (t *table[C]) due(dst []*watcher[C], now time.Time) (_ []*watcher[C], waits bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -532,7 +534,7 @@ func (t *table[C]) due(dst []*watcher[C], now time.Time) (_ []*watcher[C], waits
 	return dst, len(kept) > 0
 }
 
-// later queues a session again for a time.
+// later queues a session again, to be told at a time.
 func (t *table[C]) later(w *watcher[C], at time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -540,7 +542,8 @@ func (t *table[C]) later(w *watcher[C], at time.Time) {
 	t.changedLocked(w)
 }
 
-// differ returns the states that a session has not been told, which it is told now: the next frame comes not before next.
+// differ returns the states that differ from what the session was told, and records them as told. The next frame must
+// not be sent before next.
 func (t *table[C]) differ(w *watcher[C], next time.Time) (states []wire.Presence) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -2,16 +2,16 @@ package watch
 
 import "time"
 
-// typedThreads is in how many threads a session may say that it types within Config.Typing.
+// typedThreads is the number of threads in which a session may report typing within Config.Typing.
 const typedThreads = 4
 
-// typed is when a session said that it types in a thread.
+// typed records when a session reported typing in a thread.
 type typed struct {
 	thread int64
 	at     time.Time
 }
 
-// Typing reports whether a session may say now that it types in a thread.
+// Typing reports whether a session may send a typing notice for a thread now.
 func (w *Watches[C]) Typing(c C, thread int64, now time.Time) bool {
 	t := &w.table
 	t.mu.Lock()

@@ -15,7 +15,7 @@ import (
 	"parley/internal/wire"
 )
 
-// Client is a session that watches; *session.Session is one.
+// Client is a session that watches users; *session.Session implements it.
 type Client interface {
 	comparable
 	UID() int32
@@ -26,19 +26,19 @@ type Client interface {
 
 // Config bounds Watches. See DefaultConfig.
 type Config struct {
-	Pairs    int           // of a session and a user that it watches
-	PerWatch int           // users that one session watches
-	Sets     time.Duration // a session may replace its set once in this time, SetBurst times at once
+	Pairs    int           // pairs of a session and a watched user
+	PerWatch int           // users watched by one session
+	Sets     time.Duration // a session may replace its set once in this time, and SetBurst times at once
 	SetBurst int
-	Batch    int           // users of one read of Redis
-	News     time.Duration // between two messages to another node
-	MaxNews  int           // users that changed in that time; beyond it the other nodes read all again
-	Spacing  time.Duration // between two frames to one session
-	Backlog  int           // bytes that wait for a client, beyond which its states wait in the table
-	Timeout  time.Duration // one read of Redis or SQL
-	Retry    time.Duration // how long a failed one rests
-	Audit    int           // users read again per second although nothing is known to have changed
-	Typing   time.Duration // between two notices of typing of one session in one thread
+	Batch    int           // users per read of Redis
+	News     time.Duration // interval between messages to another node
+	MaxNews  int           // changed users per message; beyond it the other nodes read all users again
+	Spacing  time.Duration // minimum time between frames to one session
+	Backlog  int           // bytes queued for a client, beyond which its states wait in the table
+	Timeout  time.Duration // of one read of Redis or SQL
+	Retry    time.Duration // pause after a failed read
+	Audit    int           // users read again per second although no change is known
+	Typing   time.Duration // minimum time between typing notices of one session in one thread
 }
 
 // DefaultConfig returns the bounds of docs/LIMITS.md.
@@ -50,21 +50,22 @@ func DefaultConfig() Config {
 	}
 }
 
-// Deps is what Watches work with. Nodes, Forward and Settled must not block.
+// Deps are the dependencies of Watches. Nodes, Forward and Settled must not block.
 type Deps struct {
 	Log     *slog.Logger
 	Metrics prometheus.Registerer // nil: registered nowhere
-	// Visible returns those of some users whose presence a user may see.
+	// Visible returns the users in of whose presence watcher may see.
 	Visible func(ctx context.Context, watcher int32, of []int32) ([]int32, error)
-	// Watchers returns those of some users who may see a user's presence.
+	// Watchers returns the users in watchers who may see the presence of of.
 	Watchers func(ctx context.Context, watchers []int32, of int32) ([]int32, error)
-	// Whereabouts reads where users are, and in which body of data Redis looked. Settled reports whether all nodes have written
-	// their sessions into that.
+	// Whereabouts reads where users are, and the generation id of the data in Redis. Settled reports whether all
+	// nodes have written their sessions into the data with that id.
 	Whereabouts func(ctx context.Context, uids []int32) (found []presence.Whereabouts, gen string, err error)
 	Settled     func(gen string) bool
-	// NoteSeen remembers that users went offline now although no release says so: their node died.
+	// NoteSeen records that users went offline now without a release, because their node died.
 	NoteSeen func(ctx context.Context, uids []int32, minute int32) error
-	// Nodes returns the nodes that Forward knows. Forward queues a copy of a push for a node and returns false if it cannot.
+	// Nodes returns the nodes that Forward can reach. Forward queues a copy of a push for a node, and returns false
+	// if it cannot.
 	Nodes   func() []string
 	Forward func(node string, p *session.Push) bool
 }
@@ -72,16 +73,16 @@ type Deps struct {
 var (
 	// ErrTooMany refuses a set that is too large.
 	ErrTooMany = errors.New("watch: too many users")
-	// ErrFull refuses a set because the node watches as much as it may.
+	// ErrFull refuses a set because the node has reached its limit of pairs.
 	ErrFull = errors.New("watch: this node watches as many users as it may")
 	// ErrOften refuses a set because the session replaced its set too often.
 	ErrOften = errors.New("watch: set replaced too often")
-	// ErrUnknown refuses a set because Redis could not be asked in time.
+	// ErrUnknown refuses a set because Redis did not answer in time.
 	ErrUnknown = errors.New("watch: presence is not known now")
 )
 
-// Watches tell the sessions of this node of the users they watch. New starts them; Close ends them. All methods are safe for
-// concurrent use.
+// Watches tells the sessions of this node about the users they watch. New starts it; Close ends it. All methods are
+// safe for concurrent use.
 type Watches[C Client] struct {
 	cfg     Config
 	d       Deps
@@ -93,9 +94,9 @@ type Watches[C Client] struct {
 	wg   sync.WaitGroup
 
 	table  table[C]
-	read   chan struct{} // holds a token while users are dirty
-	tell   chan struct{} // holds a token while sessions have changes
-	check  chan struct{} // holds a token while rights are to be read
+	read   chan struct{} // holds a token while there may be dirty users
+	tell   chan struct{} // holds a token while sessions may have changes
+	check  chan struct{} // holds a token while rights may have to be read
 	news   news
 	rights rights
 }
@@ -118,13 +119,14 @@ func New[C Client](cfg Config, d Deps) *Watches[C] {
 	return w
 }
 
-// Close drops what waits and returns when all goroutines have ended.
+// Close drops everything that waits and returns when all goroutines have ended.
 func (w *Watches[C]) Close() {
 	w.stop()
 	w.wg.Wait()
 }
 
-// loop calls step each time that wake has a token. step returns how long to rest before it is called again in any case; 0: not.
+// loop calls step whenever wake holds a token. step returns the time after which to call it again in any case; 0
+// means never.
 func (w *Watches[C]) loop(wake chan struct{}, step func() time.Duration) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -158,7 +160,7 @@ func signal(wake chan struct{}) {
 	}
 }
 
-// sleep rests, and reports whether Watches go on.
+// sleep waits for d, and returns false if Close was called.
 func (w *Watches[C]) sleep(d time.Duration) bool {
 	select {
 	case <-w.ctx.Done():
@@ -175,9 +177,9 @@ func (w *Watches[C]) size() (sessions, pairs, users int) {
 	return len(t.watchers), t.pairs, len(t.users)
 }
 
-// Set has a session watch some users and no others, and hands their present states to answer, in the order of uids and
-// each user once. From then on the session is told of changes, never before what answer was given: answer queues the
-// reply. After an error the session watches nobody.
+// Set makes a session watch the given users and no others. It passes their current states to answer, in the order of
+// uids without duplicates; answer queues the reply. From then on the session is told of changes. mine.out keeps any
+// change from being sent before the answer. After an error the session watches no users.
 func (w *Watches[C]) Set(ctx context.Context, c C, uids []int32, answer func([]wire.Presence) error) error {
 	uids = distinct(uids)
 	t := &w.table
@@ -198,7 +200,7 @@ func (w *Watches[C]) Set(ctx context.Context, c C, uids []int32, answer func([]w
 	return answer(t.ready(mine))
 }
 
-// fill reads the rights of a new set, and waits until those users are known whom the session may see.
+// fill reads the rights for a new set, and waits until the users that the session may see are known.
 func (w *Watches[C]) fill(ctx context.Context, c C, mine *watcher[C], uids []int32) error {
 	if len(uids) == 0 {
 		return nil
@@ -226,30 +228,31 @@ func (w *Watches[C]) fill(ctx context.Context, c C, mine *watcher[C], uids []int
 	}
 }
 
-// Leave forgets a session that has ended.
+// Leave removes a session that has ended.
 func (w *Watches[C]) Leave(c C) { w.table.leave(c) }
 
-// Changed says that a session of each of these users came or went, after Redis knows. The other nodes are told.
+// Changed announces that a session of each of these users began or ended. Call it after the change is in Redis. It
+// tells the other nodes too.
 func (w *Watches[C]) Changed(uids ...int32) {
 	w.soil(uids)
 	w.news.changed(uids, w.cfg.MaxNews)
 }
 
-// soil makes users dirty.
+// soil marks users dirty.
 func (w *Watches[C]) soil(uids []int32) {
 	if w.table.soil(uids) {
 		signal(w.read)
 	}
 }
 
-// RightsChanged says that whether one user may see the presence of another one may have changed, after SQL knows. With
-// watcher 0 that holds for all. The other nodes are told.
+// RightsChanged announces that watcher's right to see the presence of of may have changed; with watcher 0,
+// everyone's. Call it after the commit. It tells the other nodes too.
 func (w *Watches[C]) RightsChanged(watcher, of int32) {
 	w.recheck([]change{{of, watcher}})
 	w.news.rightsChanged(change{of, watcher}, w.cfg.MaxNews)
 }
 
-// All makes all users dirty: nobody knows what has changed.
+// All marks all users dirty, for when it is unknown what has changed.
 func (w *Watches[C]) All() {
 	w.metrics.all.Inc()
 	if w.table.soilAll() {
@@ -257,7 +260,7 @@ func (w *Watches[C]) All() {
 	}
 }
 
-// Lives says which lives of nodes have a lease now.
+// Lives records which lives of nodes have a lease now.
 func (w *Watches[C]) Lives(nodes []presence.Node) {
 	alive := make(map[life]struct{}, len(nodes))
 	for _, n := range nodes {
@@ -269,7 +272,7 @@ func (w *Watches[C]) Lives(nodes []presence.Node) {
 	if read {
 		signal(w.read)
 	}
-	if ended { // it may not have come to say what changed last
+	if ended { // it may not have announced its last changes
 		w.recheckAll()
 	}
 }
@@ -311,7 +314,7 @@ func (w *Watches[C]) readDirty() (rest time.Duration) {
 	}
 	if len(crashed) > 0 {
 		if err := w.d.NoteSeen(ctx, crashed, minute); err != nil {
-			w.log.Debug("last seen not noted", "n", len(crashed), "err", err) // this node knows it all the same
+			w.log.Debug("last seen not noted", "n", len(crashed), "err", err) // this node has the time all the same
 		}
 	}
 	more, later := t.unread()
@@ -324,7 +327,7 @@ func (w *Watches[C]) readDirty() (rest time.Duration) {
 	return w.auditEvery()
 }
 
-// audit makes a few users dirty, once per second.
+// audit marks a few users dirty, once per second.
 func (w *Watches[C]) audit() (rest time.Duration) {
 	if w.table.audit(w.cfg.Audit, time.Now()) {
 		signal(w.read)
@@ -342,10 +345,10 @@ func (w *Watches[C]) auditEvery() time.Duration {
 	return time.Second
 }
 
-// tellEvery is how often sessions that wait for their next frame are looked at.
+// tellEvery is the interval at which sessions waiting for their next frame are checked.
 const tellEvery = 20 * time.Millisecond
 
-// tellChanged tells the sessions that are due.
+// tellChanged tells the sessions whose next frame is due.
 func (w *Watches[C]) tellChanged() (rest time.Duration) {
 	due, waits := w.table.due(nil, time.Now())
 	for _, mine := range due {
@@ -376,10 +379,10 @@ func (w *Watches[C]) tellOne(mine *watcher[C]) {
 	w.metrics.frames.Inc()
 	w.metrics.states.Add(float64(len(states)))
 	body := wire.AppendOnlinePush(make([]byte, 0, 16+56*len(states)), states)
-	_ = mine.client.Push(&session.Push{To: mine.client.UID(), ID: wire.MsgOnline, Body: body}) // an ended session is told no more
+	_ = mine.client.Push(&session.Push{To: mine.client.UID(), ID: wire.MsgOnline, Body: body}) // an error means that the session has ended
 }
 
-// distinct returns uids without doubles, in order.
+// distinct returns uids without duplicates, in order.
 func distinct(uids []int32) []int32 {
 	seen := make(map[int32]struct{}, len(uids))
 	out := make([]int32, 0, len(uids))
