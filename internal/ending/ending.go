@@ -1,5 +1,5 @@
-// Package ending ends the sessions of a node: those that a newer login replaces, those whose clients are silent, and all of
-// them when the node goes away. It takes them out of the registry at once, and out of Redis soon after.
+// Package ending ends the sessions of a node: sessions replaced by a newer login, sessions whose clients are silent,
+// and all sessions when the node stops. It removes them from the registry at once, and from Redis soon after.
 package ending
 
 import (
@@ -15,27 +15,28 @@ import (
 	"parley/internal/wire"
 )
 
-// RetryAfter is the hint that goes with a refusal for load.
+// RetryAfter is the retry hint in a refusal because of load.
 const RetryAfter = time.Second
 
 const (
-	// loginPatience is how long a login waits for the login that it replaces; less than it waits for another node.
+	// loginPatience bounds how long a login waits for the login that it replaces. It is shorter than the wait for
+	// another node.
 	loginPatience = 750 * time.Millisecond
 	loginPause    = time.Millisecond
 )
 
-// Deps is what an Ender works with.
+// Deps are the dependencies of an Ender.
 type Deps struct {
 	Log      *slog.Logger
 	Node     string
 	Registry *session.Registry
 	Texts    *textrate.Limiter
 	Janitor  *Janitor
-	// Left is told of sessions that have ended, perhaps again and again.
+	// Left is called with a session that has ended, possibly more than once.
 	Left func(*session.Session)
 	// NextNode returns the address of another node that takes logins by this transport, "" if there is none.
 	NextNode func(wire.Transport) string
-	// Replaced counts the sessions that a newer login ended, Stale those that nothing was heard of.
+	// Replaced counts sessions ended by a newer login, Stale sessions ended because of silence.
 	Replaced, Stale prometheus.Counter
 }
 
@@ -45,17 +46,17 @@ type Ender struct{ d Deps }
 // New returns an Ender.
 func New(d Deps) *Ender { return &Ender{d: d} }
 
-// Location returns a session as Redis knows it.
+// Location returns the location of a session, as stored in Redis.
 func (e *Ender) Location(s *session.Session) presence.Location {
 	return presence.Location{UID: s.UID(), Device: s.Device(), SID: s.SID().String(), Node: e.d.Node, Boot: s.Boot()}
 }
 
-// Entry returns a live session as Redis should know it.
+// Entry returns the entry that a live session should have in Redis.
 func (e *Ender) Entry(s *session.Session) presence.Session {
 	return presence.Session{Location: e.Location(s), Since: s.Began()}
 }
 
-// Leave takes a session out of the registry and, by the janitor, out of Redis. It may be called any number of times.
+// Leave removes a session from the registry and, through the janitor, from Redis. It may be called more than once.
 func (e *Ender) Leave(s *session.Session) {
 	removed := s.SID() != 0 && e.d.Registry.Remove(s)
 	e.d.Left(s)
@@ -66,15 +67,15 @@ func (e *Ender) Leave(s *session.Session) {
 	}
 }
 
-// Finish sends the last frame, which may be nil, and closes politely. From then on the user is not here: the session leaves
-// the registry, and Redis, before the client has hung up. It reports whether the session was alive until then.
+// Finish sends the last frame, which may be nil, and closes the session gracefully. It removes the session from the
+// registry and Redis at once, before the client has hung up. It reports whether the session was alive until then.
 func (e *Ender) Finish(s *session.Session, last []byte) bool {
 	won := s.Finish(last)
 	e.Leave(s)
 	return won
 }
 
-// Goodbye ends a session in a way the client understands: 2101 for a native one, a plain end for a stock one.
+// Goodbye ends a session and tells its client why: a native client receives a 2101, a stock client only sees the end.
 func (e *Ender) Goodbye(s *session.Session, code wire.Code, reason string, retry time.Duration) bool {
 	if !s.Native() {
 		return e.Finish(s, nil)
@@ -103,18 +104,18 @@ func (e *Ender) goodbye(s *session.Session, code wire.Code, reason string, retry
 	return e.Finish(s, frame)
 }
 
-// GoodbyeFrame returns a 2101. to is the address of another node, if any.
+// GoodbyeFrame returns a 2101. to is the address of another node, or "".
 func GoodbyeFrame(code wire.Code, reason string, retry time.Duration, to string) ([]byte, error) {
 	return wire.EncodeFrame(wire.MsgGoodbye, wire.Goodbye{Error: code, Reason: reason, RetryMS: int(retry.Milliseconds()), To: to})
 }
 
-// All says goodbye to every session at once.
+// All says goodbye to all sessions.
 func (e *Ender) All(code wire.Code, reason string) {
 	e.d.Registry.Each(func(s *session.Session) { e.Goodbye(s, code, reason, RetryAfter) })
 }
 
-// Kick ends a session of this node because a newer login took its place. If the session's own login is under way, it
-// returns the session, which ends when that login is done.
+// Kick ends a session of this node because a newer login has its place. If the session's own login is still under
+// way, Kick returns the session, which then ends when that login is done.
 func (e *Ender) Kick(uid int32, sid string) (pending *session.Session) {
 	id, ok := session.ParseSID(sid)
 	if !ok {
@@ -128,8 +129,9 @@ func (e *Ender) Kick(uid int32, sid string) (pending *session.Session) {
 	return pending
 }
 
-// Replace is Kick for a login that takes the place of the session. A session whose own login is under way may not have
-// ended yet the one whose place it took: Replace waits until it has.
+// Replace is Kick on behalf of the login that takes the session's place. If the session's own login is under way, it
+// may not have ended the session that it replaced itself. Replace waits for that, so that at most one session
+// remains.
 func (e *Ender) Replace(uid int32, sid string) {
 	pending := e.Kick(uid, sid)
 	for began := time.Now(); pending != nil && pending.State() == session.Pending && time.Since(began) < loginPatience; {
@@ -149,7 +151,7 @@ func ReplacedFrame(uid int32) []byte {
 	return frame
 }
 
-// EndSilent ends a session that was silent for too long, and otherwise has the registry bring it up again.
+// EndSilent ends a session that has been silent for too long; otherwise it schedules the registry's next check.
 func (e *Ender) EndSilent(s *session.Session, now time.Time) {
 	again := s.LastSeen().Add(s.Silence())
 	if !now.Before(again) && s.State() == session.Live {
@@ -159,7 +161,7 @@ func (e *Ender) EndSilent(s *session.Session, now time.Time) {
 	}
 	if p := legacy.Of(s); p != nil {
 		p.Tick(now)
-		again = now // each second
+		again = now // check a stock session every second
 	}
 	e.d.Registry.LookAt(s, again)
 }

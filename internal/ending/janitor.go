@@ -13,13 +13,14 @@ import (
 
 const (
 	janitorBatch = 256
-	janitorRest  = time.Second // while Redis is away
-	// maxReleases bounds what waits while Redis is away; entries past it stay until they expire or are replaced.
+	janitorRest  = time.Second // wait while Redis does not answer
+	// maxReleases bounds the releases that wait while Redis does not answer. Entries beyond it stay until they expire
+	// or are replaced.
 	maxReleases = 1 << 18
 )
 
-// Janitor takes ended sessions out of Redis, away from the callbacks that must not wait. A release is compare-and-delete,
-// so a late one harms nobody. Its methods are safe for concurrent use.
+// A Janitor removes ended sessions from Redis, on behalf of callbacks that must not wait. A release is a
+// compare-and-delete, so a late one does no harm. Its methods are safe for concurrent use.
 type Janitor struct {
 	log   *slog.Logger
 	redis Releaser
@@ -27,23 +28,23 @@ type Janitor struct {
 	gone  func(uids []int32)
 	wake  chan struct{}
 
-	mu      sync.Mutex // guards the following, for a moment: callbacks of connections that close wait for it
+	mu      sync.Mutex // guards the following; held only briefly, because close callbacks of connections wait for it
 	batches [][]presence.Location
 	waiting int // in all batches
 }
 
-// Releaser takes sessions out of Redis; *presence.Presence is one.
+// Releaser removes sessions from Redis; *presence.Presence implements it.
 type Releaser interface {
 	Release(ctx context.Context, sessions []presence.Location) error
 }
 
-// NewJanitor returns a Janitor; Run has to run with it. lost counts the sessions that are left in Redis to expire. gone is
-// told of the users of those that are out of it.
+// NewJanitor returns a Janitor; the caller must run Run beside it. lost counts sessions left in Redis to expire. gone
+// is called with the users of sessions that have been removed.
 func NewJanitor(log *slog.Logger, redis Releaser, lost prometheus.Counter, gone func(uids []int32)) *Janitor {
 	return &Janitor{log: log, redis: redis, lost: lost, gone: gone, wake: make(chan struct{}, 1)}
 }
 
-// Release has a session taken out of Redis. It does not wait.
+// Release schedules the removal of a session from Redis. It does not wait.
 func (j *Janitor) Release(l presence.Location) {
 	if !j.add(l) {
 		j.lost.Inc()
@@ -55,7 +56,7 @@ func (j *Janitor) Release(l presence.Location) {
 	}
 }
 
-// add appends to the last batch. Full batches are handed over whole, so that nothing is moved however many wait.
+// add appends to the last batch. Batches are handed over whole, so nothing is copied however many wait.
 func (j *Janitor) add(l presence.Location) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -71,7 +72,7 @@ func (j *Janitor) add(l presence.Location) bool {
 	return true
 }
 
-// oldest removes the oldest batch; nil: nothing waits.
+// oldest removes and returns the oldest batch, or nil.
 func (j *Janitor) oldest() []presence.Location {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -85,7 +86,8 @@ func (j *Janitor) oldest() []presence.Location {
 	return batch
 }
 
-// giveBack puts a batch back that could not be released. Releases are compare-and-delete: their order does not matter.
+// giveBack returns a batch that could not be released. Order does not matter, because a release is a
+// compare-and-delete.
 func (j *Janitor) giveBack(batch []presence.Location) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -93,7 +95,7 @@ func (j *Janitor) giveBack(batch []presence.Location) {
 	j.waiting += len(batch)
 }
 
-// Run works until ctx ends, then tries once more to release all that waits.
+// Run releases sessions until ctx ends, then makes a last attempt to release all that wait.
 func (j *Janitor) Run(ctx context.Context) {
 	for {
 		select {
@@ -105,7 +107,7 @@ func (j *Janitor) Run(ctx context.Context) {
 		case <-j.wake:
 		}
 		if !j.releaseAll(ctx) {
-			select { // Redis is away: no hurry
+			select { // wait before the next attempt
 			case <-ctx.Done():
 			case <-time.After(janitorRest):
 			}
@@ -117,7 +119,7 @@ func (j *Janitor) Run(ctx context.Context) {
 	}
 }
 
-// releaseAll releases what waits, and reports whether it could.
+// releaseAll releases all waiting sessions, and returns false after an error.
 func (j *Janitor) releaseAll(ctx context.Context) bool {
 	for {
 		batch := j.oldest()
