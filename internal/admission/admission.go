@@ -1,11 +1,12 @@
-// Package admission decides which connections a listener keeps: how many in all, how many of one network, and, when too
-// many have not said anything useful yet, which of them to close.
+// Package admission decides which connections a listener keeps. It limits the connections in all and per network, and
+// chooses which one to close when too many have not authenticated yet.
 //
-// Connections are counted by network: an IPv4 address, or the /64 of an IPv6 address, which is what one subscriber is
-// given. A connection is waiting until it has authenticated. While it waits it is silent, or busy with a request that
-// has arrived completely. When the waiting connections reach their bound, a new one is not refused: the network that holds most
-// silent connections loses its oldest. So clients that connect and say nothing compete with each other, however many they
-// are. A listener that waits as Pause says before each accept leaves each connection at least Grace for its first request.
+// Connections are counted by network: an IPv4 address, or the /64 of an IPv6 address, which is what one subscriber
+// receives. A connection is waiting until it has authenticated. A waiting connection is silent, or busy while a
+// request of it that has arrived completely is being served. When the number of waiting connections reaches its
+// limit, a new connection is not refused; instead the network with the most silent connections loses its oldest. So
+// clients that connect and send nothing compete only with each other, however many they are. If a listener waits for
+// the time that Pause returns before each accept, each connection has at least Grace for its first request.
 package admission
 
 import (
@@ -17,10 +18,10 @@ import (
 	"parley/internal/bucket"
 )
 
-// Reason is why a connection was refused, or another one had to go for it.
+// A Reason says why a connection was refused, or why another one was closed for it.
 type Reason int
 
-// Admitted is none; the others are.
+// Admitted means that there was no reason.
 const (
 	Admitted    Reason = iota - 1
 	Full               // Limits.Connections
@@ -29,12 +30,12 @@ const (
 	NetworkRate        // Limits.NetworkRate
 	Rate               // Limits.Rate
 	Draining           // Drain was called
-	Reasons            // how many there are
+	Reasons            // the number of reasons
 )
 
 var names = [Reasons]string{"full", "unauthenticated", "address", "address_rate", "rate", "draining"}
 
-// String returns the reason as metrics name it.
+// String returns the name of the reason in metrics.
 func (r Reason) String() string {
 	if r < 0 || r >= Reasons {
 		return "admitted"
@@ -42,28 +43,31 @@ func (r Reason) String() string {
 	return names[r]
 }
 
-// Limits bound what a Table admits. 0 means no limit, except for Waiting, Timeout and MinTimeout.
+// Limits bound what a Table admits. 0 means no limit, except in Waiting, Timeout and MinTimeout.
 type Limits struct {
-	Connections int // in all
-	Waiting     int // not authenticated
-	PerNetwork  int // of one network
-	NetworkRate int // new ones per second from one network, and as many at once
-	Rate        int // new ones per second in all, and as many at once
-	// DisplaceOwn lets a network at PerNetwork that has silent connections lose the oldest of them instead of being refused.
+	Connections int // in total
+	Waiting     int // not authenticated yet
+	PerNetwork  int // per network
+	NetworkRate int // new connections per second per network, and as many at once
+	Rate        int // new connections per second in total, and as many at once
+	// DisplaceOwn closes the oldest silent connection of a network at PerNetwork, if it has one, instead of refusing
+	// a new one.
 	DisplaceOwn bool
-	// Exempt networks may exceed PerNetwork and NetworkRate. They lose connections by eviction like all others. May be nil.
+	// Exempt networks may exceed PerNetwork and NetworkRate. Eviction applies to them like to all others. Exempt may
+	// be nil.
 	Exempt func(netip.Addr) bool
-	// Timeout is how long a connection may wait. MinTimeout is what is left of it for silent ones when the table is full.
+	// Timeout is how long a connection may wait. MinTimeout is the timeout of silent connections when the table is
+	// full.
 	Timeout, MinTimeout time.Duration
 }
 
-// Grace is how long a connection may stay silent before it has to go for another one; see Table.Pause.
+// Grace is how long a connection may stay silent before it may be closed for another one; see Table.Pause.
 const Grace = 250 * time.Millisecond
 
-// maxIdle bounds the networks that are remembered for their rate alone.
+// maxIdle bounds the networks without connections that are kept only for their rate.
 const maxIdle = 65536
 
-// A Table counts connections. All methods are safe for concurrent use; New makes one.
+// A Table counts connections. Use New to make one. All methods are safe for concurrent use.
 type Table struct {
 	limits Limits
 
@@ -71,13 +75,13 @@ type Table struct {
 	conns    int
 	waiting  [kinds]int
 	networks map[netip.Addr]*network
-	most     [kinds]ranking // networks by how many waiting connections of a kind they hold
-	idle     int            // networks without a connection
+	most     [kinds]ranking // networks ranked by their number of waiting connections of each kind
+	idle     int            // networks without connections
 	all      bucket.Bucket
 	draining bool
 }
 
-// Conn is a connection that may have to go. Evict closes it; the table calls none of its methods itself.
+// Conn is a connection that may be evicted. Evict closes it; the table itself never calls it.
 type Conn interface{ Evict() }
 
 // The kinds of waiting connections.
@@ -87,26 +91,26 @@ const (
 	kinds
 )
 
-// network is what one network holds. Without a connection it stays until its bucket is full again.
+// network holds the connections of one network. Without connections it is kept until its bucket is full again.
 type network struct {
 	addr   netip.Addr
 	conns  int
 	bucket bucket.Bucket
 	lists  [kinds]list // oldest first
-	rank   [kinds]int  // place in Table.most, -1 none
+	rank   [kinds]int  // position in Table.most, -1 if none
 }
 
-// waiting is a connection that has not authenticated.
+// waiting is a connection that has not authenticated yet.
 type waiting struct {
 	kind       int
-	since      time.Time // it is of its kind
+	since      time.Time // when it became of this kind
 	conn       Conn      // nil before Bind
 	next, prev *waiting
 	network    *network
 }
 
-// Entry is a connection's place in a Table; the zero value is in none. It belongs to the connection, and must not be
-// copied once admitted.
+// An Entry is a connection's place in a Table; the zero value has none. It belongs to the connection, and must not be
+// copied after Admit.
 type Entry struct {
 	network *network
 	waiting *waiting // nil once authenticated, evicted or closed
@@ -115,22 +119,22 @@ type Entry struct {
 // New returns an empty table.
 func New(l Limits) *Table { return &Table{limits: l, networks: make(map[netip.Addr]*network)} }
 
-// NetworkOf returns the address that stands for a client's network.
+// NetworkOf returns the address that identifies a client's network.
 func NetworkOf(addr netip.Addr) netip.Addr {
 	addr = addr.Unmap()
 	if !addr.Is6() {
 		return addr
 	}
 	p, err := addr.WithZone("").Prefix(64)
-	if err != nil { // not for an address of 128 bits
+	if err != nil { // cannot happen for an address of 128 bits
 		return addr
 	}
 	return p.Addr()
 }
 
-// Admit counts a new connection if there is room for it, or another one can go: the caller closes evicted, if it is not
-// nil. reached is the limit that stood in the way, Admitted if none did. An admitted connection waits: call Bind once it can
-// be closed, and Closed when it was.
+// Admit counts a new connection if there is room for it or another one can be evicted; the caller must close evicted
+// if it is not nil. reached is the limit that was in the way, or Admitted. An admitted connection is waiting: call
+// Bind once it can be closed, and Closed when it has been.
 func (t *Table) Admit(e *Entry, addr netip.Addr, now time.Time) (evicted Conn, reached Reason, ok bool) {
 	key := NetworkOf(addr)
 	t.mu.Lock()
@@ -160,8 +164,8 @@ func (t *Table) Admit(e *Entry, addr netip.Addr, now time.Time) (evicted Conn, r
 	return evicted, reached, true
 }
 
-// roomLocked looks for room for a connection of network n, which may be nil, and evicts another one where that helps. The
-// rate of all is charged after those of the network, so that a refused network does not use it up.
+// roomLocked finds room for a connection of network n, which may be nil, evicting another connection if that helps.
+// It charges the total rate after the checks of the network, so that a network that is refused does not use it up.
 func (t *Table) roomLocked(n *network, addr netip.Addr, now time.Time) (evicted Conn, reached Reason, ok bool) {
 	own := false
 	if n != nil && !t.exempt(addr) {
@@ -191,8 +195,8 @@ func (t *Table) roomLocked(n *network, addr netip.Addr, now time.Time) (evicted 
 	return evicted, reached, ok
 }
 
-// Displace takes the connection out that would have to go for one of a new network, for the caller to close; nil: there is
-// none.
+// Displace evicts the connection that would have to make room for a new network, for the caller to close. It returns
+// nil if there is none.
 func (t *Table) Displace() Conn {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -200,8 +204,8 @@ func (t *Table) Displace() Conn {
 	return evicted
 }
 
-// Pause returns how long a listener should wait before it accepts: while the next connection would cost one its place that
-// has not had its Grace. Clients wait in the kernel's backlog meanwhile, where they cost next to nothing.
+// Pause returns how long a listener should wait before it accepts: as long as the next connection would evict one
+// that has not had its Grace. Meanwhile clients wait in the kernel's backlog, where they cost next to nothing.
 func (t *Table) Pause(now time.Time) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -209,15 +213,16 @@ func (t *Table) Pause(now time.Time) time.Duration {
 	if !full || len(t.most[silent].networks) == 0 {
 		return 0
 	}
-	// A clock that was set back must not keep it waiting.
+	// Limit the wait to Grace, in case the clock was set back.
 	return min(max(Grace-now.Sub(t.most[silent].networks[0].lists[silent].first.since), 0), Grace)
 }
 
 func (t *Table) exempt(addr netip.Addr) bool { return t.limits.Exempt != nil && t.limits.Exempt(addr) }
 
-// evictLocked takes a waiting connection out to make room for one of network n, which may be nil, and returns it to be
-// closed; it may be nil if it was not bound yet. Silent ones go first, the oldest of the network that holds most. Busy ones
-// are served in order, so the newest goes, and only for a network that holds fewer. false: there is none to evict.
+// evictLocked evicts a waiting connection to make room for one of network n, which may be nil. The caller must close
+// it; it is nil if it was not bound yet. Silent connections are evicted first, the oldest of the network with the
+// most. Busy connections are served in order, so the newest is evicted, and only in favour of a network with fewer.
+// evictLocked returns false if no connection can be evicted.
 func (t *Table) evictLocked(n *network) (Conn, bool) {
 	var w *waiting
 	switch {
@@ -248,13 +253,13 @@ func (t *Table) takeLocked(w *waiting) Conn {
 	return w.conn
 }
 
-// evictedEarly stands for the connection of an entry that was evicted before Bind.
+// evictedEarly marks an entry that was evicted before Bind.
 type evictedEarly struct{}
 
 func (evictedEarly) Evict() {}
 
-// Bind says how the connection is closed when it has to go. It returns false if that has happened already: then the caller
-// closes it.
+// Bind sets the connection to close on eviction. It returns false if the entry has been evicted already; the caller
+// must then close the connection.
 func (t *Table) Bind(e *Entry, c Conn) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -268,14 +273,15 @@ func (t *Table) Bind(e *Entry, c Conn) bool {
 	return true
 }
 
-// Busy says that a request of a waiting connection has arrived whole and is being worked on. Its time starts anew.
+// Busy records that a request of a waiting connection has arrived completely and is being served. Its timeout starts
+// again.
 func (t *Table) Busy(e *Entry, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.moveLocked(e, busy, now)
 }
 
-// Silent says that a busy connection has its answer. Its time starts anew.
+// Silent records that a busy connection has been answered. Its timeout starts again.
 func (t *Table) Silent(e *Entry, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -293,8 +299,8 @@ func (t *Table) moveLocked(e *Entry, kind int, now time.Time) {
 	t.addLocked(w)
 }
 
-// Authenticated says that the connection waits no longer: it counts for its network, and is not evicted. It returns false if
-// it waited no longer before, because it was evicted or closed.
+// Authenticated records that the connection is no longer waiting: it still counts for its network, but cannot be
+// evicted. It returns false if the connection was not waiting, because it had been evicted or closed.
 func (t *Table) Authenticated(e *Entry) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -310,7 +316,7 @@ func (t *Table) forgetWaitingLocked(e *Entry) {
 	e.waiting = nil
 }
 
-// Closed takes an admitted connection out of the counts. Calling it again does nothing.
+// Closed removes an admitted connection from the counts. Calling it again has no effect.
 func (t *Table) Closed(e *Entry, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -330,9 +336,9 @@ func (t *Table) Closed(e *Entry, now time.Time) {
 	}
 }
 
-// Late takes out the connections that have waited too long, and appends them to dst for the caller to close. Busy ones have
-// Timeout. Silent ones have as much while the table is at most half full; from there on their time shrinks evenly, to
-// MinTimeout when it is full.
+// Late removes the connections that have waited too long, and appends them to dst for the caller to close. Busy
+// connections have Timeout. Silent connections have the same while the table is at most half full; beyond that their
+// timeout shrinks linearly to MinTimeout when it is full.
 func (t *Table) Late(dst []Conn, now time.Time) []Conn {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -359,7 +365,7 @@ func (t *Table) patienceLocked() time.Duration {
 	return most - time.Duration(float64(most-least)*min(max(2*load-1, 0), 1))
 }
 
-// Forget drops the networks that have no connection and whose rate is forgiven.
+// Forget drops networks that have no connections and whose bucket is full.
 func (t *Table) Forget(now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -383,14 +389,14 @@ func (t *Table) dropLocked(n *network) {
 	t.idle--
 }
 
-// Drain refuses every connection from now on.
+// Drain refuses all connections from now on.
 func (t *Table) Drain() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.draining = true
 }
 
-// Counts returns how many connections there are, and how many of them wait.
+// Counts returns the number of connections, and how many of them are waiting.
 func (t *Table) Counts() (conns, waiting int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -404,7 +410,7 @@ func (t *Table) addLocked(w *waiting) {
 	t.most[w.kind].changed(n, w.kind)
 }
 
-// removeLocked takes w out of its network, which it forgets.
+// removeLocked removes w from its network.
 func (t *Table) removeLocked(w *waiting) {
 	n := w.network
 	n.lists[w.kind].remove(w)
@@ -413,7 +419,7 @@ func (t *Table) removeLocked(w *waiting) {
 	w.network = nil
 }
 
-// list holds waiting connections, oldest first.
+// list is a doubly linked list of waiting connections, oldest first.
 type list struct {
 	first, last *waiting
 	n           int
@@ -445,14 +451,14 @@ func (l *list) remove(w *waiting) {
 	l.n--
 }
 
-// ranking is a heap of the networks that hold waiting connections of one kind, the one with most on top; of equals the one
-// whose oldest has waited longest.
+// ranking is a heap of the networks with waiting connections of one kind. The network with the most is on top; among
+// equals, the one whose oldest has waited longest.
 type ranking struct {
 	networks []*network
 	kind     int
 }
 
-// changed puts n where it belongs after its list has changed.
+// changed restores the position of n after its list has changed.
 func (r *ranking) changed(n *network, kind int) {
 	r.kind = kind
 	switch at := n.rank[kind]; {
@@ -480,14 +486,14 @@ func (r *ranking) Swap(i, j int) {
 	r.networks[i].rank[r.kind], r.networks[j].rank[r.kind] = i, j
 }
 
-// Push is for package heap.
+// Push implements heap.Interface.
 func (r *ranking) Push(x any) {
 	n := x.(*network)
 	n.rank[r.kind] = len(r.networks)
 	r.networks = append(r.networks, n)
 }
 
-// Pop is for package heap.
+// Pop implements heap.Interface.
 func (r *ranking) Pop() any {
 	last := len(r.networks) - 1
 	n := r.networks[last]
