@@ -10,7 +10,7 @@ import (
 	"parley/internal/wire"
 )
 
-// away is a lane that takes rows to other nodes.
+// away is a lane that sends rows to other nodes.
 type away struct {
 	g     *Groups
 	queue *batch.Queue[Rows]
@@ -20,7 +20,7 @@ type away struct {
 	at      map[int64]int // of a group in threads
 }
 
-// awayBatch is how many pushes share a look-up.
+// awayBatch is the number of pushes per look-up.
 const awayBatch = 256
 
 func newAway(g *Groups) *away {
@@ -36,7 +36,7 @@ func (a *away) put(r *Rows) {
 	}
 }
 
-// lose has the members on a node, or on all nodes, told later.
+// lose schedules a gap notice for the members on a node, or with "" on all nodes.
 func (a *away) lose(node string, r *Rows) {
 	p := r.push(0)
 	a.g.d.Lost(node, &p)
@@ -51,7 +51,8 @@ func (a *away) run() {
 	})
 }
 
-// forward sends one batch to the nodes with members. While nobody can say which these are, all get it.
+// forward sends one batch to the nodes with members. If Redis cannot say for certain which nodes these are, all nodes
+// get it.
 func (a *away) forward(list []Rows) {
 	a.threads = a.threads[:0]
 	clear(a.at)
@@ -90,7 +91,8 @@ func (a *away) forward(list []Rows) {
 	}
 }
 
-// locate returns the other nodes with members of groups, and has entries taken out of Redis that will never count again.
+// locate returns the other nodes with members of groups. It removes obsolete entries, those of replaced lives, from
+// Redis.
 func (g *Groups) locate(threads []int64) (nodes [][]string, sure bool, err error) {
 	ctx, cancel := context.WithTimeout(g.ctx, g.cfg.Timeout/2)
 	defer cancel()
@@ -116,25 +118,25 @@ func union(a, b []string) []string {
 	return a
 }
 
-// maxBlind bounds the groups that are remembered while Redis cannot say which nodes have members.
+// maxBlind bounds the groups in blind.
 const maxBlind = 16384
 
-// blind remembers of which groups rows were sent while Redis could not say which nodes have members, and to which nodes
-// they were sent: any other node that turns out to have some is told. It is safe for concurrent use.
+// blind records the groups whose rows were sent while Redis could not say which nodes have members, and the nodes
+// they were sent to. Any other node that turns out to have members gets a gap notice. It is safe for concurrent use.
 type blind struct {
 	mu     sync.Mutex // guards the following
 	groups map[int64]blindGroup
-	over   bool // too many: all sessions of all nodes are told instead
+	over   bool // too many groups: all sessions of all nodes get a notice instead
 }
 
 type blindGroup struct {
 	first int64
-	sent  []string // shared, never changed
+	sent  []string // shared; never modified
 }
 
 func newBlind() *blind { return &blind{groups: make(map[int64]blindGroup)} }
 
-// note remembers rows that were sent to nodes.
+// note records that rows were sent to nodes. Of several calls for a group it keeps the nodes that were sent all rows.
 func (b *blind) note(thread, first int64, sent []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -151,7 +153,7 @@ func (b *blind) note(thread, first int64, sent []string) {
 	b.groups[thread] = blindGroup{first, sent}
 }
 
-// take takes what is remembered of some groups.
+// take removes and returns some of the groups.
 func (b *blind) take() (threads []int64, groups []blindGroup, over bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -166,7 +168,8 @@ func (b *blind) take() (threads []int64, groups []blindGroup, over bool) {
 	return threads, groups, over
 }
 
-// settleBlind tells nodes that were not known before Redis could say which have members.
+// settleBlind sends gap notices to nodes with members that were not sent the rows in blind, once Redis knows these
+// nodes.
 func (g *Groups) settleBlind() {
 	threads, groups, over := g.blind.take()
 	if len(threads) == 0 {

@@ -16,23 +16,23 @@ import (
 	"parley/internal/wire"
 )
 
-// Rows are rows of a group that are pushed together. All were stored under the same version of its membership, and none
-// of another version lies between them.
+// Rows are rows of a group that are pushed together. All were stored under the same version of the membership, and no
+// row of another version lies between them.
 type Rows struct {
 	Thread      int64
 	Ver         int32
 	First, Last int64  // numbers
-	Body        []byte // of a 2144; it must not be changed any more
-	// Skip is the session that knows the rows from the answer to its request; 0: none.
+	Body        []byte // of a 2144; must not be modified
+	// Skip is the session that receives the rows as the answer to its request; 0: none.
 	Skip session.SID
 }
 
-// push returns rows as they travel, to a user or, with 0, to the members.
+// push returns rows as a push to a user or, with 0, to the members.
 func (r *Rows) push(to int32) session.Push {
 	return session.Push{To: to, ID: wire.MsgGroupPush, Thread: r.Thread, Ver: r.Ver, First: r.First, Seq: r.Last, Body: r.Body}
 }
 
-// EventRows returns the event of a change as it is pushed. It must be one that appended an event.
+// EventRows returns the rows that announce a change. The change must have appended an event.
 func EventRows(c *store.GroupChange) Rows {
 	e := &c.Event
 	text := []wire.StoredText{{
@@ -42,13 +42,13 @@ func EventRows(c *store.GroupChange) Rows {
 	return Rows{Thread: e.ThreadID, Ver: c.Ver, First: e.Seq, Last: e.Seq, Body: wire.AppendGroupPush(nil, e.ThreadID, c.Ver, text)}
 }
 
-// Store is the part of internal/store that groups need.
+// Store is the part of internal/store that Groups uses.
 type Store interface {
 	Memberships(ctx context.Context, uids []int32) (map[int32][]store.ThreadMembership, error)
 	LocalMembers(ctx context.Context, thread int64, uids []int32) (ver int32, members map[int32]store.Membership, err error)
 }
 
-// Interest is the part of internal/presence that groups need.
+// Interest is the part of internal/presence that Groups uses.
 type Interest interface {
 	HoldGroups(ctx context.Context, entries []presence.GroupEntry) (added []bool, err error)
 	DropGroups(ctx context.Context, entries []presence.GroupEntry) error
@@ -56,16 +56,16 @@ type Interest interface {
 
 // Config bounds Groups. See DefaultConfig.
 type Config struct {
-	Lanes     int           // goroutines that write to sessions, and as many that look nodes up; a group is always in the same lane
+	Lanes     int           // goroutines that write to sessions, and as many that look nodes up; a group always belongs to the same lane
 	LaneItems int           // pushes waiting in a lane
 	LaneBytes int           // bytes of their bodies
-	Batch     int           // pushes that are written together
+	Batch     int           // pushes written together
 	BatchSize int           // bytes of their bodies
-	Users     int           // pushes to single users waiting
-	Timeout   time.Duration // one read or write of SQL or Redis
-	Retry     time.Duration // how often what is owed is tried again
-	Pass      time.Duration // in which each interest is written again
-	Linger    time.Duration // how long the interest in a group stays that has no session here
+	Users     int           // waiting pushes to single users
+	Timeout   time.Duration // of one read or write of SQL or Redis
+	Retry     time.Duration // interval at which owed notices are tried again
+	Pass      time.Duration // time in which each interest is written again
+	Linger    time.Duration // how long an interest is kept after the group has no session here
 }
 
 // DefaultConfig returns the bounds of docs/LIMITS.md.
@@ -76,28 +76,29 @@ func DefaultConfig() Config {
 	}
 }
 
-// Deps is what Groups work with. None of the functions but Locate may block.
+// Deps are the dependencies of Groups. None of the functions but Locate may block.
 type Deps struct {
 	Log      *slog.Logger
 	Metrics  prometheus.Registerer // nil: registered nowhere
 	Node     string
-	Boot     func() string // the life of this node
+	Boot     func() string // this node's boot id now
 	Store    Store
 	Interest Interest
 	Registry *session.Registry
-	// Locate returns, for each group, the other nodes with members, and the entries of lives that have been replaced. It is
-	// not sure if it may lack some.
+	// Locate returns, for each group, the other nodes with members, and the entries of replaced lives. sure is false
+	// if the result may lack nodes.
 	Locate func(ctx context.Context, threads []int64) (nodes [][]string, replaced []presence.GroupEntry, sure bool, err error)
-	// Nodes returns the nodes that Forward knows. Forward queues a copy of a push for a node and returns false if it cannot.
+	// Nodes returns the nodes that Forward can reach. Forward queues a copy of a push for a node, and returns false
+	// if it cannot.
 	Nodes   func() []string
 	Forward func(node string, p *session.Push) bool
-	// Lost has the members told of rows that a node, or with "" any node, was not sent.
+	// Lost schedules a gap notice for rows that were not sent to a node, or with "" to any node that has members.
 	Lost func(node string, p *session.Push)
-	// Deliver takes pushes to users, wherever they are.
+	// Deliver delivers pushes to users, wherever they are.
 	Deliver func([]session.Push, *session.Cork)
 }
 
-// Groups takes rows to members. New starts it; Close ends it. All methods are safe for concurrent use.
+// Groups delivers rows to members. New starts it; Close ends it. All methods are safe for concurrent use.
 type Groups struct {
 	cfg     Config
 	d       Deps
@@ -118,11 +119,11 @@ type Groups struct {
 
 	mu    sync.Mutex // guards the following
 	owed  map[int64]int64
-	dirty map[int64]struct{} // groups whose interest could not be written; their members are to be told when it is
-	lost  bool               // all interests are to be written
+	dirty map[int64]struct{} // groups whose interest could not be written; their members get a gap notice when it is
+	lost  bool               // all interests must be written again
 }
 
-// loadUsers is how many users share a read of their memberships, and loaders how many such reads are made at once.
+// loadUsers is the number of users per read of memberships, and loaders the number of concurrent reads.
 const (
 	loadUsers = 256
 	loaders   = 2
@@ -158,7 +159,7 @@ func New(cfg Config, d Deps) *Groups {
 	return g
 }
 
-// Close drops what waits and returns when all goroutines have ended.
+// Close drops everything that waits and returns when all goroutines have ended.
 func (g *Groups) Close() {
 	g.stop()
 	g.wg.Wait()
@@ -169,13 +170,13 @@ func (g *Groups) panicked(p *batch.Panic) {
 	g.log.Error("panic in a group's fan-out", "err", p.Value, "stack", string(p.Stack))
 }
 
-// since is the time by which groups become empty.
+// since returns the clock by which groups become empty.
 func (g *Groups) since() time.Duration { return time.Since(g.began) }
 
 func (g *Groups) homeLane(thread int64) *home { return g.home[uint64(thread)%uint64(len(g.home))] }
 
-// Publish takes rows that were stored by this node to the sessions of the members, here and on other nodes. Rows of one
-// group arrive in the order of the calls.
+// Publish delivers rows stored by this node to the sessions of the members, here and on other nodes. Rows of a group
+// arrive in the order of the calls.
 func (g *Groups) Publish(rows ...Rows) {
 	for i := range rows {
 		r := &rows[i]
@@ -184,8 +185,8 @@ func (g *Groups) Publish(rows ...Rows) {
 	}
 }
 
-// Added is Publish for an event that changes the membership of users: those who are added may have sessions on nodes whose
-// index does not have them, so that each user is told directly too.
+// Added is Publish for an event that changes the membership of users. It also pushes the event to each of the users,
+// because they may have sessions on nodes whose index does not contain them.
 func (g *Groups) Added(uids []int32, rows Rows) {
 	g.Publish(rows)
 	pushes := make([]session.Push, len(uids))
@@ -195,7 +196,7 @@ func (g *Groups) Added(uids []int32, rows Rows) {
 	g.d.Deliver(pushes, nil)
 }
 
-// Deliver takes rows for the members, or the notice that some were dropped, from another node.
+// Deliver receives rows for the members, or the notice that rows were dropped, from another node.
 func (g *Groups) Deliver(p *session.Push) {
 	if p.ID == wire.MsgGap {
 		g.owe(p.Thread, p.Seq)
@@ -204,11 +205,11 @@ func (g *Groups) Deliver(p *session.Push) {
 	g.homeLane(p.Thread).put(item{rows: Rows{Thread: p.Thread, Ver: p.Ver, First: p.FirstSeq(), Last: p.Seq, Body: p.Body}})
 }
 
-// errOtherLife refuses a session of an earlier life of the node.
+// errOtherLife refuses a session that logged in under an earlier boot id of the node.
 var errOtherLife = errors.New("group: the session belongs to another life of the node")
 
-// Enter puts a session that logs in into the index. It is called before the session becomes Live. After an error the session
-// may lack groups until its client asks for its threads.
+// Enter puts a session that is logging in into the index. The caller calls it before the session becomes Live. After
+// an error the index may lack groups of the session until its client asks for its threads.
 func (g *Groups) Enter(ctx context.Context, s *session.Session) error {
 	if !s.Groups() {
 		return nil
@@ -217,9 +218,9 @@ func (g *Groups) Enter(ctx context.Context, s *session.Session) error {
 	return err
 }
 
-// Reconcile puts a session into the index of groups that its client is about to be shown; its user should be a member. It reports whether the session
-// was missing in one of which its user is a member: then the caller reads again what it has read, because rows that were
-// committed in between were pushed to nobody here.
+// Reconcile puts a session into the index of the groups that its client is about to be shown. It reports whether the
+// index lacked any group of which the user is a member. The caller must then repeat its read, because rows committed
+// in between were not pushed to the session.
 func (g *Groups) Reconcile(ctx context.Context, s *session.Session, threads []int64) (added bool, err error) {
 	if !s.Groups() || len(g.index.missing(s, threads)) == 0 {
 		return false, nil
@@ -228,14 +229,14 @@ func (g *Groups) Reconcile(ctx context.Context, s *session.Session, threads []in
 	return n > 0, err
 }
 
-// Leave takes a session that has ended out of the index.
+// Leave removes a session that has ended from the index.
 func (g *Groups) Leave(s *session.Session) {
 	if s.Groups() {
 		g.index.leave(s, g.since())
 	}
 }
 
-// load is one call that reads a user's memberships.
+// load is a call that reads the memberships of a user.
 type load struct {
 	batch.Part
 	uid  int32
@@ -260,7 +261,7 @@ func (g *Groups) load(calls []*load) {
 }
 
 // enter reads the memberships of a session's user, puts the session into the index, and waits until the interests are
-// written.
+// written. The index comes first: once the interest is in Redis, other nodes rely on it.
 func (g *Groups) enter(ctx context.Context, s *session.Session) (added int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, g.cfg.Timeout)
 	defer cancel()
@@ -279,7 +280,8 @@ func (g *Groups) enter(ctx context.Context, s *session.Session) (added int, err 
 	return added, g.hold(ctx, threads)
 }
 
-// hold writes the interests in groups that are not known to be written. If that fails it is tried again later.
+// hold writes the interests in groups unless they are known to be written. If that fails, keepInterests repeats it
+// later.
 func (g *Groups) hold(ctx context.Context, threads []int64) error {
 	g.index.enterLife(g.d.Boot())
 	entries, epoch := g.index.interests(nil, threads, g.d.Node, false)
@@ -297,8 +299,8 @@ func (g *Groups) hold(ctx context.Context, threads []int64) error {
 	return nil
 }
 
-// User returns how many live sessions of a user, who is pushed rows of a group, are here, and whether one of them knows of
-// sessions on other nodes. The rows are handed to those that are shown groups, after they have come into the index.
+// User hands group rows to the sessions of one user, in the background, after putting these sessions into the index.
+// It returns the number of the user's live sessions here, and whether one of them knows of sessions on other nodes.
 func (g *Groups) User(p *session.Push) (n int, elsewhere bool) {
 	var few [session.MaxDevices]*session.Session
 	list, elsewhere := g.d.Registry.Find(few[:0], p)
@@ -317,14 +319,14 @@ func (g *Groups) User(p *session.Push) (n int, elsewhere bool) {
 	return len(list), elsewhere
 }
 
-// userRows are rows for one user's sessions.
+// userRows are rows for the sessions of one user.
 type userRows struct {
 	push     session.Push
 	sessions []*session.Session
 }
 
-// deliverUsers puts users' sessions into the index, writes the interests, and hands the rows on. Rows that were stored since
-// may have been pushed before that, so that the clients are told to look.
+// deliverUsers puts users' sessions into the index, writes the interests, and hands on the rows. Later rows may have
+// been pushed before the interest was written, so the clients also get a gap notice.
 func (g *Groups) deliverUsers(list []userRows) {
 	ctx, cancel := context.WithTimeout(g.ctx, g.cfg.Timeout)
 	defer cancel()
@@ -387,8 +389,8 @@ func (g *Groups) usersFailed(list []userRows, p *batch.Panic) {
 	}
 }
 
-// tell sends a session a gap notice. Before it is Live that would come before the answer to its login, after which the
-// client asks anyway.
+// tell sends a session a gap notice, unless the session is not Live yet: the notice would precede the answer to the
+// login, after which the client asks anyway.
 func (g *Groups) tell(s *session.Session, thread, from int64) {
 	if s.State() == session.Live && s.Gap(thread, from) {
 		g.metrics.notices.Inc()

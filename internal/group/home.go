@@ -12,11 +12,11 @@ import (
 	"parley/internal/wire"
 )
 
-// item is what waits in a lane for the members here: rows or, without a body, the notice that some from rows.First on were
-// dropped.
+// item waits in a lane for the members on this node. It holds rows or, without a body, the notice that rows from
+// rows.First on were dropped.
 type item struct{ rows Rows }
 
-// home is a lane that takes rows to sessions of this node.
+// home is a lane that writes rows to sessions of this node.
 type home struct {
 	g     *Groups
 	queue *batch.Queue[item]
@@ -34,8 +34,8 @@ type home struct {
 type work struct {
 	thread int64
 	items  []item
-	ver    int32 // the latest version
-	notice int64 // from which number on rows were dropped; 0: none
+	ver    int32 // the latest version of items
+	notice int64 // first number of dropped rows; 0: none
 }
 
 func newHome(g *Groups) *home {
@@ -60,8 +60,8 @@ func (h *home) failed(items []item, p *batch.Panic) {
 	}
 }
 
-// deliver writes one batch, first for the groups whose index is fresh. When one membership cannot be read, the others are
-// not tried, because the lane would wait for each of them.
+// deliver writes one batch, starting with the groups whose index is fresh. After one membership could not be read, it
+// does not try to read others, because the lane would wait for each of them.
 func (h *home) deliver(items []item) {
 	h.sort(items)
 	stale := 0
@@ -83,7 +83,7 @@ func (h *home) deliver(items []item) {
 	}
 }
 
-// sort puts the items of each group together.
+// sort groups the items by group.
 func (h *home) sort(items []item) {
 	clear(h.at)
 	h.works = h.works[:0]
@@ -93,7 +93,7 @@ func (h *home) sort(items []item) {
 		if !known {
 			at = len(h.works)
 			h.at[r.Thread] = at
-			if at < cap(h.works) { // with the room for items of an earlier batch
+			if at < cap(h.works) { // reuse the items of an earlier batch
 				h.works = h.works[:at+1]
 				h.works[at] = work{thread: r.Thread, items: h.works[at].items[:0]}
 			} else {
@@ -103,7 +103,7 @@ func (h *home) sort(items []item) {
 		w := &h.works[at]
 		if r.Body == nil {
 			w.notice = min(r.First, orMax(w.notice))
-			w.ver = math.MaxInt32 // who is to know of it is not known
+			w.ver = math.MaxInt32 // who may be told is known only after a refresh
 			continue
 		}
 		w.items = append(w.items, items[i])
@@ -118,7 +118,7 @@ func orMax(n int64) int64 {
 	return n
 }
 
-// first is the lowest number that the members have not seen.
+// first returns the lowest number that waits.
 func (w *work) first() int64 {
 	first := orMax(w.notice)
 	for i := range w.items {
@@ -127,7 +127,7 @@ func (w *work) first() int64 {
 	return first
 }
 
-// write gives the members what waits. It returns false if the index has to be refreshed before.
+// write writes what waits to the members. It returns false if the index must be refreshed first.
 func (h *home) write(w *work) bool {
 	var fresh bool
 	if h.targets, fresh = h.g.index.targets(h.targets[:0], w.thread, w.ver); !fresh {
@@ -138,7 +138,7 @@ func (h *home) write(w *work) bool {
 	return true
 }
 
-// writeTo gives sessions what waits for them. Those who may read all of it share one write.
+// writeTo writes what waits to sessions. Sessions that may read all of it share one buffer.
 func (h *home) writeTo(w *work, targets []target) {
 	if len(targets) == 0 {
 		return
@@ -181,12 +181,12 @@ func (h *home) skips(w *work, s *session.Session) bool {
 	return false
 }
 
-// some gives a session those rows that it may read and does not know.
+// some writes those rows to a session that it may read and does not know yet.
 func (h *home) some(w *work, t *target) (n int) {
 	for i := range w.items {
 		r := &w.items[i].rows
 		if r.First < int64(t.from) && r.Last >= int64(t.from) && t.to == 0 {
-			h.g.tell(t.s, w.thread, r.Last) // of a text that the member may not read: without its content, from the store
+			h.g.tell(t.s, w.thread, r.Last) // the row changes a text that the member may not read: the store serves it without the content
 		}
 		if r.First < int64(t.from) || t.to != 0 && r.Last > int64(t.to) || r.Skip != 0 && r.Skip == t.s.SID() {
 			continue
@@ -199,11 +199,12 @@ func (h *home) some(w *work, t *target) (n int) {
 	return n
 }
 
-// refreshes is how often a membership is read for one batch: it may change meanwhile, or a login may bring in an older view.
+// refreshes is the maximum number of reads of a membership per batch. More than one is needed if it changes
+// meanwhile, or if a login adds an entry from an older read.
 const refreshes = 3
 
-// refresh brings the index of a group up to the version of what waits, and gives those who have left what they may still
-// read. It returns false if that did not work.
+// refresh brings the index of a group up to the version of the waiting rows, and writes to members who have left what
+// they may still read. It returns false if that failed.
 func (h *home) refresh(w *work) bool {
 	notice := w.ver == math.MaxInt32
 	for range refreshes {
@@ -225,18 +226,18 @@ func (h *home) refresh(w *work) bool {
 	return false
 }
 
-// read reads the membership of the users here once, and returns the version that the index has now.
+// read reads the membership of the local users once, and returns the version that the index has afterwards.
 func (h *home) read(w *work) (ver int32, ok bool) {
 	g := h.g
 	if h.uids = g.index.begin(h.uids[:0], w.thread); len(h.uids) == 0 {
-		return math.MaxInt32, true // nobody is here any more
+		return math.MaxInt32, true // no sessions are left here
 	}
 	ctx, cancel := context.WithTimeout(g.ctx, g.cfg.Timeout)
 	defer cancel()
 	g.metrics.refreshes.Inc()
 	var members map[int32]store.Membership
 	var err error
-	// Deferred, because a refresh that a panic ends must end too.
+	// Deferred, because the refresh must also end after a panic.
 	defer func() {
 		var left []target
 		left, ver = g.index.end(w.thread, ver, members, ok, g.since())
@@ -247,7 +248,7 @@ func (h *home) read(w *work) (ver int32, ok bool) {
 	}()
 	ver, members, err = g.d.Store.LocalMembers(ctx, w.thread, h.uids)
 	if errors.Is(err, store.ErrNotFound) {
-		return math.MaxInt32 - 1, true // nobody is a member of it
+		return math.MaxInt32 - 1, true // the group has no members
 	}
 	if err != nil {
 		if g.ctx.Err() == nil {
@@ -259,7 +260,7 @@ func (h *home) read(w *work) (ver int32, ok bool) {
 	return ver, true
 }
 
-// owe has the members here told that rows from a number on were dropped.
+// owe schedules a gap notice to the members here about rows from a number on.
 func (g *Groups) owe(thread, first int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -269,14 +270,14 @@ func (g *Groups) owe(thread, first int64) {
 	g.owed[thread] = max(first, 1)
 }
 
-// Owed returns for how many groups members here are to be told that rows were dropped.
+// Owed returns the number of groups whose members here wait for a gap notice.
 func (g *Groups) Owed() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return len(g.owed)
 }
 
-// retry gives what is owed to the lanes again, and tells nodes that came while Redis did not answer, until Close.
+// retry queues owed notices in the lanes again, and settles blind groups, until Close.
 func (g *Groups) retry() {
 	every := time.NewTicker(g.cfg.Retry)
 	defer every.Stop()

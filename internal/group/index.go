@@ -11,44 +11,45 @@ import (
 	"parley/internal/store"
 )
 
-// index says which sessions of this node belong to members of which group. Its methods are safe for concurrent use.
+// index holds which sessions of this node belong to members of which group. Its methods are safe for concurrent use.
 //
-// An entry takes 8 bytes, and 4 in its session's list. Sessions that end leave their entries behind, to be cleared when
-// they are half of a group's: so leaving takes one step per group, however large.
+// An entry takes 8 bytes, and 4 more in its session's list. When a session ends, its entries stay until half of a
+// group's entries are dead. Leaving thus takes one step per group, however large the group is.
 type index struct {
 	mu     sync.Mutex // guards the following
 	groups map[uint32]*members
 	slots  []slot
 	free   []uint32
 	slotOf map[*session.Session]uint32
-	last   uint64 // number of the group that came in last
-	epoch  uint32 // another one means that no interest is known to be written
-	boot   string // the life of the node that the epoch belongs to
+	last   uint64 // number of the last group that entered
+	epoch  uint32 // incremented when no interest is known to be written any more
+	boot   string // boot id that the epoch belongs to
 }
 
-// members are the sessions of one group.
+// members holds the sessions of one group.
 type members struct {
 	entries []entry
-	live    int32  // entries whose session has not ended
-	ver     int32  // all entries are as of this version of the membership, or a later one
-	floor   int32  // while a refresh is under way: the lowest version of what was added meanwhile
+	live    int32  // entries whose session is alive
+	ver     int32  // all entries are at least as new as this version of the membership
+	floor   int32  // during a refresh: the lowest version of the entries added since it began
 	held    uint32 // the epoch in which the interest was written
 	number  uint64 // of the interest
 	emptied time.Duration
-	// touched are the slots that were added or changed while a refresh is under way; nil at other times.
+	// touched holds the slots added or changed during a refresh; nil when there is none.
 	touched map[uint32]struct{}
 }
 
 type entry struct{ slot, from uint32 }
 
-// slot is a session in the index. When it has ended, s is nil, and the slot is free once its entries are cleared.
+// slot is a session in the index. s is nil after the session has ended; the slot is free once its entries are
+// cleared.
 type slot struct {
 	s       *session.Session
 	threads []uint32 // in ascending order
-	pending int32    // entries of a session that has ended
+	pending int32    // entries left of a session that has ended
 }
 
-// target is who is to get rows, from one number on and, if to is not 0, up to another.
+// target is a session that is to get rows from one number on and, if to is not 0, up to another.
 type target struct {
 	s        *session.Session
 	from, to uint32
@@ -58,14 +59,15 @@ func newIndex() *index {
 	return &index{groups: make(map[uint32]*members), slotOf: make(map[*session.Session]uint32), epoch: 1}
 }
 
-// seq32 is a number of a row as the index keeps it. Numbers fit 31 bits everywhere.
+// seq32 converts a row number to the form in the index. Row numbers fit 31 bits.
 func seq32(seq int64) uint32 { return uint32(min(max(seq, 0), math.MaxUint32)) }
 
-// small reports whether a thread's id fits the index, as all do.
+// small reports whether a thread id fits the index. All valid ids do.
 func small(thread int64) bool { return thread > 0 && thread <= math.MaxUint32 }
 
-// add puts a session into the index of groups, or brings its entries up to date, and returns how many were new. It does
-// nothing for a session that is dead: its leave has come, or comes later and finds it.
+// add puts a session into the index of groups, or updates its entries, and returns the number of new entries. It does
+// nothing if the session is dead, because leave has already been called. If the session dies later, leave follows and
+// finds the entries.
 func (x *index) add(s *session.Session, list []store.ThreadMembership) (added int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -103,7 +105,7 @@ func (x *index) addLocked(at uint32, m *store.ThreadMembership) bool {
 	i, there := slices.BinarySearch(sl.threads, thread)
 	switch {
 	case there && m.Ver < g.ver:
-		return false // what is there is as new, or a refresh brings it
+		return false // the entry is as new, or a refresh will update it
 	case there:
 		e := slices.IndexFunc(g.entries, func(e entry) bool { return e.slot == at })
 		g.entries[e].from = from
@@ -112,7 +114,7 @@ func (x *index) addLocked(at uint32, m *store.ThreadMembership) bool {
 			g.ver = m.Ver
 		}
 		g.ver = min(g.ver, m.Ver)
-		if len(g.entries) == cap(g.entries) { // by an eighth: append would double
+		if len(g.entries) == cap(g.entries) { // grow by an eighth; append would double
 			g.entries = append(make([]entry, 0, len(g.entries)+len(g.entries)/8+2), g.entries...)
 		}
 		g.entries = append(g.entries, entry{at, from})
@@ -126,7 +128,7 @@ func (x *index) addLocked(at uint32, m *store.ThreadMembership) bool {
 	return !there
 }
 
-// missing returns those of threads of which the session is not in the index.
+// missing returns the threads whose index does not contain the session.
 func (x *index) missing(s *session.Session, threads []int64) (out []int64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -145,7 +147,7 @@ func (x *index) missing(s *session.Session, threads []int64) (out []int64) {
 	return out
 }
 
-// leave takes a session that has ended out of the index.
+// leave removes a session that has ended.
 func (x *index) leave(s *session.Session, now time.Duration) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -172,7 +174,7 @@ func (x *index) leave(s *session.Session, now time.Duration) {
 	}
 }
 
-// clearLocked removes the entries of sessions that have ended.
+// clearLocked removes the entries of ended sessions from a group.
 func (x *index) clearLocked(g *members) {
 	g.entries = slices.DeleteFunc(g.entries, func(e entry) bool {
 		sl := &x.slots[e.slot]
@@ -192,7 +194,8 @@ func (x *index) clearLocked(g *members) {
 	}
 }
 
-// targets appends the sessions of a group, if the index is as new as ver. Otherwise it is to be refreshed first.
+// targets appends the sessions of a group to dst. It returns false if the index is older than ver and must be
+// refreshed first.
 func (x *index) targets(dst []target, thread int64, ver int32) (_ []target, fresh bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -218,7 +221,8 @@ func (x *index) group(thread int64) *members {
 	return x.groups[uint32(thread)]
 }
 
-// begin begins a refresh: it returns the users whose membership is to be read. One refresh of a group is under way at most.
+// begin starts a refresh and returns the users whose membership must be read. A group has at most one refresh at a
+// time, because its lane is one goroutine.
 func (x *index) begin(dst []int32, thread int64) []int32 {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -236,8 +240,9 @@ func (x *index) begin(dst []int32, thread int64) []int32 {
 	return slices.Compact(dst)
 }
 
-// end ends a refresh with what was read under a version; ok is false if it could not be. It returns the sessions whose
-// users have left, with the rows that they may still read, and the version that the index has now.
+// end ends a refresh with the membership read and its version; ok is false if the read failed. It returns the
+// sessions whose users have left, with the rows they may still read, and the version of the index. Entries touched
+// during the refresh keep their values, which are newer than the read or lower the version by way of floor.
 func (x *index) end(thread int64, ver int32, read map[int32]store.Membership, ok bool, now time.Duration) (left []target, _ int32) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -283,7 +288,7 @@ func (x *index) end(thread int64, ver int32, read map[int32]store.Membership, ok
 	return left, g.ver
 }
 
-// enterLife makes boot the life that interests are written for.
+// enterLife sets the boot id for which interests are written.
 func (x *index) enterLife(boot string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -293,15 +298,15 @@ func (x *index) enterLife(boot string) {
 	}
 }
 
-// lost forgets that interests were written.
+// lost marks all interests as not written.
 func (x *index) lost() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.epoch++
 }
 
-// interests appends the entries that Redis is to hold for groups with members here, those that it is known to hold only if
-// all is set. epoch is to be given to noteHeld when they are written.
+// interests appends the entries that Redis should hold for groups with members here. Unless all is set, it leaves out
+// those known to be written. Pass epoch to noteHeld after writing them.
 func (x *index) interests(dst []presence.GroupEntry, threads []int64, node string, all bool) (_ []presence.GroupEntry, epoch uint32) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -313,7 +318,8 @@ func (x *index) interests(dst []presence.GroupEntry, threads []int64, node strin
 	return dst, x.epoch
 }
 
-// noteHeld notes that interests were written, in the epoch in which that began.
+// noteHeld records that interests were written. epoch is the one in which the write began: if Redis has lost its data
+// since, they still count as not written.
 func (x *index) noteHeld(entries []presence.GroupEntry, epoch uint32) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -324,8 +330,8 @@ func (x *index) noteHeld(entries []presence.GroupEntry, epoch uint32) {
 	}
 }
 
-// threads returns all groups, and drops those that have been empty since before a time: their interests are returned
-// beside them.
+// threads returns all groups with members here. It drops groups that have been empty since before a time, and returns
+// their interests.
 func (x *index) threads(node string, emptied time.Duration) (all []int64, dropped []presence.GroupEntry) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -343,7 +349,7 @@ func (x *index) threads(node string, emptied time.Duration) (all []int64, droppe
 	return all, dropped
 }
 
-// heldOf tells which of the interests were known to be written.
+// heldOf reports which interests are known to be written.
 func (x *index) heldOf(entries []presence.GroupEntry) []bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -355,7 +361,7 @@ func (x *index) heldOf(entries []presence.GroupEntry) []bool {
 	return held
 }
 
-// size returns how many groups and how many of their entries there are.
+// size returns the number of groups and of their entries.
 func (x *index) size() (groups, entries int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -10,11 +10,11 @@ import (
 	"parley/internal/presence"
 )
 
-// holdBatch is how many interests are written together.
+// holdBatch is the number of interests per write.
 const holdBatch = 256
 
-// Rewrite has all interests written again: Redis has lost its data. Until that is done, the other nodes send this one all
-// groups.
+// Rewrite has all interests written again, because Redis has lost its data. Until then the other nodes send this node
+// the rows of all groups.
 func (g *Groups) Rewrite() {
 	g.index.lost()
 	g.mu.Lock()
@@ -30,7 +30,7 @@ func (g *Groups) wakeUp() {
 	}
 }
 
-// keepInterests writes the interests in all groups again and again, until Close.
+// keepInterests writes the interests in all groups periodically, until Close.
 func (g *Groups) keepInterests() {
 	pass := &pass{}
 	timer := time.NewTimer(g.cfg.Pass)
@@ -50,7 +50,7 @@ func (g *Groups) keepInterests() {
 	}
 }
 
-// pass is what is left of writing all interests once.
+// pass holds what remains to be done to write all interests once.
 type pass struct {
 	threads []int64
 	pause   time.Duration // between two parts
@@ -58,8 +58,9 @@ type pass struct {
 	failed  bool
 }
 
-// step writes some interests, and returns when the next step is due. Those that a login could not write come first. After a
-// failure all are written without a pause: Redis may have lost some when it comes back.
+// step writes some interests and returns the time until the next step. Interests that a login could not write come
+// first. After a failure all interests are written without pauses, because Redis may have lost some when it comes
+// back.
 func (g *Groups) step(p *pass) time.Duration {
 	g.mu.Lock()
 	hurry, late := g.lost || p.failed, p.failed
@@ -91,29 +92,29 @@ func (g *Groups) step(p *pass) time.Duration {
 	return p.pause
 }
 
-// telling says whose members are to be told that rows may not have come here.
+// telling selects the groups whose members get a gap notice, because rows may not have been sent to this node.
 type telling int
 
 const (
-	tellLost  telling = iota // of groups whose interest was written, and which Redis did not have
-	tellAdded                // of all groups that Redis did not have
+	tellLost  telling = iota // groups whose interest had been written but was missing in Redis
+	tellAdded                // all groups whose interest was missing in Redis
 	tellAll
 )
 
-// begin returns all groups with members here, and drops the interests in those that have had none for a while.
+// begin returns all groups with members here, and drops the interests in groups that have had none for a while.
 func (g *Groups) begin() []int64 {
 	threads, dropped := g.index.threads(g.d.Node, g.since()-g.cfg.Linger)
 	for part := range slices.Chunk(dropped, holdBatch) {
 		ctx, cancel := context.WithTimeout(g.ctx, g.cfg.Timeout)
 		if err := g.d.Interest.DropGroups(ctx, part); err != nil {
-			g.log.Debug("interests not dropped", "n", len(part), "err", err) // this node is sent rows that nobody here reads
+			g.log.Debug("interests not dropped", "n", len(part), "err", err) // harmless: this node is sent rows that no session here reads
 		}
 		cancel()
 	}
 	return threads
 }
 
-// write writes interests, and has members told that rows may not have come here. It reports whether it could.
+// write writes interests and schedules gap notices as tell says. It returns false if the write failed.
 func (g *Groups) write(threads []int64, tell telling) bool {
 	g.index.enterLife(g.d.Boot())
 	entries, epoch := g.index.interests(nil, threads, g.d.Node, true)
@@ -147,7 +148,7 @@ func (g *Groups) write(threads []int64, tell telling) bool {
 	return true
 }
 
-// soil remembers interests that could not be written.
+// soil marks interests that could not be written.
 func (g *Groups) soil(entries []presence.GroupEntry) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
