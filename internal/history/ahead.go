@@ -6,7 +6,7 @@ import (
 	"parley/internal/store"
 )
 
-// Source is what pages are read from; *store.Store is one.
+// Source is what pages are read from; *store.Store implements it.
 type Source interface {
 	HistoryTo(ctx context.Context, thread, after, upto int64, limit, maxBytes int) (msgs []store.Message, more bool, err error)
 	Histories(ctx context.Context, parts []store.Part) ([]store.Rows, error)
@@ -14,21 +14,21 @@ type Source interface {
 	Contents(ctx context.Context, uid int32, thread int64, seqs []int64) (map[int64]store.Message, error)
 }
 
-// Start says that the page of a thread in a user's list begins behind After.
+// Start says that the page of a thread in a user's list starts after number After.
 type Start struct {
 	store.Thread
 	After int64
 }
 
-// Ahead is a source that has read the first rows of some pages.
+// Ahead is a Source that holds the first rows of some pages.
 type Ahead struct {
 	Source
-	rows   map[store.Span]store.Rows // by what was asked for
-	hidden map[store.Span][]int64    // by the rows
+	rows   map[store.Span]store.Rows // by the span asked for
+	hidden map[store.Span][]int64    // by the span of the rows
 }
 
-// ReadAhead reads the first rows of as many pages as may fit into bytes, one at least if there is one, with one statement for many
-// threads. It returns how many pages these are. Page reads them from the result as it does from src; limit is Page's.
+// ReadAhead reads the first rows of as many pages as may fit into bytes, at least one, with one statement for many
+// threads. n is the number of these pages. Page can then read from a as from src; limit is the limit of Page.
 func ReadAhead(ctx context.Context, src Source, starts []Start, view View, limit, bytes int) (a *Ahead, n int, err error) {
 	var parts []store.Part
 	for n < len(starts) && (n == 0 || bytes > 0) {
@@ -69,12 +69,12 @@ func ReadAhead(ctx context.Context, src Source, starts []Start, view View, limit
 	return a, n, nil
 }
 
-// spanOf returns the span of messages, of which there is one at least.
+// spanOf returns the span of one or more messages.
 func spanOf(msgs []store.Message) store.Span {
 	return store.Span{Thread: msgs[0].ThreadID, After: msgs[0].Seq - 1, Upto: msgs[len(msgs)-1].Seq}
 }
 
-// HistoryTo returns what was read ahead of a page, once and in full, and reads the rest.
+// HistoryTo returns rows that were read ahead, once and whole, and reads all others.
 func (a *Ahead) HistoryTo(ctx context.Context, thread, after, upto int64, limit, maxBytes int) ([]store.Message, bool, error) {
 	sp := store.Span{Thread: thread, After: after, Upto: upto}
 	rows, ok := a.rows[sp]

@@ -1,4 +1,4 @@
-// Package history reads pages of threads from the store, as clients are sent them.
+// Package history reads pages of threads from the store, in the form sent to clients.
 package history
 
 import (
@@ -12,21 +12,24 @@ import (
 )
 
 const (
-	// StockRows and StockBytes are a page for a stock client, which asks for the next by itself; upstream's pages had ten rows.
+	// StockRows and StockBytes bound a page for a stock client, which asks for the next page by itself. llfcchat's
+	// pages had ten rows.
 	StockRows  = 50
 	StockBytes = 16 << 10
-	// ElementBytes is what an element of chat_datas adds to its strings, at most: keys, numbers, times.
+	// ElementBytes is the most that an element of chat_datas takes in addition to its strings: keys, numbers, times.
 	ElementBytes = 224
 )
 
-// Range is the rows of a thread that a user may read: First to Last, without end if Last is 0. The zero value is all. That of
-// a group ends with the last row there was when it was read, for a member too: a removal may come before the page is read.
+// Range is the rows of a thread that a user may read: First to Last, or without an end if Last is 0. The zero value
+// is the whole thread. The range of a group always ends with the last row at the time it was read, even for a member,
+// because the member may be removed before the page is read.
 type Range struct {
 	First, Last int64
-	Grows       bool // the range of a group's member
+	Grows       bool // the range belongs to a current member of a group
 }
 
-// Readable returns what a user may read of a thread, and false if that is nothing. Groups are for clients that know them.
+// Readable returns what a user may read of a thread, and false if that is nothing. groups is false for clients that
+// do not know groups.
 func Readable(ctx context.Context, st *store.Store, thread int64, uid int32, groups bool) (r Range, ok bool, err error) {
 	if thread < 1 || thread > wire.MaxInt {
 		return Range{}, false, nil
@@ -48,7 +51,7 @@ func Readable(ctx context.Context, st *store.Store, thread int64, uid int32, gro
 	return Range{group.Mine.FromSeq, group.LastSeq, group.Mine.Present()}, true, nil
 }
 
-// OfThread returns what the user in whose list a thread is may read of it.
+// OfThread returns what a user may read of a thread in the user's list.
 func OfThread(t *store.Thread) Range {
 	if t.Type == store.ThreadPrivate {
 		return Range{}
@@ -56,23 +59,23 @@ func OfThread(t *store.Thread) Range {
 	return Range{t.FromSeq, t.LastSeq, t.LeftSeq == 0}
 }
 
-// left reports whether the range is that of a former member.
+// left reports whether the range belongs to a former member.
 func (r Range) left() bool { return r.Last > 0 && !r.Grows }
 
-// View is what a client is shown of the rows that its user may read.
+// View says how a client is shown the rows that its user may read.
 type View struct {
 	UID   int32
-	Rows  bool // recalls, edits and hidden rows as such
-	Stock bool // texts only
-	// HidesNone says that the user is known to have hidden nothing, which saves a look.
+	Rows  bool // show recalls, edits and hidden rows as such
+	Stock bool // show texts only
+	// HidesNone means that the user has hidden no rows, which saves a read.
 	HidesNone bool
 }
 
-// wide is how many rows are read at once while there is nothing to show of those that were read.
+// wide is the number of rows read at once after a read that yielded nothing to show.
 const wide = 500
 
-// Page fills reply with what follows reply.LastID within the range: at most limit rows and about so many bytes of JSON, yet
-// one row at least. It returns the bytes.
+// Page fills reply with the rows after reply.LastID within the range: at most limit rows and about bytes bytes of
+// JSON, but at least one row. It returns the bytes used.
 func Page(
 	ctx context.Context, src Source, reply *wire.HistoryReply, within Range, view View, limit, bytes int,
 ) (used int, err error) {
@@ -101,7 +104,8 @@ func Page(
 			}
 			reply.LastID = msgs[i].Seq
 		}
-		// A stock client asks with the number of the last element: without one it would ask for the same page again.
+		// A stock client continues after the number of the last element. A page without elements would make it ask
+		// for the same page again, so go on until there is one.
 		if reply.LoadMore = more; len(reply.Chats) > 0 || !more {
 			return used, nil
 		}
@@ -109,7 +113,7 @@ func Page(
 	}
 }
 
-// rows returns messages as the client is shown them; the zero value stands for one that it is not shown.
+// rows returns messages in the form shown to the client; the zero value stands for a message that is not shown.
 func (v View) rows(
 	ctx context.Context, src Source, thread int64, within Range, msgs []store.Message, bytes int,
 ) (rows []wire.StoredText, err error) {
@@ -130,13 +134,13 @@ func (v View) rows(
 		case hides && v.Rows:
 			rows[i] = wire.StoredText{MsgID: m.Seq, ThreadID: thread, Hidden: true}
 		case hides, v.Stock && m.Kind != store.KindText:
-		case within.left() && m.EditedSeq > within.Last: // what the user knew is gone
+		case within.left() && m.EditedSeq > within.Last: // edited after the user left: the version that the user may see no longer exists
 			gone := *m
 			gone.Content, gone.Type, gone.Status, gone.EditedMS = "", "", store.StatusRecalled, 0
 			rows[i] = Stored(&gone, v)
 		default:
 			rows[i] = Stored(m, v)
-			if m.Kind == store.KindEdit && v.Rows && len(edits) <= bytes/ElementBytes { // more do not fit into the page
+			if m.Kind == store.KindEdit && v.Rows && len(edits) <= bytes/ElementBytes { // more would not fit into the page
 				edits = append(edits, i)
 			}
 		}
@@ -144,7 +148,7 @@ func (v View) rows(
 	return rows, v.addContents(ctx, src, thread, within, msgs, rows, edits)
 }
 
-// addContents adds to the rows that tell of edits what the texts are now.
+// addContents adds the current content of the edited text to the rows that announce edits.
 func (v View) addContents(
 	ctx context.Context, src Source, thread int64, within Range, msgs []store.Message, rows []wire.StoredText, edits []int,
 ) error {
@@ -175,7 +179,7 @@ func (v View) addContents(
 	return nil
 }
 
-// EditContent returns the content of a row that tells of an edit, with the text as it is now.
+// EditContent returns the content of a row that announces an edit, with the current text.
 func EditContent(row, text *store.Message) (string, error) {
 	b, err := wire.Encode(wire.TextEvent{
 		Event: wire.EventEdited, By: row.Sender, MsgID: text.Seq, Content: &text.Content, Type: text.Type, EditedMS: text.EditedMS,
@@ -183,7 +187,7 @@ func EditContent(row, text *store.Message) (string, error) {
 	return string(b), err
 }
 
-// Stored returns a stored row as a client is shown it.
+// Stored returns a stored row in the form sent to a client.
 func Stored(m *store.Message, v View) wire.StoredText {
 	row := wire.StoredText{
 		Sender: m.Sender, MsgID: m.Seq, ThreadID: m.ThreadID, UniqueID: m.UniqueID, Content: m.Content,

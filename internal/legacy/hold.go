@@ -7,8 +7,8 @@ import (
 	"parley/internal/wire"
 )
 
-// ThreadsAsked takes the cursor of a 1025 and returns the one to use. The first 1025 of a session starts from the
-// beginning whatever it says: the client keeps its old cursor over a new login, but not its list.
+// ThreadsAsked receives the cursor of a 1025 and returns the cursor to use. The first 1025 of a session starts from
+// the beginning whatever its cursor: after a new login the client still has its old cursor, but no longer its list.
 func (p *Policy) ThreadsAsked(after int64) (cursor int64, first bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -19,9 +19,10 @@ func (p *Policy) ThreadsAsked(after int64) (cursor int64, first bool) {
 	return 0, true
 }
 
-// Announce notes that the coming 1026 lists a thread, and returns false if it must not: its peer is not in the friend_list
-// of this login, and the client would crash; or the client knows the thread already, and would forget what it has of it.
-// Its texts wait until its history was served, which the client asks for even when it is empty.
+// Announce records that the next 1026 lists a thread. It returns false if the thread must not be listed: either its
+// peer is not in the friend_list of this login, which would crash the client; or the client knows the thread already,
+// and would forget its texts. Texts of the thread wait until its history has been served. The client asks for the
+// history even if it is empty.
 func (p *Policy) Announce(id int64, peer int32) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -35,7 +36,8 @@ func (p *Policy) Announce(id int64, peer int32) bool {
 	return true
 }
 
-// ThreadsListed notes that the last 1026 was sent: pushes may go, those of threads as these are loaded.
+// ThreadsListed records that the last 1026 was sent. Pushes may go out now, those of a thread once its history is
+// loaded.
 func (p *Policy) ThreadsListed() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -43,8 +45,8 @@ func (p *Policy) ThreadsListed() {
 	p.pumpLocked(p.progress)
 }
 
-// AnnounceLoaded notes that the coming reply names a thread that needs no loading: a 1028. It returns false if it must
-// not, because its peer is none of the client's friends.
+// AnnounceLoaded records that the next reply (a 1028) names a thread that needs no loading. It returns false if the
+// reply must not name it, because its peer is not a friend of the client's user.
 func (p *Policy) AnnounceLoaded(id int64, peer int32) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -58,7 +60,7 @@ func (p *Policy) AnnounceLoaded(id int64, peer int32) bool {
 	return true
 }
 
-// Befriended notes that the coming 1014 tells of a new friend and the first messages of its thread.
+// Befriended records that the next 1014 announces a new friend and the first messages of their thread.
 func (p *Policy) Befriended(uid int32, id, lastSeq int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -74,9 +76,10 @@ func (p *Policy) befriendLocked(uid int32, id, lastSeq int64) {
 	}
 }
 
-// HistoryAsked notes that a 1029 is about to be answered: pushes of the thread wait for that. It returns the number from
-// which on the answer must leave texts out, because pushes have brought them; 0 means none. A client whose load was cut
-// short by a new login in the same process goes through its old list of threads too, and so asks for some twice.
+// HistoryAsked records that a 1029 is about to be answered; pushes of the thread wait for the answer. It returns the
+// number from which on the answer must omit texts, because pushes have delivered them, or 0 if there is none. A
+// client whose load was interrupted by a new login in the same process also goes through its old list of threads, and
+// so asks for some threads twice.
 func (p *Policy) HistoryAsked(id int64) (pushed int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -90,7 +93,8 @@ func (p *Policy) HistoryAsked(id int64) (pushed int64) {
 	return t.pushed
 }
 
-// HistoryServed notes that a 1030 brought a thread up to a number; with more the client will ask for the next page.
+// HistoryServed records that a 1030 delivered a thread up to a number. If more is set, the client will ask for the
+// next page.
 func (p *Policy) HistoryServed(id, last int64, more bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -103,7 +107,7 @@ func (p *Policy) HistoryServed(id, last int64, more bool) {
 	p.pumpLocked(time.Now())
 }
 
-// FirstGeneration notes that the client turned out to know no threads.
+// FirstGeneration records that the client knows no threads.
 func (p *Policy) FirstGeneration() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -111,7 +115,7 @@ func (p *Policy) FirstGeneration() {
 	p.pumpLocked(time.Now())
 }
 
-// releasableLocked reports whether a push can be written as far as the load goes.
+// releasableLocked reports whether the client's load permits sending a push now.
 func (p *Policy) releasableLocked(push *session.Push, now time.Time) bool {
 	if p.naming || (!p.listed && !p.gen1) {
 		return false
@@ -122,14 +126,14 @@ func (p *Policy) releasableLocked(push *session.Push, now time.Time) bool {
 	return !p.threads[push.Thread].loading || now.Sub(p.progress) >= LoadPatience
 }
 
-// loadsLocked reports whether the client will read a text from a page of history that the store is yet to be asked for. A
-// page that is just being read may lack it.
+// loadsLocked reports whether the client will get a text from a page of history that has not been read from the store
+// yet. A page that is being read may lack the text.
 func (p *Policy) loadsLocked(push *session.Push) bool {
 	t := p.threads[push.Thread]
 	return push.ID == wire.MsgTextPush && !p.gen1 && t.loading && !t.reading
 }
 
-// dropLoadingLocked drops the texts that history will bring all the same, when there is no room for them.
+// dropLoadingLocked drops texts that the client will get from history, to make room for others.
 func (p *Policy) dropLoadingLocked() {
 	for i := 0; i < len(p.pushes); {
 		if !p.loadsLocked(&p.pushes[i]) {
@@ -141,7 +145,7 @@ func (p *Policy) dropLoadingLocked() {
 	}
 }
 
-// nextPushLocked takes the first push that can go and returns its frame; nil if none can.
+// nextPushLocked removes the first push that may be sent and returns its frame, or nil if there is none.
 func (p *Policy) nextPushLocked(now time.Time) []byte {
 	for i := 0; i < len(p.pushes); {
 		if !p.releasableLocked(&p.pushes[i], now) {
@@ -159,12 +163,13 @@ func (p *Policy) nextPushLocked(now time.Time) []byte {
 		_, known := p.threads[push.Thread]
 		_, friend := p.friends[push.From]
 		if !friend && (!known || p.gen1) {
-			count(p.counters.Unsafe) // it crashes the client; the next login lists both the friend and the thread
+			count(p.counters.Unsafe) // it would crash the client; the next login lists the friend and the thread
 			p.dropLocked(i)
 			continue
 		}
 		if !known && !p.gen1 {
-			// Created during this session. The announcement goes first, the text after the frame spacing.
+			// The thread was created during this session: announce it first. The text follows after the frame
+			// spacing.
 			p.threads[push.Thread] = thread{}
 			count(p.counters.Reannounced)
 			return encode(wire.MsgOpenThreadRsp, wire.OpenThreadReply{UID: push.To, OtherUID: push.From, ThreadID: push.Thread})
@@ -187,7 +192,7 @@ func (p *Policy) dropLocked(i int) {
 	}
 }
 
-// frameLocked returns the frame of a push other than a text, noting what it tells the client.
+// frameLocked returns the frame of a push that is not a text, and records what it tells the client.
 func (p *Policy) frameLocked(push *session.Push) []byte {
 	if push.ID == wire.MsgApproved {
 		var body wire.ApprovedPush
@@ -205,13 +210,13 @@ func (p *Policy) frameLocked(push *session.Push) []byte {
 	return frame
 }
 
-// textsLocked takes the text at i and all later ones of the same thread and sender that fit, leaves out what the client
-// has from history, and returns one frame; nil if nothing is left.
+// textsLocked removes the text push at i and all later ones of the same thread and sender that fit into one frame. It
+// leaves out texts that the client has from history, and returns the frame, or nil if nothing is left.
 func (p *Policy) textsLocked(i int) []byte {
 	first := p.pushes[i]
 	served := p.servedLocked(first.Thread)
 	var merged wire.TextPush
-	size, whole := 0, true // whole: the first push alone, with all its texts
+	size, whole := 0, true // whole: the frame holds all texts of the first push, and no others
 	for j := i; j < len(p.pushes); {
 		at := &p.pushes[j]
 		if at.ID != wire.MsgTextPush || at.Thread != first.Thread || at.From != first.From {
@@ -258,7 +263,7 @@ func (p *Policy) textsLocked(i int) []byte {
 	if p.gen1 {
 		v := firstGeneration(&merged)
 		frame := encode(wire.MsgTextPush, v)
-		if frame == nil { // one long push, twice in a frame
+		if frame == nil { // a single long push whose texts are in the frame twice
 			v.Chats = nil
 			frame = encode(wire.MsgTextPush, v)
 		}
@@ -269,7 +274,8 @@ func (p *Policy) textsLocked(i int) []byte {
 			return frame
 		}
 	}
-	// As it came: nothing to leave out, or one long push that grew by being written anew.
+	// Send the body unchanged: either nothing was left out, or it is one long push that no longer fits when encoded
+	// again.
 	frame, err := wire.AppendFrame(nil, wire.MsgTextPush, first.Body)
 	if err != nil {
 		return nil
@@ -277,7 +283,7 @@ func (p *Policy) textsLocked(i int) []byte {
 	return frame
 }
 
-// encodedLen returns how long a push gets at most when it is encoded.
+// encodedLen returns an upper bound for the length of an encoded push.
 func encodedLen(b *wire.TextPush) int {
 	n := 128
 	for i := range b.Chats {
@@ -286,13 +292,13 @@ func encodedLen(b *wire.TextPush) int {
 	return n
 }
 
-// gen1Push is the first generation's 1019.
+// gen1Push is the first generation's form of a 1019.
 type gen1Push struct {
 	Error   wire.Code  `json:"error"`
 	FromUID int32      `json:"fromuid"`
 	ToUID   int32      `json:"touid"`
 	Texts   []gen1Text `json:"text_array"`
-	// The second generation's members stay beside them: a client taken for the first in error finds what it needs.
+	// The second generation's members are included, for a client mistaken for first generation.
 	ThreadID int64             `json:"thread_id"`
 	Chats    []wire.PushedText `json:"chat_datas,omitempty"`
 }
@@ -310,7 +316,7 @@ func firstGeneration(b *wire.TextPush) gen1Push {
 	return out
 }
 
-// encode returns the frame of v; nil if it does not fit one, which the bounds above exclude.
+// encode returns the frame of v, or nil if it does not fit into one. The bounds above rule that out.
 func encode(id wire.MsgID, v any) []byte {
 	body, err := wire.Encode(v)
 	if err != nil {

@@ -1,9 +1,10 @@
-// Package legacy does everything that a stock client needs and a native one does not: it spaces frames, holds pushes back
-// until the client's first load is done, announces threads before they are used, and merges waiting texts into one frame.
+// Package legacy implements what a stock client needs and a native one does not: it spaces frames, holds pushes back
+// until the client's first load is done, announces threads before they are used, and merges waiting texts into one
+// frame.
 //
-// The stock client decodes only the first frame header of each read from its socket, and crashes on pushes about an
-// unknown thread or friend. It does not identify itself, so every session is treated this way until it announces itself
-// as native. docs/PROTOCOL.md lists the rules.
+// The stock client decodes only the first frame header in each read from its socket, and crashes on pushes about an
+// unknown thread or friend. It does not identify itself, so every session is treated this way until its client
+// announces itself as native. docs/PROTOCOL.md lists the rules.
 package legacy
 
 import (
@@ -16,29 +17,31 @@ import (
 
 // Times and bounds; docs/PROTOCOL.md "Stock clients" has the measurements.
 const (
-	// Gap is the usual Spacing.Frame. The real client lost its place after 17 of 300 frames at 5 ms and after
-	// 264 at 10 ms; at 20 ms it took 1,000, under load as well.
+	// Gap is the usual Spacing.Frame. The stock client lost its position in the stream after 17 of 300 frames at 5
+	// ms, and after 264 at 10 ms. At 20 ms it received 1,000 frames, also under load.
 	Gap = 20 * time.Millisecond
-	// FirstLoad is how long after 1006 a client that sends no 1025 is taken for one that never will.
+	// FirstLoad is how long after the 1006 a client that has sent no 1025 is considered first generation.
 	FirstLoad = 5 * time.Second
-	// LoadPatience is how long pushes wait for a thread's history to be loaded, from the last sign that the client loads.
+	// LoadPatience is how long pushes of a thread wait for its history, counted from the client's latest progress.
 	LoadPatience = 30 * time.Second
-	// MaxHeld bounds the bytes of waiting pushes; past it the session closes.
+	// MaxHeld bounds the bytes of held pushes; beyond it the session is closed.
 	MaxHeld = 64 << 10
-	// maxAppliedHeld bounds the applications for friendship that wait: many accounts must not fill the place of texts.
+	// maxAppliedHeld bounds the held friend requests, so that many accounts cannot displace texts.
 	maxAppliedHeld = 16
-	// maxMerged bounds the body of merged texts: upstream's servers cannot send more, its clients were never given more.
+	// maxMerged bounds the body of merged texts. llfcchat's servers cannot send more, so its clients were never
+	// tested with more.
 	maxMerged = 32000
-	// maxReplies and maxReplyBytes bound the replies that wait for their turn. A client has at most 16 requests queued and
-	// 64 texts, and one that does not read must not pin more than a native one may.
+	// maxReplies and maxReplyBytes bound the waiting replies. A client has at most 16 queued requests and 64 texts in
+	// flight, and a client that does not read must not hold more memory than a native one.
 	maxReplies    = 128
 	maxReplyBytes = 128 << 10
 )
 
-// Counters are what a node counts of all its policies; any may be nil.
+// Counters count events of all policies of a node; any may be nil.
 type Counters struct {
 	HeartbeatDropped, Merged, Reannounced, Unsafe, Overflowed, Panicked func()
-	// ApplicationsDropped counts applications that the next login will list; LeftToHistory texts that a page to come will bring.
+	// ApplicationsDropped counts friend requests left to the next login, LeftToHistory texts left to a coming page of
+	// history.
 	ApplicationsDropped, LeftToHistory func()
 }
 
@@ -48,16 +51,16 @@ func count(f func()) {
 	}
 }
 
-// thread is what the client knows of one.
+// thread is what the client knows of a thread.
 type thread struct {
-	loading bool  // its history is still being read
-	reading bool  // a page of it is just being read from the store
+	loading bool  // the client has not read all of its history yet
+	reading bool  // a page of it is being read from the store
 	served  int64 // the client has everything up to this number
-	pushed  int64 // the lowest number a push has brought, 0 none: history must not bring it again
+	pushed  int64 // lowest number delivered by a push, 0 if none: history must not repeat it
 }
 
-// Policy decides what a stock session is sent, and when. It implements session.Stock. All methods are safe for
-// concurrent use and none blocks.
+// A Policy decides what is sent to a stock session, and when. It implements session.Stock. Its methods are safe for
+// concurrent use and do not block.
 type Policy struct {
 	s        *session.Session
 	wheel    *Wheel
@@ -67,29 +70,29 @@ type Policy struct {
 	mu       sync.Mutex // guards the following
 	friends  map[int32]struct{}
 	threads  map[int64]thread
-	stored   map[int64]int64 // of the first generation: what was stored before its login, up to this number
+	stored   map[int64]int64 // for a first-generation client: the number of the last text stored before its login, by thread
 	received received
-	asked    bool // the first 1025 came
-	listed   bool // the last 1026 was sent
-	gen1     bool // no threads: first generation
-	beat     bool // a heartbeat is to be answered, if nothing else is to be sent
-	naming   bool // a thread is known here that only the coming reply will name
+	asked    bool // the first 1025 has arrived
+	listed   bool // the last 1026 has been sent
+	gen1     bool // first generation: the client knows no threads
+	beat     bool // a heartbeat waits for its answer, needed only if nothing else is sent
+	naming   bool // a thread has been recorded that only the next reply will name
 	replies  [][]byte
-	waiting  int // bytes of them
+	waiting  int // bytes of replies
 	pushes   []session.Push
 	progress time.Time // when the client last loaded something
-	held     int       // bytes of their bodies
-	applied  int       // how many of them are applications for friendship
-	last     time.Time // when the last frame went to the socket
-	texts    int       // in it
-	due      bool      // the wheel has us
+	held     int       // bytes of the bodies of pushes
+	applied  int       // friend requests in pushes
+	last     time.Time // when the last frame was written
+	texts    int       // texts in that frame
+	due      bool      // the wheel will call pump
 	closing  bool
 	final    []byte
 	finished bool
 }
 
-// New returns the policy of a session that logs in now. friends is the friend_list the client is about to get, and stored
-// the number of the last text of each of their threads, read after the client asked to log in.
+// New returns the policy of a session that is logging in. friends is the friend_list the client is about to receive.
+// stored holds the number of the last text in each of their threads, read after the client asked to log in.
 func New(s *session.Session, wheel *Wheel, friends map[int32]struct{}, stored map[int64]int64, counters *Counters, now time.Time) *Policy {
 	return &Policy{
 		s: s, wheel: wheel, friends: friends, stored: stored, counters: counters, opened: now, progress: now,
@@ -97,14 +100,14 @@ func New(s *session.Session, wheel *Wheel, friends map[int32]struct{}, stored ma
 	}
 }
 
-// Of returns the policy of a stock client's session, nil for a native one.
+// Of returns the policy of a stock client's session, or nil for a native one.
 func Of(s *session.Session) *Policy {
 	p, _ := s.Stock().(*Policy)
 	return p
 }
 
-// Reply queues an answer; answers go before pushes. The answer to a heartbeat is dropped when anything waits: the client
-// does not read it.
+// Reply queues a reply. Replies precede pushes. The answer to a heartbeat is dropped if anything else waits, because
+// the client does not read it.
 func (p *Policy) Reply(frame []byte) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -128,16 +131,16 @@ func (p *Policy) Reply(frame []byte) error {
 	p.replies = append(p.replies, append([]byte(nil), frame...))
 	p.waiting += len(frame)
 	if id != wire.MsgTextRsp {
-		p.naming = false // the other replies come one by one: it is this one, or the refusal in its place
+		p.naming = false // other requests are answered one at a time, so this is the naming reply or its refusal
 	}
 	p.pumpLocked(now)
 	return nil
 }
 
-// overflowLocked ends the session of a client that is sent more than it takes.
+// overflowLocked ends the session of a client that reads too slowly.
 func (p *Policy) overflowLocked() error {
 	count(p.counters.Overflowed)
-	p.s.CloseSoon() // not at once: the close callback wants our lock
+	p.s.CloseSoon() // not at once: the close callback takes p.mu
 	return session.ErrSlow
 }
 
@@ -149,7 +152,7 @@ func (p *Policy) Push(push *session.Push) error {
 		return session.ErrClosed
 	}
 	if !understood(push.ID) {
-		return nil // one of ours; the store has what it was about
+		return nil // a native message; the client reads its content from the store
 	}
 	if push.ID == wire.MsgApplied && p.applied >= maxAppliedHeld {
 		count(p.counters.ApplicationsDropped) // the next login lists it
@@ -178,7 +181,7 @@ func understood(id wire.MsgID) bool {
 	return id == wire.MsgTextPush || id == wire.MsgApplied || id == wire.MsgApproved
 }
 
-// Close takes the last frame; what waits before it is still sent, pushes are not.
+// Close sets the last frame. Waiting replies are still sent before it; pushes are not.
 func (p *Policy) Close(last []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -187,7 +190,7 @@ func (p *Policy) Close(last []byte) {
 	p.pumpLocked(time.Now())
 }
 
-// Gone drops what waits.
+// Gone drops everything that waits.
 func (p *Policy) Gone() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -195,7 +198,7 @@ func (p *Policy) Gone() {
 	p.replies, p.waiting, p.pushes, p.held, p.applied, p.final = nil, 0, nil, 0, 0, nil
 }
 
-// Tick lets time pass: holds that have lasted too long end. The node calls it each second.
+// Tick ends holds that have lasted too long. The node calls it every second.
 func (p *Policy) Tick(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -214,7 +217,7 @@ func (p *Policy) pump(now time.Time) {
 	p.pumpLocked(now)
 }
 
-// pumpLocked writes the next frame if its time has come, and asks to be called again while something waits.
+// pumpLocked writes the next frame if it is due, and schedules another call while something waits.
 func (p *Policy) pumpLocked(now time.Time) {
 	if p.due || p.finished {
 		return
@@ -222,8 +225,8 @@ func (p *Policy) pumpLocked(now time.Time) {
 	gap := p.wheel.spacing.Frame
 	wait := gap + time.Duration(p.texts)*p.wheel.spacing.Text - now.Sub(p.last)
 	if wait <= 0 && p.s.Queued() > 0 {
-		// The socket did not take the last frame whole. Another behind it would go out with its rest, and be lost on a
-		// client that reads them together.
+		// The socket has not accepted all of the last frame. Another frame would be sent together with the rest of
+		// it, and a client that reads both at once would lose it.
 		wait = gap
 	}
 	if wait <= 0 {
@@ -238,8 +241,8 @@ func (p *Policy) pumpLocked(now time.Time) {
 	}
 }
 
-// writeLocked writes the next frame to the socket, in place: the spacing is between system calls, not between turns of a
-// goroutine. It returns false if there was none to write.
+// writeLocked writes the next frame to the socket on this goroutine, because the spacing must hold between system
+// calls and not between turns of a goroutine. It returns false if there is no frame.
 func (p *Policy) writeLocked(now time.Time) bool {
 	var frame []byte
 	p.texts = 0
@@ -267,12 +270,13 @@ func (p *Policy) writeLocked(now time.Time) bool {
 		count(p.counters.HeartbeatDropped)
 	}
 	p.beat = false
-	_ = p.s.WriteInline(frame) // an error has closed the session
+	_ = p.s.WriteInline(frame) // after an error the session closes
 	p.last = time.Now()
 	return true
 }
 
-// waitingLocked reports whether the wheel should come back. Held pushes do not count: what releases them pumps.
+// waitingLocked reports whether the wheel should call again. Pushes held back do not count: whatever releases them
+// calls pumpLocked.
 func (p *Policy) waitingLocked(now time.Time) bool {
 	if len(p.replies) > 0 || p.closing || p.beat {
 		return true

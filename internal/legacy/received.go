@@ -8,27 +8,28 @@ import (
 	"parley/internal/wire"
 )
 
-// maxRuns bounds what is remembered of one thread. A run is as long as no text of the user's own comes in between.
+// maxRuns bounds the runs remembered per thread. A text of the user's own ends a run.
 const maxRuns = 32
 
-// received is which texts a client was sent by pushes in this session. Some may be sent to it a second time, because a node
-// is not sure whether the first reached it, and the stock client shows each that it gets.
+// received holds, by thread, which texts were pushed to the client in this session. A node repeats a text if it is
+// not sure that the first push arrived, but the stock client would show it twice.
 type received map[int64][]run
 
-// run is the texts of a thread from lo to hi.
+// A run is a range of numbers of pushed texts.
 type run struct{ lo, hi int32 }
 
-// find returns the first run that does not end before seq, and whether seq is in it.
+// find returns the first run that ends at or after seq, and reports whether that run contains seq.
 func (r received) find(thread, seq int64) (at int, in bool) {
 	runs := r[thread]
 	at, _ = slices.BinarySearchFunc(runs, seq, func(r run, seq int64) int { return cmp.Compare(int64(r.hi), seq) })
 	return at, at < len(runs) && int64(runs[at].lo) <= seq
 }
 
-// add notes a text and reports whether it is new. When there are too many runs, all before the second is taken for sent.
+// add records a text and reports whether it is new. When there are too many runs, it drops the first and treats
+// everything before the second as received.
 func (r received) add(thread, seq int64) bool {
 	if seq < 1 || seq > wire.MaxInt {
-		return true // a foreign node's, without a number
+		return true // from a foreign node, without a number
 	}
 	at, in := r.find(thread, seq)
 	if in {
@@ -56,7 +57,7 @@ func (r received) add(thread, seq int64) bool {
 	return true
 }
 
-// floor returns the number up to which all is taken for sent.
+// floor returns the number up to which all texts count as received.
 func (r received) floor(thread int64) int64 {
 	if runs := r[thread]; len(runs) > 0 && runs[0].lo == 1 {
 		return int64(runs[0].hi)
@@ -64,8 +65,8 @@ func (r received) floor(thread int64) int64 {
 	return 0
 }
 
-// servedLocked returns the number up to which the client is sent no text of a thread, because it has them. A client of the
-// first generation loads no history, and keeps over a new login what it was shown: it has all that was stored before.
+// servedLocked returns the number up to which the client has all texts of a thread, so that none of them is sent. A
+// first-generation client loads no history and keeps its texts over a new login: it has everything stored before.
 func (p *Policy) servedLocked(id int64) int64 {
 	if p.gen1 {
 		return max(p.threads[id].served, p.stored[id])
@@ -73,7 +74,7 @@ func (p *Policy) servedLocked(id int64) int64 {
 	return p.threads[id].served
 }
 
-// Lacks reports whether the client was sent a text neither in a page of history nor as a push.
+// Lacks reports whether the client has received a text neither from history nor by a push.
 func (p *Policy) Lacks(id, seq int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -81,21 +82,23 @@ func (p *Policy) Lacks(id, seq int64) bool {
 	return !in && seq > p.servedLocked(id)
 }
 
-// Floor returns the number up to which the client lacks nothing of a thread.
+// Floor returns the number up to which the client lacks no text of a thread.
 func (p *Policy) Floor(id int64) int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return max(p.servedLocked(id), p.received.floor(id))
 }
 
-// Settled reports whether it is known what of a thread the client has: it is not loading, nor about to.
+// Settled reports whether the policy knows which texts of a thread the client has: the client is not loading the
+// thread, nor about to.
 func (p *Policy) Settled(id int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return (p.listed || p.gen1) && !p.threads[id].loading
 }
 
-// Known returns the threads that the client was told of or sent texts of, and those of the first generation's friends.
+// Known returns the threads that the client has been told of or sent texts of, and for a first-generation client
+// those of its friends.
 func (p *Policy) Known() []int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -108,7 +111,7 @@ func (p *Policy) Known() []int64 {
 	return slices.Compact(ids)
 }
 
-// Held returns the bytes of the pushes that wait.
+// Held returns the bytes of the held pushes.
 func (p *Policy) Held() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -6,20 +6,20 @@ import (
 	"time"
 )
 
-// Resolution is how finely frames are spaced.
+// Resolution is the granularity of the spacing.
 const Resolution = 10 * time.Millisecond
 
-// slots must cover the longest wait asked for, in steps of Resolution.
+// slots times Resolution must exceed the longest wait.
 const slots = 16
 
-// Spacing is the time that a stock client has for a frame before it gets the next one.
+// Spacing is the time a stock client has for a frame before the next one is sent.
 type Spacing struct {
-	Frame time.Duration // at least
-	Text  time.Duration // more, for each pushed text in it: an open page draws them one by one, and reads nothing meanwhile
+	Frame time.Duration // minimum time for any frame
+	Text  time.Duration // additional time per pushed text: while an open chat page draws texts one by one, the client reads nothing
 }
 
-// Wheel wakes policies a few steps later: one timer for all stock clients of a node. It ticks only while somebody waits.
-// NewWheel makes one; it is safe for concurrent use.
+// A Wheel wakes policies after a few steps, with one timer for all stock clients of a node. It ticks only while a
+// policy waits. Use NewWheel to make one. It is safe for concurrent use.
 type Wheel struct {
 	spacing Spacing // fixed
 
@@ -30,10 +30,10 @@ type Wheel struct {
 	wake    chan struct{}
 }
 
-// NewWheel returns a wheel; Run turns it.
+// NewWheel returns a wheel; the caller must run Run beside it.
 func NewWheel(s Spacing) *Wheel { return &Wheel{spacing: s, wake: make(chan struct{}, 1)} }
 
-// after has p.pump called once, d from now, rounded up to Resolution and cut to what the wheel covers.
+// after schedules one call of p.pump in d, rounded up to Resolution and limited to the span of the wheel.
 func (w *Wheel) after(d time.Duration, p *Policy) {
 	steps := min(max(int((d+Resolution-1)/Resolution), 1), slots-1)
 	w.mu.Lock()
@@ -73,7 +73,7 @@ func (w *Wheel) Run(ctx context.Context) {
 	}
 }
 
-// turn goes one step on and calls those whose time has come. It returns due, which it uses as scratch.
+// turn advances the wheel by a step and calls the policies that are due. It returns due, its scratch space.
 func (w *Wheel) turn(due []*Policy) []*Policy {
 	w.mu.Lock()
 	w.at = (w.at + 1) % slots
@@ -89,7 +89,7 @@ func (w *Wheel) turn(due []*Policy) []*Policy {
 	return due
 }
 
-// call keeps a panic over one client's frames from ending all the others': it costs that client its connection.
+// call confines a panic to the client whose frames caused it: that client loses its connection.
 func (w *Wheel) call(p *Policy) {
 	defer func() {
 		if recover() != nil {

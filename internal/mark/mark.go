@@ -1,8 +1,8 @@
-// Package mark stores how far users have read and received threads, and tells those who should know.
+// Package mark stores how far users have read and received threads, and tells the users concerned.
 //
-// Marks of all sessions of the node that come while a transaction runs share the next one. There is no timer: a lone mark is
-// stored at once. Marks of one user and thread become one row and one push per target, so that a burst costs little more
-// than its last mark. A push that is lost is not sent again, because clients read marks with the list of threads.
+// Marks that arrive while a transaction runs share the next one. There is no timer: a lone mark is stored at once.
+// Marks of the same user and thread become one row and one push per recipient, so a burst costs little more than its
+// last mark. A lost push is not repeated, because clients also read marks with the list of threads.
 package mark
 
 import (
@@ -22,13 +22,13 @@ import (
 	"parley/internal/wire"
 )
 
-// ErrBusy is returned by Raise if too many marks wait, or the marks are closed.
+// ErrBusy is the error of Raise if too many marks wait or Close was called.
 var ErrBusy = errors.New("mark: too many marks wait")
 
-// MaxTold is how many members a group may have for the authors of its texts to be told who has read them.
+// MaxTold is the size of the largest group whose authors are told who has read their texts.
 const MaxTold = 100
 
-// Store is the part of internal/store that is used.
+// Store is the part of internal/store that Marks use.
 type Store interface {
 	RaiseMarks(ctx context.Context, marks []store.Mark) ([]store.Marked, error)
 	Authors(ctx context.Context, spans []store.Span) ([]store.Author, error)
@@ -36,9 +36,9 @@ type Store interface {
 
 // Config bounds the marks of a node. See DefaultConfig.
 type Config struct {
-	Waiting int           // marks that wait
-	Batch   int           // marks that share a transaction, store.MaxMarks at most
-	MaxSQL  time.Duration // one batch
+	Waiting int           // marks in the queue
+	Batch   int           // marks per transaction, at most store.MaxMarks
+	MaxSQL  time.Duration // for one batch
 }
 
 // DefaultConfig returns the bounds of docs/LIMITS.md.
@@ -51,7 +51,7 @@ type Deps struct {
 	Log     *slog.Logger
 	Metrics prometheus.Registerer // nil: registered nowhere
 	Store   Store
-	// Deliver takes pushes to their users. It must not block.
+	// Deliver delivers pushes to their users. It must not block.
 	Deliver func([]session.Push, *session.Cork)
 }
 
@@ -66,7 +66,7 @@ type Marks struct {
 	wg      sync.WaitGroup
 }
 
-// call is one mark of one session.
+// call is a mark sent by a session.
 type call struct {
 	batch.Part
 	from session.SID
@@ -85,14 +85,14 @@ func New(cfg Config, d Deps) *Marks {
 	return m
 }
 
-// Close refuses what waits and returns when the last batch is done.
+// Close refuses waiting marks and returns when the last batch is done.
 func (m *Marks) Close() {
 	m.closing.Do(func() { close(m.stop) })
 	m.wg.Wait()
 }
 
-// Raise stores a mark that a session's client sent, and returns it as it is stored after the commit. It returns ErrBusy and
-// store.ErrNotMember; after another error the mark may be stored.
+// Raise stores a mark sent by a client, and after the commit returns the mark as stored. Its errors include ErrBusy
+// and store.ErrNotMember. After any other error the mark may have been stored.
 func (m *Marks) Raise(ctx context.Context, from session.SID, mark store.Mark) (store.Mark, error) {
 	m.metrics.asked.Inc()
 	c := &call{from: from, mark: mark}
@@ -111,13 +111,13 @@ func (m *Marks) panicked(p *batch.Panic) {
 	m.d.Log.Error("panic in a batch", "err", p.Value, "stack", string(p.Stack))
 }
 
-// wanted is what the calls of one user and thread want together.
+// wanted combines the calls of one user and thread.
 type wanted struct {
 	mark  store.Mark
 	calls []*call
 }
 
-// serve stores a batch and pushes what moved.
+// serve stores a batch and pushes the marks that moved.
 func (m *Marks) serve(calls []*call) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), m.cfg.MaxSQL)
@@ -149,7 +149,7 @@ func (m *Marks) serve(calls []*call) {
 	m.push(ctx, list, stored)
 }
 
-// merge returns what the calls want, one element per user and thread.
+// merge combines the calls into one element per user and thread. Marks only rise, so the highest of each is enough.
 func merge(calls []*call) []wanted {
 	list := make([]wanted, 0, len(calls))
 	index := make(map[store.GroupKey]int, len(calls))
@@ -168,7 +168,8 @@ func merge(calls []*call) []wanted {
 	return list
 }
 
-// target is who is told of marks: a user of the marks of others in a thread, or the user's own other sessions.
+// target is a recipient of marks: a user who is told of others' marks in a thread, or with own the user's other
+// sessions.
 type target struct {
 	thread int64
 	uid    int32
@@ -181,8 +182,8 @@ type told struct {
 	marks []wire.Mark
 }
 
-// push tells the user's own other sessions of each mark that moved, the other member of a private thread if the two are
-// friends, and in a group of MaxTold members at most the authors of what has been read now: each target once.
+// push tells of each mark that moved: the user's other sessions; in a private thread the other member, if the two are
+// friends; in a group of at most MaxTold members the authors of the texts read. Each target gets one push.
 func (m *Marks) push(ctx context.Context, list []wanted, stored []store.Marked) {
 	targets := make(map[target]*told)
 	order := make([]target, 0, 2*len(list))
@@ -202,7 +203,7 @@ func (m *Marks) push(ctx context.Context, list []wanted, stored []store.Marked) 
 		}
 		var skip session.SID
 		if calls := list[i].calls; len(calls) == 1 {
-			skip = calls[0].from // its answer says the same
+			skip = calls[0].from // its reply contains the same
 		}
 		tell(target{s.Thread, s.UID, true}, skip, &s.Mark)
 		if s.Peer != 0 {
@@ -227,7 +228,7 @@ func (m *Marks) push(ctx context.Context, list []wanted, stored []store.Marked) 
 	m.d.Deliver(pushes, &cork)
 }
 
-// tellAuthors calls tell for each present author of texts of a small group that a member has read now.
+// tellAuthors calls tell for each present author of texts of a small group that a member has just read.
 func (m *Marks) tellAuthors(ctx context.Context, stored []store.Marked, tell func(uid int32, mark *store.Mark)) {
 	spans := make(map[int64]store.Span)
 	for i := range stored {
@@ -261,7 +262,7 @@ func (m *Marks) tellAuthors(ctx context.Context, stored []store.Marked, tell fun
 			continue
 		}
 		at, _ := slices.BinarySearchFunc(authors, s.Thread, func(a store.Author, id int64) int { return cmp.Compare(a.Thread, id) })
-		last := s.UID // is not told of its own mark here
+		last := s.UID // never told of its own mark; also skips repeated authors
 		for ; at < len(authors) && authors[at].Thread == s.Thread; at++ {
 			if a := &authors[at]; a.UID != last && a.UID != s.UID && a.Seq > s.WasRead && a.Seq <= s.Read {
 				last = a.UID

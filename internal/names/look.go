@@ -7,8 +7,9 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// Look is what names have in common that look alike: of two such names only one can be registered. It goes by the letters
-// as they are shown, so case matters: I looks like l, i does not. Names that Clean refuses have one too.
+// Look returns a key that is equal for names that look alike; of such names only one can be registered. It compares
+// letters as they are displayed, so case matters: I looks like l, i does not. Look accepts any name, including those
+// that Clean refuses.
 func Look(name string) string {
 	var b strings.Builder
 	for _, r := range sayAm.Replace(usual(name)) {
@@ -24,7 +25,8 @@ func Look(name string) string {
 	return norm.NFC.String(sameStrokes.Replace(b.String()))
 }
 
-// sameStrokes replaces sequences that look like others: two letters like one, and a tone below or above the ring of am.
+// sameStrokes replaces sequences that look like others: pairs of letters that look like one, and tone marks whose
+// order relative to the ring of am does not show.
 var sameStrokes = strings.NewReplacer(append([]string{"rn", "m", "vv", "w"}, amBeforeTone()...)...)
 
 func amBeforeTone() (pairs []string) {
@@ -39,7 +41,7 @@ func amBeforeTone() (pairs []string) {
 	return pairs
 }
 
-// invisible reports whether r shows as nothing, or as a blank.
+// invisible reports whether r is displayed as nothing or as a blank.
 func invisible(r rune) bool {
 	switch {
 	case r == 0x115f, r == 0x1160, r == 0x3164, r == 0xffa0: // the fillers of Hangul
@@ -50,9 +52,9 @@ func invisible(r rune) bool {
 	return unicode.In(r, unicode.Cf, unicode.Cc, unicode.Z, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point)
 }
 
-// looksLike holds letters of one script, as they are shown, beside the Latin or Han letter that most typefaces draw the
-// same way. It is a choice, not complete: within one name checkScripts keeps scripts apart, so it matters only for names
-// that consist of such letters alone.
+// looksLike maps letters, as displayed, to the Latin or Han letter that most typefaces draw the same way. It is a
+// selection: checkScripts keeps scripts apart within a name, so the table matters only for names that consist of such
+// letters alone.
 var looksLike = alike(map[string]string{
 	// Digits, and Latin itself.
 	"0O": "o", "1I|": "l", "ıİ": "i", "ȷ": "j", "ɩ": "i", "ʋ": "u", "ǀ": "l", "ʻ": "ʼ",

@@ -1,9 +1,9 @@
-// Package names decides which user names are valid, and which are the same or look the same.
+// Package names decides which user names are valid, and which names are equal or look alike.
 //
-// A new name follows the PRECIS profile UsernameCasePreserved (RFC 8265): letters, marks and digits of any script in NFC,
-// with wide and narrow forms replaced by the usual ones, and nothing invisible. On top of it, Clean keeps a name within
-// one script, or a mixture that people write, because letters of one script look like those of another. Names stored
-// before these rules keep working: existing names are not checked.
+// A new name follows the PRECIS profile UsernameCasePreserved (RFC 8265): letters, marks and digits of any script in
+// NFC, with wide and narrow forms replaced by the usual ones, and no invisible characters. In addition, Clean
+// restricts a name to one script, or to a combination that is written together, because letters of one script can
+// look like those of another. Existing names are not checked, so names stored before these rules keep working.
 package names
 
 import (
@@ -18,13 +18,13 @@ import (
 	"golang.org/x/text/width"
 )
 
-// MaxChars is the longest name, in characters of its stored form. maxInput bounds what is looked at, in bytes.
+// MaxChars bounds a name, in characters of its stored form. maxInput bounds the input of Clean, in bytes.
 const (
 	MaxChars = 32
 	maxInput = 16 * MaxChars
 )
 
-// Why a name is refused.
+// Reasons for refusing a name.
 var (
 	ErrLength   = errors.New("names: a name has 1 to 32 characters")
 	ErrForm     = errors.New("names: a name has letters, digits and . _ - only")
@@ -34,7 +34,7 @@ var (
 	ErrMarks    = errors.New("names: marks that do not show, or too many on one letter")
 )
 
-// Clean returns the form in which a new name is stored, which keeps its case.
+// Clean returns the form in which a new name is stored. It preserves case.
 func Clean(name string) (string, error) {
 	if name == "" || len(name) > maxInput {
 		return "", ErrLength
@@ -57,15 +57,15 @@ func Clean(name string) (string, error) {
 // usual replaces wide and narrow forms and composes the rest.
 func usual(name string) string { return norm.NFC.String(width.Fold.String(norm.NFC.String(name))) }
 
-// sayAm replaces the vowel am of Thai and Lao by its two parts. PRECIS refuses the whole one, which every Thai keyboard
-// writes, because Unicode has the parts too.
+// sayAm decomposes the vowel am of Thai and Lao. Every Thai keyboard writes the composed form, but PRECIS refuses it
+// because it has a compatibility decomposition.
 var sayAm = strings.NewReplacer("\u0e33", "\u0e4d\u0e32", "\u0eb3", "\u0ecd\u0eb2")
 
-// Key is what names have in common that count as the same: NFC and NFD, wide and usual forms, upper and lower case. It is
-// made of any text, so that one can search for what could not be registered.
+// Key returns a key that is equal for names that count as the same: NFC and NFD, wide and usual forms, upper and
+// lower case. It accepts any text, so that users can search for names that could not be registered.
 func Key(name string) string {
 	if ascii(name) {
-		return strings.ToLower(name) // the form of nearly all names, without work
+		return strings.ToLower(name) // fast path for nearly all names
 	}
 	return norm.NFC.String(strings.ToLower(usual(name)))
 }
@@ -79,8 +79,8 @@ func ascii(s string) bool {
 	return true
 }
 
-// checkForm accepts letters, marks, digits, . _ - and the joiners that PRECIS lets through where they change how letters
-// are written.
+// checkForm accepts letters, marks, digits, the characters . _ - and the joiners, which PRECIS accepts only where
+// they change how letters are written.
 func checkForm(name string) error {
 	digits := true
 	for _, r := range name {
@@ -90,7 +90,7 @@ func checkForm(name string) error {
 				return ErrForm
 			}
 			digits = false
-		case unicode.IsMark(r): // PRECIS lets none be the first
+		case unicode.IsMark(r): // PRECIS refuses a leading mark
 		case unicode.Is(unicode.Nd, r):
 		case r == zeroWidthJoiner, r == zeroWidthNonJoiner, strings.ContainsRune("._-", r):
 			digits = false
@@ -109,8 +109,8 @@ const (
 	zeroWidthJoiner    = '\u200d'
 )
 
-// technical reports whether r is a letter of phonetic or historic notation. They look like everyday letters; of those in
-// the IPA block, the ones of living alphabets are accepted.
+// technical reports whether r is a letter of phonetic or historic notation, which can look like an everyday letter.
+// In the IPA block, letters that are also used by living alphabets are accepted.
 func technical(r rune) bool {
 	switch {
 	case r < 0x250:
@@ -124,7 +124,7 @@ func technical(r rune) bool {
 		r >= 0xab30 && r <= 0xab6f || r >= 0x10780 && r <= 0x107bf || r >= 0x1df00 && r <= 0x1dfff
 }
 
-// checkNumerals refuses digits of two scripts: some look like others of another value.
+// checkNumerals refuses digits of two scripts, because some look like digits of another value.
 func checkNumerals(name string) error {
 	zero := rune(-1)
 	for _, r := range name {
@@ -140,7 +140,8 @@ func checkNumerals(name string) error {
 	return nil
 }
 
-// zeroOf returns the zero of the decimal digits that r belongs to. Unicode keeps each ten of them together.
+// zeroOf returns the zero of the decimal digits that r belongs to. It relies on Unicode encoding each set of ten
+// contiguously.
 func zeroOf(r rune) (zero rune, ok bool) {
 	for _, t := range unicode.Nd.R16 {
 		if rune(t.Lo) <= r && r <= rune(t.Hi) {
@@ -155,10 +156,10 @@ func zeroOf(r rune) (zero rune, ok bool) {
 	return 0, false
 }
 
-// maxMarks is how many marks without width one letter carries at most. Thai, Tibetan and Vietnamese need three.
+// maxMarks bounds the non-spacing marks on one letter. Thai, Tibetan and Vietnamese need three.
 const maxMarks = 4
 
-// checkMarks refuses marks that hide behind each other: the same one twice, or a pile of them.
+// checkMarks refuses marks that hide others: the same mark twice in a row, or a stack of them.
 func checkMarks(name string) error {
 	n, last := 0, rune(0)
 	for _, r := range norm.NFD.String(name) {
@@ -174,15 +175,15 @@ func checkMarks(name string) error {
 	return nil
 }
 
-// inUse are the scripts that people write every day, as Unicode's UAX 31 recommends for identifiers. Others are refused:
-// many have letters that look Latin.
+// inUse lists the scripts in everyday use that Unicode's UAX 31 recommends for identifiers. Other scripts are
+// refused, because many have letters that look Latin.
 var inUse = []string{
 	"Arabic", "Armenian", "Bengali", "Bopomofo", "Cyrillic", "Devanagari", "Ethiopic", "Georgian", "Greek", "Gujarati",
 	"Gurmukhi", "Han", "Hangul", "Hebrew", "Hiragana", "Kannada", "Katakana", "Khmer", "Lao", "Latin", "Malayalam",
 	"Myanmar", "Oriya", "Sinhala", "Tamil", "Telugu", "Thaana", "Thai", "Tibetan",
 }
 
-// together are the scripts that are written together.
+// together lists the scripts that are written together.
 var together = [][]string{
 	{"Latin", "Han", "Hiragana", "Katakana"},
 	{"Latin", "Han", "Bopomofo"},

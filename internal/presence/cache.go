@@ -11,7 +11,7 @@ import (
 	"parley/internal/batch"
 )
 
-// pipelined runs native commands in one round trip and returns the first error that is not "no such key".
+// pipelined runs native commands in one round trip and returns the first error other than a missing key.
 func (p *Presence) pipelined(ctx context.Context, fill func(context.Context, redis.Pipeliner)) ([]redis.Cmder, error) {
 	ctx, cancel := p.bound(ctx)
 	defer cancel()
@@ -24,7 +24,7 @@ func (p *Presence) pipelined(ctx context.Context, fill func(context.Context, red
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return cmds, err
 	}
-	for _, c := range cmds { // Exec reports the first error, which a Nil may hide others behind
+	for _, c := range cmds { // Exec reports only the first error, which may be a harmless Nil
 		if err := c.Err(); err != nil && !errors.Is(err, redis.Nil) {
 			return cmds, err
 		}
@@ -32,8 +32,8 @@ func (p *Presence) pipelined(ctx context.Context, fill func(context.Context, red
 	return cmds, nil
 }
 
-// PutProfile caches a user's encoded profile under uid and name for ProfileTTL. Values past MaxCachedBytes are dropped
-// instead. The data must not hold a password or an e-mail address.
+// PutProfile caches a user's encoded profile under uid and name for ProfileTTL. If data exceeds MaxCachedBytes, it
+// drops the cached profile instead. The data must not contain a password or an e-mail address.
 func (p *Presence) PutProfile(ctx context.Context, uid int32, name string, data []byte) error {
 	if len(data) > MaxCachedBytes || len(data) == 0 {
 		return p.DropProfile(ctx, uid, name)
@@ -49,7 +49,7 @@ func (p *Presence) PutProfile(ctx context.Context, uid int32, name string, data 
 	return nil
 }
 
-// put runs native commands that fill a cache. Logins do, so concurrent calls share round trips.
+// put runs native commands that fill a cache. Concurrent calls share round trips, because logins use it.
 func (p *Presence) put(ctx context.Context, fill func(context.Context, redis.Pipeliner) []redis.Cmder) error {
 	return p.commands.do(ctx, &putJob{fill: fill}, false)
 }
@@ -66,12 +66,12 @@ func (j *putJob) add(ctx context.Context, pipe redis.Pipeliner) { j.cmds = j.fil
 
 func (j *putJob) finish() error { return firstError(j.cmds) }
 
-// ProfileByUID returns a cached profile; nil without an error when there is none.
+// ProfileByUID returns a cached profile, or nil and no error if there is none.
 func (p *Presence) ProfileByUID(ctx context.Context, uid int32) ([]byte, error) {
 	return p.get(ctx, "profile by uid", p.keys.profile(uid))
 }
 
-// ProfileByName is ProfileByUID by name, without regard to case.
+// ProfileByName is like ProfileByUID, but by name without regard to case.
 func (p *Presence) ProfileByName(ctx context.Context, name string) ([]byte, error) {
 	return p.get(ctx, "profile by name", p.keys.name(name))
 }
@@ -89,7 +89,7 @@ func (p *Presence) get(ctx context.Context, op, key string) ([]byte, error) {
 	return data, nil
 }
 
-// DropProfile forgets a cached profile after it changed.
+// DropProfile removes a cached profile after the profile has changed.
 func (p *Presence) DropProfile(ctx context.Context, uid int32, name string) error {
 	_, err := p.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
 		pipe.Del(ctx, p.keys.profile(uid))
@@ -101,16 +101,16 @@ func (p *Presence) DropProfile(ctx context.Context, uid int32, name string) erro
 	return nil
 }
 
-// PutLists caches a user's encoded friend and application lists for ListsTTL. version must have been read before the
-// lists were (ListsVersion, Prelogin): if they changed meanwhile, the entry is out of date from the start and Prelogin
-// ignores it. Values past MaxCachedBytes are dropped instead.
+// PutLists caches a user's encoded friend and application lists for ListsTTL. The caller must have read version (from
+// ListsVersion or Prelogin) before it read the lists: if the lists change in between, the entry has an old version
+// and Prelogin ignores it. If data exceeds MaxCachedBytes, the cached lists are dropped instead.
 func (p *Presence) PutLists(ctx context.Context, uid int32, version int64, data []byte) error {
 	err := p.put(ctx, func(ctx context.Context, pipe redis.Pipeliner) []redis.Cmder {
 		if len(data) > MaxCachedBytes {
 			return []redis.Cmder{pipe.Del(ctx, p.keys.lists(uid))}
 		}
 		return []redis.Cmder{
-			// First: a version must outlive every list cached under another.
+			// The version must outlive every list cached under another version, so its expiry comes first.
 			pipe.Expire(ctx, p.keys.listsVersion(uid), listsVersionTTL),
 			pipe.Set(ctx, p.keys.lists(uid), append(strconv.AppendInt(nil, version, 10), "\n"+string(data)...), ListsTTL),
 		}
@@ -121,8 +121,9 @@ func (p *Presence) PutLists(ctx context.Context, uid int32, version int64, data 
 	return nil
 }
 
-// ListsVersion returns the version of a user's lists; 0 if they have not changed for long. Only equality means
-// anything. Each login asks, so concurrent calls share round trips: alone it took a fifth of a login's processor time.
+// ListsVersion returns the version of a user's lists, or 0 if they have not changed for long. Versions can only be
+// tested for equality. Concurrent calls share round trips, because each login asks: on its own the call took a fifth
+// of a login's processor time.
 func (p *Presence) ListsVersion(ctx context.Context, uid int32) (int64, error) {
 	j := &versionJob{key: p.keys.listsVersion(uid)}
 	if err := p.commands.do(ctx, j, false); err != nil {
@@ -151,13 +152,13 @@ func (j *versionJob) finish() error {
 	return nil
 }
 
-// BumpLists outdates the cached lists of users. Call it after the commit that changed them; while it fails, cached
-// lists may be out of date by up to ListsTTL.
+// BumpLists outdates the cached lists of users. Call it after the commit of a change. If it fails, cached lists may
+// be out of date by up to ListsTTL.
 func (p *Presence) BumpLists(ctx context.Context, uids ...int32) error {
 	_, err := p.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
 		for _, uid := range uids {
-			// Random steps: after Redis lost its data a counter of ones would soon meet the number of a list that was
-			// being loaded meanwhile.
+			// The steps are random: after Redis lost its data, a counter that goes up by one would soon reach the
+			// version of a list that was being loaded at the time.
 			pipe.IncrBy(ctx, p.keys.listsVersion(uid), 1+rand.Int64N(1<<31))
 			pipe.Expire(ctx, p.keys.listsVersion(uid), listsVersionTTL)
 		}

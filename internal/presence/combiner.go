@@ -12,7 +12,7 @@ import (
 	"parley/internal/batch"
 )
 
-// packed is a call that shares its round trip with others.
+// packed is a call that shares a round trip with others.
 type packed interface {
 	batch.Call
 	weight() int // its share of the batch limit
@@ -24,11 +24,12 @@ type combiner[C packed] struct {
 	full prometheus.Counter
 }
 
-// newCombiner returns a combiner of at most limit by weight per round trip. run settles each call.
+// newCombiner returns a combiner with at most limit of weight per round trip. run settles each call.
 func newCombiner[C packed](p *Presence, name string, limit int, run func(context.Context, []C)) combiner[C] {
 	size, seconds := p.metrics.batchSize.WithLabelValues(name), p.metrics.batchSeconds.WithLabelValues(name)
 	serve := func(calls []C) {
-		// The callers' contexts bound their own waits; one that gives up must not take the others' batch with it.
+		// The callers' contexts bound only their own waits; a caller that gives up must not cancel the batch of the
+		// others.
 		ctx, cancel := context.WithTimeout(context.Background(), p.opt.Timeout)
 		defer cancel()
 		start := time.Now()
@@ -45,7 +46,7 @@ func newCombiner[C packed](p *Presence, name string, limit int, run func(context
 	}
 }
 
-// do is batch.Calls.Do with the errors of this package.
+// do calls batch.Calls.Do and translates its errors into those of this package.
 func (c combiner[C]) do(ctx context.Context, call C, settle bool) error {
 	err := c.Do(ctx, call, call.weight(), settle)
 	switch err {
@@ -58,18 +59,19 @@ func (c combiner[C]) do(ctx context.Context, call C, settle bool) error {
 	return err
 }
 
-// A command is a call of the packed pipelines.
+// A command is a call of the shared pipelines.
 type command interface {
 	packed
-	// add puts the commands into a pipeline; again only if a script was not found.
+	// add puts the commands into a pipeline. It is called again only if a script was missing.
 	add(ctx context.Context, pipe redis.Pipeliner)
-	// finish reads the replies. An error for which isNoScript holds asks to be run again.
+	// finish reads the replies. If isNoScript holds for its error, the command is run again.
 	finish() error
 }
 
-// runCommands sends a batch in one pipeline, and what found its script missing in another.
+// runCommands sends a batch in one pipeline, and commands whose script was missing in another one. Repeating them is
+// safe, because a missing script has not run.
 func (p *Presence) runCommands(ctx context.Context, calls []command) {
-	const tries = 3 // a Redis that keeps losing scripts between two pipelines is being flushed on purpose
+	const tries = 3 // a Redis that loses scripts again between two pipelines is being flushed on purpose
 	for try := 1; len(calls) > 0; try++ {
 		pipe := p.rdb.Pipeline()
 		for _, c := range calls {
@@ -87,14 +89,14 @@ func (p *Presence) runCommands(ctx context.Context, calls []command) {
 		if len(again) > 0 {
 			p.metrics.scriptReloads.Inc()
 			if err := p.loadScripts(ctx); err != nil {
-				return // they keep their NOSCRIPT error
+				return // the calls keep their NOSCRIPT error
 			}
 		}
 		calls = again
 	}
 }
 
-// firstError returns the first error of some commands, nil if there is none.
+// firstError returns the first error of the commands, or nil.
 func firstError[C redis.Cmder](cmds []C) error {
 	for _, cmd := range cmds {
 		if err := cmd.Err(); err != nil {
@@ -104,9 +106,9 @@ func firstError[C redis.Cmder](cmds []C) error {
 	return nil
 }
 
-// hashes reads hashes, and then in which body of data Redis looked: "" if that has no id yet, or changed meanwhile. A hash
-// whose error is ignored is empty. The caller must not change keys any more: a worker may read them after the caller has
-// given up. Concurrent calls share round trips.
+// hashes reads hashes and, after them, the generation id of the data they were read from; the id is "" if there is
+// none yet, or if it changed in between. A hash whose error is ignored is empty. The caller must not modify keys
+// afterwards, because a worker may read them even after the caller has given up. Concurrent calls share round trips.
 func (p *Presence) hashes(ctx context.Context, keys []string, ignored func(error) bool) (found []map[string]string, generation string, err error) {
 	found = make([]map[string]string, len(keys))
 	for at := 0; at < len(keys); at += p.opt.MaxBatch {
@@ -141,7 +143,7 @@ func (j *hashJob) add(ctx context.Context, pipe redis.Pipeliner) {
 	for i, key := range j.keys {
 		j.cmds[i] = pipe.HGetAll(ctx, key)
 	}
-	j.gen = pipe.Get(ctx, keyGeneration) // last: if Redis loses its data in between, that shows
+	j.gen = pipe.Get(ctx, keyGeneration) // read last, so that a loss of the data in between shows
 }
 
 func (j *hashJob) finish() error {
@@ -157,7 +159,7 @@ func (j *hashJob) finish() error {
 	return err
 }
 
-// generationOf returns the id of the body of data from the answer to a read of keyGeneration, "" if there is none yet.
+// generationOf returns the generation id from the reply to a read of keyGeneration, or "" if there is none yet.
 func generationOf(cmd *redis.StringCmd) (string, error) {
 	value, err := cmd.Result()
 	if err != nil && !errors.Is(err, redis.Nil) {

@@ -10,25 +10,25 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A Session is a live session of this process, as its owner compares it with Redis.
+// A Session is a live session of this process, to be compared with Redis.
 type Session struct {
 	Location
-	Since time.Time // when its login began: after its token was made, before its claim
+	Since time.Time // when its login began: after its token was issued, before its claim
 }
 
-// A Standing is what Redis says about a session.
+// A Standing is the state of a session according to Redis.
 type Standing uint8
 
 const (
-	StandingHeld     Standing = iota // its entry is there
-	StandingMissing                  // nobody's entry is there: see Restore
-	StandingReplaced                 // another session has its place
-	StandingRevoked                  // the user's tokens were revoked after its login
+	StandingHeld     Standing = iota // the session has its entry
+	StandingMissing                  // the device has no entry; see Restore
+	StandingReplaced                 // another session has the device's entry
+	StandingRevoked                  // the user's tokens were revoked after the session's login
 )
 
-// Compare returns how each session stands, in their order, and keeps those that stand from expiring if extend is set:
-// owners do that well within SessionTTL. It changes nothing else. It reads two keys a session and shares round trips with
-// nobody, so that logins do not wait behind it.
+// Compare returns the standing of each session, in order. If extend is set, it also keeps the entries from expiring,
+// which their owners do well within SessionTTL. It changes nothing else. It reads two keys per session and does not
+// share round trips, so that logins do not wait for it.
 func (p *Presence) Compare(ctx context.Context, sessions []Session, extend bool) ([]Standing, error) {
 	out := make([]Standing, 0, len(sessions))
 	for part := range slices.Chunk(sessions, p.opt.MaxBatch) {
@@ -87,19 +87,19 @@ func (p *Presence) compare(ctx context.Context, out []Standing, part []Session, 
 	return out, nil
 }
 
-// redisClock converts this node's times to Redis' clock, which it asks when first needed.
+// redisClock converts times of this node to Redis' clock, which it reads once, when first needed.
 type redisClock struct {
 	at    time.Time // by this node's clock
-	redis time.Time // at that moment; zero: not asked yet
+	redis time.Time // Redis' time at that moment; zero: not read yet
 }
 
-// before reports whether a moment of this node came before a time of Redis' clock. It does not compare clocks, only the
-// time that has passed since. Where the moment has a monotonic reading, the longer of the two times counts, for a
-// machine that slept.
+// before reports whether a moment of this node came before a time of Redis' clock. It compares elapsed times rather
+// than clocks, so the clocks may differ. If the moment has a monotonic reading, the longer of monotonic and wall time
+// counts, because the monotonic clock stops while a machine sleeps.
 func (c *redisClock) before(ctx context.Context, rdb redis.UniversalClient, moment time.Time, ms string) (bool, error) {
 	limit, err := strconv.ParseInt(ms, 10, 64)
 	if err != nil {
-		return false, nil // not written by us
+		return false, nil // not written by Parley
 	}
 	if c.redis.IsZero() {
 		c.at = time.Now()
@@ -111,12 +111,14 @@ func (c *redisClock) before(ctx context.Context, rdb redis.UniversalClient, mome
 	return c.redis.Add(-passed).UnixMilli() <= limit, nil
 }
 
-// isWrongType recognises a key written by another program: llfcchat kept a string where Parley keeps sessions.
+// isWrongType recognises a key written by another program: llfcchat keeps a string under the key of Parley's
+// sessions.
 func isWrongType(err error) bool { return redis.HasErrorPrefix(err, "WRONGTYPE") }
 
-// Restore writes sessions of this process that Redis has lost, where no other session was written first, and extends
-// those that are there. It returns those of locs whose place another session holds. It may be repeated; after an error
-// lost is incomplete. A session that ends meanwhile may come back: its owner looks, and releases it again.
+// Restore writes back sessions of this process that Redis has lost, unless another session has been written in their
+// place, and extends those that exist. It returns the locations whose place another session holds. It may be
+// repeated; after an error, lost is incomplete. If a session ends at the same time, Restore may bring its entry back:
+// the owner must check and release it again.
 func (p *Presence) Restore(ctx context.Context, locs []Location) (lost []Location, err error) {
 	for part := range slices.Chunk(locs, p.opt.MaxBatch) {
 		for _, l := range part {
@@ -153,7 +155,7 @@ func (p *Presence) restore(ctx context.Context, part []Location) (lost []Locatio
 		return nil, err
 	}
 	for i, l := range part {
-		// Nil: the entry that was there when HSETNX came was released before HGET. It was not ours.
+		// Nil means that another session's entry existed at HSETNX and was released before HGET.
 		if held[i].Val() != l.value() {
 			lost = append(lost, l)
 		}
@@ -161,7 +163,7 @@ func (p *Presence) restore(ctx context.Context, part []Location) (lost []Locatio
 	return lost, nil
 }
 
-// dropForeign removes what is no hash where sessions are kept, as a claim does.
+// dropForeign removes session keys that are not hashes, as a claim does.
 func (p *Presence) dropForeign(ctx context.Context, locs []Location) error {
 	kinds := make([]*redis.StatusCmd, len(locs))
 	_, err := p.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {

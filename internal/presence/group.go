@@ -13,12 +13,13 @@ import (
 	"parley/internal/batch"
 )
 
-// A GroupEntry says that a life of a node holds sessions of members of a group. It counts only while Node's lease carries
-// Boot. Each life has its own field, so that a late write of an earlier one changes nothing.
+// A GroupEntry says that a node, under a boot id, holds sessions of members of a group. It counts only while Node's
+// lease carries Boot. Each boot id has its own field, so a late write under an earlier one changes nothing.
 type GroupEntry struct {
 	Thread     int64
 	Node, Boot string
-	// Number tells the entries of one life apart that were written after the last one had been dropped.
+	// Number distinguishes successive entries of one boot id: an entry written after the previous one was dropped has
+	// another number, so a late drop does not remove it.
 	Number uint64
 }
 
@@ -31,8 +32,8 @@ func (e *GroupEntry) check() error {
 	return nil
 }
 
-// HoldGroups writes entries and extends those that are there, for SessionTTL. added tells which were not. It may be
-// repeated; after an error some may have been written. Concurrent calls share round trips.
+// HoldGroups writes entries, or extends existing ones, for SessionTTL. added reports which entries are new.
+// HoldGroups may be repeated; after an error, some entries may have been written. Concurrent calls share round trips.
 func (p *Presence) HoldGroups(ctx context.Context, entries []GroupEntry) (added []bool, err error) {
 	added = make([]bool, 0, len(entries))
 	for part := range slices.Chunk(entries, p.opt.MaxBatch) {
@@ -72,7 +73,7 @@ func (j *holdJob) add(ctx context.Context, pipe redis.Pipeliner) {
 
 func (j *holdJob) finish() error { return firstError(j.cmds) }
 
-// DropGroups removes entries that are still as given. It may be repeated. Concurrent calls share round trips.
+// DropGroups removes entries unless they have changed. It may be repeated. Concurrent calls share round trips.
 func (p *Presence) DropGroups(ctx context.Context, entries []GroupEntry) error {
 	for part := range slices.Chunk(entries, p.opt.MaxBatch) {
 		if err := p.commands.do(ctx, &dropJob{keys: p.keys, entries: slices.Clone(part)}, false); err != nil {
@@ -101,8 +102,8 @@ func (j *dropJob) add(ctx context.Context, pipe redis.Pipeliner) {
 
 func (j *dropJob) finish() error { return firstError(j.cmds) }
 
-// GroupEntries returns the entries of each group, in the order of threads, and in which body of data Redis looked, as
-// LocateIn does. Entries are not checked against leases: ask View.Alive. Concurrent calls share round trips.
+// GroupEntries returns the entries of each group, in the order of threads, and the generation id of the data; see
+// LocateIn. It does not check entries against leases; use View.Alive. Concurrent calls share round trips.
 func (p *Presence) GroupEntries(ctx context.Context, threads []int64) (out [][]GroupEntry, generation string, err error) {
 	keys := make([]string, len(threads))
 	for i, thread := range threads {

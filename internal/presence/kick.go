@@ -13,23 +13,24 @@ import (
 )
 
 const (
-	// maxKicks is how many kicks wait in the mailbox of one node: what a second's report can read without holding Redis up.
+	// maxKicks bounds the kicks in one mailbox, so that a report can read them without holding up Redis.
 	maxKicks = 8192
-	// kicksFull is the entry that follows them when there were more.
+	// kicksFull is the entry after them if there were more.
 	kicksFull = "*"
 )
 
-// Kicks is what a node found in its mailbox. The zero value is an empty one.
+// Kicks holds the contents of a node's mailbox. The zero value is empty.
 type Kicks struct {
 	Sessions []Kick
-	// Full says that there were more kicks than the mailbox holds: any session of the node may have been replaced.
+	// Full reports that the mailbox overflowed: any session of the node may have been replaced.
 	Full bool
 
+	// n and first identify the entries read, so that the next Report removes exactly these.
 	n     int // entries read
 	first string
 }
 
-// A Kick names a session that is to end.
+// A Kick names a session to be ended.
 type Kick struct {
 	UID int32
 	SID string
@@ -46,29 +47,29 @@ func parseKicks(entries []string) Kicks {
 			continue
 		}
 		uid, sid, _ := strings.Cut(entry, "|")
-		if n, err := strconv.ParseInt(uid, 10, 32); err == nil { // what we did not write is passed over
+		if n, err := strconv.ParseInt(uid, 10, 32); err == nil { // skip entries not written by Parley
 			k.Sessions = append(k.Sessions, Kick{UID: int32(n), SID: sid})
 		}
 	}
 	return k
 }
 
-// An Ending is what became of a session that was to end.
+// An Ending is the outcome of EndSession.
 type Ending uint8
 
 const (
-	// EndingTold means that the session's node was asked and has answered.
+	// EndingTold means that the session's node has answered.
 	EndingTold Ending = iota
-	// EndingLeft means that the node did not answer, and finds the kick in its mailbox with its next report.
+	// EndingLeft means that the node did not answer, and will find the kick in its mailbox with its next report.
 	EndingLeft
-	// EndingNoNode means that no node has a lease with the session's boot id. A process that still runs, paused or cut
-	// off, may hold the session all the same.
+	// EndingNoNode means that no node's lease carries the session's boot id. A paused or cut-off process may still
+	// hold the session.
 	EndingNoNode
 )
 
-// EndSession ends a session that lives in another process. ask tells the session's node; when that fails, the kick is
-// left in the node's mailbox, so that RPC that does not get through delays the end by a second and does not prevent it.
-// After an error nobody was told.
+// EndSession ends a session of another process. It calls ask to tell the session's node; if that fails, it leaves the
+// kick in the node's mailbox, so a failure of RPC delays the end by a second but does not prevent it. After an error,
+// the node has not been told.
 func (p *Presence) EndSession(ctx context.Context, at Location, ask func(context.Context, Node) error) (Ending, error) {
 	node, ok, err := p.holder(ctx, at)
 	if err != nil {
@@ -81,7 +82,7 @@ func (p *Presence) EndSession(ctx context.Context, at Location, ask func(context
 	if asked == nil {
 		return EndingTold, nil
 	}
-	// The view may be a second old, and asking took another one.
+	// Read the leases again: the view may be a second old, and ask has taken time too.
 	if _, err := p.Nodes(ctx); err != nil {
 		return 0, errors.Join(asked, err)
 	}
@@ -94,14 +95,14 @@ func (p *Presence) EndSession(ctx context.Context, at Location, ask func(context
 	return EndingLeft, nil
 }
 
-// Alive reports whether a node's lease carries a boot id. The view may be a second old, which is too old to call a node
-// dead: then the leases are read again.
+// Alive reports whether a node's lease carries a boot id. A view up to a second old may prove a node alive, but not
+// dead; in that case Alive reads the leases again.
 func (p *Presence) Alive(ctx context.Context, node, boot string) (bool, error) {
 	_, ok, err := p.holder(ctx, Location{Node: node, Boot: boot})
 	return ok, err
 }
 
-// holder returns the node that holds a session, false if it has no lease.
+// holder returns the node that holds a session, and false if that node has no lease with the session's boot id.
 func (p *Presence) holder(ctx context.Context, at Location) (Node, bool, error) {
 	if v := p.View(); v.Alive(at.Node, at.Boot) {
 		n, _ := v.Node(at.Node)
@@ -115,8 +116,8 @@ func (p *Presence) holder(ctx context.Context, at Location) (Node, bool, error) 
 	return n, v.Alive(at.Node, at.Boot), nil
 }
 
-// LeaveKick leaves a kick in the mailbox of the session's node, whether that node lives or not. It waits there for as long
-// as the session would be known without its owner. Concurrent calls share round trips.
+// LeaveKick leaves a kick in the mailbox of the session's node, whether the node is alive or not. The kick expires
+// after SessionTTL, like the session's entry. Concurrent calls share round trips.
 func (p *Presence) LeaveKick(ctx context.Context, at Location) error {
 	if err := at.check(); err != nil {
 		return err

@@ -9,7 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A Lease is what a live node says about itself.
+// A Lease describes a live node.
 type Lease struct {
 	Name       string `json:"name"`   // 1-64 of A-Z a-z 0-9 . _ -
 	Boot       string `json:"boot"`   // random id of this process' life
@@ -17,7 +17,7 @@ type Lease struct {
 	Web        Web    `json:"web,omitzero"`
 	RPCAddr    string `json:"rpc"` // host:port as peers reach it
 	Version    string `json:"version,omitempty"`
-	Draining   bool   `json:"draining,omitempty"` // gets no new logins
+	Draining   bool   `json:"draining,omitempty"` // takes no new logins
 	StartedMS  int64  `json:"started_ms,omitempty"`
 }
 
@@ -28,16 +28,16 @@ type Web struct {
 	WSS string `json:"wss,omitempty"` // URL, WebSocket under TLS
 }
 
-// HeldError says who holds a lease.
+// A HeldError names the holder of a lease.
 type HeldError struct {
-	Holder Lease // zero but for Name if what is stored cannot be read
+	Holder Lease // only Name is set if the stored lease is unreadable
 }
 
 func (e *HeldError) Error() string {
 	return fmt.Sprintf("presence: lease of node %q is held by boot %q at %s", e.Holder.Name, e.Holder.Boot, e.Holder.RPCAddr)
 }
 
-// validNode keeps separators of our stored values, and nothing people would miss, out of node names.
+// validNode reports whether a name is valid. The allowed characters exclude the separators of stored values.
 func validNode(name string) bool {
 	for i := range len(name) {
 		switch c := name[i]; {
@@ -65,9 +65,8 @@ func decodeLease(name, stored string) *Lease {
 	return &l
 }
 
-// TakeLease makes l the lease of its name if there is none, if l.Boot holds it already, or if the boot id replaceBoot
-// (when not "") does; else it returns *HeldError. It lasts Options.Lease.
-// Peers and placement see the node from its first ReportLoad on.
+// TakeLease stores l for Options.Lease if its name has no lease, or a lease of l.Boot, or one of replaceBoot (unless
+// that is ""). Otherwise it returns a *HeldError. Peers and placement use the node from its first ReportLoad on.
 func (p *Presence) TakeLease(ctx context.Context, l Lease, replaceBoot string) error {
 	value, err := l.encode()
 	if err != nil {
@@ -86,9 +85,9 @@ func (p *Presence) TakeLease(ctx context.Context, l Lease, replaceBoot string) e
 	return nil
 }
 
-// ExtendLease writes l, whose fields may have changed, for another Options.Lease, and returns the id of the generation
-// (see Generation). It never revives a lease: one that lapsed gives ErrLeaseLost, one that another boot holds
-// ErrLeaseLost and *HeldError.
+// ExtendLease stores l, whose fields may have changed, for another Options.Lease and returns the generation id (see
+// Generation). It never revives a lease: it returns ErrLeaseLost if the lease has lapsed, and ErrLeaseLost with a
+// *HeldError if another boot id holds it.
 func (p *Presence) ExtendLease(ctx context.Context, l Lease) (gen string, err error) {
 	value, err := l.encode()
 	if err != nil {
@@ -112,8 +111,8 @@ func (p *Presence) ExtendLease(ctx context.Context, l Lease) (gen string, err er
 	return gen, err
 }
 
-// DropLease gives the lease up at a clean exit and removes the node from the load counts and from placement. If another
-// boot holds the lease, it changes nothing and returns nil.
+// DropLease gives up the lease at a clean exit, and removes the node from the load counts and from placement. If
+// another boot id holds the lease, it changes nothing and returns nil.
 func (p *Presence) DropLease(ctx context.Context, l Lease) error {
 	ctx, cancel := p.bound(ctx)
 	defer cancel()
@@ -127,7 +126,7 @@ func (p *Presence) DropLease(ctx context.Context, l Lease) error {
 	return nil
 }
 
-// forget removes what placement knows about nodes.
+// forget removes the placement data of nodes.
 func (p *Presence) forget(ctx context.Context, names ...string) error {
 	_, err := p.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
 		if len(names) == 0 {
@@ -143,7 +142,7 @@ func (p *Presence) forget(ctx context.Context, names ...string) error {
 	return err
 }
 
-// leases reads the leases of nodes in one round trip; nil for one that has none.
+// leases reads the leases of nodes in one round trip; a node without a lease yields nil.
 func (p *Presence) leases(ctx context.Context, names []string) ([]*Lease, error) {
 	cmds, err := p.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
 		for _, name := range names {
@@ -162,8 +161,8 @@ func (p *Presence) leases(ctx context.Context, names []string) ([]*Lease, error)
 	return out, nil
 }
 
-// Generation returns the id of this body of data in Redis and its age by Redis' clock. A process that sees another id
-// than before knows that Redis lost its data; a young one means that others may not have restored their sessions yet.
+// Generation returns the id and the age, by Redis' clock, of the data in Redis. A changed id means that Redis has
+// lost its data; a young generation means that other nodes may not have restored their sessions yet.
 func (p *Presence) Generation(ctx context.Context) (id string, ageMS int64, err error) {
 	ctx, cancel := p.bound(ctx)
 	defer cancel()
@@ -181,8 +180,8 @@ func (p *Presence) Generation(ctx context.Context) (id string, ageMS int64, err 
 	return id, ageMS, nil
 }
 
-// SeedGeneration writes a generation that looks an hour old into a Redis that has none: for one known to be new, where
-// nobody has sessions to restore and logins need not wait.
+// SeedGeneration writes a generation that looks an hour old, unless there is one. It is for a new Redis: no node has
+// sessions to restore, so logins need not wait.
 func SeedGeneration(ctx context.Context, rdb redis.UniversalClient) error {
 	now, err := rdb.Time(ctx).Result()
 	if err == nil {

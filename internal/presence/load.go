@@ -5,17 +5,17 @@ import (
 	"fmt"
 )
 
-// ReportLoad writes a node's number of logged-in sessions and, in the same step, ends the reservations of the tokens
-// that logged in since the last report; count must include them. Tokens that were placed on another node are ignored;
-// their reservation lapses there. It leaves the node's mailbox alone: see Report.
+// ReportLoad writes a node's number of logged-in sessions and, in the same step, removes the reservations of the
+// tokens used since the last report; count must include their sessions. It ignores tokens placed on another node,
+// whose reservations expire there. It leaves the node's mailbox alone; see Report.
 func (p *Presence) ReportLoad(ctx context.Context, node string, count int, loggedIn []string) error {
 	_, err := p.Report(ctx, node, count, loggedIn, Kicks{})
 	return err
 }
 
-// Report is ReportLoad, and reads the node's mailbox in the same round trip. The owner calls it each second: that is how
-// long a kick waits that could not be delivered. handled is what an earlier Report returned and the owner carried out; it
-// leaves the mailbox now. What is not handled comes again.
+// Report is like ReportLoad, and also reads the node's mailbox in the same round trip. The owner calls it every
+// second, which bounds the delay of a kick left in the mailbox. handled holds the kicks returned by an earlier Report
+// that the owner has carried out; Report removes them. Kicks not handled are returned again.
 func (p *Presence) Report(ctx context.Context, node string, count int, loggedIn []string, handled Kicks) (Kicks, error) {
 	if !validNode(node) {
 		return Kicks{}, fmt.Errorf("presence: malformed node name %q", node)

@@ -12,7 +12,7 @@ import (
 	"parley/internal/batch"
 )
 
-// A Location says that a session of a user lives in a process. It counts only while Node's lease carries Boot.
+// A Location says that a process holds a session of a user. It counts only while Node's lease carries Boot.
 type Location struct {
 	UID    int32
 	Device string // "" for stock clients
@@ -21,10 +21,10 @@ type Location struct {
 	Boot   string // boot id of the node's process
 }
 
-// value is what the session hash stores for a device.
+// value returns the value of the device's field in the session hash.
 func (l Location) value() string { return l.SID + "|" + l.Node + "|" + l.Boot }
 
-// check keeps the separators of stored values out of their parts.
+// check rejects separators of stored values within their parts.
 func (l Location) check() error {
 	if l.SID == "" || l.Boot == "" || !validNode(l.Node) || strings.ContainsAny(l.SID+l.Boot, "| \n") {
 		return fmt.Errorf("presence: malformed location of user %d on node %q", l.UID, l.Node)
@@ -32,14 +32,14 @@ func (l Location) check() error {
 	return nil
 }
 
-// parseLocation is the inverse of value; false for what we did not write.
+// parseLocation is the inverse of value. It returns false for values not written by Parley.
 func parseLocation(uid int32, device, value string) (Location, bool) {
 	sid, rest, ok := strings.Cut(value, "|")
 	node, boot, ok2 := strings.Cut(rest, "|")
 	return Location{UID: uid, Device: device, SID: sid, Node: node, Boot: boot}, ok && ok2
 }
 
-// locationsOf returns a user's sessions, by device, from the fields of the user's hash.
+// locationsOf returns a user's sessions, ordered by device, from the fields of the user's hash.
 func locationsOf(uid int32, fields map[string]string) (list []Location) {
 	for device, value := range fields {
 		if l, ok := parseLocation(uid, device, value); ok {
@@ -50,15 +50,15 @@ func locationsOf(uid int32, fields map[string]string) (list []Location) {
 	return list
 }
 
-// Locate returns the sessions of each user, in the order of uids, a user's by device; nil for a user without any.
-// Entries are not checked against leases: ask View.Alive. Concurrent calls share round trips.
+// Locate returns the sessions of each user, in the order of uids, each user's ordered by device; nil for a user
+// without sessions. It does not check entries against leases; use View.Alive. Concurrent calls share round trips.
 func (p *Presence) Locate(ctx context.Context, uids []int32) ([][]Location, error) {
 	out, _, err := p.LocateIn(ctx, uids)
 	return out, err
 }
 
-// LocateIn is Locate, and says in which body of data Redis looked (see Generation): "" if that has no id yet, or changed
-// meanwhile.
+// LocateIn is like Locate, and also returns the generation id of the data it read (see Generation), or "" if there is
+// none yet or it changed in between.
 func (p *Presence) LocateIn(ctx context.Context, uids []int32) (out [][]Location, generation string, err error) {
 	keys := make([]string, len(uids))
 	for i, uid := range uids {
@@ -75,8 +75,8 @@ func (p *Presence) LocateIn(ctx context.Context, uids []int32) (out [][]Location
 	return out, generation, nil
 }
 
-// NodeNames returns, in the order of uids, the node that uip_<uid> names; "" for none. Nothing is decided by it: it is
-// written for people and llfcchat's tools, and goes with the user's last session.
+// NodeNames returns the node in uip_<uid> for each of uids, or "". The key is written for operators and llfcchat's
+// tools and removed with the user's last session; no decision depends on it.
 func (p *Presence) NodeNames(ctx context.Context, uids []int32) ([]string, error) {
 	names := make([]string, 0, len(uids))
 	for part := range slices.Chunk(uids, p.opt.MaxBatch) {
@@ -96,9 +96,9 @@ func (p *Presence) NodeNames(ctx context.Context, uids []int32) ([]string, error
 	return names, nil
 }
 
-// Release removes sessions that ended. A session that was replaced since stays: the entry goes only if it still names
-// this sid, node and boot. It may be repeated. After an error some may have been removed. Concurrent calls share round
-// trips.
+// Release removes ended sessions. It removes an entry only if the entry still has this sid, node and boot, so a
+// session that replaced this one stays. Release may be repeated. After an error, some sessions may have been removed.
+// Concurrent calls share round trips.
 func (p *Presence) Release(ctx context.Context, locs []Location) error {
 	for part := range slices.Chunk(locs, p.opt.MaxBatch) {
 		j := &releaseJob{keys: p.keys, locs: slices.Clone(part)}

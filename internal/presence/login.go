@@ -12,15 +12,15 @@ import (
 	"parley/internal/batch"
 )
 
-// Prelogin is what a login needs to know before it does anything.
+// Prelogin is what a login reads before it changes anything.
 type Prelogin struct {
-	TokenOK      bool   // Claim has the last word
+	TokenOK      bool   // a hint; Claim decides
 	Profile      []byte // as given to PutProfile; nil when not cached
 	Lists        []byte // as given to PutLists; nil when not cached or out of date
-	ListsVersion int64  // now; read before the lists are loaded, to be given to PutLists with them
+	ListsVersion int64  // read before the lists are loaded, to be passed to PutLists
 }
 
-// Prelogin looks at a token without using it and reads the user's caches. Concurrent calls share round trips.
+// Prelogin checks a token without using it and reads the user's caches. Concurrent calls share round trips.
 func (p *Presence) Prelogin(ctx context.Context, uid int32, token string) (Prelogin, error) {
 	return p.prelogin(ctx, Claim{UID: uid, Token: token})
 }
@@ -39,7 +39,7 @@ func (p *Presence) prelogin(ctx context.Context, c Claim) (Prelogin, error) {
 	return out.known, nil
 }
 
-// peek asks about a claim that is never made.
+// peek runs a claim in a mode that changes nothing.
 func (p *Presence) peek(ctx context.Context, c Claim) (claimReply, error) {
 	c.SID, c.Node, c.Boot = "-", "-", "-"
 	return p.claim(ctx, c, modePeek)
@@ -66,28 +66,31 @@ type Claim struct {
 	UID    int32
 	Device string // "" for stock clients
 	Token  string // login token, or resume ticket if Resume
-	// SID names the session. It must be new: a claim sent again is known by it.
+	// SID names the session. It must be new, because a repeated claim is recognised by it.
 	SID        string
-	Node, Boot string // of the caller
+	Node, Boot string // of the calling node
 	Resume     bool
-	// NextResume is the ticket to accept on the next reconnect of this device; "" for none. When resuming, the ticket
-	// presented stays good until the new one is used.
+	// NextResume is the ticket to accept at the next reconnect of this device; "" for none. The presented ticket of a
+	// resume stays valid until the new one is used, in case the answer does not reach the client.
 	NextResume string
 }
 
-// Claimed is the answer to a Claim that was granted.
+// Claimed is the result of a granted Claim.
 type Claimed struct {
-	Old    *Location  // the session replaced, of the same device; nil if there was none
+	Old    *Location  // the replaced session of the same device; nil if there was none
 	Others []Location // the user's sessions on other devices, not checked against leases
-	// ListsVersion is that of the moment of the claim. What changed later was pushed later, to a session that could be found.
+	// ListsVersion is the version at the moment of the claim. Later changes are pushed, because from then on the
+	// session can be found.
 	ListsVersion int64
 }
 
-// Claim uses up a token or ticket and makes the session the one of its device, in one atomic step. For each device the
-// claims granted form a chain: Old of each is the session of the one before, and nobody else's. On ErrTokenInvalid,
-// ErrTooManyDevices, ErrBusy and ErrClosed nothing was changed; likewise if ctx ends while the claim waits in the queue.
-// Once the claim is on its way to Redis, Claim stays for the answer past the end of ctx, at most Options.Timeout. After any
-// other error the claim may or may not have been granted: use neither token nor SID again, and Release the SID.
+// Claim uses up a token or ticket and gives the session its device's place, in one atomic step. The granted claims of
+// a device form a chain: Old is always the session of the claim before.
+//
+// On ErrTokenInvalid, ErrTooManyDevices, ErrBusy and ErrClosed nothing has changed, nor if ctx ends while the claim
+// is queued. Once the claim is on its way to Redis, Claim waits for the reply even if ctx ends, for at most
+// Options.Timeout, because its outcome must be known. After any other error the claim may have been granted: the
+// caller must not use the token or SID again, and must Release the SID.
 //
 // Concurrent calls share round trips.
 func (p *Presence) Claim(ctx context.Context, c Claim) (Claimed, error) {
@@ -95,8 +98,9 @@ func (p *Presence) Claim(ctx context.Context, c Claim) (Claimed, error) {
 	return out.claimed, err
 }
 
-// ClaimCached is Claim for a user whose caches are complete and up to date, which it returns: all that a login needs, in
-// one round trip. Otherwise it claims nothing and returns nil and what it found, as Prelogin does.
+// ClaimCached is like Claim for a user whose caches are complete and up to date, and also returns the caches: all
+// that a login needs, in one round trip. Otherwise it claims nothing and returns what it found, as Prelogin does, and
+// nil.
 func (p *Presence) ClaimCached(ctx context.Context, c Claim) (Prelogin, *Claimed, error) {
 	out, err := p.claimCounted(ctx, c, modeWarm)
 	if err != nil {
@@ -109,19 +113,19 @@ func (p *Presence) ClaimCached(ctx context.Context, c Claim) (Prelogin, *Claimed
 	return out.known, &out.claimed, nil
 }
 
-// claimMode is what claim.lua is asked to do.
+// claimMode tells claim.lua what to do.
 type claimMode string
 
 const (
-	modePeek  claimMode = "peek"  // nothing
-	modeWarm  claimMode = "warm"  // to claim if all is cached
-	modeClaim claimMode = "claim" // to claim
+	modePeek  claimMode = "peek"  // only read
+	modeWarm  claimMode = "warm"  // claim if everything is cached
+	modeClaim claimMode = "claim" // claim
 )
 
-// claimReply is what claim.lua answered.
+// claimReply is the reply of claim.lua.
 type claimReply struct {
 	known   Prelogin
-	stale   bool // the lists were cached, under another version
+	stale   bool // the lists are cached under another version
 	granted bool
 	claimed Claimed
 }
@@ -129,7 +133,7 @@ type claimReply struct {
 func (p *Presence) claimCounted(ctx context.Context, c Claim, mode claimMode) (claimReply, error) {
 	out, err := p.claim(ctx, c, mode)
 	if errors.Is(err, ErrTooManyDevices) {
-		// Entries of dead nodes do not count. They are few and rare enough to be looked for only now.
+		// Entries of dead nodes do not count towards the limit. They are rare, so they are looked for only here.
 		var pruned bool
 		if pruned, err = p.prune(ctx, out.claimed.Others); pruned && err == nil {
 			out, err = p.claim(ctx, c, mode)
@@ -163,7 +167,7 @@ func (p *Presence) claim(ctx context.Context, c Claim, mode claimMode) (claimRep
 	return j.out, err
 }
 
-// prune removes those sessions whose node is dead and tells whether it found any.
+// prune removes the sessions of dead nodes and reports whether there were any.
 func (p *Presence) prune(ctx context.Context, locs []Location) (bool, error) {
 	names := make([]string, len(locs))
 	for i, l := range locs {
@@ -220,7 +224,7 @@ func claimKeys(k keys, c *Claim, presented string) []string {
 	}
 }
 
-// The states and the fixed elements of claim.lua's reply.
+// Status codes of claim.lua, and the number of fixed elements in its reply.
 const (
 	claimRefused, claimGranted, claimDevices, claimGood = 0, 1, 2, 3
 
@@ -245,7 +249,7 @@ func (j *claimJob) finish() error {
 	text := func(i int) string { s, _ := reply[i].(string); return s }
 	known, old := &j.out.known, &j.out.claimed
 	known.TokenOK, j.out.granted = status != claimRefused, status == claimGranted
-	known.ListsVersion, _ = strconv.ParseInt(text(2), 10, 64) // malformed: 0, which matches nothing cached later
+	known.ListsVersion, _ = strconv.ParseInt(text(2), 10, 64) // if malformed 0, which matches no cached lists
 	old.ListsVersion = known.ListsVersion
 	if s := text(3); s != "" {
 		known.Profile = []byte(s)

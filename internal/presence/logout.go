@@ -2,8 +2,8 @@ package presence
 
 import "context"
 
-// Logout is Release for a session that its user ended: the device's resume tickets go with it. A session that was replaced
-// since keeps its entry and its ticket. It may be repeated.
+// Logout is like Release for a session that its user ended, and also removes the device's resume tickets. A session
+// that replaced it keeps its entry and ticket. Logout may be repeated.
 func (p *Presence) Logout(ctx context.Context, l Location) error {
 	ctx, cancel := p.bound(ctx)
 	defer cancel()

@@ -10,24 +10,25 @@ import (
 )
 
 const (
-	// forgetAfter is how long a node without a lease stays in the load counts.
+	// forgetAfter is how long a node without a lease remains in the load counts.
 	forgetAfter = time.Hour
-	// viewMaxAge is the oldest view Place uses. It lets a refresh each second be late by half of one.
+	// viewMaxAge is the maximum age of the view that Place uses. A refresh every second may thus be half a second
+	// late.
 	viewMaxAge = 1500 * time.Millisecond
-	// emptyViewMaxAge is the same for a view without a node that takes logins. It keeps users whom nobody can take from
-	// costing Redis more than ten readings a second.
+	// emptyViewMaxAge is the same for a view in which no node takes logins. It limits placement without nodes to ten
+	// reads of Redis per second.
 	emptyViewMaxAge = 100 * time.Millisecond
 )
 
 // A Node is a chat node that has reported its load.
 type Node struct {
-	Lease       // only Name is set unless Live
-	Count int64 // sessions logged in, as last reported
-	Live  bool  // has a lease
+	Lease       // only Name is set unless Live is true
+	Count int64 // logged-in sessions, as last reported
+	Live  bool  // the node has a lease
 }
 
-// Nodes reads the state of all nodes, by name. Nodes that had no lease for an hour, as seen by this process, are
-// removed from Redis on the way.
+// Nodes reads the state of all nodes, ordered by name. It removes nodes from Redis that this process has seen without
+// a lease for an hour.
 func (p *Presence) Nodes(ctx context.Context) ([]Node, error) {
 	v, err := p.refresh(ctx, 0)
 	if err != nil {
@@ -36,7 +37,8 @@ func (p *Presence) Nodes(ctx context.Context) ([]Node, error) {
 	return slices.Clone(v.nodes), nil
 }
 
-// refresh returns the view if it is younger than maxAge, else reads it. Callers that come meanwhile share one reading.
+// refresh returns the view if it is younger than maxAge; otherwise it reads a new one. Concurrent callers share one
+// read.
 func (p *Presence) refresh(ctx context.Context, maxAge time.Duration) (*View, error) {
 	if v := p.view.Load(); v.Age() < maxAge {
 		return v, nil
@@ -48,6 +50,8 @@ func (p *Presence) refresh(ctx context.Context, maxAge time.Duration) (*View, er
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+	// Another caller may have read the nodes while this one waited; a read begun after this call satisfies any
+	// maxAge.
 	if v := p.view.Load(); v.at.After(asked) || v.Age() < maxAge {
 		return v, nil
 	}
@@ -60,11 +64,11 @@ func (p *Presence) refresh(ctx context.Context, maxAge time.Duration) (*View, er
 	return v, nil
 }
 
-// readView needs refreshing.
+// readView reads the nodes. The caller must hold refreshing, which guards missing.
 func (p *Presence) readView(ctx context.Context) (*View, error) {
 	ctx, cancel := p.bound(ctx)
 	defer cancel()
-	v := &View{at: time.Now(), index: make(map[string]int)} // before reading: Age errs on the old side
+	v := &View{at: time.Now(), index: make(map[string]int)} // set before the read, so that Age never underestimates
 	counts, err := p.rdb.HGetAll(ctx, keyLoginCount).Result()
 	if err != nil {
 		return nil, err
@@ -77,7 +81,7 @@ func (p *Presence) readView(ctx context.Context) (*View, error) {
 	var gone []string
 	for i, name := range names {
 		n := Node{Lease: Lease{Name: name}}
-		n.Count, _ = strconv.ParseInt(counts[name], 10, 64) // malformed: 0, and its owner writes it every second
+		n.Count, _ = strconv.ParseInt(counts[name], 10, 64) // if malformed 0, until the node's next report
 		if leases[i] != nil {
 			n.Lease, n.Live = *leases[i], true
 			delete(p.missing, name)
@@ -92,7 +96,7 @@ func (p *Presence) readView(ctx context.Context) (*View, error) {
 	}
 	maps.DeleteFunc(p.missing, func(name string, _ time.Time) bool { _, ok := counts[name]; return !ok })
 	if len(gone) > 0 {
-		// A node that takes its lease just now writes its count again within a second.
+		// If one of them takes its lease at this moment, its next report writes its count again.
 		if err := p.forget(ctx, gone...); err != nil {
 			return nil, err
 		}
@@ -100,14 +104,15 @@ func (p *Presence) readView(ctx context.Context) (*View, error) {
 	return v, nil
 }
 
-// A View is a snapshot of the nodes. It does not change and is safe for concurrent use.
+// A View is an immutable snapshot of the nodes. It is safe for concurrent use.
 type View struct {
-	at    time.Time // monotonic; zero if never read
-	nodes []Node    // by name
-	index map[string]int
+	at    time.Time      // start of the read, monotonic; zero if never read
+	nodes []Node         // ordered by name
+	index map[string]int // in nodes, by name
 }
 
-// View returns the latest snapshot without blocking; an empty, very old one before the first. Watch renews it.
+// View returns the latest snapshot without blocking; before the first read, an empty one of maximal age. Watch renews
+// it.
 func (p *Presence) View() *View { return p.view.Load() }
 
 // Node returns a node by name.
@@ -119,16 +124,16 @@ func (v *View) Node(name string) (Node, bool) {
 	return v.nodes[i], true
 }
 
-// Alive tells whether a node's lease carried this boot id: whether a Location counts.
+// Alive reports whether the node's lease carried this boot id, so that a Location counts.
 func (v *View) Alive(name, boot string) bool {
 	i, ok := v.index[name]
 	return ok && v.nodes[i].Live && v.nodes[i].Boot == boot
 }
 
-// Nodes returns all nodes by name. The slice is shared: do not change it.
+// Nodes returns all nodes, ordered by name. The caller must not modify the slice.
 func (v *View) Nodes() []Node { return v.nodes }
 
-// Age is the time since the snapshot was begun. It grows while Redis is away.
+// Age returns the time since the read of the snapshot began. It grows while Redis does not answer.
 func (v *View) Age() time.Duration {
 	if v.at.IsZero() {
 		return 1<<63 - 1
@@ -136,10 +141,9 @@ func (v *View) Age() time.Duration {
 	return time.Since(v.at)
 }
 
-// Watch renews the view at once and then every so often (0: each second), until ctx ends or Close is called. The caller
-// runs it on a goroutine it waits for. onChange, if not nil, is called on that goroutine after the first reading and
-// whenever a lease was added, lost or changed; not when only counts moved. While Redis cannot be read the view stays as
-// it was.
+// Watch renews the view at once and then at the given interval (0: each second), until ctx ends or Close is called.
+// If onChange is not nil, Watch calls it after the first read and whenever a lease was added, lost or changed, but
+// not if only counts changed. While Redis cannot be read, the view stays as it is.
 func (p *Presence) Watch(ctx context.Context, every time.Duration, onChange func(*View)) {
 	if every <= 0 {
 		every = time.Second
@@ -148,7 +152,7 @@ func (p *Presence) Watch(ctx context.Context, every time.Duration, onChange func
 	defer tick.Stop()
 	var told *View
 	for {
-		// Half a period: another Watch or Place on this Presence may have read just now.
+		// Half the interval: another Watch, or Place, may have just read the nodes.
 		v, err := p.refresh(ctx, every/2)
 		if err == nil && onChange != nil && (told == nil || !slices.EqualFunc(told.nodes, v.nodes, sameLease)) {
 			told = v
@@ -166,7 +170,7 @@ func (p *Presence) Watch(ctx context.Context, every time.Duration, onChange func
 
 func sameLease(a, b Node) bool { return a.Live == b.Live && a.Lease == b.Lease }
 
-// open returns the nodes that take logins, by name.
+// open returns the nodes that accept logins, ordered by name.
 func (v *View) open() []Node {
 	var open []Node
 	for _, n := range v.nodes {

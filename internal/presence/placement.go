@@ -17,14 +17,14 @@ type Placement struct {
 	Node       string
 	ClientAddr string // host:port
 	Web        Web    // how else clients reach it
-	Token      string // good once, on any node, for TokenTTL
+	Token      string // valid once, on any node, for TokenTTL
 }
 
-// Place chooses a chat node for each user and mints a login token: the least loaded live node that is not draining,
-// where load is its reported sessions plus the placements of the last Options.Reserve that have not logged in. Several
-// Presences may place at once. It returns ErrNoNode if there is no such node; after any error no token of the call
-// should be used, and what was reserved lapses. Concurrent calls share round trips; a call with more than 1,000 users
-// takes several.
+// Place chooses a chat node and mints a login token for each user. It chooses the least loaded live node that is not
+// draining. Load is the reported number of sessions plus the placements within Options.Reserve whose users have not
+// logged in yet. Several processes may place at the same time. Place returns ErrNoNode if there is no such node.
+// After any error the caller must not use tokens of the call; the reservations expire. Concurrent calls share round
+// trips; a call with more than 1,000 users takes several.
 func (p *Presence) Place(ctx context.Context, uids []int32) ([]Placement, error) {
 	out := make([]Placement, 0, len(uids))
 	for part := range slices.Chunk(uids, maxPlace) {
@@ -54,7 +54,7 @@ type placeJob struct {
 
 func (j *placeJob) weight() int { return len(j.uids) }
 
-// runPlacements serves a batch with one script and one pipeline of tokens.
+// runPlacements serves a batch with one script and one pipeline that writes the tokens.
 func (p *Presence) runPlacements(ctx context.Context, jobs []*placeJob) {
 	err := p.place(ctx, jobs)
 	for _, j := range jobs {
@@ -69,7 +69,7 @@ func (p *Presence) place(ctx context.Context, jobs []*placeJob) error {
 	}
 	open := v.open()
 	if len(open) == 0 {
-		// A cluster that has just come up: its first users need not wait for the next reading.
+		// Read again early, because the cluster may have just started.
 		if v, err = p.refresh(ctx, emptyViewMaxAge); err != nil {
 			return err
 		}

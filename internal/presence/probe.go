@@ -11,25 +11,25 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// keyProbe is what write probes write.
+// keyProbe is the key that write probes write.
 const keyProbe = "parley_probe"
 
-// probeAge is how long a successful write counts.
+// probeAge is how long a successful write remains valid.
 const probeAge = 5 * time.Second
 
-// WriteProbe tells whether Redis takes writes, which Ping does not: a server that is full, a replica, and one whose disk
-// fails still answer. On a cluster it asks one of the masters. Make it with NewWriteProbe.
+// A WriteProbe reports whether Redis accepts writes. Ping does not tell: a full server, a replica, and a server whose
+// disk fails still answer it. On a cluster the probe asks one of the masters. Use NewWriteProbe to make one.
 type WriteProbe struct {
 	p *Presence
 
-	mu    sync.Mutex // guards the following, and lets one probe write at a time
+	mu    sync.Mutex // guards the following, and serialises the writes
 	wrote time.Time
 }
 
-// NewWriteProbe returns a probe that has written nothing yet.
+// NewWriteProbe returns a probe that has not written yet.
 func (p *Presence) NewWriteProbe() *WriteProbe { return &WriteProbe{p: p} }
 
-// Unwritable means that Redis answers but refuses to be written to.
+// Unwritable means that Redis answers but refuses writes.
 type Unwritable struct {
 	Reason string // "out of memory", "read-only", "cannot save to disk", "too few replicas" or "refuses writes"
 	Err    error
@@ -38,10 +38,11 @@ type Unwritable struct {
 func (u *Unwritable) Error() string { return fmt.Sprintf("presence: %s: %v", u.Reason, u.Err) }
 func (u *Unwritable) Unwrap() error { return u.Err }
 
-// Public is the error without anything that is not for everybody.
+// Public returns the error without confidential details.
 func (u *Unwritable) Public() string { return u.Reason }
 
-// Check reports that Redis does not answer, or an *Unwritable.
+// Check returns an error if Redis does not answer, and an *Unwritable if it refuses writes. It writes at most once
+// per probeAge.
 func (w *WriteProbe) Check(ctx context.Context) error {
 	if err := w.p.Ping(ctx); err != nil {
 		return err
@@ -64,7 +65,7 @@ func (w *WriteProbe) Check(ctx context.Context) error {
 	return fmt.Errorf("presence: write probe: %w", err)
 }
 
-// unwritable puts the first word of an answer into words.
+// unwritable describes the error code at the start of an answer.
 func unwritable(answer string) string {
 	code, _, _ := strings.Cut(answer, " ")
 	switch code {

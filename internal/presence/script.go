@@ -49,12 +49,12 @@ var (
 	generationScript  = redis.NewScript(generationSource)
 	groupDropScript   = redis.NewScript(groupDropSource)
 
-	// packedScripts run as EVALSHA inside pipelines, where nothing falls back to EVAL, so Redis must know them. All
-	// others go through Script.Run, which does fall back.
+	// packedScripts run as EVALSHA inside pipelines, without a fallback to EVAL, so Redis must have loaded them. All
+	// other scripts use Script.Run, which falls back.
 	packedScripts = []*redis.Script{claimScript, releaseScript, kickScript, groupDropScript}
 )
 
-// loadScripts makes the packed scripts known to Redis, on a cluster to each of its masters.
+// loadScripts loads the packed scripts into Redis; on a cluster, into each master.
 func (p *Presence) loadScripts(ctx context.Context) error {
 	for _, s := range packedScripts {
 		if err := s.Load(ctx, p.rdb).Err(); err != nil {
@@ -67,10 +67,10 @@ func (p *Presence) loadScripts(ctx context.Context) error {
 func (p *Presence) loadScriptsAtStart() {
 	ctx, cancel := p.bound(context.Background())
 	defer cancel()
-	_ = p.loadScripts(ctx) // Redis may be away; NOSCRIPT loads them when it is back
+	_ = p.loadScripts(ctx) // if Redis is away, NOSCRIPT loads them later
 }
 
-// isNoScript tells that a script did not run because Redis does not know it: it restarted, or SCRIPT FLUSH.
+// isNoScript reports whether a script did not run because Redis does not know it, as after a restart or SCRIPT FLUSH.
 func isNoScript(err error) bool {
 	return err != nil && (errors.Is(err, redis.ErrNoScript) || redis.HasErrorPrefix(err, "NOSCRIPT"))
 }

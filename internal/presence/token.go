@@ -17,21 +17,21 @@ const (
 	ResumeTTL = 24 * time.Hour   // of a resume ticket, which a login gives out for the next one
 )
 
-// NewToken returns a login token or resume ticket: 32 random bytes, base64url without padding. Redis sees its digest
-// only, so a dump of Redis logs nobody in.
+// NewToken returns a login token or resume ticket: 32 random bytes, base64url without padding. Redis stores only its
+// digest, so the tokens cannot be recovered from a dump of Redis.
 func NewToken() string {
 	var b [32]byte
 	_, _ = rand.Read(b[:]) // never fails: crypto/rand ends the process instead
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
-// digest is what is stored of a token.
+// digest returns the stored form of a token.
 func digest(token string) string {
 	sum := sha256.Sum256([]byte(token))
 	return hex.EncodeToString(sum[:])
 }
 
-// CheckToken tells whether a login token would be accepted now. It does not use it up.
+// CheckToken reports whether a login token would be accepted now. It does not use it up.
 func (p *Presence) CheckToken(ctx context.Context, uid int32, token string) (bool, error) {
 	_, err := p.peek(ctx, Claim{UID: uid, Token: token})
 	if errors.Is(err, ErrTokenInvalid) {
@@ -43,13 +43,15 @@ func (p *Presence) CheckToken(ctx context.Context, uid int32, token string) (boo
 	return true, nil
 }
 
-// RevokeTokens refuses every login token and resume ticket of a user issued until now, as after a password reset. It
-// ends no session at once: see EndSession. One that is missed is found by the next Compare of its owner. Times are Redis' own; on a cluster those of two masters, so a token minted within their clocks'
-// difference after the call may be refused too.
+// RevokeTokens invalidates all login tokens and resume tickets of a user issued so far, as after a password reset. It
+// does not end sessions; see EndSession. The next Compare of their owners finds any that were missed. Times are
+// Redis'. On a cluster they come from two masters, so a token issued shortly after the call, within the difference of
+// their clocks, may be refused too.
 func (p *Presence) RevokeTokens(ctx context.Context, uid int32) error {
 	ctx, cancel := p.bound(ctx)
 	defer cancel()
-	// Tickets are not deleted, as devices are not listed anywhere: the mark outlives them instead.
+	// Tickets are not deleted, because devices are not listed anywhere. Instead, the time of the revocation is kept
+	// for longer than any ticket lives.
 	err := revokeScript.Run(ctx, p.rdb, []string{p.keys.tokenMin(uid)}, seconds(max(TokenTTL, ResumeTTL))).Err()
 	if err != nil {
 		return failed("revoke tokens", err)
@@ -57,7 +59,7 @@ func (p *Presence) RevokeTokens(ctx context.Context, uid int32) error {
 	return nil
 }
 
-// failed names the operation in an error, except in our own sentinels, which say enough.
+// failed adds the operation to an error, except to the sentinel errors of this package, which need none.
 func failed(op string, err error) error {
 	for _, own := range []error{ErrTokenInvalid, ErrTooManyDevices, ErrNoNode, ErrBusy, ErrClosed} {
 		if errors.Is(err, own) {

@@ -10,18 +10,18 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// SeenTTL is how long it is remembered when a user was online last.
+// SeenTTL is how long the time of a user's last session is kept.
 const SeenTTL = 30 * 24 * time.Hour
 
-// Whereabouts are the sessions of a user, not checked against leases, and when the last one before ended: the minute since
-// 1970 by Redis' clock; 0 if that is unknown.
+// Whereabouts holds the sessions of a user, not checked against leases, and the end of the last session before them:
+// in minutes since 1970 by Redis' clock; 0 if unknown.
 type Whereabouts struct {
 	Locations []Location
 	SeenMin   int32
 }
 
-// Whereabouts returns where users are, in the order of uids, and in which body of data Redis looked, as LocateIn does. It
-// shares round trips with nobody, so that logins do not wait behind it.
+// Whereabouts returns the whereabouts of users, in the order of uids, and the generation id of the data; see
+// LocateIn. It does not share round trips, so that logins do not wait for it.
 func (p *Presence) Whereabouts(ctx context.Context, uids []int32) (out []Whereabouts, generation string, err error) {
 	out = make([]Whereabouts, 0, len(uids))
 	for part := range slices.Chunk(uids, p.opt.MaxBatch) {
@@ -46,7 +46,7 @@ func (p *Presence) whereabouts(ctx context.Context, out []Whereabouts, uids []in
 		sessions[i] = pipe.HGetAll(ctx, p.keys.session(uid))
 		seen[i] = pipe.Get(ctx, p.keys.seen(uid))
 	}
-	gen := pipe.Get(ctx, keyGeneration) // last: if Redis loses its data in between, that shows
+	gen := pipe.Get(ctx, keyGeneration) // read last, so that a loss of the data in between shows
 	_, _ = pipe.Exec(ctx)               // each command carries its own error
 	for i, uid := range uids {
 		var w Whereabouts
@@ -59,7 +59,7 @@ func (p *Presence) whereabouts(ctx context.Context, out []Whereabouts, uids []in
 		if err != nil && !errors.Is(err, redis.Nil) {
 			return nil, "", err
 		}
-		n, _ := strconv.ParseInt(minute, 10, 32) // missing or malformed: 0
+		n, _ := strconv.ParseInt(minute, 10, 32) // 0 if missing or malformed
 		w.SeenMin = int32(max(n, 0))
 		out = append(out, w)
 	}
@@ -69,7 +69,7 @@ func (p *Presence) whereabouts(ctx context.Context, out []Whereabouts, uids []in
 	return out, generation, nil
 }
 
-// NoteSeen writes when users were online last, of whom no session was released: their node died.
+// NoteSeen writes the time of the last session for users whose sessions were not released because their node died.
 func (p *Presence) NoteSeen(ctx context.Context, uids []int32, minute int32) error {
 	for part := range slices.Chunk(uids, p.opt.MaxBatch) {
 		if _, err := p.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {

@@ -15,9 +15,9 @@ const (
 	maxAsked   = 8 // peers per round
 )
 
-// Ask calls NodeService.Hello on peers, a few every five seconds, so that Standing knows what they think of this node's
-// signature although the node has nothing else to say to them. peers returns the addresses of the chat nodes, at most the
-// first 1,024 of which are asked, in turn. It returns when ctx ends. name is this node's, for the callees' logs.
+// Ask calls NodeService.Hello on a few peers every five seconds, so that Standing learns whether they accept this
+// node's signature even if the node makes no other calls. peers returns the addresses of the chat nodes; the first
+// 1,024 are called in turn. name is this node's name, for the logs of the callees. Ask returns when ctx ends.
 func (s *Standing) Ask(ctx context.Context, name string, auth *Auth, peers func() []string) {
 	asker := &asker{name: name, config: ClientConfig{Auth: auth, Standing: s, Timeout: askTimeout, MaxIdle: 1}, clients: map[string]*askClient{}}
 	defer asker.keep(nil)
@@ -33,7 +33,7 @@ func (s *Standing) Ask(ctx context.Context, name string, auth *Auth, peers func(
 	}
 }
 
-// asker keeps a client for each peer.
+// An asker keeps a client for each peer.
 type asker struct {
 	name    string
 	config  ClientConfig
@@ -59,13 +59,13 @@ func (a *asker) round(ctx context.Context, peers []string) {
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, askTimeout)
 			defer cancel()
-			_, _ = c.node.Hello(ctx, &message.HelloReq{Name: a.name}) // Standing hears what matters
+			_, _ = c.node.Hello(ctx, &message.HelloReq{Name: a.name}) // the client records the outcome in Standing
 		})
 	}
 	wg.Wait()
 }
 
-// client returns nil when there is no way to make one.
+// client returns the client for addr, or nil if none can be made.
 func (a *asker) client(addr string) *askClient {
 	if c := a.clients[addr]; c != nil {
 		return c

@@ -14,38 +14,38 @@ import (
 	"parley/internal/recent"
 )
 
-// Names of the metadata that authenticates a call: gRPC metadata, or TTHeader's transient metainfo.
+// Names of the metadata that authenticates a call. It travels as gRPC metadata or as TTHeader's transient metainfo.
 const (
-	HeaderTo    = "parley-to"    // the callee's name, which its refusals tell; UnknownCallee asks for it
+	HeaderTo    = "parley-to"    // the callee's name, which a refusal tells; UnknownCallee asks for it
 	HeaderBody  = "parley-body"  // hex SHA-256 of the request's body
 	HeaderTime  = "parley-ts"    // seconds since 1970, decimal
-	HeaderNonce = "parley-nonce" // 1 to 64 bytes, never used before within the window
+	HeaderNonce = "parley-nonce" // 1 to 64 bytes, unique within the window
 	HeaderSig   = "parley-sig"   // hex HMAC-SHA256 with the cluster secret over the canonical bytes
 )
 
-// UnknownCallee is the value of HeaderTo in a call that asks the callee for its name. No process has it as its name.
+// UnknownCallee is the value of HeaderTo in a call that asks for the callee's name. No process uses it as its name.
 const UnknownCallee = "?"
 
 const (
-	authWindow = 30 // seconds that clocks and delays may add up to, either way
-	// maxNonces bounds the replay cache, about 50 MiB: 60 s of 17,000 calls per second. Beyond it calls are refused, for a cache
-	// that forgets would let a replay through.
+	authWindow = 30 // seconds that clock differences and delays may add up to, in either direction
+	// maxNonces bounds the replay cache at about 50 MiB, or 60 s of 17,000 calls per second. Beyond it calls are
+	// refused, because a cache that evicts nonces would let replays through.
 	maxNonces   = 1 << 20
 	maxNonceLen = 64
-	// maxCallees is how many addresses are remembered with their callees. One that was forgotten costs an exchange.
+	// maxCallees is the number of addresses whose callee is remembered. Forgetting one costs one more exchange.
 	maxCallees = 4096
 )
 
-// Auth signs calls and checks signatures with a secret that all nodes of a cluster share. A signature is good once, at one
-// process, for one method and one body. It keeps out strangers and recorded calls; it encrypts nothing, and replies are not
-// signed.
+// An Auth signs calls and checks signatures with a secret shared by all nodes of a cluster. A signature is valid
+// once, at one process, for one method and one body. It protects against strangers and recorded calls. It does not
+// encrypt, and replies are not signed.
 //
-// The name that a signature is for is random and as old as the memory of nonces: both are made by NewAuth. So a recorded
-// call is useless at every other process, and after a restart at the same one, whatever the clocks say. A caller learns the
-// name from the callee, which refuses a call to another name and tells its own.
+// NewAuth makes a random callee name and an empty memory of nonces together. A recorded call is therefore useless at
+// every other process, and also at the same one after a restart, whatever the clocks say. A caller learns the
+// callee's name from the callee, which refuses a call to another name and tells its own.
 //
-// A nil *Auth signs nothing and accepts everything. It is safe for concurrent use; one serves all servers and clients of a
-// node.
+// A nil *Auth signs nothing and accepts everything. An Auth is safe for concurrent use; one serves all servers and
+// clients of a node.
 type Auth struct {
 	secret []byte
 	now    func() time.Time
@@ -55,12 +55,12 @@ type Auth struct {
 	limit  int // of total
 
 	mu     sync.Mutex                    // guards the following
-	seen   map[int64]map[string]struct{} // second that was signed -> its nonces
+	seen   map[int64]map[string]struct{} // nonces by the second of their signature
 	total  int
-	oldest int64 // no key of seen is smaller
+	oldest int64 // no second in seen is smaller
 
 	calleesMu sync.Mutex                  // guards the following
-	callees   *recent.Map[string, string] // address -> name of the process that answered there last
+	callees   *recent.Map[string, string] // name of the process that last answered at an address
 }
 
 // NewAuth returns an Auth, or nil when secret is empty.
@@ -77,16 +77,16 @@ func NewAuth(secret string) *Auth {
 	}
 }
 
-// signature is the HMAC over the canonical bytes; service is without its package: "StatusService".
+// signature returns the HMAC over the canonical bytes. service is without its package, as in "StatusService".
 func (a *Auth) signature(to, service, method, body, ts, nonce string) []byte {
 	mac := hmac.New(sha256.New, a.secret)
 	mac.Write([]byte("parley-rpc-2\n" + to + "\n" + service + "/" + method + "\n" + body + "\n" + ts + "\n" + nonce))
 	return mac.Sum(nil)
 }
 
-// Sign returns the metadata for one call of the process called to, keyed by the Header names; body is the request as it
-// goes over the wire, without framing. It is for callers that do not use Kitex; a Client signs by itself. It returns nil for
-// a nil *Auth.
+// Sign returns the metadata for one call of the process named to, keyed by the Header names. body is the encoded
+// request without framing. Sign is for callers without Kitex; a Client signs its own calls. It returns nil for a nil
+// *Auth.
 func (a *Auth) Sign(to, service, method string, body []byte) map[string]string {
 	if a == nil {
 		return nil
@@ -96,7 +96,7 @@ func (a *Auth) Sign(to, service, method string, body []byte) map[string]string {
 
 func (a *Auth) sign(to, service, method, digest string) map[string]string {
 	if to == UnknownCallee {
-		return map[string]string{HeaderTo: UnknownCallee} // the callee needs no more to tell its name
+		return map[string]string{HeaderTo: UnknownCallee} // enough for the callee to tell its name
 	}
 	ts := strconv.FormatInt(a.now().Unix(), 10)
 	nonce := a.prefix + strconv.FormatUint(a.count.Add(1), 36)
@@ -104,14 +104,15 @@ func (a *Auth) sign(to, service, method, digest string) map[string]string {
 	return map[string]string{HeaderTo: to, HeaderBody: digest, HeaderTime: ts, HeaderNonce: nonce, HeaderSig: sig}
 }
 
-// digestOf is the value of HeaderBody.
+// digestOf returns the value of HeaderBody.
 func digestOf(body []byte) string {
 	sum := sha256.Sum256(body)
 	return hex.EncodeToString(sum[:])
 }
 
-// Check returns nil when the headers were made with the secret, for this process, this call and a body of that digest,
-// lately, and were never seen here. The caller has still to compare the digest in HeaderBody with the body's.
+// Check returns nil if the headers were signed with the secret for this process, this call and a body with that
+// digest, within the window, and have not been seen before. The caller must still compare the digest in HeaderBody
+// with the digest of the body.
 func (a *Auth) Check(service, method string, header func(name string) string) *Refusal {
 	if a == nil {
 		return nil
@@ -121,7 +122,7 @@ func (a *Auth) Check(service, method string, header func(name string) string) *R
 		return &Refusal{Reason: ReasonUnsigned}
 	}
 	if to != a.name {
-		// The name is no secret: what is signed for it is good once and for one body.
+		// Telling the name is safe: a signature for it is valid once and for one body.
 		return &Refusal{Reason: ReasonCallee, Detail: a.name}
 	}
 	second, err := strconv.ParseInt(ts, 10, 64)
@@ -130,7 +131,7 @@ func (a *Auth) Check(service, method string, header func(name string) string) *R
 		return &Refusal{Reason: ReasonMalformed}
 	}
 	if !hmac.Equal(got, a.signature(to, service, method, body, ts, nonce)) {
-		return &Refusal{Reason: ReasonSignature} // before the clock: a stranger learns nothing about ours
+		return &Refusal{Reason: ReasonSignature} // checked before the clock, so that a stranger learns nothing about it
 	}
 	now := a.now().Unix()
 	switch {
@@ -142,13 +143,13 @@ func (a *Auth) Check(service, method string, header func(name string) string) *R
 	return a.remember(second, nonce, now)
 }
 
-// remember refuses a nonce that was used with the same second. Nonces are kept by the second that was signed, so that a
-// whole bucket goes when its second leaves the window.
+// remember records a nonce, and refuses one already used in the same second. Nonces are kept by the second of their
+// signature, so that a whole set is dropped when its second leaves the window.
 func (a *Auth) remember(second int64, nonce string, now int64) *Refusal {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if limit := now - authWindow; a.oldest < limit {
-		for s, nonces := range a.seen { // at most 61 of them
+		for s, nonces := range a.seen { // at most 61 seconds
 			if s < limit {
 				a.total -= len(nonces)
 				delete(a.seen, s)
@@ -172,7 +173,7 @@ func (a *Auth) remember(second int64, nonce string, now int64) *Refusal {
 	return nil
 }
 
-// calleeAt returns the name of the process that answered at addr last, or UnknownCallee.
+// calleeAt returns the name of the process that last answered at addr, or UnknownCallee.
 func (a *Auth) calleeAt(addr string) string {
 	a.calleesMu.Lock()
 	defer a.calleesMu.Unlock()

@@ -9,8 +9,8 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
 )
 
-// Cause says for a log why a call failed. Of an error with a number, which the callee may have answered, it gives only the
-// number: the text may be the callee's own and quote the request.
+// Cause describes, for a log, why a call failed. If the callee may have answered the error, Cause gives only its
+// number: the text may quote the request.
 func Cause(err error) string {
 	if r, ok := AsRefusal(err); ok {
 		return r.Public()

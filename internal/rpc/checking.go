@@ -16,8 +16,8 @@ import (
 	"github.com/cloudwego/kitex/transport"
 )
 
-// serverMiddleware refuses calls that Check refuses, and calls whose body is not the one that was signed. Over gRPC a body
-// is read only after its headers were accepted.
+// serverMiddleware refuses calls that Check refuses, and calls whose body is not the signed one. Over gRPC, a body is
+// read only after its headers have been accepted.
 func (a *Auth) serverMiddleware(m *Metrics) endpoint.Middleware {
 	return func(next endpoint.Endpoint) endpoint.Endpoint {
 		if a == nil {
@@ -35,7 +35,7 @@ func (a *Auth) serverMiddleware(m *Metrics) endpoint.Middleware {
 					st := &checkedStream{Stream: in.Stream, digest: header(HeaderBody)}
 					in.Stream = st
 					err = next(ctx, in, resp)
-					refused = st.refused // which Kitex wraps as if a handler had said it
+					refused = st.refused // Kitex wraps the error as if a handler had returned it
 				}
 				if refused != nil {
 					m.refused(refused)
@@ -47,7 +47,7 @@ func (a *Auth) serverMiddleware(m *Metrics) endpoint.Middleware {
 				if refused == nil && in.digest != header(HeaderBody) {
 					refused = &Refusal{Reason: ReasonBody}
 				}
-			default: // a body that was not digested cannot be checked
+			default: // without a digest the body cannot be checked
 				refused = &Refusal{Reason: ReasonBody}
 			}
 			if refused == nil {
@@ -63,8 +63,8 @@ func (a *Auth) serverMiddleware(m *Metrics) endpoint.Middleware {
 	}
 }
 
-// headerOf returns a function that reads the caller's metadata. A gRPC caller's is as it sent it; a Kitex client on gRPC
-// sends the same.
+// headerOf returns a function that reads the caller's metadata, of either protocol. A repeated gRPC header counts as
+// absent.
 func headerOf(ctx context.Context, grpc bool) func(string) string {
 	if !grpc {
 		return func(name string) string {
@@ -81,7 +81,7 @@ func headerOf(ctx context.Context, grpc bool) func(string) string {
 	}
 }
 
-// withDigests returns info with methods whose arguments arrive as *digested.
+// withDigests returns a copy of info whose methods decode their arguments as *digested.
 func withDigests(info *serviceinfo.ServiceInfo) *serviceinfo.ServiceInfo {
 	copied := *info
 	copied.Methods = make(map[string]serviceinfo.MethodInfo, len(info.Methods))
@@ -93,7 +93,7 @@ func withDigests(info *serviceinfo.ServiceInfo) *serviceinfo.ServiceInfo {
 
 type digestedMethod struct{ serviceinfo.MethodInfo }
 
-// NewArgs is for Kitex's codec.
+// NewArgs implements serviceinfo.MethodInfo.
 func (m digestedMethod) NewArgs() any {
 	args := m.MethodInfo.NewArgs()
 	if msg, ok := args.(protobuf.ProtobufMsgCodec); ok {
@@ -102,7 +102,7 @@ func (m digestedMethod) NewArgs() any {
 	return args
 }
 
-// digested is a message that remembers the digest of the bytes it was decoded from.
+// digested is a message that records the digest of the bytes it was decoded from.
 type digested struct {
 	protobuf.ProtobufMsgCodec
 	digest string
@@ -113,14 +113,14 @@ func (d *digested) Unmarshal(body []byte) error {
 	return d.ProtobufMsgCodec.Unmarshal(body)
 }
 
-// checkedStream is the stream of a gRPC call whose body was signed.
+// checkedStream is the stream of a gRPC call with a signed body.
 type checkedStream struct {
 	streaming.Stream
 	digest  string
 	refused *Refusal // set by RecvMsg
 }
 
-// RecvMsg refuses another body than the one that was signed.
+// RecvMsg refuses a body other than the signed one.
 func (s *checkedStream) RecvMsg(m any) error {
 	msg, ok := m.(protobuf.ProtobufMsgCodec)
 	if ok {

@@ -24,27 +24,27 @@ import (
 )
 
 const (
-	// DefaultTimeout bounds a call, connecting included.
+	// DefaultTimeout bounds a call, including the connect.
 	DefaultTimeout = 2 * time.Second
 	// DefaultConnectTimeout bounds a connect; Kitex's own 50 ms is too short for a machine under load.
 	DefaultConnectTimeout = time.Second
-	// DefaultMaxIdle is how many idle connections are kept to one address.
+	// DefaultMaxIdle is the number of idle connections kept to one address.
 	DefaultMaxIdle = 8
 )
 
-// ClientConfig is what a Client needs besides addresses. The zero value calls without authentication or metrics.
+// ClientConfig configures a Client. The zero value makes calls without authentication and metrics.
 type ClientConfig struct {
 	Auth           *Auth
 	Metrics        *Metrics
 	Standing       *Standing     // records whether each call's signature was accepted; may be nil
-	Timeout        time.Duration // of a call; 0: DefaultTimeout. A call's context may end it earlier.
+	Timeout        time.Duration // of a call; 0: DefaultTimeout. The call's context may end earlier.
 	ConnectTimeout time.Duration // 0: DefaultConnectTimeout
 	MaxIdle        int           // idle connections kept to one address; 0: DefaultMaxIdle
-	GRPC           bool          // the callee is foreign and speaks gRPC; ours speak TTHeader too, which costs less
+	GRPC           bool          // for foreign callees; Parley's nodes also speak TTHeader, which is cheaper
 }
 
-// Client is the transport under a generated Kitex client: calls are never retried, and time out. Generated clients have
-// no Close, so the connections are this type's to close.
+// A Client is the transport below a generated Kitex client. Its calls have a timeout and are never retried. Generated
+// clients have no Close; Client.Close closes their connections.
 //
 //	c := rpc.NewClient(rpc.ClientConfig{Auth: auth}, "127.0.0.1:50052")
 //	status, err := statusservice.NewClient("statusnode", c.Options()...)
@@ -52,12 +52,12 @@ type ClientConfig struct {
 type Client struct {
 	config ClientConfig
 	addrs  []string
-	pool   *longpool.LongPool // nil for gRPC, whose pool Kitex makes
+	pool   *longpool.LongPool // nil for gRPC, where Kitex makes the pool
 	dialer dialer
 }
 
-// NewClient returns a Client that spreads its calls over addrs (host:port; a name is looked up every few seconds and may
-// have several addresses). It connects at the first call. There must be at least one address.
+// NewClient returns a Client that spreads its calls over addrs, at least one host:port. A host name is resolved every
+// few seconds and may have several addresses. The Client connects at the first call.
 func NewClient(c ClientConfig, addrs ...string) *Client {
 	silence()
 	if c.Timeout == 0 {
@@ -79,7 +79,8 @@ func NewClient(c ClientConfig, addrs ...string) *Client {
 	return cl
 }
 
-// Options returns the options for a generated NewClient. Use them for one client: Kitex closes the pool with it.
+// Options returns the options for a generated NewClient. Use them for one client only: Kitex closes the pool together
+// with the client.
 func (c *Client) Options() []client.Option {
 	opts := []client.Option{
 		client.WithResolver(resolver),
@@ -104,10 +105,10 @@ func (c *Client) Options() []client.Option {
 	return opts
 }
 
-// Close closes all connections; calls under way fail, and so do later ones. It may be called more than once.
+// Close closes all connections. Calls in flight and later calls fail. Close may be called more than once.
 func (c *Client) Close() {
 	if c.pool != nil {
-		_ = c.pool.Close() // fails only when it is closed already
+		_ = c.pool.Close() // fails only if it is already closed
 	}
 	c.dialer.close()
 }
@@ -115,9 +116,10 @@ func (c *Client) Close() {
 // addrTag carries a client's addresses to the resolver.
 const addrTag = "parley-addrs"
 
-// resolver is shared by all clients of the process, because Kitex keeps a balancer, with goroutines that never end, for
-// each resolver name it has seen, and asks the first resolver of that name for all. client.WithHostPorts has a name for
-// each address list, panics on a name that has no address yet, and looks names up only at each connect.
+// resolver is shared by all clients of the process. For each resolver name, Kitex keeps a balancer with goroutines
+// that never end, and asks the first resolver of that name for all of them. client.WithHostPorts is no alternative:
+// it has a name for each address list, panics on a host that cannot be resolved yet, and resolves only when
+// connecting.
 var resolver = &discovery.SynthesizedResolver{
 	NameFunc: func() string { return "parley" },
 	TargetFunc: func(_ context.Context, to rpcinfo.EndpointInfo) string {
@@ -127,7 +129,8 @@ var resolver = &discovery.SynthesizedResolver{
 	ResolveFunc: resolve,
 }
 
-// resolve returns one instance for each address behind each name in addrs, a comma list. Kitex asks again every 5 s.
+// resolve returns one instance for each address of each host in addrs, a comma-separated list. Kitex calls it every 5
+// s. A host that cannot be resolved is skipped as long as another one can.
 func resolve(ctx context.Context, addrs string) (discovery.Result, error) {
 	result := discovery.Result{Cacheable: true, CacheKey: addrs}
 	var failed error
@@ -153,19 +156,20 @@ func resolve(ctx context.Context, addrs string) (discovery.Result, error) {
 	return result, nil
 }
 
-// dialer remembers its connections, for Kitex has no way to close those that are in use.
+// A dialer tracks its connections, because Kitex cannot close those in use.
 type dialer struct {
 	grpc bool
 
 	mu     sync.Mutex          // guards the following
-	conns  map[net.Conn]string // -> the callee at the other end, "" until it has told its name
+	conns  map[net.Conn]string // name of the callee on each connection; "" until it is known
 	closed bool
 }
 
 var _ remote.Dialer = (*dialer)(nil)
 
-// DialTimeout returns a netpoll connection for TTHeader, one of package net for gRPC: over netpoll, Kitex's gRPC client
-// starts to read when the first bytes arrive, and calls on a connection that closes before hang until their time is up.
+// DialTimeout returns a netpoll connection for TTHeader and a connection of package net for gRPC. Over netpoll,
+// Kitex's gRPC client starts reading only when the first bytes arrive, so calls on a connection that closes before
+// would hang until their timeout.
 func (d *dialer) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
 	if d.grpc {
 		conn, err := net.DialTimeout(network, address, timeout)
@@ -186,17 +190,17 @@ func (d *dialer) DialTimeout(network, address string, timeout time.Duration) (ne
 		return nil, err
 	}
 	if err := conn.AddCloseCallback(func(netpoll.Connection) error { d.forget(conn); return nil }); err != nil {
-		_ = conn.Close() // it is of no use
+		_ = conn.Close() // the connection is unusable
 		d.forget(conn)
 		return nil, err
 	}
-	if !conn.IsActive() { // it may have closed before the callback was there
+	if !conn.IsActive() { // it may have closed before the callback was registered
 		d.forget(conn)
 	}
 	return conn, nil
 }
 
-// track closes conn and returns an error when the dialer is closed.
+// track records conn. If the dialer is closed, it closes conn and returns an error.
 func (d *dialer) track(conn net.Conn) error {
 	d.mu.Lock()
 	closed := d.closed
@@ -205,7 +209,7 @@ func (d *dialer) track(conn net.Conn) error {
 	}
 	d.mu.Unlock()
 	if closed {
-		_ = conn.Close() // the caller is told
+		_ = conn.Close() // the returned error says so
 		return net.ErrClosed
 	}
 	return nil
@@ -217,7 +221,7 @@ func (d *dialer) forget(conn net.Conn) {
 	delete(d.conns, conn)
 }
 
-// learn remembers who is at the other end of conn, while conn is open.
+// learn records the callee on conn, as long as conn is open.
 func (d *dialer) learn(conn net.Conn, callee string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -237,12 +241,12 @@ func (d *dialer) close() {
 	d.closed = true
 	conns := slices.Collect(maps.Keys(d.conns))
 	d.mu.Unlock()
-	for _, c := range conns { // outside the lock: closing takes it
-		_ = c.Close() // it is gone either way
+	for _, c := range conns { // without the lock, which forget takes
+		_ = c.Close() // an error changes nothing: the connection is closed
 	}
 }
 
-// trackedConn tells its dialer when it is closed.
+// trackedConn is a connection that removes itself from its dialer when closed.
 type trackedConn struct {
 	net.Conn
 	dialer *dialer

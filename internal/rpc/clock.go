@@ -4,5 +4,5 @@ package rpc
 
 import "time"
 
-// wallClock is the clock by which calls are signed and signatures judged. Built with the tag seededbugs it can be wrong.
+// wallClock is the clock for signing calls and checking signatures. A build with the tag seededbugs can set it wrong.
 var wallClock = time.Now

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// wallClock is off by PARLEY_SEEDED_CLOCK, a duration, for the proof that nodes tolerate a clock that is a little wrong and
-// refuse calls of one that is very wrong.
+// wallClock is off by PARLEY_SEEDED_CLOCK, a duration. It serves to prove that nodes tolerate a small clock
+// difference and refuse calls with a large one.
 var wallClock = func() func() time.Time {
 	text := os.Getenv("PARLEY_SEEDED_CLOCK")
 	if text == "" {

@@ -14,9 +14,9 @@ import (
 	"github.com/cloudwego/netpoll"
 )
 
-// Listen binds a TCP port, host:port. On Linux what it accepts inherits TCP_NODELAY and what set sets on the listening
-// descriptor; set runs before it listens, and its error fails Listen. MPTCP, Go's default for listeners, is off: on it most
-// kernels take no such options.
+// Listen binds a TCP port, host:port. The functions in set receive the socket's descriptor before it listens; an
+// error of theirs fails Listen. On Linux, accepted connections inherit TCP_NODELAY and the options so set. Listen
+// turns off MPTCP, Go's default for listeners, because most kernels do not take these options on it.
 func Listen(addr string, set ...func(fd int) error) (net.Listener, error) {
 	options := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		var failed error
@@ -31,14 +31,14 @@ func Listen(addr string, set ...func(fd int) error) (net.Listener, error) {
 	return options.Listen(context.Background(), "tcp", addr)
 }
 
-// NoDelay has what is written to a socket leave at once, even if the peer's kernel has not confirmed what was before.
+// NoDelay makes the kernel send written data at once instead of waiting for the acknowledgement of earlier data.
 func NoDelay(fd int) error {
 	return os.NewSyscallError("TCP_NODELAY", syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1))
 }
 
-// listener is a TCP listener for a netpoll event loop. It exists because netpoll's own closes its descriptor twice, and a
-// Kitex server closes its listener twice, 100 ms apart: by then the number may be another goroutine's socket or database
-// file, which dies for no reason. It also marks accepted sockets close-on-exec, which netpoll's does not.
+// A listener is a TCP listener for a netpoll event loop. It replaces netpoll's own, which closes its descriptor
+// twice. Kitex also closes its listener twice, 100 ms apart; by the second time the descriptor may belong to another
+// goroutine's socket or database file. It also marks accepted sockets close-on-exec, as netpoll's does not.
 type listener struct {
 	file *os.File
 	fd   int
@@ -54,7 +54,7 @@ type listener struct {
 
 var _ netpoll.Listener = (*listener)(nil)
 
-// newListener takes ln over: ln is closed, its socket lives on in the listener. ln must be a *net.TCPListener.
+// newListener takes over ln, which must be a *net.TCPListener: it closes ln and keeps the socket.
 func newListener(ln net.Listener) (*listener, error) {
 	tcp, ok := ln.(*net.TCPListener)
 	if !ok {
@@ -76,22 +76,23 @@ func newListener(ln net.Listener) (*listener, error) {
 	return l, nil
 }
 
-// Fd is for netpoll.
+// Fd returns the descriptor, for netpoll. The first call means that an event loop starts serving.
 func (l *listener) Fd() int {
 	l.servingOnce.Do(func() { close(l.serving) })
 	return l.fd
 }
 
-// Addr is the bound address.
+// Addr returns the bound address.
 func (l *listener) Addr() net.Addr { return l.addr }
 
-// Accept is for netpoll: it returns nil and no error when nobody waits.
+// Accept is for netpoll: it returns nil and no error if no connection is waiting.
 func (l *listener) Accept() (net.Conn, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.stopped {
 		return nil, nil //nolint:nilnil // what netpoll expects for "nothing now"
 	}
+	// The lock keeps a concurrent fork from inheriting the descriptor before it is marked close-on-exec.
 	syscall.ForkLock.RLock()
 	fd, sa, err := syscall.Accept(l.fd)
 	if err == nil {
@@ -107,8 +108,8 @@ func (l *listener) Accept() (net.Conn, error) {
 	return nil, err
 }
 
-// Close stops accepting and keeps the descriptor, which the event loop has yet to forget; Release gives it back. It may
-// be called any number of times.
+// Close stops accepting but keeps the descriptor, which the event loop still uses; Release closes it. Close may be
+// called any number of times.
 func (l *listener) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -116,11 +117,11 @@ func (l *listener) Close() error {
 		return nil
 	}
 	l.stopped = true
-	_ = syscall.Shutdown(l.fd, syscall.SHUT_RDWR) // where the system refuses, clients wait in the backlog until Release
+	_ = syscall.Shutdown(l.fd, syscall.SHUT_RDWR) // if the system refuses, clients wait in the backlog until Release
 	return nil
 }
 
-// Release closes the descriptor, once. Call it when the event loop has ended, or was never started.
+// Release closes the descriptor, once. Call it after the event loop has ended, or if it never started.
 func (l *listener) Release() error {
 	_ = l.Close() // never fails
 	l.mu.Lock()
@@ -132,7 +133,7 @@ func (l *listener) Release() error {
 	return l.file.Close()
 }
 
-// accepted carries a new socket to netpoll, which copies what it needs and drops it.
+// accepted hands a new socket to netpoll, which copies what it needs and drops it.
 type accepted struct {
 	net.Conn      // nil: netpoll calls none of its methods
 	fd            int

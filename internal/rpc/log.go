@@ -15,9 +15,9 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Kitex and netpoll log through variables of their own, one a process. Left alone, a gRPC client against a dead address
-// writes tens of thousands of lines a second, and anybody who hangs up makes one. So both are silenced as soon as a
-// server or client is made, until a server serves or RouteLogs says where their lines go.
+// Kitex and netpoll log through process-wide variables. Unchanged, a gRPC client of a dead address would write tens
+// of thousands of lines a second, and each client that hangs up one line. Therefore both are silenced when the first
+// server or client is made, until a server serves or RouteLogs sets a destination.
 var (
 	silenceOnce sync.Once
 	libraryLog  atomic.Pointer[slog.Logger] // nil drops
@@ -25,15 +25,15 @@ var (
 	panicRate   = newThrottle(time.Second, 10)
 )
 
-// RouteLogs sends what Kitex and netpoll log to log: at most ten lines at once and one a second after, with the number
-// dropped in between. Their informational lines become Debug, their errors Warn (a peer can provoke nearly all of them),
-// panics Error. nil drops everything. It concerns the whole process and may be called at any time.
+// RouteLogs sends the log lines of Kitex and netpoll to log: bursts of ten lines and then one per second, with the
+// number of lines dropped in between. Informational lines become Debug, errors Warn (peers can provoke nearly all of
+// them), and panics Error. A nil log drops everything. The setting is process-wide and may be changed at any time.
 func RouteLogs(log *slog.Logger) {
 	silence()
 	libraryLog.Store(log)
 }
 
-// lendLogs routes the lines to log if they go nowhere, until the function it returns is called.
+// lendLogs routes the lines to log unless they already have a destination, until the returned function is called.
 func lendLogs(log *slog.Logger) (giveBack func()) {
 	if !libraryLog.CompareAndSwap(nil, log) {
 		return func() {}
@@ -41,6 +41,7 @@ func lendLogs(log *slog.Logger) (giveBack func()) {
 	return func() { libraryLog.CompareAndSwap(log, nil) }
 }
 
+// silence replaces both loggers, once per process.
 func silence() {
 	silenceOnce.Do(func() {
 		klog.SetLogger(kitexLog{})
@@ -48,7 +49,7 @@ func silence() {
 	})
 }
 
-// throttle counts what it refuses.
+// A throttle limits a rate and counts what it drops.
 type throttle struct {
 	limiter *rate.Limiter
 	dropped atomic.Int64
@@ -58,6 +59,8 @@ func newThrottle(every time.Duration, burst int) *throttle {
 	return &throttle{limiter: rate.NewLimiter(rate.Every(every), burst)}
 }
 
+// libraryLine logs a line of a library. Lines about panics have a limit of their own, so that other lines cannot
+// displace them.
 func libraryLine(lib string, level slog.Level, text string) {
 	log := libraryLog.Load()
 	if log == nil {
@@ -88,7 +91,7 @@ func (netpollLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// kitexLog is a klog.FullLogger. Formatting happens only for lines that are wanted.
+// kitexLog is a klog.FullLogger. It formats only lines that are logged.
 type kitexLog struct{}
 
 func kitexLine(level slog.Level, text func() string) {
@@ -111,7 +114,7 @@ func (kitexLog) Info(v ...any)   { plain(slog.LevelDebug, v) }
 func (kitexLog) Notice(v ...any) { plain(slog.LevelDebug, v) }
 func (kitexLog) Warn(v ...any)   { plain(slog.LevelWarn, v) }
 func (kitexLog) Error(v ...any)  { plain(slog.LevelWarn, v) }
-func (kitexLog) Fatal(v ...any)  { plain(slog.LevelError, v) } // Kitex's own exits the process; that is main's to decide
+func (kitexLog) Fatal(v ...any)  { plain(slog.LevelError, v) } // Kitex's own logger would exit; only main may do that
 
 func (kitexLog) Tracef(f string, v ...any)  { formatted(slog.LevelDebug, f, v) }
 func (kitexLog) Debugf(f string, v ...any)  { formatted(slog.LevelDebug, f, v) }

@@ -12,15 +12,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// Metrics counts calls by service and method, as callers and as callees see them. Make one a node and give it to all its
-// servers and clients; nil counts nothing.
+// Metrics counts calls by service and method, for callers and callees. Use one Metrics for all servers and clients of
+// a node. A nil *Metrics counts nothing.
 type Metrics struct {
 	served, called           *prometheus.CounterVec
 	servedSeconds, calledSec *prometheus.HistogramVec
 	refusals                 *prometheus.CounterVec
 }
 
-// NewMetrics registers with reg; nil registers nowhere.
+// NewMetrics registers the metrics with reg; with nil, nowhere.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	f := promauto.With(reg)
 	calls := []string{"service", "method", "result"}
@@ -52,7 +52,7 @@ func (m *Metrics) refused(r *Refusal) {
 	}
 }
 
-// tracer is Kitex's hook at the end of each call.
+// A tracer observes each call when Kitex reports its end.
 type tracer struct {
 	calls   *prometheus.CounterVec
 	seconds *prometheus.HistogramVec
@@ -67,13 +67,13 @@ func (t tracer) Finish(ctx context.Context) {
 	st := ri.Stats()
 	service, method := ri.Invocation().ServiceName(), ri.Invocation().MethodName()
 	if ri.Invocation().MethodInfo() == nil {
-		// Names that no handler has are the caller's to choose, without bound.
+		// A caller may invent any number of names; they must not become label values.
 		service, method = "unknown", "unknown"
 	}
 	panicked, _ := st.Panicked()
 	err := st.Error()
 	if said := ri.Invocation().BizStatusErr(); err == nil && said != nil && said.BizStatusCode() == refusalCode {
-		err = &Refusal{} // on the server's side it is no error in the eyes of Kitex
+		err = &Refusal{} // for a Kitex server a refusal is not an error
 	}
 	t.calls.WithLabelValues(service, method, result(err, panicked)).Inc()
 	start, finish := st.GetEvent(stats.RPCStart), st.GetEvent(stats.RPCFinish)
@@ -98,12 +98,12 @@ func result(err error, panicked bool) string {
 	return "error"
 }
 
-// IsTimeout reports whether a call ended because its time was up. It may have been executed all the same.
+// IsTimeout reports whether a call ended because of its timeout. It may have been executed.
 func IsTimeout(err error) bool {
 	return errors.Is(err, kerrors.ErrRPCTimeout) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// IsUnreachable reports whether no connection could be had, so that the call was certainly not executed.
+// IsUnreachable reports whether no connection could be made. The call was certainly not executed.
 func IsUnreachable(err error) bool {
 	for _, target := range []error{kerrors.ErrGetConnection, kerrors.ErrNoConnection, kerrors.ErrServiceDiscovery, kerrors.ErrLoadbalance} {
 		if errors.Is(err, target) {

@@ -9,37 +9,37 @@ import (
 	"github.com/cloudwego/kitex/pkg/rpcinfo"
 )
 
-// The reasons for which a callee refuses a call, as metrics and callers see them.
+// Reasons for which a callee refuses a call, as reported to metrics and callers.
 const (
-	ReasonUnsigned  = "unsigned"  // no signature, and the callee has a secret
-	ReasonMalformed = "malformed" // headers that no caller of ours sends
-	ReasonCallee    = "callee"    // signed for another process; Detail is this one's name
-	ReasonSignature = "signature" // another secret, method, or anything else that is signed
-	ReasonClock     = "clock"     // signed too long ago or in the future; Detail says how far the caller's clock is off
-	ReasonReplay    = "replay"    // used before
+	ReasonUnsigned  = "unsigned"  // not signed, although the callee has a secret
+	ReasonMalformed = "malformed" // headers that no Parley node sends
+	ReasonCallee    = "callee"    // signed for another process; Detail is the callee's name
+	ReasonSignature = "signature" // wrong secret, or signed for another method, body digest or time
+	ReasonClock     = "clock"     // signed too long ago or in the future; Detail is the clock difference of the caller
+	ReasonReplay    = "replay"    // nonce used before
 	ReasonFull      = "full"      // the memory of nonces is full
-	ReasonBody      = "body"      // the body is not the one that was signed
+	ReasonBody      = "body"      // the body is not the signed one
 )
 
-// Refusal says why a callee did not accept a call's signature. The call was not executed.
+// A Refusal says why a callee did not accept a call's signature. The call was not executed.
 type Refusal struct {
 	Reason string
 	Detail string // may be empty
 }
 
-// refusalPrefix begins what a refused caller is told; the reason follows, then the detail.
+// refusalPrefix begins the error text sent to a refused caller; the reason and the detail follow.
 const refusalPrefix = "parley: unauthenticated: "
 
-// refusalCode is the code of a refusal over TTHeader, where it is a status in the header of an ordinary reply: after an
-// exception Kitex's client throws the connection away. Over gRPC it is Unauthenticated.
+// refusalCode is the code of a refusal over TTHeader. It is a business status in the header of an ordinary reply,
+// because after an exception Kitex's client discards the connection. Over gRPC the code is Unauthenticated.
 const refusalCode = 2401
 
 func (r *Refusal) Error() string { return strings.TrimSuffix(refusalPrefix+r.Reason+" "+r.Detail, " ") }
 
-// Public says it without anything that is not for everybody.
+// Public returns the error without confidential details.
 func (r *Refusal) Public() string { return "refuses this node's signature: " + r.said() }
 
-// said puts a refusal into words for an operator.
+// said describes a refusal for an operator.
 func (r *Refusal) said() string {
 	switch r.Reason {
 	case ReasonSignature:
@@ -52,7 +52,7 @@ func (r *Refusal) said() string {
 	return r.Reason
 }
 
-// parseRefusal finds a refusal in what a callee said.
+// parseRefusal finds a refusal in an error text of a callee.
 func parseRefusal(text string) (*Refusal, bool) {
 	_, said, ok := strings.Cut(text, refusalPrefix)
 	if !ok {
@@ -63,8 +63,8 @@ func parseRefusal(text string) (*Refusal, bool) {
 	return &Refusal{Reason: reason, Detail: detail}, true
 }
 
-// AsRefusal returns the refusal in the error of a call that a Client or any gRPC client made. Gateways and libraries wrap a
-// status in types of their own; the text is what they keep.
+// AsRefusal returns the refusal in the error of a call made by a Client or by any gRPC client. It also searches the
+// text, because gateways and libraries wrap a status in types of their own but keep its text.
 func AsRefusal(err error) (*Refusal, bool) {
 	if err == nil {
 		return nil, false
@@ -76,7 +76,7 @@ func AsRefusal(err error) (*Refusal, bool) {
 }
 
 // IsUnauthenticated reports whether a call failed because the callee did not accept its signature: another secret, a
-// clock that is off, or none at all. Such a call was not executed, and will fail again.
+// clock that is off, or no signature. Such a call was not executed, and would fail again.
 func IsUnauthenticated(err error) bool {
 	if _, ok := AsRefusal(err); ok {
 		return true
@@ -88,7 +88,7 @@ func IsUnauthenticated(err error) bool {
 	return ok && err != nil && st.Code() == codes.Unauthenticated
 }
 
-// refusedCall returns the refusal that ended a call of a Kitex client, or err.
+// refusedCall returns the refusal that ended a call of a Kitex client, or else err.
 func refusedCall(ri rpcinfo.RPCInfo, err error) error {
 	if err != nil {
 		if r, ok := AsRefusal(err); ok {
@@ -101,7 +101,7 @@ func refusedCall(ri rpcinfo.RPCInfo, err error) error {
 		return nil
 	}
 	if set, ok := ri.Invocation().(rpcinfo.InvocationSetter); ok {
-		set.SetBizStatusErr(nil) // Kitex would return it, and the call may be made again
+		set.SetBizStatusErr(nil) // else Kitex would return it, and callSigned may repeat the call
 	}
 	if r, ok := parseRefusal(said.BizMessage()); ok {
 		return r

@@ -19,18 +19,18 @@ import (
 )
 
 const (
-	// DefaultExitWait is how long a server that stops waits for the calls it is answering.
+	// DefaultExitWait is how long a stopping server waits for its calls in flight.
 	DefaultExitWait = 5 * time.Second
-	// DefaultMaxConns bounds a server's connections: peers pool a handful each.
+	// DefaultMaxConns bounds a server's connections. Each peer pools a handful.
 	DefaultMaxConns = 4096
-	// MaxMessageBytes bounds a TTHeader message either way. The largest of ours is a batch of 64 KiB of bodies.
+	// MaxMessageBytes bounds a TTHeader message in either direction. Parley's largest is a batch of 64 KiB of bodies.
 	MaxMessageBytes = 4 << 20
 	// maxStreams bounds the calls in flight on one gRPC connection.
 	maxStreams = 1024
 )
 
-// ServerConfig is what a Server needs besides its listener. The zero value serves without authentication or metrics.
-type ServerConfig struct {
+// ServerConfig configures a Server. The zero value serves without authentication and metrics.
+type ServerConfig struct { // of the node; appears in Kitex's messages
 	Name     string // of the node, for Kitex's messages
 	Log      *slog.Logger
 	Auth     *Auth
@@ -39,8 +39,8 @@ type ServerConfig struct {
 	MaxConns int           // 0: DefaultMaxConns; more are closed at once
 }
 
-// Server is a Kitex server for any number of services. Give it to the generated RegisterService functions, then call
-// Serve; the Run and Stop it inherits are not for callers.
+// A Server is a Kitex server for any number of services. Pass it to the generated RegisterService functions, then
+// call Serve. Callers must not use the embedded Run and Stop.
 type Server struct {
 	server.Server
 	ln       *listener
@@ -51,8 +51,8 @@ type Server struct {
 	calls    *inFlight
 }
 
-// NewServer takes ln over, which must be a *net.TCPListener; nothing is served before Serve. When there is no secret and
-// ln is not on the loopback it logs a warning.
+// NewServer returns a Server that takes over ln, a *net.TCPListener. It serves nothing before Serve. It logs a
+// warning if there is no secret and ln is not on loopback.
 func NewServer(ln net.Listener, c ServerConfig) (*Server, error) {
 	silence()
 	if c.Log == nil {
@@ -94,7 +94,7 @@ func NewServer(ln net.Listener, c ServerConfig) (*Server, error) {
 	return s, nil
 }
 
-// RegisterService is what the generated RegisterService functions call.
+// RegisterService is called by the generated RegisterService functions.
 func (s *Server) RegisterService(info *serviceinfo.ServiceInfo, handler any, opts ...server.RegisterOption) error {
 	if s.auth != nil {
 		info = withDigests(info)
@@ -102,13 +102,13 @@ func (s *Server) RegisterService(info *serviceinfo.ServiceInfo, handler any, opt
 	return s.Server.RegisterService(info, handler, opts...)
 }
 
-// Addr is the bound address, host:port.
+// Addr returns the bound address, host:port.
 func (s *Server) Addr() string { return s.ln.Addr().String() }
 
-// Serve serves until ctx ends, then stops accepting, tells callers to go elsewhere, and waits up to the exit wait for the
-// calls that are being answered. When it returns the port is free and no handler runs, except those that outlasted the
-// wait, which are logged. It returns nil after ctx ended. It may be called once. Meanwhile the lines of Kitex and netpoll go
-// to the server's log, unless RouteLogs or an earlier server took them.
+// Serve serves until ctx ends. Then it stops accepting, tells callers to go elsewhere, and waits for the calls in
+// flight, up to the exit wait. When it returns, the port is free and no handler runs, except for calls that outlasted
+// the wait, which are logged. It returns nil after ctx has ended. It may be called once. While it runs, the log lines
+// of Kitex and netpoll go to the server's log, unless RouteLogs or an earlier server claims them.
 func (s *Server) Serve(ctx context.Context) error {
 	done := make(chan struct{})
 	var wg sync.WaitGroup
@@ -118,7 +118,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		case <-done:
 			return
 		}
-		// A server that is stopped before it listens would start afterwards and stay.
+		// Wait until it listens: a server stopped before that would start afterwards and never stop.
 		select {
 		case <-s.ln.serving:
 		case <-done:
@@ -142,14 +142,14 @@ func (s *Server) Serve(ctx context.Context) error {
 	return nil
 }
 
-// Close gives the port back when Serve was never called.
+// Close frees the port if Serve was never called.
 func (s *Server) Close() error { return s.ln.Release() }
 
-// inFlight counts the calls that handlers are answering.
+// inFlight counts the calls being handled.
 type inFlight struct {
 	mu   sync.Mutex
 	n    int
-	idle chan struct{} // closed when n falls to 0; nil while nobody waits
+	idle chan struct{} // closed when n falls to 0; nil while no goroutine waits
 }
 
 func (f *inFlight) middleware(next endpoint.Endpoint) endpoint.Endpoint {
@@ -170,7 +170,7 @@ func (f *inFlight) add(d int) {
 	}
 }
 
-// wait returns the number of calls left when none is or limit has passed.
+// wait waits until no call is left or limit has passed, and returns the number of calls left.
 func (f *inFlight) wait(limit time.Duration) int {
 	f.mu.Lock()
 	if f.n == 0 {

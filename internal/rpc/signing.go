@@ -13,12 +13,12 @@ import (
 	"github.com/cloudwego/kitex/pkg/rpcinfo"
 )
 
-// maxTries bounds how often one call is made while the callee says that it is another process than the one the call was
-// signed for. The first call to an address needs two. More are needed only if one address leads to several processes, as
-// that of a balancer does, and the call meets new connections; a refused call was not executed.
+// maxTries bounds the attempts to make one call while the callee answers that it is not the process the call was
+// signed for. The first call to an address takes two. More are needed only if an address leads to several processes,
+// as that of a balancer does. Repeating is safe: a refused call was not executed.
 const maxTries = 5
 
-// outgoing is a request that is encoded once: what is signed is what goes over the wire.
+// outgoing is a request that is encoded once, so that the signed bytes are the bytes sent.
 type outgoing struct {
 	auth    *Auth
 	dialer  *dialer
@@ -28,15 +28,15 @@ type outgoing struct {
 	body    []byte
 	digest  string
 
-	to   string   // the callee it was signed for last
-	conn net.Conn // on which, for TTHeader
+	to   string   // the callee of the latest signature
+	conn net.Conn // the TTHeader connection it was sent on
 }
 
 var _ protobuf.ProtobufMsgCodec = (*outgoing)(nil)
 
 var errNotEncoded = errors.New("rpc: a request is not decoded")
 
-// Marshal is for Kitex's codecs, which call it once a try.
+// Marshal returns the encoded request. Kitex's codecs call it once per attempt.
 func (o *outgoing) Marshal(out []byte) ([]byte, error) {
 	if len(out) == 0 {
 		return o.body, nil
@@ -44,10 +44,10 @@ func (o *outgoing) Marshal(out []byte) ([]byte, error) {
 	return append(out, o.body...), nil
 }
 
-// Unmarshal makes an outgoing a message in the eyes of the codecs.
+// Unmarshal exists because the codecs require it.
 func (o *outgoing) Unmarshal([]byte) error { return errNotEncoded }
 
-// sign is the middleware of a Client. It runs once an address has been chosen.
+// sign is the middleware of a Client. It runs after an address has been chosen.
 func (c *Client) sign(next endpoint.Endpoint) endpoint.Endpoint {
 	return func(ctx context.Context, req, resp any) error {
 		ri := rpcinfo.GetRPCInfo(ctx)
@@ -66,6 +66,7 @@ func (c *Client) sign(next endpoint.Endpoint) endpoint.Endpoint {
 	}
 }
 
+// callSigned makes a signed call, again if the callee turns out to be another process than expected.
 func (c *Client) callSigned(ctx context.Context, ri rpcinfo.RPCInfo, addr string, args protobuf.ProtobufMsgCodec, resp any, next endpoint.Endpoint) error {
 	body, err := args.Marshal(nil)
 	if err != nil {
@@ -77,7 +78,7 @@ func (c *Client) callSigned(ctx context.Context, ri rpcinfo.RPCInfo, addr string
 	}
 	for try := 1; ; try++ {
 		callCtx := ctx
-		if c.config.GRPC { // its metadata leaves before a connection is known
+		if c.config.GRPC { // gRPC metadata is sent before the connection is known
 			out.to = out.auth.calleeAt(addr)
 			for k, v := range out.auth.sign(out.to, out.service, out.method, out.digest) {
 				callCtx = metadata.AppendToOutgoingContext(callCtx, k, v)
@@ -95,8 +96,8 @@ func (c *Client) callSigned(ctx context.Context, ri rpcinfo.RPCInfo, addr string
 	}
 }
 
-// stamper signs what leaves on a TTHeader connection, for the process at its other end: behind one address there may be
-// several.
+// A stamper signs each message sent on a TTHeader connection for the process at the other end of that connection. The
+// address alone would not do, because several processes may share it.
 type stamper struct{}
 
 var _ remote.OutboundHandler = stamper{}

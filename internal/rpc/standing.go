@@ -8,36 +8,36 @@ import (
 )
 
 const (
-	// standingAge is how long an answer counts. It is longer than Watch takes to ask every peer again.
+	// standingAge is how long an answer counts. It is longer than a round of Ask over all peers.
 	standingAge = time.Minute
-	// maxStanding bounds the addresses that are remembered.
+	// maxStanding bounds the remembered addresses.
 	maxStanding = 1024
 )
 
-// Standing is what the peers of a node think of its signature, by the answers to the node's own calls: what others send us
-// does not count, for anybody may send anything. Its methods are safe for concurrent use; those of a nil *Standing do
-// nothing.
+// A Standing records whether peers accept this node's signature, from the answers to the node's own calls. Calls from
+// others do not count, because anyone can send them. Its methods are safe for concurrent use; those of a nil
+// *Standing do nothing.
 type Standing struct {
 	log   *slog.Logger
 	now   func() time.Time
-	every time.Duration // of Ask's rounds
+	every time.Duration // interval of Ask
 
 	mu    sync.Mutex // guards the following
 	peers map[string]answer
 }
 
-// answer is how a peer took our last call.
+// answer is a peer's reaction to the latest call.
 type answer struct {
 	at      time.Time
 	refused *Refusal // nil: accepted
 }
 
-// NewStanding returns a Standing that logs the changes.
+// NewStanding returns a Standing that logs changes.
 func NewStanding(log *slog.Logger) *Standing {
 	return &Standing{log: log, now: time.Now, every: askEvery, peers: make(map[string]answer)}
 }
 
-// note takes the outcome of a call to addr. Only what says something about the secret or the clock counts.
+// note records the outcome of a call to addr, if it tells anything about the secret or the clock.
 func (s *Standing) note(addr string, err error) {
 	if s == nil || addr == "" {
 		return
@@ -64,7 +64,7 @@ func (s *Standing) note(addr string, err error) {
 	}
 }
 
-// Refused is the error of Standing.Err.
+// Refused is the error that Standing.Err returns.
 type Refused struct {
 	By, Of int // peers
 	Reason string
@@ -72,13 +72,13 @@ type Refused struct {
 
 func (r *Refused) Error() string { return "rpc: " + r.Public() }
 
-// Public is the error without anything that is not for everybody.
+// Public returns the error without confidential details.
 func (r *Refused) Public() string {
 	return fmt.Sprintf("%d of %d peers refuse this node's signature: %s", r.By, r.Of, r.Reason)
 }
 
-// Err returns a *Refused while more than half of the peers that answered within the last minute refuse this node's
-// signature. It takes a majority, for otherwise one node with a wrong secret would make all others unready.
+// Err returns a *Refused if more than half of the peers that answered within the last minute refuse this node's
+// signature. It takes a majority; otherwise one node with a wrong secret would make all others unready.
 func (s *Standing) Err() error {
 	if s == nil {
 		return nil

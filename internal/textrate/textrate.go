@@ -1,4 +1,4 @@
-// Package textrate bounds how many texts a user may store, over all devices, connections and nodes.
+// Package textrate limits how many texts a user may store, over all devices, connections and nodes.
 package textrate
 
 import (
@@ -18,45 +18,48 @@ import (
 )
 
 const (
-	// recountEvery is how often a user who sends much is looked for on other nodes.
+	// recountEvery is how often Redis is asked on which nodes a busy user has sessions.
 	recountEvery   = 5 * time.Second
 	recountTimeout = time.Second
-	// maxRecounts bounds the users that wait for that; the others are looked for when they send more.
+	// maxRecounts bounds the users waiting for that. Users beyond it are counted when they send more.
 	maxRecounts = 4096
-	// recountBatch is how many are looked for in one round trip.
+	// recountBatch is the number of users per round trip.
 	recountBatch = 256
-	// maxLate bounds the sessions that ended and are not released yet.
+	// maxLate bounds the ended sessions that are not released yet.
 	maxLate = 65536
-	// movePart is the part of a user's burst that is kept for the moment after a move to another node: one in so many.
+	// movePart divides a user's burst: one part in movePart is reserved for the time just after a move to another
+	// node.
 	movePart = 10
-	// moveTime is how long after the begin of a session that part may be used. It covers a slow login.
+	// moveTime is how long after the start of a session that part may be used. It covers a slow login.
 	moveTime = 3 * time.Second
-	// keepIdle is how long a full bucket is kept after its user's last session was taken out of Redis. A login that claimed
-	// its place before that finds the bucket, and is not taken for a move from another node.
+	// keepIdle is how long a full bucket is kept after its user's last session was removed from Redis. A login that
+	// claimed its place before the removal then still finds the bucket, and is not mistaken for a move from another
+	// node.
 	keepIdle = 10 * time.Second
-	// shards spreads the locks of the table; a power of two.
+	// shards is the number of locks of the table; a power of two.
 	shards = 64
 )
 
-// A Limiter bounds the texts of each user over all devices, connections and nodes: in any period, at most TextRate per
-// second plus TextBurst.
+// A Limiter limits the texts of each user over all devices, connections and nodes: in any period, at most TextRate
+// per second plus TextBurst.
 //
-// Each node that holds sessions of a user has a bucket for the user. The bucket fills at the node's share of the rate and
-// holds its share of the burst. A new bucket may start full only if the user cannot just have sent elsewhere. Redis tells:
-// a claim returns the user's sessions on other nodes, and a session stays in Redis until its bucket is full again. So a
-// user who comes from another node, or is still there, is found there, and the new bucket starts empty.
+// Each node with sessions of a user has a bucket for the user. The bucket fills at the node's share of the rate and
+// holds the node's share of the burst. A new bucket may start full only if the user cannot have just sent texts
+// elsewhere. Redis tells: a claim returns the user's sessions on other nodes, and a session stays in Redis until its
+// bucket is full again. So if the user comes from another node, or is still there, the claim shows it, and the new
+// bucket starts empty.
 //
-// A client should not have its first text refused because its user has moved. So the node of a session that is replaced
-// hands over what is left. If it cannot, or the user has another device there, a part of the burst helps that no bucket
-// holds: a bucket that starts empty may go into debt by a tenth of the burst for 3 s. The debt is lost when the user moves on
-// before it is paid; so if an older session may still be in debt, the new bucket starts with the whole debt. Session ids
-// tell how old the sessions are.
+// A move to another node should not cause the client's first text to be refused. Therefore the node of the replaced
+// session hands over what is left in its bucket. If it cannot, or if the user has another device there, a part of the
+// burst that no bucket holds is used: a bucket that starts empty may go into debt by a tenth of the burst for 3 s. If
+// the user moves on before the debt is paid, the debt is lost. So if an older session may still be in debt, the new
+// bucket starts with the whole debt. Session ids tell the age of sessions.
 type Limiter struct {
 	d           Deps
-	rate, burst float32             // burst is what the buckets of a user hold together
-	debt        float32             // that a bucket may have just after a move
-	settled     time.Duration       // after which a session is not in debt from its move any more
-	recounts    *batch.Queue[int32] // users to be looked for on other nodes
+	rate, burst float32             // burst is shared by all buckets of a user
+	debt        float32             // allowed in a bucket just after a move
+	settled     time.Duration       // age from which on a session has paid its debt
+	recounts    *batch.Queue[int32] // users whose nodes are to be counted
 	shard       [shards]shard
 
 	lateMu sync.Mutex // guards the following
@@ -64,7 +67,7 @@ type Limiter struct {
 	closed bool
 }
 
-// Deps is what a Limiter works with.
+// Deps are the dependencies of a Limiter.
 type Deps struct {
 	Log     *slog.Logger
 	Node    string
@@ -80,25 +83,25 @@ type shard struct {
 	users map[int32]*User
 }
 
-// A User is one user's share on this node.
+// A User is a user's share of the limit on this node.
 type User struct {
 	uid int32
 
 	mu       sync.Mutex // guards the following
 	bucket   bucket.Bucket
-	moved    session.SID // of the session that brought the user from another node, if debt is allowed since; else 0
+	moved    session.SID // session that brought the user from another node, if debt is allowed since; else 0
 	sessions int32       // of the user on this node
-	ids      session.SID // theirs, combined by exclusive or: the id of the only one
-	nodes    int32       // that hold sessions of the user, this one among them
-	changes  int32       // of nodes, by others than recount
-	handed   bool        // over to another node: the session here is about to end
-	owed     float32     // at the last move, by this bucket: at most 0
-	counted  int64       // when nodes was counted, in unix milliseconds
-	free     int64       // when the last session here had ended and the bucket was full, in unix milliseconds
+	ids      session.SID // exclusive or of their ids: if there is only one session, its id
+	nodes    int32       // nodes with sessions of the user, including this one
+	changes  int32       // changes of nodes other than by recount
+	handed   bool        // the bucket was handed over: the session here is about to end
+	owed     float32     // debt of this bucket at the last move: at most 0
+	counted  int64       // when nodes was last counted, unix milliseconds
+	free     int64       // when the bucket was or will be full after the last session here, unix milliseconds
 }
 
-// New returns a Limiter that lets each user store rate texts per second and burst beyond. A rate of 0 means no limit. Run
-// has to run with it.
+// New returns a Limiter that lets each user store rate texts per second and burst in addition. A rate of 0 means no
+// limit. The caller must run Run beside it.
 func New(rate, burst int, d Deps) *Limiter {
 	debt := burst / movePart
 	t := &Limiter{
@@ -106,7 +109,7 @@ func New(rate, burst int, d Deps) *Limiter {
 		recounts: batch.NewQueue[int32](batch.Limits{Items: maxRecounts, BatchItems: recountBatch}),
 		late:     make(map[presence.Location]*time.Timer),
 	}
-	if rate > 0 { // the debt is paid at the smallest share of the rate
+	if rate > 0 { // time to pay the debt at the smallest share of the rate
 		t.settled = moveTime + time.Duration(debt)*time.Second*session.MaxDevices/time.Duration(rate)
 	}
 	for i := range t.shard {
@@ -117,7 +120,7 @@ func New(rate, burst int, d Deps) *Limiter {
 
 func (t *Limiter) shardOf(uid int32) *shard { return &t.shard[uint32(uid)%shards] }
 
-// Of returns what is known of a user; nil if that is nothing, or if texts are not limited.
+// Of returns the share of a user, or nil if there is none or texts are not limited.
 func (t *Limiter) Of(uid int32) *User {
 	sh := t.shardOf(uid)
 	sh.mu.Lock()
@@ -125,19 +128,19 @@ func (t *Limiter) Of(uid int32) *User {
 	return sh.users[uid]
 }
 
-// shareOf returns the rate and the burst of the user's bucket here.
+// shareOf returns the rate and the burst of the user's bucket on this node.
 func (t *Limiter) shareOf(u *User) (rate, burst float32) {
 	return t.rate / float32(u.nodes), t.burst / float32(u.nodes)
 }
 
-// leftLocked returns what is left in the bucket of u, negative if some is owed.
+// leftLocked returns what is left in the bucket of u; negative if the bucket is in debt.
 func (t *Limiter) leftLocked(u *User, now time.Time) float32 {
 	rate, burst := t.shareOf(u)
 	return u.bucket.Left(now, rate, burst)
 }
 
-// Join returns the bucket of a user who logs in here with session sid. Each Join is followed by one Leave. It returns nil
-// if texts are not limited.
+// Join returns the share of a user who logs in here with session sid, or nil if texts are not limited. Each Join must
+// be followed by one Leave.
 func (t *Limiter) Join(uid int32, sid session.SID, claimed *presence.Claimed, now time.Time) *User {
 	if t.rate == 0 {
 		return nil
@@ -159,7 +162,7 @@ func (t *Limiter) Join(uid int32, sid session.SID, claimed *presence.Claimed, no
 	if u == nil {
 		u = &User{uid: uid, nodes: 1}
 		sh.users[uid] = u
-		elsewhere = elsewhere || claimed.Old != nil || len(claimed.Others) > 0 // a bucket of this node's was forgotten
+		elsewhere = elsewhere || claimed.Old != nil || len(claimed.Others) > 0 // this node has dropped its bucket
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -177,7 +180,8 @@ func (t *Limiter) Join(uid int32, sid session.SID, claimed *presence.Claimed, no
 	return u
 }
 
-// moveLocked empties the bucket of a user who comes from another node. It starts in debt if an older bucket may be.
+// moveLocked empties the bucket of a user who comes from another node. If an older bucket may be in debt, it starts
+// in debt.
 func (t *Limiter) moveLocked(u *User, sid session.SID, claimed *presence.Claimed, now time.Time) {
 	left := min(t.leftLocked(u, now), 0)
 	u.moved, u.owed = sid, left
@@ -187,9 +191,9 @@ func (t *Limiter) moveLocked(u *User, sid session.SID, claimed *presence.Claimed
 	u.bucket.Set(now, left)
 }
 
-// HandOver gives what a user may still send to the node that replaces session sid, the user's last one here. It returns
-// nil, and gives nothing, if the user has another session here: a call that comes late must not take from a session that
-// has begun since.
+// HandOver empties the user's bucket and returns what was left, for the node that replaces session sid, the user's
+// last one here. If the user has another session here, it returns nil and changes nothing: a late call must not take
+// from a session that has begun since.
 func (t *Limiter) HandOver(uid int32, sid session.SID, now time.Time) *int32 {
 	u := t.Of(uid)
 	if u == nil {
@@ -215,7 +219,7 @@ func (t *Limiter) Receive(u *User, claimed *presence.Claimed, texts int32, now t
 	defer u.mu.Unlock()
 	left := t.leftLocked(u, now)
 	if u.sessions == 1 && !t.othersOwe(claimed, now) {
-		left, u.moved = u.owed, 0 // what is left is known, so there is no need for debt
+		left, u.moved = u.owed, 0 // what is left is known, so no debt is needed
 	}
 	_, burst := t.shareOf(u)
 	u.bucket.Set(now, min(left+float32(texts), burst))
@@ -225,14 +229,14 @@ func (t *Limiter) othersOwe(claimed *presence.Claimed, now time.Time) bool {
 	return slices.ContainsFunc(claimed.Others, func(l presence.Location) bool { return t.owes(&l, now) })
 }
 
-// owes reports whether the session is so young that it may be in debt. The ids of llfcchat's sessions do not parse; they
-// have no bucket.
+// owes reports whether a session is young enough that it may be in debt. Ids of llfcchat's sessions do not parse;
+// those sessions have no bucket.
 func (t *Limiter) owes(l *presence.Location, now time.Time) bool {
 	sid, ok := session.ParseSID(l.SID)
 	return ok && sid.Age(now) < t.settled
 }
 
-// debtLocked returns how far below zero the bucket of u may go now.
+// debtLocked returns how far the bucket of u may go below zero now.
 func (t *Limiter) debtLocked(u *User, now time.Time) float32 {
 	if u.moved == 0 || u.moved.Age(now) >= moveTime {
 		return 0
@@ -240,12 +244,12 @@ func (t *Limiter) debtLocked(u *User, now time.Time) float32 {
 	return t.debt
 }
 
-// here reports whether a session is of this life of this node.
+// here reports whether a session belongs to this node under its current boot id.
 func (t *Limiter) here(l *presence.Location) bool {
 	return l.Node == t.d.Node && l.Boot == t.d.Boot()
 }
 
-// addNode adds a name to a short list of names, once.
+// addNode adds a name to a list unless the list contains it.
 func addNode(names []string, name string) []string {
 	if slices.Contains(names, name) {
 		return names
@@ -253,7 +257,7 @@ func addNode(names []string, name string) []string {
 	return append(names, name)
 }
 
-// shareLocked makes the share one of n.
+// shareLocked sets the share to one nth.
 func (t *Limiter) shareLocked(u *User, n int32, now time.Time) {
 	left := t.leftLocked(u, now)
 	u.nodes = n
@@ -261,7 +265,7 @@ func (t *Limiter) shareLocked(u *User, n int32, now time.Time) {
 	u.bucket.Set(now, min(left, burst))
 }
 
-// Shared notes that a user logged in on another node, so that n nodes hold sessions of it now.
+// Shared records that the user logged in on another node, so that n nodes now hold sessions of the user.
 func (t *Limiter) Shared(uid int32, n int, now time.Time) {
 	u := t.Of(uid)
 	if u == nil {
@@ -275,8 +279,8 @@ func (t *Limiter) Shared(uid int32, n int, now time.Time) {
 	}
 }
 
-// Take charges u for n texts and returns how many of them may be stored; for the others it returns when to try again. It
-// is safe for concurrent use; a nil u is not limited.
+// Take charges u for n texts. It returns how many of them may be stored, and when to retry the others. It is safe for
+// concurrent use. A nil u is not limited.
 func (t *Limiter) Take(u *User, n int, now time.Time) (granted int, retry time.Duration) {
 	if u == nil {
 		return n, 0
@@ -284,7 +288,7 @@ func (t *Limiter) Take(u *User, n int, now time.Time) (granted int, retry time.D
 	u.mu.Lock()
 	rate, burst := t.shareOf(u)
 	left := u.bucket.Left(now, rate, burst)
-	if u.sessions > 0 && !u.handed { // else the last one has ended meanwhile, and what is left may be used elsewhere
+	if u.sessions > 0 && !u.handed { // else the last session has ended, and what is left may be used elsewhere
 		granted = max(min(n, int(left+t.debtLocked(u, now))), 0)
 	}
 	u.bucket.Set(now, left-float32(granted))
@@ -294,17 +298,17 @@ func (t *Limiter) Take(u *User, n int, now time.Time) (granted int, retry time.D
 	}
 	u.mu.Unlock()
 	if granted < n {
-		// As many as were refused, or as ever fit.
+		// The time until there is room for the refused texts, or for a full burst if they exceed it.
 		missing := max(min(float32(n-granted), burst), 1) - (left - float32(granted))
 		retry = time.Duration(missing / rate * float32(time.Second))
 	}
 	if recount {
-		t.recounts.Put(u.uid, 1) // if it is full, when the user sends more
+		t.recounts.Put(u.uid, 1) // if the queue is full, the next texts try again
 	}
 	return granted, retry
 }
 
-// Spent reports whether u may store no text now, and when it may.
+// Spent reports whether u may store no text now, and after what time it may again.
 func (t *Limiter) Spent(u *User, now time.Time) (time.Duration, bool) {
 	if u == nil {
 		return 0, false
@@ -316,8 +320,8 @@ func (t *Limiter) Spent(u *User, now time.Time) (time.Duration, bool) {
 	return time.Duration((1 - left) / rate * float32(time.Second)), left < 1
 }
 
-// Leave ends what Join began, and takes the session out of Redis: at once, or, if it is the user's last one here, when the
-// bucket is full. u is what Join returned, nil for a session that did not join.
+// Leave ends what Join began and has the session removed from Redis: at once, or when the bucket is full if it is the
+// user's last session here. u is the result of Join, or nil for a session that did not join.
 func (t *Limiter) Leave(u *User, loc presence.Location, now time.Time) {
 	wait := time.Duration(0)
 	if u != nil {
@@ -329,7 +333,8 @@ func (t *Limiter) Leave(u *User, loc presence.Location, now time.Time) {
 	}
 }
 
-// fullIn counts a session out, and returns how long its user's bucket takes to be full; 0 if others go on using it.
+// fullIn removes a session from the count. It returns the time until the user's bucket is full, or 0 if other
+// sessions still use it.
 func (t *Limiter) fullIn(u *User, sid session.SID, now time.Time) time.Duration {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -344,7 +349,7 @@ func (t *Limiter) fullIn(u *User, sid session.SID, now time.Time) time.Duration 
 	return wait
 }
 
-// later releases a session after a time. false: too many wait for that, or the node stops.
+// later releases a session after wait. It returns false if too many sessions wait or the node is stopping.
 func (t *Limiter) later(loc presence.Location, wait time.Duration) bool {
 	t.lateMu.Lock()
 	defer t.lateMu.Unlock()
@@ -364,7 +369,7 @@ func (t *Limiter) later(loc presence.Location, wait time.Duration) bool {
 	return true
 }
 
-// Close releases at once what waits for its time, now and from now on.
+// Close releases all waiting sessions at once. From then on Leave releases at once too.
 func (t *Limiter) Close() {
 	t.lateMu.Lock()
 	late := t.late
@@ -382,7 +387,7 @@ func (t *Limiter) idle(u *User, now time.Time) bool {
 	return u.sessions == 0 && now.UnixMilli()-u.free >= keepIdle.Milliseconds() && u.bucket.Full(now, t.rate, t.burst)
 }
 
-// Sweep drops the buckets in a part of the table that have been full and unused for a while.
+// Sweep drops the buckets in one part of the table that have been full and unused for a while.
 func (t *Limiter) Sweep(part int, now time.Time) {
 	sh := &t.shard[part%shards]
 	sh.mu.Lock()
@@ -394,15 +399,15 @@ func (t *Limiter) Sweep(part int, now time.Time) {
 	}
 }
 
-// Run counts the nodes of users who send much, until ctx ends: one that left another node gets its share back, and one
-// whose other node could not tell us loses it.
+// Run counts the nodes of busy users until ctx ends. A user who has left another node gets that node's share back. A
+// user whose other node could not tell this one about its sessions loses the share.
 func (t *Limiter) Run(ctx context.Context) {
 	t.recounts.Run(ctx.Done(), func(uids []int32) { t.recount(ctx, uids) }, func(_ []int32, p *batch.Panic) {
 		t.d.Log.Error("panic while nodes of users were counted", "err", p.Value, "stack", string(p.Stack))
 	})
 }
 
-// recount sets the shares of users by what Redis says.
+// recount sets the shares of users according to Redis.
 func (t *Limiter) recount(ctx context.Context, uids []int32) {
 	changes := make([]int32, len(uids))
 	users := make([]*User, len(uids))
@@ -433,7 +438,7 @@ func (t *Limiter) recount(ctx context.Context, uids []int32) {
 			}
 		}
 		u.mu.Lock()
-		if u.changes == changes[i] && u.nodes != int32(len(others)+1) { // else what was told meanwhile is newer
+		if u.changes == changes[i] && u.nodes != int32(len(others)+1) { // else a change during the read is newer
 			t.shareLocked(u, int32(len(others)+1), now)
 		}
 		u.mu.Unlock()

@@ -12,24 +12,24 @@ import (
 )
 
 const (
-	// loaders is how many reads of users' data are under way at most, each on a connection of the store's.
+	// loaders is the maximum number of concurrent reads of users' data, each on a store connection of its own.
 	loaders = 4
-	// loaderUsers bounds the users of one read, and so what it holds: their friends have no bound of their own.
+	// loaderUsers bounds the users per read, and thus its memory: the number of their friends has no other bound.
 	loaderUsers = 64
 )
 
-// loader reads from SQL what logins need to know of users that are in no cache. Those that wait are read together: there is
-// no timer, so one that comes alone is not delayed.
+// A loader reads what logins need to know about users who are not cached. Waiting logins share a read. There is no
+// timer, so a single login is not delayed.
 type loader struct {
 	d     *Deps
 	read  func(ctx context.Context, uids []int32) (map[int32]*store.UserData, error)
 	queue chan *load
 }
 
-// load is one login's part.
+// load is the request of one login.
 type load struct {
 	uid  int32
-	done chan struct{} // closed when the rest is set
+	done chan struct{} // closed when the fields below are set
 	data *store.UserData
 	err  error
 }
@@ -41,7 +41,8 @@ func newLoader(d *Deps) *loader {
 	return &loader{d: d, read: read, queue: make(chan *load, loaders*loaderUsers)}
 }
 
-// load returns the data of a user, which others may read as well. An unknown user is CodeUIDInvalid.
+// load returns the data of a user, which the caller must not modify because other callers may share it. The error for
+// an unknown user has CodeUIDInvalid.
 func (l *loader) load(ctx context.Context, uid int32) (*store.UserData, error) {
 	j := &load{uid: uid, done: make(chan struct{})}
 	select {
@@ -57,7 +58,7 @@ func (l *loader) load(ctx context.Context, uid int32) (*store.UserData, error) {
 	}
 }
 
-// run serves the queue until ctx ends. It is one of loaders.
+// run serves the queue until ctx ends. Several goroutines call it.
 func (l *loader) run(ctx context.Context) {
 	batch := make([]*load, 0, loaderUsers)
 	for {
@@ -80,10 +81,10 @@ func (l *loader) run(ctx context.Context) {
 	}
 }
 
-// serve reads the data of a batch. One whose caller has left is read all the same: it is as good as cached then.
+// serve reads the data of a batch. It includes users whose callers have left.
 func (l *loader) serve(ctx context.Context, batch []*load) {
 	began := time.Now()
-	err := errors.New("users: load users: panic")
+	err := errors.New("users: load users: panic") // reported unless the read below returns
 	var users map[int32]*store.UserData
 	defer func() {
 		if v := recover(); v != nil {

@@ -1,5 +1,5 @@
-// Package users tells what requests and logins need to know of users: their profiles, applications and friends, from Redis'
-// caches or else from SQL.
+// Package users provides what requests and logins need to know about users: profiles, applications and friends, from
+// the caches in Redis or else from SQL.
 package users
 
 import (
@@ -18,38 +18,39 @@ import (
 )
 
 const (
-	// maxApplications is how many pending applications 1006 carries, the newest.
+	// maxApplications bounds the pending applications in a 1006; the newest are kept.
 	maxApplications = 50
-	// maxListBytes bounds apply_list and friend_list together, so that 1006 fits a frame with room to spare: about 400
-	// friends. Past it friends are left out, and for stock clients the threads with them.
+	// maxListBytes bounds apply_list and friend_list together, about 400 friends, so that a 1006 fits into a frame.
+	// Further friends are left out, and for stock clients their threads too.
 	maxListBytes = 56 << 10
 )
 
-// Deps is what Users works with.
+// Deps are the dependencies of Users.
 type Deps struct {
 	Log     *slog.Logger
 	Store   *store.Store
 	Cache   *presence.Presence
 	Timeout time.Duration // of one read for logins
-	// Loads and LoadSeconds observe the users of each read for logins, and its time; Panics counts reads that panicked.
+	// Loads and LoadSeconds observe the users per read for logins, and its duration. Panics counts reads that
+	// panicked.
 	Loads, LoadSeconds prometheus.Histogram
 	Panics             prometheus.Counter
 }
 
-// Users reads what is known of users. Its methods are safe for concurrent use.
+// Users reads data about users. Its methods are safe for concurrent use.
 type Users struct {
 	d      Deps
 	loader *loader
 }
 
-// New returns Users; Run has to run with it.
+// New returns a Users; the caller must run Run beside it.
 func New(d Deps) *Users {
 	u := &Users{d: d}
 	u.loader = newLoader(&u.d)
 	return u
 }
 
-// Run reads for logins what is in no cache, until ctx ends.
+// Run reads uncached users for logins until ctx ends.
 func (u *Users) Run(ctx context.Context) {
 	var readers sync.WaitGroup
 	defer readers.Wait()
@@ -58,8 +59,8 @@ func (u *Users) Run(ctx context.Context) {
 	}
 }
 
-// ForLogin returns the profile of a user as a JSON object and the lists as members, from the caches or else from SQL,
-// and fills the caches.
+// ForLogin returns a user's profile as a JSON object, and the lists as members of one. It takes them from known or
+// else from SQL, and then fills the caches.
 func (u *Users) ForLogin(ctx context.Context, uid int32, known presence.Prelogin) (profile, lists []byte, err error) {
 	profile, lists = known.Profile, known.Lists
 	if profile != nil && lists != nil {
@@ -80,7 +81,8 @@ func (u *Users) ForLogin(ctx context.Context, uid int32, known presence.Prelogin
 	return profile, lists, err
 }
 
-// loadProfile reads a profile from SQL, caches it and returns its JSON. An unknown user is CodeUIDInvalid.
+// loadProfile reads a profile from SQL, caches it and returns its JSON. The error for an unknown user has
+// CodeUIDInvalid.
 func (u *Users) loadProfile(ctx context.Context, uid int32) ([]byte, error) {
 	p, err := u.d.Store.Profile(ctx, uid)
 	return u.encodeProfile(ctx, p, err)
@@ -103,7 +105,7 @@ func (u *Users) encodeProfile(ctx context.Context, p store.Profile, err error) (
 	return data, nil
 }
 
-// WireProfile returns a profile as clients see it.
+// WireProfile returns a profile as sent to clients.
 func WireProfile(p store.Profile) wire.Profile {
 	return wire.Profile{UID: p.UID, Name: p.Name, Nick: p.Nick, Icon: p.Icon, Sex: p.Sex, Desc: p.Desc}
 }
@@ -122,7 +124,7 @@ func (u *Users) Profile(ctx context.Context, uid int32) (wire.Profile, error) {
 	return decodeProfile(data)
 }
 
-// ProfileByName returns a user's profile by the exact name, from the cache or SQL.
+// ProfileByName returns the profile of the user with exactly this name, from the cache or SQL.
 func (u *Users) ProfileByName(ctx context.Context, name string) (wire.Profile, error) {
 	data, err := u.d.Cache.ProfileByName(ctx, name)
 	if err != nil {
@@ -144,7 +146,8 @@ func decodeProfile(data []byte) (p wire.Profile, err error) {
 	return p, nil
 }
 
-// Lists reads the applications and friends of a user from SQL and caches them under the version that was read before.
+// Lists reads a user's applications and friends from SQL and caches them under version, which the caller must have
+// read before.
 func (u *Users) Lists(ctx context.Context, uid int32, version int64) ([]byte, error) {
 	data, err := u.loader.load(ctx, uid)
 	if err != nil {
@@ -153,7 +156,7 @@ func (u *Users) Lists(ctx context.Context, uid int32, version int64) ([]byte, er
 	return u.cacheLists(ctx, data, version)
 }
 
-// cacheLists returns the lists of a user encoded, which it caches under the version that was read before they were.
+// cacheLists encodes a user's lists and caches them under version, which was read before them.
 func (u *Users) cacheLists(ctx context.Context, data *store.UserData, version int64) ([]byte, error) {
 	lists, err := encodeLists(data.Applications, data.Friends)
 	if err != nil {
@@ -165,11 +168,11 @@ func (u *Users) cacheLists(ctx context.Context, data *store.UserData, version in
 	return lists, nil
 }
 
-// encodeLists returns `"apply_list":[…],"friend_list":[…]`, at most maxListBytes; what does not fit is left out.
+// encodeLists returns `"apply_list":[…],"friend_list":[…]` in at most maxListBytes, leaving out what does not fit.
 func encodeLists(applications []store.Application, friends []store.Friend) ([]byte, error) {
 	b := []byte(`"apply_list":[`)
-	room := maxListBytes / 4 // friends come first: without them threads cannot be shown
-	// The newest are at the end, and the ones to keep.
+	room := maxListBytes / 4 // most of the space is for friends: without them clients cannot show threads
+	// The newest applications are at the end and take precedence.
 	first := len(applications)
 	encoded := make([][]byte, len(applications))
 	for i := len(applications) - 1; i >= 0; i-- {
@@ -226,7 +229,7 @@ func FriendsOf(lists []byte) (map[int32]struct{}, error) {
 	return uids, nil
 }
 
-// Changed makes the cached lists of users stale. If Redis does not hear it, they stay wrong for their time to live.
+// Changed invalidates the cached lists of users. If that fails, the lists may be out of date until they expire.
 func (u *Users) Changed(ctx context.Context, uids ...int32) {
 	if err := u.d.Cache.BumpLists(ctx, uids...); err != nil {
 		u.d.Log.Warn("cached lists not invalidated", "err", err)
