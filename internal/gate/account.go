@@ -28,7 +28,7 @@ type registerReply struct {
 	User  string    `json:"user"`
 }
 
-// register makes a user. Without a nick, it is the name.
+// register creates a user. Without a nick, the nick is the name.
 func (s *Server) register(ctx context.Context, req *request) (any, error) {
 	var in registerRequest
 	if err := decode(req.body, &in, &in.User, &in.Email, &in.Passwd, &in.Confirm, &in.Code); err != nil {
@@ -89,13 +89,13 @@ type resetReply struct {
 	User  string    `json:"user"`
 }
 
-// reset stores a new password and ends all that the old one opened.
+// reset stores a new password, and ends all sessions and tokens obtained with the old one.
 func (s *Server) reset(ctx context.Context, req *request) (any, error) {
 	var in resetRequest
 	if err := decode(req.body, &in, &in.User, &in.Email, &in.Passwd, &in.Code); err != nil {
 		return nil, err
 	}
-	// The name is not held against names.Clean: an account may be older than the rule.
+	// Not checked with names.Clean: the account may be older than its rules.
 	email, ok := cleanEmail(in.Email.text)
 	if !ok || !validPasswd(in.Passwd.text) {
 		return nil, wire.Refuse(wire.CodeBadRequest, nil)
@@ -125,7 +125,7 @@ func (s *Server) reset(ctx context.Context, req *request) (any, error) {
 	return resetReply{Email: in.Email.text, User: in.User.text}, nil
 }
 
-// hashNew hashes a password that is to be stored, transforming it first when it came as typed.
+// hashNew hashes a password to be stored. A plain password is transformed first.
 func (s *Server) hashNew(req *request, passwd string, plain bool) (string, error) {
 	if plain {
 		passwd = Transform(passwd)
@@ -151,6 +151,8 @@ func (s *Server) takeCode(ctx context.Context, req *request, email, code string)
 	s.audit.event("code_used", req.addr, 0)
 	return t, nil
 }
+
+// putCodeBack restores a code whose request failed. A failure here costs the user a new code.
 
 func (s *Server) putCodeBack(ctx context.Context, t taken, refund bool) {
 	if err := s.codes.putBack(ctx, t, refund); err != nil && s.noise.Allow() {

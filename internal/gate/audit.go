@@ -11,14 +11,14 @@ import (
 
 var noAddr netip.Addr
 
-// audit writes one record for each thing that happened to an account: register, login_ok, login_failed, code_sent,
-// code_used, password_reset, password_changed, account_deleted, throttled. A record names the user by an HMAC under a key of
-// this process, so that the records of one user can be told from another's but lead to nobody, and it holds no secret and no
-// e-mail address.
+// audit writes one record for each event of an account: register, login_ok, login_failed, code_sent, code_used,
+// password_reset, password_changed, account_deleted, throttled. A record identifies the user by an HMAC with a key of
+// this process: records of one user can be linked, but not traced to the user. It contains no secret and no e-mail
+// address.
 type audit struct {
 	log     *slog.Logger
 	key     []byte
-	limit   *rate.Limiter // of throttled records, which strangers can cause for nothing
+	limit   *rate.Limiter // of throttled records, which strangers can cause at no cost
 	skipped atomic.Int64
 }
 
@@ -26,7 +26,7 @@ func newAudit(log *slog.Logger, key []byte) *audit {
 	return &audit{log: log.With("audit", true), key: key, limit: rate.NewLimiter(10, 50)}
 }
 
-// user is how records name uid; "" for 0, nobody.
+// user returns the identification of uid in records; "" for 0, which means no user.
 func (a *audit) user(uid int32) string {
 	if uid == 0 {
 		return ""
@@ -45,7 +45,8 @@ func (a *audit) event(kind string, addr netip.Addr, uid int32) {
 	a.log.Info("audit", attrs...)
 }
 
-// throttled records a refusal by a limit. Past ten a second the rest is counted and named in the next record.
+// throttled records a refusal by a limit. It writes at most ten records a second, and reports the number of skipped
+// ones in the next record.
 func (a *audit) throttled(limit string, addr netip.Addr) {
 	if !a.limit.Allow() {
 		a.skipped.Add(1)

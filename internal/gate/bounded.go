@@ -12,9 +12,9 @@ import (
 	"parley/internal/recent"
 )
 
-// addressLimit bounds failed logins of one address in this process: burst at once, burst a period. Like accountLimit it
-// counts failures alone, and lets no more attempts be under way than may still fail. Past trackedAddresses the least
-// recently seen address starts afresh. It is safe for concurrent use.
+// addressLimit limits the failed logins of each address in this process to burst at once, and burst per period. Like
+// accountLimit it counts only failures, and allows no more concurrent attempts than may still fail. Beyond
+// trackedAddresses, the least recently seen address starts afresh. It is safe for concurrent use.
 type addressLimit struct {
 	every  rate.Limit
 	burst  int
@@ -25,11 +25,11 @@ type addressLimit struct {
 	buckets *recent.Map[netip.Prefix, *bucket]
 }
 
-// bucket is one address. Its limit's mutex guards it.
+// bucket is the state of one address. The mutex of addressLimit guards it.
 type bucket struct {
 	failures *rate.Limiter
 	underWay int
-	ended    chan struct{} // closed when an attempt ends; nil while nobody waits for that
+	ended    chan struct{} // closed when an attempt ends; nil while no caller waits
 }
 
 func newAddressLimit(burst int, period time.Duration, exempt func(netip.Addr) bool) *addressLimit {
@@ -39,8 +39,9 @@ func newAddressLimit(burst int, period time.Duration, exempt func(netip.Addr) bo
 	}
 }
 
-// take begins an attempt of addr, which ends with a call of done. Without one, it returns how long until the address may
-// fail again, or an error of ctx: while others of the address are under way it waits for how they end.
+// take begins an attempt of addr; the caller ends it by calling done. While as many attempts of the address are under
+// way as may fail, take waits for their outcome. If the address may not fail now, take returns the time until it may;
+// if ctx ends, its cause.
 func (l *addressLimit) take(ctx context.Context, addr netip.Addr) (done func(failed bool), wait time.Duration, err error) {
 	if l.exempt(addr) {
 		return func(bool) {}, 0, nil
@@ -61,7 +62,8 @@ func (l *addressLimit) take(ctx context.Context, addr netip.Addr) (done func(fai
 	}
 }
 
-// begin returns the bucket of addr when an attempt has begun, else how long until one may, or when to look again.
+// begin returns the bucket of addr if an attempt has begun. Otherwise it returns the time until one may begin, or a
+// channel that is closed when it is worth trying again.
 func (l *addressLimit) begin(addr netip.Addr) (b *bucket, wait time.Duration, ended <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -98,20 +100,21 @@ func (l *addressLimit) end(b *bucket, failed bool) {
 	}
 }
 
-// network is what counts as one address: an IPv4 address or an IPv6 /64, which is what one subscriber is given.
+// network returns what is limited as one address: an IPv4 address or an IPv6 /64, which is what one subscriber
+// receives.
 func network(addr netip.Addr) netip.Prefix {
 	bits := addr.BitLen()
 	if addr.Is6() {
 		bits = 64
 	}
-	p, _ := addr.WithZone("").Prefix(bits) // fails only for an invalid Addr; all of those then share one bucket
+	p, _ := addr.WithZone("").Prefix(bits) // fails only for an invalid Addr; all of these share one bucket
 	return p
 }
 
-// logins remembers for a while which password was proven for which stored hash, so that many clients coming back at
-// once do not need a hash each. It holds no password: a key is an HMAC under a key of this process over address,
-// password and the stored hash. The hash being part of it, a password changed anywhere in the cluster is forgotten
-// here. It is safe for concurrent use.
+// logins remembers for a while which password was proven for which stored hash, so that many clients that return at
+// once do not need a hash each. It holds no passwords: a key is an HMAC, with a key of this process, over address,
+// password and stored hash. Because the key includes the stored hash, an entry becomes useless as soon as the
+// password is changed anywhere in the cluster. It is safe for concurrent use.
 type logins struct {
 	secret []byte
 	ttl    time.Duration
@@ -134,7 +137,7 @@ func (l *logins) key(email, passwd, stored string) [32]byte {
 	return mac(l.secret, "login", email, passwd, stored)
 }
 
-// note remembers a proven password.
+// note records a proven password.
 func (l *logins) note(uid int32, email, passwd, stored string) {
 	if l.ttl <= 0 {
 		return
@@ -161,7 +164,7 @@ func (l *logins) proven(uid int32, email, passwd, stored string) bool {
 	return ok && r.uid == uid
 }
 
-// forget drops all that is remembered of a user.
+// forget drops all entries of a user.
 func (l *logins) forget(uid int32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -20,8 +20,8 @@ type changeReply struct {
 	Email string    `json:"email"`
 }
 
-// changePassword stores a new password for a user who proves the old one, and ends all that the old one opened. It is
-// limited like a login.
+// changePassword stores a new password for a user who proves the old one, and ends all sessions and tokens obtained
+// with the old one. The limits of logins apply.
 func (s *Server) changePassword(ctx context.Context, req *request) (any, error) {
 	var in changeRequest
 	if err := decode(req.body, &in, &in.Email, &in.Passwd, &in.NewPasswd); err != nil {
@@ -40,7 +40,7 @@ func (s *Server) changePassword(ctx context.Context, req *request) (any, error) 
 	}
 	err = s.replacePassword(ctx, cred, hash)
 	if errors.Is(err, store.ErrNotFound) {
-		// A login renewed the hash of the same password meanwhile, or somebody else changed the password.
+		// Either a login has renewed the hash of the same password, or the password was changed. Prove it again.
 		if cred, err = s.owner(ctx, req, in.Email.text, in.Passwd.text, in.Plain); err != nil {
 			return nil, err
 		}
@@ -57,8 +57,8 @@ func (s *Server) changePassword(ctx context.Context, req *request) (any, error) 
 	return changeReply{Email: in.Email.text}, nil
 }
 
-// owner returns the user who proves to own the account with an e-mail address and a password. plain says that the
-// password is as typed.
+// owner returns the user who proves ownership of an account with an e-mail address and a password. plain says that
+// the password is not transformed yet.
 func (s *Server) owner(ctx context.Context, req *request, address, passwd string, plain bool) (store.Credentials, error) {
 	if len(address) > maxEmailBytes || passwdTooLong(passwd) {
 		return store.Credentials{}, wire.Refuse(wire.CodePasswdInvalid, nil)
@@ -69,7 +69,7 @@ func (s *Server) owner(ctx context.Context, req *request, address, passwd string
 	return s.prove(ctx, req, address, passwd)
 }
 
-// replacePassword stores hash if the password is still the one that cred holds, else it returns store.ErrNotFound.
+// replacePassword stores hash if the password is still the one in cred; otherwise it returns store.ErrNotFound.
 func (s *Server) replacePassword(ctx context.Context, cred store.Credentials, hash string) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()

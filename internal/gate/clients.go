@@ -10,7 +10,8 @@ import (
 	"parley/kitex_gen/message/varifyservice"
 )
 
-// dialNodes makes the clients of the status servers and of the external VarifyServer. They connect at their first call.
+// dialNodes makes the clients of the status servers and of the external VarifyServer. They connect with their first
+// call.
 func (s *Server) dialNodes(reg prometheus.Registerer) error {
 	s.auth = rpc.NewAuth(s.cfg.Cluster.Secret)
 	s.rpcMetrics = rpc.NewMetrics(reg)
@@ -36,7 +37,7 @@ func (s *Server) dialNodes(reg prometheus.Registerer) error {
 	return nil
 }
 
-// client returns a transport that ends with the server.
+// client returns a transport that is closed with the server.
 func (s *Server) client(c rpc.ClientConfig, addr string) *rpc.Client {
 	c.Auth, c.Metrics, c.Standing = s.auth, s.rpcMetrics, s.standing
 	cl := rpc.NewClient(c, addr)
@@ -44,7 +45,7 @@ func (s *Server) client(c rpc.ClientConfig, addr string) *rpc.Client {
 	return cl
 }
 
-// listenVarify makes the server of VarifyService, unless another program is that server.
+// listenVarify makes the server of VarifyService, unless another program provides it.
 func (s *Server) listenVarify() error {
 	if s.cfg.external() || s.cfg.Gate.VarifyAddr == "" {
 		return nil
@@ -57,7 +58,7 @@ func (s *Server) listenVarify() error {
 		Name: "gatenode", Log: s.log, Auth: s.auth, Metrics: s.rpcMetrics, ExitWait: s.cfg.Gate.DrainTimeout,
 	})
 	if err != nil {
-		_ = ln.Close() // the first error is the one to report
+		_ = ln.Close() // report the first error
 		return fmt.Errorf("gate: VarifyService: %w", err)
 	}
 	s.varify = srv

@@ -16,9 +16,10 @@ var (
 	errWrongCode = errors.New("the code differs")
 )
 
-// codes keeps verification codes in Redis: code_<email> holds the code, codetry_<email> counts the tries. Our own codes
-// are stored as an HMAC under the cluster's secret, so that a copy of Redis is not a list of codes. An external
-// VarifyServer stores four hexadecimal characters as they are; they are accepted only when one is configured.
+// codes keeps verification codes in Redis: code_<email> holds the code, codetry_<email> counts the tries. Codes of
+// this gate are stored as an HMAC with the cluster's secret, so a copy of Redis does not reveal them. An external
+// VarifyServer stores four hexadecimal characters in the clear; they are accepted only if such a server is
+// configured.
 type codes struct {
 	rdb     redis.UniversalClient
 	timeout time.Duration
@@ -27,8 +28,8 @@ type codes struct {
 	plain   bool // four-character codes of an external server are accepted
 }
 
-// keys returns the names for email, which is in lower case. The first is upstream's and stays as it is even on a
-// cluster; there the second hashes to the first one's slot.
+// keys returns the key names for email, which is in lower case. The first is llfcchat's and is the same on a cluster,
+// where the second one has a tag that hashes to the slot of the first.
 func (c *codes) keys(email string) []string {
 	code := "code_" + email
 	if c.cluster {
@@ -55,15 +56,15 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 redis.call('DEL', KEYS[2])
 return 1`)
 
-// store replaces the code of email; the tries start again.
+// store replaces the code of email and resets the tries.
 func (c *codes) store(ctx context.Context, email, code string) error {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	return storeCode.Run(ctx, c.rdb, c.keys(email), c.sealed(email, code), codeTTL.Milliseconds()).Err()
 }
 
-// takeCode counts the try before it looks: tries that arrive together cannot all be the first. A code without an end (a
-// server that died between SET and EXPIRE) is given one.
+// takeCode counts the try before it compares the code, so that concurrent tries cannot all count as the first. It
+// sets an expiry on a code that has none, left by a server that died between SET and EXPIRE.
 var takeCode = redis.NewScript(`
 local stored = redis.call('GET', KEYS[1])
 if not stored then return {0, 0, 0} end
@@ -85,14 +86,14 @@ end
 if right then return {2, ttl, tries} end
 return {1, 0, tries}`)
 
-// taken is a code that was right and is used up.
+// taken is a correct code that has been used up.
 type taken struct {
 	email, value string
 	ttl          time.Duration
 	tries        int64
 }
 
-// take uses the code up if it is right. It returns errNoCode or errWrongCode, or an error of Redis'.
+// take uses up the code if it is correct. It returns errNoCode, errWrongCode or an error of Redis.
 func (c *codes) take(ctx context.Context, email, code string) (taken, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
@@ -105,7 +106,7 @@ func (c *codes) take(ctx context.Context, email, code string) (taken, error) {
 		return taken{}, fmt.Errorf("gate: take code: %w", err)
 	}
 	if plain != "" {
-		value = plain // a code of ours has six characters, so a right one of four was plain
+		value = plain // codes of this gate have six characters, so a correct one of four is plain
 	}
 	switch out[0] {
 	case 2:
@@ -122,9 +123,9 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
 if tonumber(ARGV[2]) > 0 then redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3]) end
 return 1`)
 
-// putBack restores a code whose request could not be carried out after all. Unless refund, the try stays counted, so
-// that one code answers at most codeTries questions such as "is this name taken". The last try of a code restores
-// nothing. It works even when ctx has ended.
+// putBack restores a code whose request could not be carried out. Unless refund is set, the try stays counted, so
+// that one code answers at most codeTries questions such as "is this name taken". After its last try a code is not
+// restored. putBack works even if ctx has ended.
 func (c *codes) putBack(ctx context.Context, t taken, refund bool) error {
 	tries := t.tries
 	if refund {

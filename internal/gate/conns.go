@@ -11,20 +11,21 @@ import (
 	"parley/internal/admission"
 )
 
-// listener bounds how many connections are open, in all and per network. When a bound is reached, it closes the connection
-// that has been sending its request for longest: within the newcomer's network when that has too many, else within the
-// network that has most of them. So a client that holds connections open displaces its own and not the requests of others,
-// which take milliseconds to arrive. A request that has been read completely is never cut.
+// listener limits the open connections, in total and per network. At a limit it closes the connection that has been
+// sending its request for the longest time: one of the new connection's network if that network is at its limit, else
+// one of the network with the most. So a client that holds connections open displaces its own, not the requests of
+// others, which take milliseconds to arrive. A request that has been read completely is never cut off.
 type listener struct {
 	net.Listener
 	table   *admission.Table
-	dropped func(reason string) // counts a connection that was closed or refused because of a bound
+	dropped func(reason string) // counts a connection closed or refused because of a limit
 }
 
-// dropDescriptors is why a connection was dropped when the process may open no more files.
+// dropDescriptors is the reason for a drop when the process cannot open more files.
 const dropDescriptors = "descriptors"
 
-// listenHTTP binds addr. limit bounds the connections, perNetwork those of a network that is not exempt; 0: unlimited.
+// listenHTTP binds addr. limit bounds the connections in total, perNetwork those of each network that is not exempt;
+// 0: unlimited.
 func listenHTTP(addr string, limit, perNetwork int, exempt func(netip.Addr) bool, dropped func(string)) (*listener, error) {
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -43,12 +44,12 @@ func (l *listener) Accept() (net.Conn, error) {
 			if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
 				l.drop(l.table.Displace(), dropDescriptors)
 			}
-			return nil, err // net/http comes again after a pause
+			return nil, err // net/http tries again after a pause
 		}
 		c := &conn{TCPConn: tcp.(*net.TCPConn), table: l.table, since: time.Now()}
 		evicted, reached, ok := l.table.Admit(&c.entry, remoteAddr(tcp), c.since)
 		if ok {
-			l.table.Bind(&c.entry, c) // nothing can have evicted it before: one goroutine accepts
+			l.table.Bind(&c.entry, c) // cannot have been evicted: only this goroutine accepts
 			l.drop(evicted, reached.String())
 			return c, nil
 		}
@@ -68,8 +69,8 @@ func (l *listener) len() int {
 	return n
 }
 
-// conn is an open connection. It embeds the TCP connection for its CloseWrite, with which net/http refuses a request that
-// is still being sent without resetting the connection, which would take the reply along.
+// conn is an open connection. It embeds the TCP connection because net/http needs CloseWrite to refuse a request that
+// is still being sent: a reset of the connection would discard the reply.
 type conn struct {
 	*net.TCPConn
 	table *admission.Table
@@ -87,8 +88,8 @@ func (c *conn) Close() error {
 // Evict implements admission.Conn.
 func (c *conn) Evict() { _ = c.Close() } // it is given up
 
-// received says that the request has been read: it is served whatever else happens. It reports false when the connection
-// was dropped before.
+// received records that the request has been read: from now on it will be served. It returns false if the connection
+// has been dropped.
 func (c *conn) received() bool { return c.table.Authenticated(&c.entry) }
 
 func remoteAddr(c net.Conn) netip.Addr {
@@ -99,7 +100,7 @@ func remoteAddr(c net.Conn) netip.Addr {
 	return peer.Addr().Unmap()
 }
 
-// connKey is the context key of a request's connection.
+// connKey is the context key for a request's connection.
 type connKey struct{}
 
 func withConn(ctx context.Context, c net.Conn) context.Context {

@@ -13,8 +13,8 @@ type deleteReply struct {
 	UID   int32     `json:"uid"`
 }
 
-// deleteAccount erases the user whose address and password these are, and ends all that the password opened. It is counted
-// against the limits of failed logins as a login is.
+// deleteAccount erases the user with the given address and password, and ends all sessions and tokens. Failures count
+// against the limits of logins.
 func (s *Server) deleteAccount(ctx context.Context, req *request) (any, error) {
 	var in loginRequest
 	if err := decode(req.body, &in, &in.Email, &in.Passwd); err != nil {
@@ -30,10 +30,10 @@ func (s *Server) deleteAccount(ctx context.Context, req *request) (any, error) {
 	return deleteReply{UID: cred.UID}, nil
 }
 
-// eraseTries is how often a password is looked at again because a login renewed its hash in between.
+// eraseTries bounds how often the password is proven again because a login renewed its hash in between.
 const eraseTries = 3
 
-// erase proves the password and deletes the user who has it, provided that it is still the same by then.
+// erase proves the password and deletes the user, provided that the password has not changed by then.
 func (s *Server) erase(ctx context.Context, req *request, in *loginRequest) (store.Credentials, store.Deletion, error) {
 	for try := 1; ; try++ {
 		cred, err := s.owner(ctx, req, in.Email.text, in.Passwd.text, in.Plain)
@@ -54,11 +54,11 @@ func (s *Server) erase(ctx context.Context, req *request, in *loginRequest) (sto
 	}
 }
 
-// bumpBatch is how many users' lists are made stale in one round trip.
+// bumpBatch is the number of users per round trip.
 const bumpBatch = 256
 
-// bumpLists makes the cached lists of users stale. If Redis does not answer, the lists hold the deleted user until they
-// expire.
+// bumpLists invalidates the cached lists of users. If Redis does not answer, the lists contain the deleted user until
+// they expire.
 func (s *Server) bumpLists(ctx context.Context, uids []int32) {
 	for len(uids) > 0 {
 		part := uids[:min(len(uids), bumpBatch)]

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// clientAddr returns the client's address. X-Forwarded-For counts only as far as trusted proxies wrote it: it is read from the right,
-// and the first address that is not a trusted proxy's is the client's.
+// clientAddr returns the client's address. It reads X-Forwarded-For from the right and returns the first address that
+// does not belong to a trusted proxy; what stands left of it could be forged.
 func (s *Server) clientAddr(r *http.Request) netip.Addr {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
@@ -25,7 +25,7 @@ func (s *Server) clientAddr(r *http.Request) netip.Addr {
 		}
 		next, ok := parseHop(hop)
 		if !ok {
-			// The proxy wrote this, or passed it on unseen. Clients behind it count as the proxy.
+			// The element is not an address, so the client is unknown and counts as the proxy.
 			if s.noise.Allow() {
 				s.log.Warn("a trusted proxy sent X-Forwarded-For without an address, so its clients share one limit; "+
 					"configure it to append the client's IP address", "proxy", addr.String())
@@ -37,7 +37,7 @@ func (s *Server) clientAddr(r *http.Request) netip.Addr {
 	return addr
 }
 
-// parseHop reads an address as proxies write it: alone, in brackets, with a port, in quotes.
+// parseHop parses an address in the forms that proxies write: plain, in brackets, with a port, in quotes.
 func parseHop(hop string) (netip.Addr, bool) {
 	hop = strings.TrimSpace(strings.Trim(hop, `"`))
 	addr, err := netip.ParseAddr(hop)

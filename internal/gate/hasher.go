@@ -9,11 +9,12 @@ import (
 	"parley/internal/slots"
 )
 
-// errHashBusy says that no hashing slot came free in time.
+// errHashBusy means that no hashing slot became free in time.
 var errHashBusy = errors.New("hashing is busy")
 
-// hasher does all password hashing of a gate. One hash takes 19 MiB and tens of milliseconds of one core, so few run at
-// once and few callers wait, each for at most patience; the others are refused at once. Waiters are served in order. It is safe for concurrent use.
+// hasher does all password hashing of a gate. A hash takes 19 MiB and tens of milliseconds of one core, so only a few
+// run at once. A few callers wait in order, each for at most patience; others are refused at once. It is safe for
+// concurrent use.
 type hasher struct {
 	params   hashParams
 	slots    *slots.Slots
@@ -21,7 +22,7 @@ type hasher struct {
 	metrics  *metrics
 }
 
-// hashSlots are as many as cores unless cfg says otherwise.
+// hashSlots returns one slot per core unless cfg says otherwise.
 func hashSlots(cfg Hash, cores int) *slots.Slots {
 	parallel := cfg.Parallel
 	if parallel <= 0 {
@@ -39,8 +40,8 @@ func newHasher(cfg Hash, free *slots.Slots, m *metrics) *hasher {
 	}
 }
 
-// do runs f in a hashing slot. It returns errHashBusy when none came free, or the cause when ctx ended while waiting;
-// f has not run then.
+// do runs f in a hashing slot. If it returns an error, f has not run: errHashBusy if no slot became free, or the
+// cause of ctx's end.
 func (h *hasher) do(ctx context.Context, f func()) error {
 	if err := h.slots.Take(ctx, h.patience); err != nil {
 		return h.refused(err)
@@ -52,7 +53,7 @@ func (h *hasher) do(ctx context.Context, f func()) error {
 	return nil
 }
 
-// refused counts why there was no slot.
+// refused counts and translates the error of a caller that got no slot.
 func (h *hasher) refused(err error) error {
 	switch err {
 	case slots.ErrFull:
@@ -66,10 +67,10 @@ func (h *hasher) refused(err error) error {
 	return errHashBusy
 }
 
-// retryAfter is what a refused caller is told to wait: about the time the full queue takes.
+// retryAfter returns the retry time for a refused caller: about the time that the full queue takes.
 func (h *hasher) retryAfter() time.Duration { return max(h.patience/2, 100*time.Millisecond) }
 
-// hash returns the PHC string of passwd.
+// hash returns passwd as a PHC string.
 func (h *hasher) hash(ctx context.Context, passwd string) (string, error) {
 	var out string
 	err := h.do(ctx, func() {
@@ -79,15 +80,16 @@ func (h *hasher) hash(ctx context.Context, passwd string) (string, error) {
 	return out, err
 }
 
-// verdict is what checking a password came to.
+// verdict is the result of checking a password.
 type verdict struct {
 	ok       bool
-	upgraded string // a new PHC string for the row, "" when it is good as it is
-	bad      error  // the row cannot be used; ok is false
+	upgraded string // a new PHC string for the row; "" if none is needed
+	bad      error  // the row is unusable; ok is false
 }
 
-// check holds passwd against stored, which may be "" for a user who does not exist. Each way costs one hash of the
-// present parameters, so that the time tells nothing about the account; only a success may cost a second one.
+// check compares passwd with stored, which may be "" for a user who does not exist. Every outcome costs one hash with
+// the current parameters, so that the duration reveals nothing about the account; only a success may cost a second
+// hash.
 func (h *hasher) check(ctx context.Context, stored, passwd string) (verdict, error) {
 	var v verdict
 	err := h.do(ctx, func() { v = h.checkNow(stored, passwd) })
@@ -111,7 +113,7 @@ func (h *hasher) checkNow(stored, passwd string) verdict {
 		}
 		return v
 	}
-	// A row of llfcchat's, or nobody. An empty row matches nothing.
+	// Either a row of llfcchat's or no user at all. An empty row matches nothing.
 	if stored != "" && subtle.ConstantTimeCompare([]byte(stored), []byte(passwd)) == 1 {
 		count("new")
 		return verdict{ok: true, upgraded: newPHC(h.params, passwd)}
@@ -121,8 +123,8 @@ func (h *hasher) checkNow(stored, passwd string) verdict {
 	return verdict{}
 }
 
-// HashPassword returns what is stored for a password as a person types it, at the default cost. It takes about 30 ms of
-// one core and 19 MiB, and is for tools that make users without a gate.
+// HashPassword returns the stored form of an untransformed password at the default cost. It takes about 30 ms of one
+// core and 19 MiB. It is for tools that create users without a gate.
 func HashPassword(password string) string {
 	h := DefaultConfig().Hash
 	return newPHC(hashParams{memoryKiB: uint32(h.MemoryKiB), passes: uint32(h.Passes), lanes: 1}, Transform(password))

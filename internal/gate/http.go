@@ -18,17 +18,17 @@ import (
 	"parley/internal/wire"
 )
 
-// request is what a handler sees of an HTTP request.
+// request is an HTTP request as seen by a handler.
 type request struct {
 	body   []byte
-	addr   netip.Addr      // the client's address; invalid if it could not be read
+	addr   netip.Addr      // client's address; invalid if it could not be parsed
 	client context.Context // ends when the client hangs up
 }
 
-// handler answers a request with a reply to encode, or an error whose code is sent.
+// handler returns a reply to encode, or an error whose code is sent.
 type handler func(context.Context, *request) (any, error)
 
-// route is a handler and its name in metrics.
+// route is a handler with its name in metrics.
 type route struct {
 	name   string
 	handle handler
@@ -46,13 +46,13 @@ func (s *Server) routeTable() map[string]route {
 	}
 }
 
-// failure is every reply that refuses.
+// failure is the reply to every refused request.
 type failure struct {
 	Error   wire.Code `json:"error"`
 	RetryMS int64     `json:"retry_ms,omitempty"`
 }
 
-// later is a refusal that says when to come again.
+// later is a refusal with a retry time.
 type later struct {
 	refusal error // a *wire.Error
 	wait    time.Duration
@@ -77,8 +77,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	origins(s.cfg.Gate.AllowedOrigins).allow(h, r)
-	// The target is compared as it was sent, as upstream does: a query string, or another way to write the path, is not
-	// the route. Clients of a proxy may write http://HOST before it.
+	// The target is compared as sent, as in llfcchat: a query string or another spelling of the path is not the
+	// route. Clients of a proxy may put http://HOST before it.
 	target := r.RequestURI
 	if r.URL.IsAbs() {
 		target = r.URL.RequestURI()
@@ -131,8 +131,9 @@ func (w *statusWriter) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// plain answers with a status code and text; a POST to a known route does not once its body was read. The server reads what is left
-// of the request before it closes the connection, so that the client sees the answer; plain bounds how long that takes.
+// plain answers with a status code and text. It is used for everything except a POST to a known route whose body was
+// read. The server reads the rest of the request before it closes the connection, so that the client receives the
+// answer; plain bounds the time for that.
 func (s *Server) plain(w http.ResponseWriter, r *http.Request, status int, text string) {
 	limit := time.Now().Add(lingerTimeout)
 	if c, ok := r.Context().Value(connKey{}).(*conn); ok {
@@ -140,16 +141,16 @@ func (s *Server) plain(w http.ResponseWriter, r *http.Request, status int, text 
 			limit = late
 		}
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(limit) // a test's recorder has none
+	_ = http.NewResponseController(w).SetReadDeadline(limit) // fails for a test's recorder only
 	w.Header().Set("Content-Type", "text/plain")
 	w.WriteHeader(status)
-	_, _ = io.WriteString(w, text) // the client left
+	_, _ = io.WriteString(w, text) // on an error the client has left
 	s.metrics.requests.WithLabelValues("other", strconv.Itoa(status)).Inc()
 }
 
 var errDropped = errors.New("gate: connection dropped for a newer one")
 
-// readBody reads at most maxBodyBytes before readTimeout is over. A status other than 0 is to be sent instead of a reply.
+// readBody reads at most maxBodyBytes within readTimeout. If status is not 0, it is to be sent instead of a reply.
 func (s *Server) readBody(w http.ResponseWriter, r *http.Request) (body []byte, status int, err error) {
 	if r.ContentLength > maxBodyBytes {
 		return nil, http.StatusRequestEntityTooLarge, nil
@@ -164,17 +165,17 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) (body []byte, 
 	if c, ok := r.Context().Value(connKey{}).(*conn); ok && !c.received() {
 		return nil, 0, errDropped
 	}
-	// Else the deadline would end the request's context while the handler runs.
+	// Otherwise the deadline would end the request's context while the handler runs.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // a test's recorder has none
 	return body, 0, nil
 }
 
-// call runs the handler. A client that hangs up does not stop it: half a registration would be worse.
+// call runs the handler. It goes on if the client hangs up: a registration must not be left half done.
 func (s *Server) call(rt route, req *request) (reply any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.metrics.panics.Inc()
-			s.log.Error("handler panicked", "route", rt.name, "stack", string(debug.Stack())) // p may hold what was sent
+			s.log.Error("handler panicked", "route", rt.name, "stack", string(debug.Stack())) // p is not logged: it may contain what was sent
 			reply, err = nil, wire.Refuse(wire.CodeInternal, nil)
 		}
 	}()
@@ -200,17 +201,17 @@ func (s *Server) answer(w http.ResponseWriter, rt route, reply any, err error) w
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(reply); err != nil {
-		panic("gate: reply of " + rt.name + ": " + err.Error()) // our structs always encode
+		panic("gate: reply of " + rt.name + ": " + err.Error()) // the reply types always encode
 	}
 	text := bytes.TrimSuffix(out.Bytes(), []byte("\n"))
 	w.Header().Set("Content-Type", "text/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
-	_, _ = w.Write(text) // the client left
+	_, _ = w.Write(text) // on an error the client has left
 	return code
 }
 
-// logRefusal writes whose fault it was: a client's at Debug, a dependency's at Warn and ours at Error, the latter two
-// not more often than an operator can read.
+// logRefusal logs at a level by whose fault it was: Debug for the client's, Warn for a dependency's, Error for ours.
+// It limits the rate of the latter two.
 func (s *Server) logRefusal(rt route, code wire.Code, err error) {
 	refusal, _ := errors.AsType[*wire.Error](err)
 	cause, isSafe := errors.AsType[safeError](err)
@@ -234,13 +235,13 @@ func (s *Server) logRefusal(rt route, code wire.Code, err error) {
 	s.log.Log(context.Background(), level, "request refused", attrs...)
 }
 
-// safeError is what a dependency did wrong, in words that hold nothing that a user sent.
+// safeError describes a dependency's failure without anything that a user sent.
 type safeError string
 
 func (e safeError) Error() string { return string(e) }
 
-// decode reads a request body: one JSON object, in UTF-8, with every string that into names in `need`. Other keys are
-// ignored.
+// decode decodes a request body into into: one JSON object in UTF-8, with every string in need present. Other keys
+// are ignored.
 func decode(body []byte, into any, need ...*optional) error {
 	if !utf8.Valid(body) {
 		return wire.Refuse(wire.CodeJSON, nil)
@@ -249,7 +250,7 @@ func decode(body []byte, into any, need ...*optional) error {
 		return wire.Refuse(wire.CodeJSON, nil)
 	}
 	if err := json.Unmarshal(body, into); err != nil {
-		return wire.Refuse(wire.CodeJSON, nil) // its text may quote the body
+		return wire.Refuse(wire.CodeJSON, nil) // the error may quote the body
 	}
 	for _, n := range need {
 		if !n.set {
@@ -259,7 +260,7 @@ func decode(body []byte, into any, need ...*optional) error {
 	return nil
 }
 
-// optional is a JSON string that knows whether it was there.
+// optional is a JSON string that records whether it was present.
 type optional struct {
 	text string
 	set  bool

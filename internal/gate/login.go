@@ -26,7 +26,7 @@ type loginReply struct {
 	Addresses addresses `json:"addresses"`
 }
 
-// login checks a password and has the user placed on a chat node.
+// login checks a password and places the user on a chat node.
 func (s *Server) login(ctx context.Context, req *request) (any, error) {
 	var in loginRequest
 	if err := decode(req.body, &in, &in.Email, &in.Passwd); err != nil {
@@ -54,8 +54,8 @@ func (s *Server) login(ctx context.Context, req *request) (any, error) {
 	return loginReply{Email: in.Email.text, UID: cred.UID, Token: place.token, Host: place.host, Port: place.port, Addresses: place.addresses}, nil
 }
 
-// prove returns the user with this e-mail address whose password it is, within the limits on guessing. passwd is as the
-// stock client sends it.
+// prove returns the user with this e-mail address and password, within the limits on guessing. passwd is transformed,
+// as the stock client sends it.
 func (s *Server) prove(ctx context.Context, req *request, address, passwd string) (cred store.Credentials, err error) {
 	patient, cancel := context.WithTimeout(req.client, s.cfg.Hash.Patience)
 	defer cancel()
@@ -66,17 +66,17 @@ func (s *Server) prove(ctx context.Context, req *request, address, passwd string
 	if wait > 0 {
 		return cred, s.throttled("address", req, wait)
 	}
-	failed := true // also when verify panics
+	failed := true // stays true if verify panics
 	defer func() { done(failed) }()
-	// The key under which failures are counted. Rows older than our rules may have any address, so it is the store's key
-	// and not cleanEmail's.
+	// Failures are counted under the store's key of the address. cleanEmail would not do, because old rows may have
+	// any address.
 	cred, err = s.verify(ctx, req, address, store.Key(address), passwd)
 	failed = wire.CodeOf(err) == wire.CodePasswdInvalid
 	return cred, err
 }
 
-// verify returns the user whose password it is. Unknown address, wrong password and unusable row are answered alike,
-// after the same work.
+// verify returns the user with this password. An unknown address, a wrong password and an unusable row get the same
+// answer after the same work.
 func (s *Server) verify(ctx context.Context, req *request, address, email, passwd string) (store.Credentials, error) {
 	cred, err := s.credentials(ctx, address)
 	known := err == nil
@@ -92,7 +92,7 @@ func (s *Server) verify(ctx context.Context, req *request, address, email, passw
 	})
 	switch code := wire.CodeOf(err); {
 	case err != nil && req.client.Err() != nil:
-		return cred, s.crowded("account") // nobody reads it
+		return cred, s.crowded("account") // the client has hung up, so no one reads this
 	case code == wire.CodePasswdInvalid:
 		s.audit.event("login_failed", req.addr, cred.UID)
 	case err == nil && !first:
@@ -104,7 +104,8 @@ func (s *Server) verify(ctx context.Context, req *request, address, email, passw
 	return cred, err
 }
 
-// look holds a password against the user's, once for all who ask at the same time. It returns what is stored afterwards.
+// look compares a password with the user's, once for all concurrent requests with the same account and password. It
+// returns the stored hash after the check.
 func (s *Server) look(ctx context.Context, req *request, cred store.Credentials, email, passwd string) (stored string, err error) {
 	at, err := s.attempt(ctx, req, email)
 	if err != nil {
@@ -122,7 +123,7 @@ func (s *Server) look(ctx context.Context, req *request, cred store.Credentials,
 	}
 	if !v.ok {
 		if err := s.accounts.failed(ctx, at); err != nil && s.noise.Allow() {
-			s.log.Warn("failed login counted late", "err", safe(err)) // as an attempt without a result
+			s.log.Warn("failed login counted late", "err", safe(err)) // it still counts, as an attempt without an outcome
 		}
 		return "", wire.Refuse(wire.CodePasswdInvalid, nil)
 	}
@@ -136,8 +137,8 @@ func (s *Server) look(ctx context.Context, req *request, cred store.Credentials,
 	return cred.Password, nil
 }
 
-// attempt begins an attempt on the account. While as many others are under way as may fail, it waits for how they end, as
-// long as for a hash; few requests wait so.
+// attempt begins an attempt on the account. While as many others are under way as may fail, it waits for their
+// outcome, for at most as long as for a hash. Few requests may wait like this at once.
 func (s *Server) attempt(ctx context.Context, req *request, email string) (attempt, error) {
 	limit := time.Now().Add(s.cfg.Hash.Patience)
 	waiting := false
@@ -145,8 +146,8 @@ func (s *Server) attempt(ctx context.Context, req *request, email string) (attem
 		at, wait, busy, err := s.accounts.take(ctx, email)
 		switch {
 		case err != nil:
-			_ = s.accounts.giveBack(ctx, at)          // Redis may have counted it all the same
-			return at, wire.Refuse(wire.CodeRPC, err) // without Redis nobody can be placed either
+			_ = s.accounts.giveBack(ctx, at)          // Redis may have counted it in spite of the error
+			return at, wire.Refuse(wire.CodeRPC, err) // without Redis, no user can be placed either
 		case wait > 0:
 			return at, s.throttled("account", req, wait)
 		case !busy:
@@ -172,18 +173,18 @@ func (s *Server) attempt(ctx context.Context, req *request, email string) (attem
 	}
 }
 
-// crowded refuses because too many attempts are under way to begin another; none of them is a failure yet.
+// crowded refuses a request because too many attempts are under way. It does not count as a failure.
 func (s *Server) crowded(limit string) error {
 	s.metrics.crowded.WithLabelValues(limit).Inc()
 	return retryLater(wire.CodeBusy, s.hasher.retryAfter())
 }
 
-// upgrade replaces the stored password by a hash of it. When it cannot, the next login tries again.
+// upgrade replaces the stored password by a hash of it. If that fails, the next login tries again.
 func (s *Server) upgrade(ctx context.Context, cred *store.Credentials, hash string) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	if err := s.store.UpgradePassword(ctx, cred.UID, cred.Password, hash); err != nil {
-		if !errors.Is(err, store.ErrNotFound) && s.noise.Allow() { // not found: somebody else renewed it first
+		if !errors.Is(err, store.ErrNotFound) && s.noise.Allow() { // not found: another login renewed it first
 			s.log.Warn("password hash not upgraded", "user", s.audit.user(cred.UID), "err", safe(err))
 		}
 		return
@@ -191,8 +192,9 @@ func (s *Server) upgrade(ctx context.Context, cred *store.Credentials, hash stri
 	cred.Password = hash
 }
 
-// unchanged refuses a login whose password was replaced while it was looked at. A reset first stores the new password
-// and then makes older tokens useless; a login that still finds the old one here has a token that is older.
+// unchanged refuses a login whose password was replaced while it was being checked. This closes the gap between a
+// check and a reset, because a reset stores the new password first and then revokes older tokens: if the old password
+// is still stored here, the login's token is older than the revocation.
 func (s *Server) unchanged(ctx context.Context, req *request, address, passwd string, cred store.Credentials) error {
 	now, err := s.credentials(ctx, address)
 	switch {
@@ -203,7 +205,7 @@ func (s *Server) unchanged(ctx context.Context, req *request, address, passwd st
 	case now.UID == cred.UID && now.Password == cred.Password:
 		return nil
 	}
-	// Another password, or another login renewed the hash of this one.
+	// Either the password was changed, or another login renewed its hash.
 	v, err := s.hasher.check(req.client, now.Password, passwd)
 	if err != nil {
 		return retryLater(wire.CodeBusy, s.hasher.retryAfter())
@@ -220,7 +222,7 @@ func (s *Server) credentials(ctx context.Context, address string) (store.Credent
 	return s.store.Credentials(ctx, address)
 }
 
-// throttled refuses because of a limit, and counts it.
+// throttled refuses a request because of a limit, and records that.
 func (s *Server) throttled(limit string, req *request, wait time.Duration) error {
 	s.metrics.throttled.WithLabelValues(limit).Inc()
 	s.audit.throttled(limit, req.addr)

@@ -14,13 +14,14 @@ import (
 	mail "github.com/wneessen/go-mail"
 )
 
-// Mailer brings a verification code to a mailbox. SendCode returns when the mail was accepted for delivery, or ctx
-// ended. Its error must name neither address nor code: it is logged. It is called from many goroutines.
+// A Mailer delivers a verification code to a mailbox. SendCode returns when the mail has been accepted for delivery
+// or ctx has ended. Its error is logged, so it must contain neither address nor code. It must be safe for concurrent
+// use.
 type Mailer interface {
 	SendCode(ctx context.Context, to, code string, ttl time.Duration) error
 }
 
-// NewMailer returns the Mailer that cfg asks for; dev is where the console one prints. It opens no connection.
+// NewMailer returns the Mailer selected by cfg. The console mailer prints to dev. NewMailer opens no connection.
 func NewMailer(cfg Mail, dev io.Writer) (Mailer, error) {
 	if cfg.Mode == "console" {
 		return console{dev}, nil
@@ -39,8 +40,8 @@ func NewMailer(cfg Mail, dev io.Writer) (Mailer, error) {
 	return s, nil
 }
 
-// console prints codes for a developer who has no mail server. It is the only place where a code leaves the process in
-// the clear other than by mail, and it writes to standard output, never to the log.
+// console prints codes for a developer without a mail server. It writes to standard output and never to the log.
+// Apart from mail, this is the only way a code leaves the process in the clear.
 type console struct{ w io.Writer }
 
 func (c console) SendCode(_ context.Context, to, code string, ttl time.Duration) error {
@@ -48,8 +49,7 @@ func (c console) SendCode(_ context.Context, to, code string, ttl time.Duration)
 	return err
 }
 
-// smtpMailer sends each code over a connection of its own: codes are rare, and a kept connection would have to be
-// watched.
+// smtpMailer sends each code on a new connection: codes are rare, and a kept connection would need supervision.
 type smtpMailer struct {
 	cfg Mail
 	tls *tls.Config
@@ -72,8 +72,8 @@ func (s *smtpMailer) SendCode(ctx context.Context, to, code string, ttl time.Dur
 		"Your verification code is %s\r\n\r\nIt is good for %d minutes and one use. If you did not ask for it, ignore this mail.\r\n",
 		code, int(ttl.Minutes())))
 
-	// The library renews its deadline at every step and leaves a connection open when the greeting fails, so the
-	// connection is ours: it ends with ctx whatever happens.
+	// The library renews its deadline at every step and leaves the connection open if the greeting fails. So this
+	// function makes the connection and closes it when ctx ends.
 	var conn net.Conn
 	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
 		raw, err := (&net.Dialer{}).DialContext(ctx, network, addr)
@@ -94,7 +94,7 @@ func (s *smtpMailer) SendCode(ctx context.Context, to, code string, ttl time.Dur
 	}
 	err = client.DialAndSendWithContext(ctx, msg)
 	if conn != nil {
-		_ = conn.Close() // closed already when all went well
+		_ = conn.Close() // already closed after a success
 	}
 	return withoutAddresses(err)
 }
@@ -119,7 +119,7 @@ func (s *smtpMailer) options(dial mail.DialContextFunc) []mail.Option {
 	return opts
 }
 
-// cappedConn lets no deadline be later than limit.
+// cappedConn is a connection without deadlines later than limit.
 type cappedConn struct {
 	net.Conn
 	limit time.Time
@@ -132,8 +132,8 @@ func (c *cappedConn) SetDeadline(t time.Time) error {
 	return c.Conn.SetDeadline(t)
 }
 
-// withoutAddresses keeps of a mail error what an operator needs. The library's texts, and a server's, name the
-// recipient.
+// withoutAddresses returns the part of a mail error that an operator needs. The texts of the library and of servers
+// name the recipient.
 func withoutAddresses(err error) error {
 	if err == nil {
 		return nil

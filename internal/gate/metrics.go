@@ -23,7 +23,7 @@ type metrics struct {
 	kicks       *prometheus.CounterVec
 }
 
-// newMetrics registers with reg; nil registers nowhere.
+// newMetrics registers the metrics with reg; with nil, nowhere.
 func newMetrics(reg prometheus.Registerer, hashing *slots.Slots) *metrics {
 	f := promauto.With(reg)
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_gate_hash_waiting", Help: "Requests waiting for a hash."},
@@ -54,7 +54,7 @@ func newMetrics(reg prometheus.Registerer, hashing *slots.Slots) *metrics {
 	}
 }
 
-// watch registers what is read from open when somebody asks.
+// watch registers metrics that are read from open on demand.
 func (m *metrics) watch(reg prometheus.Registerer, open *listener) {
 	promauto.With(reg).NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_gate_connections", Help: "Open HTTP connections."},
 		func() float64 { return float64(open.len()) })

@@ -9,13 +9,15 @@ import (
 	"parley/internal/config"
 )
 
-// preflightAge is how long a browser may remember that it may post here, in seconds; Chromium's longest.
+// preflightAge is how long a browser may cache the answer to a preflight request, in seconds; the maximum of
+// Chromium.
 const preflightAge = "7200"
 
-// origins are the web pages that may read the gate's answers: * for all, else SCHEME://HOST[:PORT] as browsers write it.
+// origins are the origins of pages that may read the gate's answers: * for all, else SCHEME://HOST[:PORT] as browsers
+// write it.
 type origins []string
 
-// allow tells the browser of a page whether it may read the answer.
+// allow tells the browser whether the page may read the answer.
 func (o origins) allow(h http.Header, r *http.Request) {
 	if slices.Contains(o, "*") {
 		h.Set("Access-Control-Allow-Origin", "*")
@@ -27,7 +29,7 @@ func (o origins) allow(h http.Header, r *http.Request) {
 	}
 }
 
-// preflight answers what a browser asks before it posts JSON from another origin.
+// preflight answers the request that a browser makes before it posts JSON to another origin.
 func (s *Server) preflight(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Allow", "OPTIONS, POST")
@@ -39,7 +41,7 @@ func (s *Server) preflight(w http.ResponseWriter, r *http.Request) {
 	s.plain(w, r, http.StatusNoContent, "")
 }
 
-// validate checks that each origin is one that a browser could send.
+// validate checks that browsers could send each of the origins.
 func (o origins) validate() error {
 	for _, origin := range o {
 		u, err := url.Parse(origin)

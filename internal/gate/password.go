@@ -11,8 +11,8 @@ import (
 	"golang.org/x/crypto/argon2"
 )
 
-// Bounds on the parameters of a stored hash. A row that asks for more is refused without hashing: an attacker who can write
-// one row must not be able to use up the gate's memory.
+// Bounds on the parameters of a stored hash. A row with higher ones is refused without hashing: an attacker who can
+// write one row must not be able to exhaust the gate's memory.
 const (
 	maxHashMemoryKiB = 128 << 10
 	maxHashPasses    = 16
@@ -27,7 +27,7 @@ var (
 	errHashCost = errors.New("stored password hash asks for more than is allowed")
 )
 
-// hashParams are the costs of one argon2id hash.
+// hashParams are the cost parameters of an argon2id hash.
 type hashParams struct {
 	memoryKiB uint32
 	passes    uint32
@@ -40,7 +40,7 @@ type phc struct {
 	salt, key []byte
 }
 
-// newPHC hashes passwd with a fresh salt and returns the PHC string.
+// newPHC hashes passwd with a new salt and returns the PHC string.
 func newPHC(p hashParams, passwd string) string {
 	salt := make([]byte, saltBytes)
 	_, _ = rand.Read(salt) // never fails since Go 1.24
@@ -49,8 +49,8 @@ func newPHC(p hashParams, passwd string) string {
 		base64.RawStdEncoding.EncodeToString(salt), base64.RawStdEncoding.EncodeToString(key))
 }
 
-// isPHC tells a hash from the transformed password that llfcchat stores. A row that begins like a hash is never
-// compared as text: its text would otherwise be a password.
+// isPHC distinguishes a hash from the transformed password that llfcchat stores. A row that begins like a hash is
+// never compared as text, because then the hash itself would be a valid password.
 func isPHC(stored string) bool { return strings.HasPrefix(stored, phcPrefix) }
 
 // parsePHC reads an argon2id PHC string and refuses parameters above the bounds with errHashCost.
@@ -82,18 +82,19 @@ func parsePHC(stored string) (phc, error) {
 	return h, nil
 }
 
-// matches hashes passwd with h's parameters and compares in constant time.
+// matches hashes passwd with the parameters of h and compares in constant time.
 func (h phc) matches(passwd string) bool {
 	key := argon2.IDKey([]byte(passwd), h.salt, h.passes, h.memoryKiB, h.lanes, uint32(len(h.key)))
 	return subtle.ConstantTimeCompare(key, h.key) == 1
 }
 
-// weaker reports whether h costs less than p in any respect, so that it should be hashed again. Lanes are no cost.
+// weaker reports whether h costs less than p in memory or time, so that the password should be hashed again. The
+// number of lanes is not a cost.
 func (h phc) weaker(p hashParams) bool {
 	return h.memoryKiB < p.memoryKiB || h.passes < p.passes || len(h.salt) < saltBytes || len(h.key) < keyBytes
 }
 
-// burn costs as much as hashing with p.
+// burn takes as long as hashing with p.
 func burn(p hashParams, passwd string) {
 	var salt [saltBytes]byte
 	_ = argon2.IDKey([]byte(passwd), salt[:], p.passes, p.memoryKiB, p.lanes, keyBytes)

@@ -7,7 +7,8 @@ import (
 	"encoding/hex"
 )
 
-// mac is HMAC-SHA256 over parts, each preceded by its length so that no two lists of parts are one text.
+// mac returns the HMAC-SHA256 of parts, each preceded by its length so that different lists cannot form the same
+// input.
 func mac(key []byte, parts ...string) (sum [32]byte) {
 	h := hmac.New(sha256.New, key)
 	var size [8]byte

@@ -29,18 +29,18 @@ import (
 	"parley/web"
 )
 
-// Deps are what a gate works with. They stay the caller's to close, after Run has returned.
+// Deps are the dependencies of a gate. The caller closes them after Run has returned.
 type Deps struct {
 	Log      *slog.Logger
 	Metrics  prometheus.Registerer // nil: registered nowhere
 	Store    *store.Store
 	Presence *presence.Presence
-	Redis    redis.UniversalClient // the one Presence uses will do
-	Mail     Mailer                // nil: what Config.Mail asks for
+	Redis    redis.UniversalClient // may be the one that Presence uses
+	Mail     Mailer                // nil: the one that Config.Mail selects
 	Page     http.Handler          // nil: the chat page, if Config.Gate.Page asks for it
 }
 
-// Server is one gate. Its methods are safe for concurrent use, except that Run may be called once.
+// A Server is one gate. Its methods are safe for concurrent use, but Run may be called only once.
 type Server struct {
 	// Fixed after New.
 	cfg      Config
@@ -53,22 +53,23 @@ type Server struct {
 	routes   map[string]route
 	page     http.Handler // nil: there is none
 	proxies  []netip.Prefix
-	noise    *rate.Limiter // of log records that clients can cause
+	noise    *rate.Limiter // limits log records that clients can cause
 
 	hasher   *hasher
 	recent   *logins
 	codes    *codes
 	accounts *accountLimit
-	// checks lets requests with one account and password share one look at it: clients that come back at once are no guesses.
+	// checks makes concurrent requests with the same account and password share one check; repeating a password is
+	// not a guess.
 	checks        flight.Group[[32]byte, string]
-	crowd         *slots.Slots  // of requests waiting for an attempt of their account
+	crowd         *slots.Slots  // requests waiting for an attempt on their account
 	addresses     *addressLimit // failed logins
 	codeAddresses *hourly
 	mailboxes     *hourly
 
 	mailer     Mailer
-	mailSlots  *slots.Slots         // of mails under way
-	external   varifyservice.Client // nil: codes are mailed here
+	mailSlots  *slots.Slots         // mails being sent
+	external   varifyservice.Client // nil: this gate mails the codes
 	status     *statusPool
 	auth       *rpc.Auth
 	rpcMetrics *rpc.Metrics
@@ -81,13 +82,13 @@ type Server struct {
 
 	stopping   context.Context // ends when draining begins
 	stop       context.CancelFunc
-	background sync.WaitGroup  // revocations that are tried again
-	cut        context.Context // ends when requests in flight are given up
+	background sync.WaitGroup  // revocations being repeated
+	cut        context.Context // ends when requests in flight are cut off
 	cutOff     context.CancelFunc
 	flights    flights // requests in flight
 }
 
-// New binds every listener, so that a taken port fails here, and builds the clients. It asks no other server anything.
+// New binds all listeners, so that it fails if a port is taken, and makes the clients. It contacts no other server.
 // The caller must call Run or Close.
 func New(cfg Config, d Deps) (*Server, error) {
 	proxies, err := parseProxies(cfg.Gate.TrustedProxies)
@@ -139,7 +140,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 func (s *Server) listen() (err error) {
 	defer func() {
 		if err != nil {
-			_ = s.Close() // the failure to bind is what matters
+			_ = s.Close() // the failure to bind is the one to report
 		}
 	}()
 	s.ln, err = listenHTTP(s.cfg.Gate.Addr(), s.cfg.Gate.MaxConns, s.cfg.Limits.ConnsPerAddress, s.manyBehind, s.metrics.drop)
@@ -152,9 +153,9 @@ func (s *Server) listen() (err error) {
 	s.http = &http.Server{
 		Handler:           s,
 		ReadHeaderTimeout: headerTimeout,
-		ReadTimeout:       readTimeout, // whatever the request turns out to be; readBody lifts it
+		ReadTimeout:       readTimeout, // covers all of the request; readBody removes it
 		WriteTimeout:      readTimeout + requestTimeout + 5*time.Second,
-		// net/http reads 4 KiB past the limit before it refuses.
+		// net/http reads 4 KiB beyond the limit before it refuses.
 		MaxHeaderBytes: maxHeaderBytes - 4096,
 		ConnContext:    withConn,
 		ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
@@ -163,10 +164,10 @@ func (s *Server) listen() (err error) {
 	return nil
 }
 
-// Addr is where HTTP is served, host:port.
+// Addr returns the address of the HTTP listener, host:port.
 func (s *Server) Addr() string { return s.ln.Addr().String() }
 
-// VarifyAddr is where VarifyService is served, host:port, or "" when it is not.
+// VarifyAddr returns the address of VarifyService, host:port, or "" if it is not served.
 func (s *Server) VarifyAddr() string {
 	if s.varify == nil {
 		return ""
@@ -174,8 +175,8 @@ func (s *Server) VarifyAddr() string {
 	return s.varify.Addr()
 }
 
-// Checks are what the gate depends on, for its operations listener. "status" says so when the status servers refuse the
-// gate's signature.
+// Checks returns the health checks of the gate's dependencies, for its operations listener. "status" fails also if
+// the status servers refuse the gate's signature.
 func (s *Server) Checks() []obs.Check {
 	sql, redis := s.store.NewWriteProbe(), s.presence.NewWriteProbe()
 	return []obs.Check{
@@ -186,7 +187,7 @@ func (s *Server) Checks() []obs.Check {
 	}
 }
 
-// Close gives up a server that was never run. After Run it does nothing.
+// Close releases a server that was never run. After Run it has no effect.
 func (s *Server) Close() error {
 	s.stop()
 	var errs []error
@@ -208,11 +209,11 @@ func (s *Server) hangUp() {
 	}
 }
 
-// Run serves until ctx ends, then drains: it stops accepting, lets requests in flight finish for at most DrainTimeout,
-// and returns nil. It returns early with the error of a listener that broke.
+// Run serves until ctx ends, and then drains: it stops accepting, waits for requests in flight for at most
+// DrainTimeout, and returns nil. It returns early with the error of a listener that fails.
 func (s *Server) Run(ctx context.Context) error {
 	s.announce()
-	// VarifyService outlives the requests in flight, which may be calling it by way of another program.
+	// VarifyService must outlive the requests in flight, because they may call it through another program.
 	lasting, stopLasting := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLasting()
 	broken := make(chan error, 2)
@@ -238,7 +239,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.drain(ctx)
 	stopLasting()
 	serving.Wait()
-	s.background.Wait() // each ends soon after drain
+	s.background.Wait() // each ends soon after the drain begins
 	s.hangUp()
 	s.log.Info("stopped")
 	return err
@@ -250,20 +251,21 @@ func (s *Server) drain(ctx context.Context) {
 	defer cancel()
 	if err := s.http.Shutdown(grace); err != nil {
 		s.log.Warn("drain time-out: requests cut off")
-		_ = s.http.Close() // they are lost either way
+		_ = s.http.Close() // these requests are lost anyway
 	}
-	// A handler outlives its connection. What it works with is closed after Run, so it is told to end and waited for.
+	// A handler outlives its connection, and the caller closes its dependencies after Run. So cancel the handlers and
+	// wait for them.
 	s.cutOff()
 	if n := s.flights.wait(cutTimeout); n > 0 {
 		s.log.Error("requests still running", "n", n)
 	}
 }
 
-// flights counts requests in flight. A sync.WaitGroup would not do: requests begin while drain waits.
+// flights counts the requests in flight. A sync.WaitGroup would not do, because requests may begin while drain waits.
 type flights struct {
 	mu   sync.Mutex // guards the following
 	n    int
-	idle chan struct{} // closed when n falls to 0; nil while nobody waits
+	idle chan struct{} // closed when n falls to 0; nil while no goroutine waits
 }
 
 func (f *flights) add(d int) {
@@ -276,7 +278,7 @@ func (f *flights) add(d int) {
 	}
 }
 
-// wait returns how many are left when none is, or after limit.
+// wait waits until no request is left or limit has passed, and returns the number of requests left.
 func (f *flights) wait(limit time.Duration) int {
 	f.mu.Lock()
 	idle := make(chan struct{})
@@ -297,7 +299,7 @@ func (f *flights) wait(limit time.Duration) int {
 	return f.n
 }
 
-// announce logs what an operator wants to know of a start.
+// announce logs the settings that an operator wants to see at startup.
 func (s *Server) announce() {
 	s.log.Info("gate listening", "addr", s.Addr(), "varify", s.VarifyAddr(), "status", s.cfg.Status.addrs())
 	switch {
@@ -311,10 +313,10 @@ func (s *Server) announce() {
 	}
 }
 
-// exempt reports whether addr is spared from the limits an address.
+// exempt reports whether addr is exempt from the per-address limits.
 func (s *Server) exempt(addr netip.Addr) bool {
 	return addr.IsLoopback() && !s.cfg.Limits.ThrottleLoopback
 }
 
-// manyBehind reports whether more clients connect from addr than one client would: those of a trusted proxy.
+// manyBehind reports whether addr may stand for many clients, as a trusted proxy does.
 func (s *Server) manyBehind(addr netip.Addr) bool { return s.exempt(addr) || s.trusted(addr) }

@@ -15,14 +15,14 @@ import (
 	"parley/kitex_gen/message/chatservice"
 )
 
-// revokeRetries is how often a failed revocation is repeated in the background, a second apart at first and twice as
-// long each time: about two minutes in all.
+// revokeRetries is how often a failed revocation is repeated in the background. The pause starts at a second and
+// doubles: about two minutes in all.
 const revokeRetries = 7
 
-// endSessions makes everything useless that the old password opened: tokens and resume tickets, cached data, sessions.
-// Tokens come first, so that a session ended here cannot come back. Revoking is repeated in the background when Redis
-// does not answer. A session that is not ended here is ended by its node, which compares all it has with Redis. after is the
-// audit's word for what happened to the account.
+// endSessions ends everything obtained with the old password: tokens and resume tickets, cached data, sessions. It
+// revokes tokens first, so that a session ended here cannot come back. If Redis does not answer, the revocation is
+// repeated in the background. A session that is missed here is ended by its node, which compares all its sessions
+// with Redis. after is the audit event that caused this.
 func (s *Server) endSessions(ctx context.Context, after string, uid int32, name, email string) {
 	log := s.log.With("after", after, "user", s.audit.user(uid))
 	s.recent.forget(uid)
@@ -65,8 +65,8 @@ func (s *Server) revokeLater(log *slog.Logger, uid int32, name string) {
 	log.Error("gave up: tokens not revoked are valid until they expire")
 }
 
-// kick ends the user's sessions on whatever nodes hold them. A node that cannot be told finds the kick in its mailbox. One
-// whose lease is gone may be paused, or cut off: it is fenced as well, so that it stores nothing more for the session.
+// kick ends the user's sessions on all nodes. A node that cannot be called finds the kick in its mailbox. A node
+// without a lease may be paused or cut off; it is also fenced, so that it stores nothing more for the session.
 func (s *Server) kick(ctx context.Context, log *slog.Logger, uid int32) {
 	ctx, cancel := context.WithTimeout(ctx, kickTimeout+2*s.cfg.Redis.Timeout)
 	defer cancel()
@@ -101,11 +101,11 @@ func (s *Server) kickOne(ctx context.Context, log *slog.Logger, at presence.Loca
 	s.metrics.kicks.WithLabelValues(result).Inc()
 }
 
-// kickAt asks the node at an address to end a session.
+// kickAt calls the node at an address to end a session.
 func (s *Server) kickAt(ctx context.Context, addr string, at presence.Location) error {
 	ctx, cancel := context.WithTimeout(ctx, kickTimeout)
 	defer cancel()
-	// This is rare: a client for this one call saves keeping one for each node that ever was.
+	// Calls are rare, so a client per call is better than keeping one for every node.
 	c := rpc.NewClient(rpc.ClientConfig{Auth: s.auth, Metrics: s.rpcMetrics, Timeout: kickTimeout}, addr)
 	defer c.Close()
 	chat, err := chatservice.NewClient("chatnode", c.Options()...)
@@ -129,5 +129,5 @@ func (s *Server) kickFailed(log *slog.Logger, err error) {
 	}
 }
 
-// safe is what may be logged of an error of a driver.
+// safe returns the part of a driver's error that may be logged.
 func safe(err error) string { return obs.ErrorClass(err) }

@@ -14,7 +14,7 @@ import (
 	"parley/kitex_gen/message/statusservice"
 )
 
-// placed is where a user is to log in.
+// placed says where a user is to log in.
 type placed struct {
 	host, port, token string
 	addresses         addresses
@@ -28,12 +28,12 @@ type addresses struct {
 	WSS string `json:"wss,omitempty"` // URL
 }
 
-// statusPool asks status servers for placements: the one that answered last, then the others. It is safe for
+// statusPool asks status servers for placements: first the one that answered last, then the others. It is safe for
 // concurrent use.
 type statusPool struct {
 	servers []statusServer
 	timeout time.Duration
-	first   atomic.Int64 // index of the one to ask first
+	first   atomic.Int64 // index of the server to ask first
 	metrics *metrics
 }
 
@@ -42,7 +42,7 @@ type statusServer struct {
 	client statusservice.Client
 }
 
-// place has uid placed. Every failure is CodeRPC: the client can only try again.
+// place places a user. Every failure has CodeRPC, because the client can only try again.
 func (p *statusPool) place(ctx context.Context, uid int32) (placed, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*p.timeout)
 	defer cancel()
@@ -55,7 +55,7 @@ func (p *statusPool) place(ctx context.Context, uid int32) (placed, error) {
 			p.metrics.places.WithLabelValues("unreachable").Inc()
 			causes = append(causes, "status server "+p.servers[at].addr+": "+rpc.Cause(err))
 			if ctx.Err() != nil {
-				// The next placement does not ask first the server that was too slow.
+				// Do not ask the server that was too slow first again.
 				p.first.CompareAndSwap(int64(first), int64((at+1)%len(p.servers)))
 				break
 			}
@@ -90,7 +90,7 @@ func (p *statusPool) ask(ctx context.Context, at int, uid int32) (*message.GetCh
 	return p.servers[at].client.GetChatServer(ctx, &message.GetChatServerReq{Uid: uid})
 }
 
-// ping reports whether one of the status servers answers: Login with no token is refused by a living one.
+// ping reports whether a status server answers. It sends a Login without a token, which a live server refuses.
 func (p *statusPool) ping(ctx context.Context) error {
 	var last error
 	for i := range p.servers {

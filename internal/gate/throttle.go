@@ -9,13 +9,13 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// accountLimit bounds failed logins of one account over all gates. An account that fails too often is locked, each
-// further failure for twice as long. Accounts are counted by address, whether they exist or not, and appear in Redis
-// only as an HMAC. A password proven a short while ago (logins) and a resume ticket pass a lock, so that strangers
-// cannot lock an owner out of a running client.
+// accountLimit limits the failed logins of each account over all gates. An account with too many failures is locked,
+// and each further failure doubles the time. Accounts are counted by address, whether they exist or not, and appear
+// in Redis only as an HMAC. A recently proven password (logins) and a resume ticket bypass a lock, so that strangers
+// cannot lock out the owner's running client.
 //
-// An attempt takes a place before the password is looked at: of many guesses that arrive at once only as many are looked
-// at as may fail. A place is no failure. An attempt that finds none left waits for another's outcome.
+// An attempt takes a place before its password is checked. So of many concurrent guesses, only as many are checked as
+// may fail. A place does not count as a failure. An attempt without a place waits for the outcome of another.
 type accountLimit struct {
 	rdb     redis.UniversalClient
 	timeout time.Duration
@@ -23,20 +23,20 @@ type accountLimit struct {
 	limits  Limits
 }
 
-// attempt is a password that is being looked at. It ends with failed, passed or giveBack.
+// attempt is a password check under way. It ends with failed, passed or giveBack.
 type attempt struct {
 	keys []string
-	id   string // its member of the third key
+	id   string // its member in the third key
 }
 
-// keys are, for one account: the failures, the lock, and the attempts under way with the time until which they count as
-// such. They share a slot.
+// keys returns the keys of an account: the failures, the lock, and the attempts under way by the time until which
+// they count as such. The keys share a slot.
 func (a *accountLimit) keys(email string) []string {
 	id := macHex(a.secret, "account", email)[:32]
 	return []string{"loginfail_{" + id + "}", "loginlock_{" + id + "}", "logintry_{" + id + "}"}
 }
 
-// failOnce counts n failures at once, and begins or prolongs the lock when there are too many.
+// failOnce records n failures, and begins or extends the lock if there are too many.
 const failOnce = `
 local function fail(n)
   local limit, window, lock, most = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -55,8 +55,8 @@ local function fail(n)
 end
 `
 
-// An attempt whose gate never said how it ended counts as a failure: else a gate that is cut off from Redis would allow
-// more guesses.
+// An attempt whose outcome was never reported counts as a failure. Otherwise a gate that is cut off from Redis would
+// allow more guesses.
 var takeAttempt = redis.NewScript(failOnce + `
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -75,7 +75,7 @@ var failAttempt = redis.NewScript(failOnce + `
 if redis.call('ZREM', KEYS[3], ARGV[1]) == 1 then fail(1) end
 return 1`)
 
-// A success forgets the failures, and what others count as such; attempts under way stay under way.
+// A success clears the failures, including attempts that count as such. Attempts under way remain.
 var endAttempt = redis.NewScript(`
 redis.call('ZREM', KEYS[3], ARGV[1])
 if ARGV[2] == '1' then redis.call('DEL', KEYS[1], KEYS[2]) end
@@ -88,8 +88,8 @@ func (a *accountLimit) args(id string) []any {
 	}
 }
 
-// take begins an attempt. It returns how long the account stays locked, or busy when as many attempts are under way as may
-// fail; the password may be looked at when neither.
+// take begins an attempt. If the account is locked it returns the remaining time; if as many attempts are under way
+// as may fail, it returns busy. In neither case may the password be checked.
 func (a *accountLimit) take(ctx context.Context, email string) (at attempt, wait time.Duration, busy bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
@@ -101,35 +101,35 @@ func (a *accountLimit) take(ctx context.Context, email string) (at attempt, wait
 	return at, time.Duration(out[1]) * time.Millisecond, out[0] == 2, nil
 }
 
-// failed counts the attempt as a failure.
+// failed records the attempt as a failure.
 func (a *accountLimit) failed(ctx context.Context, at attempt) error {
 	return a.end(ctx, failAttempt, at, a.args(at.id)...)
 }
 
-// passed forgets the account's failures.
+// passed clears the account's failures.
 func (a *accountLimit) passed(ctx context.Context, at attempt) error {
 	return a.end(ctx, endAttempt, at, at.id, "1")
 }
 
-// giveBack ends an attempt whose password was not looked at.
+// giveBack ends an attempt whose password was not checked.
 func (a *accountLimit) giveBack(ctx context.Context, at attempt) error {
 	return a.end(ctx, endAttempt, at, at.id, "0")
 }
 
-// succeeded forgets the account's failures after its owner was proven in another way.
+// succeeded clears the account's failures after the owner was proven in another way.
 func (a *accountLimit) succeeded(ctx context.Context, email string) error {
 	return a.passed(ctx, attempt{keys: a.keys(email)})
 }
 
-// end runs a script that must run even if the client is gone.
+// end runs a script even if the client has hung up.
 func (a *accountLimit) end(ctx context.Context, script *redis.Script, at attempt, args ...any) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.timeout)
 	defer cancel()
 	return script.Run(ctx, a.rdb, at.keys, args...).Err()
 }
 
-// slidingWindow keeps the times of the last events of a key, newest first, at most as many as are allowed. Times are
-// the caller's, in milliseconds: the windows are an hour, the clocks of gates differ by less.
+// slidingWindow keeps the times of the latest events of a key, newest first, as many as are allowed. The times are
+// the callers', in milliseconds: windows are an hour long, and the clocks of gates differ by less.
 var slidingWindow = redis.NewScript(`
 local now, window, limit = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local oldest = redis.call('LINDEX', KEYS[1], limit - 1)
@@ -143,17 +143,18 @@ redis.call('LTRIM', KEYS[1], 0, limit - 1)
 redis.call('PEXPIRE', KEYS[1], window)
 return 0`)
 
-// hourly bounds events an hour of one subject, over all gates.
+// hourly limits the events per hour of each subject, over all gates.
 type hourly struct {
 	rdb     redis.UniversalClient
 	timeout time.Duration
 	secret  []byte
-	name    string // begins the key
+	name    string // prefix of the key
 	limit   int
 	now     func() time.Time
 }
 
-// take counts an event of subject. It returns how long until one is allowed again and counts nothing then, or 0.
+// take counts an event of subject and returns 0. If the limit is reached, it counts nothing and returns the time
+// until the next event is allowed.
 func (h *hourly) take(ctx context.Context, subject string) (wait time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, h.timeout)
 	defer cancel()

@@ -2,10 +2,10 @@ package gate
 
 import "unicode/utf16"
 
-// Transform is what llfcchat's client does to a password before it sends it: every UTF-16 unit is XORed with the number
-// of units modulo 255. It is its own inverse and hides nothing; the result simply is the credential that is compared
-// and hashed. The key is below 256, so only the low byte of a unit changes: surrogate pairs stay pairs, and different
-// passwords stay different.
+// Transform applies the transformation of llfcchat's client to a password: it XORs every UTF-16 unit with the number
+// of units modulo 255. The result is the credential that is compared and hashed. The transformation is its own
+// inverse and hides nothing. The key is below 256, so only the low byte of a unit changes: surrogate pairs stay
+// pairs, and different passwords stay different.
 func Transform(passwd string) string {
 	units := utf16.Encode([]rune(passwd))
 	key := uint16(len(units) % 255)

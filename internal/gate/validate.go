@@ -8,9 +8,9 @@ import (
 	"parley/internal/names"
 )
 
-// cleanEmail returns the form under which an address is known: trimmed of nothing, in lower case. It accepts what can
-// be mailed to without quoting: ASCII alone, because a letter beyond it may turn into an ASCII one in lower case and
-// then name somebody else's mailbox; no braces, which mean something in Redis keys.
+// cleanEmail returns the canonical form of an address, in lower case. It accepts addresses that need no quoting. It
+// accepts only ASCII, because other letters may become ASCII in lower case and then name another user's mailbox, and
+// no braces, which have a meaning in Redis keys.
 func cleanEmail(s string) (string, bool) {
 	if len(s) < 3 || len(s) > maxEmailBytes {
 		return "", false
@@ -44,7 +44,7 @@ func isAlnum(b byte) bool {
 	return b >= '0' && b <= '9' || b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z'
 }
 
-// validNick accepts any text that shows something; others see it beside the name.
+// validNick accepts any text that is visible; other users see it beside the name.
 func validNick(s string) bool {
 	if s == "" || utf8.RuneCountInString(s) > maxNickChars {
 		return false
@@ -59,7 +59,7 @@ func validNick(s string) bool {
 	return shows
 }
 
-// validIcon accepts any printable path: clients take it for the name of a picture they have.
+// validIcon accepts any printable path: clients interpret it as the name of a picture they have.
 func validIcon(s string) bool {
 	if len(s) > maxIconBytes {
 		return false
@@ -72,8 +72,8 @@ func validIcon(s string) bool {
 	return true
 }
 
-// validPasswd bounds what is newly set. What was set before is only bounded from above, see passwdTooLong. U+FFFD stands
-// for what is not Unicode, such as an escaped half of a surrogate pair: many passwords would be the same.
+// validPasswd checks a new password. Old passwords are checked only by passwdTooLong. U+FFFD is refused because it
+// replaces invalid Unicode, such as half a surrogate pair: many different passwords would become the same.
 func validPasswd(s string) bool {
 	n := utf8.RuneCountInString(s)
 	return n >= minPasswd && n <= maxPasswd && !strings.ContainsRune(s, utf8.RuneError)

@@ -10,10 +10,10 @@ import (
 	"parley/kitex_gen/message"
 )
 
-// VarifyServer's own codes, which /get_varifycode passes through.
+// VarifyServer's own codes, which /get_varifycode passes on.
 const (
-	codeStoreFailed wire.Code = 1 // Redis refused the code
-	codeMailRefused wire.Code = 2 // the mail could not be handed over
+	codeStoreFailed wire.Code = 1 // Redis did not store the code
+	codeMailRefused wire.Code = 2 // the mail was not accepted
 )
 
 type codeRequest struct {
@@ -25,7 +25,7 @@ type codeReply struct {
 	Email string    `json:"email"`
 }
 
-// varifyCode has a code mailed. It does the same whether the address belongs to a user or not.
+// varifyCode mails a code. It does the same whether or not the address belongs to a user.
 func (s *Server) varifyCode(ctx context.Context, req *request) (any, error) {
 	var in codeRequest
 	if err := decode(req.body, &in, &in.Email); err != nil {
@@ -53,7 +53,7 @@ func (s *Server) varifyCode(ctx context.Context, req *request) (any, error) {
 	return codeReply{Email: in.Email.text}, nil
 }
 
-// sendCode mails a code to address, or has it mailed by the external server, within the mailbox's limit.
+// sendCode mails a code to address, or has the external server mail it, within the mailbox's limit.
 func (s *Server) sendCode(ctx context.Context, address string) error {
 	email, ok := cleanEmail(address)
 	if !ok {
@@ -75,7 +75,7 @@ func (s *Server) sendCode(ctx context.Context, address string) error {
 	}
 	defer s.mailSlots.Give()
 	if s.external != nil {
-		// In lower case, because the other program names its key by what it is sent and ours is looked for in lower case.
+		// In lower case: the other program derives its key from this, and take looks for the key in lower case.
 		return s.askExternal(ctx, email)
 	}
 	code := newCode()
@@ -85,13 +85,13 @@ func (s *Server) sendCode(ctx context.Context, address string) error {
 	}
 	if err := s.mailer.SendCode(ctx, address, code, codeTTL); err != nil {
 		s.metrics.mails.WithLabelValues("refused").Inc()
-		return wire.Refuse(codeMailRefused, safeError(err.Error())) // Mailer's errors are made to be logged
+		return wire.Refuse(codeMailRefused, safeError(err.Error())) // Mailer's errors may be logged
 	}
 	s.metrics.mails.WithLabelValues("sent").Inc()
 	return nil
 }
 
-// mailPatience is how long a mail waits to be allowed under way, and what a refused caller is told to wait.
+// mailPatience is how long a mail waits for a slot, and the retry time for a refused caller.
 const mailPatience = 2 * time.Second
 
 // askExternal has [VarifyServer] mail the code.
@@ -111,10 +111,10 @@ func (s *Server) askExternal(ctx context.Context, email string) error {
 	return nil
 }
 
-// varifyService is VarifyService as other programs call it.
+// varifyService implements VarifyService for other programs.
 type varifyService struct{ s *Server }
 
-// GetVarifyCode implements message.VarifyService. A code says what went wrong; it returns no Go error.
+// GetVarifyCode implements message.VarifyService. It reports failures by a code and never returns an error.
 func (v *varifyService) GetVarifyCode(ctx context.Context, req *message.GetVarifyReq) (*message.GetVarifyRsp, error) {
 	rsp := &message.GetVarifyRsp{Email: req.GetEmail()}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
