@@ -13,7 +13,7 @@ import (
 	"parley/internal/obs"
 )
 
-// cli is the command line.
+// cli is the command line of bench.
 type cli struct {
 	Doctor struct {
 		Users   int `help:"connections wanted" default:"10000" short:"u"`
@@ -114,7 +114,8 @@ type cli struct {
 	Version kong.VersionFlag `help:"Print the version."`
 }
 
-// run is the program; it returns the exit code: 0 pass, 1 assertion or budget missed, 2 incorrect, 3 invalid run, 4 set-up error.
+// run runs the program and returns the exit code: 0 pass, 1 missed assertion or budget, 2 incorrect, 3 invalid run, 4
+// set-up error.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var c cli
 	exited := -1
@@ -126,7 +127,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return report.Setup
 	}
 	parsed, err := parser.Parse(args)
-	if exited >= 0 { // --help or --version did its work
+	if exited >= 0 { // --help and --version have already exited
 		return exited
 	}
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"parley/bench/report"
 )
 
-// TestMistakesAreFoundBeforeAnythingStarts asks for what cannot be; the answer is the exit code of a failed set-up, and
-// a sentence.
+// TestMistakesAreFoundBeforeAnythingStarts gives impossible command lines. Each must fail with the exit code of a
+// failed set-up and an explanation.
 func TestMistakesAreFoundBeforeAnythingStarts(t *testing.T) {
 	for _, c := range []struct {
 		want string

@@ -1,5 +1,6 @@
-// Command bench measures the connections, logins, texts and memory of a Parley cluster, optionally under faults. In every
-// run it checks that no text was lost, doubled, reordered or misrouted. docs/BENCHMARKS.md explains the verbs.
+// Command bench measures the connections, logins, texts and memory of a Parley cluster, optionally while it injects
+// faults. Every run verifies that no text was lost, duplicated, reordered or misrouted. docs/BENCHMARKS.md explains
+// the verbs.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Package assert reads conditions such as "p99<50ms,lost==0" and compares them with the figures of a run.
+// Package assert parses conditions such as "p99<50ms,lost==0" and checks them against the figures of a run.
 package assert
 
 import (
@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Check is one condition.
+// Check is a condition.
 type Check struct {
 	Text  string
 	Name  string
@@ -18,19 +18,19 @@ type Check struct {
 	Value float64 // durations are in seconds
 }
 
-// Result is a condition and what came of it.
+// Result is a condition and its outcome.
 type Result struct {
 	Text string
 	Got  float64
 	Pass bool
-	// Note says why it could not be checked; then it has not passed.
+	// Note says why the condition could not be checked; then it has not passed.
 	Note string
 }
 
-// ops are tried in this order: the longer ones first.
+// ops are the operators, longer ones before their prefixes.
 var ops = []string{"<=", ">=", "==", "!=", "<", ">"}
 
-// Parse reads conditions separated by commas. Values are numbers, durations (50ms), or numbers with k, M or %.
+// Parse parses conditions separated by commas. Values are numbers, durations (50ms), or numbers with k, M or %.
 func Parse(text string) ([]Check, error) {
 	var checks []Check
 	for part := range strings.SplitSeq(text, ",") {
@@ -79,7 +79,8 @@ func value(s string) (float64, error) {
 	return d.Seconds(), nil
 }
 
-// Unknown returns an error for a condition about something that no run has, so that a slip is found before the run.
+// Unknown returns an error for a condition on a figure that no run has, so that a typing error is found before the
+// run.
 func Unknown(checks []Check, known []string) error {
 	for _, c := range checks {
 		if !slices.Contains(known, c.Name) {
@@ -91,7 +92,7 @@ func Unknown(checks []Check, known []string) error {
 	return nil
 }
 
-// Hold compares the conditions with the figures; durations are in seconds.
+// Hold checks the conditions against the figures; durations are in seconds.
 func Hold(checks []Check, figures map[string]float64) []Result {
 	results := make([]Result, len(checks))
 	for i, c := range checks {

@@ -1,5 +1,5 @@
-// Package crew runs one or more fleets as one: in this process, or in worker processes here or on other hosts. They share
-// users and load, and their outcomes are merged without loss.
+// Package crew runs one or more fleets as one, in this process or in worker processes on this or other hosts. The
+// fleets share users and load, and their outcomes are merged without loss.
 package crew
 
 import (
@@ -18,14 +18,14 @@ import (
 	"parley/kitex_gen/message/statusservice"
 )
 
-// Spec is a fleet as it can be told to another process.
+// Spec describes a fleet in a form that can be sent to another process.
 type Spec struct {
 	FirstUID     int32
 	Users        int
 	Rooms        swarm.Rooms
 	Status       []string // status nodes, host:port
-	Secret       string   // of the cluster
-	Fixed        string   // host:port of a server that needs no token, instead of Status
+	Secret       string   // cluster secret
+	Fixed        string   // host:port of a server without tokens, instead of Status
 	Loops        int
 	Index        int
 	Heartbeat    time.Duration
@@ -38,37 +38,37 @@ type Spec struct {
 	TextBytes    int
 	Marks        float64
 	LoginTimeout time.Duration
-	Via          map[string]string // address of a chat node -> address to connect to instead
+	Via          map[string]string // address to connect to, by address of a chat node
 }
 
-// Crew is users that can be told what to do. Prepare comes first; Run must not be called twice at once.
+// Crew is a set of users that carry out phases. Call Prepare first. Calls of Run must not overlap.
 type Crew interface {
 	Prepare(ctx context.Context) error
-	// Run returns what the phase came to; when ctx ends early, what it came to until then and ctx's error.
+	// Run returns the outcome of the phase. If ctx ends early, it returns the outcome so far and ctx's error.
 	Run(ctx context.Context, p swarm.Phase) (*swarm.Outcome, error)
-	// ReadHistory has the stored history of all conversations read and puts it into the books. Run with a phase "verify" that
-	// says Entered closes them.
+	// ReadHistory reads the stored history of all conversations and enters it into the books. A Run of the phase
+	// "verify" with Entered set then closes the books.
 	ReadHistory(ctx context.Context, read History) error
 	Live() swarm.Live
 	Nodes() []string
-	// Self is how the generator processes fare, since they were made.
+	// Self returns the resource use of the generator processes since the crew was made.
 	Self() watch.Self
 	Close()
 }
 
-// History reads what is stored of conversations and hands it over in parts; those of one conversation in order. It runs
-// where the coordinator does: workers on other hosts need not reach the store, nor know its password. It may be called
-// for several workers at once.
+// History reads the stored messages of conversations and passes them on in parts, the parts of a conversation in
+// order. It runs in the coordinator, so workers on other hosts need neither access to the store nor its password. It
+// may be called for several workers at once.
 type History func(ctx context.Context, of []swarm.Conversation, enter func([]swarm.Stored) error) error
 
-// own is a fleet of this process.
+// own is a fleet in this process.
 type own struct {
 	*swarm.Fleet
 	transport *rpc.Client
 	watch     *watch.SelfWatch
 }
 
-// New makes a crew of this process alone.
+// New makes a crew that consists of this process.
 func New(s Spec) (Crew, error) {
 	o, err := newOwn(s)
 	if err != nil {
@@ -94,14 +94,14 @@ func newOwn(s Spec) (*own, error) {
 	return o, nil
 }
 
-// Placer asks the status nodes of s where users may log in. close ends what it holds.
+// Placer returns a function that asks the status nodes of s where users may log in. close releases its resources.
 func Placer(s Spec) (place swarm.Placer, close func(), err error) {
 	o := &own{}
 	place, err = o.placer(s)
 	return place, o.closeTransport, err
 }
 
-// placer asks the status nodes, as the gate would, for many users at once.
+// placer asks the status nodes for many users at once, as the gate would.
 func (o *own) placer(s Spec) (swarm.Placer, error) {
 	if s.Fixed != "" {
 		to, err := netip.ParseAddrPort(s.Fixed)
@@ -184,7 +184,7 @@ func (o *own) ReadHistory(ctx context.Context, read History) error {
 func (o *own) Self() watch.Self { return o.watch.Read() }
 
 func (o *own) Run(ctx context.Context, p swarm.Phase) (*swarm.Outcome, error) {
-	// What it uses while it only waits for the last answers would hide what it used under load.
+	// Ignore the time in which it only waits for the last answers; it would hide the use under load.
 	var used float64
 	var once sync.Once
 	during := watch.StartSelf()

@@ -17,7 +17,7 @@ import (
 	"parley/internal/store/sqlite"
 )
 
-// pipes returns connections to n workers, as processes would have them.
+// pipes returns connections to n workers, as between processes.
 func pipes(t *testing.T, n int) (conns []net.Conn) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -42,7 +42,7 @@ func TestManyWorkersAreOneCrew(t *testing.T) {
 	o.Demo, o.Crowd = false, users
 	cluster, err := standalone.Start(t.Context(), o)
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = cluster.Close() }) // how a cluster ends is its own test's
+	t.Cleanup(func() { _ = cluster.Close() }) // shutting down is tested elsewhere
 	stopped := false
 	c := Many(Spec{
 		FirstUID: standalone.CrowdFirst, Users: users, Status: []string{cluster.StatusAddr()}, Run: 9, Seed: 1, Cross: .5, Loops: 1,
@@ -61,7 +61,7 @@ func TestManyWorkersAreOneCrew(t *testing.T) {
 	require.EqualValues(t, users-33, must(swarm.Phase{Kind: "login", Concurrency: 9, Users: users}).Counters["logins"])
 	require.EqualValues(t, users, c.Live().Online)
 	require.Len(t, c.Nodes(), 2)
-	must(swarm.Phase{Kind: "hold", For: 1500 * time.Millisecond}) // nodes look for new peers once a second
+	must(swarm.Phase{Kind: "hold", For: 1500 * time.Millisecond}) // nodes check for new peers once a second
 	require.EqualValues(t, users/2, must(swarm.Phase{Kind: "threads"}).Counters["threads"])
 	load, err := schedule.Parse("constant", 300, time.Second, 1)
 	require.NoError(t, err)
@@ -86,14 +86,14 @@ func TestManyWorkersAreOneCrew(t *testing.T) {
 	require.True(t, stopped)
 }
 
-// TestHistoryFromTheStoreItself has the coordinator read the database, and hide one text of it from the books.
+// TestHistoryFromTheStoreItself has the coordinator read the database, and withholds one text from the books.
 func TestHistoryFromTheStoreItself(t *testing.T) {
 	const users, texts = 40, 200
 	o := standalone.LocalOptions()
 	o.Demo, o.Crowd = false, users
 	cluster, err := standalone.Start(t.Context(), o)
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = cluster.Close() }) // how a cluster ends is its own test's
+	t.Cleanup(func() { _ = cluster.Close() }) // shutting down is tested elsewhere
 	db, err := sqlite.Open(t.Context(), filepath.Join(cluster.DataDir(), "parley.db"))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })

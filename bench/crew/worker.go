@@ -13,17 +13,18 @@ import (
 	"parley/bench/watch"
 )
 
-// Worker is a fleet in this process that another one commands, over net/rpc. It serves one coordinator and then ends.
+// Worker is a fleet in this process that a coordinator controls over net/rpc. It serves one coordinator and then
+// ends.
 type Worker struct {
 	mu   sync.Mutex // guards the following
 	crew *own
 	cut  context.CancelFunc
 }
 
-// None is an argument or reply that says nothing.
+// None is an empty argument or reply.
 type None struct{}
 
-// Glance is what a coordinator asks for each second.
+// Glance is the state that a coordinator asks for every second.
 type Glance struct {
 	Live  swarm.Live
 	Self  watch.Self
@@ -63,7 +64,7 @@ func (w *Worker) Run(p swarm.Phase, out *swarm.Outcome) error {
 	return err
 }
 
-// Cut ends the phase under way.
+// Cut ends the running phase early.
 func (w *Worker) Cut(None, *None) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -73,7 +74,7 @@ func (w *Worker) Cut(None, *None) error {
 	return nil
 }
 
-// Look returns the state of now.
+// Look returns the current state.
 func (w *Worker) Look(_ None, g *Glance) error {
 	if c := w.current(); c != nil {
 		*g = Glance{c.Live(), c.Self(), c.Nodes()}
@@ -81,7 +82,7 @@ func (w *Worker) Look(_ None, g *Glance) error {
 	return nil
 }
 
-// Conversations returns those whose history is to be entered.
+// Conversations returns the conversations whose history must be entered.
 func (w *Worker) Conversations(_ None, out *[]swarm.Conversation) (err error) {
 	c := w.current()
 	if c == nil {
@@ -91,7 +92,7 @@ func (w *Worker) Conversations(_ None, out *[]swarm.Conversation) (err error) {
 	return err
 }
 
-// Enter puts stored messages into the books.
+// Enter enters stored messages into the books.
 func (w *Worker) Enter(parts []swarm.Stored, _ *None) error {
 	c := w.current()
 	if c == nil {
@@ -108,7 +109,7 @@ func (w *Worker) current() *own {
 	return w.crew
 }
 
-// ServeWorker takes commands on a connection until it closes.
+// ServeWorker executes commands from a connection until it is closed.
 func ServeWorker(conn net.Conn) error {
 	w := &Worker{}
 	server := rpc.NewServer()
@@ -126,15 +127,15 @@ func ServeWorker(conn net.Conn) error {
 type many struct {
 	specs   []Spec
 	workers []*rpc.Client
-	users   int // all
+	users   int // of all workers
 	stop    func()
 
 	mu     sync.Mutex // guards the following
 	glance []Glance
 }
 
-// Many makes a crew of workers, one a connection, that share the users of s. stop is called by Close when the
-// connections are closed.
+// Many makes a crew of workers, one per connection, that share the users of s. Close calls stop after closing the
+// connections.
 func Many(s Spec, conns []net.Conn, stop func()) Crew {
 	m := &many{stop: stop, users: s.Users, glance: make([]Glance, len(conns))}
 	for i, conn := range conns {
@@ -147,7 +148,7 @@ func Many(s Spec, conns []net.Conn, stop func()) Crew {
 	return m
 }
 
-// each calls a method of all workers at once and waits.
+// each calls a method of all workers concurrently and waits.
 func (m *many) each(f func(i int, w *rpc.Client) error) error {
 	errs := make([]error, len(m.workers))
 	var wg sync.WaitGroup
@@ -168,7 +169,7 @@ func (m *many) Prepare(ctx context.Context) error {
 	return err
 }
 
-// call waits for the answer or for the end of ctx.
+// call waits for the reply or the end of ctx.
 func call(ctx context.Context, w *rpc.Client, method string, args, reply any) error {
 	c := w.Go(method, args, reply, make(chan *rpc.Call, 1))
 	select {
@@ -189,13 +190,13 @@ func (m *many) ReadHistory(ctx context.Context, read History) error {
 	})
 }
 
-// Lead is how long before its StartAt a phase should be given to workers.
+// Lead is how long before its StartAt a phase should be sent to workers.
 const Lead = 100 * time.Millisecond
 
 func (m *many) Run(ctx context.Context, p swarm.Phase) (*swarm.Outcome, error) {
 	n := len(m.workers)
 	if p.StartAt.IsZero() {
-		p.StartAt = time.Now().Add(Lead) // seconds begin everywhere at once
+		p.StartAt = time.Now().Add(Lead) // makes the seconds begin everywhere at once
 	}
 	outs := make([]swarm.Outcome, n)
 	stop := context.AfterFunc(ctx, func() {
@@ -228,7 +229,7 @@ func (m *many) Run(ctx context.Context, p swarm.Phase) (*swarm.Outcome, error) {
 }
 
 func (m *many) look() {
-	_ = m.each(func(i int, w *rpc.Client) error { // a worker that does not answer keeps its last glance
+	_ = m.each(func(i int, w *rpc.Client) error { // keep the last glance of a worker that does not answer
 		var g Glance
 		call := w.Go("Worker.Look", None{}, &g, make(chan *rpc.Call, 1))
 		select {
@@ -289,7 +290,7 @@ func (m *many) Nodes() []string {
 
 func (m *many) Close() {
 	for _, w := range m.workers {
-		_ = w.Close() // it is over
+		_ = w.Close() // the connection is no longer needed
 	}
 	m.stop()
 }

@@ -12,29 +12,29 @@ import (
 	"parley/bench/watch"
 )
 
-// Finding is one limit.
+// Finding is a limit of the machine.
 type Finding struct {
 	What  string
 	Value string
-	// Connections is how many connections of this process it allows; 0: it does not limit them.
+	// Connections is the number of connections of this process that it permits; 0: no limit.
 	Connections int64
 	OK          bool
-	Fix         string // what to do, exactly; empty when it is fine
+	Fix         string // the exact remedy; empty if none is needed
 }
 
-// Plan is what a run wants.
+// Plan is the size of a run.
 type Plan struct {
 	Connections int // of all processes together
-	Processes   int // that share them, 1 or more
-	Sources     int // loopback addresses a process uses; 64
+	Processes   int // processes that share them, at least 1
+	Sources     int // loopback addresses per process; 64
 	Servers     int // chat nodes on this machine, 0 for none
 }
 
-// PerConnection is what a loopback connection costs with everything: both sockets, an idle session, our own side.
+// PerConnection is the memory for a loopback connection: both sockets, an idle session, and the generator's side.
 const PerConnection = 14 << 10
 
 const (
-	sparedFiles = 100 // descriptors a process needs beside its connections
+	sparedFiles = 100 // descriptors a process needs besides its connections
 	sparedMiB   = 512
 )
 
@@ -57,7 +57,7 @@ func Examine(p Plan) []Finding {
 		add("descriptors a process", fmt.Sprintf("%d (hard limit %d)", files.Cur, files.Max), max(soft-sparedFiles, 1), each,
 			fmt.Sprintf("--workers %d shares the connections out; or raise it: ulimit -n %d", (int64(p.Connections)+soft-sparedFiles-1)/max(soft-sparedFiles, 1), each+sparedFiles))
 		if p.Servers > 0 {
-			// A chat node takes nine tenths of its limit.
+			// A chat node accepts connections up to nine tenths of its limit.
 			room := soft * 9 / 10 * int64(p.Servers)
 			add("descriptors of the chat nodes", fmt.Sprintf("%d nodes of %d", p.Servers, soft*9/10), room, int64(p.Connections),
 				fmt.Sprintf("--local %d", (int64(p.Connections)+soft*9/10-1)/max(soft*9/10, 1)))
@@ -127,7 +127,7 @@ func Most(fs []Finding) int64 {
 	return most
 }
 
-// Check returns an error that names every limit the plan exceeds, and its remedy.
+// Check returns an error that names every limit the plan exceeds, with the remedy.
 func Check(p Plan) error {
 	var faults []string
 	for _, f := range Examine(p) {

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Send queues a copy of whole frames; they are written at the end of the turn, together with what else was queued. After
-// Close it does nothing.
+// Send queues a copy of whole frames. All frames queued in a turn are written together at its end. After Close it
+// does nothing.
 func (c *Conn) Send(frames []byte) {
 	if c.gone {
 		return
@@ -22,26 +22,26 @@ func (c *Conn) Send(frames []byte) {
 	}
 }
 
-// Queued returns how many bytes wait to be written.
+// Queued returns the number of bytes waiting to be written.
 func (c *Conn) Queued() int { return len(c.out) - c.sent }
 
-// Up tells whether the connection is established and not closed.
+// Up reports whether the connection is established and not closed.
 func (c *Conn) Up() bool { return c.up && !c.gone }
 
-// Mute stops reading: a client that does not take what it is sent. It cannot be undone.
+// Mute stops reading, as a client that does not receive would. It cannot be undone.
 func (c *Conn) Mute() {
 	c.wasMuted = true
 	c.setEvents()
 }
 
-// Close ends the connection; the handler's Closed is called with ErrClosed before it returns. With abort the peer gets
-// a reset, as from a process that was killed, and no TIME_WAIT stays behind.
+// Close ends the connection. It calls the handler's Closed with ErrClosed before it returns. With abort the peer
+// receives a reset, as from a killed process, and no TIME_WAIT remains.
 func (c *Conn) Close(abort bool) {
 	if c.gone {
 		return
 	}
 	if abort {
-		_ = unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // then it is a FIN
+		_ = unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // on an error the peer gets a FIN
 	}
 	c.end(ErrClosed)
 }
@@ -53,7 +53,7 @@ func (c *Conn) end(err error) {
 	c.gone = true
 	l := c.loop
 	if c.fd >= 0 {
-		unix.Close(int(c.fd)) // leaves the epoll set by itself
+		unix.Close(int(c.fd)) // also removes it from the epoll set
 	}
 	l.slots[c.slot] = nil
 	l.free = append(l.free, c.slot)
@@ -98,5 +98,5 @@ func (c *Conn) setEvents() {
 	if c.wantOut {
 		ev.Events |= unix.EPOLLOUT
 	}
-	_ = unix.EpollCtl(c.loop.epoll, unix.EPOLL_CTL_MOD, int(c.fd), &ev) // the descriptor is in the set until end
+	_ = unix.EpollCtl(c.loop.epoll, unix.EPOLL_CTL_MOD, int(c.fd), &ev) // cannot fail: the descriptor is in the set until end
 }

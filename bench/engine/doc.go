@@ -1,8 +1,9 @@
-// Package engine drives thousands of TCP connections of one process from one goroutine: an epoll loop, one read buffer
-// for all of them, and no buffer for a connection that is idle. It handles frames, not their contents.
+// Package engine drives thousands of TCP connections of one process from one goroutine. It uses an epoll loop, one
+// read buffer for all connections, and no buffer for an idle one. It handles frames, not their contents.
 //
-// A goroutine and two buffers per connection, as in package client, cost 12 KiB; here an idle connection costs a few
-// hundred bytes, so that a load test measures the server. It needs Linux; elsewhere New returns an error.
+// With a goroutine and two buffers per connection, as in package client, a connection takes 12 KiB; here an idle
+// connection takes a few hundred bytes, so that a load test measures the server. The package needs Linux; elsewhere
+// New returns an error.
 package engine
 
 import (
@@ -12,31 +13,31 @@ import (
 	"parley/internal/wire"
 )
 
-// ErrUnsupported is returned by New where there is no epoll.
+// ErrUnsupported is the error of New on systems without epoll.
 var ErrUnsupported = errors.New("engine: the load generator needs Linux (epoll); run it there, against any cluster")
 
-// ErrClosed is given to Handler.Closed for a connection that this side closed.
+// ErrClosed is passed to Handler.Closed for a connection closed by this side.
 var ErrClosed = errors.New("engine: closed by us")
 
-// Handler is told what happens on a loop. All its methods run on the loop's goroutine and must not block.
+// Handler receives the events of a loop. All methods run on the loop's goroutine and must not block.
 type Handler interface {
-	// Opened says that the connection is established.
+	// Opened is called when the connection is established.
 	Opened(c *Conn)
-	// Frame brings a frame. body is borrowed until Frame returns.
+	// Frame is called with a received frame. body is valid until Frame returns.
 	Frame(c *Conn, id wire.MsgID, body []byte)
-	// Closed says that the connection has ended, or could not be made. It is called once for each Dial.
+	// Closed is called when the connection has ended or could not be made, once for each Dial.
 	Closed(c *Conn, err error)
-	// Tick is called at each turn of the loop, after what had arrived was handled. It returns when it wants to be
-	// called next at the latest, by the loop's clock.
+	// Tick is called in each turn of the loop, after received data has been handled. It returns the latest time, by
+	// the loop's clock, at which it must be called next.
 	Tick(now int64) (next int64)
 }
 
-// Options tune a Loop. The zero value is good for a few thousand connections.
+// Options configure a Loop. The zero value suits a few thousand connections.
 type Options struct {
-	// Sources is how many loopback addresses connections to the loopback come from; each has its own 28,000 ports.
-	// 0 means 64.
+	// Sources is the number of loopback addresses from which connections to the loopback are made; each has 28,000
+	// ports. 0 means 64.
 	Sources int
-	// FirstSource moves them apart between processes.
+	// FirstSource offsets these addresses, so that processes use different ones.
 	FirstSource int
 }
 

@@ -17,7 +17,7 @@ import (
 	"parley/internal/wire"
 )
 
-// recorder is a handler that passes everything on.
+// recorder is a handler that forwards all events.
 type recorder struct {
 	opened chan *Conn
 	frames chan string
@@ -130,7 +130,7 @@ func TestTicksComeWhenAsked(t *testing.T) {
 	}
 }
 
-// TestIdleConnectionsAreSmall holds thousands and weighs the heap: the promise is 1.5 KiB each.
+// TestIdleConnectionsAreSmall holds thousands of connections and measures the heap. The promise is 1.5 KiB each.
 func TestIdleConnectionsAreSmall(t *testing.T) {
 	const n = 2000
 	held := make(chan net.Conn, n)
@@ -143,7 +143,7 @@ func TestIdleConnectionsAreSmall(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return m.HeapAlloc + m.StackInuse
 	}
-	// The other side is in this process too: weigh it first by connecting from outside of the engine.
+	// The other side is in this process too. Measure it first, with connections made without the engine.
 	base := heap()
 	var plain []net.Conn
 	for range n {

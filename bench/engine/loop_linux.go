@@ -24,16 +24,16 @@ const (
 	idleWait   = time.Second
 )
 
-// began is when the clock of all loops of the process started.
+// began is the zero of the clock of all loops in the process.
 var began = time.Now()
 
 // Clock returns the nanoseconds since the process began, monotonic, the same for all loops of the process.
 func Clock() int64 { return int64(time.Since(began)) }
 
-// ClockAt returns what Clock is at a wall-clock time.
+// ClockAt returns the value of Clock at a wall-clock time.
 func ClockAt(t time.Time) int64 { return int64(t.Sub(began)) }
 
-// Loop is one goroutine's connections. Only Do and Stop may be called from another goroutine than Run's.
+// Loop serves the connections of one goroutine. Only Do and Stop may be called from other goroutines than Run's.
 type Loop struct {
 	handler Handler
 	opts    Options
@@ -43,7 +43,7 @@ type Loop struct {
 	parking            syscall.RawConn // likewise
 	slots              []*Conn         // by index; nil where free
 	free               []int32
-	dirty              []*Conn // have output that was not written yet
+	dirty              []*Conn // connections with output that has not been written yet
 	spare              [][]byte
 	buf                []byte
 	events             []unix.EpollEvent
@@ -58,33 +58,33 @@ type Loop struct {
 	stopped bool
 }
 
-// Conn is one connection of a Loop, to be used on its goroutine only.
+// Conn is a connection of a Loop. It must be used only on the loop's goroutine.
 type Conn struct {
-	// Tag is the handler's own.
+	// Tag is for use by the handler.
 	Tag int
 
 	loop     *Loop
 	out      []byte
-	sent     int // of out
+	sent     int // bytes of out written so far
 	in       wire.Splitter
 	fd       int32
 	slot     int32
 	gen      int32
 	up       bool // established
 	gone     bool
-	wantOut  bool // EPOLLOUT is on
+	wantOut  bool // EPOLLOUT is requested
 	isDirty  bool
 	wasMuted bool
 }
 
-// New returns a loop without connections. The caller owns it and must call Run, which frees what it holds.
+// New returns a loop without connections. The caller must call Run, which releases its resources.
 func New(h Handler, o Options) (*Loop, error) {
 	l := &Loop{handler: h, opts: o, buf: make([]byte, readBytes), events: make([]unix.EpollEvent, maxEvents)}
 	var err error
 	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("engine: epoll: %w", err)
 	}
-	_ = unix.SetNonblock(l.epoll, true) // for os.NewFile, which else would not let the runtime wait for it
+	_ = unix.SetNonblock(l.epoll, true) // required for the runtime to poll the file
 	l.file = os.NewFile(uintptr(l.epoll), "epoll")
 	if l.parking, err = l.file.SyscallConn(); err != nil {
 		l.file.Close()
@@ -100,7 +100,7 @@ func New(h Handler, o Options) (*Loop, error) {
 		unix.Close(l.timer)
 		return nil, fmt.Errorf("engine: eventfd: %w", err)
 	}
-	// Negative slots are the loop's own descriptors.
+	// Negative slots denote the loop's own descriptors.
 	for slot, fd := range map[int32]int{-1: l.timer, -2: l.wake} {
 		ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: slot}
 		if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
@@ -111,7 +111,8 @@ func New(h Handler, o Options) (*Loop, error) {
 	return l, nil
 }
 
-// Do queues f to run on the loop's goroutine at its next turn. After Run has returned it does nothing and returns false.
+// Do queues f to run on the loop's goroutine in its next turn. After Run has returned, it does nothing and returns
+// false.
 func (l *Loop) Do(f func()) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -130,17 +131,17 @@ func (l *Loop) wakeLocked() {
 	l.waking = true
 	var one [8]byte
 	binary.NativeEndian.PutUint64(one[:], 1)
-	_, _ = unix.Write(l.wake, one[:]) // fails only when the counter is full: then it is awake
+	_, _ = unix.Write(l.wake, one[:]) // fails only if the counter is full, and then the loop is awake
 }
 
-// Now returns the time of the current turn, by Clock: fresh when a frame or a tick is handled.
+// Now returns the time of the current turn, by Clock. It is up to date when a frame or a tick is handled.
 func (l *Loop) Now() int64 { return l.now }
 
-// Open returns how many connections exist, established or not.
+// Open returns the number of connections, established or not.
 func (l *Loop) Open() int { return l.open }
 
-// Run serves the loop on the calling goroutine until ctx ends, then closes all connections (abortively, without calling
-// the handler) and frees what the loop holds. An error other than ctx's is a fault of the kernel interface.
+// Run serves the loop until ctx ends, then resets all connections without calling the handler, and releases the
+// loop's resources. An error other than ctx's is a failure of the kernel interface.
 func (l *Loop) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { l.Do(func() {}) })
 	defer stop()
@@ -186,7 +187,7 @@ func (l *Loop) runQueue() {
 	}
 }
 
-// wait blocks until something happens or next comes, and handles what happened.
+// wait blocks until an event occurs or next is reached, and handles the events.
 func (l *Loop) wait(next int64) error {
 	wait := true
 	if d := next - Clock(); d <= 0 {
@@ -204,7 +205,7 @@ func (l *Loop) wait(next int64) error {
 		case ev.Fd == -1:
 			l.armed = 0
 			var b [8]byte
-			_, _ = unix.Read(l.timer, b[:]) // EAGAIN: it was armed again meanwhile
+			_, _ = unix.Read(l.timer, b[:]) // EAGAIN: the timer was set again meanwhile
 		case ev.Fd == -2:
 			l.mu.Lock()
 			l.waking = false
@@ -220,9 +221,9 @@ func (l *Loop) wait(next int64) error {
 	return nil
 }
 
-// poll returns how many events there are, and with wait not before there is one. It waits as any goroutine does that
-// reads from a socket: in epoll_wait it would hold a processor of the runtime, whose monitor then wakes up some sixty times
-// for each event that comes alone. That was an eighth of the machine with 57 generators.
+// poll returns the number of events; with wait, it waits for one first. It waits through the runtime's poller, as a
+// goroutine reading from a socket does. Blocking in epoll_wait would hold a processor of the runtime, whose monitor
+// then wakes up some sixty times per single event: with 57 generators that took an eighth of the machine.
 func (l *Loop) poll(wait bool) (n int, err error) {
 	look := func(uintptr) bool {
 		n, err = unix.EpollWait(l.epoll, l.events, 0)
@@ -237,7 +238,7 @@ func (l *Loop) poll(wait bool) (n int, err error) {
 	return max(n, 0), err
 }
 
-// arm sets the timer, unless it is set for that moment already.
+// arm sets the timer, unless it is already set to that moment.
 func (l *Loop) arm(d, next int64) error {
 	if l.armed == next {
 		return nil
@@ -250,7 +251,7 @@ func (l *Loop) arm(d, next int64) error {
 	return nil
 }
 
-// Dial begins a connection. The handler is told how it went, never before Dial has returned.
+// Dial starts a connection. The handler learns the outcome, but not before Dial has returned.
 func (l *Loop) Dial(to netip.AddrPort, tag int) *Conn {
 	c := &Conn{Tag: tag, loop: l, fd: -1}
 	if k := len(l.free); k > 0 {
@@ -284,7 +285,7 @@ func (l *Loop) dial(c *Conn, to netip.AddrPort) error {
 		return fmt.Errorf("engine: nodelay: %w", err)
 	}
 	if addr.IsLoopback() {
-		// The port is then chosen by connect, for this destination alone.
+		// Let connect choose the port, so that ports are shared between destinations.
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
 			return fmt.Errorf("engine: bind without port: %w", err)
 		}
@@ -355,7 +356,7 @@ func (l *Loop) read(c *Conn) {
 			return
 		}
 		if !ok {
-			return // level-triggered: what is left is told again
+			return // the poller is level-triggered: it reports the rest again
 		}
 		l.handler.Frame(c, id, body)
 		if c.gone {
@@ -368,7 +369,7 @@ func (l *Loop) read(c *Conn) {
 var errHungUp = errors.New("engine: the server hung up")
 
 func (l *Loop) flushAll() {
-	for i := 0; i < len(l.dirty); i++ { // Closed may add to it
+	for i := 0; i < len(l.dirty); i++ { // Closed may append
 		c := l.dirty[i]
 		c.isDirty = false
 		if c.up && !c.gone && !c.wantOut {

@@ -13,10 +13,10 @@ var began = time.Now()
 // Clock returns the nanoseconds since the process began, monotonic.
 func Clock() int64 { return int64(time.Since(began)) }
 
-// ClockAt returns what Clock is at a wall-clock time.
+// ClockAt returns the value of Clock at a wall-clock time.
 func ClockAt(t time.Time) int64 { return int64(t.Sub(began)) }
 
-// Loop needs Linux; New returns none.
+// Loop requires Linux; on other systems New never returns one.
 type Loop struct{}
 
 // Conn is a connection of a Loop.
@@ -25,7 +25,7 @@ type Conn struct{ Tag int }
 // New returns ErrUnsupported.
 func New(Handler, Options) (*Loop, error) { return nil, ErrUnsupported }
 
-// The methods are there so that the callers compile; without a Loop nobody can call them.
+// The methods exist so that callers compile. They cannot be called, because there is no Loop.
 
 func (l *Loop) Do(func()) bool                 { return false }
 func (l *Loop) Now() int64                     { return 0 }

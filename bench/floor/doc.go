@@ -1,5 +1,5 @@
-// Package floor has servers that only answer frames: a login with a fixed 1006, a heartbeat with a 1024. They are the
-// baseline for the cost of a chat node on the same frames.
+// Package floor provides servers that only answer frames: a login with a fixed 1006, a heartbeat with a 1024. They
+// are the baseline for the cost of the same frames on a chat node.
 package floor
 
 import (
@@ -12,15 +12,15 @@ import (
 	"parley/internal/wire"
 )
 
-// Kinds are the servers there are: Go's net with a goroutine a connection, netpoll as the chat node uses it, and a bare
+// Kinds are the available servers: Go's net with a goroutine per connection, netpoll as in the chat node, and a bare
 // epoll loop on one thread.
 var Kinds = []string{"net", "netpoll", "epoll"}
 
-// Fan is one more: a bare epoll loop that writes each 2144 it reads to all connections, one write(2) each. It is the
-// baseline for texts to a group.
+// Fan is another kind: a bare epoll loop that writes each received 2144 to all connections, with one write(2) each.
+// It is the baseline for texts to a group.
 const Fan = "fan"
 
-// Serve runs a server on a free loopback port until ctx ends. ready is called with its address.
+// Serve runs a server on a free loopback port until ctx ends. It calls ready with the address.
 func Serve(ctx context.Context, kind string, ready func(addr string)) error {
 	switch kind {
 	case "net":
@@ -52,7 +52,7 @@ func answer(out, data []byte) (replies, rest []byte) {
 	return out, data
 }
 
-// fanned splits data into the whole 2144s at its beginning and the rest.
+// fanned splits data into the complete 2144s at its beginning and the rest.
 func fanned(data []byte) (frames, rest []byte) {
 	n := 0
 	for len(data)-n >= wire.HeaderLen {

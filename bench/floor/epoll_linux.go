@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// serveEpoll is one thread, one buffer, read, write: the least that a server in Go can do. With fan it writes each 2144 that
-// it reads to all connections.
+// serveEpoll uses one thread and one buffer, and only reads and writes: the minimum for a server in Go. With fan it
+// writes each received 2144 to all connections.
 func serveEpoll(ctx context.Context, fan bool, ready func(string)) error {
 	ln, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -36,7 +36,7 @@ func serveEpoll(ctx context.Context, fan bool, ready func(string)) error {
 	ready(fmt.Sprintf("127.0.0.1:%d", at.(*unix.SockaddrInet4).Port))
 	events, in, out := make([]unix.EpollEvent, 1024), make([]byte, 64<<10), []byte(nil)
 	held := map[int32][]byte{} // unfinished frames
-	var all []int32            // connections, those that have ended too
+	var all []int32            // connections, including those that have ended
 	for ctx.Err() == nil {
 		n, err := unix.EpollWait(ep, events, 100)
 		if err != nil && err != unix.EINTR {
@@ -63,7 +63,7 @@ func serveEpoll(ctx context.Context, fan bool, ready func(string)) error {
 				var frames []byte
 				if frames, rest = fanned(in[:got]); len(frames) > 0 {
 					for _, fd := range all {
-						_, _ = unix.Write(int(fd), frames) // a connection that has ended, or does not read, is nobody's concern here
+						_, _ = unix.Write(int(fd), frames) // ignore connections that have ended or do not read
 					}
 					copy(in, rest)
 					got = len(rest)
@@ -76,7 +76,7 @@ func serveEpoll(ctx context.Context, fan bool, ready func(string)) error {
 				delete(held, ev.Fd)
 			}
 			if len(out) > 0 {
-				if _, err := unix.Write(int(ev.Fd), out); err != nil { // these replies always fit a socket's buffer
+				if _, err := unix.Write(int(ev.Fd), out); err != nil { // the replies always fit into the socket's buffer
 					delete(held, ev.Fd)
 					unix.Close(int(ev.Fd))
 				}
@@ -90,10 +90,10 @@ func acceptAll(ep, ln int, all []int32) []int32 {
 	for {
 		fd, _, err := unix.Accept4(ln, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		if err != nil {
-			return all // EAGAIN: that was all
+			return all // EAGAIN: no more connections
 		}
 		all = append(all, int32(fd))
-		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // slower without, not wrong
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // without it, replies are only slower
 		if unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP, Fd: int32(fd)}) != nil {
 			unix.Close(fd)
 		}

@@ -9,10 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// serveNetpoll takes all complete frames of a wake-up and answers them with one write(2) on the descriptor, the fastest
-// way there is to use netpoll.
+// serveNetpoll reads all complete frames of a wake-up and answers them with one write(2) on the descriptor, the
+// fastest way to use netpoll.
 func serveNetpoll(ctx context.Context, ready func(string)) error {
-	// As the chat node sets it: buffers of idle connections go back to the pool.
+	// The same setting as in the chat node: buffers of idle connections return to the pool.
 	if err := netpoll.Configure(netpoll.Config{BufferSize: 8193}); err != nil {
 		return err
 	}
@@ -36,11 +36,11 @@ func serveNetpoll(ctx context.Context, ready func(string)) error {
 		if len(out) == 0 {
 			return nil
 		}
-		// These replies always fit a socket's buffer.
+		// The replies always fit into the socket's buffer.
 		_, err = unix.Write(conn.(netpoll.Conn).Fd(), out)
 		return err
 	}, netpoll.WithOnPrepare(func(conn netpoll.Connection) context.Context {
-		_ = conn.SetIdleTimeout(time.Minute) // a hint; the measurement does not depend on it
+		_ = conn.SetIdleTimeout(time.Minute) // an optimisation only; the measurement does not depend on it
 		return context.Background()
 	}))
 	if err != nil {
@@ -55,7 +55,7 @@ func serveNetpoll(ctx context.Context, ready func(string)) error {
 	case <-ctx.Done():
 		stop, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		_ = loop.Shutdown(stop) // it ends with the process
+		_ = loop.Shutdown(stop) // on an error it ends with the process
 		return nil
 	}
 }

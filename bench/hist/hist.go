@@ -1,5 +1,5 @@
-// Package hist holds latency histograms: three significant digits from 1 µs to two minutes, merged without loss between
-// goroutines and processes. It wraps HdrHistogram and adds nothing to its arithmetic.
+// Package hist provides latency histograms with three significant digits from 1 µs to two minutes, which can be
+// merged without loss across goroutines and processes. It wraps HdrHistogram without changing its arithmetic.
 package hist
 
 import (
@@ -15,22 +15,22 @@ import (
 )
 
 const (
-	lowest  = 1_000           // ns; what lies below counts as this
-	highest = 120_000_000_000 // ns; what lies above counts as this, and as Clamped
+	lowest  = 1_000           // ns; smaller values count as this
+	highest = 120_000_000_000 // ns; larger values count as this, and as Clamped
 	digits  = 3
 )
 
-// Hist counts durations. It is not safe for concurrent use; make one a goroutine and merge them.
+// Hist is a histogram of durations. It is not safe for concurrent use; use one per goroutine and merge them.
 type Hist struct {
 	h *hdrhistogram.Histogram
-	// Clamped is how many values were larger than two minutes.
+	// Clamped is the number of values larger than two minutes.
 	Clamped int64
 }
 
 // New returns an empty histogram, about 140 KiB.
 func New() *Hist { return &Hist{h: hdrhistogram.New(lowest, highest, digits)} }
 
-// Record counts a duration in nanoseconds; negative ones count as zero.
+// Record counts a duration in nanoseconds. Negative ones count as zero.
 func (h *Hist) Record(ns int64) {
 	if ns < 0 {
 		ns = 0
@@ -42,19 +42,20 @@ func (h *Hist) Record(ns int64) {
 	_ = h.h.RecordValue(ns) // fails only for values out of range
 }
 
-// Count returns how many values were recorded.
+// Count returns the number of recorded values.
 func (h *Hist) Count() int64 { return h.h.TotalCount() }
 
-// Reset forgets everything.
+// Reset removes all values.
 func (h *Hist) Reset() { h.h.Reset(); h.Clamped = 0 }
 
-// Add merges another histogram into h, without loss.
+// Add adds the values of o to h, without loss.
 func (h *Hist) Add(o *Hist) {
 	h.h.Merge(o.h)
 	h.Clamped += o.Clamped
 }
 
-// Quantile returns the value that the share q (0 to 1) of all values does not exceed, in nanoseconds; 0 when empty.
+// Quantile returns the value, in nanoseconds, that the share q (0 to 1) of all values does not exceed; 0 if the
+// histogram is empty.
 func (h *Hist) Quantile(q float64) int64 {
 	if h.Count() == 0 {
 		return 0
@@ -86,7 +87,7 @@ func (h *Hist) Mean() float64 {
 	return h.h.Mean()
 }
 
-// Encode returns the histogram in HdrHistogram's compressed V2 form, a few hundred bytes as a rule.
+// Encode returns the histogram in HdrHistogram's compressed V2 form, usually a few hundred bytes.
 func (h *Hist) Encode() ([]byte, error) {
 	b, err := h.h.Encode(hdrhistogram.V2CompressedEncodingCookieBase)
 	if err != nil {
@@ -95,7 +96,7 @@ func (h *Hist) Encode() ([]byte, error) {
 	return b, nil
 }
 
-// Decode reads what Encode wrote.
+// Decode decodes the result of Encode.
 func Decode(b []byte) (*Hist, error) {
 	d, err := hdrhistogram.Decode(b)
 	if err != nil {
@@ -106,9 +107,10 @@ func Decode(b []byte) (*Hist, error) {
 	return h, nil
 }
 
-// Pack returns the histogram as bytes for Unpack and Merge: of each value that occurs, how far it is from the one before and
-// how often it occurred, as varints. It is to HdrHistogram's form what a note is to a letter: the compressor of that takes
-// 640 KiB each time; with 57 generators and a histogram a second of each that was 2 % of the machine, and most of their garbage.
+// Pack returns the histogram in the form of Unpack and Merge: for each value that occurs, the distance from the
+// previous one and its count, as varints. It replaces HdrHistogram's own form between processes, whose compressor
+// allocates 640 KiB each time: with 57 generators that each send a histogram a second, that took 2 % of the machine
+// and made most of their garbage.
 func (h *Hist) Pack() []byte {
 	var b []byte
 	last := -1
@@ -121,10 +123,10 @@ func (h *Hist) Pack() []byte {
 	return b
 }
 
-// Unpack reads what Pack wrote.
+// Unpack decodes the result of Pack.
 func Unpack(b []byte) (*Hist, error) { return unpackAll([][]byte{b}) }
 
-// Merge returns the sum of what Pack wrote, in the same form; of none it is nil.
+// Merge returns the sum of packed histograms in packed form; nil for none.
 func Merge(parts [][]byte) ([]byte, error) {
 	parts = slices.DeleteFunc(slices.Clone(parts), func(b []byte) bool { return len(b) == 0 })
 	switch len(parts) {
@@ -162,7 +164,7 @@ func unpackAll(parts [][]byte) (*Hist, error) {
 	return &Hist{h: hdrhistogram.Import(sum)}, nil
 }
 
-// WriteHGRM writes the percentile distribution that HdrHistogram's plotter reads, in milliseconds.
+// WriteHGRM writes the percentile distribution, in milliseconds, in the format of HdrHistogram's plotter.
 func (h *Hist) WriteHGRM(w io.Writer) error {
 	if _, err := h.h.PercentilesPrint(w, 5, 1e6); err != nil {
 		return fmt.Errorf("hist: write: %w", err)
@@ -170,13 +172,13 @@ func (h *Hist) WriteHGRM(w io.Writer) error {
 	return nil
 }
 
-// Point is one step of a curve by percentile.
+// Point is a step of a percentile curve.
 type Point struct {
 	Quantile float64 // 0 to 1
 	Value    int64   // ns
 }
 
-// Curve returns the distribution in at most a hundred or two steps, finer towards the end, as a plot wants it.
+// Curve returns the distribution in at most one or two hundred steps, which get finer towards the end, for plotting.
 func (h *Hist) Curve() []Point {
 	if h.Count() == 0 {
 		return nil
@@ -189,7 +191,7 @@ func (h *Hist) Curve() []Point {
 	return points
 }
 
-// Summary is what a table shows of a histogram. Durations are in nanoseconds.
+// Summary holds the figures of a histogram that tables show. Durations are in nanoseconds.
 type Summary struct {
 	Count                                int64
 	Min, P50, P90, P99, P999, P9999, Max int64
@@ -204,7 +206,7 @@ func (h *Hist) Summary() Summary {
 	}
 }
 
-// Format writes nanoseconds for people: three digits and a unit.
+// Format formats nanoseconds for reading, with three digits and a unit.
 func Format(ns int64) string {
 	d := time.Duration(ns)
 	switch {

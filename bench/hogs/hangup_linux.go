@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hungUp tells whether the other side has closed a connection, which need not be read for that.
+// hungUp reports whether the other side has closed a connection. It does not read from the connection.
 func hungUp(conn net.Conn) bool {
 	raw, err := conn.(*net.TCPConn).SyscallConn()
 	if err != nil {

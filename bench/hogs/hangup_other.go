@@ -4,5 +4,5 @@ package hogs
 
 import "net"
 
-// hungUp needs Linux; elsewhere only a write that fails tells.
+// hungUp requires Linux; on other systems only a failing write reveals the end.
 func hungUp(net.Conn) bool { return false }

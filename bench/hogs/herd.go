@@ -11,26 +11,26 @@ import (
 	"parley/client"
 )
 
-// Herd is hogs of one kind at work.
+// Herd is a group of running hogs of one kind.
 type Herd struct {
 	kind  Kind
 	peers []*peer
-	none  []Outcome // of those that could not begin
+	none  []Outcome // of hogs that could not start
 	stop  context.CancelFunc
 	wg    sync.WaitGroup
 
 	mu  sync.Mutex // guards the following
-	err error      // the first failure of a friend, who is no hog
+	err error      // first failure of a friend, who is a well-behaved client
 }
 
-// Start lets one hog sit down in each seat, and then all misbehave at once. Stop ends them. An error means that not one
-// could begin.
+// Start logs in one hog per seat; then all misbehave at once. Stop ends them. It returns an error if none could
+// start.
 func Start(ctx context.Context, k Kind, seats []Seat) (*Herd, error) {
 	run, stop := context.WithCancel(ctx)
 	h := &Herd{kind: k, stop: stop}
 	var mu sync.Mutex // guards h.peers and h.none
 	var sitting sync.WaitGroup
-	turn := make(chan struct{}, 8) // logins under way
+	turn := make(chan struct{}, 8) // bounds the concurrent logins
 	for _, s := range seats {
 		sitting.Go(func() {
 			turn <- struct{}{}
@@ -61,7 +61,7 @@ func Start(ctx context.Context, k Kind, seats []Seat) (*Herd, error) {
 	return h, nil
 }
 
-// Peers are the hogs' ends of their connections.
+// Peers returns the hogs' ends of their connections.
 func (h *Herd) Peers() map[netip.AddrPort]bool {
 	at := map[netip.AddrPort]bool{}
 	for _, p := range h.peers {
@@ -70,7 +70,8 @@ func (h *Herd) Peers() map[netip.AddrPort]bool {
 	return at
 }
 
-// Stop calls the hogs back and says how each fared. The error is a friend's: one who only sends texts, and must be served.
+// Stop ends the hogs and returns the outcome of each. The error is a friend's: friends only send texts and must be
+// served.
 func (h *Herd) Stop() ([]Outcome, error) {
 	h.stop()
 	h.wg.Wait()
@@ -85,7 +86,7 @@ func (h *Herd) Stop() ([]Outcome, error) {
 	return append(out, h.none...), h.err
 }
 
-// watch notices which connections the node has ended, without reading from them.
+// watch detects connections ended by the node, without reading from them.
 func (h *Herd) watch(ctx context.Context) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -114,14 +115,14 @@ func (h *Herd) noteFriend(ctx context.Context, err error) {
 	}
 }
 
-// A friend sends feedTexts texts in one request, as many as fit a frame, feedEvery: that fills what a node keeps for the hog
-// within two seconds, at a fifth of the rate that a node allows one connection.
+// A friend sends feedTexts texts per request, as many as fit into a frame, every feedEvery. That fills the queue a
+// node keeps for the hog within two seconds, at a fifth of the rate that a node permits per connection.
 const (
 	feedEvery = 100 * time.Millisecond
 	feedTexts = 3
 )
 
-// feed is the friend: an honest client that sends texts to the hog.
+// feed is the friend: a well-behaved client that sends texts to the hog.
 func feed(ctx context.Context, s Seat, thread int64) error {
 	friend, err := client.Dial(ctx, client.Ticket{UID: s.Friend, Token: s.FriendsToken, Addr: s.Addr}, client.Options{
 		Device: "friend", OnEvent: func(client.Event) {},

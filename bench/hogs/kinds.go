@@ -1,5 +1,5 @@
-// Package hogs implements hostile peers: they log in and never read, write without end, or never log in. The verb hogs
-// measures how much memory a node holds for each.
+// Package hogs implements hostile peers, which log in and never read, write without end, or never log in. The verb
+// hogs measures how much memory a node holds for each of them.
 package hogs
 
 import (
@@ -11,35 +11,35 @@ import (
 	"parley/internal/wire"
 )
 
-// Class is what a kind tries to make a node hold, and what bounds it.
+// Class says what kind of data a hog tries to make a node hold.
 type Class string
 
-// The classes.
+// The classes of hogs.
 const (
-	SlowReader     Class = "slow_reader"     // bytes for a client that does not take them
+	SlowReader     Class = "slow_reader"     // bytes for a client that does not read
 	FloodingWriter Class = "flooding_writer" // bytes from a client that does not wait for answers
-	Stranger       Class = "stranger"        // bytes of somebody who has not logged in
+	Stranger       Class = "stranger"        // bytes of a client that has not logged in
 )
 
-// Budgets are the bytes that one peer may make a node hold, the kernel's on the node's side among them.
+// Budgets are the bytes that a single peer may make a node hold, including the kernel's buffers on the node's side.
 var Budgets = map[Class]int64{SlowReader: 256 << 10, FloodingWriter: 1 << 20, Stranger: 256 << 10}
 
-// Kind is one way to be a hog.
+// Kind is a way to misbehave.
 type Kind struct {
 	Name  string
 	What  string
 	Class Class
-	For   time.Duration // long enough for the node's own time-outs to show
+	For   time.Duration // long enough for the node's timeouts to take effect
 
 	caps   []string // of a native login
-	stock  bool     // a login without a word about itself
-	fed    bool     // the friend sends it texts
-	drains bool     // replies are read, and forgotten
-	// write is what the peer does once it is in; it ends with ctx or with the connection.
+	stock  bool     // logs in as a stock client
+	fed    bool     // a friend sends it texts
+	drains bool     // reads and discards replies
+	// write misbehaves after the login, until ctx or the connection ends.
 	write func(p *peer, ctx context.Context) error
 }
 
-// Kinds are all of them, in the order in which they are tried.
+// Kinds are all kinds, in the order in which they are measured.
 var Kinds = []Kind{
 	{
 		Name: "slow_native", Class: SlowReader, For: 12 * time.Second, caps: []string{wire.CapBatch}, fed: true,
@@ -87,14 +87,14 @@ var Kinds = []Kind{
 	},
 }
 
-// Honest is the same peer without the mischief, to be compared with it: it reads what it is sent, and writes nothing. False
-// for kinds that nobody sends anything.
+// Honest returns the well-behaved counterpart of a kind, for comparison: it reads what it is sent and writes nothing.
+// It returns false for kinds that are sent nothing.
 func (k Kind) Honest() (Kind, bool) {
 	k.drains, k.write = true, (*peer).idle
 	return k, k.fed
 }
 
-// KindOf finds a kind by its name.
+// KindOf returns the kind with the given name.
 func KindOf(name string) (Kind, bool) {
 	for _, k := range Kinds {
 		if k.Name == name {
@@ -104,7 +104,7 @@ func KindOf(name string) (Kind, bool) {
 	return Kind{}, false
 }
 
-// Names are those of Kinds.
+// Names returns the names of Kinds.
 func Names() (names []string) {
 	for _, k := range Kinds {
 		names = append(names, k.Name)
@@ -112,10 +112,10 @@ func Names() (names []string) {
 	return names
 }
 
-// blockBytes is how much a flooding writer hands the kernel in one go.
+// blockBytes is the size of a flooding writer's writes.
 const blockBytes = 64 << 10
 
-// textBytes is the length of a hog's texts, near the most that is allowed.
+// textBytes is the length of a hog's texts, close to the maximum.
 const textBytes = 4000
 
 func (p *peer) idle(ctx context.Context) error {
@@ -123,7 +123,7 @@ func (p *peer) idle(ctx context.Context) error {
 	return nil
 }
 
-// again writes a block until nothing takes it any more.
+// again writes a block repeatedly until a write fails.
 func (p *peer) again(ctx context.Context, block []byte) error {
 	for ctx.Err() == nil {
 		if err := p.put(block); err != nil {

@@ -15,24 +15,24 @@ import (
 	"parley/internal/wire"
 )
 
-// Seat is where a hog sits: two friends, each with a token. A stranger needs the address alone.
+// Seat is a place for a hog: two friends, each with a token. A stranger needs only the address.
 type Seat struct {
 	Node, Addr          string
 	UID, Friend         int32
 	Token, FriendsToken string
 }
 
-// Outcome is how one hog fared.
+// Outcome is what happened to one hog.
 type Outcome struct {
-	Refused error         // it could not even begin
+	Refused error         // it could not start
 	Closed  bool          // by the node
-	After   time.Duration // since it began to misbehave
-	Code    wire.Code     // of the goodbye it was sent, 0 for none
+	After   time.Duration // from the start of the misbehaviour
+	Code    wire.Code     // of the goodbye; 0 for none
 	Wrote   int64         // bytes
-	Lasted  time.Duration // until it was closed or called back
+	Lasted  time.Duration // until it was closed or stopped
 }
 
-// peer is one hog.
+// peer is a hog.
 type peer struct {
 	kind   Kind
 	seat   Seat
@@ -41,16 +41,16 @@ type peer struct {
 
 	wrote atomic.Int64
 	began time.Time
-	ended atomic.Int64 // when the node was seen to have closed it, in ns since began; 0 while it has not
+	ended atomic.Int64 // when the node was seen to close the connection, in ns since began; 0: not yet
 
-	split wire.Splitter // of the one goroutine that reads
+	split wire.Splitter // owned by the goroutine that reads
 	code  wire.Code
 }
 
-// receiveBuffer is small, so that what the hog does not read lies on the node's side.
+// receiveBuffer is small, so that unread data stays on the node's side.
 const receiveBuffer = 4096
 
-// patience bounds connecting, logging in and each question before the mischief, and reading what is left after it.
+// patience bounds connecting, logging in, each request before the misbehaviour, and reading the rest after it.
 const patience = 10 * time.Second
 
 func dial(ctx context.Context, k Kind, s Seat) (*peer, error) {
@@ -60,7 +60,7 @@ func dial(ctx context.Context, k Kind, s Seat) (*peer, error) {
 	}
 	p := &peer{kind: k, seat: s, conn: conn}
 	if !k.drains {
-		_ = conn.(*net.TCPConn).SetReadBuffer(receiveBuffer) // the kernel's own choice would only flatter the node
+		_ = conn.(*net.TCPConn).SetReadBuffer(receiveBuffer) // a larger buffer would only make the node look better
 	}
 	if k.Class != Stranger {
 		err = p.logIn()
@@ -72,7 +72,8 @@ func dial(ctx context.Context, k Kind, s Seat) (*peer, error) {
 	return p, nil
 }
 
-// logIn logs in and learns the thread with the friend; a stock client goes on to read its history, as it would.
+// logIn logs in and learns the thread with the friend. A stock client then also reads its history, as the real one
+// does.
 func (p *peer) logIn() error {
 	if err := p.conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return err
@@ -141,9 +142,9 @@ func (p *peer) put(b []byte) error {
 	return err
 }
 
-// misbehave does what the kind does, until ctx ends or the node has had enough.
+// misbehave misbehaves until ctx ends or the node closes the connection.
 func (p *peer) misbehave(ctx context.Context) {
-	stop := context.AfterFunc(ctx, func() { _ = p.conn.SetWriteDeadline(time.Now()) }) // a write that waits ends as well
+	stop := context.AfterFunc(ctx, func() { _ = p.conn.SetWriteDeadline(time.Now()) }) // also ends a blocked write
 	defer stop()
 	var reading sync.WaitGroup
 	if p.kind.drains {
@@ -164,7 +165,7 @@ func (p *peer) misbehave(ctx context.Context) {
 
 func (p *peer) noteEnd() { p.ended.CompareAndSwap(0, max(int64(time.Since(p.began)), 1)) }
 
-// drain reads until the end, remembering only a goodbye; true when the node has closed the connection.
+// drain reads until the end and keeps only a goodbye. It returns true if the node has closed the connection.
 func (p *peer) drain() bool {
 	buf := make([]byte, 32<<10)
 	for {
@@ -187,16 +188,16 @@ func (p *peer) drain() bool {
 	}
 }
 
-// farewell reads what the node has left for it, and closes.
+// farewell reads what the node has sent last, and closes.
 func (p *peer) farewell() Outcome {
 	o := Outcome{Wrote: p.wrote.Load(), Lasted: time.Since(p.began)}
 	if at := time.Duration(p.ended.Load()); at > 0 {
 		o.Closed, o.After, o.Lasted = true, at, at
-		_ = p.conn.SetReadDeadline(time.Now().Add(time.Second)) // a reset connection has nothing to read
+		_ = p.conn.SetReadDeadline(time.Now().Add(time.Second)) // fails only for a reset connection, which has nothing to read
 		p.drain()
 	}
 	o.Code = p.code
-	_ = p.conn.(*net.TCPConn).SetLinger(0) // gone at once, as a process that was killed
+	_ = p.conn.(*net.TCPConn).SetLinger(0) // reset the connection, as a killed process does
 	p.conn.Close()
 	return o
 }

@@ -19,8 +19,9 @@ import (
 	"parley/lab/launchtest"
 )
 
-// TestSeededBugsAreCaught is the proof that the proof works. Chat nodes each do one thing wrong, once among a few hundred texts,
-// or treat the rows of a group wrong once, and the exit code is that of an incorrect run; with nothing wrong, the run passes.
+// TestSeededBugsAreCaught proves that the checks work. Chat nodes each make one kind of mistake, with one of a few
+// hundred texts or with the rows of a group, and the exit code must be that of an incorrect run. Without a mistake,
+// the run must pass.
 func TestSeededBugsAreCaught(t *testing.T) {
 	needServers(t)
 	launchtest.Turn(t)
@@ -61,7 +62,7 @@ func TestSeededBugsAreCaught(t *testing.T) {
 			r := kept(t, o)
 			require.Equal(t, c.code, code, out)
 			require.Equal(t, c.code, r.Verdict.Code)
-			want := int64(len(nodes.Chat)) // each has it once
+			want := int64(len(nodes.Chat)) // each node does it once
 			if c.bug == "" {
 				want = 0
 			}
@@ -80,7 +81,7 @@ func TestSeededBugsAreCaught(t *testing.T) {
 	} {
 		t.Run("bug "+bug+" in a group", func(t *testing.T) {
 			_, o := start(t, bug)
-			o.Users = 0 // the group has its own
+			o.Users = 0 // the group has users of its own
 			l, out := lab()
 			f := RoomFlags{LoadFlags: LoadFlags{Rate: 60, Shape: "constant", For: time.Second}, Groups: 1, Members: 10, Online: 1, Senders: 2, Size: 100}
 			if bug == "index" {
@@ -96,7 +97,7 @@ func TestSeededBugsAreCaught(t *testing.T) {
 	}
 }
 
-// startNodes starts a status node and two chat nodes over servers that run already.
+// startNodes starts a status node and two chat nodes with servers that are already running.
 func startNodes(t *testing.T, servers *launch.Cluster, o launch.Options) *launch.Cluster {
 	t.Helper()
 	o.NoRedis, o.NoMariaDB, o.Chat, o.Status, o.LogLevel = true, true, 2, 1, "warn"
@@ -119,7 +120,8 @@ func startNodes(t *testing.T, servers *launch.Cluster, o launch.Options) *launch
 		return set("Redis", servers.RedisAddr())
 	}
 	nodes := launchtest.Start(t, o)
-	// A status node looks at the leases once per second: before that it may know one chat node only, and place all users there.
+	// A status node reads the leases once per second. Before that it may know only one chat node and place all users
+	// there.
 	want := fmt.Sprintf("parley_status_nodes{state=\"open\"} %d\n", o.Chat)
 	require.Eventually(t, func() bool {
 		rsp, err := http.Get("http://" + nodes.Status[0].OpsAddr() + "/metrics")

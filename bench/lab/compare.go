@@ -11,7 +11,7 @@ import (
 	"parley/bench/report"
 )
 
-// Render writes a report that was kept as JSON again: as text, and as a page if html names one.
+// Render renders a report from its JSON form again: as text, and as an HTML page if html is a file name.
 func (l Lab) Render(path, html string) int {
 	r, err := report.Read(path)
 	if err == nil && html != "" {
@@ -25,7 +25,7 @@ func (l Lab) Render(path, html string) int {
 	return report.Pass
 }
 
-// Diff compares the figures of two reports. It judges nothing: two runs differ by noise too.
+// Diff compares the figures of two reports. It does not judge the differences, which include noise.
 func (l Lab) Diff(a, b string) int {
 	before, err := report.Read(a)
 	if err != nil {
@@ -70,7 +70,7 @@ func (l Lab) Diff(a, b string) int {
 	return report.Pass
 }
 
-// figure writes a figure in its unit.
+// figure formats a figure with its unit.
 func figure(name string, v float64) string {
 	_, last, dotted := strings.Cut(name, ".")
 	if !dotted {

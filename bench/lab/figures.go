@@ -8,7 +8,7 @@ import (
 	"parley/bench/swarm"
 )
 
-// histograms says what each is, in the report.
+// histograms describes each histogram in the report.
 var histograms = map[string]string{
 	swarm.HConnect:        "TCP connect",
 	swarm.HLogin:          "1005 to 1006, on an open connection",
@@ -27,7 +27,7 @@ var histograms = map[string]string{
 	swarm.HLast:           "text at the last member of a group, from the planned time",
 }
 
-// figures makes a histogram something that assertions can be about.
+// figures makes figures of a histogram, for use in assertions.
 func (r *run) figures(name string, h *hist.Hist) {
 	for q, v := range map[string]int64{
 		"p50": h.Quantile(.5), "p90": h.Quantile(.9), "p99": h.Quantile(.99), "p999": h.Quantile(.999), "max": h.Max(),
@@ -36,7 +36,7 @@ func (r *run) figures(name string, h *hist.Hist) {
 	}
 }
 
-// figureNames are all names that an assertion may use.
+// figureNames are the names that assertions may use.
 var figureNames = func() []string {
 	names := []string{
 		"rate", "done", "offered", "errors", "p50", "p90", "p99", "p999", "max", "lost", "unstored", "missed", "duplicated",
@@ -54,12 +54,12 @@ var figureNames = func() []string {
 	return names
 }()
 
-// headline adds a line to the top of the report.
+// headline adds a line to the head of the report.
 func (r *run) headline(name, value, note string) {
 	r.rep.Headline = append(r.rep.Headline, report.Figure{Name: name, Value: value, Note: note})
 }
 
-// budget adds one with a bar to clear.
+// budget adds a headline with a limit that must be met.
 func (r *run) budget(name, value, bar string, ok bool, note string) {
 	f := report.Figure{Name: name, Value: value, Note: note}
 	if r.Budgets {
@@ -68,7 +68,7 @@ func (r *run) budget(name, value, bar string, ok bool, note string) {
 	r.rep.Headline = append(r.rep.Headline, f)
 }
 
-// latencyLine adds a headline with the percentiles of a histogram.
+// latencyLine adds a headline with percentiles of a histogram.
 func (r *run) latencyLine(what string, h *hist.Hist) {
 	if h.Count() == 0 {
 		return

@@ -12,8 +12,8 @@ import (
 	"parley/bench/swarm"
 )
 
-// FindMax looks for the highest rate of texts at which the conditions still hold: doubling until they do not, then
-// bisecting between the last good and the first bad.
+// FindMax finds the highest rate of texts at which the conditions hold. It doubles the rate until they fail, then
+// bisects between the last good and the first bad rate.
 func (l Lab) FindMax(ctx context.Context, o Options, f ChatFlags, slo string, from, to float64, steps int) int {
 	conditions, err := assert.Parse(slo)
 	if err == nil {
@@ -80,7 +80,7 @@ func (l Lab) FindMax(ctx context.Context, o Options, f ChatFlags, slo string, fr
 	return execute(ctx, l.options(o), v)
 }
 
-// try offers one rate and says whether it was good.
+// try offers a rate and reports whether the conditions held.
 func (r *run) try(ctx context.Context, f ChatFlags, rate float64, conditions []assert.Check) (row []string, ok bool, err error) {
 	p := swarm.Phase{Kind: "chat", Warmup: min(f.Warmup, time.Second)}
 	if p.Load, err = schedule.Parse("poisson", rate, f.For, r.Seed); err != nil {

@@ -17,22 +17,23 @@ import (
 	"parley/bench/watch"
 )
 
-// rival is one server of the comparison.
+// rival is a server in the comparison.
 type rival struct {
 	name string
 	crew crew.Crew
 	pid  func() int
-	rate []float64 // a second, by round
-	cost []float64 // µs of server CPU a frame, by round
+	rate []float64 // per second, by round
+	cost []float64 // µs of server CPU per frame, by round
 	p99  []float64 // ns
 }
 
-// FloorServer is what `bench floor-server` does.
+// FloorServer implements `bench floor-server`.
 func FloorServer(ctx context.Context, kind string, say func(string)) error {
 	return floor.Serve(ctx, kind, func(addr string) { say("listening on " + addr) })
 }
 
-// Floor compares heartbeats on a chat node with the same frames on servers that do nothing else, taking turns.
+// Floor compares heartbeats on a chat node with the same frames on servers that do nothing else, in alternating
+// rounds.
 func (l Lab) Floor(ctx context.Context, o Options, rounds, concurrency int, turn time.Duration) int {
 	if rounds < 1 || concurrency < 1 || turn <= 0 {
 		return l.refuse(errors.New("--rounds and --concurrency must be at least 1 and --turn more than 0"))
@@ -58,7 +59,7 @@ func (l Lab) Floor(ctx context.Context, o Options, rounds, concurrency int, turn
 			if err != nil {
 				return setupError(err)
 			}
-			defer func() { _ = p.Kill() }() // it serves nobody else
+			defer func() { _ = p.Kill() }() // nothing else uses it
 			addr, err := local.ReadyAddr(p)
 			if err != nil {
 				return setupError(err)
@@ -84,7 +85,7 @@ func (l Lab) Floor(ctx context.Context, o Options, rounds, concurrency int, turn
 		for round := range rounds {
 			order := slices.Clone(rivals)
 			if round%2 == 1 {
-				slices.Reverse(order) // nobody always comes after the same one
+				slices.Reverse(order) // so that no server always follows the same one
 			}
 			for _, v := range order {
 				r.crew = v.crew
@@ -112,7 +113,7 @@ func (l Lab) Floor(ctx context.Context, o Options, rounds, concurrency int, turn
 	return execute(ctx, l.options(o), v)
 }
 
-// enlist logs the users in at one server.
+// enlist logs in the users at one server.
 func (r *run) enlist(ctx context.Context, rivals *[]*rival, name string, pid func() int, s crew.Spec) error {
 	c, err := r.newCrew(ctx, s)
 	if err != nil {
@@ -130,7 +131,7 @@ func (r *run) enlist(ctx context.Context, rivals *[]*rival, name string, pid fun
 	return err
 }
 
-// compare takes the median of the rounds.
+// compare reports the median of the rounds.
 func (r *run) compare(rivals []*rival, rounds, concurrency int) {
 	t := report.Table{
 		Title:  "the same heartbeats, taking turns",

@@ -21,7 +21,7 @@ import (
 	"parley/bench/watch"
 )
 
-// HogFlags say which hogs come, and how many.
+// HogFlags select the hogs and their number.
 type HogFlags struct {
 	Peers  int           `help:"hostile peers per kind" default:"50"`
 	Kinds  []string      `help:"kinds of peers; default: all" placeholder:"KIND"`
@@ -29,7 +29,7 @@ type HogFlags struct {
 	Before time.Duration `help:"time without hostile peers before each kind" default:"4s"`
 }
 
-// hogFigures are the names of what this verb measures.
+// hogFigures returns the names of the figures of this verb.
 func hogFigures() []string {
 	names := []string{"hog_ratio", "hogs_kept_memory"}
 	for c := range hogs.Budgets {
@@ -41,27 +41,27 @@ func hogFigures() []string {
 	return names
 }
 
-// mark is what a node uses at one moment.
+// mark is the resource use of a node at one moment.
 type mark struct {
 	rss, heap, goroutines, files float64
 }
 
-// visit is one kind's.
+// visit is the measurement of one kind of hog.
 type visit struct {
 	kind          hogs.Kind
 	before, after mark
-	level         int64 // the largest RSS while only well-behaved users were there
-	rss, kernel   int64 // what came on top of it with the hogs, at the moment when both together were largest
+	level         int64 // largest RSS while only well-behaved users were connected
+	rss, kernel   int64 // increase caused by the hogs, at the moment when the sum was largest
 	calm, busy    *hist.Hist
 	outcomes      []hogs.Outcome
 }
 
-// bytes is what each hog made the node hold.
+// bytes returns the bytes that each hog made the node hold.
 func (v *visit) bytes() float64 {
 	return float64(v.rss+v.kernel) / float64(max(v.sat(), 1))
 }
 
-// sat is how many hogs could begin.
+// sat returns the number of hogs that could start.
 func (v *visit) sat() (n int) {
 	for _, o := range v.outcomes {
 		if o.Refused == nil {
@@ -75,24 +75,24 @@ func (v *visit) ratio() float64 {
 	return float64(v.busy.Quantile(.99)) / float64(max(v.calm.Quantile(.99), 1))
 }
 
-// keptMemory tells whether the node holds on to what hogs made it take: more than a tenth of their budget each, after a
-// collection, beside what the allocator and the run itself move about.
+// keptMemory reports whether the node keeps the memory that the hogs made it allocate: more than a tenth of the
+// budget for each hog after a collection, beyond the fluctuation of the allocator and the run.
 func (v *visit) keptMemory() bool {
 	n := float64(v.sat())
 	return v.after.heap > v.before.heap+n*float64(hogs.Budgets[v.kind.Class])/10+4<<20 ||
 		v.after.goroutines > v.before.goroutines+10 || v.after.files > v.before.files+5
 }
 
-// Hogs measures what one hostile peer can make a node hold, and whether well-behaved users notice.
+// Hogs measures how much memory one hostile peer can make a node hold, and whether well-behaved users are affected.
 func (l Lab) Hogs(ctx context.Context, o Options, f HogFlags) int {
 	v := verb{
 		name: "hogs", what: "peers that never read, never stop writing or never log in: what each makes a node hold, and whether others notice",
 		users: 40, cross: 0, text: 100, guests: 2 * max(f.Peers, 1),
 	}
-	// Hogs are a load on the generator as well: being late is told by the ratio, not by the verdict.
+	// The hogs also load the generator. Its lateness shows in the ratio and must not decide the verdict.
 	o.MaxLag = max(o.MaxLag, 250*time.Millisecond)
 	if o.Standalone || o.Local == 0 {
-		o.Nodes = 1 // the memory of one node, not of several in one process
+		o.Nodes = 1 // measure the memory of a single node
 	}
 	kinds, err := f.check(o)
 	if err != nil {
@@ -144,7 +144,7 @@ func (f HogFlags) check(o Options) (kinds []hogs.Kind, err error) {
 	return kinds, nil
 }
 
-// visit lets one kind loose on a node, between a while without and a look at what is left.
+// visit runs one kind of hog against a node, between a period without hogs and a measurement of what remains.
 func (r *run) visit(ctx context.Context, k hogs.Kind, f HogFlags, place swarm.Placer) (*visit, error) {
 	v := &visit{kind: k}
 	seats, err := r.seats(ctx, f.Peers, place)
@@ -166,7 +166,7 @@ func (r *run) visit(ctx context.Context, k hogs.Kind, f HogFlags, place swarm.Pl
 		out, err := r.phase(ctx, step{name: name, Phase: swarm.Phase{Kind: "chat", Load: load, Patience: 15 * time.Second}, main: swarm.HAck, measured: true})
 		return out.Hist(swarm.HAck), err
 	}
-	// What honest friends of the hogs cost is no fault of the hogs.
+	// Subtract the memory that the honest friends of the hogs use.
 	honest := func() ([]hogs.Outcome, error) { return nil, nil }
 	if k, ok := k.Honest(); ok {
 		herd, err := hogs.Start(ctx, k, seats)
@@ -212,7 +212,7 @@ func (r *run) visit(ctx context.Context, k hogs.Kind, f HogFlags, place swarm.Pl
 	}
 }
 
-// seats are places of two friends each, with fresh tokens, all on one node.
+// seats returns seats of two friends each, with new tokens, all on one node.
 func (r *run) seats(ctx context.Context, n int, place swarm.Placer) ([]hogs.Seat, error) {
 	uids := make([]int32, 2*n)
 	for i := range uids {
@@ -237,7 +237,7 @@ func (r *run) seats(ctx context.Context, n int, place swarm.Placer) ([]hogs.Seat
 	return seats, nil
 }
 
-// nodeAt finds the process behind a seat, and the port of its clients.
+// nodeAt returns the node process of a seat and the port for its clients.
 func (r *run) nodeAt(s hogs.Seat) (local.Node, uint16, error) {
 	for _, n := range r.layout.Nodes {
 		if n.Name == s.Node || n.Name == "standalone" {
@@ -249,7 +249,7 @@ func (r *run) nodeAt(s hogs.Seat) (local.Node, uint16, error) {
 	return local.Node{}, 0, fmt.Errorf("hogs: no process of this run is called %s", s.Node)
 }
 
-// look collects a node's garbage and says what it uses then.
+// look runs a garbage collection on a node and returns its resource use.
 func look(ctx context.Context, n local.Node) (m mark, err error) {
 	collect(ctx, n.Ops)
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -268,7 +268,7 @@ func look(ctx context.Context, n local.Node) (m mark, err error) {
 	return mark{float64(rss), seen["go_memstats_heap_inuse_bytes"], seen["go_goroutines"], seen["process_open_fds"]}, nil
 }
 
-// visited makes the table, the headlines and the figures.
+// visited adds the table, the headlines and the figures to the report.
 func (r *run) visited(visits []*visit) {
 	t := report.Table{
 		Title:  "what one peer makes a node hold",
@@ -321,7 +321,7 @@ func (r *run) visited(visits []*visit) {
 
 func kibs(b float64) string { return fmt.Sprintf("%.0f", b/1024) }
 
-// outcomes says what became of the hogs, most first.
+// outcomes describes what happened to the hogs, most frequent first.
 func outcomes(all []hogs.Outcome) string {
 	count := map[string]int{}
 	after := map[string][]float64{}
@@ -350,7 +350,7 @@ func outcomes(all []hogs.Outcome) string {
 	return strings.Join(parts, ", ")
 }
 
-// written is what a hog could write, in the middle of them.
+// written returns the median of what the hogs could write.
 func written(all []hogs.Outcome) string {
 	var total, rate []float64
 	for _, o := range all {

@@ -10,8 +10,8 @@ import (
 	"parley/bench/report"
 )
 
-// TestHogsAreMeasured takes a few of the kinds that are over soon. Speeds and megabytes are the machine's; that something
-// was measured, and what became of the hogs, is the tool's.
+// TestHogsAreMeasured runs a few kinds that end quickly. It does not check speeds and megabytes, which depend on the
+// machine, but that they were measured and that the outcome of the hogs was recorded.
 func TestHogsAreMeasured(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds and starts the standalone binary")

@@ -22,14 +22,15 @@ type plateau struct {
 	server, redis, generator, slab, procfs, consumed float64
 }
 
-// settled is how long a plateau before the last is held at most: then the runtime has given back what it will.
+// settled bounds how long the plateau before the last is held, until the runtime has returned the memory it will
+// return.
 const settled = 40 * time.Second
 
-// talkers is how many users write, at most, while the others idle.
+// talkers is the maximum number of users that send texts while the others idle.
 const talkers = 2000
 
-// Idle measures what a session costs, by the slope over several plateaus. With texts a second above 0, some of the users
-// write while the last plateau is held.
+// Idle measures the cost of a session by the slope over several plateaus. If texts per second is above 0, some users
+// send texts while the last plateau is held.
 func (l Lab) Idle(ctx context.Context, o Options, plateaus int, hold time.Duration, texts float64) int {
 	switch {
 	case plateaus < 2:
@@ -62,8 +63,8 @@ func (l Lab) Idle(ctx context.Context, o Options, plateaus int, hold time.Durati
 			}); err != nil {
 				return err
 			}
-			// What the logins left is given back to the system while the plateau is held. The runtime collects again each
-			// two minutes: while texts flow, not all nodes of one machine at once.
+			// Memory left from the logins is returned to the system while the plateau is held. The runtime collects
+			// every two minutes anyway; while texts flow, the nodes of one machine must not all collect at once.
 			over := time.Duration(0)
 			if users == r.Users && texts > 0 && r.Local > 2*runtime.NumCPU() {
 				over = 2 * time.Minute
@@ -99,7 +100,7 @@ func (l Lab) Idle(ctx context.Context, o Options, plateaus int, hold time.Durati
 	return execute(ctx, l.options(o), v)
 }
 
-// weigh collects garbage everywhere and reads the memory.
+// weigh runs garbage collections everywhere and reads the memory.
 func (r *run) weigh(ctx context.Context, before int64) (p plateau) {
 	r.collect(ctx, 0)
 	r.nodes.Look(ctx)
@@ -120,7 +121,7 @@ func (r *run) weigh(ctx context.Context, before int64) (p plateau) {
 	return p
 }
 
-// collect makes everybody collect their garbage, one after the other, and takes so long over it.
+// collect makes all processes collect their garbage, one after the other, spread over the given time.
 func (r *run) collect(ctx context.Context, over time.Duration) {
 	runtime.GC()
 	if r.layout == nil {
@@ -139,7 +140,7 @@ func (r *run) collect(ctx context.Context, over time.Duration) {
 	}
 }
 
-// collect makes a node collect its garbage, as its profile endpoint does when asked.
+// collect makes a node collect its garbage by requesting its profile endpoint.
 func collect(ctx context.Context, ops string) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -152,7 +153,7 @@ func collect(ctx context.Context, ops string) {
 	}
 }
 
-// weighed turns plateaus into bytes a session.
+// weighed computes bytes per session from plateaus.
 func (r *run) weighed(seen []plateau) {
 	t := report.Table{
 		Title: "memory by sessions", Header: []string{"sessions", "server RSS MiB", "redis RSS MiB", "generator RSS MiB", "kernel slab MiB", "/proc MiB", "machine MiB"},
@@ -169,7 +170,7 @@ func (r *run) weighed(seen []plateau) {
 	server := slope(seen, func(p plateau) float64 { return p.server })
 	generator := slope(seen, func(p plateau) float64 { return p.generator })
 	slab := slope(seen, func(p plateau) float64 { return p.slab })
-	// The sum of its parts, because what the machine has left also depends on everybody else.
+	// Use the sum of the parts, because the available memory also depends on other programs.
 	whole := slope(seen, func(p plateau) float64 { return p.server + p.redis + p.generator + p.slab })
 	r.rep.Figures["session_bytes"], r.rep.Figures["everything_bytes"] = server, whole
 	r.headline("sessions held", fmt.Sprintf("%.0f", seen[len(seen)-1].sessions), fmt.Sprintf("heartbeat %v", r.Heartbeat))
@@ -184,7 +185,7 @@ func (r *run) weighed(seen []plateau) {
 
 func kib(b float64) string { return fmt.Sprintf("%.2f KiB", b/1024) }
 
-// slope is the least-squares line's, through all plateaus.
+// slope returns the slope of the least-squares line through all plateaus.
 func slope(seen []plateau, y func(plateau) float64) float64 {
 	n, sx, sy, sxx, sxy := float64(len(seen)), 0.0, 0.0, 0.0, 0.0
 	for _, p := range seen {

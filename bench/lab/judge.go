@@ -21,9 +21,9 @@ func firstFault(l *ledger.Summary) string {
 	return fmt.Sprintf("%s (text %d from %d to %d)", f.What, f.Counter, f.From, f.To)
 }
 
-// generatorFault says why the run is invalid, "" if it is not.
+// generatorFault returns why the run is invalid, or "".
 func (r *run) generatorFault() string {
-	// Lateness that is small beside the latency measured changes nothing that is read from it.
+	// Lateness that is small compared to the measured latency does not affect the figures.
 	lag, latency := r.lag.Quantile(.99), r.main.Quantile(.99)
 	if r.openLoop && lag > int64(r.MaxLag) && (lag*4 > latency || lag > 20*int64(r.MaxLag)) {
 		why := "give it --workers or --loops, or less load"
@@ -40,7 +40,7 @@ func (r *run) generatorFault() string {
 	return ""
 }
 
-// generator names one of the generator processes.
+// generator returns the name of a generator process.
 func (r *run) generator(i int) string {
 	switch {
 	case i < len(r.Agents):
@@ -51,7 +51,7 @@ func (r *run) generator(i int) string {
 	return "the generator"
 }
 
-// averages returns the cores used by each process during the load.
+// averages returns the cores that each process used during the load.
 func (r *run) averages() map[string]float64 {
 	sum, n := map[string]float64{}, map[string]float64{}
 	for _, s := range r.rep.Nodes {
@@ -66,7 +66,8 @@ func (r *run) averages() map[string]float64 {
 	return sum
 }
 
-// machine returns the share of all cores that was busy during the load, and the cores that the processes of the run used.
+// machine returns the share of all cores that was busy during the load, and the number of cores that the processes of
+// the run used.
 func (r *run) machine() (busy, ours float64) {
 	n := 0.0
 	for _, m := range r.rep.Machine {
@@ -84,7 +85,7 @@ func (r *run) machine() (busy, ours float64) {
 	return busy, ours
 }
 
-// limitedBy guesses from what was seen, and says what it saw.
+// limitedBy guesses what limited the load, with the evidence.
 func (r *run) limitedBy() (out []string) {
 	if len(r.Agents) > 0 && r.layout == nil {
 		for i, used := range r.cores {
@@ -131,7 +132,7 @@ func (r *run) limitedBy() (out []string) {
 	return out
 }
 
-// judge fills in the verdict.
+// judge determines the verdict.
 func (r *run) judge(err error) {
 	rep := r.rep
 	v := &rep.Verdict
@@ -165,7 +166,7 @@ func (r *run) judge(err error) {
 		reasons(report.Incorrect, "the cluster has not forgotten users who have gone: "+l.String())
 	}
 	if r.unasked != nil {
-		if rep.Notes = append(rep.Notes, r.unasked.Error()); !r.tolerate { // a fault may have taken Redis away for good
+		if rep.Notes = append(rep.Notes, r.unasked.Error()); !r.tolerate { // an injected fault may have stopped Redis for good
 			reasons(report.Missed, r.unasked.Error())
 		}
 	}
@@ -210,13 +211,12 @@ func (r *run) judge(err error) {
 	rep.LimitedBy = r.limitedBy()
 }
 
-// severity orders verdicts: a wrong answer counts whatever the generator did; figures of a bad generator count for
-// nothing.
+// severity orders verdicts: an incorrect result outweighs everything, and an invalid run outweighs its figures.
 func severity(code int) int {
 	return map[int]int{report.Pass: 0, report.Missed: 1, report.Invalid: 2, report.Incorrect: 3, report.Setup: 4}[code]
 }
 
-// lastFigures adds what only the whole run knows.
+// lastFigures adds figures that are known only at the end of the run.
 func (r *run) lastFigures() {
 	f := r.rep.Figures
 	if r.main.Count() > 0 {

@@ -11,7 +11,8 @@ import (
 	"parley/bench/swarm"
 )
 
-// TestOneOverloadedAgentMakesTheRunInvalid has a busy agent beside an idle one: their sum says nothing.
+// TestOneOverloadedAgentMakesTheRunInvalid has a busy agent beside an idle one. The sum of their load must not hide
+// that.
 func TestOneOverloadedAgentMakesTheRunInvalid(t *testing.T) {
 	r := &run{main: hist.New(), lag: hist.New(), rep: &report.Report{Figures: map[string]float64{}, Errors: map[string]int64{}}}
 	r.Agents, r.Loops, r.MaxLag = []string{"10.0.0.8:7070", "10.0.0.9:7070"}, 1, 10*time.Millisecond

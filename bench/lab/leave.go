@@ -13,14 +13,14 @@ import (
 	"parley/bench/swarm"
 )
 
-// leavePatience is how long a cluster may take to forget users who have gone. It takes a second, for what the nodes write
-// once a second; but a node that was killed is believed alive until its lease of ten seconds has lapsed, and to close very
-// many connections takes time.
+// leavePatience is how long a cluster may take to forget users who have left. Normally that takes a second, because
+// nodes write once a second. But a killed node counts as alive until its lease of ten seconds lapses, and closing
+// very many connections takes time.
 func leavePatience(users int) time.Duration {
 	return 30*time.Second + time.Duration(users)*100*time.Microsecond
 }
 
-// tearDown ends all sessions and looks whether the cluster forgot them.
+// tearDown ends all sessions and checks that the cluster forgets them.
 func (r *run) tearDown() {
 	if r.crew == nil {
 		return
@@ -30,7 +30,7 @@ func (r *run) tearDown() {
 	patience := leavePatience(r.Users)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience+15*time.Second)
 	defer cancel()
-	r.troubles(ctx) // before everybody leaves at once
+	r.troubles(ctx) // before the sessions end
 	if _, err := r.crew.Run(ctx, swarm.Phase{Kind: "close"}); err != nil {
 		r.rep.Notes = append(r.rep.Notes, "closing the sessions: "+err.Error())
 	}
@@ -41,7 +41,7 @@ func (r *run) tearDown() {
 		if left.NodeSessions, known = r.nodeSessions(ctx); !known || left.NodeSessions == 0 || time.Since(gone) > patience {
 			break
 		}
-		time.Sleep(100*time.Millisecond + time.Duration(len(r.nodes.Latest()))*10*time.Millisecond) // asking costs them something
+		time.Sleep(100*time.Millisecond + time.Duration(len(r.nodes.Latest()))*10*time.Millisecond) // each request takes the nodes some time
 	}
 	if known {
 		note = "all sessions gone from the nodes"
@@ -49,7 +49,7 @@ func (r *run) tearDown() {
 			note = fmt.Sprintf("%d sessions still on the nodes", left.NodeSessions)
 		}
 		if r.layout == nil {
-			left.NodeSessions = 0 // on somebody else's cluster they may be somebody else's
+			left.NodeSessions = 0 // on an existing cluster these may be other users' sessions
 		}
 	}
 	if r.db != nil {
@@ -61,7 +61,7 @@ func (r *run) tearDown() {
 	r.stageDone("drain", began, note)
 }
 
-// troubles enters what the nodes refused, dropped, repeated or lost during the run.
+// troubles reports what the nodes refused, dropped, repeated or lost during the run.
 func (r *run) troubles(ctx context.Context) {
 	if r.nodes == nil {
 		return
@@ -80,7 +80,7 @@ func (r *run) troubles(ctx context.Context) {
 	}
 }
 
-// nodeSessions adds up what the nodes say they hold.
+// nodeSessions adds up the numbers of sessions that the nodes report.
 func (r *run) nodeSessions(ctx context.Context) (n int, known bool) {
 	r.nodes.Look(ctx)
 	for _, s := range r.nodes.Latest() {
@@ -90,7 +90,7 @@ func (r *run) nodeSessions(ctx context.Context) (n int, known bool) {
 	return n, known
 }
 
-// askRedis waits until nothing is left of the run's users there.
+// askRedis waits until Redis holds nothing of the run's users any more.
 func (r *run) askRedis(ctx context.Context, gone time.Time, left *report.Left) {
 	uids := make([]int32, r.Users)
 	for i := range uids {
@@ -106,13 +106,13 @@ func (r *run) askRedis(ctx context.Context, gone time.Time, left *report.Left) {
 		if r.layout == nil {
 			l.Counted = 0 // others may be logged in
 		}
-		if !r.tolerate && r.layout != nil { // then no node has died, and nothing may look so
+		if !r.tolerate && r.layout != nil { // no node was stopped, so no entry may look like that of a dead node
 			l.Sessions, l.Dead = l.Sessions+l.Dead, 0
 		}
 		if l.Sessions+l.Names == 0 && l.Counted == 0 || time.Since(gone) > leavePatience(r.Users) {
 			break
 		}
-		uids = l.UIDs // who has gone stays away
+		uids = l.UIDs // users who have left stay away
 		time.Sleep(200 * time.Millisecond)
 	}
 	left.Redis, left.Sessions, left.Names, left.Counted, left.Dead, left.Example = true, l.Sessions, l.Names, l.Counted, l.Dead, l.Example

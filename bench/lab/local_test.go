@@ -12,7 +12,7 @@ import (
 	"parley/lab/launchtest"
 )
 
-// needServers skips where real clusters cannot be started.
+// needServers skips the test where real clusters cannot be started.
 func needServers(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
@@ -26,8 +26,8 @@ func needServers(t *testing.T) {
 	}
 }
 
-// TestARealClusterLosesANode kills a chat node under a load and starts it again. SQL has every text that was acknowledged,
-// and Redis forgets everybody but those whom only the dead node could have taken out.
+// TestARealClusterLosesANode kills and restarts a chat node under load. Afterwards SQL must have every acknowledged
+// text, and Redis must have forgotten all users except those whom only the killed node could have removed.
 func TestARealClusterLosesANode(t *testing.T) {
 	needServers(t)
 	launchtest.Turn(t)
@@ -54,7 +54,7 @@ func TestARealClusterLosesANode(t *testing.T) {
 	require.NotNil(t, killed.Detection, "twenty connections broke")
 	require.Less(t, *killed.Detection, 5.0, "the kernel of the dead process says so at once")
 	require.NotEmpty(t, killed.Sign)
-	if killed.Recovery != nil { // else this machine had no good second in time
+	if killed.Recovery != nil { // else this machine was too slow for a second without failures
 		require.Greater(t, *killed.Recovery, *killed.Detection)
 	}
 	require.Contains(t, out.String(), "detected after")

@@ -8,7 +8,7 @@ import (
 	"parley/lab/launchtest"
 )
 
-// TestMain runs three tests at once whatever -parallel says: those with clusters wait most of the time.
+// TestMain runs three tests in parallel whatever -parallel says, because tests with clusters mostly wait.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if err := flag.Set("test.parallel", "3"); err != nil {

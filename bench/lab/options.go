@@ -15,7 +15,7 @@ import (
 	"parley/bench/seed"
 )
 
-// Options are the flags that all verbs share.
+// Options are the flags common to all verbs.
 type Options struct {
 	Standalone bool              `help:"start the cluster in one process; needs no other servers (the default)" group:"Cluster"`
 	Local      int               `help:"start redis-server, mariadbd, a gate, a status node and N chat nodes" placeholder:"N" group:"Cluster"`
@@ -55,19 +55,19 @@ type Options struct {
 	argv   []string
 }
 
-// maxNodes bounds the chat nodes on this machine; a million connections take 57.
+// maxNodes bounds the chat nodes on this machine; a million connections need 57.
 const maxNodes = 64
 
-// plan is Options after checking.
+// plan is the result of checking Options.
 type plan struct {
 	Options
 	checks []assert.Check
 	faults []local.Fault
 	stores *seed.Place // of --config
-	drawn  bool        // the seed was not given
+	drawn  bool        // the seed was chosen at random
 }
 
-// check finds what is wrong before anything is started.
+// check finds errors before anything is started.
 func (o Options) check(figures []string) (p plan, err error) {
 	p.Options = o
 	if o.Seed == 0 {

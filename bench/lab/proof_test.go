@@ -15,15 +15,16 @@ import (
 	"parley/internal/standalone"
 )
 
-// startCluster runs a cluster in this process with users in it, and returns the options of a run against it. The generator's
-// processor time is the cluster's as well then; with more loops than this machine has cores it is never found too much.
+// startCluster runs a cluster with users in this process, and returns the options of a run against it. The processor
+// time of the generator then includes the cluster's; with more loops than the machine has cores, it is never
+// considered too high.
 func startCluster(t *testing.T, users int) (*standalone.Cluster, Options) {
 	t.Helper()
 	o := standalone.LocalOptions()
 	o.Demo, o.Crowd = false, users
 	c, err := standalone.Start(t.Context(), o)
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = c.Close() }) // how a cluster ends is its own test's
+	t.Cleanup(func() { _ = c.Close() }) // shutting down is tested elsewhere
 	return c, Options{
 		Gate: c.GateURL(), Status: []string{c.StatusAddr()}, Users: users, Workers: 1, Loops: min(2*runtime.NumCPU(), 64), Nodes: 2, Seed: 7,
 		Heartbeat: 30 * time.Second, MaxLag: 10 * time.Second, Out: t.TempDir(), Name: "run", Quiet: true,
@@ -55,7 +56,7 @@ func TestAssertionsDecideTheExitCode(t *testing.T) {
 	for text, want := range map[string]int{
 		"ack.p99<1h,lost==0,acked>100": report.Pass,
 		"ack.p99<1ns":                  report.Missed,
-		"knee>5":                       report.Missed, // not measured by this verb: that must not pass
+		"knee>5":                       report.Missed, // a figure that this verb does not measure must not pass
 		"nonsense<5":                   report.Setup,
 	} {
 		l, out := lab()
@@ -64,7 +65,7 @@ func TestAssertionsDecideTheExitCode(t *testing.T) {
 	}
 }
 
-// TestAnOverloadedGeneratorIsInvalid asks for more than any loop can do.
+// TestAnOverloadedGeneratorIsInvalid asks for a higher rate than any loop can generate.
 func TestAnOverloadedGeneratorIsInvalid(t *testing.T) {
 	_, o := startCluster(t, 50)
 	o.MaxLag = 10 * time.Millisecond
@@ -74,9 +75,9 @@ func TestAnOverloadedGeneratorIsInvalid(t *testing.T) {
 	require.Contains(t, strings.Join(kept(t, o).Verdict.Reasons, "\n"), "generator itself was late")
 }
 
-// TestAStallShowsInThePercentiles stops a server for two of six seconds. Every heartbeat that was due meanwhile has to wait
-// for the rest of the stall, so a third of all latencies are spread evenly between 0 and 2 s. A tool that waits for
-// answers before it goes on would show a single slow one.
+// TestAStallShowsInThePercentiles pauses a server for two of six seconds. Every heartbeat due in that time waits for
+// the rest of the stall, so a third of all latencies are spread evenly between 0 and 2 s. A tool that waits for
+// answers before it continues would show a single slow one.
 func TestAStallShowsInThePercentiles(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds and starts the standalone binary")
@@ -94,7 +95,7 @@ func TestAStallShowsInThePercentiles(t *testing.T) {
 	require.Greater(t, stall, 1.5)
 	require.Less(t, stall, 4.)
 	for _, want := range []struct{ quantile, seconds float64 }{
-		// Of N latencies N*stall/6 are spread over (0, stall).
+		// Of N latencies, N*stall/6 are spread over (0, stall).
 		{1 - stall/6/2, stall / 2},
 		{1 - stall/6/4, stall * 3 / 4},
 		{1, stall},
@@ -112,7 +113,7 @@ func TestAStallShowsInThePercentiles(t *testing.T) {
 			got = float64(h.Summary.Max) / 1e9
 		}
 		require.Greater(t, got, want.seconds-.3, "quantile %v: %s", want.quantile, out)
-		require.Less(t, got, want.seconds+1, "quantile %v: %s", want.quantile, out) // a busy machine adds to it
+		require.Less(t, got, want.seconds+1, "quantile %v: %s", want.quantile, out) // a busy machine adds some
 	}
 	require.Less(t, r.Histogram("ping").Summary.P50, int64(time.Second), "two thirds of the pings met no stall")
 }

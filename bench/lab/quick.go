@@ -8,13 +8,13 @@ import (
 	"parley/bench/swarm"
 )
 
-// Quick is the tour for newcomers: a little of everything in about fifteen seconds, with a report.
+// Quick shows newcomers a little of everything in about fifteen seconds, with a report.
 func (l Lab) Quick(ctx context.Context, o Options) int {
 	v := verb{
 		name: "quick", what: "a tour: logins, heartbeats, texts between two nodes, a reconnect storm, and the books", users: 300, cross: .5, text: 100,
 		resume: true, reconnect: true,
 	}
-	// A tour is about what is right and what is wrong: a machine that is busy otherwise does not spoil it.
+	// The tour is about correctness; a busy machine must not make it fail.
 	o.MaxLag = max(o.MaxLag, 250*time.Millisecond)
 	v.do = func(ctx context.Context, r *run) error {
 		if err := r.logIn(ctx); err != nil {

@@ -10,16 +10,16 @@ import (
 	"parley/bench/swarm"
 )
 
-// broken is a step of the fault plan that was done.
+// broken is a completed step of the fault plan.
 type broken struct {
 	local.Fault
 	at time.Time
 }
 
-// repair says that a step undoes what an earlier one did.
+// repair reports whether the step undoes an earlier one.
 func (b broken) repair() bool { return slices.Contains([]string{"resume", "restart", "heal"}, b.What) }
 
-// enterFaults puts into the report what the users had of each fault of a phase that started at began.
+// enterFaults reports how each fault of a phase that started at began affected the users.
 func (r *run) enterFaults(s step, o *swarm.Outcome, began time.Time) {
 	p := pulse{tenths: o.Tenths, signs: o.Signs, open: len(s.Load.Rates) > 0 && s.Concurrency == 0}
 	length := s.Warmup + max(s.Load.For, s.For)
@@ -40,7 +40,7 @@ func (r *run) enterFaults(s step, o *swarm.Outcome, began time.Time) {
 		at, until := b.at.Sub(began), time.Duration(1<<62)
 		for _, later := range r.broken[i+1:] {
 			if !later.repair() {
-				until = later.at.Sub(began) // what fails from then on is the fault of that one
+				until = later.at.Sub(began) // later failures are attributed to the later fault
 				break
 			}
 		}
@@ -83,17 +83,17 @@ func note(worst map[string]float64, name string, v *float64) {
 
 const tenth = 100 * time.Millisecond
 
-// pulse is a phase in tenths of a second, beside what failed in it.
+// pulse is a phase in tenths of a second, with its failures.
 type pulse struct {
 	tenths []swarm.Tenth // of the load
 	signs  []swarm.Sign
-	open   bool // loop
+	open   bool // the load is an open loop
 
-	online int64 // before the first fault: the least of two seconds
-	rate   int64 // likewise: operations done a second; 0 if unknown
+	online int64 // sessions before the first fault: the minimum over two seconds
+	rate   int64 // operations completed per second before the first fault; 0 if unknown
 }
 
-// before learns from the two seconds before the first fault what is normal.
+// before determines normal values from the two seconds before the first fault.
 func (p *pulse) before(first time.Duration) {
 	end := min(int(first/tenth), len(p.tenths))
 	from := max(end-20, 0)
@@ -107,7 +107,7 @@ func (p *pulse) before(first time.Duration) {
 	}
 }
 
-// at is the state at the beginning of a tenth.
+// at returns the state at the start of a tenth.
 func (p *pulse) at(k int) swarm.Tenth {
 	if k == 0 {
 		return swarm.Tenth{}
@@ -115,8 +115,9 @@ func (p *pulse) at(k int) swarm.Tenth {
 	return p.tenths[k-1]
 }
 
-// well tells whether all is normal at the beginning of a tenth and in the second from there on. That work is done at once
-// keeps what a stall ends with, everything together, from speaking for the moments before it.
+// well reports whether all values are normal at the start of a tenth and during the second from there on. It also
+// requires that operations complete in the first tenth: after a stall everything completes at once, and that must not
+// count for the moments before.
 func (p *pulse) well(k int) bool {
 	a, next, b := p.at(k), p.at(k+1), p.at(k+10)
 	due, dueAtOnce := p.rate, p.rate/10
@@ -126,7 +127,7 @@ func (p *pulse) well(k int) bool {
 	return a.Online >= p.online && (b.Done-a.Done)*10 >= due*9 && (next.Done-a.Done)*2 >= dueAtOnce
 }
 
-// first returns the first tenth from k on whose second is, or is not, well; false if the load has none.
+// first returns the first tenth from k on for which well equals the argument, or false if there is none.
 func (p *pulse) first(k int, well bool) (int, bool) {
 	for ; k+10 <= len(p.tenths); k++ {
 		if p.well(k) == well {
@@ -136,16 +137,16 @@ func (p *pulse) first(k int, well bool) (int, bool) {
 	return k, false
 }
 
-// after is the first tenth that begins at or after a time.
+// after returns the first tenth that starts at or after a time.
 func after(at time.Duration) int { return int((at + tenth - 1) / tenth) }
 
-// missed tells whether a second after a time was not well.
+// missed reports whether any second after a time was not well.
 func (p *pulse) missed(at time.Duration) bool {
 	_, bad := p.first(after(at), false)
 	return bad
 }
 
-// fault says what came of a fault at a time. What failed before until is its doing.
+// fault describes the effect of a fault at a time. Failures before until are attributed to it.
 func (p *pulse) fault(at, until time.Duration, repair bool) (f report.Fault) {
 	k := after(at)
 	if !repair {

@@ -9,7 +9,7 @@ import (
 	"parley/bench/swarm"
 )
 
-// pulseOf is ten seconds at 100 operations a second, 50 users, but for what change makes of each tenth.
+// pulseOf returns ten seconds at 100 operations a second with 50 users, modified by change for each tenth.
 func pulseOf(change func(k int, offered, done, online *int64)) *pulse {
 	p := &pulse{open: true}
 	var sum swarm.Tenth
@@ -22,8 +22,8 @@ func pulseOf(change func(k int, offered, done, online *int64)) *pulse {
 	return p
 }
 
-// TestDetectionAndRecovery knows that a number online is seen at the end of a tenth: who is back within one counts from the
-// next.
+// TestDetectionAndRecovery accounts for the number of sessions being sampled at the end of a tenth: a user who
+// returns within one counts from the next on.
 func TestDetectionAndRecovery(t *testing.T) {
 	const never = -1
 	for _, c := range []struct {

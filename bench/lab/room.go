@@ -16,7 +16,7 @@ import (
 	"parley/bench/watch"
 )
 
-// RoomFlags are those of texts to groups.
+// RoomFlags are the flags of texts to groups.
 type RoomFlags struct {
 	LoadFlags `embed:""`
 	Groups    int     `help:"number of groups" default:"1"`
@@ -29,7 +29,7 @@ type RoomFlags struct {
 	NoVerify  bool    `help:"do not read the history back"`
 }
 
-// roomRate is offered when no rate is given, texts per second in all groups.
+// roomRate is the default rate, in texts per second over all groups.
 const roomRate = 50
 
 func (f RoomFlags) check(o Options) error {
@@ -58,7 +58,7 @@ func (f RoomFlags) rooms() swarm.Rooms {
 	return swarm.Rooms{Members: f.Members, Online: online, Senders: min(f.Senders, online)}
 }
 
-// Room measures texts to groups, checks each member's copy of each, and compares with a bare loop of writes.
+// Room measures texts to groups, checks each member's copy of each text, and compares with a bare loop of writes.
 func (l Lab) Room(ctx context.Context, o Options, f RoomFlags) int {
 	if err := f.check(o); err != nil {
 		return l.refuse(err)
@@ -67,7 +67,7 @@ func (l Lab) Room(ctx context.Context, o Options, f RoomFlags) int {
 		name: "room", what: "texts to groups: stored, acknowledged, delivered to each member who is online", users: f.Groups * f.Members,
 		cross: 1, text: f.Size, rooms: f.rooms(),
 	}
-	v.users += v.users % 2 // they are seeded in pairs
+	v.users += v.users % 2 // users are seeded in pairs
 	if f.Floor {
 		v.beside = v.rooms.Online
 	}
@@ -99,7 +99,7 @@ func (l Lab) Room(ctx context.Context, o Options, f RoomFlags) int {
 	return execute(ctx, l.options(o), v)
 }
 
-// gather makes the groups and logs in those who are to be online.
+// gather creates the groups and logs in the users that are to be online.
 func (r *run) gather(ctx context.Context, groups int) error {
 	rooms := r.verb.rooms
 	if _, err := r.phase(ctx, step{name: "groups", Phase: swarm.Phase{Kind: "found", Concurrency: 16}, main: swarm.HFull}); err != nil {
@@ -115,8 +115,8 @@ func (r *run) gather(ctx context.Context, groups int) error {
 	return r.logInSome(ctx, groups*rooms.Online)
 }
 
-// room runs the load and says what it came to: the average bytes of a pushed frame, and the nodes' CPU for a delivery in µs, 0
-// if it is not known.
+// room runs the load and reports the result. It returns the average bytes of a pushed frame, and the nodes' CPU per
+// delivery in µs, or 0 if that is unknown.
 func (r *run) room(ctx context.Context, f RoomFlags, p swarm.Phase) (frame int, cost float64, err error) {
 	before, known := r.nodesCPU()
 	out, err := r.phase(ctx, step{name: "room", Phase: p, main: swarm.HAck, measured: true, faults: true})
@@ -149,7 +149,7 @@ func (r *run) room(ctx context.Context, f RoomFlags, p swarm.Phase) (frame int, 
 	return frame, cost, nil
 }
 
-// nodesCPU adds up the processor seconds of the chat nodes, those of a cluster that this tool started.
+// nodesCPU adds up the processor seconds of the chat nodes, if this tool started them.
 func (r *run) nodesCPU() (sum float64, known bool) {
 	if r.layout == nil {
 		return 0, false
@@ -163,7 +163,8 @@ func (r *run) nodesCPU() (sum float64, known bool) {
 	return sum, known
 }
 
-// fanFloor offers the same load of frames to a bare server that writes each to as many sockets as a group has members online.
+// fanFloor offers the same load of frames to a bare server, which writes each to as many sockets as a group has
+// members online.
 func (r *run) fanFloor(ctx context.Context, p swarm.Phase, frame int, cost float64) error {
 	dir, err := os.MkdirTemp("", "parley-floor-")
 	if err != nil {
@@ -174,7 +175,7 @@ func (r *run) fanFloor(ctx context.Context, p swarm.Phase, frame int, cost float
 	if err != nil {
 		return setupError(err)
 	}
-	defer func() { _ = proc.Kill() }() // it serves nobody else
+	defer func() { _ = proc.Kill() }() // nothing else uses it
 	addr, err := local.ReadyAddr(proc)
 	if err != nil {
 		return setupError(err)

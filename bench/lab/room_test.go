@@ -9,7 +9,7 @@ import (
 	"parley/bench/report"
 )
 
-// TestTextsToGroups has members online and offline, and removes some while texts flow.
+// TestTextsToGroups has members online and offline, and removes some while texts are sent.
 func TestTextsToGroups(t *testing.T) {
 	_, o := startCluster(t, 24)
 	o.Users = 0

@@ -26,48 +26,48 @@ type run struct {
 	verb   verb
 	began  time.Time
 	rep    *report.Report
-	layout *local.Layout // nil: somebody else's cluster
+	layout *local.Layout // nil: an existing cluster
 	crew   crew.Crew
-	db     *seed.Stores // nil: not known
+	db     *seed.Stores // nil: unknown
 	nodes  *watch.Nodes
 	screen *screen
 
-	main     *hist.Hist // of the stage that the figures are about
+	main     *hist.Hist // of the stage that the figures describe
 	lag      *hist.Hist
-	loadFrom float64 // of that stage, in seconds since the run began
+	loadFrom float64 // start of that stage, in seconds since the run began
 	loadTo   float64
 	openLoop bool
-	wantAll  int  // users that must have got in
+	wantAll  int  // users that must log in
 	tolerate bool // faults are part of the run
-	// historyDue: the history is to be read from SQL when all sessions have ended.
+	// historyDue means that the history is read from SQL after all sessions have ended.
 	historyDue bool
 	broken     []broken
-	unasked    error // why nobody knows what is left in Redis
+	unasked    error // why it is unknown what remains in Redis
 
-	cores []float64 // each generator process used while it was measured, at most
+	cores []float64 // maximum number of cores of each generator process while it was measured
 
-	unfinished int64 // operations without an answer at the end of their phase
+	unfinished int64 // operations without an answer at the end of their phases
 }
 
-// verb is one of the things the lab can do.
+// verb is a command of the lab.
 type verb struct {
 	name  string
 	what  string
 	users int
-	// resume and reconnect are for users whose connections end.
+	// resume and reconnect apply to users whose connections end.
 	resume, reconnect bool
 	text              int
 	marks             float64
 	cross             float64
 	rooms             swarm.Rooms
-	crews             int  // made by the verb itself, each of all the users; 0: one is made for it
-	guests            int  // users beside those of the run, with the uids after theirs
+	crews             int  // crews that the verb makes itself, each with all users; 0: one is made for it
+	guests            int  // additional users, with the uids after those of the run
 	beside            int  // connections to other servers
 	cold              bool // caches of profiles and lists are empty at the start
 	do                func(ctx context.Context, r *run) error
 }
 
-// execute runs a verb and returns the exit code. The report has been written when it returns.
+// execute runs a verb and returns the exit code. It has written the report by then.
 func execute(ctx context.Context, o Options, v verb) int {
 	p, err := o.check(figureNames)
 	if err == nil {
@@ -106,7 +106,8 @@ func execute(ctx context.Context, o Options, v verb) int {
 	return r.finish(err)
 }
 
-// writable makes the directory of the reports and tries to write to it, so that no report is lost at the end of a run.
+// writable creates the directory of the reports and writes a file to it, so that no report is lost at the end of a
+// run.
 func writable(dir string) error {
 	if dir == "" {
 		return nil
@@ -121,7 +122,7 @@ func writable(dir string) error {
 	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
-// command is the line that repeats the run.
+// command returns the command line that repeats the run.
 func (r *run) command() string {
 	args := slices.Clone(r.argv)
 	if r.drawn {
@@ -136,12 +137,12 @@ func (r *run) command() string {
 	return "go run ./bench " + strings.Join(args, " ")
 }
 
-// secretFlags are the flags whose values no report may show.
+// secretFlags are the flags whose values must not appear in reports.
 var secretFlags = []string{"--secret", "--agent-key"}
 
 const hidden = "***"
 
-// hideSecrets replaces the values of secret flags, whether they follow "=" or are a word of their own.
+// hideSecrets replaces the values of secret flags, whether they follow "=" or are separate arguments.
 func hideSecrets(args []string) {
 	for i := 0; i < len(args); i++ {
 		name, _, joined := strings.Cut(args[i], "=")
@@ -156,28 +157,28 @@ func hideSecrets(args []string) {
 	}
 }
 
-// stageDone enters a stage that is no phase of the users.
+// stageDone reports a stage that is not a phase of the users.
 func (r *run) stageDone(name string, began time.Time, note string) {
 	r.rep.Stages = append(r.rep.Stages, report.Stage{
 		Name: name, At: began.Sub(r.began).Seconds(), Seconds: time.Since(began).Seconds(), Note: note,
 	})
 }
 
-// step is a phase with what the report says about it.
+// step is a phase with its presentation in the report.
 type step struct {
 	name string
 	swarm.Phase
-	main     string // the histogram that stands for it
-	measured bool   // the run's figures are about this one
-	faults   bool   // the fault plan runs beside it
-	show     bool   // the report has its histogram
+	main     string // its main histogram
+	measured bool   // the run's figures describe this phase
+	faults   bool   // the fault plan runs during this phase
+	show     bool   // the report includes its histogram
 }
 
-// phase runs one phase and enters it.
+// phase runs a phase and reports it.
 func (r *run) phase(ctx context.Context, s step) (*swarm.Outcome, error) {
 	began := time.Now()
 	faults := s.faults && len(r.faults) > 0
-	if faults { // their times are compared with those of the users' failures
+	if faults { // compare their times with those of the users' failures
 		began = began.Add(crew.Lead)
 		s.StartAt, s.Fine = began, true
 	}
@@ -202,7 +203,7 @@ func (r *run) phase(ctx context.Context, s step) (*swarm.Outcome, error) {
 	return o, err
 }
 
-// enter puts an outcome into the report.
+// enter adds an outcome to the report.
 func (r *run) enter(s step, o *swarm.Outcome, at float64) {
 	h := o.Hist(s.main)
 	stage := report.Stage{
@@ -233,7 +234,7 @@ func (r *run) enter(s step, o *swarm.Outcome, at float64) {
 		r.rep.Errors[s.name+": "+k] += v
 	}
 	if o.Ledger.Planned > 0 {
-		l := o.Ledger // cumulative within the fleet
+		l := o.Ledger // cumulative over the fleet
 		r.rep.Ledger = &l
 	}
 	r.unfinished += o.Counters["unfinished"]
@@ -265,7 +266,7 @@ func (r *run) enter(s step, o *swarm.Outcome, at float64) {
 	}
 }
 
-// finish judges, writes the report and returns the exit code.
+// finish judges the run, writes the report and returns the exit code.
 func (r *run) finish(err error) int {
 	r.rep.Seconds = time.Since(r.began).Seconds()
 	r.judge(err)

@@ -8,19 +8,19 @@ import (
 	"parley/bench/watch"
 )
 
-// sampleEvery is how often a sampler looks: what hogs make a node hold may be gone a moment later.
+// sampleEvery is the interval of samples. It is short, because memory held for a hog may be released a moment later.
 const sampleEvery = 20 * time.Millisecond
 
-// sampler follows the memory of one process and of its sockets to some peers.
+// sampler follows the memory of one process, and of its sockets to certain peers.
 type sampler struct {
-	level int64 // RSS that is nobody's fault
+	level int64 // RSS without the hogs
 	stop  chan struct{}
 	wg    sync.WaitGroup
 
-	// The sampler's until end has returned.
+	// The following are owned by the sampler until end has returned.
 	rss                 int64 // the largest
 	peakRSS, peakKernel int64 // above level, and of the sockets, when their sum was largest
-	err                 error // why the kernel could not be asked
+	err                 error // error of the query to the kernel
 }
 
 func newSampler(pid func() int, port uint16, peers map[netip.AddrPort]bool, level int64) *sampler {

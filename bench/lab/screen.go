@@ -12,7 +12,7 @@ import (
 	"parley/bench/swarm"
 )
 
-// screen is the live view: one line that is written over on a terminal, a line a second anywhere else.
+// screen is the live view: a line that is overwritten on a terminal, or a line per second elsewhere.
 type screen struct {
 	w        io.Writer
 	quiet    bool
@@ -21,7 +21,7 @@ type screen struct {
 	mu   sync.Mutex // guards the following
 	stop chan struct{}
 	done chan struct{}
-	tidy bool // the line on the terminal must be ended before another
+	tidy bool // the line on the terminal must be ended before other output
 }
 
 func newScreen(w io.Writer, quiet bool) *screen {
@@ -34,7 +34,7 @@ func newScreen(w io.Writer, quiet bool) *screen {
 	return s
 }
 
-// Write shows lines of others, such as what is being started.
+// Write shows other output, such as what is being started.
 func (s *screen) Write(b []byte) (int, error) {
 	s.say(strings.TrimRight(string(b), "\n"))
 	return len(b), nil
@@ -67,7 +67,7 @@ func (s *screen) progress(step string, done, of int) {
 	s.tidy = true
 }
 
-// begin shows a phase until end. length is how long its load lasts, 0 if nobody knows.
+// begin shows a phase until end is called. length is the duration of its load, or 0 if unknown.
 func (s *screen) begin(name string, length time.Duration, live func() swarm.Live) {
 	if s.quiet {
 		return

@@ -25,7 +25,7 @@ func (r *run) setUp(ctx context.Context) error {
 	want := doctor.Plan{Connections: r.Users + r.verb.guests + r.verb.beside, Processes: max(r.Workers, len(r.Agents), 1), Sources: 64}
 	switch {
 	case r.Standalone:
-		want.Servers = 1 // one process, however many nodes
+		want.Servers = 1 // a single process, however many nodes
 	case r.Local > 0:
 		want.Servers = r.Local
 	}
@@ -86,7 +86,7 @@ func (r *run) setUp(ctx context.Context) error {
 	return nil
 }
 
-// spec is the fleet of the run.
+// spec returns the fleet of the run.
 func (r *run) spec() crew.Spec {
 	return crew.Spec{
 		FirstUID: r.FirstUID, Users: r.Users, Rooms: r.verb.rooms, Status: r.Status, Secret: r.Secret, Loops: r.Loops, Heartbeat: r.Heartbeat,
@@ -98,7 +98,7 @@ type setupFailure struct{ error }
 
 func setupError(err error) error { return setupFailure{err} }
 
-// breakThings carries the fault plan out beside a load that begins at from. The function returned waits for its end.
+// breakThings executes the fault plan during a load that starts at from. The returned function waits for its end.
 func (r *run) breakThings(ctx context.Context, from time.Time) func() error {
 	done := make(chan error, 1)
 	ctx, cancel := context.WithCancel(ctx)

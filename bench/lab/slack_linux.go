@@ -10,9 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// takeSlack lets sleeping threads of this process and of those it starts be woken up so much later (prctl(2),
-// PR_SET_TIMERSLACK). A thread takes it from the one that made it, and the threads of Go's runtime exist before any code of
-// ours runs: so this program executes itself once more, and does not return then.
+// takeSlack sets the timer slack of this process and of those it starts (prctl(2), PR_SET_TIMERSLACK), so that the
+// kernel may delay and combine wake-ups of sleeping threads. A thread inherits the slack from the thread that created
+// it, but the threads of the Go runtime exist before any code of the program runs. So the program sets the slack and
+// executes itself again; in that case takeSlack does not return.
 func takeSlack(d time.Duration) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -37,7 +38,7 @@ func takeSlack(d time.Duration) error {
 	return fmt.Errorf("timer slack: execute again: %w", syscall.Exec(self, os.Args, os.Environ()))
 }
 
-// slack returns that of this thread, in nanoseconds.
+// slack returns the timer slack of this thread, in nanoseconds.
 func slack() (int, error) {
 	ns, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
 	if err != nil {

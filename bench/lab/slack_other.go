@@ -4,5 +4,5 @@ package lab
 
 import "time"
 
-// takeSlack does nothing: the generator needs Linux.
+// takeSlack does nothing here: the generator requires Linux.
 func takeSlack(time.Duration) error { return nil }

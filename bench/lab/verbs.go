@@ -16,10 +16,10 @@ import (
 	"parley/bench/swarm"
 )
 
-// Lab is where a command line comes from and its results go.
+// Lab holds the command line and the destinations of the results.
 type Lab struct {
 	Stdout, Stderr io.Writer
-	Args           []string // without the program's name
+	Args           []string // without the name of the program
 }
 
 func (l Lab) options(o Options) Options {
@@ -27,7 +27,7 @@ func (l Lab) options(o Options) Options {
 	return o
 }
 
-// LoadFlags are those of an open or closed load.
+// LoadFlags are the flags of an open or closed loop.
 type LoadFlags struct {
 	Rate   float64       `help:"operations per second, whether answered or not (open loop)" default:"0"`
 	Shape  string        `help:"constant, poisson, ramp:FROM-TO, step:A,B,C or burst:PERIOD" default:"poisson"`
@@ -36,13 +36,13 @@ type LoadFlags struct {
 	Warmup time.Duration `help:"time before the load that is not measured" default:"2s"`
 }
 
-// check finds what is wrong with a load before anything is started. rate is the verb's own, for when none is given.
+// check finds errors in a load before anything is started. rate is the verb's default.
 func (f LoadFlags) check(rate float64) error {
 	_, err := f.phase("", rate, 1)
 	return err
 }
 
-// phase is the load as a phase of a kind.
+// phase returns the load as a phase of a kind.
 func (f LoadFlags) phase(kind string, rate float64, seed uint64) (swarm.Phase, error) {
 	p := swarm.Phase{Kind: kind, Warmup: f.Warmup}
 	switch {
@@ -110,7 +110,7 @@ func (l Lab) Seed(ctx context.Context, config, dsn, redis string, users int, fir
 	return report.Pass
 }
 
-// Doctor says what this machine can do.
+// Doctor reports the limits of this machine.
 func (l Lab) Doctor(users, workers, servers int) int {
 	findings := doctor.Examine(doctor.Plan{Connections: users, Processes: workers, Sources: 64, Servers: servers})
 	code := report.Pass
@@ -134,7 +134,7 @@ func (l Lab) Doctor(users, workers, servers int) int {
 
 var errConcurrency = errors.New("--concurrency must be at least 1")
 
-// Connect measures TCP connections alone.
+// Connect measures TCP connections without logins.
 func (l Lab) Connect(ctx context.Context, o Options, concurrency int) int {
 	if concurrency < 1 {
 		return l.refuse(errConcurrency)
@@ -154,15 +154,16 @@ func (l Lab) Connect(ctx context.Context, o Options, concurrency int) int {
 	return execute(ctx, l.options(o), v)
 }
 
-// loginsAtOnce is how many logins are under way where they are only the set-up. With many processes on few cores each
-// must have several, or most of the time goes into waking processes up for one login each: 57 nodes and 57 workers on two
-// cores logged in 1,000 users a second with 128 at once. With 64 a worker a login took longer than the nodes wait for Redis.
+// loginsAtOnce is the number of concurrent logins where they are only part of the set-up. With many processes on few
+// cores, each must have several; otherwise most time is spent waking processes for a single login: 57 nodes and 57
+// workers on two cores logged in 1,000 users a second with 128 at once. With 64 per worker, a login took longer than
+// nodes wait for Redis.
 func (r *run) loginsAtOnce() int { return max(128, 8*r.Workers) }
 
-// logIn brings everybody in, as the set-up of most verbs.
+// logIn logs in all users, as the set-up of most verbs.
 func (r *run) logIn(ctx context.Context) error { return r.logInSome(ctx, r.Users) }
 
-// logInSome brings in those who are to be online.
+// logInSome logs in the users that are to be online.
 func (r *run) logInSome(ctx context.Context, users int) error {
 	out, err := r.phase(ctx, step{name: "login", Phase: swarm.Phase{Kind: "login", Concurrency: r.loginsAtOnce()}, main: swarm.HFull, show: true})
 	if err != nil {
@@ -172,12 +173,12 @@ func (r *run) logInSome(ctx context.Context, users int) error {
 	if int(out.Counters["logins"]) < users {
 		return fmt.Errorf("only %d of %d users could log in", out.Counters["logins"], users)
 	}
-	// A node learns of the others once a second; before that it pushes to nobody there.
+	// A node checks for other nodes once a second; before that it cannot push to their users.
 	_, err = r.phase(ctx, step{name: "settle", Phase: swarm.Phase{Kind: "hold", For: 1500 * time.Millisecond}})
 	return err
 }
 
-// Login measures connect plus login: the headline.
+// Login measures connecting plus logging in.
 func (l Lab) Login(ctx context.Context, o Options, f LoadFlags, concurrency int, again, cold bool) int {
 	if err := f.check(1); err != nil {
 		return l.refuse(err)
@@ -250,14 +251,14 @@ func (l Lab) Ping(ctx context.Context, o Options, f LoadFlags) int {
 	return execute(ctx, l.options(o), v)
 }
 
-// Rates offered when none is given, operations per second.
+// Default rates, in operations per second.
 const (
 	pingRate  = 5000
 	chatRate  = 1000
 	churnRate = 200
 )
 
-// ChatFlags are those of a load of texts.
+// ChatFlags are the flags of a load of texts.
 type ChatFlags struct {
 	LoadFlags `embed:""`
 	Cross     float64 `help:"share of the pairs whose users are on different nodes, 0 to 1" default:"0.5"`
@@ -276,13 +277,13 @@ func (f ChatFlags) check(rate float64) error {
 	return f.LoadFlags.check(rate)
 }
 
-// refuse reports that a command line cannot be run, before anything was started.
+// refuse reports that a command line cannot be executed, before anything is started.
 func (l Lab) refuse(err error) int {
 	fmt.Fprintf(l.Stderr, "bench: %v\n", err)
 	return report.Setup
 }
 
-// Chat measures texts, and proves that none was lost.
+// Chat measures texts, and verifies that none is lost.
 func (l Lab) Chat(ctx context.Context, o Options, f ChatFlags) int {
 	if err := f.check(chatRate); err != nil {
 		return l.refuse(err)
@@ -313,7 +314,7 @@ func (l Lab) Chat(ctx context.Context, o Options, f ChatFlags) int {
 	return execute(ctx, l.options(o), v)
 }
 
-// chat runs the load of texts and says what it came to.
+// chat runs the load of texts and reports the result.
 func (r *run) chat(ctx context.Context, p swarm.Phase, name string) error {
 	out, err := r.phase(ctx, step{name: name, Phase: p, main: swarm.HAck, measured: true, faults: true})
 	if err != nil {
@@ -338,7 +339,7 @@ func offeredNote(p swarm.Phase) string {
 	return fmt.Sprintf("offered %s, on average %.0f/s (open loop)", p.Load.Shape, float64(p.Load.Total())/p.Load.For.Seconds())
 }
 
-// Storm drops everybody at once.
+// Storm drops all connections at once.
 func (l Lab) Storm(ctx context.Context, o Options, spread, limit time.Duration) int {
 	if spread < 0 || limit <= 0 {
 		return l.refuse(errors.New("--spread must be at least 0 and --limit more than 0"))
@@ -381,14 +382,14 @@ func (r *run) storm(ctx context.Context, spread, limit time.Duration) error {
 	return nil
 }
 
-// Churn measures logins while others stay.
+// Churn measures logins while other users stay connected.
 func (l Lab) Churn(ctx context.Context, o Options, f LoadFlags) int {
 	if err := f.check(churnRate); err != nil {
 		return l.refuse(err)
 	}
 	v := verb{name: "churn", what: "users leave and come back at a steady rate", users: 2000, cross: -1, resume: true, reconnect: true}
 	v.do = func(ctx context.Context, r *run) error {
-		f.Warmup = 0 // logins have none: the first is as new as the last
+		f.Warmup = 0 // logins need none: each one is new
 		p, err := f.phase("churn", churnRate, r.Seed)
 		if err != nil {
 			return err
@@ -407,7 +408,7 @@ func (l Lab) Churn(ctx context.Context, o Options, f LoadFlags) int {
 	return execute(ctx, l.options(o), v)
 }
 
-// Mixed is a day in small: most users idle, some come and go, some talk.
+// Mixed runs a typical mix: most users idle, some come and go, some chat.
 func (l Lab) Mixed(ctx context.Context, o Options, f ChatFlags, churn float64) int {
 	if err := f.check(chatRate); err != nil {
 		return l.refuse(err)

@@ -13,16 +13,16 @@ import (
 	"parley/bench/swarm"
 )
 
-// Who read the stored history, as the report says it.
+// Sources of the stored history, as named in the report.
 const (
 	readFromSQL  = "read from SQL"
 	readAsClient = "read as a client"
 )
 
-// verifyTime bounds the reading of all histories.
+// verifyTime bounds reading all histories.
 const verifyTime = 2 * time.Minute
 
-// openStores opens the stores of the cluster when they are known.
+// openStores opens the stores of the cluster if they are known.
 func (r *run) openStores(ctx context.Context) error {
 	at := r.stores
 	if r.layout != nil {
@@ -39,8 +39,8 @@ func (r *run) openStores(ctx context.Context) error {
 	return err
 }
 
-// verify holds the books against the stored history: what SQL says, once all sessions have ended, or else what the nodes
-// tell a client, now.
+// verify compares the ledger with the stored history: with the one in SQL, after all sessions have ended; otherwise
+// with the one that the nodes return to a client, now.
 func (r *run) verify(ctx context.Context) error {
 	if r.db != nil {
 		r.historyDue = true
@@ -77,15 +77,15 @@ func (r *run) verifySQL(ctx context.Context) error {
 }
 
 const (
-	readers     = 4    // conversations read at once, for each worker
-	partThreads = 64   // conversations handed over at once, at most
-	partRows    = 4096 // messages from which on they are
+	readers     = 4    // conversations read at once per worker
+	partThreads = 64   // maximum conversations passed on at once
+	partRows    = 4096 // messages at which a part is passed on
 )
 
-// historyReader reads the messages of a thread past a number, in order.
+// historyReader reads the messages of a thread after a number, in order.
 type historyReader func(ctx context.Context, thread, after int64, each func(seed.Message)) error
 
-// readAll reads conversations a few at a time, and hands over what it has read in parts of bounded size.
+// readAll reads several conversations at a time, and passes on what it has read in parts of bounded size.
 func (read historyReader) readAll(ctx context.Context, of []swarm.Conversation, enter func([]swarm.Stored) error) error {
 	work := make(chan []swarm.Conversation)
 	ctx, cancel := context.WithCancelCause(ctx)

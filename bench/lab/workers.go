@@ -18,7 +18,7 @@ import (
 	"parley/bench/watch"
 )
 
-// newCrew makes the users: in this process, in worker processes, or by agents on other hosts.
+// newCrew makes the users: in this process, in worker processes, or with agents on other hosts.
 func (r *run) newCrew(ctx context.Context, s crew.Spec) (crew.Crew, error) {
 	switch {
 	case len(r.Agents) > 0:
@@ -29,7 +29,7 @@ func (r *run) newCrew(ctx context.Context, s crew.Spec) (crew.Crew, error) {
 	return crew.New(s)
 }
 
-// workers starts processes of this program that call back.
+// workers starts worker processes, which connect back to this one.
 func (r *run) workers(ctx context.Context, s crew.Spec) (crew.Crew, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -41,7 +41,7 @@ func (r *run) workers(ctx context.Context, s crew.Spec) (crew.Crew, error) {
 		return nil, err
 	}
 	key := rand.Text()
-	keyFile := filepath.Join(dir, "key") // not an argument: those can be read by everybody
+	keyFile := filepath.Join(dir, "key") // not an argument, because arguments are visible to all users
 	if err := os.WriteFile(keyFile, []byte(key), 0o600); err != nil {
 		return nil, err
 	}
@@ -49,7 +49,7 @@ func (r *run) workers(ctx context.Context, s crew.Spec) (crew.Crew, error) {
 	var conns []net.Conn
 	stop := func() {
 		for _, p := range procs {
-			_ = p.Kill() // a worker holds nothing worth a farewell
+			_ = p.Kill() // a worker has nothing to clean up
 		}
 		_ = os.RemoveAll(dir)
 	}
@@ -109,7 +109,7 @@ const (
 	welcome  = "at your service\n"
 )
 
-// greet says the key to an agent and waits for it to be taken.
+// greet sends the key to an agent and waits until it is accepted.
 func greet(conn net.Conn, key string) error {
 	if _, err := io.WriteString(conn, greeting+key+"\n"); err != nil {
 		return err
@@ -152,7 +152,7 @@ func hear(conn net.Conn, key string) error {
 	return conn.SetReadDeadline(time.Time{})
 }
 
-// Worker is what `bench worker` does: it calls the coordinator and obeys.
+// Worker implements `bench worker`: it connects to the coordinator and executes its commands.
 func Worker(ctx context.Context, join, keyFile string) error {
 	key, err := os.ReadFile(keyFile)
 	if err != nil {
@@ -169,7 +169,7 @@ func Worker(ctx context.Context, join, keyFile string) error {
 	return crew.ServeWorker(conn)
 }
 
-// Agent is what `bench agent` does: it takes commands from a coordinator on another host, one after the other.
+// Agent implements `bench agent`: it serves coordinators on other hosts, one after the other.
 func Agent(ctx context.Context, listen, key string, out io.Writer) error {
 	if key == "" {
 		return errors.New("an agent needs a key (--key or PARLEY_BENCH_KEY): every program that knows it can make this host send traffic")
