@@ -1,12 +1,12 @@
-// Package ledger records each text of a run: as sent, as answered, as received and as stored in the history, and finds
-// the differences. It has no sockets; its callers report the events.
+// Package ledger records each text of a run as sent, answered, received and stored in the history, and finds the
+// differences. It has no sockets; callers report the events.
 //
-// Receivers check the contents, not the count: a text lost and another doubled do not cancel out.
+// It checks contents, not counts: a lost text and a duplicated one do not cancel out.
 package ledger
 
 import "slices"
 
-// state of a text, bit by bit.
+// The state of a text, as a set of bits.
 const (
 	isSent uint8 = 1 << iota
 	isAcked
@@ -16,33 +16,33 @@ const (
 	isResent
 )
 
-// entry is one text as its sender knows it; its counter is its place in the conversation.
+// entry is a text as its sender knows it. Its counter is its index in the conversation.
 type entry struct {
-	planned, sent int64 // ns; sent: first time
-	seq           int32 // as acked; 0 before
-	pushed        int32 // as delivered; 0 before
+	planned, sent int64 // ns; sent: when first sent
+	seq           int32 // number in the ack; 0 before
+	pushed        int32 // number in the push; 0 before
 	flags         uint8
 }
 
-// side is one direction of a pair: what From sends to To.
+// side is one direction of a pair: the texts sent from one user to the other.
 type side struct {
 	from, to  int32
 	thread    int64
 	texts     []entry
 	first     uint32   // counter of texts[0]
 	top       uint32   // highest counter delivered, plus one
-	disturbed bool     // an end was disconnected during the run
-	spreads   []spread // beside texts, if this is a member's side of a room
+	disturbed bool     // one of the two users was disconnected during the run
+	spreads   []spread // parallel to texts, if this is a member's side of a room
 }
 
-// Book is the ledger of one generator loop. It is not safe for concurrent use.
+// Book is the ledger of a generator loop. It is not safe for concurrent use.
 type Book struct {
 	Run   uint32
 	sides []side
 	byUID map[int32]int
 
 	rooms  []room
-	places map[int32]place // of a member, by uid
+	places map[int32]place // room and index of a member, by uid
 
 	// Late is how long after its planned time a delivery counts as late, in nanoseconds; 0 means a second.
 	Late int64
@@ -51,10 +51,10 @@ type Book struct {
 	strange []Fault
 }
 
-// maxFaults bounds the examples a report shows.
+// maxFaults bounds the examples in a report.
 const maxFaults = 20
 
-// Fault is an example of something that went wrong.
+// Fault is an example of a violation.
 type Fault struct {
 	What     string
 	From, To int32
@@ -63,10 +63,10 @@ type Fault struct {
 	Seq      int64
 }
 
-// New returns an empty book. run tells the texts of this run from those of any other.
+// New returns an empty book. run distinguishes the texts of this run from those of others.
 func New(run uint32) *Book { return &Book{Run: run, byUID: map[int32]int{}, places: map[int32]place{}} }
 
-// Open adds the direction from -> to and returns its number. A uid may send to one other only, or to its room.
+// Open adds the direction from -> to and returns its number. A user may send only to one other user, or to one room.
 func (b *Book) Open(from, to int32, thread int64) int {
 	b.byUID[from] = len(b.sides)
 	s := side{from: from, to: to, thread: thread}
@@ -80,7 +80,7 @@ func (b *Book) Open(from, to int32, thread int64) int {
 // Thread returns the thread of a direction.
 func (b *Book) Thread(i int) int64 { return b.sides[i].thread }
 
-// Pending tells how many texts of a direction were sent and not answered.
+// Pending returns the number of texts of a direction that were sent and not answered.
 func (b *Book) Pending(i int) (n int) {
 	for k := range b.sides[i].texts {
 		if b.sides[i].texts[k].flags&(isSent|isAcked|isRefused) == isSent {
@@ -90,7 +90,7 @@ func (b *Book) Pending(i int) (n int) {
 	return n
 }
 
-// Plan enters a text that is due and returns it. It counts as sent from Sent on.
+// Plan records a text that is due and returns it. It counts as sent only after Sent.
 func (b *Book) Plan(i int, planned int64) Text {
 	s := &b.sides[i]
 	s.texts = append(s.texts, entry{planned: planned})
@@ -101,7 +101,7 @@ func (b *Book) Plan(i int, planned int64) Text {
 	return Text{Run: b.Run, From: s.from, To: s.to, Counter: s.first + uint32(len(s.texts)-1), Planned: planned}
 }
 
-// Sent enters that a text was written, the first time or again.
+// Sent records that a text was written, the first time or again.
 func (b *Book) Sent(i int, counter uint32, now int64) {
 	e := b.entry(i, counter)
 	if e == nil {
@@ -117,7 +117,7 @@ func (b *Book) Sent(i int, counter uint32, now int64) {
 	b.s.Sent++
 }
 
-// Text returns a planned text again, as for a resend.
+// Text returns a planned text, for sending it again.
 func (b *Book) Text(i int, counter uint32) Text {
 	s := &b.sides[i]
 	t := Text{Run: b.Run, From: s.from, To: s.to, Counter: counter}
@@ -127,7 +127,7 @@ func (b *Book) Text(i int, counter uint32) Text {
 	return t
 }
 
-// Unanswered calls f for the texts of a direction that were sent and not answered, in order.
+// Unanswered calls f for each text of a direction that was sent and not answered, in order.
 func (b *Book) Unanswered(i int, f func(counter uint32)) {
 	s := &b.sides[i]
 	for k := range s.texts {
@@ -145,8 +145,8 @@ func (b *Book) entry(i int, counter uint32) *entry {
 	return nil
 }
 
-// Disturb enters that an end of the direction was disconnected: from here on a push may be missing, may come twice or
-// late, and the history alone decides.
+// Disturb records that one of the users of a direction was disconnected. From then on a push may be missing,
+// duplicated or late, and only the history decides.
 func (b *Book) Disturb(uid int32) {
 	if m := b.member(uid); m != nil {
 		m.disturbed = true
@@ -160,13 +160,13 @@ func (b *Book) Disturb(uid int32) {
 	}
 }
 
-// Answer is what became of the text that an ack or a push is about.
+// Answer is the state of the text that an ack or a push refers to.
 type Answer struct {
 	Planned, Sent int64
-	First         bool // this is the first of its kind for this text
+	First         bool // the first ack or push for this text
 }
 
-// Acked enters that the sender was told that its text is stored. ok is false if no such text was ever sent.
+// Acked records that the sender was told that its text is stored. ok is false if no such text was sent.
 func (b *Book) Acked(i int, counter uint32, seq int64) (a Answer, ok bool) {
 	e := b.entry(i, counter)
 	if e == nil || e.flags&isSent == 0 || seq <= 0 {
@@ -194,7 +194,7 @@ func (b *Book) Acked(i int, counter uint32, seq int64) (a Answer, ok bool) {
 	return a, true
 }
 
-// Refused enters that the sender was told no.
+// Refused records that the sender's text was refused.
 func (b *Book) Refused(i int, counter uint32) (a Answer, ok bool) {
 	e := b.entry(i, counter)
 	if e == nil || e.flags&isSent == 0 {
@@ -209,13 +209,13 @@ func (b *Book) Refused(i int, counter uint32) (a Answer, ok bool) {
 	return Answer{e.planned, e.sent, false}, true
 }
 
-// Delivered enters a pushed text: its content, who got it, who the push says it is from, in which thread under which
-// number, at what time. ok is false when it could not be matched.
+// Delivered records a pushed text: its content, its recipient, the sender, thread and number in the push, and the
+// time. ok is false if no such text is known.
 func (b *Book) Delivered(me, from int32, thread, seq int64, content []byte, now int64) (a Answer, ok bool) {
 	t, known, intact := ParseText(content)
 	switch {
 	case known && intact && t.Run != b.Run:
-		return a, false // another run's, read late: not ours to judge
+		return a, false // from another run, delivered late
 	case !known || !intact:
 		b.faultText(&b.s.Corrupt, "a delivered text that was never sent", Text{From: from, To: me}, thread, seq)
 		return a, false
@@ -277,11 +277,12 @@ func (b *Book) late() int64 {
 	return b.Late
 }
 
-// Stored enters a message of the history of a thread, in the history's order. senders need not be of this run.
+// Stored records a message in the history of a thread, in the history's order. The sender may be a user outside the
+// run.
 func (b *Book) Stored(thread, seq int64, sender int32, uniqueID string, content []byte) {
 	run, from, counter, ok := ParseUniqueID([]byte(uniqueID))
 	if !ok || run != b.Run {
-		return // older
+		return // from before the run
 	}
 	b.s.HistoryRead++
 	i, found := b.byUID[from]
@@ -310,15 +311,15 @@ func (b *Book) Stored(thread, seq int64, sender int32, uniqueID string, content 
 	}
 }
 
-// Hole enters that the history of a thread skips a number.
+// Hole records that the history of a thread skips a number.
 func (b *Book) Hole(thread, seq int64) {
 	b.faultText(&b.s.Holes, "the history skips a number", Text{}, thread, seq)
 }
 
-// ReadAll enters that the whole history of all threads was read.
+// ReadAll records that the whole history of all threads was read.
 func (b *Book) ReadAll() { b.s.HistoryChecked = true }
 
-// Summary reconciles the books. It may be called again after more was entered.
+// Summary reconciles the book. It may be called again after more was recorded.
 func (b *Book) Summary() Summary {
 	out := b.s
 	out.Faults = slices.Clone(b.strange)
@@ -350,7 +351,7 @@ func (b *Book) Summary() Summary {
 			case delivered && !stored && !unread:
 				out.Unstored++
 				note("acknowledged and delivered, but not stored")
-			case s.spreads != nil: // copies has looked
+			case s.spreads != nil: // checked by copies
 			case !delivered && s.disturbed:
 				out.ReadBack++
 			case !delivered:
@@ -374,5 +375,5 @@ func (b *Book) faultText(n *int64, what string, t Text, thread, seq int64) {
 	}
 }
 
-// Counts returns what has been entered so far, without looking for what is missing. It is cheap.
+// Counts returns what has been recorded so far, without looking for missing texts. It is cheap.
 func (b *Book) Counts() Summary { return b.s }

@@ -32,7 +32,7 @@ func TestTextSurvivesTheWayAndNothingElseDoes(t *testing.T) {
 	require.False(t, ok)
 }
 
-// run is a pair of users and what happens between them.
+// run is a pair of users with the events between them.
 type run struct {
 	*Book
 	ab, ba int

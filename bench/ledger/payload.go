@@ -6,12 +6,12 @@ import (
 	"strconv"
 )
 
-// MinText is the shortest text that holds what a receiver checks, in bytes.
+// MinText is the length in bytes of the shortest text that contains all that a receiver checks.
 const MinText = 72
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Text is what every text of a run says about itself. Planned is in nanoseconds on the sender's clock.
+// Text is the information in every text of a run. Planned is in nanoseconds by the sender's clock.
 type Text struct {
 	Run      uint32
 	From, To int32
@@ -19,8 +19,8 @@ type Text struct {
 	Planned  int64
 }
 
-// AppendText appends the text, padded to size bytes (MinText at least): plain ASCII without a character that JSON
-// escapes, its checksum at the end.
+// AppendText appends the text, padded to size bytes (at least MinText). It consists of ASCII characters that JSON
+// does not escape, and ends with its checksum.
 func (t Text) AppendText(dst []byte, size int) []byte {
 	at := len(dst)
 	dst = append(dst, "b1."...)
@@ -41,7 +41,8 @@ func (t Text) AppendText(dst []byte, size int) []byte {
 	return appendHex(dst, crc32.Checksum(dst[at:len(dst)-1], castagnoli))
 }
 
-// ParseText reads a text. known is false if no sender of a run made it, intact is false if its checksum differs.
+// ParseText parses a text. known is false if it is not a text of any run, intact is false if its checksum does not
+// match.
 func ParseText(b []byte) (t Text, known, intact bool) {
 	if len(b) < 12 || string(b[:3]) != "b1." || b[11] != '.' {
 		return t, false, false
@@ -77,14 +78,14 @@ func ParseText(b []byte) (t Text, known, intact bool) {
 // UniqueIDLen is the length of a unique id.
 const UniqueIDLen = 28
 
-// AppendUniqueID appends the text's unique id: the same for every resend, different for everything else.
+// AppendUniqueID appends the text's unique id, which is the same in every resend and different for all other texts.
 func (t Text) AppendUniqueID(dst []byte) []byte {
 	dst = append(appendHex(append(dst, '{'), t.Run), '-')
 	dst = append(appendHex(dst, uint32(t.From)), '-')
 	return append(appendHex(dst, t.Counter), '}')
 }
 
-// ParseUniqueID reads what AppendUniqueID wrote; ok is false for any other.
+// ParseUniqueID parses the result of AppendUniqueID; ok is false for other ids.
 func ParseUniqueID(b []byte) (run uint32, from int32, counter uint32, ok bool) {
 	if len(b) != UniqueIDLen || b[0] != '{' || b[9] != '-' || b[18] != '-' || b[27] != '}' {
 		return 0, 0, 0, false

@@ -1,7 +1,7 @@
 package ledger
 
-// room is a group of a run: those of its members who are online, each of whom must get every text of the others once, those of
-// one sender in order, up to the row with which it was removed.
+// room is a group of a run, with its members who are online. Each of them must receive every text of the others
+// exactly once, and those of one sender in order, until the row with which it was removed.
 type room struct {
 	thread  int64
 	base    int64 // number of the last row before the run
@@ -10,27 +10,27 @@ type room struct {
 	acked   int64
 }
 
-// member is one member's copy of the texts of a room.
+// member is one member's copies of the texts of a room.
 type member struct {
 	uid       int32
-	copies    int64    // texts of others that came
-	own       int64    // its own texts that were acknowledged
-	got       []uint64 // a bit for each number beyond base
-	top       int64    // the highest number that came
-	tops      []uint32 // of each sender, by side beyond the room's first: the highest counter that came, plus one
-	removed   int64    // number of the row with which it was removed; 0: it is a member
-	gap       int64    // from this number on the node may leave pushes out, and said so; 0: it may not
+	copies    int64    // received texts of others
+	own       int64    // own texts that were acknowledged
+	got       []uint64 // bit set of received numbers, from base on
+	top       int64    // highest received number
+	tops      []uint32 // by sender, counted from the room's first side: the highest received counter plus one
+	removed   int64    // number of the row with which it was removed; 0: still a member
+	gap       int64    // the node has announced that it may omit pushes from this number on; 0: it may not
 	disturbed bool     // it was disconnected during the run
 }
 
-// spread is when the copies of one text came, in ns; 0: none came.
+// spread is when the first and last copies of a text arrived, in ns; 0: none did.
 type spread struct{ first, last int64 }
 
-// place is a member of a room.
+// place identifies a member of a room.
 type place struct{ room, member int }
 
-// OpenRoom adds a group with the members who are online. base is the number of the last row that is not the run's. Those
-// who write also need Open, at once, with nobody as the recipient. A uid may be in one room only.
+// OpenRoom adds a group with its members who are online. base is the number of the last row from before the run.
+// Members who write also need Open, called in succession, with 0 as the recipient. A user may be in one room only.
 func (b *Book) OpenRoom(thread, base int64, members []int32) {
 	r := room{thread: thread, base: base, members: make([]member, len(members)), first: len(b.sides)}
 	for i, uid := range members {
@@ -40,7 +40,7 @@ func (b *Book) OpenRoom(thread, base int64, members []int32) {
 	b.rooms = append(b.rooms, r)
 }
 
-// Row is a pushed text that a book knows. Many members get the same one: it is read once.
+// Row is a pushed text that was looked up. It is shared by all members who receive it.
 type Row struct {
 	side    int
 	counter uint32
@@ -49,12 +49,12 @@ type Row struct {
 	Answer
 }
 
-// Row reads a text pushed to a room: its content, who the push says it is from, in which thread under which number. ok is
-// false when it could not be matched.
+// Row looks up a text pushed to a room, by its content and the sender, thread and number in the push. ok is false if
+// no such text is known.
 func (b *Book) Row(from int32, thread, seq int64, content []byte) (row Row, ok bool) {
 	t, known, intact := ParseText(content)
 	if known && intact && t.Run != b.Run {
-		return row, false // another run's, read late: not ours to judge
+		return row, false // from another run, delivered late
 	}
 	i, found := b.byUID[t.From]
 	var e *entry
@@ -88,8 +88,8 @@ func (b *Book) Row(from int32, thread, seq int64, content []byte) (row Row, ok b
 	return Row{i, t.Counter, seq, t.From, Answer{e.planned, e.sent, true}}, true
 }
 
-// Copied enters that a member got a row. A sender may get its own texts, or only their acknowledgement. The result is true
-// for the first copy of another's text.
+// Copied records that a member received a row. A sender may receive its own texts, or only their acknowledgement.
+// Copied returns true for the first copy of another member's text.
 func (b *Book) Copied(me int32, row *Row, now int64) bool {
 	s := &b.sides[row.side]
 	fault := func(n *int64, what string) {
@@ -122,7 +122,7 @@ func (b *Book) Copied(me int32, row *Row, now int64) bool {
 	switch late := row.counter < m.tops[sender]; {
 	case late && !m.disturbed:
 		fault(&b.s.Reordered, "delivered after a later one of the same sender")
-	case late || row.seq < m.top: // another node's rows have overtaken it: a client sorts them
+	case late || row.seq < m.top: // rows of another node overtook it: clients sort them
 		b.s.ReorderedPushes++
 	}
 	m.top, m.tops[sender] = max(m.top, row.seq), max(m.tops[sender], row.counter+1)
@@ -142,14 +142,14 @@ func (b *Book) Copied(me int32, row *Row, now int64) bool {
 	return true
 }
 
-// Removed enters the number of the row with which a member was removed: what comes after it is not the member's.
+// Removed records the number of the row with which a member was removed. Later rows are not for the member.
 func (b *Book) Removed(uid int32, seq int64) {
 	if m := b.member(uid); m != nil {
 		m.removed = seq
 	}
 }
 
-// Gap enters that a node told a member that it leaves pushes out, from a number on.
+// Gap records that a node told a member that it omits pushes from a number on.
 func (b *Book) Gap(uid int32, from int64) {
 	if m := b.member(uid); m != nil && (m.gap == 0 || from < m.gap) {
 		m.gap = max(from, 1)
@@ -172,7 +172,7 @@ func (b *Book) ackedInRoom(uid int32) {
 	b.rooms[at.room].members[at.member].own++
 }
 
-// Settled tells whether all members have got all texts that were acknowledged so far, removed members aside.
+// Settled reports whether all members, except removed ones, have received all texts acknowledged so far.
 func (b *Book) Settled() bool {
 	for i := range b.rooms {
 		r := &b.rooms[i]
@@ -185,8 +185,8 @@ func (b *Book) Settled() bool {
 	return true
 }
 
-// EachSpread calls f for each text of a room that was delivered, with when it was due and when its first and last copies
-// came.
+// EachSpread calls f for each delivered text of a room with the time it was due and the times its first and last
+// copies arrived.
 func (b *Book) EachSpread(f func(planned, first, last int64)) {
 	for i := range b.sides {
 		s := &b.sides[i]
@@ -198,7 +198,7 @@ func (b *Book) EachSpread(f func(planned, first, last int64)) {
 	}
 }
 
-// copies reconciles the members' copies of one text.
+// copies reconciles the members' copies of a text.
 func (b *Book) copies(s *side, e *entry, out *Summary, note func(what string, to int32)) {
 	seq := int64(max(e.seq, e.pushed))
 	if seq == 0 {
@@ -217,7 +217,8 @@ func (b *Book) copies(s *side, e *entry, out *Summary, note func(what string, to
 			}
 		case got || m.uid == s.from || e.flags&isAcked == 0:
 		case m.disturbed, m.gap != 0 && (seq >= m.gap || m.removed != 0):
-			// Rows that another node sends may come when a removed member is no longer pushed to: it was told to read them.
+			// Rows sent by another node may come after a removed member is no longer pushed to; the member was told
+			// to read them.
 			out.ReadBack++
 		default:
 			out.Missed++

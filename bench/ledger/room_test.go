@@ -6,8 +6,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// hall is a room of the members 1 to 4, of whom 1 and 2 write. It has four texts, numbered 11 to 14: the third is of 2, the
-// others are of 1.
+// hall is a room of the members 1 to 4, of whom 1 and 2 write. It has four texts with the numbers 11 to 14: the third
+// is from 2, the others are from 1.
 type hall struct {
 	*Book
 	texts []Text
@@ -29,7 +29,7 @@ func newHall() *hall {
 	return h
 }
 
-// push gives a text to members: without any, to all but its sender.
+// push delivers a text to the given members, or by default to all but its sender.
 func (h *hall) push(seq int64, members ...int32) {
 	t := h.texts[seq-11]
 	row, _ := h.Row(t.From, 50, seq, t.AppendText(nil, 100))

@@ -1,39 +1,39 @@
 package ledger
 
-// Summary is what the books say. All fields are numbers of texts unless noted.
+// Summary is the result of reconciling the books. All fields count texts unless noted.
 type Summary struct {
 	Planned, Sent, Resent        int64
 	Acked, Refused, Unanswered   int64
 	Delivered, Late              int64
-	Copies                       int64 // of the texts of groups, at members
+	Copies                       int64 // texts of groups, counted once per member
 	HistoryRead                  int64 // messages of this run found in the history
 	HistoryChecked               bool  // the history of every thread was read to its end
-	StoredUnacked                int64 // stored although the sender never learned it: allowed
-	Redelivered, ReorderedPushes int64 // after a disconnection, or by two senders of a group: allowed, a client drops or sorts them by number
-	ReadBack                     int64 // not pushed because of a disconnection, or as a node said: allowed
-	Gaps                         int64 // members of groups to whom a node said so
+	StoredUnacked                int64 // stored although its sender was never told: allowed
+	Redelivered, ReorderedPushes int64 // after a disconnection, or by two senders of a group: allowed, because clients drop or sort them by number
+	ReadBack                     int64 // not pushed because of a disconnection, or because a node announced it: allowed
+	Gaps                         int64 // members of groups to whom a node announced a gap
 
-	// What must be zero.
+	// All of the following must be zero.
 	Lost        int64 // acknowledged, neither delivered nor stored
 	Unstored    int64 // acknowledged and delivered, but not in the history
-	Missed      int64 // acknowledged and stored, but never pushed to a user who was there all the time
-	Duplicated  int64 // pushed twice without a reason
-	StoredTwice int64 // in the history, or pushed, under two numbers
+	Missed      int64 // acknowledged and stored, but never pushed to a user who was online throughout
+	Duplicated  int64 // pushed twice without a permitted reason
+	StoredTwice int64 // in the history, or pushed, with two numbers
 	Reordered   int64 // pushed after a later one of the same sender
-	Corrupt     int64 // a text, an ack or a refusal that does not match anything sent
-	Misrouted   int64 // came to, or was stored for, somebody else
-	WrongSeq    int64 // one text, different numbers
+	Corrupt     int64 // a text, an ack or a refusal that matches nothing that was sent
+	Misrouted   int64 // delivered to, or stored for, another user
+	WrongSeq    int64 // one text with different numbers
 	AckedTwice  int64
 	Holes       int64 // numbers missing in a history
 
-	AfterRemoval int64 // texts of a group, pushed to a member who had been removed from it before
+	AfterRemoval int64 // texts of a group pushed to a member after its removal
 
-	Faults []Fault // examples, at most 20 a book
+	Faults []Fault // examples, at most 20 per book
 }
 
-// Add merges the books of another loop or process.
+// Add adds the books of another loop or process.
 func (s *Summary) Add(o Summary) {
-	// Books without texts say nothing about whether the others' history was read.
+	// A book without texts does not tell whether the history of others was read.
 	switch {
 	case s.Planned == 0:
 		s.HistoryChecked = o.HistoryChecked
@@ -62,7 +62,7 @@ func (s *Summary) wrongs() []*int64 {
 	}
 }
 
-// Wrong returns how many violations there are; a run is correct when there is none.
+// Wrong returns the number of violations; a run is correct if it is 0.
 func (s *Summary) Wrong() (n int64) {
 	for _, p := range s.wrongs() {
 		n += *p

@@ -14,19 +14,20 @@ import (
 	"parley/lab/launch"
 )
 
-// Fault is one thing to do to one process, or one link, at one time of the load.
+// Fault is one action on a process or a link at a time of the load.
 type Fault struct {
-	What string // kill, term, pause, resume, restart; of a link slow, silence, cut, heal
-	// Node is as in the layout: chat2, redis, mariadb, status1, gate1; or a link of a chat node: chat2-redis, chat1-mariadb.
+	What string // kill, term, pause, resume, restart; for links slow, silence, cut, heal
+	// Node is a name in the layout, such as chat2, redis, mariadb, status1, gate1, or a link of a chat node, such as
+	// chat2-redis, chat1-mariadb.
 	Node string
 	At   time.Duration
-	// By is how much slower a link is made, each way; 0: 50 ms.
+	// By is the latency added to a link in each direction; 0: 50 ms.
 	By time.Duration
 }
 
 func (f Fault) String() string { return fmt.Sprintf("%s %s at %v", f.What, f.Node, f.At) }
 
-// addLinks puts a proxy into each link of a node that the plan is about, before the node's file is written.
+// addLinks puts a proxy into each link of a node that the plan names, before the node's configuration is written.
 func (l *Layout) addLinks(node string, plan []Fault, f *launch.INI) error {
 	for _, fault := range plan {
 		of, server, ok := fault.link()
@@ -54,14 +55,14 @@ var (
 	linkFaults = []string{"slow", "silence", "cut", "heal"}
 )
 
-// DefaultSlow is what a slow link adds each way.
+// DefaultSlow is the latency that a slow link adds in each direction.
 const DefaultSlow = 50 * time.Millisecond
 
-// link takes the name of a link apart.
+// link splits the name of a link.
 func (f Fault) link() (node, server string, ok bool) { return strings.Cut(f.Node, "-") }
 
-// ParseFaults reads a plan such as "kill chatnode2 at 10s, restart at 14s": one step after each comma, in the order of
-// time; a step without a name is about the process of the step before.
+// ParseFaults parses a plan such as "kill chatnode2 at 10s, restart at 14s". Steps are separated by commas and in
+// order of time. A step without a name applies to the process of the step before.
 func ParseFaults(plan string) ([]Fault, error) {
 	var out []Fault
 	if strings.TrimSpace(plan) == "" {
@@ -105,7 +106,7 @@ func ParseFaults(plan string) ([]Fault, error) {
 	return out, nil
 }
 
-// NodeName accepts the names of the binaries as well: chatnode2 is chat2, mysql is mariadb.
+// NodeName also accepts the names of the programs: chatnode2 is chat2, mysql is mariadb.
 func NodeName(s string) string {
 	if node, server, ok := strings.Cut(s, "-"); ok {
 		return NodeName(node) + "-" + NodeName(server)
@@ -124,8 +125,8 @@ func NodeName(s string) string {
 	return s
 }
 
-// CheckFaults says whether a plan can be carried out, before anything is started: on so many chat nodes, or on
-// standalone when there are none.
+// CheckFaults reports whether a plan can be executed, before anything is started, with the given number of chat nodes
+// or, if it is 0, on standalone.
 func CheckFaults(plan []Fault, chat int) error {
 	for _, f := range plan {
 		if chat == 0 {
@@ -153,7 +154,7 @@ func CheckFaults(plan []Fault, chat int) error {
 	return nil
 }
 
-// Do carries one fault out.
+// Do executes one fault.
 func (l *Layout) Do(ctx context.Context, f Fault) error {
 	if _, _, link := f.link(); link {
 		p := l.links[f.Node]

@@ -1,5 +1,5 @@
-// Package local starts a cluster for a load test on this machine, and stops it again: either the standalone binary, which
-// needs nothing, or real nodes over redis-server and mariadbd. It also does to them what a fault plan says.
+// Package local starts and stops a cluster for a load test on this machine: either the standalone binary, which needs
+// nothing else, or real nodes with redis-server and mariadbd. It also executes the steps of a fault plan.
 package local
 
 import (
@@ -27,25 +27,25 @@ type Node struct {
 	Proc *launch.Proc
 }
 
-// Layout is a running cluster with users in it.
+// Layout is a running cluster with users.
 type Layout struct {
-	Name     string // as in the report
+	Name     string // as shown in the report
 	Gate     string // URL
 	Status   []string
 	Secret   string
 	FirstUID int32
 	Users    int
-	Stores   *seed.Place // nil: embedded, nobody else may open them
+	Stores   *seed.Place // nil: embedded, so other processes cannot open them
 	Nodes    []Node
 	close    func() error
 	links    map[string]*faultproxy.Proxy
 	Dir      string // logs and configuration
 }
 
-// Close stops all that was started.
+// Close stops all processes.
 func (l *Layout) Close() error { return l.close() }
 
-// Logs returns the end of each node's log that speaks of an error or a panic, for a person who wonders.
+// Logs returns, for each node, the end of its log if it mentions an error or a panic.
 func (l *Layout) Logs() map[string]string {
 	out := map[string]string{}
 	for _, n := range l.Nodes {
@@ -57,8 +57,8 @@ func (l *Layout) Logs() map[string]string {
 	return out
 }
 
-// programs returns the directory of the named programs: bin if it is given; that of this program, if they are there; else
-// one of the user's cache, into which they are built from the sources around the working directory.
+// programs returns the directory of the named programs: bin if given; else the directory of this program, if they are
+// there; else one in the user's cache, into which they are built from the sources around the working directory.
 func programs(ctx context.Context, bin string, log io.Writer, names ...string) (string, error) {
 	if bin != "" {
 		if missing := absent(bin, names); missing != "" {
@@ -84,7 +84,7 @@ func programs(ctx context.Context, bin string, log io.Writer, names ...string) (
 	return dir, nil
 }
 
-// absent returns the first of the named files that a directory lacks; "" if it has all.
+// absent returns the first of the named files that a directory lacks, or "".
 func absent(dir string, names []string) string {
 	for _, name := range names {
 		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.IsDir() {
@@ -97,7 +97,8 @@ func absent(dir string, names []string) string {
 // Self returns the path of this program.
 func Self() (string, error) { return os.Executable() }
 
-// Standalone starts the whole cluster in one process, with its embedded stores. bin has the program; see Options.
+// Standalone starts the whole cluster in one process with embedded stores. bin is the directory of the program; see
+// Options.
 func Standalone(ctx context.Context, bin string, nodes, users int, log io.Writer) (*Layout, error) {
 	bin, err := programs(ctx, bin, log, "standalone")
 	if err != nil {
@@ -162,13 +163,13 @@ func (l *Layout) readGreeting(text string) error {
 type Options struct {
 	Bin         string // directory of the nodes' programs; "": beside this one, or built
 	Chat, Users int
-	Cold        bool    // profiles and lists are in no cache yet
+	Cold        bool    // leave the caches of profiles and lists empty
 	Faults      []Fault // links named here get a proxy
 	Log         io.Writer
 	Progress    func(step string, done, of int)
 }
 
-// Cluster starts redis-server, mariadbd, a gate, a status node and chat nodes, and fills them with users.
+// Cluster starts redis-server, mariadbd, a gate, a status node and chat nodes, and creates the users.
 func Cluster(ctx context.Context, o Options) (*Layout, error) {
 	if err := launch.Missing(); err != nil {
 		return nil, fmt.Errorf("%w; --standalone needs neither", err)
@@ -184,7 +185,7 @@ func Cluster(ctx context.Context, o Options) (*Layout, error) {
 		MariaDB: launch.MariaDBOptions{BufferPool: "512M", Args: []string{"--innodb-log-file-size=512M", "--max-connections=2000"}},
 		Configure: func(n *launch.Node, _ int, f *launch.INI) error {
 			if n.Role() == launch.Chat {
-				f.Set("Limits", "HeartbeatRate", "0") // a few users send as many heartbeats as they can: that is what is measured
+				f.Set("Limits", "HeartbeatRate", "0") // the load has few users that send as many heartbeats as they can
 			}
 			return l.addLinks(n.Name(), o.Faults, f)
 		},
@@ -228,10 +229,10 @@ func say(w io.Writer, text string) {
 	}
 }
 
-// Process is a program that this package started.
+// Process is a program started by this package.
 type Process = launch.Proc
 
-// Program starts a process of this tool's own: a worker, an echo server. ready is what its log must contain.
+// Program starts a process of this tool, such as a worker or an echo server. It waits until the log contains ready.
 func Program(ctx context.Context, name, logPath string, ready string, args ...string) (*Process, error) {
 	self, err := Self()
 	if err != nil {
@@ -250,7 +251,7 @@ func Program(ctx context.Context, name, logPath string, ready string, args ...st
 	return p, p.Start(ctx)
 }
 
-// ReadyAddr finds the address after "listening on " in a program's log.
+// ReadyAddr returns the address after "listening on " in a program's log.
 func ReadyAddr(p *Process) (netip.AddrPort, error) {
 	_, after, _ := strings.Cut(p.Log(), "listening on ")
 	addr, _, _ := strings.Cut(after, "\n")

@@ -14,7 +14,7 @@ import (
 	"parley/lab/launch"
 )
 
-// TestAClusterOfProcesses starts the real thing with few users, breaks a link and a node of it, and stops it.
+// TestAClusterOfProcesses starts real processes with few users, breaks a link and a node, and stops them.
 func TestAClusterOfProcesses(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds and starts seven processes")

@@ -12,7 +12,7 @@ import (
 	"parley/bench/hist"
 )
 
-// The page is one file: style, plots and data are written into it, so that it opens anywhere, for years, without a network.
+// The page is one file that contains styles, plots and data, so that it opens anywhere, for years, without a network.
 //
 //go:embed page/report.html page/report.css page/report.js page/uplot
 var page embed.FS
@@ -33,11 +33,11 @@ var pageTemplate = template.Must(template.New("report.html").Funcs(template.Func
 type ledgerRow struct {
 	Name  string
 	Value int64
-	Must  bool // be zero
+	Must  bool // the value must be zero
 	Note  string
 }
 
-// ledgerRows are the books in the order in which a reader asks.
+// ledgerRows are the results of the ledger in order of interest.
 func (r *Report) ledgerRows() []ledgerRow {
 	l := r.Ledger
 	if l == nil || l.Planned == 0 {
@@ -92,7 +92,7 @@ func (r *Report) WriteHTML(path string) error {
 	read := func(name string) string {
 		b, err := page.ReadFile("page/" + name)
 		if err != nil {
-			panic(err) // it was embedded
+			panic(err) // embedded, so it is valid
 		}
 		return string(b)
 	}
@@ -114,7 +114,7 @@ func (r *Report) WriteHTML(path string) error {
 	return nil
 }
 
-// plotData is what the page's script draws. Latencies are in milliseconds, memory in MiB.
+// plotData returns the data for the page's script. Latencies are in milliseconds, memory in MiB.
 func (r *Report) plotData() map[string]any {
 	times, p50, p99, most := []float64{}, []any{}, []any{}, []any{}
 	offered, done, wrong, online := []any{}, []any{}, []any{}, []any{}
@@ -126,7 +126,7 @@ func (r *Report) plotData() map[string]any {
 	}
 	stage := ""
 	for _, s := range r.Timeline {
-		if s.Stage != stage && stage != "" { // a gap between stages: they measure different things
+		if s.Stage != stage && stage != "" { // a gap between stages, which measure different things
 			times = append(times, s.At-.01)
 			for _, column := range []*[]any{&p50, &p99, &most, &offered, &done, &wrong, &online} {
 				*column = append(*column, nil)
@@ -178,7 +178,7 @@ func (r *Report) plotData() map[string]any {
 	}
 }
 
-// thousands groups digits.
+// thousands formats a number with separators between groups of three digits.
 func thousands(n int64) string {
 	s := fmt.Sprint(n)
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {

@@ -1,5 +1,5 @@
-// Package report is the result of a run: one structure, written as JSON, as text for a terminal, as .hgrm for other
-// tools, and as one self-contained HTML page.
+// Package report holds the result of a run in one structure, which it writes as JSON, as text for a terminal, as
+// .hgrm for other tools, and as a self-contained HTML page.
 package report
 
 import (
@@ -14,24 +14,24 @@ import (
 	"parley/bench/watch"
 )
 
-// Exit codes of the tool, and so the verdicts.
+// Exit codes of the tool, which are also the verdicts.
 const (
 	Pass      = 0
 	Missed    = 1 // an assertion or a budget did not hold
-	Incorrect = 2 // the ledger found a violation, or users who had gone were not forgotten
-	Invalid   = 3 // the generator was the bottleneck: the figures say nothing about the server
-	Setup     = 4 // there was no run
+	Incorrect = 2 // the ledger found a violation, or the cluster did not forget users who had left
+	Invalid   = 3 // the generator was the bottleneck, so the figures do not describe the server
+	Setup     = 4 // the run did not start
 )
 
-// Words of the verdicts, by exit code.
+// Words are the verdicts in words, by exit code.
 var Words = []string{"passed", "assertion missed", "incorrect", "invalid", "set-up failed"}
 
 // Report is one run.
 type Report struct {
-	Format    int // of this structure
+	Format    int // version of this structure
 	Version   string
 	Verb      string
-	What      string // the verb in a sentence
+	What      string // description of the verb
 	Command   string
 	Seed      uint64
 	StartedAt time.Time
@@ -48,34 +48,35 @@ type Report struct {
 	Machine   []watch.Machine
 	Self      watch.Self
 	Ledger    *ledger.Summary
-	Left      *Left  // nil: nobody could be asked
+	Left      *Left  // nil: unknown
 	HistoryBy string // how the stored history was read: "read from SQL", "read as a client"
 	Asserts   []assert.Result
 	Errors    map[string]int64
 	LimitedBy []string
 	Tables    []Table
-	Figures   map[string]float64 // what assertions are about; durations in seconds
+	Figures   map[string]float64 // for assertions; durations in seconds
 	Notes     []string
 }
 
-// Left is what a cluster still held of the run's users when all of them had gone and the nodes had had their time.
+// Left is what a cluster still held of the run's users after all of them had left and the nodes had had time to
+// forget them.
 type Left struct {
-	Seconds      float64 // from when the last had gone until nothing was left, or patience ended
-	NodeSessions int     // by the nodes' own count
-	Redis        bool    // its keys were looked at; else the following are unknown
+	Seconds      float64 // from the last user's leaving until nothing was left, or the time limit
+	NodeSessions int     // as counted by the nodes
+	Redis        bool    // Redis was inspected; else the following are unknown
 	Sessions     int     // usession_<uid>
 	Names        int     // uip_<uid>
 	Counted      int64   // logincount
-	Dead         int     // entries of nodes that a fault killed: they count for nobody
+	Dead         int     // entries of nodes killed by a fault: they have no effect
 	Example      string
 }
 
-// Wrong is how much is left that must not be.
+// Wrong returns how much is left that must not be.
 func (l *Left) Wrong() int64 {
 	return int64(l.NodeSessions) + int64(l.Sessions) + int64(l.Names) + l.Counted
 }
 
-// String says it in a sentence.
+// String describes it in a sentence.
 func (l *Left) String() string {
 	s := fmt.Sprintf("%.1f s after the last user had gone: %d sessions on the nodes", l.Seconds, l.NodeSessions)
 	if !l.Redis {
@@ -91,27 +92,27 @@ func (l *Left) String() string {
 	return s
 }
 
-// Verdict is whether to believe and what.
+// Verdict says whether the figures are valid, and what they show.
 type Verdict struct {
 	Code    int
 	Word    string
 	Reasons []string
 }
 
-// Env is where it ran.
+// Env describes the machine.
 type Env struct {
 	Host, OS, CPU, Go, Layout string
 	Cores                     int
 	MemoryMiB                 int64
-	Files                     uint64 // descriptors a process may have
+	Files                     uint64 // limit of open descriptors per process
 	Commit                    string
 	Nodes                     []string
 }
 
-// Figure is a number worth a line at the top.
+// Figure is a number in the head of the report.
 type Figure struct {
 	Name, Value, Note string
-	// Miss: worse than its budget.
+	// Miss means that the figure does not meet its budget.
 	Budget string
 	Miss   bool
 }
@@ -120,18 +121,18 @@ type Figure struct {
 type Stage struct {
 	Name          string
 	Kind          string
-	At            float64 // seconds since the run began
+	At            float64 // seconds since the start of the run
 	Seconds       float64
 	Offered       int64
 	Done          int64
 	Wrong         int64
-	Rate          float64 // completed a second, over the time of the load
+	Rate          float64 // completed per second, over the time of the load
 	P50, P99, Max int64   // ns, of the stage's main latency
 	Loop          string  // open, closed, or empty
 	Note          string
 }
 
-// Histogram is a latency by percentile.
+// Histogram is a latency distribution.
 type Histogram struct {
 	Name, What string
 	Stage      string
@@ -140,7 +141,7 @@ type Histogram struct {
 	Encoded    []byte       // HdrHistogram V2, compressed
 }
 
-// Second is a second of the run, of all generators together.
+// Second is one second of the run, summed over all generators.
 type Second struct {
 	At                   float64
 	Stage                string
@@ -149,19 +150,20 @@ type Second struct {
 	P50, P99, Max        int64 // ns
 }
 
-// Mark is a moment worth a line in the plots.
+// Mark is an event shown in the plots.
 type Mark struct {
 	At   float64
 	Text string
 }
 
-// Fault is one step of the fault plan and what the users had of it.
+// Fault is a step of the fault plan and its effect on users.
 type Fault struct {
 	What   string
-	At     float64 // seconds since the run began
-	Repair bool    // it undoes an earlier one
-	Sign   string  // the first thing that failed for a user
-	// Detection is when that was, Recovery when all was as before the first fault; seconds after At, nil for never.
+	At     float64 // seconds since the start of the run
+	Repair bool    // it undoes an earlier step
+	Sign   string  // the first failure seen by a user
+	// Detection is the time of that failure, Recovery the time when everything was as before the first fault; in
+	// seconds after At, nil for never.
 	Detection, Recovery *float64
 }
 
@@ -173,7 +175,7 @@ type Table struct {
 	Rows   [][]string
 }
 
-// Histogram returns a histogram by name; nil when the run has none.
+// Histogram returns a histogram by name, or nil.
 func (r *Report) Histogram(name string) *Histogram {
 	for i := range r.Hists {
 		if r.Hists[i].Name == name {
@@ -192,11 +194,11 @@ func (r *Report) AddHist(stage, name, what string, h *hist.Hist) {
 	for _, p := range h.Curve() {
 		x.Curve = append(x.Curve, [2]float64{p.Quantile, float64(p.Value) / 1e6})
 	}
-	x.Encoded, _ = h.Encode() // a histogram of ours encodes
+	x.Encoded, _ = h.Encode() // histograms made by this tool always encode
 	r.Hists = append(r.Hists, x)
 }
 
-// Read reads a report that WriteJSON wrote.
+// Read reads a report written by WriteJSON.
 func Read(path string) (*Report, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -215,7 +217,7 @@ func Read(path string) (*Report, error) {
 // Format is the version of the structure.
 const Format = 1
 
-// WriteJSON writes all of it.
+// WriteJSON writes the whole report.
 func (r *Report) WriteJSON(path string) error {
 	b, err := json.MarshalIndent(r, "", " ")
 	if err != nil {
@@ -224,7 +226,7 @@ func (r *Report) WriteJSON(path string) error {
 	return os.WriteFile(path, append(b, '\n'), 0o644)
 }
 
-// WriteHGRM writes one file for each histogram, PREFIX-NAME.hgrm.
+// WriteHGRM writes one file per histogram, PREFIX-NAME.hgrm.
 func (r *Report) WriteHGRM(prefix string) error {
 	for i := range r.Hists {
 		h, err := hist.Decode(r.Hists[i].Encoded)

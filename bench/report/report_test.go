@@ -17,7 +17,7 @@ import (
 	"parley/bench/watch"
 )
 
-// sample is a report with something in every part, and with markup where a careless page would believe it.
+// sample is a report with something in every part, including markup that the page must escape.
 func sample() *Report {
 	h := hist.New()
 	for i := range 5000 {
@@ -96,7 +96,8 @@ func TestThePageIsCompleteAndBelievesNothing(t *testing.T) {
 	require.Equal(t, 2, strings.Count(page, "</script>"))
 }
 
-// TestTheBrowserDrawsIt opens the page in Chromium, when there is one, and looks for plots and for the script's last act.
+// TestTheBrowserDrawsIt opens the page in Chromium, if available, and looks for the plots and for the last action of
+// the script.
 func TestTheBrowserDrawsIt(t *testing.T) {
 	chromium, err := exec.LookPath("chromium")
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"parley/bench/hist"
 )
 
-// WriteText writes the report for a terminal: the verdict first.
+// WriteText writes the report for a terminal, beginning with the verdict.
 func (r *Report) WriteText(w io.Writer) {
 	fmt.Fprintf(w, "\n%s: %s\n", r.Verb, strings.ToUpper(r.Verdict.Word))
 	for _, reason := range r.Verdict.Reasons {

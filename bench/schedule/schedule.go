@@ -1,5 +1,5 @@
-// Package schedule says when the operations of an open-loop load are due: a list of times that depends only on a seed,
-// not on how fast the server answers.
+// Package schedule computes when the operations of an open-loop load are due. The times depend only on a seed, not on
+// how fast the server answers.
 package schedule
 
 import (
@@ -11,16 +11,16 @@ import (
 	"time"
 )
 
-// Shape is how the rate behaves over time.
+// Shape is how the rate changes over time.
 type Shape uint8
 
-// The shapes. Rates are operations a second.
+// The shapes. Rates are operations per second.
 const (
 	Constant Shape = iota // evenly spaced at Rates[0]
 	Poisson               // independent arrivals, Rates[0] on average
 	Ramp                  // from Rates[0] to Rates[1], linearly over the whole time
 	Step                  // each of Rates for an equal part of the time
-	Burst                 // Rates[0] on average, but all of a period's operations at its start
+	Burst                 // Rates[0] on average, but all operations of a period at its start
 )
 
 var shapes = []string{"constant", "poisson", "ramp", "step", "burst"}
@@ -34,16 +34,16 @@ type Load struct {
 	Period time.Duration // of Burst; 0: a second
 	For    time.Duration
 	Seed   uint64
-	// Part of Parts streams that together are this load; 0 of 0 is all of it.
+	// Part says which one of Parts streams this is, which together form the load; 0 of 0 is the whole load.
 	Part, Parts int
 }
 
-// MaxOperations bounds the operations of one load. A run keeps 32 bytes for each text until its end, up to twice that while
-// the list grows: 20 million need about 1.3 GB.
+// MaxOperations bounds the operations of a load. A run keeps 32 bytes per text until its end, and up to twice that
+// while the list grows: 20 million need about 1.3 GB.
 const MaxOperations = 20_000_000
 
-// Parse reads a shape as a person writes it: "constant", "poisson", "ramp:100-5000", "step:100,200,400",
-// "burst" or "burst:500ms". rate is for the shapes that name none themselves.
+// Parse parses a shape: "constant", "poisson", "ramp:100-5000", "step:100,200,400", "burst" or "burst:500ms". rate is
+// for the shapes that do not contain rates.
 func Parse(text string, rate float64, d time.Duration, seed uint64) (Load, error) {
 	l := Load{For: d, Seed: seed, Rates: []float64{rate}}
 	name, arg, _ := strings.Cut(text, ":")
@@ -109,7 +109,7 @@ func (l *Load) addRate(s string) error {
 	return nil
 }
 
-// Split returns part i of n streams whose union is the load.
+// Split returns part i of n streams that together form the load.
 func (l Load) Split(i, n int) Load {
 	if l.Parts > 1 {
 		l.Part, l.Parts = l.Part*n+i, l.Parts*n
@@ -119,7 +119,7 @@ func (l Load) Split(i, n int) Load {
 	return l
 }
 
-// RateAt returns the rate offered at a moment, by all parts.
+// RateAt returns the rate of all parts at a time.
 func (l Load) RateAt(at time.Duration) float64 {
 	if at < 0 || at >= l.For || len(l.Rates) == 0 {
 		return 0
@@ -133,7 +133,7 @@ func (l Load) RateAt(at time.Duration) float64 {
 	return l.Rates[0]
 }
 
-// Total returns how many operations all parts together will have, on average for Poisson.
+// Total returns the number of operations of all parts, for Poisson on average.
 func (l Load) Total() int64 { return int64(l.total()) }
 
 func (l Load) total() float64 {
@@ -150,15 +150,15 @@ func (l Load) total() float64 {
 	return s / float64(len(n)) * l.For.Seconds()
 }
 
-// Clock gives the due times of one stream, ascending. It is not safe for concurrent use.
+// Clock produces the due times of a stream, in ascending order. It is not safe for concurrent use.
 type Clock struct {
 	load Load
 	rng  *rand.Rand
-	n    int64 // operations of all parts that lie behind, for the shapes that are evenly spaced
+	n    int64 // operations of all parts so far, for evenly spaced shapes
 	at   float64
 }
 
-// Clock returns the stream from its beginning.
+// Clock returns a clock at the start of the stream.
 func (l Load) Clock() *Clock {
 	if l.Parts == 0 {
 		l.Parts = 1
@@ -166,7 +166,8 @@ func (l Load) Clock() *Clock {
 	return &Clock{load: l, rng: rand.New(rand.NewPCG(l.Seed, uint64(l.Part))), n: int64(l.Part)}
 }
 
-// Next returns when the next operation is due, in nanoseconds since the start of the load; false when there is none left.
+// Next returns when the next operation is due, in nanoseconds since the start of the load, or false if there is none
+// left.
 func (c *Clock) Next() (int64, bool) {
 	l := &c.load
 	if len(l.Rates) == 0 {
@@ -182,12 +183,12 @@ func (c *Clock) Next() (int64, bool) {
 	return int64(ns), ns < float64(l.For)
 }
 
-// due returns when operation n of all parts is due, in seconds; past the end it is just late.
+// due returns when operation n of all parts is due, in seconds; for n beyond the total, some time after the end.
 func (l *Load) due(n float64) float64 {
 	total := l.For.Seconds()
 	switch l.Shape {
 	case Ramp:
-		// n = a t + (b-a) t² / 2T, solved in the form that bears b = a.
+		// n = a t + (b-a) t² / 2T, solved in the form that is also defined for b = a.
 		a, k := l.Rates[0], (l.Rates[1]-l.Rates[0])/total
 		root := a*a + 2*k*n
 		if root < 0 {

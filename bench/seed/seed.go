@@ -1,5 +1,5 @@
-// Package seed fills the stores of a cluster with users for a load test: accounts, friendships and threads straight into
-// SQL, profiles and lists into the caches of Redis. It is the only package of bench that opens them.
+// Package seed creates users for a load test in the stores of a cluster: accounts, friendships and threads in SQL,
+// profiles and lists in the caches of Redis. It is the only package of bench that opens the stores.
 package seed
 
 import (
@@ -23,30 +23,30 @@ import (
 	"parley/internal/wire"
 )
 
-// FirstUID is the uid of the first user; the others count up, 2i and 2i+1 from it are friends. standalone --crowd makes
-// the same.
+// FirstUID is the uid of the first user; the others follow, and 2i and 2i+1 from it are friends. standalone --crowd
+// creates the same users.
 const FirstUID int32 = 1_000_001
 
-// Options say where to and how many.
+// Options say where to create users and how many.
 type Options struct {
 	DSN      string
 	Redis    config.Redis
 	FirstUID int32 // 0: FirstUID
 	Users    int
 	Cold     bool // leave the caches empty
-	// Progress is told how far it is, from one goroutine at a time; nil: nobody.
+	// Progress is called with the progress, from one goroutine at a time; may be nil.
 	Progress func(step string, done, of int)
 }
 
-// Config is what a node's configuration file says about the stores and the cluster.
+// Config is the part of a node's configuration about the stores and the cluster.
 type Config struct {
 	Redis   config.Redis
 	Mysql   config.MySQL
 	Cluster config.Cluster
 }
 
-// FromConfig reads those sections of a node's file, and none of the others: they are the node's. The variables of environ
-// ("KEY=value") that set their keys win, as they do for the node.
+// FromConfig reads these sections of a node's configuration file and ignores the others. As in the node, variables in
+// environ ("KEY=value") take precedence.
 func FromConfig(path string, environ []string) (Config, error) {
 	c := Config{Redis: config.DefaultRedis(), Mysql: config.DefaultMySQL()}
 	text, err := os.ReadFile(path)
@@ -60,11 +60,11 @@ func FromConfig(path string, environ []string) (Config, error) {
 			keep = slices.ContainsFunc([]string{"[redis]", "[mysql]", "[cluster]"}, func(s string) bool { return strings.EqualFold(s, t) })
 		}
 		if !keep {
-			line = "\n" // so that the lines of errors are right
+			line = "\n" // keeps the line numbers in errors correct
 		}
 		kept.WriteString(line)
 	}
-	f, err := os.CreateTemp("", "parley-seed-*.ini") // readable by its owner only: it may hold passwords
+	f, err := os.CreateTemp("", "parley-seed-*.ini") // readable only by its owner, because it may contain passwords
 	if err != nil {
 		return c, fmt.Errorf("seed: %w", err)
 	}
@@ -86,7 +86,7 @@ func ours(environ []string) []string {
 	})
 }
 
-// RedisAt is a single Redis without a password.
+// RedisAt returns the configuration of a single Redis without a password.
 func RedisAt(addr string) (config.Redis, error) {
 	c := config.DefaultRedis()
 	host, port, err := net.SplitHostPort(addr)
@@ -100,14 +100,15 @@ func RedisAt(addr string) (config.Redis, error) {
 	return c, nil
 }
 
-// Generation makes an empty Redis look as if its cluster had run for a while, so that nodes take logins at once.
+// Generation makes an empty Redis look as if its cluster had been running for a while, so that nodes accept logins at
+// once.
 func Generation(ctx context.Context, addr string) error {
 	rdb := redis.NewClient(&redis.Options{Addr: addr, Protocol: 2, DisableIdentity: true})
 	defer rdb.Close()
 	return presence.SeedGeneration(ctx, rdb)
 }
 
-// Run creates the users that are missing and warms the caches of all. The tables must exist or be creatable. It may be
+// Run creates the missing users and fills the caches of all. The tables must exist or be creatable. Run may be
 // repeated.
 func Run(ctx context.Context, o Options) error {
 	if o.FirstUID == 0 {
@@ -145,7 +146,7 @@ func fillSQL(ctx context.Context, st *store.Store, o *Options) error {
 		users := make([]store.NewUser, 0, to-from)
 		for i := from; i < to; i++ {
 			n := name(o.FirstUID + int32(i))
-			// No password ends in this: nobody logs in with one.
+			// This is not a valid hash, so nobody can log in with a password.
 			users = append(users, store.NewUser{Name: n, Email: n + "@example.com", PasswordHash: "!", Nick: n})
 		}
 		return st.SeedUsers(ctx, o.FirstUID+int32(from), users)
@@ -167,7 +168,7 @@ func fillSQL(ctx context.Context, st *store.Store, o *Options) error {
 	return nil
 }
 
-// Warm puts every user's profile and lists into the caches, where they stay for half an hour.
+// Warm puts all users' profiles and lists into the caches, where they stay for half an hour.
 func Warm(ctx context.Context, o Options) error {
 	if o.FirstUID == 0 {
 		o.FirstUID = FirstUID
@@ -196,7 +197,7 @@ func Warm(ctx context.Context, o Options) error {
 	return nil
 }
 
-// warm writes what a chat node would have written after loading the user from SQL.
+// warm writes what a chat node would write after loading a user from SQL.
 func warm(ctx context.Context, pr *presence.Presence, first, i int32) error {
 	uid, friend := first+i, first+(i^1)
 	profile := wire.Profile{UID: uid, Name: name(uid), Nick: name(uid)}
@@ -218,7 +219,7 @@ func warm(ctx context.Context, pr *presence.Presence, first, i int32) error {
 	return pr.PutLists(ctx, uid, version, append(append([]byte(`"apply_list":[],"friend_list":[`), other...), ']'))
 }
 
-// parallel does a range in batches on a few goroutines.
+// parallel processes a range in batches on several goroutines.
 func parallel(ctx context.Context, o *Options, step string, n int, do func(ctx context.Context, from, to int) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -37,7 +37,7 @@ Secret = a-secret-that-is-long-enough-to-be-accepted
 	require.Contains(t, c.Mysql.DSN(), "u:p@tcp(10.0.0.8:3306)/s")
 	require.NotEmpty(t, c.Cluster.Secret)
 
-	// F6: the variables that the nodes obey count here too; those of other sections are theirs.
+	// F6: variables that override the nodes' configuration apply here too; variables of other sections are ignored.
 	c, err = FromConfig(path, []string{"PARLEY_REDIS_PORT=6500", "PARLEY_SELFSERVER_NAME=chat9", "PATH=/bin", "PARLEY_MYSQL_HOST=10.0.0.7"})
 	require.NoError(t, err)
 	require.Equal(t, 6500, c.Redis.Port)

@@ -14,24 +14,24 @@ import (
 	"parley/internal/store/mysql"
 )
 
-// Place is where the stores of a cluster are.
+// Place is the location of the stores of a cluster.
 type Place struct {
 	DSN   string
 	Redis config.Redis
 }
 
-// Stores are the stores of a cluster, open for looking into them: what a run left there is evidence that no node had a
-// hand in.
+// Stores are the stores of a cluster, opened for inspection: what a run left there is evidence independent of the
+// nodes.
 type Stores struct {
 	sql      *store.Store
 	rdb      redis.UniversalClient
 	presence *presence.Presence
 }
 
-// maxReaders is how many statements Stores runs at once.
+// maxReaders is the number of concurrent statements of Stores.
 const maxReaders = 8
 
-// Open opens both stores and asks them for a sign of life.
+// Open opens both stores and verifies that they answer.
 func Open(ctx context.Context, at Place) (*Stores, error) {
 	st, err := mysql.Open(ctx, at.DSN, mysql.Options{MaxOpen: maxReaders})
 	if err != nil {
@@ -45,13 +45,13 @@ func Open(ctx context.Context, at Place) (*Stores, error) {
 	return s, nil
 }
 
-// Close closes them.
+// Close closes both stores.
 func (s *Stores) Close() error {
 	s.presence.Close()
 	return errors.Join(s.rdb.Close(), s.sql.Close())
 }
 
-// Message is a row of the history of a thread.
+// Message is a row in the history of a thread.
 type Message struct {
 	Seq               int64
 	Sender            int32
@@ -63,7 +63,7 @@ const (
 	pageBytes = 1 << 20
 )
 
-// History calls each for the messages of a thread whose number is greater than after, in ascending order.
+// History calls each for the messages of a thread with a number greater than after, in ascending order.
 func (s *Stores) History(ctx context.Context, thread, after int64, each func(Message)) error {
 	for more := true; more; {
 		page, next, err := s.sql.History(ctx, thread, after, pageRows, pageBytes)
@@ -79,17 +79,17 @@ func (s *Stores) History(ctx context.Context, thread, after int64, each func(Mes
 	return nil
 }
 
-// Left is what Redis still holds of users. Once they have all gone, and nodes have had a moment, it is zero.
+// Left is what Redis still holds of users. After they have all left, and the nodes have had a moment, it is zero.
 type Left struct {
-	Sessions int   // entries of usession_<uid>, but for Dead
+	Sessions int   // entries of usession_<uid>, except Dead
 	Names    int   // uip_<uid> of users without a Dead entry
-	Dead     int   // entries of a node's earlier life: they count for nobody, and wait for the next login or their expiry
-	Counted  int64 // logincount of all live nodes, of all users
+	Dead     int   // entries of a node's earlier boot ids: without effect until the next login or their expiry
+	Counted  int64 // logincount of all live nodes, for all users
 	UIDs     []int32
 	Example  string
 }
 
-// Left looks for what is left of users.
+// Left reads what is left of users.
 func (s *Stores) Left(ctx context.Context, uids []int32) (l Left, err error) {
 	nodes, err := s.presence.Nodes(ctx)
 	if err != nil {

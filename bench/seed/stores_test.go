@@ -10,7 +10,8 @@ import (
 	"parley/internal/presence"
 )
 
-// TestWhatIsLeftOfUsers has one user on a live node, one on a node's earlier life, and one whose place outlived the session.
+// TestWhatIsLeftOfUsers has one user on a live node, one under an earlier boot id of a node, and one whose entry
+// outlived the session.
 func TestWhatIsLeftOfUsers(t *testing.T) {
 	mini := miniredis.RunT(t)
 	rdb := redis.NewClient(&redis.Options{Addr: mini.Addr()})

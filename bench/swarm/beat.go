@@ -7,28 +7,28 @@ import (
 	"parley/internal/wire"
 )
 
-// ping is an unanswered heartbeat. Answers come in the order of requests.
+// ping is an unanswered heartbeat. Answers arrive in the order of requests.
 type ping struct {
-	planned, sent int64 // planned 0: a heartbeat that keeps the session alive, not part of a load
-	warm          bool  // of a warm-up
+	planned, sent int64 // planned 0: keeps the session alive and is not part of a load
+	warm          bool  // part of a warm-up
 }
 
-// beatStep is how often the heartbeat wheel turns, at the most, and beatSteps how many turns make a round, at the most:
-// users of one step beat together.
+// beatStep is the shortest step of the heartbeat wheel, and beatSteps the largest number of steps in a round. Users
+// of one step send their heartbeats together.
 const (
 	beatStep  = 50 * time.Millisecond
 	beatSteps = 480
 )
 
-// wheel returns the step of the heartbeat wheel and how many make a round.
+// wheel returns the duration of a step of the heartbeat wheel and the number of steps in a round.
 func (c *Config) wheel() (step int64, steps int) {
 	step = max(int64(beatStep), int64(c.Heartbeat)/beatSteps)
 	return step, int(int64(c.Heartbeat) / step)
 }
 
-// beat sends the heartbeats that are due. Each user has a fixed place on the wheel, so it needs no timers. The wheels of
-// all generators of a machine turn at the same moments: 57 nodes and 57 generators on two cores would otherwise be woken
-// up for each heartbeat alone, and that costs several times what the heartbeat does.
+// beat sends the heartbeats that are due. Each user has a fixed place on the wheel, so no timers are needed. The
+// wheels of all generators of a machine turn at the same moments. Otherwise 57 nodes and 57 generators on two cores
+// would be woken for each single heartbeat, which costs several times as much as the heartbeat.
 func (s *Swarm) beat(now int64) int64 {
 	step, steps := s.cfg.wheel()
 	if s.beatAt == 0 {

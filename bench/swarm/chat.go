@@ -8,25 +8,25 @@ import (
 	"parley/internal/wire"
 )
 
-// chatter is what a user who chats has beside.
+// chatter is the additional state of a user who chats.
 type chatter struct {
 	side     int // in the book
 	partner  int
 	thread   int64
-	cursor   int64  // last number of the thread when the run began
-	next     uint32 // counter of the next text to be written; what was planned beyond it waits for the window
+	cursor   int64  // last number of the thread before the run
+	next     uint32 // counter of the next text to write; later planned texts wait for the window
 	planned  uint32
 	inflight int
-	marks    []sentMark // unanswered
-	// Reading back.
+	marks    []sentMark // unanswered marks
+	// The following are for reading the history.
 	reading bool
 	asked   int64
 }
 
-// window is how many texts a user has unanswered; the server grants 64.
+// window bounds the unanswered texts of a user; the server grants 64.
 const window = 64
 
-// plan enters a text that is due now or was before, and writes it when the window allows.
+// plan records a text that is due, and writes it if the window permits.
 func (s *Swarm) plan(i int, planned int64) {
 	c := s.users[i].chat
 	s.book.Plan(c.side, planned)
@@ -34,7 +34,7 @@ func (s *Swarm) plan(i int, planned int64) {
 	s.write(i)
 }
 
-// write sends what is planned as far as the window allows. What has to wait is sent later, never dropped.
+// write sends the planned texts that the window permits. The others are sent later, never dropped.
 func (s *Swarm) write(i int) {
 	u := &s.users[i]
 	c := u.chat
@@ -60,7 +60,7 @@ func (s *Swarm) sendText(i int, counter uint32) {
 	s.book.Sent(c.side, counter, s.loop.Now())
 }
 
-// resend writes again, in order, what was not answered before the connection was lost, under the same unique ids.
+// resend repeats, in order and with the same unique ids, the texts that were unanswered when the connection was lost.
 func (s *Swarm) resend(i int) {
 	c := s.users[i].chat
 	c.inflight = 0
@@ -68,7 +68,7 @@ func (s *Swarm) resend(i int) {
 	s.write(i)
 }
 
-// textReply takes 1018.
+// textReply handles a 1018.
 func (s *Swarm) textReply(i int, body []byte) {
 	c := s.users[i].chat
 	if c == nil {
@@ -118,7 +118,7 @@ func (s *Swarm) textReply(i int, body []byte) {
 	s.write(i)
 }
 
-// textPush takes 1019.
+// textPush handles a 1019.
 func (s *Swarm) textPush(i int, body []byte) {
 	now := s.loop.Now()
 	from := int32(number(body, `"fromuid":`))
@@ -151,9 +151,9 @@ type element struct {
 
 var keyChats = []byte(`"chat_datas":[`)
 
-// eachText calls f for every element of a 1018 or 1019. It reads our servers' compact JSON by looking for its keys,
-// which is many times cheaper than a decoder; texts of this tool contain nothing that JSON escapes. What does not look so
-// goes through the decoder.
+// eachText calls f for each element of a 1018 or 1019. It searches the compact JSON of Parley's servers for keys,
+// which is many times cheaper than decoding; texts of this tool contain nothing that JSON escapes. Other bodies are
+// decoded.
 func eachText(body []byte, f func(*element)) bool {
 	at := bytes.Index(body, keyChats)
 	if at < 0 || bytes.IndexByte(body, '\\') >= 0 {
@@ -161,7 +161,7 @@ func eachText(body []byte, f func(*element)) bool {
 	}
 	for rest := body[at+len(keyChats):]; len(rest) > 0 && rest[0] == '{'; {
 		end := bytes.IndexByte(rest, '}')
-		// A unique id has braces of its own: skip them.
+		// A unique id contains braces: skip them.
 		if u := bytes.Index(rest, []byte(`"unique_id":"`)); u >= 0 && u < end {
 			k := bytes.IndexByte(rest[u+13:], '"')
 			if k < 0 {
@@ -198,7 +198,7 @@ func eachDecoded(body []byte, f func(*element)) bool {
 	return true
 }
 
-// number returns the integer after a key, 0 when there is none.
+// number returns the integer after a key, or 0.
 func number(b []byte, key string) (n int64) {
 	at := bytes.Index(b, []byte(key))
 	if at < 0 {
@@ -216,7 +216,7 @@ func number(b []byte, key string) (n int64) {
 	return n
 }
 
-// text returns the string after a key that ends with its opening quote, nil when there is none. It must not hold escapes.
+// text returns the string after a key that ends with its opening quote, or nil. The string must not contain escapes.
 func text(b []byte, key string) []byte {
 	at := bytes.Index(b, []byte(key))
 	if at < 0 {

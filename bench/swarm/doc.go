@@ -1,7 +1,7 @@
-// Package swarm runs the virtual users of one process. Each behaves as a native client of docs/PROTOCOL.md: it connects,
-// logs in, sends heartbeats, chats and reconnects, and records the results. The package runs phases one after the other
-// and returns the figures of each; it neither starts servers nor judges.
+// Package swarm runs the virtual users of one process. Each behaves as a native client of docs/PROTOCOL.md: it
+// connects, logs in, sends heartbeats, chats and reconnects, and records the results. The package runs phases one
+// after the other and returns the figures of each. It neither starts servers nor judges results.
 //
-// A Fleet has one Swarm per loop. Both ends of a conversation live in the same Swarm, so that a text's planned time, its
-// acknowledgement and its delivery are read from one clock and entered into one ledger without a lock.
+// A Fleet has one Swarm per loop. Both users of a conversation belong to the same Swarm, so that a text's planned
+// time, acknowledgement and delivery are measured by one clock and recorded in one ledger without a lock.
 package swarm

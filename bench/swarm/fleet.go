@@ -14,46 +14,46 @@ import (
 	"parley/bench/schedule"
 )
 
-// Place is where a user may log in, and with what.
+// Place says where a user may log in, with the token.
 type Place struct {
 	Addr  netip.AddrPort
 	Node  string
 	Token string
 }
 
-// Placer places users: the cluster's status node, seen from here. It is called from several goroutines.
+// Placer places users, as the cluster's status nodes do. It is called from several goroutines.
 type Placer func(ctx context.Context, uids []int32) ([]Place, error)
 
-// Config is a fleet. Only Users and Place must be set.
+// Config configures a fleet. Only Users and Place are required.
 type Config struct {
-	FirstUID int32 // uids count up from here; 2i and 2i+1 from it are friends
-	Users    int   // even
+	FirstUID int32 // the uid of the first user; the others follow, and 2i and 2i+1 from it are friends
+	Users    int   // an even number
 	Rooms    Rooms
 	Place    Placer
 	Loops    int // 0: one
-	Index    int // of this process among others, so that their source addresses differ
-	// Heartbeat is the period asked for, in whole seconds, 5 to 300; 0 means 30 s.
+	Index    int // of this process among several, so that their source addresses differ
+	// Heartbeat is the requested period, in whole seconds from 5 to 300; 0 means 30 s.
 	Heartbeat time.Duration
-	Run       uint32 // names the run in every text
+	Run       uint32 // identifies the run in every text
 	Seed      uint64
-	// Cross is the share of pairs whose ends are on different nodes, 0 to 1; negative leaves it to the status node.
+	// Cross is the share of pairs whose users are on different nodes, 0 to 1; if negative, the status node decides.
 	Cross float64
-	// KeepTo is how many nodes the users of this fleet are on, whatever the status node says; 0: no limit. Which ones is told
-	// by Index.
+	// KeepTo is the number of nodes that the users of this fleet use, whatever the status node says; 0: no limit.
+	// Index selects the nodes.
 	KeepTo int
-	// Marks is the share of the texts that their recipients mark as read, 0 to 1.
+	// Marks is the share of texts that their recipients mark as read, 0 to 1.
 	Marks float64
-	// Resume asks for resume tickets, and comes back with them.
+	// Resume requests resume tickets and reconnects with them.
 	Resume bool
-	// Reconnect brings users back whose connection was lost while a phase runs.
+	// Reconnect reconnects users whose connection is lost during a phase.
 	Reconnect bool
 	TextBytes int // 0: 100
-	// LoginTimeout bounds one attempt to connect and log in; 0 means 10 s.
+	// LoginTimeout bounds an attempt to connect and log in; 0 means 10 s.
 	LoginTimeout time.Duration
 }
 
-// Fleet is the users of this process. Prepare comes first, then Run for each phase, then Close. Run must not be called
-// twice at once; Live may be called at any time.
+// Fleet is the set of users of this process. Call Prepare first, then Run for each phase, then Close. Calls of Run
+// must not overlap; Live may be called at any time.
 type Fleet struct {
 	cfg    Config
 	swarms []*Swarm
@@ -76,35 +76,36 @@ type wanted struct {
 
 type liveCounters struct{ online, done, offered, wrong atomic.Int64 }
 
-// Live is a glance at a running phase. The counts are since the fleet began; P99 is that of the last full second, of the
-// slowest loop, in nanoseconds.
+// Live is the state of a running phase. The counts are since the start of the fleet. P99 is that of the last full
+// second in the slowest loop, in nanoseconds.
 type Live struct{ Online, Done, Offered, Wrong, P99 int64 }
 
-// Phase is one thing the users do together.
+// Phase is an activity of all users.
 type Phase struct {
-	// Kind is connect, login, threads, hold, ping, chat, storm, churn, verify or close; found and join, which make groups; or
-	// fan, against the floor's server of that name.
+	// Kind is connect, login, threads, hold, ping, chat, storm, churn, verify or close; found and join, which create
+	// groups; or fan, for use with the floor server of that name.
 	Kind string
-	// StartAt is when seconds begin to count, by the wall clock, so that processes agree; zero means now.
+	// StartAt is the wall-clock time at which seconds begin to count, so that processes agree; zero means now.
 	StartAt time.Time
 	Load    schedule.Load // ping, chat, churn; login and connect if its Rates are set
 	Warmup  time.Duration // before Load, at its first rate; not counted
-	// Concurrency makes it a closed loop: so many logins under way, pings or texts unanswered a loop. 0: open.
+	// Concurrency makes the load a closed loop with this many logins in flight, or unanswered pings or texts per
+	// loop. 0: open loop.
 	Concurrency int
-	For         time.Duration // hold; also of a closed loop
-	Users       int           // connect, login, threads: how many of this process's users; 0: all
-	Patience    time.Duration // how long to wait for answers after the load has ended; 0: 5 s
-	Spread      time.Duration // storm: users come back at a random moment within it
+	For         time.Duration // for hold, and for a closed loop
+	Users       int           // for connect, login, threads: number of this process's users; 0: all
+	Patience    time.Duration // maximum wait for answers after the end of the load; 0: 5 s
+	Spread      time.Duration // storm: users return at random times within it
 	Again       bool          // connect, login: close and repeat until For has passed
-	Mute        int           // hold: so many users stop reading
-	Churn       schedule.Load // chat: users who do not chat leave and come back beside it
-	Fine        bool          // keep what happened in each tenth of a second, and when something failed
-	Entered     bool          // verify: the history was read by somebody else and given to Enter
-	Remove      float64       // chat: share of each group's online members who are removed from the middle of the load on
+	Mute        int           // hold: number of users that stop reading
+	Churn       schedule.Load // chat: users who do not chat leave and return at the same time
+	Fine        bool          // record each tenth of a second, and the times of failures
+	Entered     bool          // verify: the history was read elsewhere and passed to Enter
+	Remove      float64       // chat: share of each group's online members that are removed, from the middle of the load on
 	Size        int           // fan: bytes of a frame
 }
 
-// New starts the loops; no user does anything yet.
+// New starts the loops; the users stay idle.
 func New(cfg Config) (*Fleet, error) {
 	if cfg.Loops <= 0 {
 		cfg.Loops = 1
@@ -147,13 +148,13 @@ func New(cfg Config) (*Fleet, error) {
 	return f, nil
 }
 
-// Close ends all connections and waits for the loops.
+// Close closes all connections and waits for the loops.
 func (f *Fleet) Close() {
 	f.cancel()
 	f.wg.Wait()
 }
 
-// Live returns the counts of now.
+// Live returns the current counts.
 func (f *Fleet) Live() Live {
 	l := Live{Online: f.live.online.Load(), Done: f.live.done.Load(), Offered: f.live.offered.Load(), Wrong: f.live.wrong.Load()}
 	for _, s := range f.swarms {
@@ -169,7 +170,7 @@ func (f *Fleet) Nodes() []string {
 	return append([]string(nil), f.nodes...)
 }
 
-// addrIndex interns an address.
+// addrIndex returns the index of an address, adding it if it is new.
 func (f *Fleet) addrIndex(p Place) uint16 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -197,7 +198,7 @@ func (f *Fleet) addrCount() int {
 
 const placeBatch = 500
 
-// Prepare gets a token for each user.
+// Prepare obtains a token for each user.
 func (f *Fleet) Prepare(ctx context.Context) error {
 	type batch struct{ from, to int }
 	work := make(chan batch)
@@ -241,7 +242,7 @@ func (f *Fleet) Prepare(ctx context.Context) error {
 	})
 }
 
-// spread decides which pairs are on one node and which on two: a token is good on every node.
+// spread decides which pairs are on one node and which on two. It can, because a token is valid on every node.
 func (f *Fleet) spread(places []Place) {
 	var seen []Place
 	for _, p := range places {
@@ -261,7 +262,7 @@ func (f *Fleet) spread(places []Place) {
 	}
 	cross := f.cfg.Cross
 	if cross < 0 {
-		cross = 1 // as the status node does, more often than not
+		cross = 1 // as the status node mostly does
 	}
 	crossed := 0.0
 	for i := 0; i+1 < len(places); i += 2 {
@@ -294,8 +295,8 @@ func (f *Fleet) all(ctx context.Context, do func(s *Swarm)) error {
 	return nil
 }
 
-// Run runs a phase on all loops and returns its merged outcome. When ctx ends the phase is cut short, and what it came to
-// is returned with ctx's error.
+// Run runs a phase on all loops and returns the merged outcome. If ctx ends, it cuts the phase short and returns the
+// outcome so far with ctx's error.
 func (f *Fleet) Run(ctx context.Context, p Phase) (*Outcome, error) {
 	if p.Patience == 0 {
 		p.Patience = 5 * time.Second
@@ -321,7 +322,7 @@ func (f *Fleet) Run(ctx context.Context, p Phase) (*Outcome, error) {
 		case o := <-results:
 			parts = append(parts, o)
 		case e := <-f.fatal:
-			total, _ := Merge(parts) // e says more
+			total, _ := Merge(parts) // e is the more useful error
 			return total, e
 		case <-ended:
 			ended = nil
@@ -335,7 +336,7 @@ func (f *Fleet) Run(ctx context.Context, p Phase) (*Outcome, error) {
 	return total, errors.Join(err, e)
 }
 
-// placeAgain gets new tokens for users that come back.
+// placeAgain obtains new tokens for users that reconnect.
 func (f *Fleet) placeAgain(ctx context.Context) {
 	for {
 		var batch []wanted
@@ -373,7 +374,7 @@ func (f *Fleet) placeAgain(ctx context.Context) {
 	}
 }
 
-// sourceOptions gives each loop addresses of its own.
+// sourceOptions gives each loop source addresses of its own.
 func (c *Config) sourceOptions(loop int) engine.Options {
 	const sources = 64
 	return engine.Options{Sources: sources, FirstSource: (c.Index*c.Loops + loop) * sources}

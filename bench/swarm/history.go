@@ -9,7 +9,7 @@ import (
 	"parley/internal/wire"
 )
 
-// askThread asks for the threads of a user, to learn the one with the partner and how far it has got.
+// askThread requests the threads of a user, to learn the thread with the partner and its last number.
 func (s *Swarm) askThread(i int) {
 	b := append(s.buf[:0], 0, 0, 0, 0)
 	b = strconv.AppendInt(append(b, `{"uid":`...), int64(s.uid(i)), 10)
@@ -17,7 +17,7 @@ func (s *Swarm) askThread(i int) {
 	s.users[i].conn.Send(s.framed(b, wire.MsgThreads))
 }
 
-// threadsReply takes 1026 and opens the conversation of a pair, both directions.
+// threadsReply handles a 1026 and opens both directions of a pair's conversation.
 func (s *Swarm) threadsReply(i int, body []byte) {
 	r := s.phase
 	if r == nil || r.Kind != "threads" {
@@ -42,7 +42,7 @@ func (s *Swarm) threadsReply(i int, body []byte) {
 	s.st.fail("no thread with the partner: are they friends? (bench seed)")
 }
 
-// askHistory asks for the next page of a user's thread.
+// askHistory requests the next page of a user's thread.
 func (s *Swarm) askHistory(i int) {
 	u := &s.users[i]
 	c := u.chat
@@ -57,7 +57,7 @@ func (s *Swarm) askHistory(i int) {
 	u.conn.Send(s.framed(b, wire.MsgHistory))
 }
 
-// historyReply takes 1030 and enters it into the books.
+// historyReply handles a 1030 and records it in the book.
 func (s *Swarm) historyReply(i int, body []byte) {
 	r, c := s.phase, s.users[i].chat
 	if r == nil || r.Kind != "verify" || c == nil || !c.reading {
@@ -74,7 +74,7 @@ func (s *Swarm) historyReply(i int, body []byte) {
 		return
 	}
 	if page.Error != 0 {
-		// Reading fast is not this user's right: ask again when the rate allows.
+		// The request exceeded the user's rate: repeat it later.
 		s.st.counters["pages asked again"]++
 		r.later = append(r.later, later{now + int64(200*time.Millisecond), func() { s.askHistory(i) }})
 		return
@@ -93,7 +93,7 @@ func (s *Swarm) historyReply(i int, body []byte) {
 	r.inflight--
 }
 
-// stored enters the next message of a history, of any reader.
+// stored records the next message of a history, whichever way it was read.
 func (s *Swarm) stored(c *chatter, thread, seq int64, sender int32, uniqueID, content string) {
 	if c.cursor++; seq != c.cursor {
 		s.book.Hole(c.thread, c.cursor)
@@ -104,12 +104,12 @@ func (s *Swarm) stored(c *chatter, thread, seq int64, sender int32, uniqueID, co
 
 // Conversation is a thread in which users of the run write to each other.
 type Conversation struct {
-	UID    int32 // of the user in whose books it is
+	UID    int32 // user in whose book it is recorded
 	Thread int64
-	After  int64 // the last number that is not the run's, or was entered
+	After  int64 // last number from before the run, or already recorded
 }
 
-// Stored is what a store holds of a conversation beyond its After, in ascending order, or the beginning of that.
+// Stored is the part of a conversation in the store after After, in ascending order, or the beginning of that.
 type Stored struct {
 	Conversation
 	Messages []Message
@@ -122,7 +122,7 @@ type Message struct {
 	UniqueID, Content string
 }
 
-// Conversations returns those of all users.
+// Conversations returns the conversations of all users.
 func (f *Fleet) Conversations(ctx context.Context) ([]Conversation, error) {
 	var mu sync.Mutex
 	var all []Conversation
@@ -136,20 +136,20 @@ func (f *Fleet) Conversations(ctx context.Context) ([]Conversation, error) {
 		}
 	})
 	if err != nil {
-		return nil, err // a loop may be at it still
+		return nil, err // a loop may still be running it
 	}
 	return all, nil
 }
 
-// Enter puts what somebody read from the store itself into the books. Of one conversation the parts must come in order.
-// A phase "verify" with Entered then closes the books.
+// Enter records messages that were read from the store. The parts of a conversation must come in order. A phase
+// "verify" with Entered then closes the books.
 func (f *Fleet) Enter(ctx context.Context, parts []Stored) error {
 	return f.all(ctx, func(s *Swarm) {
 		for k := range parts {
 			p := &parts[k]
 			i := int(p.UID - s.uid(0))
 			if i < 0 || i >= len(s.users) || s.users[i].chat == nil {
-				continue // another loop's
+				continue // belongs to another loop
 			}
 			for _, m := range p.Messages {
 				s.stored(s.users[i].chat, p.Thread, m.Seq, m.Sender, m.UniqueID, m.Content)

@@ -6,13 +6,13 @@ import (
 	"parley/internal/wire"
 )
 
-// sentMark is a mark that waits for its answer. Answers come in the order of requests.
+// sentMark is a mark waiting for its answer. Answers arrive in the order of requests.
 type sentMark struct{ planned, read int64 }
 
-// maxMarksWaiting is how many marks a user has unanswered. What is read meanwhile is marked with a later text.
+// maxMarksWaiting bounds the unanswered marks of a user. Texts read meanwhile are marked together with a later one.
 const maxMarksWaiting = 4
 
-// mark has a user mark a text as read, or not: a share of the texts that come is marked.
+// mark marks a text as read, for the configured share of texts.
 func (s *Swarm) mark(i int, thread, seq int64) {
 	u := &s.users[i]
 	if s.cfg.Marks <= 0 || u.chat == nil || len(u.chat.marks) >= maxMarksWaiting || s.rng.Float64() >= s.cfg.Marks {
@@ -25,7 +25,7 @@ func (s *Swarm) mark(i int, thread, seq int64) {
 	u.chat.marks = append(u.chat.marks, sentMark{s.loop.Now(), seq})
 }
 
-// markReply takes 2147: a mark that is stored is never below the one that was sent.
+// markReply handles a 2147: the stored mark must not be below the one sent.
 func (s *Swarm) markReply(i int, body []byte) {
 	c := s.users[i].chat
 	if c == nil || len(c.marks) == 0 {

@@ -4,14 +4,14 @@ import (
 	"time"
 )
 
-// done counts a completed operation whose latency from its planned time is ns.
+// done counts a completed operation with its latency in ns from its planned time.
 func (r *running) done(s *Swarm, ns int64) {
 	s.st.now.Done++
 	s.st.recent.Record(ns)
 	s.fleet.live.done.Add(1)
 }
 
-// completed says that a user's TCP connection stands, where that is the goal.
+// completed records that a user's TCP connection is established, if that is the goal.
 func (r *running) completed(s *Swarm, i int, ns int64) {
 	r.inflight--
 	r.finished++
@@ -21,7 +21,7 @@ func (r *running) completed(s *Swarm, i int, ns int64) {
 	}
 }
 
-// loggedIn says that a user got in.
+// loggedIn records that a user has logged in.
 func (r *running) loggedIn(s *Swarm, i int, ns int64) {
 	switch r.Kind {
 	case "found", "join":
@@ -43,10 +43,10 @@ func (r *running) loggedIn(s *Swarm, i int, ns int64) {
 	}
 }
 
-// leave lets a user go, so that the same user can come again.
+// leave disconnects a user, so that the same user can log in again.
 func (r *running) leave(s *Swarm, i int) { s.users[i].conn.Close(true) }
 
-// lost says that a connection broke.
+// lost records that a connection was lost.
 func (r *running) lost(*Swarm, int) {
 	if r.Kind == "found" || r.Kind == "join" {
 		r.inflight--
@@ -54,7 +54,7 @@ func (r *running) lost(*Swarm, int) {
 	}
 }
 
-// givenUp says that a user will not be tried again.
+// givenUp records that a user will make no more attempts.
 func (r *running) givenUp(s *Swarm, _ int) {
 	s.st.counters["given up"]++
 	switch r.Kind {
@@ -75,12 +75,12 @@ func (r *running) answered(s *Swarm, n int) {
 	for range n {
 		if now < r.end && !r.stopping {
 			r.inflight++
-			s.plan(r.turn(), now) // each in turn: nobody may send more than the nodes allow one user
+			s.plan(r.turn(), now) // in turn, so that no user exceeds the nodes' per-user limit
 		}
 	}
 }
 
-// over tells whether the phase has ended.
+// over reports whether the phase has ended.
 func (r *running) over(s *Swarm, now int64) bool {
 	switch r.Kind {
 	case "hold":
@@ -117,7 +117,7 @@ func (r *running) over(s *Swarm, now int64) bool {
 		n := s.book.Counts()
 		settled = n.Acked+n.Refused >= n.Planned && n.Delivered >= n.Acked && s.book.Settled()
 		if !settled && n.Acked+n.Refused >= n.Planned && !r.answeredAll {
-			// Only pushes are missing: those of users who lost their connections never come.
+			// Only pushes are missing. Those to users who lost their connections never arrive.
 			r.answeredAll = true
 			r.deadline = min(r.deadline, now+int64(deliveryGrace))
 		}
@@ -125,7 +125,7 @@ func (r *running) over(s *Swarm, now int64) bool {
 	return settled || now >= r.deadline
 }
 
-// late bounds the phases that only wait for answers.
+// late ends phases that only wait for answers.
 func (r *running) late(now int64) bool {
 	if now-r.start < int64(2*time.Minute) {
 		return false
@@ -134,7 +134,7 @@ func (r *running) late(now int64) bool {
 	return true
 }
 
-// storm drops everybody at once and has them come back.
+// storm disconnects all users at once and has them reconnect.
 func (s *Swarm) storm(now int64) {
 	r := s.phase
 	r.goal = 0
@@ -156,7 +156,7 @@ func (s *Swarm) storm(now int64) {
 	s.st.now.Offered = int64(r.goal)
 }
 
-// closeAll ends every session, politely.
+// closeAll ends all sessions gracefully.
 func (s *Swarm) closeAll() {
 	s.closing = true
 	for i := range s.users {

@@ -7,43 +7,43 @@ import (
 	"parley/bench/schedule"
 )
 
-// deliveryGrace is how long pushes may take after the last acknowledgement; a cluster that is well takes milliseconds.
+// deliveryGrace bounds the wait for pushes after the last acknowledgement; a healthy cluster needs milliseconds.
 const deliveryGrace = 3 * time.Second
 
 func engineNow() int64 { return engine.Clock() }
 
-// running is a phase under way on one loop.
+// running is a phase in progress on one loop.
 type running struct {
 	Phase
 	results chan<- *Outcome
 
-	start       int64 // where seconds count from
-	measureFrom int64 // planned times before it are warm-up
+	start       int64 // time from which seconds count
+	measureFrom int64 // earlier planned times belong to the warm-up
 	end         int64 // of the load
-	deadline    int64 // for answers after it; 0 while the load runs
+	deadline    int64 // for answers after the load; 0 while the load runs
 
 	clock    *schedule.Clock // nil in a closed loop
-	base     int64           // what the clock counts from
+	base     int64           // zero of the clock
 	warmBase *schedule.Clock
 	due      int64
 	dueOK    bool
 
-	next      int // user or pair whose turn it is
+	next      int // next user or pair
 	order     []int32
-	churn     *schedule.Clock // of the users who do not chat, beside a chat load
+	churn     *schedule.Clock // for the users who do not chat, during a chat load
 	churnAt   int64
 	churnOK   bool
 	idle      []int32
 	inflight  int
 	delivered int64
-	finished  int // users who got where the phase wants them, or were given up
+	finished  int // users who have reached the goal of the phase, or were given up
 	goal      int
 	failed    bool
 	stopping  bool
-	// answeredAll: nothing but deliveries is awaited.
+	// answeredAll means that only deliveries are missing.
 	answeredAll bool
 	later       []later // by time
-	removeAt    int64   // when members of groups begin to be removed; 0: not, or they have
+	removeAt    int64   // when to start removing members of groups; 0: not, or already started
 }
 
 type later struct {
@@ -51,7 +51,7 @@ type later struct {
 	do func()
 }
 
-// begin starts a phase; its outcome is sent when it has ended.
+// begin starts a phase; when it has ended, its outcome is sent to results.
 func (s *Swarm) begin(p Phase, results chan<- *Outcome) {
 	s.st = newStats()
 	r := &running{Phase: p, results: results}
@@ -79,7 +79,7 @@ func (s *Swarm) begin(p Phase, results chan<- *Outcome) {
 	}
 	r.goal = len(s.users)
 	if p.Users > 0 {
-		// The fleet's number, shared out as the users are.
+		// The number is for the whole fleet and is divided like the users.
 		all := s.cfg.Users
 		n := min(p.Users, all)
 		r.goal = (s.first+len(s.users))*n/all - s.first*n/all
@@ -117,7 +117,7 @@ func (s *Swarm) begin(p Phase, results chan<- *Outcome) {
 		}
 	case "verify":
 		if p.Entered {
-			r.next = len(s.users) // there is nothing to ask for
+			r.next = len(s.users) // there is nothing to request
 		}
 	case "storm":
 		s.storm(now)
@@ -154,7 +154,7 @@ func (r *running) nextDue() {
 	r.due, r.dueOK = r.base+at, ok
 }
 
-// tick does what is due and returns when it wants to be called next.
+// tick does what is due and returns when it must be called next.
 func (r *running) tick(s *Swarm, now int64) int64 {
 	s.st.turnTenth(now, int64(s.online))
 	second := int((now - r.start) / int64(time.Second))
@@ -245,7 +245,7 @@ func (r *running) loadMain(s *Swarm, now int64) int64 {
 			if r.inflight > before {
 				s.st.now.Offered++
 			} else if r.Again {
-				return now + int64(10*time.Millisecond) // everybody is on the way
+				return now + int64(10*time.Millisecond) // all users are logging in
 			}
 		}
 	case "ping", "fan":
@@ -253,7 +253,7 @@ func (r *running) loadMain(s *Swarm, now int64) int64 {
 			before := r.inflight
 			r.operate(s, now)
 			if r.inflight == before {
-				return now + int64(10*time.Millisecond) // somebody is not there
+				return now + int64(10*time.Millisecond) // a user is not logged in
 			}
 			s.st.now.Offered++
 		}
@@ -282,7 +282,7 @@ func (r *running) loadMain(s *Swarm, now int64) int64 {
 	return never
 }
 
-// operate does one operation that was due at planned.
+// operate starts the operation that was due at planned.
 func (r *running) operate(s *Swarm, planned int64) {
 	switch r.Kind {
 	case "connect", "login", "found", "join":
@@ -291,7 +291,7 @@ func (r *running) operate(s *Swarm, planned int64) {
 		}
 		i := r.next % len(s.users)
 		r.next++
-		// Somebody who is still on the way cannot come again: the turn is the next one's.
+		// A user who is still logging in cannot start again: take the next one.
 		for n := 0; r.Again && s.users[i].state != out; n++ {
 			if n == len(s.users) && r.clock == nil {
 				return
@@ -303,7 +303,7 @@ func (r *running) operate(s *Swarm, planned int64) {
 			r.next++
 		}
 		if u := &s.users[i]; u.state == in && r.Kind == "login" || r.skips(s, i) {
-			r.finished++ // since an earlier phase, or it is not meant
+			r.finished++ // already reached in an earlier phase, or not part of this one
 		} else if u.state == out {
 			r.inflight++
 			u.tries = 0
@@ -340,7 +340,7 @@ func (r *running) operate(s *Swarm, planned int64) {
 	}
 }
 
-// leaveAndReturn ends a user's session politely and logs the user in again.
+// leaveAndReturn ends a user's session gracefully and logs the user in again.
 func (s *Swarm) leaveAndReturn(i int, planned int64) {
 	u := &s.users[i]
 	u.planned = planned

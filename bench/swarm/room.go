@@ -9,18 +9,19 @@ import (
 	"parley/internal/wire"
 )
 
-// Rooms divides the users of a fleet into groups; the zero value makes none. The users of a group follow one another, and
-// are in one Swarm: the first is its owner, the first Senders write, the last are offline when the group is measured.
+// Rooms divides the users of a fleet into groups; the zero value makes none. The users of a group are consecutive and
+// belong to one Swarm: the first is its owner, the first Senders write, and the last are offline when the group is
+// measured.
 type Rooms struct {
 	Members int
 	Online  int // of Members
 	Senders int // of Online
 }
 
-// unit is how many users belong together.
+// unit returns the number of users that belong together.
 func (r Rooms) unit() int { return max(r.Members, 2) }
 
-// units is how many groups there are among users, or pairs.
+// units returns the number of groups, or pairs, among users.
 func (r Rooms) units(users int) int {
 	if r.Members > 0 {
 		return users / r.Members
@@ -28,7 +29,7 @@ func (r Rooms) units(users int) int {
 	return (users + 1) / 2
 }
 
-// Share returns the users of part i of n, from and to, who stay together in pairs or in groups.
+// Share returns the range of users of part i of n. It keeps pairs and groups together.
 func (r Rooms) Share(users, i, n int) (from, to int) {
 	unit, units := r.unit(), r.units(users)
 	return units * i / n * unit, min(units*(i+1)/n*unit, users)
@@ -37,13 +38,13 @@ func (r Rooms) Share(users, i, n int) (from, to int) {
 // room is a group on its loop.
 type room struct {
 	thread int64
-	code   string // of the link by which users join
-	last   int64  // number of the last row that the loop knows of
-	expel  int    // the member whose turn it is to be removed
-	fewest int    // members of those online who stay
+	code   string // of the link with which users join
+	last   int64  // number of the last row known to the loop
+	expel  int    // the next member to remove
+	fewest int    // minimum number of online members that stay
 }
 
-// away tells whether a user is to be offline.
+// away reports whether a user is to be offline.
 func (s *Swarm) away(i int) bool {
 	m := s.cfg.Rooms
 	return m.Members > 0 && i%m.Members >= m.Online
@@ -51,8 +52,8 @@ func (s *Swarm) away(i int) bool {
 
 func (s *Swarm) room(i int) *room { return &s.rooms[i/s.cfg.Rooms.Members] }
 
-// skips tells whether a user has nothing to do in the phase. To make groups, first all owners make one, then all others
-// join.
+// skips reports whether a user has nothing to do in the phase. Groups are created in two phases: owners create them,
+// then the others join.
 func (r *running) skips(s *Swarm, i int) bool {
 	switch r.Kind {
 	case "login":
@@ -65,7 +66,7 @@ func (r *running) skips(s *Swarm, i int) bool {
 	return false
 }
 
-// enter asks for what a user logged in for in a phase that makes groups.
+// enter sends the request for which a user logged in during a phase that creates groups.
 func (s *Swarm) enter(i int) {
 	u := &s.users[i]
 	b := append(s.buf[:0], 0, 0, 0, 0)
@@ -80,7 +81,7 @@ func (s *Swarm) enter(i int) {
 	u.conn.Send(s.framed(b, wire.MsgGroupJoin))
 }
 
-// groupReply takes the answers about groups.
+// groupReply handles the answers about groups.
 func (s *Swarm) groupReply(i int, id wire.MsgID, body []byte) {
 	r, g := s.phase, s.room(i)
 	code := wire.Code(number(body, `"error":`))
@@ -111,7 +112,7 @@ func (s *Swarm) groupReply(i int, id wire.MsgID, body []byte) {
 	r.leave(s, i)
 }
 
-// openRooms opens the books, once all have joined.
+// openRooms opens the rooms in the book after all users have joined.
 func (s *Swarm) openRooms() {
 	m := s.cfg.Rooms
 	for k := range s.rooms {
@@ -122,7 +123,7 @@ func (s *Swarm) openRooms() {
 		}
 		s.book.OpenRoom(g.thread, g.last, uids)
 		for j := range m.Senders {
-			// The owner's chatter reads the history back.
+			// The owner's chatter reads the history.
 			partner := first
 			if j == 0 {
 				partner = first + 1
@@ -134,13 +135,13 @@ func (s *Swarm) openRooms() {
 	}
 }
 
-// pushed is a 2144 that was read.
+// pushed is a 2144 that was decoded.
 type pushed struct {
 	body []byte
 	rows []ledger.Row
 }
 
-// groupPush takes 2144. Members get the same bytes: only the first copy is read.
+// groupPush handles a 2144. Members receive the same bytes, so only the first copy is decoded.
 func (s *Swarm) groupPush(i int, body []byte) {
 	now := s.loop.Now()
 	s.st.counters["frames"]++
@@ -175,12 +176,13 @@ func (s *Swarm) groupPush(i int, body []byte) {
 	s.st.counters["copies"] += copies
 }
 
-// gapNotice takes 2104.
+// gapNotice handles a 2104.
 func (s *Swarm) gapNotice(i int, body []byte) {
 	s.book.Gap(s.uid(i), number(body, `"from_seq":`))
 }
 
-// expelSome has the owner of each group remove a share of the members who only read, one after the other, the last first.
+// expelSome has the owner of each group remove a share of the members who only read, one after the other, starting
+// with the last.
 func (s *Swarm) expelSome(share float64) {
 	m := s.cfg.Rooms
 	for k := range s.rooms {
@@ -190,7 +192,7 @@ func (s *Swarm) expelSome(share float64) {
 	}
 }
 
-// expel asks for the next removal; i is the group's owner.
+// expel requests the next removal; i is the group's owner.
 func (s *Swarm) expel(i int) {
 	g := s.room(i)
 	if u := &s.users[i]; g.expel >= g.fewest && u.state == in {
@@ -201,7 +203,7 @@ func (s *Swarm) expel(i int) {
 	}
 }
 
-// removed takes 2127. The number is that of the event, after which nothing is the member's.
+// removed handles a 2127. seq is the number of the event; later rows are not for the member.
 func (s *Swarm) removed(i int, code wire.Code, seq int64) {
 	g := s.room(i)
 	switch {
@@ -218,7 +220,7 @@ func (s *Swarm) removed(i int, code wire.Code, seq int64) {
 	s.expel(i)
 }
 
-// spreads enters how long the texts of groups took to their first and last members.
+// spreads records how long the texts of groups took to reach their first and last members.
 func (s *Swarm) spreads(from int64) {
 	s.book.EachSpread(func(planned, first, last int64) {
 		if planned >= from {
@@ -228,13 +230,13 @@ func (s *Swarm) spreads(from int64) {
 	})
 }
 
-// fan sends a frame that the floor's server writes to everybody.
+// fan sends a frame that the floor server writes to all users.
 func (s *Swarm) fan(i int, planned int64) {
 	s.users[i].conn.Send(s.framed(make([]byte, s.phase.Size), wire.MsgGroupPush))
 	s.fanned = append(s.fanned, planned)
 }
 
-// fannedOut takes such a frame: one of as many as there are users.
+// fannedOut handles such a frame, of which one arrives per user.
 func (s *Swarm) fannedOut(r *running) {
 	s.st.counters["frames"]++
 	if s.fannedTo++; s.fannedTo < s.online {

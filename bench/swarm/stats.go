@@ -13,8 +13,8 @@ import (
 	"parley/bench/ledger"
 )
 
-// The histograms of a phase. Those ending in .service count from when the generator really acted, the others from when
-// the schedule wanted it to.
+// The histograms of a phase. Those ending in .service count from when the generator acted, the others from when the
+// schedule required it.
 const (
 	HConnect        = "connect"         // TCP connect
 	HLogin          = "login"           // 1005 to 1006 on an open connection
@@ -25,51 +25,52 @@ const (
 	HAckService     = "ack.service"     //
 	HDeliver        = "deliver"         // 1017 to the recipient's 1019, or to each member's 2144
 	HDeliverService = "deliver.service" //
-	HLag            = "lag"             // how late the generator itself was
+	HLag            = "lag"             // lateness of the generator
 	HMark           = "mark"            // 2146 to 2147: stored
-	HOutage         = "outage"          // of a user: from losing the connection to being logged in again
+	HOutage         = "outage"          // of a user, from the loss of the connection to the next login
 	HHistory        = "history"         // a page of history
 	HFirst          = "first"           // 1017 to a group, to the first member's 2144
 	HLast           = "last"            // to the last member's
 )
 
-// Interval is one second of a phase. Second counts from the phase's start; the fields but Online are what happened in it.
+// Interval is one second of a phase. Second counts from the phase's start. The other fields except Online count
+// events within it.
 type Interval struct {
 	Second               int
 	Offered, Done, Wrong int64  // operations: due, completed, failed
 	Online               int64  // sessions at its end
-	Hist                 []byte // packed; nil when there is nothing in it
+	Hist                 []byte // packed; nil if empty
 }
 
-// Tenth is a tenth of a second of a phase with Fine: the sums of operations due and completed since the phase's start, and
-// the sessions, at its end.
+// Tenth is a tenth of a second of a phase with Fine: the sums of due and completed operations since the phase's
+// start, and the number of sessions, at its end.
 type Tenth struct{ Offered, Done, Online int64 }
 
 const tenth = int64(100 * time.Millisecond)
 
-// Sign is something that failed for a user: a connection lost, an operation refused. Of each hundredth of a second the
-// first is kept.
+// Sign is a failure seen by a user: a lost connection, a refused operation. The first of each hundredth of a second
+// is kept.
 type Sign struct {
 	At   time.Duration // since the phase's start
 	What string
 }
 
-// Outcome is what a phase, or a part of it on one loop or process, came to.
+// Outcome is the result of a phase, or of a part of it on one loop or process.
 type Outcome struct {
 	Counters map[string]int64
 	Errors   map[string]int64
 	Hists    map[string][]byte // packed
 	Series   []Interval
-	Tenths   []Tenth // phases with Fine
-	Signs    []Sign  // likewise, by time
+	Tenths   []Tenth // of phases with Fine
+	Signs    []Sign  // likewise, ordered by time
 	Ledger   ledger.Summary
-	Seconds  float64   // how long it took: the longest of the parts
-	BackAt   []float64 // when each user was logged in, in seconds since the start; only storms
-	// Cores is what each generator process used meanwhile; the parent of the process fills it in.
+	Seconds  float64   // duration: the longest of the parts
+	BackAt   []float64 // when each user was logged in, in seconds since the start; only for storms
+	// Cores is the number of cores each generator process used; the parent of the process sets it.
 	Cores []float64
 }
 
-// Hist returns a histogram, empty if there is none of that name.
+// Hist returns a histogram, which is empty if there is none of that name.
 func (o *Outcome) Hist(name string) *hist.Hist {
 	if b := o.Hists[name]; b != nil {
 		if h, err := hist.Unpack(b); err == nil {
@@ -79,8 +80,8 @@ func (o *Outcome) Hist(name string) *hist.Hist {
 	return hist.New()
 }
 
-// Merge returns the outcome of a phase from those of its parts. Histograms are merged without loss. With an error it
-// returns all that could be merged.
+// Merge merges the outcomes of the parts of a phase, histograms without loss. With an error it returns everything
+// that could be merged.
 func Merge(parts []*Outcome) (*Outcome, error) {
 	o := &Outcome{Counters: map[string]int64{}, Errors: map[string]int64{}}
 	hists := merger[string]{}
@@ -127,7 +128,7 @@ func Merge(parts []*Outcome) (*Outcome, error) {
 	return o, err
 }
 
-// merger holds the packed histograms that belong together: a run has one for each second and process.
+// merger holds packed histograms that belong together: a run has one for each second and process.
 type merger[K comparable] map[K][][]byte
 
 func (m merger[K]) merge() (map[K][]byte, error) {
@@ -144,7 +145,7 @@ func (m merger[K]) merge() (map[K][]byte, error) {
 	return merged, err
 }
 
-// addTenths adds two parts up; what ended earlier stays as it was at its end.
+// addTenths adds two parts. A part that ended earlier keeps its last state.
 func addTenths(a, b []Tenth) []Tenth {
 	if len(a) < len(b) {
 		a, b = b, a
@@ -159,19 +160,19 @@ func addTenths(a, b []Tenth) []Tenth {
 	return sum
 }
 
-// stats collects a phase on one loop.
+// stats collects the figures of a phase on one loop.
 type stats struct {
 	counters map[string]int64
 	errors   map[string]int64
 	hists    map[string]*hist.Hist
 	series   []Interval
 	now      Interval
-	recent   *hist.Hist // of now
+	recent   *hist.Hist // of the current second
 	backAt   []float64
 
 	fine                      bool  // tenths and signs are wanted
 	start                     int64 // of the phase
-	offeredBefore, doneBefore int64 // in the seconds that were closed
+	offeredBefore, doneBefore int64 // in the seconds already closed
 	tenths                    []Tenth
 	signs                     []Sign
 }
@@ -204,14 +205,14 @@ func (s *stats) fail(what string) {
 	}
 }
 
-// turnTenth closes the tenths of a second that have passed before now.
+// turnTenth closes the tenths of a second before now.
 func (s *stats) turnTenth(now, online int64) {
 	for s.fine && int64(len(s.tenths)) < (now-s.start)/tenth {
 		s.tenths = append(s.tenths, Tenth{s.offeredBefore + s.now.Offered, s.doneBefore + s.now.Done, online})
 	}
 }
 
-// turn closes the seconds that have passed.
+// turn closes the seconds before the given one.
 func (s *stats) turn(second int, online int64) {
 	for s.now.Second < second {
 		s.now.Online = online

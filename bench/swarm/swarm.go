@@ -20,39 +20,39 @@ type state uint8
 
 const (
 	out        state = iota // not connected, and not meant to be
-	placing                 // waits for a token
-	waiting                 // waits for its time to try again
+	placing                 // waiting for a token
+	waiting                 // waiting for the time of the next attempt
 	connecting              // TCP
 	loggingIn               // 1005 is on its way
 	in                      // logged in
-	open                    // connected, and that is all the phase wants
+	open                    // connected, which is the goal of the phase
 )
 
 const tokenLen = 43
 
-// freshFor is how long a token is used without asking for a new one: the cluster's last 10 minutes, and a million users
-// take longer to log in.
+// freshFor is how long a token is used before a new one is requested. Tokens are valid for 10 minutes, and a million
+// users take longer to log in.
 const freshFor = 8 * time.Minute
 
-// user is one virtual user. Idle ones should stay small: about 200 bytes, connection included.
+// user is a virtual user. Idle ones must stay small: about 200 bytes, including the connection.
 type user struct {
 	conn    *engine.Conn
-	chat    *chatter // nil for one who does not chat
+	chat    *chatter // nil for a user who does not chat
 	pings   []ping   // unanswered heartbeats, oldest first
-	planned int64    // of the login under way
-	began   int64    // of the attempt under way
-	opened  int64    // TCP was established
+	planned int64    // of the login in progress
+	began   int64    // of the attempt in progress
+	opened  int64    // when TCP was established
 	lost    int64    // when the connection was lost; 0 if it was not
 	token   [tokenLen]byte
 	addr    uint16
 	state   state
 	tries   uint8
-	spent   bool // the token is used up, or may be, because it was sent; a resume ticket is good until a newer one is used
+	spent   bool // the token is used up, or may be, because it was sent; a resume ticket stays valid until a newer one is used
 	resume  bool // token is a resume ticket
 	muted   bool
 }
 
-// Swarm is the users of one loop. All its methods run on the loop's goroutine.
+// Swarm is the set of users of one loop. All its methods run on the loop's goroutine.
 type Swarm struct {
 	fleet *Fleet
 	cfg   *Config
@@ -64,24 +64,24 @@ type Swarm struct {
 	book  *ledger.Book
 
 	rooms    []room
-	pushed   [16]pushed // 2144s that came lately, by a number in each
-	fanned   []int64    // when frames that the floor's server writes to everybody were due
-	fannedTo int        // how many users got the oldest
+	pushed   [16]pushed // recently received 2144s, by a hash of their number
+	fanned   []int64    // due times of frames that the floor server writes to all users
+	fannedTo int        // number of users that have received the oldest
 
 	online   int
 	retry    retryQueue
 	beatAt   int64 // next turn of the heartbeat wheel
 	beatPos  int
-	attempts []attempt // to connect and log in, oldest first, those that have ended too
-	expireAt int64     // when the oldest are looked at again
+	attempts []attempt // to connect and log in, oldest first, including ended ones
+	expireAt int64     // when to check the oldest next
 	buf      []byte
-	closing  bool  // disconnections are wanted
-	prepared int64 // when Prepare brought everybody's first tokens
+	closing  bool  // disconnections are intended
+	prepared int64 // when Prepare obtained the first tokens
 
 	p99 atomic.Int64 // of the last full second
 
 	phase *running // nil between phases
-	st    *stats   // of the phase; between phases one that nobody reads
+	st    *stats   // of the phase; between phases an unused one
 }
 
 func newSwarm(f *Fleet, index, from, to int) (*Swarm, error) {
@@ -106,12 +106,12 @@ func (s *Swarm) setPlace(i int, p Place) {
 	u.spent, u.resume = false, false
 }
 
-// stale tells whether a user's first token is too old to be tried. Later ones are used when they come.
+// stale reports whether a user's first token is too old to be used. Later tokens are used as they arrive.
 func (s *Swarm) stale(u *user, now int64) bool {
 	return !u.resume && now-s.prepared > int64(freshFor)
 }
 
-// connect begins an attempt of a user, who has a token unless the phase wants none. planned is when it was due.
+// connect starts an attempt of a user, who has a token unless the phase needs none. planned is when it was due.
 func (s *Swarm) connect(i int, planned int64) {
 	u := &s.users[i]
 	u.planned, u.began = planned, engine.Clock()
@@ -120,7 +120,7 @@ func (s *Swarm) connect(i int, planned int64) {
 	u.conn = s.loop.Dial(s.fleet.addr(u.addr), i)
 }
 
-// Opened is engine.Handler's.
+// Opened implements engine.Handler.
 func (s *Swarm) Opened(c *engine.Conn) {
 	u := &s.users[c.Tag]
 	if u.conn != c {
@@ -163,14 +163,14 @@ func (s *Swarm) loginFrame(i int) []byte {
 	return s.framed(b, wire.MsgLogin)
 }
 
-// framed fills in the header for which b has room, and keeps b for the next frame.
+// framed writes the header into the space at the start of b, and keeps b for the next frame.
 func (s *Swarm) framed(b []byte, id wire.MsgID) []byte {
 	wire.AppendHeader(b[:0], id, len(b)-wire.HeaderLen)
 	s.buf = b[:0]
 	return b
 }
 
-// Frame is engine.Handler's.
+// Frame implements engine.Handler.
 func (s *Swarm) Frame(c *engine.Conn, id wire.MsgID, body []byte) {
 	i := c.Tag
 	u := &s.users[i]
@@ -223,7 +223,7 @@ func (s *Swarm) loginReply(i int, body []byte) {
 		s.st.fail("login refused " + strconv.FormatInt(code, 10))
 		u.spent = u.spent || code == int64(wire.CodeTokenInvalid)
 		if code == int64(wire.CodeUIDInvalid) {
-			u.tries = maxTries // no such user: trying again changes nothing
+			u.tries = maxTries // no such user: a repetition would fail too
 		}
 		s.drop(i, false)
 		return
@@ -253,7 +253,7 @@ func (s *Swarm) loginReply(i int, body []byte) {
 	}
 }
 
-// Closed is engine.Handler's.
+// Closed implements engine.Handler.
 func (s *Swarm) Closed(c *engine.Conn, err error) {
 	i := c.Tag
 	u := &s.users[i]
@@ -270,7 +270,7 @@ func (s *Swarm) Closed(c *engine.Conn, err error) {
 		s.fleet.live.online.Add(-1)
 	}
 	if s.closing || errors.Is(err, engine.ErrClosed) && was != connecting && was != loggingIn {
-		return // as we wanted
+		return // intended
 	}
 	switch was {
 	case in:
@@ -287,7 +287,7 @@ func (s *Swarm) Closed(c *engine.Conn, err error) {
 		if !errors.Is(err, engine.ErrClosed) {
 			s.st.fail("connect: " + reason(err))
 		}
-		// Perhaps the node is gone: the next attempt goes to another one.
+		// The node may be gone: the next attempt goes to another one.
 		if n := s.fleet.addrCount(); n > 1 {
 			u.addr = uint16((int(u.addr) + 1) % n)
 		}
@@ -303,7 +303,7 @@ func (s *Swarm) Closed(c *engine.Conn, err error) {
 
 const maxTries = 12
 
-// comeBack tries a user again after a back-off with full jitter, as client does, or gives the user up.
+// comeBack schedules another attempt after a backoff with full jitter, as package client does, or gives the user up.
 func (s *Swarm) comeBack(i int) {
 	u := &s.users[i]
 	if s.phase == nil || u.lost != 0 && !s.cfg.Reconnect || u.tries >= maxTries {
@@ -322,7 +322,7 @@ func (s *Swarm) retryAt(i int, at int64) {
 	heap.Push(&s.retry, retry{at, int32(i)})
 }
 
-// tryAgain is called when the back-off is over.
+// tryAgain is called when the backoff is over.
 func (s *Swarm) tryAgain(i int) {
 	u := &s.users[i]
 	if u.state != waiting {
@@ -336,7 +336,7 @@ func (s *Swarm) tryAgain(i int) {
 	s.fleet.want <- wanted{s, i} // has room for every user once
 }
 
-// plannedAgain is from when a repeated login counts: the first attempt of it.
+// plannedAgain returns the time from which a repeated login counts: its first attempt.
 func (s *Swarm) plannedAgain(u *user) int64 {
 	if u.lost != 0 || u.planned == 0 {
 		return s.loop.Now()
@@ -349,7 +349,7 @@ func (s *Swarm) placed(i int, p Place) {
 	if u.state != placing {
 		return
 	}
-	// A pair keeps its way through the cluster unless a connect just failed there.
+	// A pair keeps its nodes unless a connect to one has just failed.
 	addr := s.fleet.addrIndex(p)
 	keep := (s.cfg.Cross >= 0 || s.cfg.KeepTo > 0) && u.tries <= 1
 	old := u.addr
@@ -381,7 +381,7 @@ func (s *Swarm) drop(i int, want bool) {
 	}
 }
 
-// Tick is engine.Handler's.
+// Tick implements engine.Handler.
 func (s *Swarm) Tick(now int64) int64 {
 	next := now + int64(time.Second)
 	for len(s.retry) > 0 {
@@ -405,13 +405,13 @@ func (s *Swarm) Tick(now int64) int64 {
 	return next
 }
 
-// attempt is one of a user to connect and log in.
+// attempt is a user's attempt to connect and log in.
 type attempt struct {
 	began int64
 	user  int32
 }
 
-// expire gives up attempts that take too long.
+// expire ends attempts that take too long.
 func (s *Swarm) expire(now int64) {
 	for len(s.attempts) > 0 && now-s.attempts[0].began > int64(s.cfg.LoginTimeout) {
 		a := s.attempts[0]
@@ -429,7 +429,7 @@ func (s *Swarm) expire(now int64) {
 	}
 }
 
-// reason shortens an error to what is worth counting.
+// reason shortens an error to a text that is useful to count.
 func reason(err error) string {
 	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		return errno.Error()

@@ -19,7 +19,7 @@ import (
 	"parley/kitex_gen/message/statusservice"
 )
 
-// startFleet runs a standalone cluster of two nodes, and a fleet of users that are in its database.
+// startFleet runs a standalone cluster of two nodes, and a fleet of users in its database.
 func startFleet(t *testing.T, users int, change func(*Config)) *Fleet {
 	t.Helper()
 	o := standalone.LocalOptions()
@@ -88,7 +88,7 @@ func TestADayOfAFleet(t *testing.T) {
 	require.Empty(t, o.Errors)
 	require.InEpsilon(t, 1000, o.Hist(HPing).Count(), .3)
 
-	// Nodes look for new peers once a second.
+	// Nodes check for new peers once a second.
 	f.must(t, Phase{Kind: "hold", For: 1500 * time.Millisecond})
 	o = f.must(t, Phase{Kind: "chat", Load: load("constant", 600, time.Second), Warmup: 300 * time.Millisecond, Patience: 20 * time.Second})
 	require.Empty(t, o.Errors)
@@ -209,7 +209,7 @@ func TestTheHeartbeatWheelMakesItsRoundInTime(t *testing.T) {
 }
 
 func TestAnAttemptWithoutAnAnswerIsGivenUp(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0") // which nobody accepts on
+	ln, err := net.Listen("tcp", "127.0.0.1:0") // accepts no connections
 	require.NoError(t, err)
 	defer ln.Close()
 	place := Place{netip.MustParseAddrPort(ln.Addr().String()), "deaf", strings.Repeat("t", tokenLen)}
@@ -230,7 +230,7 @@ func TestAnAttemptWithoutAnAnswerIsGivenUp(t *testing.T) {
 	require.Zero(t, o.Counters["logins"])
 }
 
-// F6: more users than were seeded.
+// F6: the fleet has more users than were created.
 func TestAUserThatDoesNotExistIsNotTriedAgain(t *testing.T) {
 	f := startFleet(t, 10, func(c *Config) { c.Users += 4 })
 	o := f.must(t, Phase{Kind: "login", Concurrency: 4})

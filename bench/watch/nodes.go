@@ -13,35 +13,36 @@ import (
 	"time"
 )
 
-// Watched is a process to look at: by its operations listener, by its pid, or by both.
+// Watched is a process to observe by its operations listener, by its pid, or by both.
 type Watched struct {
 	Name string
 	Ops  string     // host:port; "" for none
-	Pid  func() int // nil for one on another machine; it may change when the process is restarted
+	Pid  func() int // nil for a process on another machine; the pid may change with a restart
 }
 
-// Sample is one look at a process. What is not known is zero.
+// Sample is an observation of a process. Unknown values are zero.
 type Sample struct {
-	At         float64 // seconds since the watch began
+	At         float64 // seconds since the start of the watch
 	Name       string
-	CPU        float64 // cores used since the sample before
+	CPU        float64 // cores used since the previous sample
 	RSS        int64
 	Sessions   float64
-	Waiting    float64 // texts that wait for their answer
+	Waiting    float64 // texts waiting for their answer
 	Goroutines float64
-	GCSeconds  float64 // paused for collections since the sample before
+	GCSeconds  float64 // paused for collections since the previous sample
 	Heap       float64
 	Gone       bool
 }
 
-// Machine is one look at everything.
+// Machine is an observation of the whole machine.
 type Machine struct {
 	At              float64
 	CPU             float64 // share of all cores, 0 to 1
 	Available, Slab int64
 }
 
-// Nodes looks at processes once a second; with more than a few processes less often, because it costs them time.
+// Nodes samples processes once a second, or less often if there are more than a few, because sampling takes them
+// time.
 type Nodes struct {
 	began  time.Time
 	http   *http.Client
@@ -54,8 +55,8 @@ type Nodes struct {
 	machine  []Machine
 	last     map[string]reading
 	lastBusy [2]float64
-	troubles map[string]float64            // what processes counted since the watch began, by series
-	counted  map[string]map[string]float64 // what each told last
+	troubles map[string]float64            // counted by processes since the start of the watch, by series
+	counted  map[string]map[string]float64 // last values of each process
 }
 
 type reading struct {
@@ -63,10 +64,10 @@ type reading struct {
 	pid                int
 }
 
-// minSpan is the shortest time, in seconds, over which a share of a processor is worth telling.
+// minSpan is the shortest time, in seconds, over which a share of a processor is computed.
 const minSpan = .4
 
-// perSecond is how many processes are looked at each second: an answer of /metrics takes a node some milliseconds.
+// perSecond is the number of processes sampled per second. Answering /metrics takes a node some milliseconds.
 const perSecond = 16
 
 func (n *Nodes) period() time.Duration {
@@ -75,7 +76,7 @@ func (n *Nodes) period() time.Duration {
 	return max(time.Second, time.Duration(len(n.watched))*time.Second/perSecond)
 }
 
-// WatchNodes looks until Stop, from began on.
+// WatchNodes samples until Stop. Times count from began.
 func WatchNodes(began time.Time, watched []Watched) *Nodes {
 	ctx, cancel := context.WithCancel(context.Background())
 	n := &Nodes{
@@ -83,7 +84,7 @@ func WatchNodes(began time.Time, watched []Watched) *Nodes {
 		troubles: map[string]float64{}, counted: map[string]map[string]float64{},
 		http: &http.Client{
 			Timeout:   900 * time.Millisecond,
-			Transport: &http.Transport{DisableCompression: true}, // it would be the node's processor that compresses
+			Transport: &http.Transport{DisableCompression: true}, // compression would use the node's processor
 		},
 	}
 	n.lastBusy[0], n.lastBusy[1] = MachineCPU()
@@ -92,8 +93,8 @@ func WatchNodes(began time.Time, watched []Watched) *Nodes {
 	return n
 }
 
-// watch looks at one process after the other, spread over the period: all at once, they would keep every processor busy
-// for some milliseconds of each second, which is what the slowest hundredth of a run's operations would then measure.
+// watch samples one process after the other, spread over the period. Sampling all at once would keep every processor
+// busy for some milliseconds of each second, and the slowest hundredth of a run's operations would measure that.
 func (n *Nodes) watch(ctx context.Context) {
 	for {
 		n.mu.Lock()
@@ -107,7 +108,7 @@ func (n *Nodes) watch(ctx context.Context) {
 			case <-time.After(pause):
 			}
 			if i < len(watched) {
-				n.wg.Go(func() { n.look(ctx, watched[i]) }) // one that does not answer must not hold up the others
+				n.wg.Go(func() { n.look(ctx, watched[i]) }) // a process that does not answer must not delay the others
 			} else {
 				n.lookAround()
 			}
@@ -115,14 +116,14 @@ func (n *Nodes) watch(ctx context.Context) {
 	}
 }
 
-// Add makes the watch look at one more process.
+// Add adds a process to the watch.
 func (n *Nodes) Add(w Watched) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.watched = append(n.watched[:len(n.watched):len(n.watched)], w)
 }
 
-// Look takes one more sample of each process now.
+// Look samples each process once more, now.
 func (n *Nodes) Look(ctx context.Context) {
 	var wg sync.WaitGroup
 	n.mu.Lock()
@@ -135,7 +136,7 @@ func (n *Nodes) Look(ctx context.Context) {
 	n.lookAround()
 }
 
-// lookAround takes a sample of the machine.
+// lookAround samples the machine.
 func (n *Nodes) lookAround() {
 	busy, total := MachineCPU()
 	m := Machine{At: time.Since(n.began).Seconds()}
@@ -164,7 +165,7 @@ func (n *Nodes) look(ctx context.Context, w Watched) {
 		}
 	}
 	if ctx.Err() != nil {
-		return // nobody asked to the end
+		return // the caller gave up before the end
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -176,7 +177,7 @@ func (n *Nodes) look(ctx context.Context, w Watched) {
 	case !ok || last.pid != r.pid || r.cpu < last.cpu:
 		n.last[w.Name] = r
 	case r.at-last.at < minSpan:
-		// CPU time is counted in hundredths of a second: over a moment it would be noise.
+		// CPU time is counted in hundredths of a second, so over a short time it would be noise.
 		s.CPU = last.cores
 	default:
 		r.cores = (r.cpu - last.cpu) / (r.at - last.at)
@@ -186,16 +187,16 @@ func (n *Nodes) look(ctx context.Context, w Watched) {
 	n.samples = append(n.samples, s)
 }
 
-// count adds what a process counted since it was last looked at. n.mu is held.
+// count adds what a process has counted since its last sample. The caller holds n.mu.
 func (n *Nodes) count(name string, now map[string]float64) {
 	last, ok := n.counted[name]
 	n.counted[name] = now
 	if !ok {
-		return // what was before the watch is not its business
+		return // what was counted before the watch is ignored
 	}
 	for series, v := range now {
 		d := v - last[series]
-		if d < 0 { // it began anew
+		if d < 0 { // the process restarted
 			d = v
 		}
 		if d > 0 {
@@ -204,27 +205,27 @@ func (n *Nodes) count(name string, now map[string]float64) {
 	}
 }
 
-// Troubles returns how often something went wrong since the watch began, over all processes: the counters of what is
-// dropped, refused, late, lost or repeated, with their labels. What a process counted between the last look and its death
-// is not in it.
+// Troubles returns how often something went wrong since the start of the watch, over all processes: the counters of
+// what was dropped, refused, late, lost or repeated, with their labels. It lacks what a process counted between its
+// last sample and its death.
 func (n *Nodes) Troubles() map[string]float64 {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return maps.Clone(n.troubles)
 }
 
-// wanted are the metrics a sample is made of; those of several nodes in one process are added up.
+// wanted are the metrics in a sample. Those of several nodes in one process are added up.
 var wanted = map[string]bool{
 	"process_cpu_seconds_total": true, "process_resident_memory_bytes": true, "go_goroutines": true,
 	"go_gc_duration_seconds_sum": true, "go_memstats_heap_inuse_bytes": true,
 	"parley_chat_sessions": true, "parley_chat_texts_waiting": true,
 }
 
-// trouble fits the names of the counters that stay still when all is well.
+// trouble matches the names of counters that do not change in a healthy cluster.
 var trouble = regexp.MustCompile(`^parley_\w*(abandoned|bad_|bisected|dropped|errors|failed|failures|fenced|flooding|full|gaps|late|` +
 	`limited|lost|offline|panics|refused|repeated|retries|slow|stale|throttled|timeouts|unclear|unheard|unknown)\w*_total$`)
 
-// scrape asks a process, which is nobody when addr is "", for its wanted metrics and its troubles.
+// scrape reads the wanted metrics and the troubles of a process; an empty addr yields nothing.
 func (n *Nodes) scrape(ctx context.Context, addr string) (m, troubles map[string]float64) {
 	if addr == "" {
 		return nil, nil
@@ -235,7 +236,7 @@ func (n *Nodes) scrape(ctx context.Context, addr string) (m, troubles map[string
 	}
 	rsp, err := n.http.Do(req)
 	if err != nil {
-		return nil, nil // gone, or stopped: the sample says so
+		return nil, nil // gone or stopped, as the sample then shows
 	}
 	defer rsp.Body.Close()
 	m, troubles = map[string]float64{}, map[string]float64{}
@@ -250,14 +251,14 @@ func (n *Nodes) scrape(ctx context.Context, addr string) (m, troubles map[string
 	return m, troubles
 }
 
-// Parse reads Prometheus' text form and adds up the values of each name over its labels.
+// Parse parses Prometheus' text format and adds up the values of each name over its labels.
 func Parse(r io.Reader) map[string]float64 {
 	m := map[string]float64{}
 	each(r, func(name, _ string, v float64) { m[name] += v })
 	return m
 }
 
-// each reads Prometheus' text form. labels is what stands between braces, with them, or "".
+// each parses Prometheus' text format. labels is the part in braces, including them, or "".
 func each(r io.Reader, f func(name, labels string, v float64)) {
 	for sc := bufio.NewScanner(r); sc.Scan(); {
 		line := sc.Text()
@@ -288,7 +289,7 @@ func (n *Nodes) Latest() map[string]Sample {
 	return maps.Clone(latest)
 }
 
-// Stop ends the watch and returns everything seen.
+// Stop ends the watch and returns all samples.
 func (n *Nodes) Stop() ([]Sample, []Machine) {
 	n.cancel()
 	n.wg.Wait()

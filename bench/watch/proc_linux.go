@@ -11,13 +11,13 @@ import (
 // clockTick is USER_HZ, which is 100 on every Linux.
 const clockTick = 100
 
-// Process reads the CPU seconds and the resident bytes of a process; ok is false when it is gone.
+// Process returns the CPU seconds and the resident bytes of a process; ok is false if it does not exist.
 func Process(pid int) (cpu float64, rss int64, ok bool) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, 0, false
 	}
-	// The name, in parentheses, may hold blanks.
+	// The name, in parentheses, may contain spaces.
 	_, rest, found := bytes.Cut(b, []byte(") "))
 	f := bytes.Fields(rest)
 	if !found || len(f) < 22 {
@@ -29,7 +29,7 @@ func Process(pid int) (cpu float64, rss int64, ok bool) {
 	return (user + system) / clockTick, pages * int64(os.Getpagesize()), true
 }
 
-// Memory reads /proc/meminfo, in bytes.
+// Memory reads /proc/meminfo. Values are in bytes.
 func Memory() (available, slab int64) {
 	b, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
@@ -76,7 +76,7 @@ func ProcEntries() int64 {
 	return inodes * (inodeBytes + nameBytes)
 }
 
-// MachineCPU reads how many CPU seconds all processes have used, and how many the CPUs had.
+// MachineCPU returns how many CPU seconds all processes have used, and how many there were.
 func MachineCPU() (busy, total float64) {
 	b, err := os.ReadFile("/proc/stat")
 	if err != nil {

@@ -2,14 +2,14 @@
 
 package watch
 
-// Process needs /proc.
+// Process requires /proc.
 func Process(int) (cpu float64, rss int64, ok bool) { return 0, 0, false }
 
-// Memory needs /proc.
+// Memory requires /proc.
 func Memory() (available, slab int64) { return 0, 0 }
 
-// ProcEntries needs /proc.
+// ProcEntries requires /proc.
 func ProcEntries() int64 { return 0 }
 
-// MachineCPU needs /proc.
+// MachineCPU requires /proc.
 func MachineCPU() (busy, total float64) { return 0, 0 }

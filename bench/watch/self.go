@@ -1,5 +1,5 @@
-// Package watch observes processes during a load: the generator, which must not be the bottleneck, and the nodes, by
-// their metrics and by /proc.
+// Package watch observes processes during a load: the generator, which must not be the bottleneck, and the nodes,
+// through their metrics and /proc.
 package watch
 
 import (
@@ -10,14 +10,14 @@ import (
 	"time"
 )
 
-// Self is how a generator process fared since Start. Times are in seconds.
+// Self is the resource use of a generator process since StartSelf. Times are in seconds.
 type Self struct {
 	Seconds    float64
 	CPU        float64 // cores used
-	Cores      int     // it may use
+	Cores      int     // cores available to it
 	GCs        uint64
 	GCPauseMax float64
-	// SchedP99 is how long goroutines that could run had to wait for a processor.
+	// SchedP99 is how long runnable goroutines waited for a processor.
 	SchedP99 float64
 	HeapMiB  float64
 	RSSMiB   float64
@@ -40,7 +40,7 @@ const (
 	mHeap   = "/memory/classes/heap/objects:bytes"
 )
 
-// StartSelf begins to watch.
+// StartSelf starts measuring.
 func StartSelf() *SelfWatch {
 	w := &SelfWatch{began: time.Now(), cpu: ownCPU()}
 	for _, name := range []string{mPauses, mSched, mGCs, mHeap} {
@@ -53,7 +53,7 @@ func StartSelf() *SelfWatch {
 	return w
 }
 
-// Read returns how it has been so far.
+// Read returns the values so far.
 func (w *SelfWatch) Read() Self {
 	metrics.Read(w.samples)
 	s := Self{Seconds: time.Since(w.began).Seconds(), Cores: runtime.GOMAXPROCS(0)}
@@ -76,7 +76,7 @@ func ownCPU() float64 {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
 }
 
-// quantile returns the upper bound of the bucket that holds the share q of what came since before.
+// quantile returns the upper bound of the bucket that contains the share q of the values since before.
 func quantile(h *metrics.Float64Histogram, before []uint64, q float64) float64 {
 	total := uint64(0)
 	for i, n := range h.Counts {
@@ -97,7 +97,7 @@ func quantile(h *metrics.Float64Histogram, before []uint64, q float64) float64 {
 	return 0
 }
 
-// Worst merges what several generator processes say: the sum of what they used, the worst of how they fared.
+// Worst merges the values of generator processes: the sum of resources, the worst of delays.
 func Worst(a, b Self) Self {
 	return Self{
 		Seconds: max(a.Seconds, b.Seconds), CPU: a.CPU + b.CPU, Cores: max(a.Cores, b.Cores), GCs: a.GCs + b.GCs,

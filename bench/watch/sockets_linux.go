@@ -8,10 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Socket is a TCP socket of this machine's network namespace and what the kernel holds for it.
+// Socket is a TCP socket in this machine's network namespace, with the memory that the kernel holds for it.
 type Socket struct {
 	Peer  netip.AddrPort
-	Bytes int64 // received and not read, sent and not acknowledged, set aside: with the kernel's own structures around them
+	Bytes int64 // received and not read, sent and not acknowledged, or reserved; includes the kernel's own structures
 }
 
 // Layouts of the kernel's sock_diag, linux/inet_diag.h.
@@ -23,7 +23,7 @@ const (
 	anyState       = 0xffffffff
 )
 
-// Sockets lists the IPv4 TCP sockets with a local port, by sock_diag, which any user may ask.
+// Sockets lists the IPv4 TCP sockets with a local port. It uses sock_diag, which needs no privileges.
 func Sockets(port uint16) ([]Socket, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_INET_DIAG)
 	if err != nil {
@@ -75,7 +75,8 @@ func Sockets(port uint16) ([]Socket, error) {
 	}
 }
 
-// socketOf reads one answer; false for a socket of another port, and for one without memory, such as in TIME_WAIT.
+// socketOf parses an answer. It returns false for a socket of another port, and for one without memory, as in
+// TIME_WAIT.
 func socketOf(b []byte, port uint16) (s Socket, ok bool) {
 	if len(b) < diagAnswerLen || binary.BigEndian.Uint16(b[4:]) != port {
 		return s, false
@@ -88,7 +89,7 @@ func socketOf(b []byte, port uint16) (s Socket, ok bool) {
 			break
 		}
 		if v := rest[4:size]; kind == skMemInfo && len(v) >= skMemInfoLen-4 {
-			// rmem_alloc, fwd_alloc, wmem_queued, optmem, backlog; wmem_alloc is a part of wmem_queued.
+			// rmem_alloc, fwd_alloc, wmem_queued, optmem, backlog; wmem_alloc is part of wmem_queued.
 			for _, i := range []int{0, 4, 5, 6, 7} {
 				s.Bytes += int64(order.Uint32(v[4*i:]))
 			}

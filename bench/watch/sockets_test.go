@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestTheKernelTellsWhatItHoldsForASocket lets bytes lie unread and looks for them.
+// TestTheKernelTellsWhatItHoldsForASocket leaves bytes unread and looks for them.
 func TestTheKernelTellsWhatItHoldsForASocket(t *testing.T) {
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
 	require.NoError(t, err)

@@ -28,7 +28,7 @@ func TestMetricsOfSeveralNodesAddUp(t *testing.T) {
 	}, Parse(strings.NewReader(metricsText)))
 }
 
-// TestTroublesAreCountedFromTheWatchOn has a node that counted before, goes on counting, and begins anew.
+// TestTroublesAreCountedFromTheWatchOn has a node that counted before, goes on counting, and restarts.
 func TestTroublesAreCountedFromTheWatchOn(t *testing.T) {
 	var text atomic.Value
 	text.Store("")
