@@ -99,7 +99,7 @@ func greet(w io.Writer, c *standalone.Cluster, o standalone.Options, took time.D
 		fmt.Fprintf(w, "  chat node %d %s (clients), %s (WebSocket), %s (RPC)\n",
 			i+1, reachable(n.ClientAddr()), n.Address(wire.WS), reachable(n.RPCAddr()))
 	}
-	fmt.Fprintf(w, "  operations  http://%s/metrics, /healthz, /readyz, /debug/pprof\n", reachable(c.OpsAddr()))
+	fmt.Fprintf(w, "  operations  http://%s/ (the live cluster; also /metrics, /healthz, /readyz, /debug/pprof)\n", reachable(c.OpsAddr()))
 	if o.Data == "" {
 		fmt.Fprintf(w, "  data        thrown away at exit\n")
 	} else {

@@ -165,7 +165,7 @@ var rules = []rule{
 		"internal/status",
 		[]string{
 			"internal/presence", "internal/wire", "internal/rpc", "internal/config", "internal/obs", "internal/ops", "internal/overview",
-			"kitex_gen/...",
+			"web/dash", "kitex_gen/...",
 		},
 		"a node imports no other node, and status has no business with SQL",
 	},
@@ -179,6 +179,7 @@ var rules = []rule{
 	},
 
 	// What browsers load.
+	{"web/dash", nil, "files and how they are served: the page asks /api for what it shows"},
 	{"web", []string{"clients/js"}, "files and how they are served: it knows no node"},
 
 	// What stands outside the nodes.

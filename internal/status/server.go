@@ -19,6 +19,7 @@ import (
 	"parley/internal/rpc"
 	"parley/kitex_gen/message/nodeservice"
 	"parley/kitex_gen/message/statusservice"
+	"parley/web/dash"
 )
 
 const (
@@ -84,8 +85,11 @@ func (s *Server) Checks() []obs.Check {
 	}
 }
 
-// ServeOps adds the cluster's API to an operations listener. It must be called before the listener runs.
-func (s *Server) ServeOps(o *obs.Ops) { s.overview.ServeOps(o) }
+// ServeOps adds the cluster's API and its page to an operations listener. It must be called before the listener runs.
+func (s *Server) ServeOps(o *obs.Ops) {
+	s.overview.ServeOps(o)
+	o.Handle("GET /", dash.Handler())
+}
 
 // dial returns a chat node as operators use it.
 func (s *Server) dial(addr string) (ops.Node, func(), error) {
