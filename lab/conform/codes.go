@@ -12,18 +12,18 @@ import (
 	"sync"
 )
 
-// codeLine is what a gate without a mail server prints for each code, in whatever else its output holds.
+// codeLine matches the line that a gate without a mail server prints for each code, among its other output.
 var codeLine = regexp.MustCompile(`to=(\S+) code=(\S+)`)
 
 // Codes collects verification codes from the output of a gate that prints them instead of mailing them. It is an
-// io.Writer for that output and safe for concurrent use; the zero value is ready.
+// io.Writer for that output. It is safe for concurrent use; the zero value is ready for use.
 type Codes struct {
 	mu    sync.Mutex // guards the following
-	rest  []byte     // of a line that is not complete
+	rest  []byte     // an incomplete line
 	codes map[string]string
 }
 
-// Write takes a part of the output.
+// Write receives a part of the output.
 func (c *Codes) Write(b []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -32,7 +32,7 @@ func (c *Codes) Write(b []byte) (int, error) {
 		line, rest, ok := strings.Cut(string(c.rest), "\n")
 		if !ok {
 			if len(c.rest) > 1<<16 {
-				c.rest = nil // no line of a gate's
+				c.rest = nil // too long for a line of a gate
 			}
 			return len(b), nil
 		}
@@ -48,7 +48,7 @@ func (c *Codes) Write(b []byte) (int, error) {
 
 var errNoCode = errors.New("conform: no code was printed for that address")
 
-// Code returns the latest code of an address; it is a Target.Code.
+// Code returns the latest code for an address. It can serve as Target.Code.
 func (c *Codes) Code(_ context.Context, email string) (string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -58,7 +58,7 @@ func (c *Codes) Code(_ context.Context, email string) (string, error) {
 	return "", errNoCode
 }
 
-// CodesFile returns a Target.Code that reads a file into which a gate's output goes while it runs.
+// CodesFile returns a Target.Code that reads a file to which a running gate's output is written.
 func CodesFile(path string) (func(ctx context.Context, email string) (string, error), error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -69,15 +69,15 @@ func CodesFile(path string) (func(ctx context.Context, email string) (string, er
 	return func(ctx context.Context, email string) (string, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		if _, err := io.Copy(codes, f); err != nil { // goes on where the last call stopped
+		if _, err := io.Copy(codes, f); err != nil { // continues where the last call stopped
 			return "", fmt.Errorf("conform: codes: %w", err)
 		}
 		return codes.Code(ctx, email)
 	}, nil
 }
 
-// ReadAccounts reads accounts, one a line: e-mail address and password with white space between. Empty lines and those
-// that begin with # are passed over.
+// ReadAccounts reads accounts, one per line: e-mail address and password separated by white space. It ignores empty
+// lines and those that begin with #.
 func ReadAccounts(r io.Reader) (list []Account, err error) {
 	lines := bufio.NewScanner(r)
 	for n := 1; lines.Scan(); n++ {

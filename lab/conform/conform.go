@@ -1,9 +1,9 @@
-// Package conform checks from outside whether a running cluster follows the protocol: it registers users, logs in as stock
-// and native clients do, and compares the answers with docs/PROTOCOL.md. It does not depend on the implementation of the
-// cluster, so it can check other implementations as well.
+// Package conform checks from outside whether a running cluster follows the protocol: it registers users, logs in as
+// stock and native clients do, and compares the answers with docs/PROTOCOL.md. It does not depend on the cluster's
+// implementation, so it can check other implementations as well.
 //
-// A check is a small function with a name and the rules it covers; Run runs them one after the other, the slow ones
-// beside the others. Names of users are new in each run, so that it can be repeated.
+// A check is a small function with a name and the rules it covers. Run runs the checks one after the other, with slow
+// ones in parallel. User names are new in each run, so that a run can be repeated.
 package conform
 
 import (
@@ -19,40 +19,40 @@ import (
 	"parley/lab/stockmodel"
 )
 
-// Check is one thing a cluster must do.
+// Check is a requirement on a cluster.
 type Check struct {
 	Name  string   // lower case with dashes; the part before the first is its group
-	Rules []string // of the stock client (R1–R24) and defects of upstream (D1–D62) it stands for; may be empty
-	Doc   string   // what is expected, in a line
-	slow  bool     // mostly waits: runs beside the others
+	Rules []string // rules of the stock client (R1–R24) and defects of llfcchat (D1–D62) that it covers; may be empty
+	Doc   string   // the expectation, in one line
+	slow  bool     // mostly waits, so it runs in parallel with the others
 	run   func(*attempt)
 }
 
-// Target says what to check and how to get users there.
+// Target says what to check, and how to obtain users.
 type Target struct {
 	Gate   string   // URL
-	Status []string // host:port of status nodes, may be empty: their checks are skipped
-	Secret string   // of the cluster, for RPCs to the status nodes; may be empty
-	// Accounts to use where none can be registered.
+	Status []string // host:port of status nodes; if empty, their checks are skipped
+	Secret string   // cluster secret, for RPCs to the status nodes; may be empty
+	// Accounts to use if none can be registered.
 	Accounts []Account
-	// Code returns the verification code that was last mailed to an address; nil: no account can be registered.
+	// Code returns the verification code last mailed to an address. If it is nil, no account can be registered.
 	Code func(ctx context.Context, email string) (string, error)
 }
 
-// Account is a user and how to log in.
+// Account is a user with the credentials.
 type Account struct {
 	Name, Email, Password string
 	uid                   int32 // 0 until the first login
 }
 
-// Options adjust a run. The zero value runs everything.
+// Options configure a run. The zero value runs all checks.
 type Options struct {
-	Run     *regexp.Regexp // names to run; nil: all
-	Timeout time.Duration  // of one check; 0: 60 s
-	Report  func(Result)   // told of each result as it comes; never from two goroutines at once
+	Run     *regexp.Regexp // names of checks to run; nil: all
+	Timeout time.Duration  // of a check; 0: 60 s
+	Report  func(Result)   // called with each result, never concurrently
 }
 
-// Result is what became of a check.
+// Result is the outcome of a check.
 type Result struct {
 	Name    string        `json:"name"`
 	Rules   []string      `json:"rules,omitempty"`
@@ -62,16 +62,16 @@ type Result struct {
 	Took    time.Duration `json:"took_ns"`
 }
 
-// ErrSetUp is wrapped by Run's error when the cluster cannot be checked at all.
+// ErrSetUp is wrapped by Run's error if the cluster cannot be checked at all.
 var ErrSetUp = errors.New("conform: cannot set up")
 
-// Checks lists all checks in the order they run.
+// Checks returns all checks in the order in which they run.
 func Checks() []Check {
 	return slices.Concat(httpChecks, loginChecks, kickChecks, searchChecks, friendChecks, threadChecks, textChecks, historyChecks,
 		hostileChecks, stockChecks, nativeChecks, rightsChecks, groupChecks, markChecks, presenceChecks, rowChecks, statusChecks)
 }
 
-// Run runs the checks of o against t. The error is ErrSetUp, or ctx's; failed checks are in the results.
+// Run runs the checks selected by o against t. The error is ErrSetUp or ctx's; failed checks are in the results.
 func Run(ctx context.Context, t Target, o Options) ([]Result, error) {
 	if o.Timeout <= 0 {
 		o.Timeout = time.Minute
@@ -113,7 +113,7 @@ func Run(ctx context.Context, t Target, o Options) ([]Result, error) {
 	return results, ctx.Err()
 }
 
-// failure and skip end an attempt from inside.
+// failure and skip are panic values that end an attempt.
 type (
 	failure string
 	skip    string
@@ -144,7 +144,7 @@ func (e *env) try(ctx context.Context, c Check, timeout time.Duration) (r Result
 	return r
 }
 
-// attempt is one run of one check. Its methods end it when something is not as expected.
+// attempt is one run of a check. Its methods end it if an expectation is not met.
 type attempt struct {
 	*env
 	ctx   context.Context
@@ -166,7 +166,7 @@ func (a *attempt) end() {
 	}
 }
 
-// failf ends the attempt. By custom the text is "expected …, got …".
+// failf ends the attempt. By convention the text is "expected …, got …".
 func (a *attempt) failf(format string, args ...any) {
 	panic(failure(fmt.Sprintf(format, args...)))
 }
@@ -187,7 +187,7 @@ func equal[T comparable](a *attempt, what string, want, got T) {
 
 func (a *attempt) skipf(format string, args ...any) { panic(skip(fmt.Sprintf(format, args...))) }
 
-// ok fails for an error.
+// ok fails if err is not nil.
 func (a *attempt) ok(what string, err error) {
 	if err != nil {
 		a.failf("%s: expected success, got %v", what, err)

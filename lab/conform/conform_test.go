@@ -34,7 +34,7 @@ func TestNamesOfChecks(t *testing.T) {
 	}
 }
 
-// TestTheTableHolds compares docs/CONFORMANCE.md with the checks and with the tests of the tree.
+// TestTheTableHolds compares docs/CONFORMANCE.md with the checks and with the tests in the tree.
 func TestTheTableHolds(t *testing.T) {
 	doc, err := os.ReadFile(filepath.Join(root, "docs", "CONFORMANCE.md"))
 	require.NoError(t, err)
@@ -65,7 +65,8 @@ func TestTheTableHolds(t *testing.T) {
 	require.Equal(t, map[string]int{"R": 24, "D": 62}, last)
 }
 
-// TestGroupRightsAreThoseOfTheStore holds the checks, which know the protocol only, against the table that the nodes use.
+// TestGroupRightsAreThoseOfTheStore compares the checks, which are based on the protocol only, with the table that
+// the nodes use.
 func TestGroupRightsAreThoseOfTheStore(t *testing.T) {
 	for i, s := range store.Standings() {
 		require.Equal(t, s.String(), groupStandings[i])
@@ -90,7 +91,7 @@ func names(cell string) (list []string) {
 	return list
 }
 
-// testExists looks for "package.TestName" in the tree.
+// testExists reports whether "package.TestName" is in the tree.
 func testExists(t *testing.T, name string) bool {
 	dir, function, ok := strings.Cut(name, ".")
 	require.True(t, ok, name)

@@ -15,7 +15,7 @@ import (
 	"parley/lab/stockmodel"
 )
 
-// object is a JSON object of a reply. A member of another type than asked for reads as zero; need says what is wrong.
+// object is a JSON object in a reply. A member of another type than requested reads as zero; need reports it.
 type object map[string]any
 
 // fields is the body of a request.
@@ -38,7 +38,7 @@ func (o object) has(key string) bool { _, ok := o[key]; return ok }
 
 func (o object) num(key string) int64 {
 	n, _ := o[key].(json.Number)
-	v, err := strconv.ParseInt(n.String(), 10, 32) // what the stock client can read
+	v, err := strconv.ParseInt(n.String(), 10, 32) // the range that the stock client can read
 	if err != nil {
 		return 0
 	}
@@ -57,7 +57,7 @@ func (o object) list(key string) []object {
 }
 
 // need fails unless the object has members of the types that the stock client reads: i integer, s string, b bool, a
-// array. spec is "uid:i name:s".
+// array. A spec is of the form "uid:i name:s".
 func (a *attempt) need(what string, o object, spec ...string) {
 	for _, s := range spec {
 		key, kind := s[:len(s)-2], s[len(s)-1]
@@ -83,14 +83,14 @@ func (a *attempt) need(what string, o object, spec ...string) {
 	}
 }
 
-// without fails if the object has one of the keys.
+// without fails if the object has any of the keys.
 func (a *attempt) without(what string, o object, keys ...string) {
 	for _, k := range keys {
 		a.want(!o.has(k), "%s: expected no %q, got one", what, k)
 	}
 }
 
-// conn is a connection that says what the check tells it to.
+// conn is a connection controlled by a check.
 type conn struct {
 	a       *attempt
 	nc      net.Conn
@@ -98,7 +98,7 @@ type conn struct {
 	token   string
 	addr    string
 	welcome object
-	last    frame // the latest that was read
+	last    frame // the latest frame that was read
 	spare   []frame
 }
 
@@ -109,9 +109,9 @@ type frame struct {
 }
 
 const (
-	// patience is how long an answer may take.
+	// patience bounds the wait for an answer.
 	patience = 20 * time.Second
-	// atOnce is how long something may take that happens at once: less than a server waits for a login.
+	// atOnce bounds the wait for something immediate. It is shorter than a server's login timeout.
 	atOnce = 8 * time.Second
 )
 
@@ -123,7 +123,7 @@ func (a *attempt) dial(addr string) *conn {
 	return c
 }
 
-// enter sends 1005 with whatever else a client says of itself, and expects a good 1006 as the first frame.
+// enter sends a 1005 with additional members, and expects a successful 1006 as the first frame.
 func (a *attempt) enter(t ticket, more fields) *conn {
 	c := a.dial(t.addr)
 	body := fields{"uid": t.uid, "token": t.token}
@@ -142,7 +142,7 @@ func (a *attempt) enter(t ticket, more fields) *conn {
 // stock logs a user in as the stock client does.
 func (a *attempt) stock(u *Account) *conn { return a.enter(a.login(u), nil) }
 
-// native logs a user in as one of ours; it skips the check where the cluster has no native extension.
+// native logs a user in as a native client; it skips the check if the cluster has no native extension.
 func (a *attempt) native(u *Account, device string) *conn { return a.nativeAt(a.login(u), device) }
 
 func (a *attempt) nativeAt(t ticket, device string) *conn {
@@ -150,11 +150,11 @@ func (a *attempt) nativeAt(t ticket, device string) *conn {
 	if !c.welcome.has("caps") {
 		a.skipf("no native extension here: 1006 has no caps")
 	}
-	c.alive() // pushes find a session behind its 1006; from its first answer on that is certain
+	c.alive() // a push may miss a session that has just sent its 1006; after its first answer it cannot
 	return c
 }
 
-// process logs a user in with a model of the stock client and waits until it has loaded.
+// process logs a user in with a model of the stock client, and waits until it has loaded.
 func (a *attempt) process(u *Account) *stockmodel.Process {
 	p := stockmodel.New(stockmodel.Options{Patience: patience, Stalls: a.stalls})
 	a.procs = append(a.procs, p)
@@ -200,7 +200,7 @@ func (c *conn) sendBody(id wire.MsgID, body string) {
 	c.sendBytes(frame)
 }
 
-// sendBytes ignores a broken connection: reading finds it.
+// sendBytes ignores write errors: the next read reports a broken connection.
 func (c *conn) sendBytes(b []byte) {
 	_ = c.nc.SetWriteDeadline(time.Now().Add(patience))
 	_, _ = c.nc.Write(b)
@@ -247,7 +247,7 @@ func (c *conn) object(f frame) object {
 	return o
 }
 
-// expect returns the body of the next frame, which must have that id; answers to heartbeats are passed over.
+// expect returns the body of the next frame, which must have the given id. It ignores answers to heartbeats.
 func (c *conn) expect(id wire.MsgID) object {
 	for {
 		f, err := c.readFor(patience)
@@ -264,7 +264,7 @@ func (c *conn) expect(id wire.MsgID) object {
 	}
 }
 
-// until returns the body of the next frame with that id, keeping others for later.
+// until returns the body of the next frame with the given id, and keeps other frames for later.
 func (c *conn) until(id wire.MsgID) object {
 	var others []frame
 	for {
@@ -280,7 +280,7 @@ func (c *conn) until(id wire.MsgID) object {
 	}
 }
 
-// brings reports whether a text is pushed within d, passing over what comes before it.
+// brings reports whether a text is pushed within d. It ignores earlier frames.
 func (c *conn) brings(content string, d time.Duration) bool {
 	for end := time.Now().Add(d); ; {
 		f, err := c.readFor(time.Until(end))
@@ -299,7 +299,7 @@ func (c *conn) brings(content string, d time.Duration) bool {
 	}
 }
 
-// silent fails if a frame other than a heartbeat's answer comes within d.
+// silent fails if a frame other than the answer to a heartbeat arrives within d.
 func (c *conn) silent(d time.Duration) {
 	for end := time.Now().Add(d); ; {
 		f, err := c.readFor(time.Until(end))
@@ -315,7 +315,7 @@ func (c *conn) silent(d time.Duration) {
 	}
 }
 
-// closed fails unless the server closes within d; frames before that are returned.
+// closed fails unless the server closes the connection within d. It returns the frames received before.
 func (c *conn) closed(d time.Duration) (frames []frame) {
 	for end := time.Now().Add(d); ; {
 		f, err := c.readFor(time.Until(end))
@@ -329,15 +329,16 @@ func (c *conn) closed(d time.Duration) (frames []frame) {
 	}
 }
 
-func (c *conn) close() { _ = c.nc.Close() } // a second close is no fault
+func (c *conn) close() { _ = c.nc.Close() } // it may be closed already
 
-// alive fails unless the session still answers.
+// alive fails unless the session answers.
 func (c *conn) alive() {
 	c.send(1007, fields{"uid": strconv.Itoa(int(c.uid))})
 	equal(c.a, "uid of 1008", int64(c.uid), c.until(1008).num("uid"))
 }
 
-// load does what the stock client does after 1006, all threads and then the history of each, and returns the threads.
+// load does what the stock client does after the 1006: it reads all threads and the history of each. It returns the
+// threads.
 func (c *conn) load() []object {
 	threads := c.threads()
 	for _, t := range threads {
@@ -346,7 +347,7 @@ func (c *conn) load() []object {
 	return threads
 }
 
-// threads lists the user's threads.
+// threads reads the list of the user's threads.
 func (c *conn) threads() (threads []object) {
 	for cursor := int64(0); ; {
 		c.send(1025, fields{"uid": c.uid, "thread_id": cursor})
@@ -363,7 +364,7 @@ func (c *conn) threads() (threads []object) {
 	return threads
 }
 
-// history reads a thread to its end as the stock client does.
+// history reads a thread to its end, as the stock client does.
 func (c *conn) history(thread, after int64) (texts []object) {
 	for {
 		c.send(1029, fields{"thread_id": thread, "message_id": after})
@@ -388,7 +389,7 @@ func (c *conn) text(to int32, thread int64, contents ...string) []object {
 	return c.textAs(to, thread, nil, contents...)
 }
 
-// textAs sends texts with the given unique ids; missing ones are made.
+// textAs sends texts with the given unique ids; missing ids are generated.
 func (c *conn) textAs(to int32, thread int64, ids []string, contents ...string) []object {
 	elements := []fields{}
 	for i, content := range contents {
@@ -399,7 +400,7 @@ func (c *conn) textAs(to int32, thread int64, ids []string, contents ...string) 
 		elements = append(elements, fields{"content": content, "unique_id": id})
 	}
 	got := c.sendTexts(to, thread, elements)
-	// A server may limit the texts of a user: the last ones are then to be sent again, after retry_ms.
+	// A server may limit the texts of a user. It then refuses the last ones, which are sent again after retry_ms.
 	for tries := 0; tries < maxTextTries; tries++ {
 		kept := len(got)
 		for kept > 0 && got[kept-1].num("status") == 1 && got[kept-1].has("code") && got[kept-1].num("code") == 2003 {
@@ -415,9 +416,9 @@ func (c *conn) textAs(to int32, thread int64, ids []string, contents ...string) 
 }
 
 const (
-	// maxTextTries bounds how often texts are sent again that were refused for their rate.
+	// maxTextTries bounds the repetitions of texts refused because of their rate.
 	maxTextTries = 20
-	// textRetry is how long to wait before that: by default twelve more may be sent then.
+	// textRetry is the wait before a repetition: by default, twelve more texts are allowed by then.
 	textRetry = 250 * time.Millisecond
 )
 

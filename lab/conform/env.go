@@ -19,21 +19,21 @@ import (
 	"parley/lab/stockmodel"
 )
 
-// fresh is how many users a run registers at most: a gate may allow an address 20 codes an hour.
+// fresh bounds the users registered in a run: a gate may allow 20 codes per hour per address.
 const fresh = 16
 
-// env is what the attempts of a run share: users, and who of them is a friend of whom.
+// env is shared by the attempts of a run: the users, and which of them are friends.
 type env struct {
 	t      Target
-	run    string // a few random characters, in the names of this run
+	run    string // random characters in the names of this run
 	http   *http.Client
 	stalls *stockmodel.Stalls
 
 	mu       sync.Mutex // guards the following
 	pool     []*Account
 	busy     map[*Account]bool     // used by a slow check
-	related  map[[2]*Account]bool  // pairs that have been used up as strangers
-	friendly map[[2]*Account]int64 // pairs known to be friends, and their thread
+	related  map[[2]*Account]bool  // pairs already used as strangers
+	friendly map[[2]*Account]int64 // pairs that are friends, and their thread
 	made     int
 }
 
@@ -65,7 +65,7 @@ func newEnv(ctx context.Context, t Target) (*env, error) {
 	return e, nil
 }
 
-// setUp sees that there is a gate and that somebody can log in.
+// setUp verifies that there is a gate and that a user can log in.
 func (e *env) setUp(ctx context.Context) error {
 	if e.t.Code != nil {
 		_, err := e.register(ctx)
@@ -84,7 +84,7 @@ func (e *env) setUp(ctx context.Context) error {
 
 func (e *env) close() { e.stalls.Stop() }
 
-// transform is what the stock client does to a password before it sends it.
+// transform applies the stock client's transformation to a password.
 func transform(s string) string {
 	units := utf16.Encode([]rune(s))
 	k := uint16(len(units) % 255)
@@ -94,7 +94,7 @@ func transform(s string) string {
 	return string(utf16.Decode(units))
 }
 
-// post sends a JSON body, indented as the stock client has it, and returns the status and the reply.
+// post sends a JSON body, indented as by the stock client, and returns the status and the reply.
 func (e *env) post(ctx context.Context, route string, body any) (status int, reply object, err error) {
 	raw, ok := body.(string)
 	if !ok {
@@ -125,7 +125,7 @@ func (e *env) post(ctx context.Context, route string, body any) (status int, rep
 	return rsp.StatusCode, o, nil
 }
 
-// newAccount invents one; register makes it.
+// newAccount returns a new account, which register creates.
 func (e *env) newAccount() *Account {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -134,9 +134,9 @@ func (e *env) newAccount() *Account {
 	return &Account{Name: name, Email: name + "@example.com", Password: "Secret" + e.run[:4]}
 }
 
-// mailCode asks for a code and returns it.
+// mailCode requests a code and returns it.
 func (e *env) mailCode(ctx context.Context, email string) (string, error) {
-	before, _ := e.t.Code(ctx, email) // an error says there was none yet
+	before, _ := e.t.Code(ctx, email) // an error means that there was none
 	status, reply, err := e.post(ctx, "/get_varifycode", map[string]any{"email": email})
 	if err != nil {
 		return "", err
@@ -163,7 +163,7 @@ func registration(a *Account, code string) map[string]any {
 	}
 }
 
-// register makes an account through the gate and adds it to the pool.
+// register creates an account through the gate and adds it to the pool.
 func (e *env) register(ctx context.Context) (*Account, error) {
 	a := e.newAccount()
 	code, err := e.mailCode(ctx, a.Email)
@@ -183,7 +183,7 @@ func (e *env) register(ctx context.Context) (*Account, error) {
 	return a, nil
 }
 
-// ticket is what the gate gives for a login.
+// ticket is the gate's reply to a login.
 type ticket struct {
 	uid   int32
 	token string
@@ -208,14 +208,14 @@ func (e *env) ticket(ctx context.Context, a *Account) (ticket, error) {
 	return t, nil
 }
 
-// login is env.ticket for an attempt.
+// login is env.ticket for an attempt: an error ends it.
 func (a *attempt) login(u *Account) ticket {
 	t, err := a.ticket(a.ctx, u)
 	a.ok("log in at the gate", err)
 	return t
 }
 
-// uid returns a user's id, logging in at the gate if it is not known yet.
+// uid returns a user's id. If it is unknown, it logs in at the gate.
 func (a *attempt) uid(u *Account) int32 {
 	a.mu.Lock()
 	uid := u.uid
@@ -226,7 +226,7 @@ func (a *attempt) uid(u *Account) int32 {
 	return uid
 }
 
-// account returns a user who is nobody's friend and in no other check, for a check that needs one for itself.
+// account returns a user without friends who is used in no other check.
 func (a *attempt) account() *Account {
 	if a.t.Code == nil {
 		a.skipf("needs to register users: no codes can be read")
@@ -239,7 +239,7 @@ func (a *attempt) account() *Account {
 	return u
 }
 
-// grow returns user number i of the shared pool, registering users as needed; nil if there are no more.
+// grow returns user i of the shared pool, and registers users as needed; nil if no more can be registered.
 func (a *attempt) grow(i int) *Account {
 	for {
 		a.mu.Lock()
@@ -264,7 +264,7 @@ func (a *attempt) grow(i int) *Account {
 // friends returns two users who are friends, and their thread.
 func (a *attempt) friends() (x, y *Account, thread int64) { return a.friendPair(a.grow(0), a.grow(1)) }
 
-// third returns a user who is a friend of neither of friends'.
+// third returns a user who is not a friend of either user of friends.
 func (a *attempt) third() *Account {
 	x, y := a.grow(0), a.grow(1)
 	for i := 2; ; i++ {
@@ -286,7 +286,7 @@ func (a *attempt) use(x, y *Account) {
 	a.related[[2]*Account{x, y}], a.related[[2]*Account{y, x}] = true, true
 }
 
-// strangers returns two users who have nothing to do with each other. Each pair is given out once.
+// strangers returns two users without any relation. Each pair is returned only once.
 func (a *attempt) strangers() (x, y *Account) {
 	for i := 1; ; i++ {
 		y := a.grow(i)
@@ -323,14 +323,14 @@ func (a *attempt) areFriends(x, y *Account) bool {
 	return false
 }
 
-// noteFriends remembers a friendship that a check made.
+// noteFriends records a friendship made by a check.
 func (a *attempt) noteFriends(x, y *Account, thread int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.friendly[[2]*Account{x, y}], a.friendly[[2]*Account{y, x}] = thread, thread
 }
 
-// friendPair makes two users friends unless they are, and returns their thread.
+// friendPair makes two users friends if they are not, and returns their thread.
 func (a *attempt) friendPair(x, y *Account) (*Account, *Account, int64) {
 	if x == nil || y == nil {
 		a.skipf("needs two users")

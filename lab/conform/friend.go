@@ -122,7 +122,7 @@ var friendChecks = []Check{
 			thread := left[0].num("thread_id")
 			a.noteFriends(x, y, thread)
 
-			// Once more: refused in a form the client only logs, and no second 1015.
+			// A repetition must be refused in a form that the client only logs, without a second 1015.
 			cy.send(1013, fields{"fromuid": cy.uid, "touid": cx.uid, "back": ""})
 			a.want(cy.expect(1014).num("error") != 0, "second approval: expected a refusal, got success")
 			cx.silent(200 * time.Millisecond)
@@ -169,7 +169,7 @@ var friendChecks = []Check{
 			cx.send(1009, fields{"uid": cx.uid, "touid": cy.uid, "applyname": "hi", "bakname": ""})
 			cx.expect(1010)
 			for _, body := range []fields{
-				{"fromuid": cy.uid, "touid": cx.uid, "back": ""}, // in the victim's name
+				{"fromuid": cy.uid, "touid": cx.uid, "back": ""}, // in the name of another user
 				{"fromuid": cy.uid, "touid": cy.uid, "back": ""},
 				{"fromuid": cx.uid, "touid": 2147483600, "back": ""},
 			} {
@@ -237,7 +237,7 @@ var threadChecks = []Check{
 			for _, f := range c.welcome.list("friend_list") {
 				friends[f.num("uid")] = true
 			}
-			c.send(1025, fields{"uid": c.uid, "thread_id": 2147483000}) // as a process that was logged in before
+			c.send(1025, fields{"uid": c.uid, "thread_id": 2147483000}) // as a process does that was logged in before
 			page := c.expect(1026)
 			threads := page.list("threads")
 			equal(a, "uid of 1026", int64(c.uid), page.num("uid"))

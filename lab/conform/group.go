@@ -9,18 +9,19 @@ import (
 	"parley/internal/wire"
 )
 
-// How a user may stand to a group, from the least to the most.
+// The relations of a user to a group, in order of increasing rights.
 var groupStandings = []string{"outsider", "former", "muted", "member", "admin", "owner"}
 
-// groupRight is something that may be done with a group, and a request that does it.
+// groupRight is an action on a group, with a request that performs it.
 type groupRight struct {
 	verb string
-	may  string // standings that may
-	// try does it as c, with other as a plain member to do it to, and returns the code of the answer.
+	may  string // relations that permit it
+	// try performs the action as c, if needed on the plain member other, and returns the code of the answer.
 	try func(p *party, c *conn, other int32) int64
 }
 
-// groupRights is who may do what. Nothing that a standing may do changes how those after it stand.
+// groupRights says which relations permit which actions. The actions permitted to one relation do not change the
+// relations after it.
 var groupRights = []groupRight{
 	{"read", "former muted member admin owner", func(p *party, c *conn, _ int32) int64 {
 		if len(c.history(p.thread, 0)) == 0 {
@@ -34,7 +35,7 @@ var groupRights = []groupRight{
 	{"info", "former muted member admin owner", func(p *party, c *conn, _ int32) int64 { return p.ask(c, 2118, nil) }},
 	{"members", "muted member admin owner", func(p *party, c *conn, _ int32) int64 { return p.ask(c, 2120, nil) }},
 	{"invite", "admin owner", func(p *party, c *conn, _ int32) int64 {
-		return p.ask(c, 2122, fields{"uids": []int32{p.outsider.uid}}) // whom only friends can add
+		return p.ask(c, 2122, fields{"uids": []int32{p.outsider.uid}}) // only friends of the outsider may add it
 	}},
 	{"link", "admin owner", func(p *party, c *conn, _ int32) int64 { return p.ask(c, 2136, fields{"ttl_s": 600, "uses": 2}) }},
 	{"links", "admin owner", func(p *party, c *conn, _ int32) int64 { return p.ask(c, 2138, nil) }},
@@ -58,7 +59,7 @@ var groupRights = []groupRight{
 	}},
 }
 
-// groupRightChecks has a check for each right.
+// groupRightChecks returns a check for each right.
 func groupRightChecks() (list []Check) {
 	for _, r := range groupRights {
 		list = append(list, Check{
@@ -85,21 +86,21 @@ func groupRightChecks() (list []Check) {
 	return list
 }
 
-// party is a group with a user of each standing, logged in as clients that know groups.
+// party is a group with a user of each relation, logged in as clients that know groups.
 type party struct {
 	a      *attempt
 	thread int64
-	got    map[*conn]map[int64]object // rows that were pushed, by number
+	got    map[*conn]map[int64]object // pushed rows, by number
 
 	outsider, former, muted, member, admin, owner *conn
 }
 
-// all lists the users by standing.
+// all returns the users by relation.
 func (p *party) all() []*conn {
 	return []*conn{p.outsider, p.former, p.muted, p.member, p.admin, p.owner}
 }
 
-// grouper logs a user in as a client that knows groups; it skips the check where the cluster does not.
+// grouper logs a user in as a client that knows groups; it skips the check if the cluster does not.
 func (a *attempt) grouper(u *Account, device string) *conn {
 	c := a.enter(a.login(u), fields{"client": "conform/1", "caps": []string{"batch", "resume", "gap", "groups"}, "device": device})
 	granted, _ := c.welcome["caps"].([]any)
@@ -110,7 +111,7 @@ func (a *attempt) grouper(u *Account, device string) *conn {
 	return c
 }
 
-// people returns n users, the first of whom is a friend of all but the last.
+// people returns n users. The first is a friend of all others except the last.
 func (a *attempt) people(n int) []*Account {
 	var list []*Account
 	for i := 0; ; i++ {
@@ -146,7 +147,7 @@ func (a *attempt) party() *party {
 	return p
 }
 
-// found makes a group and returns its thread.
+// found creates a group and returns its thread.
 func (c *conn) found(name string, members ...int32) int64 {
 	c.send(2116, fields{"name": name, "unique_id": newUUID(), "uids": members})
 	reply := c.until(2117)
@@ -169,14 +170,14 @@ func (p *party) about(c *conn, id int, more fields) object {
 // ask returns the code of the answer to a request about the group.
 func (p *party) ask(c *conn, id int, more fields) int64 { return p.about(c, id, more).num("error") }
 
-// must sends a request that succeeds and returns the answer.
+// must sends a request that must succeed, and returns the answer.
 func (p *party) must(c *conn, id int, more fields) object {
 	reply := p.about(c, id, more)
 	equal(p.a, fmt.Sprintf("error of %d", id+1), 0, reply.num("error"))
 	return reply
 }
 
-// link makes a link and returns its code.
+// link creates a link and returns its code.
 func (p *party) link(ttl, uses int) string {
 	return p.must(p.owner, 2136, fields{"ttl_s": ttl, "uses": uses}).str("code")
 }
@@ -188,7 +189,7 @@ func (p *party) say(c *conn, content string) int64 {
 	return m.num("message_id")
 }
 
-// event is what an event says.
+// event returns the contents of an event.
 func event(m object) object {
 	if m.num("kind") != wire.KindEvent {
 		return object{}
@@ -200,8 +201,8 @@ func event(m object) object {
 	return o
 }
 
-// pushed returns the row of the group after a number, waiting until it is pushed to c: two nodes may push out of order. A gap
-// notice has it read from the history.
+// pushed waits until the row of the group after a number is pushed to c, and returns it. Rows from two nodes may
+// arrive out of order. After a gap notice it reads the row from the history.
 func (p *party) pushed(c *conn, after int64) object {
 	if p.got[c] == nil {
 		if p.got == nil {
@@ -255,7 +256,7 @@ func (p *party) hearsNothing(c *conn, after int64, d time.Duration) {
 	}
 }
 
-// listed returns the group's element of 1026, or nil.
+// listed returns the group's element of the 1026, or nil.
 func (p *party) listed(c *conn) object {
 	for _, t := range c.load() {
 		if t.num("thread_id") == p.thread {
@@ -272,7 +273,7 @@ func (a *attempt) numbers(what string, list []object, first, last int64) {
 	}
 }
 
-// groupChecks are about threads of more than two users; they are skipped where 1006 does not grant "groups".
+// groupChecks check threads with more than two users; they are skipped if the 1006 does not grant "groups".
 var groupChecks = append([]Check{
 	{
 		Name: "group-create", Doc: "2116 makes a group of the creator and friends, once per unique_id; its first message is the event; strangers are refused one by one",
@@ -350,7 +351,7 @@ var groupChecks = append([]Check{
 					equal(a, "sender", want[j].num("sender"), got[j].num("sender"))
 				}
 			}
-			// The pushes: numbers without holes, and the last one without a history to help.
+			// The numbers of the pushes must have no holes, and the last push must not need the history.
 			for _, c := range []*conn{list[2], list[3], desk} {
 				for after := range last {
 					if m := p.pushed(c, after); after > 0 {
@@ -522,7 +523,7 @@ var groupChecks = append([]Check{
 			p.say(x, "a text")
 			p.must(x, 2130, fields{"name": "another name"})
 			p.unseen(stock)
-			phone := a.grouper(u[1], "phone") // beside it a client that does see them
+			phone := a.grouper(u[1], "phone") // at the same time as a client that does see them
 			p.say(phone, "from my phone")
 			p.must(x, 2126, fields{"uid": stock.uid})
 			p.unseen(stock)
@@ -546,10 +547,10 @@ var groupChecks = append([]Check{
 	},
 })...)
 
-// wrongCode returns what could be a link's code.
+// wrongCode returns a well-formed but unknown code of a link.
 func wrongCode() string { return strings.Trim(newUUID(), "{}") }
 
-// unseen fails if c's client sees something of the group.
+// unseen fails if c's client is shown anything of the group.
 func (p *party) unseen(c *conn) {
 	p.a.want(p.listed(c) == nil, "expected the group not in 1026, got it")
 	equal(p.a, "messages of the group in 1030", 0, len(c.history(p.thread, 0)))

@@ -24,7 +24,7 @@ var hostileChecks = []Check{
 				for i, body := range bodies {
 					c.sendBody(id, body)
 					if i%4 == 3 {
-						// A close is an answer too; a stock client's only answer to some.
+						// A close is an answer too, and for stock clients sometimes the only one.
 						if _, err := c.readFor(30 * time.Millisecond); err != nil && !isTimeout(err) {
 							c = a.stock(victim)
 						}

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// routes are the four that the stock client posts to.
+// routes are the routes used by the stock client.
 var routes = []string{"/get_varifycode", "/user_register", "/reset_pwd", "/user_login"}
 
 var httpChecks = []Check{
@@ -62,7 +62,7 @@ var httpChecks = []Check{
 				a.ok("request", err)
 				rsp, err := a.env.http.Do(req)
 				a.ok("GET "+route, err)
-				body, _ := io.ReadAll(io.LimitReader(rsp.Body, 1<<16)) // what is there is compared
+				body, _ := io.ReadAll(io.LimitReader(rsp.Body, 1<<16)) // what was read is compared
 				rsp.Body.Close()
 				a.want(rsp.StatusCode == 404 && strings.Contains(string(body), "not found"), "%s: expected 404, url not found, got %d, %q", route, rsp.StatusCode, body)
 			}

@@ -8,7 +8,7 @@ import (
 	"parley/internal/wire"
 )
 
-// rower logs a user in as a client that knows rows of private threads; it skips the check where the cluster does not.
+// rower logs a user in as a client that knows rows of private threads; it skips the check if the cluster does not.
 func (a *attempt) rower(u *Account, device string) *conn {
 	c := a.enter(a.login(u), fields{"client": "conform/1", "caps": []string{"batch", "resume", "gap", "rows"}, "device": device})
 	granted, _ := c.welcome["caps"].([]any)
@@ -19,7 +19,7 @@ func (a *attempt) rower(u *Account, device string) *conn {
 	return c
 }
 
-// row waits until c is pushed a row of a private thread.
+// row waits until a row of a private thread is pushed to c.
 func (c *conn) row(thread, seq int64) object {
 	for end := time.Now().Add(patience); ; {
 		f, err := c.readFor(time.Until(end))
@@ -40,7 +40,7 @@ func (c *conn) row(thread, seq int64) object {
 	}
 }
 
-// change asks for a recall or an edit and returns the number of the row that tells of it.
+// change requests a recall or an edit, and returns the number of the row that announces it.
 func (c *conn) change(id wire.MsgID, thread, seq int64, more fields, want int64) int64 {
 	req := fields{"thread_id": thread, "msg_id": seq}
 	for k, v := range more {
@@ -52,7 +52,7 @@ func (c *conn) change(id wire.MsgID, thread, seq int64, more fields, want int64)
 	return reply.num("msg_id")
 }
 
-// find returns the row of a number.
+// find returns the row with a number.
 func (a *attempt) find(rows []object, seq int64) object {
 	for _, r := range rows {
 		if r.num("msg_id") == seq {
@@ -63,14 +63,14 @@ func (a *attempt) find(rows []object, seq int64) object {
 	return nil
 }
 
-// rowChecks are about the capability "rows"; they are skipped where 1006 does not grant it.
+// rowChecks check the capability "rows"; they are skipped if the 1006 does not grant it.
 var rowChecks = []Check{
 	{
 		Name: "rows-own-devices", Doc: "what one device sends reaches the user's others as 2145, and not itself",
 		run: func(a *attempt) {
 			ux, uy, thread := a.friends()
 			phone, desk := a.rower(ux, "phone"), a.rower(ux, "desk")
-			// A node may learn late of a device elsewhere.
+			// A node may learn with a delay that the user has a device on another node.
 			for tries := 0; ; tries++ {
 				seq := phone.text(a.uid(uy), thread, "to myself "+newUUID())[0].num("message_id")
 				f, err := desk.readFor(time.Second)
@@ -169,7 +169,7 @@ var rowChecks = []Check{
 			stock.load()
 			send := func(typ string) (reply object) {
 				id := newUUID()
-				for tries := 0; tries < 50; tries++ { // other checks may have used up what the user may send
+				for tries := 0; tries < 50; tries++ { // other checks may have used up the user's limit
 					reply = x.sendTexts(y.uid, thread, []fields{{"content": "ref:1", "unique_id": id, "type": typ}})[0]
 					if reply.num("code") != 2003 {
 						break
@@ -204,7 +204,7 @@ var rowChecks = []Check{
 				plain.send(id, fields{"thread_id": thread, "msg_id": seq})
 			}
 			for _, c := range []*conn{y, plain} {
-				// A stock client is not answered while something else is on its way to it.
+				// A stock client gets no answer while another frame is on its way to it.
 				for answered, end := false, time.Now().Add(patience); !answered; {
 					a.want(time.Now().Before(end), "expected a 1024, got none")
 					c.send(1023, fields{})

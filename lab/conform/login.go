@@ -140,7 +140,7 @@ var loginChecks = []Check{
 			for _, f := range c.closed(10 * time.Second) {
 				a.want(f.id != 1006 || c.object(f).num("error") != 0, "expected no second welcome, got one")
 			}
-			a.enter(t, nil).alive() // the token was not used up for that
+			a.enter(t, nil).alive() // the refusal must not have used up the token
 		},
 	},
 	{

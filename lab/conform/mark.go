@@ -8,7 +8,7 @@ import (
 	"parley/internal/wire"
 )
 
-// marker logs a user in as a client that knows groups and read marks; it skips the check where the cluster does not.
+// marker logs a user in as a client that knows groups and read marks; it skips the check if the cluster does not.
 func (a *attempt) marker(u *Account, device string) *conn {
 	c := a.enter(a.login(u), fields{"client": "conform/1", "caps": []string{"batch", "resume", "gap", "groups", "marks"}, "device": device})
 	granted, _ := c.welcome["caps"].([]any)
@@ -19,7 +19,7 @@ func (a *attempt) marker(u *Account, device string) *conn {
 	return c
 }
 
-// mark marks a thread, and fails unless this is stored then.
+// mark sends a mark and verifies what is then stored.
 func (c *conn) mark(thread, read, recv, wantRead, wantRecv int64) {
 	c.send(wire.MsgMark, fields{"thread_id": thread, "read": read, "recv": recv})
 	reply := c.until(wire.MsgMarkRsp)
@@ -63,7 +63,7 @@ func (c *conn) unmarked() {
 	}
 }
 
-// listed returns a thread's element of 1026.
+// listed returns a thread's element of the 1026.
 func (c *conn) listed(thread int64) object {
 	for _, t := range c.threads() {
 		if t.num("thread_id") == thread {
@@ -74,13 +74,13 @@ func (c *conn) listed(thread int64) object {
 	return nil
 }
 
-// code returns the error of the answer to a request about a thread.
+// code sends a request about a thread and returns the error code of the answer.
 func (c *conn) code(id wire.MsgID, thread int64) int64 {
 	c.send(id, fields{"thread_id": thread, "read": 1})
 	return c.until(id + 1).num("error")
 }
 
-// markChecks are about read marks; they are skipped where 1006 does not grant "marks".
+// markChecks check read marks; they are skipped if the 1006 does not grant "marks".
 var markChecks = []Check{
 	{
 		Name: "mark-grows", Doc: "2146 raises the mark of all of the user's devices and never lowers it; read raises recv; a mark ends with the thread",
@@ -108,7 +108,7 @@ var markChecks = []Check{
 		run: func(a *attempt) {
 			ux, uy, thread := a.friends()
 			phone, desk, y := a.marker(ux, "phone"), a.marker(ux, "desk"), a.marker(uy, "conform")
-			// Nodes learn from each other where a user's devices are: the first mark may find some of them only.
+			// Nodes tell each other where a user's devices are, so the first mark may reach only some of them.
 			for tries := 0; ; tries++ {
 				content := "to all devices " + newUUID()
 				last := y.text(phone.uid, thread, content)[0].num("message_id")
@@ -143,7 +143,7 @@ var markChecks = []Check{
 			p.must(x, 2130, fields{"name": "to be read too"})
 			t := y.listed(thread)
 			equal(a, "unread", 3, t.num("unread"))
-			y.mark(thread, 2, 0, 2, 2) // the event of its making and a text
+			y.mark(thread, 2, 0, 2, 2) // the event of the group's creation and a text
 			t = y.listed(thread)
 			equal(a, "unread after a mark", 2, t.num("unread"))
 			equal(a, "read", 2, t.num("read"))

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// nativeChecks are about Parley's own extension; they are skipped where 1006 grants no capabilities.
+// nativeChecks check Parley's native extension; they are skipped if the 1006 grants no capabilities.
 var nativeChecks = []Check{
 	{
 		Name: "native-welcome", Doc: "a client that announces itself gets caps, window, heartbeat_s, device and sid",
@@ -34,7 +34,7 @@ var nativeChecks = []Check{
 			equal(a, "error of 1006", 0, code)
 			next := second.welcome.str("resume")
 			a.want(next != "" && next != first, "expected another ticket, got the same or none")
-			third, code := resume(first) // as if the 1006 with the new one had been lost
+			third, code := resume(first) // as if the 1006 with the new ticket had been lost
 			equal(a, "error of 1006 for the ticket before", 0, code)
 			_, code = resume(third.welcome.str("resume"))
 			equal(a, "error of 1006", 0, code)
@@ -52,7 +52,7 @@ var nativeChecks = []Check{
 			stock.load()
 			y := a.stock(uy)
 			y.load()
-			// Nodes learn from each other where a user's devices are: the first text may find some of them only.
+			// Nodes tell each other where a user's devices are, so the first text may reach only some of them.
 			for tries := 0; ; tries++ {
 				content := "to all devices " + newUUID()
 				y.text(phone.uid, thread, content)
@@ -129,10 +129,10 @@ var nativeChecks = []Check{
 			for i := range 15 {
 				equal(a, "error of 1008", int64(i%2)*1011, c.until(1008).num("error"))
 			}
-			// A busy server may take its time: the shortest of some bursts counts.
+			// A busy server may be slow: take the shortest of several bursts.
 			span := c.burst(15)
 			for try := 0; try < 4 && span >= 14*20*time.Millisecond; try++ {
-				time.Sleep(300 * time.Millisecond) // a server may limit the requests of a client: 15 more may be sent then
+				time.Sleep(300 * time.Millisecond) // a server may limit the requests of a client: 15 more are allowed after this
 				span = min(span, c.burst(15))
 			}
 			a.want(span < 14*20*time.Millisecond, "expected 15 answers together, got them over %v", span)

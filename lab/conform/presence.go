@@ -7,7 +7,7 @@ import (
 	"parley/internal/wire"
 )
 
-// watcher logs a user in as a client that knows presence; it skips the check where the cluster does not.
+// watcher logs a user in as a client that knows presence; it skips the check if the cluster does not.
 func (a *attempt) watcher(u *Account, device string) *conn {
 	c := a.enter(a.login(u), fields{"client": "conform/1", "caps": []string{"batch", "resume", "gap", "presence"}, "device": device})
 	granted, _ := c.welcome["caps"].([]any)
@@ -18,7 +18,7 @@ func (a *attempt) watcher(u *Account, device string) *conn {
 	return c
 }
 
-// watch sends 2151 and returns the state of the first user.
+// watch sends a 2151 and returns the state of the first user.
 func (c *conn) watch(uids ...int32) object {
 	c.send(2151, fields{"uids": uids})
 	o := c.until(2152)
@@ -35,7 +35,7 @@ func (c *conn) watch(uids ...int32) object {
 	return states[0]
 }
 
-// turns waits until a 2153 says that a user is online, or is not.
+// turns waits until a 2153 says that a user has gone online or offline.
 func (c *conn) turns(uid int32, online bool) object {
 	for {
 		for _, s := range c.until(2153).list("states") {
@@ -46,7 +46,7 @@ func (c *conn) turns(uid int32, online bool) object {
 	}
 }
 
-// setVisible sends 2156.
+// setVisible sends a 2156.
 func (c *conn) setVisible(visible bool) {
 	c.send(2156, fields{"visible": visible})
 	equal(c.a, "error of 2157", 0, c.until(2157).num("error"))

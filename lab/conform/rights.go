@@ -6,14 +6,14 @@ import (
 	"parley/internal/wire"
 )
 
-// pair returns two users who are friends, logged in as native clients, and their thread. A check that parts them makes
-// them friends again.
+// pair returns two friends, logged in as native clients, and their thread. A check that ends their friendship must
+// restore it.
 func (a *attempt) pair() (ux, uy *Account, x, y *conn, thread int64) {
 	ux, uy, thread = a.friends()
 	return ux, uy, a.native(ux, "conform"), a.native(uy, "conform"), thread
 }
 
-// lacks fails if a list has an element with that number.
+// lacks fails if a list has an element with the given number.
 func (a *attempt) lacks(what string, list []object, key string, n int64) {
 	for _, o := range list {
 		a.want(o.num(key) != n, "%s: expected none with %s %d, got one", what, key, n)
@@ -25,13 +25,13 @@ func (c *conn) may(to int32, thread int64) bool {
 	return c.text(to, thread, "may I? "+newUUID())[0].num("status") == 2
 }
 
-// ask sends a request of ours about another user and returns the code of the answer.
+// ask sends a native request about another user and returns the code of the answer.
 func (c *conn) ask(id int, uid int32) int64 {
 	c.send(wire.MsgID(id), fields{"uid": uid})
 	return c.until(wire.MsgID(id + 1)).num("error")
 }
 
-// rightsChecks are about what a user may do about others and about the own account.
+// rightsChecks check what users may do to others and to their own accounts.
 var rightsChecks = []Check{
 	{
 		Name: "rights-unfriend", Doc: "2105 ends a friendship for both, at once and on every node; the history stays, and the pair's thread is used again",
@@ -135,7 +135,7 @@ var rightsChecks = []Check{
 			late := a.dial(unused.addr)
 			late.send(1005, fields{"uid": unused.uid, "token": unused.token})
 			equal(a, "error of 1006 for a token of before", 1010, late.expect(1006).num("error"))
-			time.Sleep(10 * time.Millisecond) // a token of the same millisecond is one of before
+			time.Sleep(10 * time.Millisecond) // a token of the same millisecond counts as older
 			a.native(u, "phone").alive()
 		},
 	},
@@ -165,7 +165,7 @@ var rightsChecks = []Check{
 			y.send(1009, fields{"touid": x.uid, "applyname": "", "bakname": ""})
 			equal(a, "error of 1010", 1011, y.until(1010).num("error"))
 			a.want(len(y.history(thread, 0)) > 1, "expected the history to stay, got less")
-			p := a.process(uy) // a stock client in good health
+			p := a.process(uy) // a stock client, to be checked by healthy
 			_, listed := p.State().Pages[thread]
 			a.want(!listed, "expected the deleted user's thread not listed to a stock client, got it")
 

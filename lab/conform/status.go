@@ -8,7 +8,7 @@ import (
 	"parley/kitex_gen/message/statusservice"
 )
 
-// statusChecks need the address of a status node, which clients have no business with.
+// statusChecks need the address of a status node, which clients do not use.
 var statusChecks = []Check{
 	{
 		Name: "status-place", Rules: []string{"D25", "D26"}, Doc: "GetChatServer names a node that accepts the token it hands out; a few in a row are spread",

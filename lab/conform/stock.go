@@ -15,7 +15,7 @@ var stockChecks = []Check{
 		run: func(a *attempt) {
 			c := a.stock(a.grow(0))
 			const n = 12
-			// A reader that is late sees frames close together: the longest of some bursts counts.
+			// A late reader sees frames closer together than they were sent: take the longest of several bursts.
 			var span time.Duration
 			for try := 0; try < 5 && span < (n-2)*20*time.Millisecond; try++ {
 				span = max(span, c.burst(n))
@@ -69,7 +69,7 @@ var stockChecks = []Check{
 						id := newUUID()
 						ids[id] = 0
 						y.send(1017, fields{"fromuid": y.uid, "touid": a.uid(ux), "thread_id": thread, "text_array": []fields{{"content": fmt.Sprint("storm ", round, " ", i), "unique_id": id}}})
-						time.Sleep(25 * time.Millisecond) // slower than a server may limit the texts of a user
+						time.Sleep(25 * time.Millisecond) // stay below any limit on the texts of a user
 					}
 					storm <- ids
 				}()
@@ -183,7 +183,7 @@ var stockChecks = []Check{
 				x.send(1025, fields{"uid": x.uid, "thread_id": 0})
 				x.send(1029, fields{"thread_id": thread, "message_id": 0})
 				a.stock(ux)
-				frames := x.closed(15 * time.Second) // fails for half a header
+				frames := x.closed(15 * time.Second) // also fails on half a header
 				var ids []wire.MsgID
 				for _, f := range frames {
 					ids = append(ids, f.id)
@@ -218,7 +218,7 @@ func (c *conn) burst(n int) time.Duration {
 	return c.last.at.Sub(first)
 }
 
-// shown waits until the page of a thread shows each text of ids once.
+// shown waits until the page of a thread shows each text in ids exactly once.
 func (a *attempt) shown(p *stockmodel.Process, thread int64, ids map[string]int) {
 	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		for id := range ids {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// newUUID returns a UUID in braces, as the stock client makes them.
+// newUUID returns a UUID in braces, in the stock client's form.
 func newUUID() string {
 	var b [16]byte
 	rand.Read(b[:]) // never fails
