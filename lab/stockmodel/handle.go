@@ -6,11 +6,11 @@ import (
 	"parley/internal/wire"
 )
 
-// frameLocked is what the client does with one frame.
+// frameLocked handles a frame as the client does.
 func (p *Process) frameLocked(id wire.MsgID, body []byte) {
 	o := parse(body)
 	if o == nil {
-		return // logged and dropped; its waiter goes on waiting
+		return // logged and dropped; whatever waits for it waits on
 	}
 	if !p.window && id != wire.MsgLoginRsp {
 		if id != wire.MsgHeartbeatRsp {
@@ -63,7 +63,7 @@ func (p *Process) frameLocked(id wire.MsgID, body []byte) {
 	p.changedLocked()
 }
 
-// welcomeLocked is 1006.
+// welcomeLocked handles a 1006.
 func (p *Process) welcomeLocked(o object) {
 	switch {
 	case !o.has("error"):
@@ -98,7 +98,7 @@ func (p *Process) askThreadsLocked(cursor int64) {
 	p.sendLocked(wire.MsgThreads, map[string]any{"uid": p.uid, "thread_id": cursor})
 }
 
-// threadsLocked is 1026.
+// threadsLocked handles a 1026.
 func (p *Process) threadsLocked(o object, ok bool) {
 	if !ok {
 		p.faultLocked(Hang, wire.MsgThreadsRsp, "error %d: the loading window stays", o.num("error"))
@@ -131,7 +131,7 @@ func (p *Process) threadsLocked(o object, ok bool) {
 	p.loadNextLocked()
 }
 
-// announceLocked makes a chat page and its row, as 1026, 1028, 1014 and 1015 do. A page that exists is replaced by an
+// announceLocked makes a chat page and its row, as on a 1026, 1028, 1014 or 1015. An existing page is replaced by an
 // empty one.
 func (p *Process) announceLocked(by wire.MsgID, id int64, peer int32) {
 	if _, ok := p.friends[peer]; !ok {
@@ -153,8 +153,9 @@ func (p *Process) announceLocked(by wire.MsgID, id int64, peer int32) {
 	}
 }
 
-// loadNextLocked asks for the history of the next thread in line, or closes the loading window. The line outlives a
-// login: one that was interrupted goes on where it stopped, with the threads of the user who was logged in then.
+// loadNextLocked requests the history of the next thread in the queue, or closes the loading window. The queue
+// survives a login: after an interruption it continues where it stopped, with the threads of the user who was logged
+// in before.
 func (p *Process) loadNextLocked() {
 	if p.loadAt >= len(p.order) {
 		p.current, p.loaded = nil, true
@@ -168,7 +169,7 @@ func (p *Process) askHistoryLocked() {
 	p.sendLocked(wire.MsgHistory, map[string]any{"thread_id": p.current.id, "message_id": p.current.last})
 }
 
-// historyLocked is 1030. It goes to the current thread whatever thread it names.
+// historyLocked handles a 1030. It applies it to the current thread, whatever thread it names.
 func (p *Process) historyLocked(o object, ok bool) {
 	if p.current == nil {
 		p.faultLocked(Crash, wire.MsgHistoryRsp, "no history is being loaded: null current thread")
@@ -183,7 +184,7 @@ func (p *Process) historyLocked(o object, ok bool) {
 	for _, m := range o.list("chat_datas") {
 		t := Text{ID: m.num("msg_id"), UniqueID: m.str("unique_id"), Content: m.str("msg_content"), Sender: int32(m.num("sender")), Status: m.num("status")}
 		p.showLocked(wire.MsgHistoryRsp, p.current, t)
-		p.current.last = t.ID // the last element's id wins over last_message_id
+		p.current.last = t.ID // the last element's id overrides last_message_id
 	}
 	if o.truth("load_more") {
 		if p.current.last <= before {
@@ -203,8 +204,8 @@ func newThread(id int64, peer int32) *thread {
 	return &thread{id: id, peer: peer, ids: map[int64]struct{}{}, uniques: map[string]struct{}{}}
 }
 
-// showLocked adds a line to a page. The client tells lines apart by their id and forgets that of pushed ones, so that a
-// text which comes both ways is there twice; here that is told by the unique id.
+// showLocked adds a line to a page. The client distinguishes lines by their id but forgets the ids of pushed ones, so
+// a text that arrives both ways appears twice. The model detects that by the unique id.
 func (p *Process) showLocked(by wire.MsgID, th *thread, t Text) {
 	unique := fmt.Sprint(t.Sender, " ", t.UniqueID)
 	_, twice := th.ids[t.ID]
@@ -218,7 +219,7 @@ func (p *Process) showLocked(by wire.MsgID, th *thread, t Text) {
 	th.texts = append(th.texts, &t)
 }
 
-// befriendedLocked is 1014 and 1015.
+// befriendedLocked handles a 1014 or 1015.
 func (p *Process) befriendedLocked(id wire.MsgID, o object, ok bool) {
 	if id == wire.MsgApproveRsp && p.approving > 0 {
 		p.approving--
@@ -241,7 +242,7 @@ func (p *Process) befriendedLocked(id wire.MsgID, o object, ok bool) {
 		return
 	}
 	if _, already := p.friends[uid]; already {
-		return // ignored, messages included
+		return // ignored, including its messages
 	}
 	p.friends[uid] = struct{}{}
 	th := chats[0].num("thread_id")
@@ -255,7 +256,7 @@ func (p *Process) befriendedLocked(id wire.MsgID, o object, ok bool) {
 	}
 }
 
-// answeredLocked is 1018.
+// answeredLocked handles a 1018.
 func (p *Process) answeredLocked(o object, ok bool) {
 	if !ok {
 		p.faultLocked(Lost, wire.MsgTextRsp, "error %d: the text stays \"sending\" for ever", o.num("error"))
@@ -297,7 +298,7 @@ func (p *Process) settleLocked(t *Text, answer object) {
 	}
 }
 
-// textLocked is 1019.
+// textLocked handles a 1019.
 func (p *Process) textLocked(o object, ok bool) {
 	if !ok {
 		p.faultLocked(Lost, wire.MsgTextPush, "error %d", o.num("error"))
@@ -333,7 +334,7 @@ func (p *Process) textLocked(o object, ok bool) {
 		if m.num("status") != wire.StatusSent {
 			p.faultLocked(Lost, wire.MsgTextPush, "status %d leaves the unread icon", m.num("status"))
 		}
-		// The constructor drops message_id.
+		// The client's constructor drops message_id.
 		p.showLocked(wire.MsgTextPush, th, Text{UniqueID: m.str("unique_id"), Content: m.str("content"), Sender: from, Status: wire.StatusSent})
 	}
 }

@@ -6,10 +6,11 @@ import (
 	"math"
 )
 
-// object is a JSON object as the Qt parser sees it: a value of another type than the one asked for reads as its zero.
+// object is a JSON object as the Qt parser returns it: a value of another type than the requested one reads as that
+// type's zero.
 type object map[string]any
 
-// parse returns nil for anything but a JSON object.
+// parse returns nil for anything that is not a JSON object.
 func parse(body []byte) object {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.UseNumber()
@@ -22,7 +23,7 @@ func parse(body []byte) object {
 
 func (o object) has(key string) bool { _, ok := o[key]; return ok }
 
-// num is toInt: only an integral number within 32 bits counts, anything else is 0.
+// num is Qt's toInt: anything but an integral number within 32 bits reads as 0.
 func (o object) num(key string) int64 {
 	n, ok := o[key].(json.Number)
 	if !ok {
@@ -39,7 +40,7 @@ func (o object) str(key string) string { s, _ := o[key].(string); return s }
 
 func (o object) truth(key string) bool { b, _ := o[key].(bool); return b }
 
-// list is toArray of objects; what is none of either is an empty one.
+// list is Qt's toArray, with each element converted to an object; anything else reads as empty.
 func (o object) list(key string) []object {
 	items, _ := o[key].([]any)
 	out := make([]object, len(items))

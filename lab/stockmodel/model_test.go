@@ -50,16 +50,16 @@ func TestOnlyTheFirstHeaderOfAReadIsReadWhereItIs(t *testing.T) {
 	frames, _ = run(p, one, two, one)
 	require.Empty(t, frames, "it swallows what follows")
 
-	// A body that was left pending costs no header in the next read.
+	// A pending body does not damage a header in the next read.
 	frames, lost = run(new(parser), one[:9], both[9:])
 	require.Empty(t, lost)
 	require.Equal(t, right, frames)
-	// Less than a header left over is no harm either.
+	// Less than a header left over does no damage either.
 	frames, lost = run(new(parser), both[:len(one)+3], both[len(one)+3:])
 	require.Empty(t, lost)
 	require.Equal(t, right, frames)
 
-	// A frame cut off by a close spoils the next connection.
+	// A frame cut off by a close damages the next connection.
 	frames, lost = run(new(parser), one[:6], two)
 	require.NotEqual(t, right[1:], frames)
 	_ = lost
@@ -70,7 +70,7 @@ func TestOnlyTheFirstHeaderOfAReadIsReadWhereItIs(t *testing.T) {
 	require.Equal(t, 1, late)
 }
 
-// person returns a process whose user 1 is logged in, with friend 2 in thread 9, and has loaded everything.
+// person returns a process in which user 1 is logged in and has loaded everything, with friend 2 in thread 9.
 func person(t *testing.T, gen Generation) *Process {
 	t.Helper()
 	a, b := net.Pipe()
@@ -103,7 +103,7 @@ func TestWhatTheClientCannotBear(t *testing.T) {
 		id   wire.MsgID
 		body string
 		gen  Generation
-		want Kind // empty: it bears that
+		want Kind // empty: the client tolerates it
 	}{
 		"approval without chat_datas":          {id: 1014, body: `{"error":0,"uid":3,"name":"c"}`, want: Crash},
 		"approved push with empty chat_datas":  {id: 1015, body: `{"error":0,"fromuid":3,"chat_datas":[]}`, want: Crash},

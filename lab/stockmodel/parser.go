@@ -8,25 +8,26 @@ import (
 	"parley/internal/wire"
 )
 
-// parser is the client's way from bytes to frames, with its defect. It outlives connections: what a connection left in
-// it meets the first bytes of the next.
+// parser extracts frames from bytes as the client does, including its defect. It survives connections: bytes left by
+// one connection precede the first bytes of the next.
 type parser struct {
 	buffer  []byte
-	pending bool // a header was read, its body is not complete
+	pending bool // a header was read, but its body is incomplete
 	id      wire.MsgID
 	need    int
 }
 
-// coalesced is the window within which a stall of this process explains that two frames came in one read. It is longer
-// than the servers' frame spacing of 20 ms: a machine that keeps one connection waiting does not always keep the watched ones.
+// coalesced is the period within which a stall of this process explains that two frames arrived in one read. It is
+// longer than the servers' frame spacing of 20 ms, because a machine that delays one connection need not delay the
+// watched ones at the same moment.
 const coalesced = time.Second
 
-// readyRead takes what one read of the socket brought. Only the first header of a call is read from where it is: the
-// stream that reads headers keeps its position while the buffer below it is cut, so every later one is taken four
-// bytes too far, from inside the frame's body. lost tells of the first time that happened; frame gets every frame,
-// right or wrong.
+// readyRead handles the data of one read of the socket. Only the first header of a call is read at the right
+// position. The stream that reads headers keeps its position while the buffer below it is cut, so each later header
+// is read four bytes too far, within the frame's body. lost describes the first time that happens. frame is called
+// with every frame, right or wrong.
 //
-// With forgive a second header is read properly, and only counted.
+// With forgive, a second header is read correctly and only counted.
 func (p *parser) readyRead(data []byte, forgive bool, frame func(wire.MsgID, []byte) bool) (lost string, forgiven int) {
 	p.buffer = append(p.buffer, data...)
 	position := 0 // of the stream
@@ -62,7 +63,7 @@ func (p *parser) readyRead(data []byte, forgive bool, frame func(wire.MsgID, []b
 	}
 }
 
-// headerAt reads a header; bytes that are not there read as zero.
+// headerAt reads a header; missing bytes read as zero.
 func headerAt(b []byte, at int) (wire.MsgID, int) {
 	var h [wire.HeaderLen]byte
 	if at < len(b) {

@@ -8,9 +8,9 @@ import (
 	"parley/internal/wire"
 )
 
-// What the person in front of the client does. Each method returns ErrGone when nobody is logged in.
+// Actions of the client's user. Each method returns ErrGone if no user is logged in.
 
-// Search types a query and waits in front of the spinner. uid is 0 if nobody was found.
+// Search submits a query and waits while the client shows its spinner. uid is 0 if no user was found.
 func (p *Process) Search(ctx context.Context, query string) (uid int32, err error) {
 	if err := p.do(func() {
 		p.searching = true
@@ -29,14 +29,14 @@ func (p *Process) Search(ctx context.Context, query string) (uid int32, err erro
 	return int32(p.found.num("uid")), nil
 }
 
-// Apply asks somebody to be a friend.
+// Apply sends a friend request.
 func (p *Process) Apply(to int32, greeting, alias string) error {
 	return p.do(func() {
 		p.sendLocked(wire.MsgApply, map[string]any{"uid": p.uid, "touid": to, "applyname": greeting, "bakname": alias})
 	})
 }
 
-// Approve accepts an application, if there is one to be seen.
+// Approve accepts a friend request, if one is shown.
 func (p *Process) Approve(from int32, alias string) error {
 	return p.do(func() {
 		if _, ok := p.applied[from]; ok {
@@ -46,7 +46,7 @@ func (p *Process) Approve(from int32, alias string) error {
 	})
 }
 
-// OpenChat jumps to the page of a friend. If there is none the client asks for the thread, and true is returned.
+// OpenChat opens the page of a friend. If there is none, the client requests the thread and OpenChat returns true.
 func (p *Process) OpenChat(peer int32) (asked bool, err error) {
 	err = p.do(func() {
 		if asked = p.pageLocked(peer) == nil; asked {
@@ -56,8 +56,8 @@ func (p *Process) OpenChat(peer int32) (asked bool, err error) {
 	return asked, err
 }
 
-// Text sends texts to a friend in one request, as several around a picture, and shows them as being sent. Without a page
-// for the friend it does nothing. It returns their unique ids.
+// Text sends texts to a friend in one request, as the client does for text around a picture, and shows them as being
+// sent. Without a page for the friend it does nothing. It returns their unique ids.
 func (p *Process) Text(peer int32, contents ...string) (ids []string, err error) {
 	err = p.do(func() {
 		if p.opts.Generation == S1 {
@@ -94,17 +94,17 @@ func (p *Process) textGen1Locked(peer int32, contents []string) (ids []string) {
 	return ids
 }
 
-// Beat sends a heartbeat out of turn.
+// Beat sends an additional heartbeat.
 func (p *Process) Beat() error {
 	return p.do(func() { p.sendLocked(wire.MsgHeartbeat, map[string]any{"fromuid": p.uid}) })
 }
 
-// Quiet waits until every text and every approval has its answer.
+// Quiet waits until all texts and approvals have been answered.
 func (p *Process) Quiet(ctx context.Context) error {
 	return p.wait(ctx, wire.MsgText, "answer to a text or an approval", func() bool { return len(p.unanswered) == 0 && p.approving == 0 })
 }
 
-// pageLocked is the chat page of a friend in this login, nil if there is none.
+// pageLocked returns the chat page of a friend in this login, or nil.
 func (p *Process) pageLocked(peer int32) *thread {
 	id := p.byPeer[peer]
 	if _, ok := p.rows[id]; !ok {
@@ -123,7 +123,7 @@ func (p *Process) do(f func()) error {
 	return nil
 }
 
-// newUUID returns a UUID in braces, 38 characters, as the client makes them.
+// newUUID returns a UUID in braces, 38 characters, in the client's form.
 func newUUID() string {
 	var b [16]byte
 	rand.Read(b[:]) // never fails

@@ -14,45 +14,46 @@ import (
 	"parley/internal/wire"
 )
 
-// Options adjust a process. The zero value is an M client.
+// Options configure a process. The zero value is an M client.
 type Options struct {
 	Generation Generation
-	// Patience is how long a window waits before that counts as for ever. Default 20 s.
+	// Patience is how long a window may wait before it counts as hanging. Default 20 s.
 	Patience time.Duration
-	// Heartbeat is the period of 1023. Default 10 s, as the client has it.
+	// Heartbeat is the period of 1023. Default 10 s, as in the client.
 	Heartbeat time.Duration
-	// OnAnswer, if set, is told of each text that got its 1018, with its status. It must not call the process.
+	// OnAnswer, if not nil, is called with each text that has received its 1018, with its status. It must not call
+	// the process.
 	OnAnswer func(Text)
-	// Stalls, if set, tells apart frames that were sent together from frames that were only read together.
+	// Stalls, if not nil, distinguishes frames that were sent together from frames that were only read together.
 	Stalls *Stalls
 }
 
-// ErrGone is returned when the client is not logged in: never, no more, or crashed.
+// ErrGone means that the client is not logged in: not yet, no longer, or because it crashed.
 var ErrGone = errors.New("stockmodel: not logged in")
 
-// Text is a line of a chat page.
+// Text is a line on a chat page.
 type Text struct {
-	ID       int64 // as the client remembers it: 0 for what 1018 and 1019 brought
+	ID       int64 // as remembered by the client: 0 for texts from a 1018 or 1019
 	UniqueID string
 	Content  string
 	Sender   int32
 	Status   int64 // 0 sending, 1 failed, 2 sent
-	Code     int64 // why it failed; the client does not read it
+	Code     int64 // reason for the failure, which the client does not read
 }
 
-// thread is a chat page and what is behind it.
+// thread is a chat page with its state.
 type thread struct {
 	id    int64
 	peer  int32
 	texts []*Text
-	last  int64 // the cursor of its history
+	last  int64 // cursor of its history
 
-	ids     map[int64]struct{} // of texts that have one
+	ids     map[int64]struct{} // of texts that have an id
 	uniques map[string]struct{}
 }
 
-// Process is one run of the client program, with one user after another in front of it. All methods are safe for
-// concurrent use, but a person does one thing at a time.
+// Process is a run of the client program, with one user after another. All methods are safe for concurrent use, but a
+// user does one thing at a time.
 type Process struct {
 	opts Options
 
@@ -61,7 +62,7 @@ type Process struct {
 	faults []Fault
 	dead   bool
 	reads  int // frames
-	// Of them read together with the one before; doubtful are those for which the machine had no excuse.
+	// Frames that were read together with the one before; doubtful counts those that no stall explains.
 	forgiven, doubtful int
 
 	// The connection.
@@ -69,28 +70,28 @@ type Process struct {
 	parser  parser
 	goodbye chan struct{} // ends the heartbeats
 
-	// What survives a new login.
+	// State that survives a new login.
 	uid     int32
 	friends map[int32]struct{}
 	applied map[int32]string // greeting, by applicant
 	threads map[int64]*thread
 	byPeer  map[int32]int64
-	order   []int64 // threads in the order they were told; loadAt is the next to load
+	order   []int64 // threads in the order in which they were announced; loadAt is the next to load
 	loadAt  int
 	cursor  int64 // of 1025
 
-	// What a login opens and its end closes.
+	// State that a login opens and its end closes.
 	window     bool
-	refused    int64 // code of the last failed 1006, -1: none
+	refused    int64 // code of the last failed 1006; -1: none
 	kicked     bool
 	rows       map[int64]struct{} // of the chat list
-	askedMore  int64              // cursor of the 1025 under way; -1: none
-	current    *thread            // whose history is being loaded
+	askedMore  int64              // cursor of the 1025 in progress; -1: none
+	current    *thread            // thread whose history is being loaded
 	loaded     bool
 	searching  bool
 	found      object
-	unanswered map[string]*Text // 1017 without its 1018, by unique id
-	approving  int              // 1013 without their 1014
+	unanswered map[string]*Text // 1017s without a 1018, by unique id
+	approving  int              // 1013s without a 1014
 	answers    map[wire.MsgID]int64
 }
 
@@ -122,22 +123,24 @@ func (p *Process) faultLocked(kind Kind, id wire.MsgID, format string, args ...a
 	p.changedLocked()
 }
 
-// Faults returns what went wrong so far.
+// Faults returns the faults so far.
 func (p *Process) Faults() []Fault {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.faults)
 }
 
-// Frames returns how many frames were read, and how many of them together with another because this process was late.
+// Frames returns the number of frames read, and how many of them were read together with another one because this
+// process was late.
 func (p *Process) Frames() (read, late int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.reads, p.forgiven
 }
 
-// Login connects to addr and logs in. It returns the code of 1006 once that is there, and for 0 goes on to load threads
-// and history by itself; see Loaded. An error means that the connection could not be made or broke before.
+// Login connects to addr and logs in. It returns the code of the 1006; if that is 0, the client goes on to load
+// threads and history in the background, see Loaded. An error means that the connection could not be made or was lost
+// before.
 func (p *Process) Login(ctx context.Context, addr string, uid int32, token string) (code int64, err error) {
 	p.mu.Lock()
 	if p.dead {
@@ -145,7 +148,7 @@ func (p *Process) Login(ctx context.Context, addr string, uid int32, token strin
 		return 0, ErrGone
 	}
 	if p.conn != nil {
-		// connectToHost on a connected socket does nothing, and the buttons stay disabled.
+		// connectToHost does nothing on a connected socket, and the buttons stay disabled.
 		p.faultLocked(Hang, wire.MsgLogin, "the socket of the login before is still connected")
 		p.hangUpLocked()
 	}
@@ -167,7 +170,7 @@ func (p *Process) Login(ctx context.Context, addr string, uid int32, token strin
 	code = p.refused
 	p.mu.Unlock()
 	if code > 0 {
-		// The person tries again: the socket must be closed by then.
+		// The user tries again: by then the socket must be closed.
 		err = p.wait(ctx, wire.MsgLogin, "close after a refused login", func() bool { return p.conn == nil })
 		if errors.Is(err, ErrGone) {
 			err = nil
@@ -177,7 +180,7 @@ func (p *Process) Login(ctx context.Context, addr string, uid int32, token strin
 	return 0, err
 }
 
-// wait blocks until done, called under the lock, is true. Past Patience the client hangs in front of the person.
+// wait blocks until done, called with the lock held, returns true. After Patience the client counts as hanging.
 func (p *Process) wait(ctx context.Context, id wire.MsgID, what string, done func() bool) error {
 	late := time.NewTimer(p.opts.Patience)
 	defer late.Stop()
@@ -208,12 +211,12 @@ func (p *Process) wait(ctx context.Context, id wire.MsgID, what string, done fun
 	}
 }
 
-// Loaded waits until the loading window has closed.
+// Loaded waits until the loading window is closed.
 func (p *Process) Loaded(ctx context.Context) error {
 	return p.wait(ctx, wire.MsgHistory, "loading window", func() bool { return p.loaded })
 }
 
-// read is the event loop as far as the socket goes.
+// read is the part of the event loop that reads the socket.
 func (p *Process) read(conn net.Conn) {
 	buf := make([]byte, 256<<10)
 	for {
@@ -222,12 +225,12 @@ func (p *Process) read(conn net.Conn) {
 		p.mu.Lock()
 		if p.conn != conn {
 			p.mu.Unlock()
-			return // closed by ourselves
+			return // closed by this side
 		}
 		if n > 0 {
 			stalled := p.opts.Stalls.Since(now.Add(-coalesced))
-			// A reader that is descheduled alone goes unnoticed, so a few are ignored. Servers without frame spacing
-			// cause at least one in twenty frames.
+			// Stalls cannot notice that this reader alone was descheduled, so a few cases are ignored. Servers
+			// without frame spacing cause at least one in twenty frames.
 			lenient := p.opts.Stalls != nil && p.doubtful < 2+p.reads/50
 			lost, late := p.parser.readyRead(buf[:n], stalled || lenient, func(id wire.MsgID, body []byte) bool {
 				p.reads++
@@ -252,36 +255,36 @@ func (p *Process) read(conn net.Conn) {
 	}
 }
 
-// hangUpLocked is the end of a connection, by either side: back to the login page.
+// hangUpLocked handles the end of the connection, by either side: back to the login page.
 func (p *Process) hangUpLocked() {
 	if p.conn == nil {
 		return
 	}
-	_ = p.conn.Close() // a second close is no fault
+	_ = p.conn.Close() // it may be closed already
 	close(p.goodbye)
 	p.conn, p.window, p.rows, p.current, p.loaded, p.searching, p.unanswered, p.answers = nil, false, nil, nil, false, false, nil, nil
 	p.askedMore, p.approving = -1, 0
 	p.changedLocked()
 }
 
-// Logout closes the connection, as closing the chat window does; the process goes on.
+// Logout closes the connection, as closing the chat window does. The process continues.
 func (p *Process) Logout() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.hangUpLocked()
 }
 
-// Cut ends the connection as a lost network does: with a reset, without a word.
+// Cut resets the connection, as a lost network does.
 func (p *Process) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if tcp, ok := p.conn.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0) // the worst that can happen is a polite close
+		_ = tcp.SetLinger(0) // on an error the close is merely graceful
 	}
 	p.hangUpLocked()
 }
 
-// sendLocked writes a frame. A failure shows when reading.
+// sendLocked writes a frame. The reader notices failures.
 func (p *Process) sendLocked(id wire.MsgID, v map[string]any) {
 	if p.conn == nil {
 		return
@@ -289,7 +292,7 @@ func (p *Process) sendLocked(id wire.MsgID, v map[string]any) {
 	var body []byte
 	var err error
 	if id == wire.MsgLogin {
-		body, err = json.MarshalIndent(v, "", "    ") // as the client does, for this one only
+		body, err = json.MarshalIndent(v, "", "    ") // as the client does, for this request only
 		body = append(body, '\n')
 	} else {
 		body, err = json.Marshal(v)
@@ -302,7 +305,7 @@ func (p *Process) sendLocked(id wire.MsgID, v map[string]any) {
 		panic("stockmodel: " + err.Error()) // the caller's texts are too long
 	}
 	_ = p.conn.SetWriteDeadline(time.Now().Add(p.opts.Patience))
-	_, _ = p.conn.Write(frame) // the reader finds a broken connection
+	_, _ = p.conn.Write(frame) // the reader notices a broken connection
 }
 
 // beats sends heartbeats while the chat window is open.
@@ -323,21 +326,21 @@ func (p *Process) beats(stop chan struct{}) {
 	}
 }
 
-// State is what one sees of a client from outside.
+// State is the externally visible state of a client.
 type State struct {
 	UID      int32
 	Online   bool // the chat window is open
 	Loaded   bool // and the loading window is closed
 	Kicked   bool // the last login ended with 1021
 	Friends  []int32
-	Applied  []int32 // who has asked to be a friend
+	Applied  []int32 // users whose friend requests are shown
 	Threads  map[int64]int32
 	Waiting  int              // texts and approvals without an answer
-	Pages    map[int64][]Text // what the chat pages of this login show
+	Pages    map[int64][]Text // contents of the chat pages of this login
 	Answered map[wire.MsgID]int64
 }
 
-// State returns a copy of the client's state. Pages holds only threads that are in the chat list.
+// State returns a copy of the client's state. Pages contains only threads in the chat list.
 func (p *Process) State() State {
 	p.mu.Lock()
 	defer p.mu.Unlock()

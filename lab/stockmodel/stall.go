@@ -11,14 +11,14 @@ import (
 
 const (
 	stallBeat = 2 * time.Millisecond
-	// stallLate is how late a byte may be read before frames that were sent 20 ms apart may be read together: somewhat less
-	// than that, as this connection is not the model's.
+	// stallLate is the delay of a read that explains why frames sent 20 ms apart are read together. It is somewhat
+	// shorter than that, because it is measured on another connection.
 	stallLate = 5 * time.Millisecond
 )
 
-// Stalls measures how late this process reads its sockets. A model whose reader was not woken in time reads two frames at
-// once that were sent with the proper spacing; the real client has a machine to itself. A nil Stalls has never seen a
-// stall.
+// Stalls measures how late this process reads its sockets. If the reader of a model is not woken in time, it reads
+// two frames at once although they were sent with proper spacing; the real client has a machine of its own. A nil
+// Stalls never reports a stall.
 type Stalls struct {
 	began time.Time
 	stop  chan struct{}
@@ -29,16 +29,17 @@ type Stalls struct {
 	late  time.Time // when a late read was last noticed
 }
 
-// echo is a connection of this process to itself, and what was written and not read yet.
+// echo is a connection of this process to itself, with what was written and not yet read.
 type echo struct {
 	wr, rd net.Conn
 	unread []time.Duration
 }
 
-// pairs is how many connections are watched: each is read by a goroutine that waits for its turn where the others do not.
+// pairs is the number of watched connections. Each is read by its own goroutine, so that a delay of single goroutines
+// is noticed too.
 const pairs = 4
 
-// WatchStalls begins to watch, over connections to itself. Stop ends it.
+// WatchStalls starts to watch, with connections to itself. Stop ends it.
 func WatchStalls() (*Stalls, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -75,7 +76,7 @@ func (s *Stalls) closePairs() {
 	for _, e := range s.pairs {
 		for _, c := range []net.Conn{e.wr, e.rd} {
 			if c != nil {
-				_ = c.Close() // nothing of value is in it
+				_ = c.Close() // it carries no data
 			}
 		}
 	}
@@ -123,7 +124,7 @@ func (s *Stalls) read(e *echo) {
 	}
 }
 
-// Since reports whether something was read late at some time after t.
+// Since reports whether any read was late at some time after t.
 func (s *Stalls) Since(t time.Time) bool {
 	if s == nil {
 		return false
