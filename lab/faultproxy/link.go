@@ -9,32 +9,32 @@ import (
 )
 
 const (
-	readBytes  = 16 << 10 // one read, and so what one draw of latency delays
-	queueReads = 64       // reads under way in one direction: 1 MiB, as much as a kernel would hold
-	// A narrow link is paced in pieces of 10 ms, so that it is narrow at each moment and not on the average.
+	readBytes  = 16 << 10 // size of a read, which is delayed as a unit
+	queueReads = 64       // reads in flight in one direction: 1 MiB, as much as a kernel would hold
+	// A narrow link is paced in steps of 10 ms, so that it is narrow at each moment and not just on average.
 	paceStep = 10 * time.Millisecond
 )
 
-// link is one proxied connection.
+// link is a proxied connection.
 type link struct {
 	pipes [2]*pipe
 	done  chan struct{} // closed by a reset
-	once  sync.Once     // guards the end, by reset or by both streams
+	once  sync.Once     // guards the end, by a reset or by both streams
 }
 
-// pipe is one direction of a link. Its reader stamps what comes in with the time it is due, its writer hands it on.
+// pipe is one direction of a link. Its reader adds to the data the time when it is due; its writer passes it on then.
 type pipe struct {
 	proxy    *Proxy
 	link     *link
 	dir      Direction
 	src, dst net.Conn
 	queue    chan chunk
-	rng      *rand.Rand // of the reader
-	spread   float64    // 0 to 1, this connection's share of ResetSpread
+	rng      *rand.Rand // used by the reader
+	spread   float64    // 0 to 1; this connection's share of ResetSpread
 
 	// Owned by the writer.
 	written int64
-	next    time.Time // when the link's width allows the next byte
+	next    time.Time // when the link's width permits the next byte
 
 	halfOnce sync.Once
 	half     chan struct{} // closed by halfClose
@@ -65,13 +65,13 @@ func (l *link) run() {
 		wg.Go(p.write)
 	}
 	wg.Wait()
-	l.once.Do(func() { // both streams have ended: without a reset, which would drop what a slow reader has not yet read
-		_ = l.pipes[ToServer].src.Close() // nothing is left to write
+	l.once.Do(func() { // both streams have ended: no reset, which would discard what a slow reader has not read yet
+		_ = l.pipes[ToServer].src.Close() // all data has been written
 		_ = l.pipes[ToServer].dst.Close() // the same
 	})
 }
 
-// reset ends both sides at once; the first call counts.
+// reset resets both sides; only the first call has an effect.
 func (l *link) reset() {
 	l.once.Do(func() {
 		close(l.done)
@@ -80,7 +80,7 @@ func (l *link) reset() {
 	})
 }
 
-// read queues what comes in until the stream ends.
+// read queues received data until the stream ends.
 func (p *pipe) read() {
 	defer close(p.queue)
 	var last time.Time
@@ -94,7 +94,7 @@ func (p *pipe) read() {
 				due = due.Add(time.Duration(p.rng.Int64N(int64(f.Jitter) + 1)))
 			}
 			if due.Before(last) {
-				due = last // jitter must not reorder a stream
+				due = last // jitter must not reorder the stream
 			}
 			last = due
 			select {
@@ -106,14 +106,14 @@ func (p *pipe) read() {
 		if err == io.EOF {
 			return
 		}
-		if err != nil { // the sender was reset: so is the receiver
+		if err != nil { // the sender was reset, so reset the receiver
 			p.link.reset()
 			return
 		}
 	}
 }
 
-// write hands on what was read; when the stream has ended, so does the one it writes.
+// write passes on what was read. When the stream has ended, it ends the other one.
 func (p *pipe) write() {
 	for {
 		c, ok := p.take()
@@ -122,11 +122,11 @@ func (p *pipe) write() {
 		}
 	}
 	p.closeWrite()
-	for range p.queue { // after a half close the sender's bytes vanish; after a reset the reader ends by itself
+	for range p.queue { // discard the sender's bytes after a half close; after a reset the reader ends by itself
 	}
 }
 
-// take waits for the next chunk. False: the stream has ended, or this direction is over.
+// take waits for the next chunk. It returns false if the stream or this direction has ended.
 func (p *pipe) take() (chunk, bool) {
 	select {
 	case c, ok := <-p.queue:
@@ -136,7 +136,8 @@ func (p *pipe) take() (chunk, bool) {
 	}
 }
 
-// deliver writes one chunk piece by piece, looking at the faults before each. False: this direction is over.
+// deliver writes a chunk piece by piece, and applies the current faults to each. It returns false if this direction
+// has ended.
 func (p *pipe) deliver(data []byte) bool {
 	for len(data) > 0 {
 		f, changed := p.proxy.look(p.dir)
@@ -170,7 +171,7 @@ func (p *pipe) deliver(data []byte) bool {
 			p.written += int64(m)
 			p.proxy.passed[p.dir].Add(int64(m))
 			if err != nil {
-				p.link.reset() // a writer must learn that the end is dead
+				p.link.reset() // the writer must notice that the connection is dead
 				return false
 			}
 			data = data[n:]
@@ -186,7 +187,7 @@ func (p *pipe) deliver(data []byte) bool {
 	return true
 }
 
-// pace waits until n more bytes fit the link's width.
+// pace waits until the link's width permits n more bytes.
 func (p *pipe) pace(n, perSecond int) bool {
 	now := time.Now()
 	if p.next.Before(now) {
@@ -197,7 +198,7 @@ func (p *pipe) pace(n, perSecond int) bool {
 	return p.wait(wait)
 }
 
-// wait sleeps, unless this direction ends meanwhile: false.
+// wait waits for d, and returns false if this direction ends before.
 func (p *pipe) wait(d time.Duration) bool {
 	if d <= 0 {
 		select {
@@ -221,13 +222,13 @@ func (p *pipe) wait(d time.Duration) bool {
 	}
 }
 
-// halfClose makes the writer end this direction; a writer that is stuck in a write ends when the write does.
+// halfClose makes the writer end this direction. A blocked write must finish first.
 func (p *pipe) halfClose() {
 	p.halfOnce.Do(func() { close(p.half) })
 }
 
 func (p *pipe) closeWrite() {
 	if tcp, ok := p.dst.(*net.TCPConn); ok {
-		_ = tcp.CloseWrite() // fails on a connection that was reset, which has ended both ways already
+		_ = tcp.CloseWrite() // fails on a connection that was reset, whose both directions have ended
 	}
 }

@@ -9,49 +9,49 @@ import (
 	"time"
 )
 
-// Direction is the way bytes travel.
+// Direction is a direction in which bytes travel.
 type Direction int
 
-// The two directions of a link: ToServer is from who dials to who accepts.
+// The directions of a link. ToServer is from the dialing to the accepting side.
 const (
 	ToServer Direction = iota
 	ToClient
 )
 
-// String is the direction's name.
+// String returns the name of the direction.
 func (d Direction) String() string { return [...]string{"to server", "to client"}[d] }
 
-// Faults is what is wrong with one direction of the link. The zero value is nothing.
+// Faults describes the faults of one direction of a link. The zero value means none.
 type Faults struct {
-	// Latency delays each read of bytes, Jitter adds up to that much more, drawn anew for each. Order is kept.
+	// Latency delays each read; Jitter adds a random delay of up to that much. Order is kept.
 	Latency, Jitter time.Duration
-	// BytesPerSecond is the width of the link, of each connection alone; 0 is no limit.
+	// BytesPerSecond is the width of each connection; 0 means no limit.
 	BytesPerSecond int
-	// Slice is the most bytes handed on in one write, with SliceGap between two; 0 is as they come. On the loopback a
-	// gap of a millisecond makes the reader see the slices one by one.
+	// Slice is the maximum number of bytes per write, and SliceGap the pause between writes; 0 passes data on as it
+	// arrives. On the loopback, a gap of a millisecond makes the reader see the slices one by one.
 	Slice    int
 	SliceGap time.Duration
-	// Silent holds all bytes back, without an end of the connection, until it is false again: what a network that
-	// drops packets looks like to both ends. Bytes are late then, not lost, as TCP would repeat them. A piece that is
-	// being written while it is set still arrives.
+	// Silent holds all bytes back until it is false again, without closing the connection: both ends see a network
+	// that drops packets. The bytes are delayed and not lost, because TCP would repeat them. A piece that is being
+	// written when Silent is set still arrives.
 	Silent bool
-	// ResetAfter resets the connection, both sides, once that many bytes have passed in this direction since it was
-	// accepted; ResetSpread adds up to that many more, drawn once a connection. 0 is never. Connections that are past
-	// it are reset with their next byte.
+	// ResetAfter resets both sides of a connection after that many bytes have passed in this direction since it was
+	// accepted. ResetSpread adds a random number of up to that many bytes, drawn once per connection. 0 means never.
+	// Connections already past the number are reset with their next byte.
 	ResetAfter, ResetSpread int64
 }
 
-// Options says how a Proxy is made.
+// Options configure a Proxy.
 type Options struct {
-	Addr string // to listen on; empty: a free port on 127.0.0.1
+	Addr string // listen address; empty: a free port on 127.0.0.1
 	Seed uint64 // of Jitter and ResetSpread
 }
 
-// dialTimeout bounds the connection to the target: it is on this machine.
+// dialTimeout bounds connecting to the target, which is on this machine.
 const dialTimeout = 10 * time.Second
 
-// Proxy is a listener that hands each connection on to a target, with faults. All methods may be called from any
-// goroutine.
+// Proxy is a listener that forwards each connection to a target, with faults. All methods are safe for concurrent
+// use.
 type Proxy struct {
 	ln       net.Listener
 	seed     uint64
@@ -62,21 +62,21 @@ type Proxy struct {
 	mu      sync.Mutex // guards the following
 	target  string
 	faults  [2]Faults
-	changed chan struct{} // closed and replaced when faults change
+	changed chan struct{} // closed and replaced when the faults change
 	links   map[*link]struct{}
 	refuse  bool
 	closed  bool
 	ends    ends
 }
 
-// ends counts the ends that were called for. The target can have accepted a connection that is not in links yet, so a
-// link that comes in late catches up with what it missed.
+// ends counts the requested ends. The target may accept a connection before it is in links, so a link that is added
+// late applies the ends it has missed.
 type ends struct {
 	cuts   int
 	halves [2]int
 }
 
-// Listen starts a proxy in front of target, a host:port that need not answer yet.
+// Listen starts a proxy for target, a host:port that need not accept connections yet.
 func Listen(target string, o Options) (*Proxy, error) {
 	if o.Addr == "" {
 		o.Addr = "127.0.0.1:0"
@@ -90,10 +90,10 @@ func Listen(target string, o Options) (*Proxy, error) {
 	return p, nil
 }
 
-// Addr is the host:port to dial instead of the target's.
+// Addr returns the host:port to dial instead of the target's.
 func (p *Proxy) Addr() string { return p.ln.Addr().String() }
 
-// Set makes f the faults of a direction, at once and for living connections too. Bytes already delayed keep their
+// Set sets the faults of a direction, at once and for existing connections too. Bytes already delayed keep their
 // delay.
 func (p *Proxy) Set(d Direction, f Faults) {
 	p.mu.Lock()
@@ -109,55 +109,55 @@ func (p *Proxy) SetBoth(f Faults) {
 	p.Set(ToClient, f)
 }
 
-// Heal takes all faults away, and Refuse too.
+// Heal removes all faults, and the effect of Refuse.
 func (p *Proxy) Heal() {
 	p.Refuse(false)
 	p.SetBoth(Faults{})
 }
 
-// SetTarget makes later connections go elsewhere.
+// SetTarget sets the target of later connections.
 func (p *Proxy) SetTarget(target string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.target = target
 }
 
-// Refuse makes the proxy reset each new connection at once, or no longer. Living ones go on.
+// Refuse makes the proxy reset each new connection at once, or stop doing so. Existing connections continue.
 func (p *Proxy) Refuse(yes bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.refuse = yes
 }
 
-// Cut resets all living connections, both sides.
+// Cut resets both sides of all connections.
 func (p *Proxy) Cut() {
 	for _, l := range p.living(func(e *ends) { e.cuts++ }) {
 		l.reset()
 	}
 }
 
-// HalfClose ends the stream of one direction of all living connections: the receiver reads what was delivered and then
-// the end of the stream, the sender's further bytes vanish, and the other direction goes on.
+// HalfClose ends one direction of all connections. The receiver reads what was delivered and then the end of the
+// stream; further bytes of the sender are discarded; the other direction continues.
 func (p *Proxy) HalfClose(d Direction) {
 	for _, l := range p.living(func(e *ends) { e.halves[d]++ }) {
 		l.pipes[d].halfClose()
 	}
 }
 
-// Accepted is how many connections have come in, refused ones included.
+// Accepted returns the number of connections accepted so far, including refused ones.
 func (p *Proxy) Accepted() int64 { return p.accepted.Load() }
 
-// Passed is how many bytes have been handed on in a direction.
+// Passed returns the number of bytes passed on in a direction.
 func (p *Proxy) Passed(d Direction) int64 { return p.passed[d].Load() }
 
-// Living is how many connections are open.
+// Living returns the number of open connections.
 func (p *Proxy) Living() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.links)
 }
 
-// Close stops listening, resets all connections and waits for their goroutines. Calling it again does nothing.
+// Close stops listening, resets all connections and waits for their goroutines. Calling it again has no effect.
 func (p *Proxy) Close() error {
 	p.mu.Lock()
 	p.closed = true
@@ -171,7 +171,7 @@ func (p *Proxy) Close() error {
 	return err
 }
 
-// living returns the open connections once it has counted what is about to end them.
+// living returns the open connections, after counting what is about to end them.
 func (p *Proxy) living(count func(*ends)) []*link {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -187,7 +187,7 @@ func (p *Proxy) accept() {
 	for {
 		conn, err := p.ln.Accept()
 		if err != nil {
-			return // closed: nothing else ends a listener of a test
+			return // closed: nothing else ends the listener
 		}
 		n := p.accepted.Add(1)
 		p.mu.Lock()
@@ -201,11 +201,11 @@ func (p *Proxy) accept() {
 	}
 }
 
-// serve is one connection, from the dial to its end; before is what had been called for when it was accepted.
+// serve handles a connection from the dial to its end. before holds the ends requested before it was accepted.
 func (p *Proxy) serve(client net.Conn, target string, n int64, before ends) {
 	server, err := net.DialTimeout("tcp", target, dialTimeout)
 	if err != nil {
-		resetConn(client) // the nearest to "refused" that is left once the proxy has accepted
+		resetConn(client) // the closest to "refused" after the proxy has accepted
 		return
 	}
 	l := newLink(p, client, server, uint64(n))
@@ -228,17 +228,17 @@ func (p *Proxy) serve(client net.Conn, target string, n int64, before ends) {
 	p.mu.Unlock()
 }
 
-// look returns the faults of a direction and a channel that is closed when they change.
+// look returns the faults of a direction, and a channel that is closed when they change.
 func (p *Proxy) look(d Direction) (Faults, <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.faults[d], p.changed
 }
 
-// resetConn closes with a RST: whatever is unsent is dropped and the peer reads an error, not an end.
+// resetConn closes a connection with an RST: unsent data is discarded, and the peer reads an error instead of an end.
 func resetConn(c net.Conn) {
 	if tcp, ok := c.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0) // fails on a socket that is gone, which is what is wanted
+		_ = tcp.SetLinger(0) // fails only on a closed socket
 	}
 	_ = c.Close() // the same
 }

@@ -18,10 +18,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience bounds each wait of a test that goes well.
+// patience bounds each wait of a successful test.
 const patience = 20 * time.Second
 
-// server accepts on the loopback and hands the connections out.
+// server accepts connections on the loopback and returns them on a channel.
 func server(t *testing.T) (addr string, accepted <-chan net.Conn) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -48,7 +48,7 @@ func server(t *testing.T) (addr string, accepted <-chan net.Conn) {
 	return ln.Addr().String(), conns
 }
 
-// pair is both ends of a connection through a new proxy.
+// pair returns both ends of a connection through a new proxy.
 func pair(t *testing.T, seed uint64) (p *Proxy, client, srv *net.TCPConn) {
 	t.Helper()
 	addr, accepted := server(t)
@@ -71,7 +71,7 @@ func join(t *testing.T, p *Proxy, accepted <-chan net.Conn) (client, srv *net.TC
 	return c.(*net.TCPConn), s.(*net.TCPConn)
 }
 
-// requireReset dials and asserts that the connection is reset, after the handshake or in it.
+// requireReset dials and asserts that the connection is reset, during or after the handshake.
 func requireReset(t *testing.T, p *Proxy) {
 	t.Helper()
 	c, err := net.Dial("tcp", p.Addr())
@@ -176,7 +176,7 @@ func TestRateBoundsThroughput(t *testing.T) {
 	begin := time.Now()
 	send(t, client, make([]byte, 30_000))
 	receive(t, srv, 30_000)
-	// The first piece is free and the last is not waited out.
+	// The first piece is not delayed, and the last delay is not waited for.
 	require.GreaterOrEqual(t, time.Since(begin), 280*time.Millisecond)
 }
 
@@ -203,7 +203,7 @@ func TestSilentHoldsOneWayAndHeals(t *testing.T) {
 	send(t, srv, []byte("goes on"))
 	require.Equal(t, "goes on", string(receive(t, client, 7)))
 	require.NoError(t, client.CloseWrite())
-	silence(t, srv) // the end is held too
+	silence(t, srv) // the end of the stream is held back too
 	p.Heal()
 	got, err := io.ReadAll(srv)
 	require.NoError(t, err)
@@ -229,7 +229,7 @@ func TestResetAfterExactBytes(t *testing.T) {
 }
 
 func TestResetSpreadFollowsSeed(t *testing.T) {
-	// passed tells where each of a few connections broke.
+	// passed returns where each of a few connections was reset.
 	passed := func(seed uint64) (at []int64) {
 		addr, accepted := server(t)
 		p, err := Listen(addr, Options{Seed: seed})
@@ -239,7 +239,7 @@ func TestResetSpreadFollowsSeed(t *testing.T) {
 		var before int64
 		for range 4 {
 			client, srv := join(t, p, accepted)
-			_, err := client.Write(make([]byte, 20_000)) // may be reset while it writes
+			_, err := client.Write(make([]byte, 20_000)) // may be reset during the write
 			if err != nil {
 				require.ErrorIs(t, err, syscall.ECONNRESET)
 			}
@@ -332,7 +332,7 @@ func TestResetOfOneEndReachesTheOther(t *testing.T) {
 
 func TestSlowReaderStillGetsTheEnd(t *testing.T) {
 	_, client, srv := pair(t, 1)
-	data := noise(t, 512<<10) // fits the kernel's buffers, so that the sender is gone when the reader begins
+	data := noise(t, 512<<10) // fits into the kernel's buffers, so that the sender is gone when the reader starts
 	send(t, client, data)
 	require.NoError(t, client.CloseWrite())
 	require.NoError(t, srv.CloseWrite())
