@@ -17,19 +17,20 @@ import (
 // Bar is one promise and the fault that tests it.
 type Bar struct {
 	ID    string // a letter for the kind and a number, as in docs/ROBUSTNESS.md
-	Fault string // what is done, at full counts
+	Fault string // the fault, at full counts
 	Want  string // what must hold, with its numbers
-	// Alone says that nothing else may run meanwhile: the bar compares times, or needs most of the machine.
+	// Alone means that nothing else may run at the same time, because the bar compares times or needs most of the
+	// machine.
 	Alone bool
-	// Namespace says that Run changes the network: it gets a network namespace, and so a process, of its own.
+	// Namespace means that Run changes the network: it runs in a process and a network namespace of its own.
 	Namespace bool
 	// Limit bounds Run; 0 means DefaultLimit.
 	Limit time.Duration
-	// Run does it. An error means that the bar could not be tried to its end, and counts as a miss.
+	// Run runs the bar. An error means that the bar could not be completed, and counts as a miss.
 	Run func(ctx context.Context, w *World, r *Report) error
 }
 
-// DefaultLimit bounds a bar that names no other.
+// DefaultLimit bounds a bar that sets no limit.
 const DefaultLimit = 5 * time.Minute
 
 // allBars returns the bars in the order in which they run. A new file of bars adds its list here.
@@ -37,12 +38,12 @@ func allBars() []Bar {
 	return slices.Concat(deliveryBars, presenceBars, overloadBars, networkBars, dependencyBars, recoveryBars, securityBars, rightsBars, groupBars)
 }
 
-// World is what a bar is given.
+// World is the environment of a bar.
 type World struct {
 	Short bool   // reduced counts
 	Seed  uint64 // of the run
 	Rand  *rand.Rand
-	Dir   string // the bar's own, kept if it misses
+	Dir   string // directory of the bar, kept if it misses
 
 	suite *suite
 	id    string
@@ -51,7 +52,7 @@ type World struct {
 	labs  []*Lab
 }
 
-// N returns a count: the full one, or the short one with --short.
+// N returns full, or short with --short.
 func (w *World) N(full, short int) int {
 	if w.Short {
 		return short
@@ -59,7 +60,7 @@ func (w *World) N(full, short int) int {
 	return full
 }
 
-// D is N for a duration.
+// D is like N, for a duration.
 func (w *World) D(full, short time.Duration) time.Duration {
 	if w.Short {
 		return short
@@ -67,27 +68,27 @@ func (w *World) D(full, short time.Duration) time.Duration {
 	return full
 }
 
-// Logf writes a line into the bar's own log, which is kept if it misses.
+// Logf writes a line to the bar's log, which is kept if the bar misses.
 func (w *World) Logf(format string, args ...any) { w.log.printf(format, args...) }
 
-// errSkip ends a bar that cannot be tried here.
+// errSkip ends a bar that cannot run here.
 var errSkip = errors.New("skipped")
 
-// skip ends a bar that cannot be tried on this machine; reason says what is missing.
+// skip ends a bar that cannot run on this machine; the text says what is missing.
 func skip(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", errSkip, fmt.Sprintf(format, args...))
 }
 
-// Figure is one number of a bar.
+// Figure is a number reported by a bar.
 type Figure struct {
 	Name  string
 	Value string
-	Bound string // as "≤ 5s"; empty for a count that has none
+	Bound string // such as "≤ 5s"; empty for a figure without a bound
 	OK    bool
-	Time  bool // the value is a time, which depends on the machine as well
+	Time  bool // the value is a time, which also depends on the machine
 }
 
-// String is the figure as a line of results shows it.
+// String returns the figure in the form of a line of results.
 func (f Figure) String() string {
 	switch {
 	case f.Bound == "" || f.OK && f.Bound == "= "+f.Value || f.OK && f.Bound == f.Value:
@@ -115,7 +116,7 @@ func (r *Report) put(f Figure) {
 	r.figures = append(r.figures, f)
 }
 
-// Figures returns what has been reported.
+// Figures returns the figures reported so far.
 func (r *Report) Figures() []Figure {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -133,7 +134,7 @@ func (r *Report) Note(name string, v any) { r.add(name, show(v), "", true) }
 // Zero reports a number that must be 0.
 func (r *Report) Zero(name string, n int64) { r.add(name, show(n), "= 0", n == 0) }
 
-// Is reports something that must be so; why is printed if it is not.
+// Is reports a condition that must hold; why is printed if it does not.
 func (r *Report) Is(name string, ok bool, why any) {
 	value := "yes"
 	if !ok {
@@ -167,7 +168,8 @@ func (r *Report) Percent(name string, part, whole int64, limit float64) {
 	r.add(name, fmt.Sprintf("%.1f%% of %d", share, whole), fmt.Sprintf("≥ %g%%", limit), share >= limit)
 }
 
-// Ratio reports a time that must not exceed times × base. Below floor it passes: on a busy machine such times say nothing.
+// Ratio reports a time that must not exceed times × base. Times below floor pass, because on a busy machine they are
+// meaningless.
 func (r *Report) Ratio(name string, got, base time.Duration, times float64, floor time.Duration) {
 	limit := max(time.Duration(times*float64(base)), floor)
 	bound := fmt.Sprintf("≤ max(%g × %s, %s)", times, show(base), show(floor))
@@ -193,7 +195,7 @@ func show(v any) string {
 	}
 }
 
-// percentile returns the value below which a share p (0 to 1) of the durations lies; it sorts them.
+// percentile returns the value that the share p (0 to 1) of the durations does not exceed. It sorts them.
 func percentile(d []time.Duration, p float64) time.Duration {
 	if len(d) == 0 {
 		return 0

@@ -14,7 +14,7 @@ import (
 	"parley/lab/faultproxy"
 )
 
-// deliveryBars: what was acknowledged is stored once, in order, and reaches the other member once.
+// deliveryBars check that an acknowledged text is stored once, in order, and reaches the other member once.
 var deliveryBars = []Bar{
 	{
 		ID: "D1", Run: killNodes, Limit: 8 * time.Minute,
@@ -53,7 +53,7 @@ var deliveryBars = []Bar{
 	},
 }
 
-// killNodes is D1.
+// killNodes implements bar D1.
 func killNodes(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, standard)
 	if err != nil {
@@ -105,8 +105,8 @@ func killNodes(ctx context.Context, w *World, r *Report) error {
 	return c.end(ctx, r, time.Minute)
 }
 
-// cutAcks is D2. The proxy resets the connection once a random part of the answer has passed, which the node sends after
-// its commit.
+// cutAcks implements bar D2. The proxy resets the connection after a random part of the answer, which the node sends
+// after its commit.
 func cutAcks(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 2})
 	if err != nil {
@@ -151,7 +151,7 @@ func cutAcks(ctx context.Context, w *World, r *Report) error {
 				same.Add(1)
 			}
 		}
-		_, _ = o.settle(ctx, 20*time.Second) // the verdict says what is missing
+		_, _ = o.settle(ctx, 20*time.Second) // verdict reports what is missing
 		return nil
 	})
 	if err != nil {
@@ -178,7 +178,7 @@ type ackCutter struct {
 	thread int64
 	proxy  *faultproxy.Proxy
 	conn   *client.Conn
-	before int64 // bytes that earlier connections received
+	before int64 // bytes received by earlier connections
 	rng    *rand.Rand
 }
 
@@ -194,7 +194,7 @@ func newAckCutter(ctx context.Context, l *Lab, uid int32, thread int64, seed uin
 		k.conn, err = client.Dial(ctx, t, client.Options{})
 	}
 	if err != nil {
-		_ = p.Close() // nothing went through it
+		_ = p.Close() // it is unused
 		return nil, err
 	}
 	return k, nil
@@ -206,12 +206,12 @@ func (k *ackCutter) close() {
 	_ = k.proxy.Close() // all its connections have ended
 }
 
-// try sends one text whose answer is cut, logs in again and sends it again. lost says that the first answer did not come,
-// same that the second named the row that is stored.
+// try sends a text whose answer is cut off, logs in again and repeats the text. lost reports that the first answer
+// did not arrive, same that the second answer named the stored row.
 func (k *ackCutter) try(ctx context.Context, o *Oracle) (lost, same bool, err error) {
 	uid := k.conn.Profile().UID
 	d := o.draft(uid)
-	const answer = 120 // bytes of a 1018, about
+	const answer = 120 // approximate bytes of a 1018
 	k.proxy.Set(faultproxy.ToClient, faultproxy.Faults{ResetAfter: k.got() + 1 + int64(k.rng.IntN(answer))})
 	sctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
@@ -255,5 +255,5 @@ func (k *ackCutter) try(ctx context.Context, o *Oracle) (lost, same bool, err er
 	return lost, again[0].Err == nil && again[0].MessageID == seq && again[0].ThreadID == k.thread, nil
 }
 
-// got is how many bytes this connection has received: the proxy counts over all of its connections.
+// got returns the number of bytes this connection has received: the proxy counts those of all its connections.
 func (k *ackCutter) got() int64 { return k.proxy.Passed(faultproxy.ToClient) - k.before }

@@ -8,7 +8,7 @@ import (
 	"parley/lab/launch"
 )
 
-// groupBars: each member of a group has the rows of its membership, and nobody else has any.
+// groupBars check that each member of a group has the rows of its membership, and that no other user has any.
 var groupBars = []Bar{
 	{
 		ID: "G1", Run: groupChurn, Limit: 10 * time.Minute,
@@ -27,7 +27,7 @@ var groupBars = []Bar{
 	},
 }
 
-// unlimited takes the limits of users away.
+// unlimited removes the limits of users.
 func unlimited(n *launch.Node, _ int, f *launch.INI) error {
 	if n.Role() != launch.Chat {
 		return nil

@@ -14,7 +14,7 @@ import (
 	"parley/client"
 )
 
-// networkBars: what a network or a hostile peer does to connections.
+// networkBars check what a network or a hostile peer can do to connections.
 var networkBars = []Bar{
 	{
 		ID: "N1", Run: slowLoris, Alone: true,
@@ -48,7 +48,7 @@ var networkBars = []Bar{
 	},
 }
 
-// slowLoris is N1.
+// slowLoris implements bar N1.
 func slowLoris(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 1, Status: 1, Gate: 1})
 	if err != nil {
@@ -74,11 +74,11 @@ func slowLoris(ctx context.Context, w *World, r *Report) error {
 	drip := func(addr string, piece []byte) {
 		c, err := net.DialTimeout("tcp", addr, 10*time.Second)
 		if err != nil {
-			return // refused is closed as well
+			return // a refused connection is closed as well
 		}
 		defer c.Close()
 		begin := time.Now()
-		_, _ = c.Write(piece) // whether it still listens is what is measured below
+		_, _ = c.Write(piece) // whether the server still reads is measured below
 		raw := &Raw{TCPConn: c.(*net.TCPConn)}
 		if errors.Is(raw.awaitClosed(20*time.Second), errStillOpen) {
 			open.Add(1)
@@ -87,7 +87,7 @@ func slowLoris(ctx context.Context, w *World, r *Report) error {
 		worst.add(time.Since(begin))
 	}
 	var wg sync.WaitGroup
-	dial := make(chan struct{}, 64) // how many connect at once
+	dial := make(chan struct{}, 64) // bounds concurrent connects
 	start := func(n int, addr string, piece []byte) {
 		for range n {
 			dial <- struct{}{}

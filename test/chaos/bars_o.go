@@ -10,7 +10,8 @@ import (
 	"parley/client"
 )
 
-// overloadBars: more than a node can take, clients that do not read, and the limits that keep the others unharmed.
+// overloadBars check loads beyond a node's capacity, clients that do not read, and the limits that protect other
+// users.
 var overloadBars = []Bar{
 	{
 		ID: "O1", Run: stampede, Alone: true, Limit: 8 * time.Minute,
@@ -64,7 +65,7 @@ var overloadBars = []Bar{
 	},
 }
 
-// slowReaders is O2.
+// slowReaders implements bar O2.
 func slowReaders(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 2})
 	if err != nil {
@@ -105,7 +106,7 @@ func slowReaders(ctx context.Context, w *World, r *Report) error {
 		if err != nil {
 			return err
 		}
-		// A small receive buffer, as the kernel would otherwise take megabytes in the client's stead.
+		// The receive buffer is small; otherwise the kernel would accept megabytes on behalf of the client.
 		if readers[i], err = loginRaw(ctx, t, native(), rawOptions{ReceiveBuffer: 4 << 10}); err != nil {
 			return err
 		}
@@ -122,13 +123,13 @@ func slowReaders(ctx context.Context, w *World, r *Report) error {
 	for i := range n {
 		wg.Go(func() {
 			for k := 0; sctx.Err() == nil; k++ {
-				// The rate that every user is allowed; a refusal is no harm.
+				// Stay within the rate permitted to every user; refusals do no harm.
 				pause(sctx, time.Until(started.Add(time.Duration(k)*25*time.Millisecond)))
 				_, _ = senders[i].SendTexts(sctx, client.InThread(threads[i]), client.NewDraft(text))
 			}
 		})
 	}
-	// Closed is what the server says: nobody reads here.
+	// Only the server knows that it has closed a connection, because the clients do not read.
 	var last time.Duration
 	uids := make([]int32, n)
 	for i := range uids {
@@ -169,7 +170,7 @@ func slowReaders(ctx context.Context, w *World, r *Report) error {
 	return others.end(ctx, r, 20*time.Second)
 }
 
-// make4K is a text of 4,000 bytes.
+// make4K returns a text of 4,000 bytes.
 func make4K() []byte {
 	b := make([]byte, 4000)
 	for i := range b {

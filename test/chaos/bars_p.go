@@ -15,8 +15,8 @@ import (
 	"parley/client"
 )
 
-// presenceBars: who is online where, one live session per user and device, and what a node may do that others take for
-// dead.
+// presenceBars check who is online where, that each user has one live session per device, and what a node may do that
+// others consider dead.
 var presenceBars = []Bar{
 	{
 		ID: "P1", Run: killWithSessions,
@@ -75,12 +75,12 @@ var presenceBars = []Bar{
 	},
 }
 
-// killWithSessions is P1.
+// killWithSessions implements bar P1.
 func killWithSessions(ctx context.Context, w *World, r *Report) error {
 	return endOfNode(ctx, w, r, func(l *Lab) error { return l.Chat[0].Kill() }, 12*time.Second)
 }
 
-// endOfNode ends the first of three nodes, which has most of the sessions, and watches who is believed to be online.
+// endOfNode ends the first of three nodes, which has most of the sessions, and observes which users count as online.
 func endOfNode(ctx context.Context, w *World, r *Report, end func(l *Lab) error, within time.Duration) error {
 	l, err := w.Start(ctx, Layout{Chat: 3, Status: 1})
 	if err != nil {
@@ -134,7 +134,7 @@ func endOfNode(ctx context.Context, w *World, r *Report, end func(l *Lab) error,
 	return nil
 }
 
-// countOnline returns how many of the users are online.
+// countOnline returns the number of users who are online.
 func (l *Lab) countOnline(ctx context.Context, uids []int32) (n int, err error) {
 	at, err := l.online(ctx, uids)
 	for _, locs := range at {
@@ -145,7 +145,7 @@ func (l *Lab) countOnline(ctx context.Context, uids []int32) (n int, err error) 
 	return n, err
 }
 
-// stopWithSessions is P2.
+// stopWithSessions implements bar P2.
 func stopWithSessions(ctx context.Context, w *World, r *Report) error {
 	return endOfNode(ctx, w, r, func(l *Lab) error {
 		sctx, cancel := context.WithTimeout(ctx, 30*time.Second)
@@ -156,7 +156,7 @@ func stopWithSessions(ctx context.Context, w *World, r *Report) error {
 	}, 3*time.Second)
 }
 
-// loginTwice is P3.
+// loginTwice implements bar P3.
 func loginTwice(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 2})
 	if err != nil {
@@ -202,7 +202,7 @@ func loginTwice(ctx context.Context, w *World, r *Report) error {
 	r.Note("rounds", n)
 	r.Zero("logins refused", refused.Load())
 	Equal(r, "rounds with exactly one live session", exact.Load(), n)
-	// Promised is 1 s; a deadline is judged with three times its value, because the machine is shared.
+	// The promise is 1 s. Deadlines are checked with three times their value, because the machine is shared.
 	AtMost(r, "loser told after (worst)", percentile(told, 1), 3*time.Second)
 	r.Note("loser told after (p99)", percentile(told, 0.99))
 	verdict := porcupine.CheckOperationsTimeout(ownership, history, 60*time.Second)
@@ -210,7 +210,7 @@ func loginTwice(ctx context.Context, w *World, r *Report) error {
 	return nil
 }
 
-// duel is what came of two logins at once.
+// duel is the outcome of two concurrent logins.
 type duel struct {
 	exactlyOne bool
 	refused    int
@@ -218,14 +218,14 @@ type duel struct {
 	ops        []porcupine.Operation
 }
 
-// owned is an operation on a user's place: a login takes it, a look reads who has it.
+// owned is an operation on a user's place: a login takes it, a look reads whose it is.
 type owned struct {
 	uid   int32
 	login bool
 	sid   string // of a login
 }
 
-// ownership is a register per user: the session that has the user's place.
+// ownership models a register per user: the session that has the user's place.
 var ownership = porcupine.Model{
 	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
 		by := make(map[int32][]porcupine.Operation)
@@ -249,7 +249,7 @@ var ownership = porcupine.Model{
 	Equal: func(a, b any) bool { return a == b },
 }
 
-// duel logs one user in at both nodes at once and waits until one session is left.
+// duel logs a user in on both nodes at once and waits until one session is left.
 func (l *Lab) duel(ctx context.Context, uid int32, begin time.Time) (d duel, err error) {
 	tickets := make([]client.Ticket, 2)
 	for node := range tickets {
@@ -293,7 +293,7 @@ func (l *Lab) duel(ctx context.Context, uid int32, begin time.Time) (d duel, err
 	if d.refused > 0 {
 		return d, nil
 	}
-	// One of them is told that it was replaced.
+	// One of them must be told that it was replaced.
 	var loser int
 	select {
 	case <-conns[0].Done():

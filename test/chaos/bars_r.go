@@ -11,7 +11,7 @@ import (
 	"parley/lab/faultproxy"
 )
 
-// recoveryBars: what online users get after a dependency was away, and stores that fail over.
+// recoveryBars check what online users receive after a dependency was unavailable, and stores that fail over.
 var recoveryBars = []Bar{
 	{
 		ID: "R1", Run: flushedThrice,
@@ -55,8 +55,8 @@ var recoveryBars = []Bar{
 	},
 }
 
-// onlineGetAll runs a fault under load between users who never ask by themselves for what they missed, and judges when all
-// of them have all texts. The fault returns when it has been repaired.
+// onlineGetAll injects a fault while users exchange texts without ever asking for what they missed, and checks that
+// all of them have all texts within a time. fault returns after it has been repaired.
 func onlineGetAll(ctx context.Context, w *World, r *Report, layout Layout, within time.Duration, fault func(l *Lab) error) error {
 	l, err := w.Start(ctx, layout)
 	if err != nil {
@@ -88,7 +88,7 @@ func onlineGetAll(ctx context.Context, w *World, r *Report, layout Layout, withi
 	return c.end(ctx, r, 5*time.Second)
 }
 
-// flushedThrice is R1.
+// flushedThrice implements bar R1.
 func flushedThrice(ctx context.Context, w *World, r *Report) error {
 	return onlineGetAll(ctx, w, r, Layout{Chat: 3}, 10*time.Second, func(l *Lab) error {
 		for i := range 3 {
@@ -103,7 +103,7 @@ func flushedThrice(ctx context.Context, w *World, r *Report) error {
 	})
 }
 
-// redisGoneAndEmpty is R2.
+// redisGoneAndEmpty implements bar R2.
 func redisGoneAndEmpty(ctx context.Context, w *World, r *Report) error {
 	return onlineGetAll(ctx, w, r, Layout{Chat: 3}, 10*time.Second, func(l *Lab) error {
 		if err := l.Redis.Kill(); err != nil {
@@ -114,7 +114,7 @@ func redisGoneAndEmpty(ctx context.Context, w *World, r *Report) error {
 	})
 }
 
-// rpcSilent is R3.
+// rpcSilent implements bar R3.
 func rpcSilent(ctx context.Context, w *World, r *Report) error {
 	return onlineGetAll(ctx, w, r, Layout{Chat: 3}.with("rpc"), 10*time.Second, func(l *Lab) error {
 		for _, p := range l.links {
@@ -128,7 +128,7 @@ func rpcSilent(ctx context.Context, w *World, r *Report) error {
 	})
 }
 
-// oneNodeWithoutRedis is R4.
+// oneNodeWithoutRedis implements bar R4.
 func oneNodeWithoutRedis(ctx context.Context, w *World, r *Report) error {
 	return onlineGetAll(ctx, w, r, Layout{Chat: 3}.with("redis"), 10*time.Second, func(l *Lab) error {
 		l.link("chat1-redis").SetBoth(faultproxy.Faults{Silent: true})
@@ -138,7 +138,7 @@ func oneNodeWithoutRedis(ctx context.Context, w *World, r *Report) error {
 	})
 }
 
-// unclearCommits is R5.
+// unclearCommits implements bar R5.
 func unclearCommits(ctx context.Context, w *World, r *Report) error {
 	return onlineGetAll(ctx, w, r, Layout{Chat: 2}, 15*time.Second, func(l *Lab) error {
 		if err := l.MariaDB.Pause(); err != nil {

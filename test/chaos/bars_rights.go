@@ -22,7 +22,7 @@ var rightsBars = []Bar{
 	},
 }
 
-// blockRaces is S19. Bar V7 runs it too, with nodes that ignore membership.
+// blockRaces implements bar S19. Bar V7 runs it too, with nodes that ignore membership.
 func blockRaces(ctx context.Context, w *World, r *Report) error {
 	return blockRacesOn(ctx, w, r, Layout{Chat: 2})
 }

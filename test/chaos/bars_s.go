@@ -4,7 +4,7 @@ package main
 
 import "time"
 
-// securityBars: what strangers, guessers and other users must not be able to do.
+// securityBars check what strangers, guessers and other users must not be able to do.
 var securityBars = []Bar{
 	{
 		ID: "S2", Run: whoExists, Alone: true,

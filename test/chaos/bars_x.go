@@ -10,7 +10,7 @@ import (
 	"parley/client"
 )
 
-// dependencyBars: Redis and SQL that die, stall or fill up, and the lives of the processes themselves.
+// dependencyBars check failures of Redis and SQL, full disks, and starting and stopping the processes.
 var dependencyBars = []Bar{
 	{
 		ID: "X1", Run: redisDies,
@@ -59,7 +59,7 @@ var dependencyBars = []Bar{
 	},
 }
 
-// redisDies is X1.
+// redisDies implements bar X1.
 func redisDies(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, standard)
 	if err != nil {
@@ -69,7 +69,7 @@ func redisDies(ctx context.Context, w *World, r *Report) error {
 	if err != nil {
 		return err
 	}
-	// Friends on one node, whose pushes need no look-up elsewhere.
+	// Friends on the same node need no look-up of presence.
 	same, err := l.crowd(ctx, w.N(20, 5), func(i int) int { return i / 2 % 3 }, client.SessionOptions{})
 	if err != nil {
 		return err
@@ -137,7 +137,7 @@ func redisDies(ctx context.Context, w *World, r *Report) error {
 	return errors.Join(same.end(ctx, r, 30*time.Second), c.end(ctx, r, 30*time.Second))
 }
 
-// pids are the process ids of all nodes.
+// pids returns the process ids of all nodes.
 func (l *Lab) pids() []int {
 	var out []int
 	for _, n := range l.Nodes() {
@@ -146,7 +146,7 @@ func (l *Lab) pids() []int {
 	return out
 }
 
-// restarted counts the nodes that do not run any more under the ids they had.
+// restarted counts the nodes that no longer run under the given process ids.
 func (l *Lab) restarted(pids []int) (n int64) {
 	for i, node := range l.Nodes() {
 		if !node.Running() || node.Pid() != pids[i] {
@@ -156,7 +156,7 @@ func (l *Lab) restarted(pids []int) (n int64) {
 	return n
 }
 
-// sqlDies is X2.
+// sqlDies implements bar X2.
 func sqlDies(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 2})
 	if err != nil {
@@ -209,13 +209,13 @@ func sqlDies(ctx context.Context, w *World, r *Report) error {
 	return c.end(ctx, r, 40*time.Second)
 }
 
-// probe is a user who sends one text at a time, to see whether and how fast it is answered.
+// probe is a user who sends one text at a time, to observe whether and how fast it is answered.
 type probe struct {
 	conn   *client.Conn
 	thread int64
 }
 
-// newProbe logs a probe in at a chat node.
+// newProbe logs a probe in on a chat node.
 func (l *Lab) newProbe(ctx context.Context, node int) (*probe, error) {
 	first, threads, err := l.pairs(ctx, 1)
 	if err != nil {
@@ -228,7 +228,7 @@ func (l *Lab) newProbe(ctx context.Context, node int) (*probe, error) {
 	return &probe{conn, threads[0]}, nil
 }
 
-// crowdAndProbe logs n pairs in, and a probe at the first node.
+// crowdAndProbe logs in n pairs, and a probe on the first node.
 func (l *Lab) crowdAndProbe(ctx context.Context, n int) (*Crowd, *probe, error) {
 	c, err := l.crowd(ctx, n, nil, client.SessionOptions{})
 	if err != nil {
@@ -241,7 +241,7 @@ func (l *Lab) crowdAndProbe(ctx context.Context, n int) (*Crowd, *probe, error) 
 	return c, p, err
 }
 
-// text sends one. answered says that the server said yes or no, stored that it was yes.
+// text sends a text. answered reports that the server answered, stored that it stored the text.
 func (p *probe) text(ctx context.Context, within time.Duration) (took time.Duration, answered, stored bool) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()

@@ -54,7 +54,7 @@ func TestCommandLine(t *testing.T) {
 	require.Equal(t, exitUsage, run(t.Context(), []string{"--nonsense"}, &out, &errs))
 }
 
-// docs/ROBUSTNESS.md has the table that --list --markdown writes.
+// docs/ROBUSTNESS.md must contain the table that --list --markdown writes.
 func TestDocumentedBarsAreCurrent(t *testing.T) {
 	text, err := os.ReadFile("../../docs/ROBUSTNESS.md")
 	require.NoError(t, err)
@@ -79,7 +79,7 @@ func TestReport(t *testing.T) {
 	require.Contains(t, markdown([]Bar{res.Bar}, []result{res}, flags{Seed: 3}), `a fault \| of a kind`)
 }
 
-// The oracle must see each kind of wrong, or the bars prove nothing; bar V7 shows the same with nodes that do wrong.
+// The oracle must detect each kind of violation, or the bars prove nothing. Bar V7 shows the same with faulty nodes.
 func TestOracleSeesWhatIsWrong(t *testing.T) {
 	const a, b, thread = 1, 2, 7
 	for name, wrong := range map[string]func(o *Oracle, d []client.Draft){
@@ -108,7 +108,7 @@ func deliver(o *Oracle, d client.Draft, seq int64) {
 	o.delivered(2, client.Message{ThreadID: 7, ID: seq, Sender: 1, UniqueID: d.UniqueID, Text: d.Text})
 }
 
-// CI runs late bars once more. What was lost, doubled or crashed stays a miss.
+// CI repeats bars that were too slow. Lost or duplicated texts, and crashes, remain misses.
 func TestOnlyLateBarsRunOnceMore(t *testing.T) {
 	runs := map[string]int{}
 	bar := func(id string, report func(r *Report, run int)) Bar {

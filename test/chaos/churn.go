@@ -15,7 +15,7 @@ import (
 	"parley/client"
 )
 
-// groupUser is a user of G1: a session, and a plain connection on another node that shows what is really pushed.
+// groupUser is a user of G1: a session, and a plain connection to another node that shows what is really pushed.
 type groupUser struct {
 	uid int32
 	*client.Session
@@ -27,7 +27,7 @@ type groupUser struct {
 
 	mu      sync.Mutex // guards the following
 	got     map[int64][]client.Message
-	member  map[int64]bool // as the rows that were got say; a group without an entry was never joined
+	member  map[int64]bool // according to the rows received; a group without an entry was never joined
 	acked   map[int64]map[string]int64
 	marks   map[int64]*marked
 	refused int64
@@ -61,8 +61,8 @@ func (l *Lab) groupUser(ctx context.Context, uid int32, node int, all *lives) (*
 	return u, nil
 }
 
-// groupSync is how often the sessions of G1 look for rows whose push was lost with a node: a user who was removed gets no
-// later push that would show the hole.
+// groupSync is how often the sessions of G1 look for rows whose push was lost with a node. A removed user needs it,
+// because no later push shows the hole.
 const groupSync = 15 * time.Second
 
 func (u *groupUser) read(ctx context.Context) {
@@ -117,7 +117,7 @@ func (u *groupUser) answers(ctx context.Context, all *lives) {
 	}
 }
 
-// in says whether the user is a member, as far as it was told, and whether it ever was.
+// in reports whether the user is a member as far as it was told, and whether it ever was.
 func (u *groupUser) in(thread int64) (member, ever bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -141,7 +141,7 @@ func (u *groupUser) close() {
 	u.wg.Wait()
 }
 
-// groupCrowd is what G1 runs: user i owns group i.
+// groupCrowd is the users of G1; user i owns group i.
 type groupCrowd struct {
 	w       *World
 	users   []*groupUser
@@ -155,7 +155,7 @@ type groupCrowd struct {
 // changers is how many at a time edit, recall and mark.
 const changers = 6
 
-// groupChurn is G1.
+// groupChurn implements bar G1.
 func groupChurn(ctx context.Context, w *World, r *Report) error {
 	layout := standard
 	layout.Configure = unlimited
@@ -210,7 +210,7 @@ func groupChurn(ctx context.Context, w *World, r *Report) error {
 	return c.verdict(ctx, l, r, texts)
 }
 
-// groupCrowd logs users in and has the first of them make groups of half of the others each.
+// groupCrowd logs users in and has the first ones create groups, each with half of the others.
 func (l *Lab) groupCrowd(ctx context.Context, users, groups int) (_ *groupCrowd, err error) {
 	first, err := l.users(ctx, users)
 	if err != nil {
@@ -267,7 +267,7 @@ func (c *groupCrowd) close() {
 	})
 }
 
-// talk posts texts: nine of ten by members, the others by users who were members once.
+// talk posts texts: nine of ten by members, the rest by former members.
 func (c *groupCrowd) talk(ctx context.Context, n int, rate float64, rng *rand.Rand) {
 	begin := time.Now()
 	for i := 0; i < n && ctx.Err() == nil; {
@@ -280,7 +280,7 @@ func (c *groupCrowd) talk(ctx context.Context, n int, rate float64, rng *rand.Ra
 		id := fmt.Sprintf("g1-%d-%d", u.uid, i)
 		posted, err := u.Post(ctx, client.InThread(thread), client.Draft{UniqueID: id, Text: textOf(id, 0)})
 		if err != nil {
-			continue // the verdict counts texts
+			continue // verdict counts the texts
 		}
 		select {
 		case u.posted <- posted:
@@ -289,8 +289,8 @@ func (c *groupCrowd) talk(ctx context.Context, n int, rate float64, rng *rand.Ra
 	}
 }
 
-// churn changes one group until ctx ends. A user comes back only after it was told that it had left: what is not read of an
-// earlier membership cannot be read later. So a user of whom it is not known what happened is left alone.
+// churn changes one group until ctx ends. A user returns only after it was told that it had left, because rows of an
+// earlier membership cannot be read later. So a user is left alone if the outcome of its change is unknown.
 func (c *groupCrowd) churn(ctx context.Context, group int, rng *rand.Rand) {
 	owner, thread := c.users[group], c.threads[group]
 	removed, unclear := make(map[int32]bool), make(map[int32]bool)
@@ -304,7 +304,7 @@ func (c *groupCrowd) churn(ctx context.Context, group int, rng *rand.Rand) {
 			continue
 		}
 		member, _ := u.in(thread)
-		// Changes go on when ctx ends, so that their outcome is known.
+		// Do not cancel changes when ctx ends, so that their outcome is known.
 		cctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		var err error
 		switch roll := rng.IntN(10); {
@@ -328,7 +328,7 @@ func (c *groupCrowd) churn(ctx context.Context, group int, rng *rand.Rand) {
 		switch {
 		case err == nil:
 		case client.CodeOf(err) == client.CodeNotAllowed:
-			c.refused.Add(1) // it was no member any more, or is one already
+			c.refused.Add(1) // the user was not a member any more, or already is one
 		default:
 			c.unclear.Add(1)
 			unclear[u.uid] = true
@@ -337,7 +337,7 @@ func (c *groupCrowd) churn(ctx context.Context, group int, rng *rand.Rand) {
 	}
 }
 
-// verdict waits until all is answered and delivered, and judges.
+// verdict waits until everything is answered and delivered, and then reports the figures.
 func (c *groupCrowd) verdict(ctx context.Context, l *Lab, r *Report, texts int) error {
 	var stuck atomic.Int64
 	fctx, cancel := context.WithTimeout(ctx, time.Minute)
@@ -370,7 +370,7 @@ func (c *groupCrowd) verdict(ctx context.Context, l *Lab, r *Report, texts int) 
 	for _, u := range c.users {
 		for _, thread := range c.threads {
 			want := expected(u, thread)
-			// An error says that rows are missing; so do the figures.
+			// On an error rows are missing, and the figures show that too.
 			_ = until(ctx, time.Until(begin.Add(time.Minute)), "all rows came", func() (bool, error) { return u.count(thread) >= want, nil })
 		}
 	}

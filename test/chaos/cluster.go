@@ -16,7 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	_ "github.com/go-sql-driver/mysql" // to look at what the nodes stored, past their own code
+	_ "github.com/go-sql-driver/mysql" // to read the store without the nodes' code
 	"github.com/redis/go-redis/v9"
 
 	"parley/client"
@@ -28,24 +28,24 @@ import (
 	"parley/lab/launch"
 )
 
-// quietSQL keeps a mariadbd of a bar small.
+// quietSQL keeps the mariadbd of a bar small.
 var quietSQL = []string{"--innodb-buffer-pool-load-at-startup=OFF", "--innodb-buffer-pool-dump-at-shutdown=OFF"}
 
-// Layout is the cluster that a bar wants. The zero value has no node.
+// Layout is the cluster that a bar needs. The zero value has no nodes.
 type Layout struct {
 	Chat, Status, Gate int
-	// Links names the links that get a fault proxy: "redis" and "sql" from each chat node, "rpc" to each chat node from
-	// its peers, "client" to each chat node from its clients.
+	// Links names the links that get a fault proxy: "redis" and "sql" from each chat node, "rpc" to each chat node
+	// from its peers, "client" to each chat node from its clients.
 	Links []string
-	// Configure may change the file of a node, after the proxies are in it.
+	// Configure may change the configuration of a node, after the proxies have been added.
 	Configure func(n *launch.Node, index int, f *launch.INI) error
 	Through   func(n *launch.Node, index int) []string // as in launch.Options
 	Env       []string
-	Bin       string // other programs than the suite's
+	Bin       string // other programs than those of the suite
 	LogLevel  string
 	SQLArgs   []string
 	RedisArgs []string
-	// NoRedis starts none; Configure then names another, which RedisAt opens for the harness.
+	// NoRedis starts no Redis. Configure must then name another one, which RedisAt opens for the harness.
 	NoRedis bool
 	RedisAt func() redis.UniversalClient
 	// OnData is called with the data directory of mariadbd before it is filled.
@@ -55,13 +55,13 @@ type Layout struct {
 // standard is the layout of reliability tests: one gate, one status node, three chat nodes.
 var standard = Layout{Chat: 3, Status: 1, Gate: 1}
 
-// with returns the layout with these links proxied.
+// with returns the layout with the given links proxied.
 func (l Layout) with(links ...string) Layout {
 	l.Links = links
 	return l
 }
 
-// Lab is a running cluster with the means to fill it and to look behind it.
+// Lab is a running cluster, with the means to create users and to inspect the stores.
 type Lab struct {
 	*launch.Cluster
 	w         *World
@@ -70,7 +70,7 @@ type Lab struct {
 	rdb       redis.UniversalClient
 	presence  *presence.Presence
 	auth      *rpc.Auth
-	gate      *client.Gate // the first; nil without gates
+	gate      *client.Gate // the first gate; nil without gates
 	links     map[string]*faultproxy.Proxy
 	clustered bool // Redis is a cluster: keys have tags
 
@@ -172,7 +172,8 @@ func copyData(to, from string) error {
 	return os.CopyFS(to, os.DirFS(from))
 }
 
-// addLinks puts a proxy into each link of a chat node that the bar asked for. The gate keeps its own ways to the stores.
+// addLinks puts a proxy into each link of a chat node that the bar asked for. The gate's connections to the stores
+// stay direct.
 func (l *Lab) addLinks(n *launch.Node, links []string, f *launch.INI) error {
 	if n.Role() != launch.Chat {
 		return nil
@@ -225,7 +226,7 @@ func (l *Lab) link(name string) *faultproxy.Proxy {
 	return p
 }
 
-// clientAddr is where clients reach a chat node: its proxy, if it has one.
+// clientAddr returns the address of a chat node for clients: that of its proxy, if it has one.
 func (l *Lab) clientAddr(node int) string {
 	if p := l.links[l.Chat[node].Name()+"-client"]; p != nil {
 		return p.Addr()
@@ -233,7 +234,7 @@ func (l *Lab) clientAddr(node int) string {
 	return l.Chat[node].Addr()
 }
 
-// clientAddrs are those of all chat nodes.
+// clientAddrs returns the addresses of all chat nodes.
 func (l *Lab) clientAddrs() []string {
 	out := make([]string, len(l.Chat))
 	for i := range out {
@@ -242,7 +243,7 @@ func (l *Lab) clientAddrs() []string {
 	return out
 }
 
-// Close stops everything. Nodes that a bar left dead or paused are not complained about.
+// Close stops everything. It does not report nodes that a bar left dead or paused.
 func (l *Lab) Close() error {
 	for _, p := range l.links {
 		p.Heal()
@@ -250,7 +251,7 @@ func (l *Lab) Close() error {
 	if l.presence != nil {
 		l.presence.Close()
 	}
-	// What these return says nothing: their servers go away next.
+	// Errors do not matter here: the servers are stopped next.
 	if l.rdb != nil {
 		_ = l.rdb.Close()
 	}
@@ -286,12 +287,12 @@ func (l *Lab) snapshot() {
 			if err != nil {
 				page += err.Error()
 			}
-			_ = os.WriteFile(filepath.Join(l.Dir(), n.Name()+"."+name), []byte(page), 0o600) // a help, no more
+			_ = os.WriteFile(filepath.Join(l.Dir(), n.Name()+"."+name), []byte(page), 0o600) // only helpful for diagnosis
 		}
 	}
 }
 
-// crashes counts panics and data races in the logs of all nodes, and names the first log that has one.
+// crashes counts panics and data races in the logs of all nodes, and returns the first log that contains one.
 func (l *Lab) crashes() (n int, where string) {
 	if l.Cluster == nil {
 		return 0, ""
@@ -299,7 +300,7 @@ func (l *Lab) crashes() (n int, where string) {
 	for _, node := range l.Nodes() {
 		b, err := os.ReadFile(node.LogPath())
 		if err != nil {
-			continue // never started
+			continue // the node never started
 		}
 		for _, sign := range []string{"panic: ", "fatal error: ", "WARNING: DATA RACE", "panic recovered"} {
 			if c := strings.Count(string(b), sign); c > 0 {
@@ -313,7 +314,7 @@ func (l *Lab) crashes() (n int, where string) {
 	return n, where
 }
 
-// seedGeneration makes a fresh Redis look like one that has run for a while: otherwise logins wait some seconds.
+// seedGeneration makes an empty Redis look as if it had been running for a while; otherwise logins wait some seconds.
 func seedGeneration(ctx context.Context, addr string) error {
 	rdb := redis.NewClient(redisOptions(addr))
 	defer rdb.Close()
@@ -324,7 +325,7 @@ func redisOptions(addr string) *redis.Options {
 	return &redis.Options{Addr: addr, Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true, MaxRetries: -1}
 }
 
-// users puts n users into the store and returns the uid of the first; the others follow it.
+// users creates n users with consecutive uids in the store, and returns the first uid.
 func (l *Lab) users(ctx context.Context, n int) (int32, error) {
 	first := l.nextUID.Add(int32(n)+200) - int32(n) - 200
 	list := make([]store.NewUser, n)
@@ -337,7 +338,7 @@ func (l *Lab) users(ctx context.Context, n int) (int32, error) {
 	return first, l.store.SeedUsers(ctx, first, list)
 }
 
-// span returns n uids from first on, as users gave them out.
+// span returns n consecutive uids, as allocated by users.
 func span(first int32, n int) []int32 {
 	uids := make([]int32, n)
 	for i := range uids {
@@ -349,7 +350,7 @@ func span(first int32, n int) []int32 {
 func email(uid int32) string    { return fmt.Sprintf("user%d@chaos.example", uid) }
 func password(uid int32) string { return fmt.Sprintf("pass%d", uid) }
 
-// transform is what a client does to a password of ASCII letters before it sends it.
+// transform applies a client's transformation to a password of ASCII letters.
 func transform(s string) string {
 	b := []byte(s)
 	for i := range b {
@@ -358,7 +359,7 @@ func transform(s string) string {
 	return string(b)
 }
 
-// pairs puts n pairs of friends into the store: users first+2i and first+2i+1 share threads[i].
+// pairs creates n pairs of friends in the store: users first+2i and first+2i+1 share threads[i].
 func (l *Lab) pairs(ctx context.Context, n int) (first int32, threads []int64, err error) {
 	if first, err = l.users(ctx, 2*n); err != nil {
 		return 0, nil, err
@@ -371,7 +372,7 @@ func (l *Lab) pairs(ctx context.Context, n int) (first int32, threads []int64, e
 	return first, threads, err
 }
 
-// userKey is how the uid stands in the names of keys.
+// userKey returns the form of a uid in key names.
 func (l *Lab) userKey(uid int32) string {
 	if l.clustered {
 		return fmt.Sprintf("{%d}", uid)
@@ -379,8 +380,8 @@ func (l *Lab) userKey(uid int32) string {
 	return fmt.Sprint(uid)
 }
 
-// ticket lets a user log in at a chat node of the bar's choice. The token is put into Redis as a status node would, but
-// without a placement.
+// ticket lets a user log in on a chat node of the bar's choice. It puts the token into Redis as a status node would,
+// but without a placement.
 func (l *Lab) ticket(ctx context.Context, uid int32, node int) (client.Ticket, error) {
 	t, err := l.tickets(ctx, []int32{uid}, node)
 	if err != nil {
@@ -389,7 +390,7 @@ func (l *Lab) ticket(ctx context.Context, uid int32, node int) (client.Ticket, e
 	return t[0], nil
 }
 
-// tickets is ticket for many users at once.
+// tickets is like ticket, for many users at once.
 func (l *Lab) tickets(ctx context.Context, uids []int32, node int) ([]client.Ticket, error) {
 	now, err := l.rdb.Time(ctx).Result()
 	if err != nil {
@@ -411,7 +412,7 @@ func (l *Lab) tickets(ctx context.Context, uids []int32, node int) ([]client.Tic
 	return out, nil
 }
 
-// dial logs a user in at a chat node.
+// dial logs a user in on a chat node.
 func (l *Lab) dial(ctx context.Context, uid int32, node int, o client.Options) (*client.Conn, error) {
 	t, err := l.ticket(ctx, uid, node)
 	if err != nil {
@@ -420,8 +421,8 @@ func (l *Lab) dial(ctx context.Context, uid int32, node int, o client.Options) (
 	return client.Dial(ctx, t, o)
 }
 
-// online returns the sessions of users as any node would see them: entries whose node's lease has another boot id, or is
-// gone, do not count.
+// online returns the sessions of users as a node sees them: it ignores entries whose node has no lease, or one with
+// another boot id.
 func (l *Lab) online(ctx context.Context, uids []int32) ([][]presence.Location, error) {
 	out := make([][]presence.Location, 0, len(uids))
 	if _, err := l.presence.Nodes(ctx); err != nil {
@@ -446,7 +447,7 @@ func (l *Lab) online(ctx context.Context, uids []int32) ([][]presence.Location, 
 	return out, nil
 }
 
-// stored returns the rows of a thread.
+// stored returns the number of rows in a thread.
 func (l *Lab) stored(ctx context.Context, thread int64) (n int, err error) {
 	err = l.db.QueryRowContext(ctx, "SELECT COUNT(*) FROM chat_message WHERE thread_id = ?", thread).Scan(&n)
 	return n, err

@@ -19,7 +19,7 @@ import (
 	"parley/lab/launch"
 )
 
-// senderJob is what a client process of D3 is told: the ticket it logs in with and the journal it sends.
+// senderJob is the task of a client process of D3: the ticket for its login and the journal that it sends.
 type senderJob struct {
 	Addr, Token string
 	UID         int32
@@ -27,7 +27,8 @@ type senderJob struct {
 	Journal     []client.Draft
 }
 
-// beSender is the client process: it sends its journal, one text after the other, and prints the number of each.
+// beSender is the main function of the client process: it sends its journal, one text after the other, and prints the
+// number of each.
 func beSender(ctx context.Context, path string, stdout, stderr io.Writer) int {
 	text, err := os.ReadFile(path)
 	var job senderJob
@@ -58,7 +59,7 @@ func beSender(ctx context.Context, path string, stdout, stderr io.Writer) int {
 	return exitPass
 }
 
-// killSender is D3.
+// killSender implements bar D3.
 func killSender(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 2})
 	if err != nil {
@@ -132,11 +133,11 @@ func killSender(ctx context.Context, w *World, r *Report) error {
 						o.resent(d.UniqueID)
 					}
 				}
-				_ = os.Remove(name + ".json") // kept logs are enough
+				_ = os.Remove(name + ".json") // the logs are enough
 				_ = os.Remove(name + ".log")
 			}
 		}
-		_, _ = o.settle(ctx, 20*time.Second) // the verdict says what is missing
+		_, _ = o.settle(ctx, 20*time.Second) // verdict reports what is missing
 		return nil
 	})
 	if err != nil {
@@ -146,7 +147,7 @@ func killSender(ctx context.Context, w *World, r *Report) error {
 	return o.verdict(ctx, l, r)
 }
 
-// enterAcks reads the acknowledgements that a client process printed. A line that the kill cut off counts for nothing.
+// enterAcks reads the acknowledgements printed by a client process. It ignores a line that the kill cut off.
 func enterAcks(o *Oracle, log string) {
 	for line := range strings.Lines(log) {
 		var id string
@@ -157,7 +158,7 @@ func enterAcks(o *Oracle, log string) {
 	}
 }
 
-// awayForLong is D4.
+// awayForLong implements bar D4.
 func awayForLong(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 2})
 	if err != nil {
@@ -198,7 +199,7 @@ func awayForLong(ctx context.Context, w *World, r *Report) error {
 					return s.Err
 				}
 			}
-			pause(ctx, 100*time.Millisecond) // within the rate of one user
+			pause(ctx, 100*time.Millisecond) // stay within the limit of a user
 		}
 		return nil
 	})
@@ -245,7 +246,7 @@ func awayForLong(ctx context.Context, w *World, r *Report) error {
 	return nil
 }
 
-// dropClients is D5.
+// dropClients implements bar D5.
 func dropClients(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 2}.with("client"))
 	if err != nil {
@@ -277,7 +278,7 @@ func dropClients(ctx context.Context, w *World, r *Report) error {
 	return c.end(ctx, r, 30*time.Second)
 }
 
-// twoWriters is D6.
+// twoWriters implements bar D6.
 func twoWriters(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 2})
 	if err != nil {
@@ -304,7 +305,7 @@ func twoWriters(ctx context.Context, w *World, r *Report) error {
 	}
 	c.awaitSaid()
 	c.flush(ctx, 30*time.Second)
-	// Both members have all of their thread: the same list, in the same order.
+	// Both members must have the whole thread: the same list in the same order.
 	_ = until(ctx, 20*time.Second, "both members have all", func() (bool, error) {
 		for i := 0; i < len(c.People); i += 2 {
 			if len(c.People[i].seen()) != len(c.People[i+1].seen()) {
@@ -323,7 +324,7 @@ func twoWriters(ctx context.Context, w *World, r *Report) error {
 	return c.end(ctx, r, 20*time.Second)
 }
 
-// silentPeer is D7.
+// silentPeer implements bar D7.
 func silentPeer(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 2}.with("rpc"))
 	if err != nil {

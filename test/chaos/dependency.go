@@ -20,7 +20,7 @@ import (
 	"parley/lab/launch"
 )
 
-// sqlStalls is X3.
+// sqlStalls implements bar X3.
 func sqlStalls(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 2})
 	if err != nil {
@@ -66,7 +66,7 @@ func sqlStalls(ctx context.Context, w *World, r *Report) error {
 	return c.end(ctx, r, 40*time.Second)
 }
 
-// diskFull is X4.
+// diskFull implements bar X4.
 func diskFull(ctx context.Context, w *World, r *Report) error {
 	if os.Geteuid() != 0 {
 		return skip("mounting a tmpfs needs root")
@@ -74,7 +74,7 @@ func diskFull(ctx context.Context, w *World, r *Report) error {
 	mount := ""
 	defer func() {
 		if mount != "" {
-			_ = unix.Unmount(mount, unix.MNT_DETACH) // the server in it has been stopped, or is about to be
+			_ = unix.Unmount(mount, unix.MNT_DETACH) // the server that uses it is stopped
 		}
 	}()
 	l, err := w.Start(ctx, Layout{Chat: 2, OnData: func(dir string) error {
@@ -94,7 +94,7 @@ func diskFull(ctx context.Context, w *World, r *Report) error {
 	defer p.close()
 	c.talk(ctx, 50, 0)
 	pause(ctx, time.Second)
-	// What is left in the tables' own files must be used up first: texts of 4,000 bytes on top of a full disk.
+	// First use up the space left in the tables' own files, with texts of 4,000 bytes on a full disk.
 	ballast := filepath.Join(mount, "ballast")
 	if err := fill(ballast); err != nil {
 		return err
@@ -130,7 +130,7 @@ func diskFull(ctx context.Context, w *World, r *Report) error {
 	}
 	freed, died := time.Now(), false
 	err = until(ctx, 60*time.Second, "a text is stored", func() (bool, error) {
-		if !l.MariaDB.Running() { // InnoDB may end itself on a full disk; its supervisor then starts it again
+		if !l.MariaDB.Running() { // InnoDB may exit on a full disk; a supervisor would then restart it
 			died = true
 			return false, l.MariaDB.Start(ctx)
 		}
@@ -172,7 +172,7 @@ func fill(path string) error {
 	return nil
 }
 
-// gateAndStatusDie is X5.
+// gateAndStatusDie implements bar X5.
 func gateAndStatusDie(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, standard)
 	if err != nil {
@@ -238,7 +238,7 @@ func gateAndStatusDie(ctx context.Context, w *World, r *Report) error {
 	return c.end(ctx, r, 20*time.Second)
 }
 
-// unsafeSettings is X6.
+// unsafeSettings implements bar X6.
 func unsafeSettings(ctx context.Context, w *World, r *Report) error {
 	for _, value := range []string{"0", "2"} {
 		l, err := w.Start(ctx, Layout{Chat: 2, SQLArgs: []string{"--innodb-flush-log-at-trx-commit=" + value}})
@@ -263,7 +263,7 @@ func unsafeSettings(ctx context.Context, w *World, r *Report) error {
 	return nil
 }
 
-// rollingRestart is X7.
+// rollingRestart implements bar X7.
 func rollingRestart(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, standard)
 	if err != nil {
@@ -308,7 +308,7 @@ func rollingRestart(ctx context.Context, w *World, r *Report) error {
 	return c.end(ctx, r, 30*time.Second)
 }
 
-// startTogether is X8.
+// startTogether implements bar X8.
 func startTogether(ctx context.Context, w *World, r *Report) error {
 	servers, err := w.Start(ctx, Layout{})
 	if err != nil {
@@ -349,7 +349,7 @@ func startTogether(ctx context.Context, w *World, r *Report) error {
 		var n int
 		err = servers.db.QueryRowContext(ctx, "SELECT COUNT(DISTINCT version_id) - MAX(version_id) - 1 FROM "+schema+".goose_db_version").Scan(&n)
 		if err != nil {
-			// Another name of the table is no fault of the start.
+			// A missing table would be a mistake of this test and not of the start.
 			w.Logf("schema version: %v", err)
 			if !errors.Is(err, sql.ErrNoRows) {
 				return err
@@ -366,7 +366,7 @@ func startTogether(ctx context.Context, w *World, r *Report) error {
 	return nil
 }
 
-// storesOf points the file of a node at this lab's Redis and at a schema of its MariaDB.
+// storesOf configures a node to use this lab's Redis and a schema of its MariaDB.
 func (l *Lab) storesOf(f *launch.INI, schema string) error {
 	for section, addr := range map[string]string{"Redis": l.RedisAddr(), "Mysql": l.MariaDB.Addr()} {
 		host, port, err := net.SplitHostPort(addr)
@@ -382,7 +382,7 @@ func (l *Lab) storesOf(f *launch.INI, schema string) error {
 	return nil
 }
 
-// secondSignal is X9.
+// secondSignal implements bar X9.
 func secondSignal(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 2})
 	if err != nil {
@@ -422,7 +422,7 @@ func secondSignal(ctx context.Context, w *World, r *Report) error {
 			wrong++
 		}
 		closeAll(raws)
-		// After a kill it comes back as well: its own lease is still there.
+		// The node must also start again after a kill, although its own lease still exists.
 		if err := node.Start(ctx); err != nil {
 			return err
 		}

@@ -22,8 +22,8 @@ import (
 	"parley/lab/launch"
 )
 
-// sqlFailOver is R6. The nodes know SQL by one address, behind which the proxy moves from the old primary to its replica
-// while open connections stay, as a name in DNS does.
+// sqlFailOver implements bar R6. The nodes know SQL by one address. Behind it, the proxy switches from the old
+// primary to its replica while open connections stay, as a name in DNS does.
 func sqlFailOver(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{
 		Chat: 2, SQLArgs: []string{"--server-id=1", "--log-bin=binlog", "--binlog-format=ROW", "--sync-binlog=0"}, Links: []string{"sql"},
@@ -36,7 +36,8 @@ func sqlFailOver(ctx context.Context, w *World, r *Report) error {
 		return fmt.Errorf("replica: %w", err)
 	}
 	defer replica.close()
-	// The nodes' user must obey read_only. A connection keeps the rights that it began with: this one may still set it.
+	// The nodes' user must be subject to read_only. A connection keeps the privileges it started with, so this one
+	// can still set it.
 	admin, err := l.db.Conn(ctx)
 	if err != nil {
 		return err
@@ -52,7 +53,7 @@ func sqlFailOver(ctx context.Context, w *World, r *Report) error {
 	defer p.close()
 	c.talk(ctx, float64(w.N(100, 40)), 0)
 	pause(ctx, 3*time.Second)
-	// The planned order: nothing more is written, the replica catches up, the address moves.
+	// The planned order: stop writes, let the replica catch up, switch the address.
 	if _, err := admin.ExecContext(ctx, "SET GLOBAL read_only = 1"); err != nil {
 		return err
 	}
@@ -70,7 +71,7 @@ func sqlFailOver(ctx context.Context, w *World, r *Report) error {
 	took := time.Since(moved)
 	r.Is("stored again", err == nil, err)
 	AtMost(r, "after", took, 15*time.Second)
-	// From here on the books are checked against the new primary.
+	// From here on the oracle reads from the new primary.
 	old := l.db
 	defer old.Close()
 	l.db = replica.db
@@ -78,7 +79,8 @@ func sqlFailOver(ctx context.Context, w *World, r *Report) error {
 	return c.end(ctx, r, 60*time.Second)
 }
 
-// dropRights takes the right to write to a read-only server from the nodes' user, and ends the connections that have it.
+// dropRights revokes the privilege to write to a read-only server from the nodes' user, and ends the connections that
+// still have it.
 func (l *Lab) dropRights(ctx context.Context, admin *sql.Conn) error {
 	for _, right := range []string{"READ_ONLY ADMIN", "SUPER"} {
 		if _, err := admin.ExecContext(ctx, "REVOKE "+right+" ON *.* FROM "+l.account()); err != nil {
@@ -102,16 +104,16 @@ func (l *Lab) dropRights(ctx context.Context, admin *sql.Conn) error {
 	}
 	for _, id := range ids {
 		if _, err := admin.ExecContext(ctx, fmt.Sprintf("KILL %d", id)); err != nil {
-			l.w.Logf("kill %d: %v", id, err) // it has ended by itself
+			l.w.Logf("kill %d: %v", id, err) // it has ended already
 		}
 	}
 	return nil
 }
 
-// account is the SQL user of the nodes, as GRANT and REVOKE name it.
+// account returns the SQL user of the nodes in the form of GRANT and REVOKE.
 func (l *Lab) account() string { return "'" + l.MariaDB.User + "'@'127.0.0.1'" }
 
-// sqlReplica is a second mariadbd that copies the first.
+// sqlReplica is a second mariadbd that replicates the first.
 type sqlReplica struct {
 	server *launch.MariaDB
 	db     *sql.DB
@@ -119,13 +121,13 @@ type sqlReplica struct {
 
 func (p *sqlReplica) close() {
 	if p.db != nil {
-		_ = p.db.Close() // its server goes away next
+		_ = p.db.Close() // its server is stopped next
 	}
-	_ = p.server.Close() // nothing in it is needed
+	_ = p.server.Close() // its data is not needed
 }
 
-// startReplica copies the primary's data by a dump of nothing: both begin with the same files, and the binary log has all
-// that came after.
+// startReplica starts a replica without a dump: both servers start from the same files, and the binary log contains
+// everything since.
 func (l *Lab) startReplica(ctx context.Context) (*sqlReplica, error) {
 	dir := filepath.Join(l.w.Dir, "replica")
 	if err := copyData(filepath.Join(dir, "mariadb"), l.w.suite.template); err != nil {
@@ -136,7 +138,7 @@ func (l *Lab) startReplica(ctx context.Context) (*sqlReplica, error) {
 		return nil, err
 	}
 	p := &sqlReplica{server: m}
-	// The nodes log in at either with the same password.
+	// The nodes use the same password on both servers.
 	db, err := sql.Open("mysql", m.DSN())
 	if err != nil {
 		return p, err
@@ -162,7 +164,7 @@ func (l *Lab) startReplica(ctx context.Context) (*sqlReplica, error) {
 	return p, err
 }
 
-// catchUp waits until the replica has all that the primary wrote, and makes it one.
+// catchUp waits until the replica has everything that the primary wrote, and promotes it.
 func (p *sqlReplica) catchUp(ctx context.Context, primary *sql.DB) error {
 	count := func(db *sql.DB) (n int, err error) {
 		err = db.QueryRowContext(ctx, "SELECT COUNT(*) FROM chat_message").Scan(&n)
@@ -179,13 +181,13 @@ func (p *sqlReplica) catchUp(ctx context.Context, primary *sql.DB) error {
 	if err != nil {
 		return err
 	}
-	pause(ctx, time.Second) // what came in other tables
+	pause(ctx, time.Second) // wait for changes of other tables
 	_, err = p.db.ExecContext(ctx, "STOP SLAVE")
 	return err
 }
 
-// redisFailsOver lets people talk over a Redis, kills its master, and judges that a login at each node and a push between
-// nodes work again.
+// redisFailsOver lets users exchange texts while it kills the master of a Redis, and checks that a login on each node
+// and a push between nodes work again.
 func redisFailsOver(ctx context.Context, w *World, r *Report, opts config.Redis, master *launch.Redis) error {
 	seed := opts.NewClient()
 	if err := errors.Join(presence.SeedGeneration(ctx, seed), seed.Close()); err != nil {
@@ -210,7 +212,7 @@ func redisFailsOver(ctx context.Context, w *World, r *Report, opts config.Redis,
 		return err
 	}
 	killed := time.Now()
-	const users = 12 // so that every master of a cluster has some
+	const users = 12 // enough for every master of a cluster to have some
 	uid, err := l.users(ctx, users)
 	if err != nil {
 		return err
@@ -236,7 +238,7 @@ func redisFailsOver(ctx context.Context, w *World, r *Report, opts config.Redis,
 	return c.end(ctx, r, 40*time.Second)
 }
 
-// redisSet starts redis-servers in directories of their own; closing it stops them.
+// redisSet is a number of redis-servers in separate directories; closing it stops them.
 type redisSet []*launch.Redis
 
 func (s *redisSet) start(ctx context.Context, w *World, o launch.RedisOptions) (*launch.Redis, error) {
@@ -257,7 +259,7 @@ func (s *redisSet) close() {
 	}
 }
 
-// sentinelFailOver is R7.
+// sentinelFailOver implements bar R7.
 func sentinelFailOver(ctx context.Context, w *World, r *Report) error {
 	var servers redisSet
 	defer servers.close()
@@ -285,7 +287,7 @@ func sentinelFailOver(ctx context.Context, w *World, r *Report) error {
 	return redisFailsOver(ctx, w, r, opts, master)
 }
 
-// redisClusterFailOver is R8.
+// redisClusterFailOver implements bar R8.
 func redisClusterFailOver(ctx context.Context, w *World, r *Report) error {
 	var servers redisSet
 	defer servers.close()
@@ -313,7 +315,7 @@ func formCluster(ctx context.Context, servers redisSet) error {
 		defer clients[i].Close()
 	}
 	for i, c := range clients {
-		// Epochs must differ before they meet, or two masters have to settle it first.
+		// Epochs must differ before the masters meet, or two of them have to resolve the conflict first.
 		if err := c.Do(ctx, "CLUSTER", "SET-CONFIG-EPOCH", i+1).Err(); err != nil {
 			return err
 		}
@@ -360,13 +362,13 @@ func formCluster(ctx context.Context, servers redisSet) error {
 	})
 }
 
-// startSentinel starts a sentinel that watches a master: redis-server itself, told to be one.
+// startSentinel starts a sentinel that watches a master: a redis-server in sentinel mode.
 func (s *redisSet) startSentinel(ctx context.Context, w *World, host, port string) (*launch.Redis, error) {
 	dir := filepath.Join(w.Dir, "sentinel"+strconv.Itoa(len(*s)+1))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	// A sentinel writes what it learns into its configuration file.
+	// A sentinel writes its findings into its configuration file.
 	file := filepath.Join(dir, "sentinel.conf")
 	text := fmt.Sprintf("sentinel monitor parley %s %s 2\nsentinel down-after-milliseconds parley 2000\nsentinel failover-timeout parley 10000\n", host, port)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

@@ -16,7 +16,7 @@ import (
 	"parley/lab/launch"
 )
 
-// pusher is a connection that sends as much as it is told and counts the answers, without waiting for them.
+// pusher is a connection that sends as many texts as required and counts the answers without waiting for them.
 type pusher struct {
 	*Raw
 	thread  int64
@@ -24,7 +24,7 @@ type pusher struct {
 	stored  atomic.Int64
 	refused atomic.Int64
 	mu      sync.Mutex
-	at      map[string]time.Time // when each text was due
+	at      map[string]time.Time // due time of each text
 	took    []latency
 }
 
@@ -56,7 +56,7 @@ func (p *pusher) read() {
 	}
 }
 
-// push sends one text with texts elements, due at a moment.
+// push sends a request with the given number of texts, due at a time.
 func (p *pusher) push(due time.Time, texts int) {
 	drafts := make([]client.Draft, texts)
 	n := p.sent.Add(int64(texts))
@@ -69,7 +69,7 @@ func (p *pusher) push(due time.Time, texts int) {
 	p.send(wire.MsgText, textBody(p.thread, drafts...))
 }
 
-// p99 is that of the answers between two moments, over all pushers.
+// p99Of returns the 99th percentile of the answers between two times, over all pushers.
 func p99Of(all []*pusher, from, to time.Time) time.Duration {
 	var d []time.Duration
 	for _, p := range all {
@@ -84,7 +84,7 @@ func p99Of(all []*pusher, from, to time.Time) time.Duration {
 	return percentile(d, 0.99)
 }
 
-// pushers logs n senders in, spread over the nodes.
+// pushers logs in n senders, spread over the nodes.
 func (l *Lab) pushers(ctx context.Context, n int, device string) ([]*pusher, *sync.WaitGroup, error) {
 	first, threads, err := l.pairs(ctx, n)
 	if err != nil {
@@ -110,16 +110,16 @@ func (l *Lab) pushers(ctx context.Context, n int, device string) ([]*pusher, *sy
 func closePushers(all []*pusher) {
 	for _, p := range all {
 		if p != nil {
-			_ = p.Close() // a client that goes away
+			_ = p.Close() // the client disconnects
 		}
 	}
 }
 
-// tripleLoad is O3.
+// tripleLoad implements bar O3.
 func tripleLoad(ctx context.Context, w *World, r *Report) error {
-	// Without the limits of one user, which would refuse long before the cluster must. SQL is some way off, so that it is
-	// what bounds the texts: with all on one machine, a flood of three times as many takes the processors from those who
-	// store.
+	// Remove the limits of users, which would refuse texts long before the cluster must. Add latency to SQL, so that
+	// SQL limits the throughput: with everything on one machine, a flood of three times as many texts would take the
+	// processors from the work of storing them.
 	l, err := w.Start(ctx, Layout{Chat: 2, Links: []string{"sql"}, Configure: func(n *launch.Node, _ int, f *launch.INI) error {
 		if n.Role() == launch.Chat {
 			f.Set("Limits", "RequestRate", "0")
@@ -139,14 +139,14 @@ func tripleLoad(ctx context.Context, w *World, r *Report) error {
 	if err != nil {
 		return err
 	}
-	const each8 = 8 // texts of a request
+	const each8 = 8 // texts per request
 	stored := func() (n int64) {
 		for _, p := range all {
 			n += p.stored.Load()
 		}
 		return n
 	}
-	// offered sends rate requests per second, spread over all, for a while, whatever comes back.
+	// offered sends rate requests per second for a time, spread over all pushers, regardless of the answers.
 	offered := func(rate float64, d time.Duration) {
 		begun := time.Now()
 		var wg sync.WaitGroup
@@ -165,7 +165,7 @@ func tripleLoad(ctx context.Context, w *World, r *Report) error {
 		}
 		wg.Wait()
 	}
-	// The maximum, with a full window of each under way.
+	// Measure the maximum, with a full window of each pusher in flight.
 	calm := time.Now()
 	offered(50, w.D(5*time.Second, 2*time.Second))
 	begun, before := time.Now(), stored()
@@ -212,7 +212,7 @@ func tripleLoad(ctx context.Context, w *World, r *Report) error {
 	return nil
 }
 
-// floor is N for a bound in percent: short runs are noisy.
+// floor is like N, for a bound in percent: short runs are noisy.
 func (w *World) floor(full, short float64) float64 {
 	if w.Short {
 		return short
@@ -220,7 +220,7 @@ func (w *World) floor(full, short float64) float64 {
 	return full
 }
 
-// flood is O7.
+// flood implements bar O7.
 func flood(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 2})
 	if err != nil {
@@ -248,7 +248,7 @@ func flood(ctx context.Context, w *World, r *Report) error {
 	started := time.Now()
 	base := others.Oracle.p99(begun, started)
 	var reading sync.WaitGroup
-	reading.Go(func() { _ = raw.awaitClosed(60 * time.Second) }) // it reads what it is answered, so that it lasts longer
+	reading.Go(func() { _ = raw.awaitClosed(60 * time.Second) }) // it reads its answers, so that it lasts longer
 	defer reading.Wait()
 	defer raw.Close()
 	sent := 0
@@ -265,7 +265,7 @@ func flood(ctx context.Context, w *World, r *Report) error {
 	}
 	ended := time.Now()
 	during := others.Oracle.p99(started, ended)
-	pause(ctx, time.Second) // what was accepted is stored
+	pause(ctx, time.Second) // until accepted texts are stored
 	rows, err := l.stored(ctx, threads[0])
 	if err != nil {
 		return err
@@ -278,7 +278,7 @@ func flood(ctx context.Context, w *World, r *Report) error {
 	return others.end(ctx, r, 20*time.Second)
 }
 
-// batchFlood is O10.
+// batchFlood implements bar O10.
 func batchFlood(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 2})
 	if err != nil {
@@ -318,7 +318,7 @@ func batchFlood(ctx context.Context, w *World, r *Report) error {
 				}
 				sent.Add(wire.MaxTexts)
 			}
-			_ = raw.Close() // and in again
+			_ = raw.Close() // log in again
 		}
 	})
 	took := time.Since(begun)
@@ -333,7 +333,7 @@ func batchFlood(ctx context.Context, w *World, r *Report) error {
 	return nil
 }
 
-// once runs f for 0 to n-1 at the same moment and waits for all.
+// once calls f for 0 to n-1 concurrently and waits for all.
 func once(n int, f func(i int)) {
 	var wg sync.WaitGroup
 	start := make(chan struct{})

@@ -14,7 +14,7 @@ import (
 	"parley/internal/store"
 )
 
-// groupRow is a row of a group as SQL has it.
+// groupRow is a row of a group in SQL.
 type groupRow struct {
 	seq         int64
 	sender      int32
@@ -26,7 +26,7 @@ type groupRow struct {
 	target      int64 // number of the text of which a recall or an edit tells
 }
 
-// readGroup reads the rows of a group in their order.
+// readGroup reads the rows of a group in order.
 func (l *Lab) readGroup(ctx context.Context, thread int64) (out []groupRow, err error) {
 	rows, err := l.db.QueryContext(ctx, "SELECT seq, sender_id, unique_id, content, kind, status, edited_seq FROM chat_message WHERE thread_id = ? ORDER BY seq", thread)
 	if err != nil {
@@ -51,7 +51,8 @@ func (l *Lab) readGroup(ctx context.Context, thread int64) (out []groupRow, err 
 	return out, rows.Err()
 }
 
-// admits reports whether an event of a group makes a user a member, parts whether the user is none after it.
+// admits reports whether an event of a group makes a user a member; parts reports whether it ends the user's
+// membership.
 func admits(event string, by int32, uids []int32, uid int32) bool {
 	switch event {
 	case store.EventCreated, store.EventJoined:
@@ -74,10 +75,11 @@ func parts(event string, by int32, uids []int32, uid int32) bool {
 	return false
 }
 
-// interval is a user's time in a group: from the event that admits it up to the one that parts it, both included.
+// interval is a period of a user's membership in a group: from the event that starts it to the event that ends it,
+// both included.
 type interval struct{ first, last int64 }
 
-// intervals returns a user's times in a group; the last of a member has no end.
+// intervals returns the periods of a user's membership; the last one of a member has no end.
 func intervals(rows []groupRow, uid int32) (out []interval) {
 	member := false
 	for _, row := range rows {
@@ -100,18 +102,18 @@ func within(list []interval, seq int64) bool {
 	return slices.ContainsFunc(list, func(i interval) bool { return i.has(seq) })
 }
 
-// groupFaults counts what is wrong with the rows of groups, and with what their members were given.
+// groupFaults counts violations in the rows of groups, and in what their members received.
 type groupFaults struct {
-	lost      int64 // acknowledged and not stored under that number
-	strangers int64 // texts of users who were no members, stored
-	silenced  int64 // texts of muted members, stored
+	lost      int64 // acknowledged but not stored under that number
+	strangers int64 // stored texts of users who were not members
+	silenced  int64 // stored texts of muted members
 	holes     int64
-	missing   int64 // rows of a member's time that it did not get
-	outside   int64 // rows that a user got and was no member for
+	missing   int64 // rows of a membership that the member did not receive
+	outside   int64 // rows received by a user who was not a member at the time
 	doubled   int64
 	reordered int64
 	changed   int64
-	expected  int64 // rows that members were to get
+	expected  int64 // rows that members should have received
 	events    int64
 	recalled  int64 // texts
 	kept      int64 // recalled texts that are still there, and others that are not
@@ -127,8 +129,8 @@ func (f *groupFaults) note(n *int64, format string, args ...any) {
 	}
 }
 
-// judgeStored compares the rows of a group with its own events and with what senders were told: acked has the number of
-// each text by its unique id.
+// judgeStored compares the rows of a group with the group's own events and with what senders were told. acked has the
+// number of each text by its unique id.
 func (f *groupFaults) judgeStored(thread int64, rows []groupRow, acked map[string]int64) {
 	members, muted := make(map[int32]bool), make(map[int32]bool)
 	stored := make(map[string]int64, len(rows))
@@ -171,7 +173,7 @@ func (f *groupFaults) judgeStored(thread int64, rows []groupRow, acked map[strin
 	}
 }
 
-// judgeMember compares what a user got of a group with the rows of its times.
+// judgeMember compares what a user received of a group with the rows of the user's memberships.
 func (f *groupFaults) judgeMember(thread int64, rows []groupRow, uid int32, got []client.Message) {
 	at := make(map[int64]*groupRow, len(rows))
 	for i := range rows {
@@ -240,7 +242,7 @@ func (f *groupFaults) report(r *Report) {
 	r.Zero("shown otherwise than stored", f.views)
 }
 
-// pushLog collects what a plain connection is pushed. Its event is for client.Options.OnEvent.
+// pushLog collects the pushes to a plain connection. Its event method is for client.Options.OnEvent.
 type pushLog struct {
 	mu      sync.Mutex // guards the following
 	rows    map[int64][]int64

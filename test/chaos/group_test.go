@@ -14,7 +14,7 @@ import (
 	"parley/internal/store"
 )
 
-// The oracle of groups must see each kind of wrong, or G1 proves nothing.
+// The oracle of groups must detect each kind of violation, or G1 proves nothing.
 func TestGroupOracleSeesWhatIsWrong(t *testing.T) {
 	const thread, owner, member, other = 7, 1, 2, 3
 	event := func(seq int64, what string, by int32, uids ...int32) groupRow {

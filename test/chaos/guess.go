@@ -15,12 +15,12 @@ import (
 	"parley/client"
 )
 
-// post sends any body to the gate and returns its answer.
+// post sends a body to the gate and returns the answer.
 func (l *Lab) post(ctx context.Context, route, body string) (string, error) {
 	return fetch(ctx, http.MethodPost, l.GateURL()+route, body)
 }
 
-// whoExists is S2.
+// whoExists implements bar S2.
 func whoExists(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 1, Status: 1, Gate: 1})
 	if err != nil {
@@ -31,7 +31,7 @@ func whoExists(ctx context.Context, w *World, r *Report) error {
 	if err != nil {
 		return err
 	}
-	// A first login gives each row a hash as registrations make it.
+	// The first login gives each row a hash of the kind that registrations make.
 	for i := range n {
 		uid := first + int32(i)
 		if _, err := l.gate.Login(ctx, email(uid), password(uid)); err != nil {
@@ -69,13 +69,13 @@ func whoExists(ctx context.Context, w *World, r *Report) error {
 	return nil
 }
 
-// hashes reads how many passwords a gate has hashed.
+// hashes returns the number of passwords that a gate has hashed.
 func (l *Lab) hashes(ctx context.Context) (int64, error) {
 	m, err := metrics(ctx, l.Gate[0])
 	return int64(m["parley_gate_hash_seconds_count"]), err
 }
 
-// guessPassword is S3.
+// guessPassword implements bar S3.
 func guessPassword(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 1, Status: 1, Gate: 1})
 	if err != nil {
@@ -110,7 +110,7 @@ func guessPassword(ctx context.Context, w *World, r *Report) error {
 		case code == client.CodePasswdInvalid:
 			invalid.Add(1)
 		case code == client.CodeBusy:
-			busy.Add(1) // too many wait for a hash: this one was not checked either
+			busy.Add(1) // too many wait for a hash: the password was not checked
 		default:
 			w.Logf("guess: %v", err)
 			other.Add(1)
@@ -137,7 +137,7 @@ func guessPassword(ctx context.Context, w *World, r *Report) error {
 	return nil
 }
 
-// mailedCode reads the code that a gate without a mail server printed for an address.
+// mailedCode returns the code that a gate without a mail server printed for an address.
 func (l *Lab) mailedCode(to string) string {
 	b, err := os.ReadFile(l.Gate[0].LogPath())
 	if err != nil {
@@ -153,7 +153,7 @@ func (l *Lab) mailedCode(to string) string {
 	return code
 }
 
-// guessCode is S4.
+// guessCode implements bar S4.
 func guessCode(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 1, Status: 1, Gate: 1})
 	if err != nil {

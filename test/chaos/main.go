@@ -28,7 +28,7 @@ const (
 	exitInterrupted = 3
 )
 
-// flags are the command line. Kong reads the struct tags.
+// flags is the command line. Kong reads the struct tags.
 type flags struct {
 	Bars     []string      `help:"Ids of the bars to run, such as D1,P3; a letter stands for all of its bars. Default: all." placeholder:"ID"`
 	List     bool          `help:"Print the bars and exit."`
@@ -42,7 +42,7 @@ type flags struct {
 	Keep     bool          `help:"Keep the directories of all bars, not only of those that missed."`
 	Markdown string        `help:"Write the table to FILE as Markdown; with --list, one without figures." placeholder:"FILE"`
 
-	// What a run tells the processes that it starts itself.
+	// Arguments of the processes that a run starts itself.
 	Inside   string `hidden:"" help:"Run one bar in this network namespace and write its result to FILE."`
 	Template string `hidden:"" help:"Data of mariadbd to begin with."`
 	Sender   string `hidden:"" help:"Be the client of bar D3 that FILE describes."`
@@ -117,12 +117,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return s.run(ctx, chosen)
 }
 
-// quiet keeps the Redis client of the harness from writing between the lines of the bars: that servers die is the point.
+// quiet keeps the harness's Redis client from writing between the lines of the bars; servers die on purpose here.
 type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
 
-// maxDescriptors is what the crowds of some bars need, in this process and in a node.
+// maxDescriptors is the number of descriptors that some bars need in this process and in a node.
 const maxDescriptors = 20_000
 
 // raiseDescriptors raises the soft limit of descriptors, which child processes inherit.
@@ -138,7 +138,7 @@ func raiseDescriptors() error {
 	return unix.Setrlimit(unix.RLIMIT_NOFILE, &l)
 }
 
-// choose returns the bars that ids name, in the order of the list.
+// choose returns the bars with the given ids, in the order of the list.
 func choose(all []Bar, ids []string) ([]Bar, error) {
 	if len(ids) == 0 {
 		return all, nil

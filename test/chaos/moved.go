@@ -14,10 +14,10 @@ import (
 	"parley/lab/faultproxy"
 )
 
-// lease is how long a node that ends without a word is believed to live.
+// lease is how long a killed node counts as alive.
 const lease = 10 * time.Second
 
-// moved is a user whose old session is on node 1 and who then logs in at node 2.
+// moved is a user whose old session is on node 1 and who then logs in on node 2.
 type moved struct {
 	uid, friend int32
 	thread      int64
@@ -26,7 +26,7 @@ type moved struct {
 	newer       *client.Conn
 }
 
-// movers logs n users in at the first node, their friends at the second.
+// movers logs in n users on the first node, and their friends on the second.
 func (l *Lab) movers(ctx context.Context, n int) ([]*moved, func(), error) {
 	first, threads, err := l.pairs(ctx, n)
 	if err != nil {
@@ -39,7 +39,7 @@ func (l *Lab) movers(ctx context.Context, n int) ([]*moved, func(), error) {
 	closeThem := func() {
 		for _, m := range all {
 			if m.old != nil {
-				_ = m.old.Close() // a client that goes away
+				_ = m.old.Close() // the client disconnects
 			}
 			for _, c := range []*client.Conn{m.friendConn, m.newer} {
 				if c != nil {
@@ -54,7 +54,8 @@ func (l *Lab) movers(ctx context.Context, n int) ([]*moved, func(), error) {
 		if err != nil {
 			return err
 		}
-		// Without "gap" a session that Redis had lost for a while is closed: nobody knows what it missed.
+		// Without the capability "gap", a session that Redis had lost for a while is closed, because nothing tells
+		// what it missed.
 		if m.old, err = loginRaw(ctx, t, native("caps", []string{"gap"}), rawOptions{}); err != nil {
 			return err
 		}
@@ -64,7 +65,8 @@ func (l *Lab) movers(ctx context.Context, n int) ([]*moved, func(), error) {
 	return all, closeThem, err
 }
 
-// move logs them in at the second node. The device is that of the raw login, so the newer session replaces the older.
+// move logs them in on the second node. They use the device of the raw login, so the newer session replaces the older
+// one.
 func (l *Lab) move(ctx context.Context, all []*moved) error {
 	return each(len(all), 16, func(i int) error {
 		return until(ctx, 20*time.Second, fmt.Sprintf("user %d can log in elsewhere", all[i].uid), func() (bool, error) {
@@ -81,7 +83,7 @@ func (l *Lab) staleRows(ctx context.Context) (n int64, err error) {
 	return n, err
 }
 
-// pausedNode is P4. Bar V7 runs it too, with a node that ignores the fence.
+// pausedNode implements bar P4. Bar V7 also runs it, with a node that ignores the fence.
 func pausedNode(ctx context.Context, w *World, r *Report) error {
 	return pausedNodeOf(ctx, w, r, Layout{Chat: 2})
 }
@@ -112,7 +114,8 @@ func pausedNodeOf(ctx context.Context, w *World, r *Report, layout Layout) error
 	if err := l.move(ctx, all); err != nil {
 		return err
 	}
-	// What the old clients say lies in the sleeping node's sockets, first in line when it wakes.
+	// What the old clients send waits in the sockets of the paused node, and is the first thing it reads when it
+	// wakes.
 	for _, m := range all {
 		for k := range 3 {
 			m.old.send(wire.MsgText, textBody(m.thread, client.Draft{UniqueID: fmt.Sprintf("stale-%d-%d", m.uid, k), Text: "stale"}))
@@ -172,13 +175,13 @@ func pausedNodeOf(ctx context.Context, w *World, r *Report, layout Layout) error
 	return nil
 }
 
-// isTimeout reports whether a read ended because its time was up.
+// isTimeout reports whether a read ended because of its deadline.
 func isTimeout(err error) bool {
 	var t interface{ Timeout() bool }
 	return errors.As(err, &t) && t.Timeout()
 }
 
-// cutFromRedis is P5.
+// cutFromRedis implements bar P5.
 func cutFromRedis(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 2}.with("redis"))
 	if err != nil {
@@ -215,7 +218,7 @@ func cutFromRedis(ctx context.Context, w *World, r *Report) error {
 	asked := time.Now()
 	_, loginErr := client.Dial(ctx, t, client.Options{Device: "second"})
 	refusal := time.Since(asked)
-	// One half moves: from then on nothing may be stored for their old sessions.
+	// One half moves: from then on, nothing may be stored for their old sessions.
 	half := all[:len(all)/2]
 	if err := l.move(ctx, half); err != nil {
 		return err
@@ -255,7 +258,7 @@ func cutFromRedis(ctx context.Context, w *World, r *Report) error {
 	return nil
 }
 
-// silentKicks is P10.
+// silentKicks implements bar P10.
 func silentKicks(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 2}.with("rpc"))
 	if err != nil {
@@ -271,7 +274,7 @@ func silentKicks(ctx context.Context, w *World, r *Report) error {
 	l.link("chat1-rpc").SetBoth(faultproxy.Faults{Silent: true})
 	cut := time.Now()
 	type overlap struct {
-		last time.Duration // after the newer login: when the old session last stored a text
+		last time.Duration // latest store of a text by an old session, after the newer login
 		open bool
 	}
 	overlaps := make([]overlap, len(all))
@@ -316,7 +319,7 @@ func silentKicks(ctx context.Context, w *World, r *Report) error {
 	return nil
 }
 
-// lostKey is P11.
+// lostKey implements bar P11.
 func lostKey(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 2})
 	if err != nil {
@@ -338,7 +341,7 @@ func lostKey(ctx context.Context, w *World, r *Report) error {
 		}
 	}
 	deleted := time.Now()
-	// One half logs in elsewhere at once: the lost key does not tell the node where the old session is.
+	// One half logs in elsewhere at once: because of the lost key, the node does not learn where the old session is.
 	early := all[:n/2]
 	if err := l.move(ctx, early); err != nil {
 		return err

@@ -16,19 +16,19 @@ import (
 	"time"
 )
 
-// farAway is the address of clients behind a network that a bar breaks. Rules in the namespace are about it alone, so that
-// the links between nodes and stores stay whole.
+// farAway is the address of clients behind the network that a bar breaks. The rules in the namespace apply only to
+// it, so the links between nodes and stores stay intact.
 const farAway = "127.0.0.9"
 
-// verdict is a result on its way from the process of a namespace.
+// verdict is a result returned by the process in a namespace.
 type verdict struct {
 	Outcome outcome
 	Figures []Figure
 	Err     string
 }
 
-// inNamespace runs a bar in a process of its own, in a network namespace of its own: what it does to the network is seen
-// by nobody else and ends with the process.
+// inNamespace runs a bar in a process and a network namespace of its own, so that changes of the network affect
+// nothing else and end with the process.
 func (s *suite) inNamespace(ctx context.Context, b Bar) (res result) {
 	begin := time.Now()
 	res = result{Bar: b, Outcome: miss}
@@ -94,7 +94,7 @@ func (s *suite) inNamespace(ctx context.Context, b Bar) (res result) {
 	return res
 }
 
-// inside is the other side of inNamespace: the process in the namespace, which runs one bar.
+// inside is the counterpart of inNamespace: it runs one bar in the process in the namespace.
 func (s *suite) inside(ctx context.Context, b Bar) int {
 	s.dir, s.bin, s.template = s.flags.Out, s.flags.Bin, s.flags.Template
 	res := result{Bar: b, Outcome: miss}
@@ -127,7 +127,7 @@ func shell(args ...string) error {
 	return nil
 }
 
-// shells is shell for command lines without spaces in their words.
+// shells runs several command lines whose arguments contain no spaces.
 func shells(lines ...string) error {
 	for _, line := range lines {
 		if err := shell(strings.Fields(line)...); err != nil {

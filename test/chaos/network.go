@@ -14,13 +14,13 @@ import (
 	"parley/lab/launch"
 )
 
-// fromAfar opens connections from the address that the rules of a namespace are about.
+// fromAfar opens connections from the address to which the rules of a namespace apply.
 func fromAfar(ctx context.Context, network, addr string) (net.Conn, error) {
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(farAway)}, Timeout: 10 * time.Second}
 	return d.DialContext(ctx, network, addr)
 }
 
-// cablePulled is N2.
+// cablePulled implements bar N2.
 func cablePulled(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 1})
 	if err != nil {
@@ -31,7 +31,7 @@ func cablePulled(ctx context.Context, w *World, r *Report) error {
 	if err != nil {
 		return err
 	}
-	// Connections to the stores, which logins make once, are no leak.
+	// Make connections to the stores first, which logins open once, so that they do not count as a leak.
 	raws, err := l.crowdRaw(ctx, first, n, 0, native(), rawOptions{})
 	closeAll(raws)
 	if err != nil {
@@ -90,7 +90,7 @@ func cablePulled(ctx context.Context, w *World, r *Report) error {
 	return nil
 }
 
-// packetLoss is N3.
+// packetLoss implements bar N3.
 func packetLoss(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 2})
 	if err != nil {
@@ -123,7 +123,7 @@ func packetLoss(ctx context.Context, w *World, r *Report) error {
 	return c.end(ctx, r, 30*time.Second)
 }
 
-// sliced is N4.
+// sliced implements bar N4.
 func sliced(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 2}.with("client"))
 	if err != nil {
@@ -140,7 +140,7 @@ func sliced(ctx context.Context, w *World, r *Report) error {
 	texts := w.N(10_000, 500)
 	c.talk(ctx, float64(w.N(150, 60)), texts)
 
-	// Meanwhile 100 frames in one write, straight to a node.
+	// At the same time, send 100 frames in one write directly to a node.
 	uid, threads, err := l.pairs(ctx, 1)
 	if err != nil {
 		return err
@@ -193,7 +193,7 @@ func sliced(ctx context.Context, w *World, r *Report) error {
 	return c.end(ctx, r, 60*time.Second)
 }
 
-// connectReset is N5.
+// connectReset implements bar N5.
 func connectReset(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 1})
 	if err != nil {
@@ -209,7 +209,7 @@ func connectReset(ctx context.Context, w *World, r *Report) error {
 			return nil
 		})
 	}
-	if err := attack(500); err != nil { // what grows once is no leak
+	if err := attack(500); err != nil { // growth on first use is not a leak
 		return err
 	}
 	pause(ctx, 2*time.Second)
@@ -238,7 +238,7 @@ func connectReset(ctx context.Context, w *World, r *Report) error {
 	return nil
 }
 
-// narrowLink is N6.
+// narrowLink implements bar N6.
 func narrowLink(ctx context.Context, w *World, r *Report) error {
 	if err := shells(
 		"tc qdisc add dev lo root handle 1: htb default 10",
@@ -252,7 +252,7 @@ func narrowLink(ctx context.Context, w *World, r *Report) error {
 	if err != nil {
 		return err
 	}
-	// Two pairs on the narrow link share its width.
+	// Two pairs share the narrow link.
 	first, threads, err := l.pairs(ctx, 2)
 	if err != nil {
 		return err
@@ -299,7 +299,7 @@ func narrowLink(ctx context.Context, w *World, r *Report) error {
 			return err
 		}
 	}
-	// What is behind comes at the link's width: twice the time and then some.
+	// The backlog arrives at the link's width: allow twice the time and more.
 	_, ok := o.settle(ctx, 3*time.Since(begun)+30*time.Second)
 	r.memory("more memory", stop()-before, 32<<20)
 	r.Is("caught up", ok, fmt.Sprintf("%v after the last text: %+v", time.Since(sent), o.counts()))

@@ -13,8 +13,8 @@ import (
 	"parley/client"
 )
 
-// Oracle keeps the books of a bar: each text that was sent, what its sender was told, what the other member of the thread
-// got, and what SQL holds. It is safe for concurrent use.
+// Oracle records each text that was sent, what its sender was told, what the other member of the thread received, and
+// what SQL holds. It is safe for concurrent use.
 type Oracle struct {
 	mu      sync.Mutex // guards the following
 	book    *ledger.Book
@@ -22,8 +22,8 @@ type Oracle struct {
 	threads []int64
 	ids     map[string]sentText // by unique id
 	acks    []latency
-	stored  map[int32]uint32 // by sender: counter of the text stored last, plus one
-	swapped int64            // stored before an earlier text of the same sender
+	stored  map[int32]uint32 // by sender: counter of the latest stored text, plus one
+	swapped int64            // texts stored before an earlier text of the same sender
 }
 
 type sentText struct {
@@ -32,7 +32,7 @@ type sentText struct {
 	at      time.Time
 }
 
-// latency is when a text was acknowledged and how long that took.
+// latency is when a text was acknowledged, and how long that took.
 type latency struct {
 	at   time.Time
 	took time.Duration
@@ -44,7 +44,7 @@ func newOracle(w *World) *Oracle {
 	}
 }
 
-// pair enters two friends; each may send to the other.
+// pair adds two friends, each of whom may send to the other.
 func (o *Oracle) pair(a, b int32, thread int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -53,7 +53,7 @@ func (o *Oracle) pair(a, b int32, thread int64) {
 	o.threads = append(o.threads, thread)
 }
 
-// draft plans the next text of a user and enters it as sent.
+// draft plans the next text of a user and records it as sent.
 func (o *Oracle) draft(from int32) client.Draft { return o.draftOf(from, 0) }
 
 // draftOf is draft with a size in bytes.
@@ -72,7 +72,7 @@ func (o *Oracle) draftOf(from int32, size int) client.Draft {
 	return d
 }
 
-// answered enters what a sender was told about a text. An outcome that is not known is no answer.
+// answered records what a sender was told about a text. An unknown outcome is not an answer.
 func (o *Oracle) answered(s client.Sent) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -90,7 +90,7 @@ func (o *Oracle) answered(s client.Sent) {
 	}
 }
 
-// resent enters that a text was written again.
+// resent records that a text was written again.
 func (o *Oracle) resent(uniqueID string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -99,7 +99,7 @@ func (o *Oracle) resent(uniqueID string) {
 	}
 }
 
-// delivered enters what a user got. The user's own texts are not counted.
+// delivered records what a user received. The user's own texts are not counted.
 func (o *Oracle) delivered(me int32, m client.Message) {
 	if m.Sender == me {
 		return
@@ -109,14 +109,14 @@ func (o *Oracle) delivered(me int32, m client.Message) {
 	o.book.Delivered(me, m.Sender, m.ThreadID, m.ID, []byte(m.Text), time.Now().UnixNano())
 }
 
-// counts returns what has been entered so far.
+// counts returns the counts so far.
 func (o *Oracle) counts() ledger.Summary {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.book.Counts()
 }
 
-// p99 is that of the texts acknowledged between two moments.
+// p99 returns the 99th percentile of the latencies of texts acknowledged between two times.
 func (o *Oracle) p99(from, to time.Time) time.Duration {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -129,7 +129,7 @@ func (o *Oracle) p99(from, to time.Time) time.Duration {
 	return percentile(d, 0.99)
 }
 
-// ackedIn counts the texts acknowledged between two moments.
+// ackedIn counts the texts acknowledged between two times.
 func (o *Oracle) ackedIn(from, to time.Time) (n int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -141,8 +141,8 @@ func (o *Oracle) ackedIn(from, to time.Time) (n int) {
 	return n
 }
 
-// settle waits until every text that was acknowledged has been delivered, and returns how long that took. ok is false if
-// it did not happen in time.
+// settle waits until every acknowledged text has been delivered, and returns how long that took. ok is false if it
+// did not happen in time.
 func (o *Oracle) settle(ctx context.Context, within time.Duration) (took time.Duration, ok bool) {
 	begin := time.Now()
 	err := until(ctx, within, "all texts are delivered", func() (bool, error) {
@@ -200,7 +200,8 @@ func (o *Oracle) readThread(ctx context.Context, l *Lab, thread int64) error {
 	return rows.Err()
 }
 
-// verdict reads everything back and reports what must be zero: lost, doubled, reordered, and whatever else is wrong.
+// verdict reads everything back and reports what must be zero: lost, duplicated and reordered texts, and all other
+// violations.
 func (o *Oracle) verdict(ctx context.Context, l *Lab, r *Report) error {
 	if err := o.readBack(ctx, l); err != nil {
 		return err

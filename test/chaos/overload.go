@@ -20,7 +20,7 @@ import (
 	"parley/lab/launch"
 )
 
-// stampede is O1.
+// stampede implements bar O1.
 func stampede(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 2})
 	if err != nil {
@@ -91,7 +91,7 @@ func stampede(ctx context.Context, w *World, r *Report) error {
 	return stay.end(ctx, r, 30*time.Second)
 }
 
-// smallMemory is O4.
+// smallMemory implements bar O4.
 func smallMemory(ctx context.Context, w *World, r *Report) error {
 	group := fmt.Sprintf("/sys/fs/cgroup/memory/parley-chaos-%d", os.Getpid())
 	if err := os.Mkdir(group, 0o755); err != nil {
@@ -118,7 +118,7 @@ func smallMemory(ctx context.Context, w *World, r *Report) error {
 	if err != nil {
 		return err
 	}
-	pause(ctx, w.D(20*time.Second, 3*time.Second)) // what the rush left behind is given back
+	pause(ctx, w.D(20*time.Second, 3*time.Second)) // until memory is returned after the burst
 	perIdle := (rssOf(l.Chat[0].Pid()) - before) / int64(idle)
 	c, err := l.crowd(ctx, talking, nil, client.SessionOptions{})
 	if err != nil {
@@ -141,7 +141,7 @@ func smallMemory(ctx context.Context, w *World, r *Report) error {
 	}
 	r.Note("idle connections", idle)
 	r.Zero("killed for want of memory", kills)
-	r.memory("an idle connection costs", perIdle, int64(w.N(20<<10, 60<<10))) // a short run divides the pools among few
+	r.memory("an idle connection costs", perIdle, int64(w.N(20<<10, 60<<10))) // in a short run, few connections share the cost of the pools
 	if err := c.end(ctx, r, 30*time.Second); err != nil {
 		return err
 	}
@@ -149,7 +149,7 @@ func smallMemory(ctx context.Context, w *World, r *Report) error {
 	return l.Close()
 }
 
-// perAddress is O5.
+// perAddress implements bar O5.
 func perAddress(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 1, Configure: func(_ *launch.Node, _ int, f *launch.INI) error {
 		f.Set("Limits", "LimitLoopback", "true")
@@ -185,18 +185,18 @@ func perAddress(ctx context.Context, w *World, r *Report) error {
 		held = append(held, c)
 		pause(ctx, 25*time.Millisecond)
 	}
-	pause(ctx, 2*time.Second) // so that it is not the rate that refuses
+	pause(ctx, 2*time.Second) // so that the rate limit does not refuse
 	asked := time.Now()
 	c, err := dialRaw(ctx, l.Chat[0].Addr(), rawOptions{From: "127.0.0.2"})
 	closed := err != nil
 	if err == nil {
 		closed = c.awaitClosed(5*time.Second) == nil
-		_ = c.Close() // closed already, as hoped
+		_ = c.Close() // already closed, as expected
 	}
 	r.Is("connection 101 refused", closed, "it is open")
 	AtMost(r, "refused after", time.Since(asked), time.Second)
 
-	// 300 at once from another address: some pass, the rest are closed at once.
+	// Open 300 at once from another address: some must be admitted, the others closed at once.
 	var refused, open atomic.Int64
 	var mu sync.Mutex // guards later
 	var later []*Raw
@@ -231,7 +231,7 @@ func perAddress(ctx context.Context, w *World, r *Report) error {
 	return nil
 }
 
-// noDescriptors is O6.
+// noDescriptors implements bar O6.
 func noDescriptors(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{
 		Chat: 1,
@@ -239,7 +239,7 @@ func noDescriptors(ctx context.Context, w *World, r *Report) error {
 			return []string{"/bin/sh", "-c", `ulimit -n 256 && exec "$@"`, "sh"}
 		},
 		Configure: func(_ *launch.Node, _ int, f *launch.INI) error {
-			f.Set("Limits", "Connections", "1000") // so that the descriptors end first
+			f.Set("Limits", "Connections", "1000") // so that descriptors run out first
 			f.Set("Limits", "LoginTimeout", "60s")
 			return nil
 		},
@@ -257,7 +257,7 @@ func noDescriptors(ctx context.Context, w *World, r *Report) error {
 	for range 400 {
 		c, err := dialRaw(ctx, l.Chat[0].Addr(), rawOptions{})
 		if err != nil {
-			break // the backlog is full as well
+			break // the backlog is full too
 		}
 		held = append(held, c)
 	}
@@ -308,7 +308,7 @@ func noDescriptors(ctx context.Context, w *World, r *Report) error {
 	return nil
 }
 
-// cpuOf reads the seconds of processor time that a process has used.
+// cpuOf returns the seconds of processor time that a process has used.
 func cpuOf(pid int) (float64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -323,10 +323,10 @@ func cpuOf(pid int) (float64, error) {
 		return 0, err
 	}
 	system, err := strconv.ParseFloat(f[12], 64)
-	return (user + system) / 100, err // ticks of 10 ms on every Linux of today
+	return (user + system) / 100, err // a tick is 10 ms on Linux
 }
 
-// loginStorm is O8.
+// loginStorm implements bar O8.
 func loginStorm(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, standard)
 	if err != nil {
@@ -386,7 +386,7 @@ func loginStorm(ctx context.Context, w *World, r *Report) error {
 	return others.end(ctx, r, 20*time.Second)
 }
 
-// silentCrowd is O11.
+// silentCrowd implements bar O11.
 func silentCrowd(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 1, Status: 1, Gate: 1})
 	if err != nil {
@@ -401,7 +401,7 @@ func silentCrowd(ctx context.Context, w *World, r *Report) error {
 	defer stop()
 	var crowd sync.WaitGroup
 	var opened atomic.Int64
-	// hold keeps n connections open for as long as the bar lasts: a connection that is closed is replaced.
+	// hold keeps n connections open for the duration of the bar, replacing those that are closed.
 	hold := func(n int, addr, say string) {
 		const feeders = 32
 		for range feeders {
@@ -410,7 +410,7 @@ func silentCrowd(ctx context.Context, w *World, r *Report) error {
 				defer func() {
 					for _, c := range conns {
 						if c != nil {
-							_ = c.Close() // a client that goes away
+							_ = c.Close() // the client disconnects
 						}
 					}
 				}()
@@ -433,7 +433,7 @@ func silentCrowd(ctx context.Context, w *World, r *Report) error {
 							continue
 						}
 						opened.Add(1)
-						_, _ = c.Write([]byte(say)) // whether it is read is the server's business
+						_, _ = c.Write([]byte(say)) // the server may or may not read it
 						conns[i] = c
 					}
 					pause(actx, 50*time.Millisecond)

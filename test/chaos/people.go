@@ -13,13 +13,13 @@ import (
 	"parley/client"
 )
 
-// Person is a user with a client.Session whose texts go through the oracle.
+// Person is a user with a client.Session, whose texts are recorded in the oracle.
 type Person struct {
 	UID    int32
 	Thread int64
 	*client.Session
 	oracle *Oracle
-	posted chan *client.Posted // waiting for their answers, in order
+	posted chan *client.Posted // texts waiting for their answers, in order
 	wg     sync.WaitGroup
 	stop   context.CancelFunc
 
@@ -27,12 +27,12 @@ type Person struct {
 	up       []time.Time
 	down     []time.Time
 	caughtUp int
-	log      []string // unique ids of all texts in the order they came, if keepLog
+	log      []string // unique ids of all texts in order of arrival, if keepLog is set
 	keepLog  bool
 }
 
-// person logs a user in at a chat node and keeps the session until close. A gate, if there is one, is where it goes when no
-// ticket helps.
+// person logs a user in on a chat node and keeps the session until close. If there is a gate, the session uses it
+// when it has no valid ticket.
 func (l *Lab) person(ctx context.Context, uid int32, thread int64, node int, o *Oracle, opts client.SessionOptions) (*Person, error) {
 	t, err := l.ticket(ctx, uid, node)
 	if err != nil {
@@ -87,7 +87,7 @@ func (p *Person) answers(ctx context.Context) {
 	for {
 		select {
 		case posted := <-p.posted:
-			sent, _ := posted.Wait(ctx) // Sent has the error
+			sent, _ := posted.Wait(ctx) // Sent contains the error
 			p.oracle.answered(sent)
 		case <-ctx.Done():
 			return
@@ -95,14 +95,14 @@ func (p *Person) answers(ctx context.Context) {
 	}
 }
 
-// recordLog makes the person keep what comes, from now on.
+// recordLog makes the person record what arrives from now on.
 func (p *Person) recordLog() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.keepLog = true
 }
 
-// seen returns what has come since recordLog.
+// seen returns what has arrived since recordLog.
 func (p *Person) seen() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -123,7 +123,7 @@ func (p *Person) say(ctx context.Context) error {
 	}
 }
 
-// backAfter returns the first moment after t at which the session was connected; zero if there was none.
+// backAfter returns the first time after t at which the session was connected, or the zero time.
 func (p *Person) backAfter(t time.Time) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -135,7 +135,7 @@ func (p *Person) backAfter(t time.Time) time.Time {
 	return time.Time{}
 }
 
-// disconnections counts the ends of connections between two moments.
+// disconnections counts the ends of connections between two times.
 func (p *Person) disconnections(from, to time.Time) (n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -153,7 +153,7 @@ func (p *Person) close() {
 	p.wg.Wait()
 }
 
-// Crowd is pairs of friends who talk.
+// Crowd is a number of pairs of friends who exchange texts.
 type Crowd struct {
 	People  []*Person // 2i and 2i+1 are friends
 	Oracle  *Oracle
@@ -164,7 +164,7 @@ type Crowd struct {
 	talking sync.WaitGroup
 }
 
-// crowd logs n pairs in, user i at the node that where(i) names; nil spreads them so that friends are on different nodes.
+// crowd logs in n pairs, user i on node where(i). If where is nil, friends are on different nodes.
 func (l *Lab) crowd(ctx context.Context, n int, where func(i int) int, opts client.SessionOptions) (*Crowd, error) {
 	first, threads, err := l.pairs(ctx, n)
 	if err != nil {
@@ -188,11 +188,11 @@ func (l *Lab) crowd(ctx context.Context, n int, where func(i int) int, opts clie
 	return c, nil
 }
 
-// talk makes the crowd send rate texts per second, spread evenly over all, until hush or until there were most of them (0:
-// no end). Texts go out at their time whatever became of those before.
+// talk makes the crowd send rate texts per second, spread evenly over all, until hush is called or until it has sent
+// most texts (0: no limit). Texts are sent on time whatever happens to earlier ones.
 func (c *Crowd) talk(ctx context.Context, rate float64, most int) { c.some(ctx, c.People, rate, most) }
 
-// some is talk for some of the crowd.
+// some is like talk, for some of the crowd.
 func (c *Crowd) some(ctx context.Context, who []*Person, rate float64, most int) {
 	ctx, stop := context.WithCancel(ctx)
 	before := c.stop
@@ -218,7 +218,7 @@ func (c *Crowd) some(ctx context.Context, who []*Person, rate float64, most int)
 	})
 }
 
-// hush stops talk and waits until it has.
+// hush stops talk and waits until it has stopped.
 func (c *Crowd) hush() {
 	if c.stop != nil {
 		c.stop()
@@ -226,10 +226,10 @@ func (c *Crowd) hush() {
 	c.talking.Wait()
 }
 
-// awaitSaid waits until talk has sent all it was asked for.
+// awaitSaid waits until talk has sent all its texts.
 func (c *Crowd) awaitSaid() { c.talking.Wait() }
 
-// flush waits until every text is answered. It returns the number of users whose texts were not.
+// flush waits until all texts are answered. It returns the number of users with unanswered texts.
 func (c *Crowd) flush(ctx context.Context, within time.Duration) (stuck int64) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
@@ -254,7 +254,7 @@ func (c *Crowd) flush(ctx context.Context, within time.Duration) (stuck int64) {
 	return n.Load()
 }
 
-// end lets everything settle, reports the books, and logs the crowd out.
+// end waits until everything is delivered, reports the oracle's verdict, and logs the crowd out.
 func (c *Crowd) end(ctx context.Context, r *Report, within time.Duration) error {
 	c.hush()
 	defer c.close()

@@ -16,7 +16,7 @@ import (
 	"parley/lab/launch"
 )
 
-// redisFlushed is P6.
+// redisFlushed implements bar P6.
 func redisFlushed(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, standard)
 	if err != nil {
@@ -60,7 +60,7 @@ func redisFlushed(ctx context.Context, w *World, r *Report) error {
 	return c.end(ctx, r, 30*time.Second)
 }
 
-// slowRedis is P7.
+// slowRedis implements bar P7.
 func slowRedis(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 3, Status: 1}.with("redis"))
 	if err != nil {
@@ -108,8 +108,8 @@ func slowRedis(ctx context.Context, w *World, r *Report) error {
 	return nil
 }
 
-// skewedClock is P8. The clock is the one by which a node signs its calls and judges those of others; a build with seeded
-// faults lets a bar set it.
+// skewedClock implements bar P8. It sets the clock by which a node signs its calls and checks those of others, which
+// is possible in a build with seeded faults.
 func skewedClock(ctx context.Context, w *World, r *Report) error {
 	bin, err := w.suite.seededBin(ctx)
 	if err != nil {
@@ -170,7 +170,7 @@ func skewedBy(ctx context.Context, w *World, r *Report, bin string, off time.Dur
 		}
 		_, pushed = ev.(client.Texts)
 	}
-	pause(ctx, w.D(lease+2*time.Second, 3*time.Second)) // a lease would have ended
+	pause(ctx, w.D(lease+2*time.Second, 3*time.Second)) // longer than a lease
 	after, err := l.online(ctx, []int32{first, first + 1})
 	if err != nil {
 		return err
@@ -203,7 +203,7 @@ func (l *Lab) statusClient() (statusservice.Client, func(), error) {
 	return s, c.Close, err
 }
 
-// countsAgree is P9.
+// countsAgree implements bar P9.
 func countsAgree(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 3, Status: 1})
 	if err != nil {
@@ -249,8 +249,8 @@ func countsAgree(ctx context.Context, w *World, r *Report) error {
 				there = append(there, i)
 			}
 		}
-		// A node that dies within a second of a login has not yet said that the login's place is taken: the reservation then
-		// counts for 15 s more.
+		// A node that dies within a second of a login has not reported that the login used its reservation. The
+		// reservation then counts for 15 s more.
 		pause(ctx, 2*time.Second)
 		if err := victim.Restart(ctx); err != nil {
 			return err

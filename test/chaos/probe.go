@@ -18,7 +18,7 @@ import (
 	"parley/lab/launch"
 )
 
-// until asks f every 20 ms until it says yes. What it said last is in the error.
+// until calls f every 20 ms until it returns true. The error contains the last result.
 func until(ctx context.Context, within time.Duration, what string, f func() (bool, error)) error {
 	deadline := time.Now().Add(within)
 	for {
@@ -36,7 +36,7 @@ func until(ctx context.Context, within time.Duration, what string, f func() (boo
 	}
 }
 
-// pause sleeps, or returns early when ctx ends.
+// pause waits for d, or until ctx ends.
 func pause(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -48,7 +48,7 @@ func pause(ctx context.Context, d time.Duration) {
 
 var httpClient = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 
-// opsPage reads a page of a node's operations listener.
+// opsPage reads a page from a node's operations listener.
 func opsPage(ctx context.Context, n *launch.Node, path string) (string, error) {
 	return fetch(ctx, http.MethodGet, "http://"+n.OpsAddr()+path, "")
 }
@@ -68,7 +68,7 @@ func fetch(ctx context.Context, method, url, body string) (string, error) {
 	return string(b), err
 }
 
-// metrics reads all values of a node, by name with labels.
+// metrics returns all values of a node, by name with labels.
 func metrics(ctx context.Context, n *launch.Node) (map[string]float64, error) {
 	page, err := opsPage(ctx, n, "/metrics")
 	if err != nil {
@@ -88,14 +88,14 @@ func metrics(ctx context.Context, n *launch.Node) (map[string]float64, error) {
 	return out, nil
 }
 
-// resources is what a process holds of the machine.
+// resources is the use of machine resources by a process.
 type resources struct {
 	goroutines, fds int
 	rss             int64
 	cpu             float64 // seconds used so far
 }
 
-// resourcesOf reads them from the node's metrics and from /proc.
+// resourcesOf reads the resources of a node from its metrics and from /proc.
 func resourcesOf(ctx context.Context, n *launch.Node) (r resources, err error) {
 	m, err := metrics(ctx, n)
 	if err != nil {
@@ -108,7 +108,7 @@ func resourcesOf(ctx context.Context, n *launch.Node) (r resources, err error) {
 	return r, nil
 }
 
-// rssOf reads the resident memory of a process without asking it.
+// rssOf reads the resident memory of a process from /proc.
 func rssOf(pid int) int64 {
 	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "statm"))
 	if err != nil {
@@ -125,7 +125,7 @@ func rssOf(pid int) int64 {
 	return pages * int64(os.Getpagesize())
 }
 
-// peak samples the resident memory of a process until stop is called, which returns the largest value.
+// peak samples the resident memory of a process until stop is called. stop returns the largest value.
 func peak(pid int) (stop func() int64) {
 	done, ended := make(chan struct{}), make(chan struct{})
 	most := rssOf(pid)
@@ -158,7 +158,7 @@ func (r *Report) memory(name string, got, limit int64) {
 
 func stack() []byte { return debug.Stack() }
 
-// logFile is a bar's own log.
+// logFile is the log of a bar.
 type logFile struct {
 	mu    sync.Mutex // guards f
 	f     *os.File
@@ -173,10 +173,10 @@ func openLog(path string) (*logFile, error) {
 func (l *logFile) printf(format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_, _ = fmt.Fprintf(l.f, "%8.3f "+format+"\n", append([]any{time.Since(l.begin).Seconds()}, args...)...) // a help, no more
+	_, _ = fmt.Fprintf(l.f, "%8.3f "+format+"\n", append([]any{time.Since(l.begin).Seconds()}, args...)...) // only helpful for diagnosis
 }
 
-// Write lets the launcher log here.
+// Write receives the log of the launcher.
 func (l *logFile) Write(b []byte) (int, error) {
 	l.printf("%s", strings.TrimRight(string(b), "\n"))
 	return len(b), nil
@@ -189,7 +189,7 @@ func (l *logFile) Close() error {
 	return l.f.Close()
 }
 
-// each runs f for 0 to n-1 on up to at goroutines and returns the first errors, joined.
+// each calls f for 0 to n-1 on up to at goroutines and returns the first errors, joined.
 func each(n, at int, f func(i int) error) error {
 	var mu sync.Mutex
 	var first error
@@ -220,7 +220,7 @@ func each(n, at int, f func(i int) error) error {
 	return first
 }
 
-// widest keeps the largest of many durations; it is safe for concurrent use.
+// widest keeps the largest of many durations. It is safe for concurrent use.
 type widest struct {
 	mu sync.Mutex
 	d  time.Duration

@@ -18,16 +18,16 @@ import (
 	"parley/internal/wire"
 )
 
-// Raw is a connection to a chat node under the bar's own hand: what it sends need not be a frame, and it needs not read.
+// Raw is a connection to a chat node under full control of the bar: it can send anything, and need not read.
 type Raw struct {
 	*net.TCPConn
 	UID int32
 }
 
-// rawOptions describe a Raw.
+// rawOptions configure a Raw.
 type rawOptions struct {
-	ReceiveBuffer int    // bytes, set before the handshake; 0 leaves it to the kernel
-	From          string // local address; empty is any
+	ReceiveBuffer int    // bytes, set before the handshake; 0: the kernel's choice
+	From          string // local address; "": any
 }
 
 // dialRaw connects without logging in.
@@ -52,7 +52,7 @@ func dialRaw(ctx context.Context, addr string, o rawOptions) (*Raw, error) {
 	return &Raw{TCPConn: c.(*net.TCPConn)}, nil
 }
 
-// native are the keys of a native client's login.
+// native returns the keys of a native client's login.
 func native(extra ...any) map[string]any {
 	m := map[string]any{"client": "chaos/1", "heartbeat_s": 300}
 	for i := 0; i+1 < len(extra); i += 2 {
@@ -61,7 +61,7 @@ func native(extra ...any) map[string]any {
 	return m
 }
 
-// loginRaw connects and logs in. A stock client sends uid and token alone; extra has the keys of a native one.
+// loginRaw connects and logs in. A stock client sends only uid and token; extra contains the keys of a native client.
 func loginRaw(ctx context.Context, t client.Ticket, extra map[string]any, o rawOptions) (*Raw, error) {
 	r, err := dialRaw(ctx, t.Addr, o)
 	if err != nil {
@@ -87,7 +87,7 @@ func loginRaw(ctx context.Context, t client.Ticket, extra map[string]any, o rawO
 	return r, nil
 }
 
-// crowdRaw logs many users in at a node, with a connection each and no goroutine.
+// crowdRaw logs many users in on a node, with one connection each and without goroutines.
 func (l *Lab) crowdRaw(ctx context.Context, first int32, n, node int, extra map[string]any, o rawOptions) ([]*Raw, error) {
 	uids := span(first, n)
 	tickets, err := l.tickets(ctx, uids, node)
@@ -102,21 +102,21 @@ func (l *Lab) crowdRaw(ctx context.Context, first int32, n, node int, extra map[
 	return out, err
 }
 
-// closeAll closes connections, nil ones left out.
+// closeAll closes the connections that are not nil.
 func closeAll(raws []*Raw) {
 	for _, r := range raws {
 		if r != nil {
-			_ = r.Close() // a client that goes away
+			_ = r.Close() // the client disconnects
 		}
 	}
 }
 
-// frame is header and body as they are.
+// frame returns a header and a body as given.
 func frame(id wire.MsgID, body string) []byte {
 	return append(wire.AppendHeader(nil, id, len(body)), body...)
 }
 
-// send writes a frame. A peer that has closed is no failure here: what it answers, or does not, is what bars look at.
+// send writes a frame. It ignores that the peer has closed: bars check what the peer answers.
 func (r *Raw) send(id wire.MsgID, body string) { r.write(frame(id, body)) }
 
 func (r *Raw) write(b []byte) {
@@ -124,7 +124,7 @@ func (r *Raw) write(b []byte) {
 	_, _ = r.Write(b)
 }
 
-// textBody is a 1017 with some texts.
+// textBody returns the body of a 1017 with some texts.
 func textBody(thread int64, drafts ...client.Draft) string {
 	type element struct {
 		Content  string `json:"content"`
@@ -139,12 +139,12 @@ func textBody(thread int64, drafts ...client.Draft) string {
 	}
 	b, err := json.Marshal(body)
 	if err != nil {
-		panic(err) // strings and numbers
+		panic(err) // strings and numbers always encode
 	}
 	return string(b)
 }
 
-// reply is what bars look at in any body.
+// reply is the part of a body that bars check.
 type reply struct {
 	Error   wire.Code `json:"error"`
 	RetryMS int       `json:"retry_ms"`
@@ -157,7 +157,7 @@ type reply struct {
 func (r *reply) stored() int  { return strings.Count(r.raw, `"status":2`) }
 func (r *reply) refused() int { return strings.Count(r.raw, `"status":1`) }
 
-// next reads one frame; io.EOF, or a reset, when the server has closed.
+// next reads a frame. The error is io.EOF, or a reset, if the server has closed.
 func (r *Raw) next(within time.Duration) (wire.MsgID, *reply, error) {
 	_ = r.SetReadDeadline(time.Now().Add(within))
 	var head [wire.HeaderLen]byte
@@ -176,7 +176,7 @@ func (r *Raw) next(within time.Duration) (wire.MsgID, *reply, error) {
 	return id, out, nil
 }
 
-// expect skips to the next frame with that id.
+// expect skips to the next frame with the given id.
 func (r *Raw) expect(id wire.MsgID, within time.Duration) (*reply, error) {
 	deadline := time.Now().Add(within)
 	for {
@@ -190,10 +190,10 @@ func (r *Raw) expect(id wire.MsgID, within time.Duration) (*reply, error) {
 	}
 }
 
-// errStillOpen says that the server did not close a connection in time.
+// errStillOpen means that the server did not close a connection in time.
 var errStillOpen = errors.New("still open")
 
-// awaitClosed reads to the end of the connection and throws away what comes.
+// awaitClosed reads and discards until the end of the connection.
 func (r *Raw) awaitClosed(within time.Duration) error {
 	_ = r.SetReadDeadline(time.Now().Add(within))
 	_, err := io.Copy(io.Discard, struct{ io.Reader }{r})
@@ -203,8 +203,8 @@ func (r *Raw) awaitClosed(within time.Duration) error {
 	return nil // an end or a reset
 }
 
-// reset ends the connection with RST.
+// reset closes the connection with an RST.
 func (r *Raw) reset() {
-	_ = r.SetLinger(0) // fails on a connection that is gone
+	_ = r.SetLinger(0) // fails on a closed connection
 	_ = r.Close()
 }

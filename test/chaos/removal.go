@@ -13,13 +13,13 @@ import (
 	"parley/test/rights"
 )
 
-// removalRaces is G2. Bar V7 runs it too, with nodes that ignore membership in two ways.
+// removalRaces implements bar G2. Bar V7 also runs it, with nodes that ignore membership in two ways.
 func removalRaces(ctx context.Context, w *World, r *Report) error {
 	return removalRacesOn(ctx, w, r, Layout{Chat: 2}, w.N(10_000, 304))
 }
 
-// linked waits until each chat node knows the others. Until then a login does not tell them that a user has another device,
-// and they do not look for it.
+// linked waits until each chat node knows the others. Before that, a login does not tell them that a user has another
+// device, and they do not look for it.
 func (l *Lab) linked(ctx context.Context) error {
 	for _, n := range l.Chat {
 		err := until(ctx, 30*time.Second, n.Name()+" knows the others", func() (bool, error) {
@@ -33,7 +33,7 @@ func (l *Lab) linked(ctx context.Context) error {
 	return nil
 }
 
-// removalRaceGroups is how many races run at a time.
+// removalRaceGroups is the number of concurrent races.
 const removalRaceGroups = 8
 
 func removalRacesOn(ctx context.Context, w *World, r *Report, layout Layout, races int) error {
@@ -83,7 +83,7 @@ func removalRacesOn(ctx context.Context, w *World, r *Report, layout Layout, rac
 	return nil
 }
 
-// removal is a group of three: owner, the user who is removed again and again, and a third, who goes on sending.
+// removal is a group of three: the owner, a user who is removed repeatedly, and a third member who keeps sending.
 type removal struct {
 	l      *Lab
 	thread int64
@@ -133,7 +133,7 @@ func (g *removal) close() {
 	}
 }
 
-// await waits until connections were pushed a row or a later one.
+// await waits until connections were pushed a given row or a later one.
 func (g *removal) await(ctx context.Context, seq int64, conns ...int) error {
 	for _, i := range conns {
 		what := fmt.Sprintf("connection %d has row %d of group %d", i, seq, g.thread)
@@ -144,20 +144,20 @@ func (g *removal) await(ctx context.Context, seq int64, conns ...int) error {
 	return nil
 }
 
-// changed returns the number of the event that changed the membership last.
+// changed returns the number of the event of the latest membership change.
 func (g *removal) changed(ctx context.Context) (seq int64, err error) {
 	err = g.l.db.QueryRowContext(ctx, "SELECT last_seq FROM membership_change WHERE thread_id = ? ORDER BY ver DESC LIMIT 1", g.thread).Scan(&seq)
 	return seq, err
 }
 
-// race removes the victim while it and the third send, and takes it in again. before and after count what was pushed to
-// the victim's connections, after being what it must not get.
+// race removes the victim while it and the third member send, and adds it again. before and after count the pushes to
+// the victim's connections; after counts those that it must not receive.
 func (g *removal) race(ctx context.Context) (res rights.Result, before, after int64, err error) {
 	owner, third := g.conns[ownerHere], g.conns[thirdHere]
 	rctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var wg sync.WaitGroup
-	var failed error // the third's, once wg has been waited for
+	var failed error // error of the third member, valid after wg.Wait
 	wg.Go(func() {
 		for rctx.Err() == nil && failed == nil {
 			_, failed = third.SendText(ctx, client.InThread(g.thread), "I may")
@@ -179,12 +179,12 @@ func (g *removal) race(ctx context.Context) (res rights.Result, before, after in
 	if err != nil {
 		return res, 0, 0, err
 	}
-	// Members on both nodes have it: so would the victim.
+	// Members on both nodes have received it, so the victim would have too.
 	if err := g.await(ctx, last.MessageID, ownerHere, thirdThere); err != nil {
 		return res, 0, 0, err
 	}
 	for _, i := range []int{victimThere, victimHere} {
-		if _, err := g.conns[i].Group(ctx, g.thread); err != nil { // the answer comes after what was pushed
+		if _, err := g.conns[i].Group(ctx, g.thread); err != nil { // the answer comes after all earlier pushes
 			return res, 0, 0, err
 		}
 		for _, seq := range g.logs[i].take(g.thread) {

@@ -21,7 +21,7 @@ import (
 	"parley/kitex_gen/message/varifyservice"
 )
 
-// strangersCall is S9.
+// strangersCall implements bar S9.
 func strangersCall(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, standard)
 	if err != nil {
@@ -83,7 +83,7 @@ func strangersCall(ctx context.Context, w *World, r *Report) error {
 	return nil
 }
 
-// recorder hands connections on and keeps what clients say.
+// recorder forwards connections and records what clients send.
 type recorder struct {
 	ln net.Listener
 	wg sync.WaitGroup
@@ -119,8 +119,8 @@ func (p *recorder) serve(c net.Conn, target string) {
 	defer s.Close()
 	var back sync.WaitGroup
 	back.Go(func() {
-		_, _ = io.Copy(c, s) // until either end closes
-		_ = c.Close()        // so that the loop below ends too
+		_, _ = io.Copy(c, s) // until either side closes
+		_ = c.Close()        // ends the loop below
 	})
 	var all []byte
 	buf := make([]byte, 16<<10)
@@ -139,11 +139,11 @@ func (p *recorder) serve(c net.Conn, target string) {
 			break
 		}
 	}
-	_ = s.Close() // so that the copy ends
+	_ = s.Close() // ends the copy
 	back.Wait()
 }
 
-// replayRPC is S18.
+// replayRPC implements bar S18.
 func replayRPC(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 1, Status: 2, Gate: 1})
 	if err != nil {
@@ -154,13 +154,13 @@ func replayRPC(ctx context.Context, w *World, r *Report) error {
 		return err
 	}
 	defer func() {
-		_ = rec.ln.Close() // nobody else uses it
+		_ = rec.ln.Close() // nothing else uses it
 	}()
 	first, err := l.users(ctx, 2)
 	if err != nil {
 		return err
 	}
-	// A caller with the secret, as the gate is, through the wire that is listened to.
+	// A caller with the secret, as the gate has it, calls through the recorded connection.
 	c := rpc.NewClient(rpc.ClientConfig{Auth: l.auth, Timeout: 5 * time.Second}, rec.ln.Addr().String())
 	defer c.Close()
 	s, err := statusservice.NewClient("statusnode", c.Options()...)
@@ -194,7 +194,7 @@ func replayRPC(ctx context.Context, w *World, r *Report) error {
 		}
 		defer conn.Close()
 		_ = conn.SetDeadline(time.Now().Add(time.Second))
-		_, _ = conn.Write(b)                                    // whether it is believed shows in Redis
+		_, _ = conn.Write(b)                                    // Redis shows whether it was accepted
 		_, _ = io.Copy(io.Discard, io.LimitReader(conn, 1<<20)) // the answer, or the end
 	}
 	whole := said[len(said)-1]
@@ -226,7 +226,7 @@ func replayRPC(ctx context.Context, w *World, r *Report) error {
 	return nil
 }
 
-// swapUID replaces a uid by another in a message: both are three bytes long as the encoding writes them.
+// swapUID replaces a uid by another in a message. Both take three bytes when encoded.
 func swapUID(b []byte, from, to int32) []byte {
 	varint := func(v int32) []byte {
 		var out []byte

@@ -20,7 +20,7 @@ import (
 	"parley/internal/wire"
 )
 
-// reuseTokens is S5.
+// reuseTokens implements bar S5.
 func reuseTokens(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 2})
 	if err != nil {
@@ -73,7 +73,7 @@ func reuseTokens(ctx context.Context, w *World, r *Report) error {
 			revoked++
 		}
 	}
-	// A thief with a copy of Redis has keys and values, but no token.
+	// An attacker with a copy of Redis has keys and values, but no token.
 	live, err := l.tickets(ctx, uids[20:40], 0)
 	if err != nil {
 		return err
@@ -111,7 +111,7 @@ func reuseTokens(ctx context.Context, w *World, r *Report) error {
 	return nil
 }
 
-// dump returns all words in Redis: parts of keys, values and fields that are long enough for a token.
+// dump returns all words in Redis: parts of keys, values and fields that are long enough to be a token.
 func (l *Lab) dump(ctx context.Context) ([]string, error) {
 	seen := map[string]bool{}
 	add := func(s string) {
@@ -145,13 +145,13 @@ func (l *Lab) dump(ctx context.Context) ([]string, error) {
 	return words, nil
 }
 
-// otherPeoplesThreads is S6.
+// otherPeoplesThreads implements bar S6.
 func otherPeoplesThreads(ctx context.Context, w *World, r *Report) error {
 	return strangersWrite(ctx, w, r, Layout{Chat: 2})
 }
 
-// strangersWrite tries every request of the protocol on a thread of others. Bar V7 runs it with nodes that ignore
-// membership.
+// strangersWrite tries every request of the protocol on a thread of other users. Bar V7 also runs it, with nodes that
+// ignore membership.
 func strangersWrite(ctx context.Context, w *World, r *Report, layout Layout) error {
 	l, err := w.Start(ctx, layout)
 	if err != nil {
@@ -206,7 +206,7 @@ func strangersWrite(ctx context.Context, w *World, r *Report, layout Layout) err
 				for {
 					id, rsp, err := raw.next(3 * time.Second)
 					if err != nil {
-						break // a stock client may be closed for what it asked
+						break // a stock client may be disconnected because of its request
 					}
 					if strings.Contains(rsp.raw, canary) {
 						w.Logf("user %d: %v shows it: %s", uid, id, rsp.raw)
@@ -231,7 +231,7 @@ func strangersWrite(ctx context.Context, w *World, r *Report, layout Layout) err
 	return nil
 }
 
-// injections are payloads as scanners send them.
+// injections returns payloads of the kind that scanners send.
 func injections(n int) []string {
 	base := []string{
 		`' OR '1'='1`, `'; DROP TABLE user; --`, `" OR ""="`, `1; SELECT SLEEP(5)`, `' UNION SELECT pwd FROM user --`, `\'; --`, `%' OR 1=1 #`,
@@ -245,7 +245,7 @@ func injections(n int) []string {
 	return out
 }
 
-// injectSQL is S7.
+// injectSQL implements bar S7.
 func injectSQL(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 1, Status: 1, Gate: 1})
 	if err != nil {
@@ -275,7 +275,7 @@ func injectSQL(ctx context.Context, w *World, r *Report) error {
 	payloads := injections(w.N(200, 40))
 	wrong := int64(0)
 	for i, p := range payloads {
-		pause(ctx, 45*time.Millisecond) // within the rate of one user: three requests each
+		pause(ctx, 45*time.Millisecond) // stay within the limit of a user: three requests each
 		sent, err := a.SendTexts(ctx, client.InThread(threads[0]), client.Draft{UniqueID: fmt.Sprintf("%.40s%d", strings.ToValidUTF8(p, ""), i), Text: p})
 		if err == nil {
 			err = sent[0].Err
@@ -340,7 +340,7 @@ func quote(s string) string {
 	return string(b)
 }
 
-// canaries is S8.
+// canaries implements bar S8.
 func canaries(ctx context.Context, w *World, r *Report) error {
 	o := standard
 	o.LogLevel = "debug"
@@ -394,7 +394,7 @@ func canaries(ctx context.Context, w *World, r *Report) error {
 	if _, err := a.SendText(ctx, client.User(uid), body); err != nil {
 		return err
 	}
-	// What fails is logged: stores that die in the middle.
+	// Failures are logged: stop the stores in the middle.
 	if err := l.MariaDB.Kill(); err != nil {
 		return err
 	}
@@ -426,7 +426,7 @@ func canaries(ctx context.Context, w *World, r *Report) error {
 		}
 		var kept []string
 		for line := range strings.Lines(string(log)) {
-			if !strings.HasPrefix(line, "[dev mail, not sent]") { // what a gate without a mail server is there for
+			if !strings.HasPrefix(line, "[dev mail, not sent]") { // printing codes is the purpose of a gate without a mail server
 				kept = append(kept, line)
 			}
 		}
@@ -437,7 +437,7 @@ func canaries(ctx context.Context, w *World, r *Report) error {
 	return nil
 }
 
-// abuseHTTP is S11.
+// abuseHTTP implements bar S11.
 func abuseHTTP(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 1, Status: 1, Gate: 1})
 	if err != nil {
@@ -448,7 +448,7 @@ func abuseHTTP(ctx context.Context, w *World, r *Report) error {
 		return err
 	}
 	addr := l.Gate[0].Addr()
-	// status sends head and body and returns the status line's code, 0 when the gate only closes.
+	// status sends head and body and returns the code of the status line, or 0 if the gate only closes.
 	status := func(head string, body []byte, pieces int, gap time.Duration) (code int, took time.Duration, err error) {
 		c, err := net.DialTimeout("tcp", addr, 5*time.Second)
 		if err != nil {

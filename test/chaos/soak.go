@@ -12,18 +12,18 @@ import (
 	"parley/lab/faultproxy"
 )
 
-// Soak is a day in small: users talk, some come and go, and once per minute something breaks and heals. It fails on
-// anything lost, and on what grows with time: memory, goroutines, latency.
+// The soak is a short day: users exchange texts, some come and go, and once per minute something breaks and is
+// repaired. It fails if anything is lost, or if memory, goroutines or latency grow with time.
 const (
 	soakPairs = 1000 // with --short 100
 	soakRate  = 150  // texts per second; with --short 50
 	soakChurn = 0.05 // of the users, per minute
-	// soakFault is when in a minute the fault begins, soakHeal when it is over at the latest, soakCalm when figures are
-	// taken from: the users are back by then.
+	// Within a minute, the fault starts at soakFault and is over by soakHeal; figures are taken from soakCalm on,
+	// when the users are back.
 	soakFault, soakHeal, soakCalm = 5 * time.Second, 20 * time.Second, 35 * time.Second
 )
 
-// soakBar is V5, for as long as the command line says.
+// soakBar returns bar V5 with the duration from the command line.
 func soakBar(d time.Duration) Bar {
 	return Bar{
 		ID: "V5", Alone: true, Limit: d + 15*time.Minute,
@@ -34,8 +34,8 @@ func soakBar(d time.Duration) Bar {
 	}
 }
 
-// soakFaults begin something; what they return ends it. Node chat3 is the only one that dies, so that the others grow
-// old enough to be measured.
+// soakFaults start a fault and return a function that repairs it. Only node chat3 is killed, so that the others run
+// long enough to be measured.
 var soakFaults = []struct {
 	name  string
 	begin func(ctx context.Context, l *Lab, w *World) (heal func() error, err error)
@@ -62,7 +62,7 @@ var soakFaults = []struct {
 	{"SQL is slow", slow("sql")},
 }
 
-// silent lets nothing through the link of one node, in either direction.
+// silent blocks the link of a node in both directions.
 func silent(link string) func(context.Context, *Lab, *World) (func() error, error) {
 	return linkFault(link, faultproxy.Faults{Silent: true})
 }
@@ -79,7 +79,7 @@ func linkFault(link string, f faultproxy.Faults) func(context.Context, *Lab, *Wo
 	}
 }
 
-// soakMinute is what was seen in the calm part of a minute.
+// soakMinute is what was observed in the calm part of a minute.
 type soakMinute struct {
 	p99   time.Duration
 	nodes []resources // chat1, chat2, the gate, the status node
@@ -136,7 +136,7 @@ func soak(ctx context.Context, w *World, r *Report, d time.Duration) error {
 	return c.end(ctx, r, 2*time.Minute)
 }
 
-// soakOne is a minute: a fault that heals, users who come and go meanwhile, then calm.
+// soakOne runs one minute: a fault that is repaired while users come and go, then a calm period.
 func soakOne(ctx context.Context, w *World, l *Lab, c *Crowd, talking []*Person, rate float64) (m soakMinute, err error) {
 	begin := time.Now()
 	at := func(d time.Duration) { pause(ctx, time.Until(begin.Add(d))) }
@@ -153,7 +153,7 @@ func soakOne(ctx context.Context, w *World, l *Lab, c *Crowd, talking []*Person,
 		return m, fmt.Errorf("%s: heal: %w", fault.name, err)
 	}
 	at(soakHeal)
-	// A user who leaves must have all answers; talk goes on after that.
+	// A user must have all answers before it leaves; talk continues after that.
 	c.hush()
 	if err := c.churn(ctx, w, talking, int(float64(len(talking))*soakChurn)); err != nil {
 		return m, err
@@ -174,7 +174,7 @@ func soakOne(ctx context.Context, w *World, l *Lab, c *Crowd, talking []*Person,
 	return m, ctx.Err()
 }
 
-// churn makes n users leave and come back with what they have seen.
+// churn makes n users leave and return with what they have seen.
 func (c *Crowd) churn(ctx context.Context, w *World, talking []*Person, n int) error {
 	for _, i := range w.Rand.Perm(len(talking))[:n] {
 		old := talking[i]

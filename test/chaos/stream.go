@@ -13,7 +13,7 @@ import (
 	"parley/client"
 )
 
-// loginsIntoStream is G3.
+// loginsIntoStream implements bar G3.
 func loginsIntoStream(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 3, Configure: unlimited})
 	if err != nil {
@@ -57,7 +57,7 @@ func loginsIntoStream(ctx context.Context, w *World, r *Report) error {
 	return nil
 }
 
-// streamFaults counts what logins into a stream of texts brought, and what was wrong with it.
+// streamFaults counts the rows that logins during a stream of texts received, and what was wrong with them.
 type streamFaults struct{ brought, missed, again int64 }
 
 func (f *streamFaults) add(o streamFaults) {
@@ -66,7 +66,7 @@ func (f *streamFaults) add(o streamFaults) {
 	f.again += o.again
 }
 
-// stream is a group of three: two send from two nodes, the third logs in.
+// stream is a group of three: two members send from two nodes, the third logs in.
 type stream struct {
 	l       *Lab
 	thread  int64
@@ -100,8 +100,8 @@ func (s *stream) close() {
 	}
 }
 
-// trial has the member log in while the others send, and waits until it has all. With resume it goes on where it ended
-// before; otherwise it begins at the present, and is owed what is sent once it is logged in.
+// trial has the member log in while the others send, and waits until it has everything. With resume it continues
+// where it ended; otherwise it starts at the present and must receive what is sent after its login.
 func (s *stream) trial(ctx context.Context, resume bool) (f streamFaults, took time.Duration, err error) {
 	rctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -128,7 +128,7 @@ func (s *stream) trial(ctx context.Context, resume bool) (f streamFaults, took t
 		return f, 0, errors.Join(err, end())
 	}
 	o := client.SessionOptions{Ticket: t, SyncEvery: -1}
-	next := int64(0) // the first that the member is owed
+	next := int64(0) // first number that the member must receive
 	if resume {
 		o.Cursors, next = s.cursors, 1
 		for _, c := range s.cursors {
@@ -156,7 +156,7 @@ func (s *stream) trial(ctx context.Context, resume bool) (f streamFaults, took t
 	begin := time.Now()
 	nctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	known := int64(0) // the row that came last
+	known := int64(0) // latest row received
 	for goal := max(last[0], last[1], next-1); known < goal; {
 		ev, err := m.Next(nctx)
 		if err != nil {

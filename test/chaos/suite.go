@@ -20,14 +20,14 @@ import (
 	"parley/lab/launch"
 )
 
-// suite is one run of some bars.
+// suite is a run of some bars.
 type suite struct {
 	flags    flags
 	out, err io.Writer
 
 	dir      string // of the run
 	bin      string // programs of the nodes
-	template string // data of a mariadbd whose schema is there, copied for each bar
+	template string // data of a mariadbd with the schema, copied for each bar
 
 	bugsOnce sync.Once // guards the following
 	bugsBin  string    // programs with seeded bugs
@@ -37,7 +37,7 @@ type suite struct {
 	results []result
 }
 
-// outcome is what became of a bar.
+// outcome is the outcome of a bar.
 type outcome string
 
 const (
@@ -46,7 +46,7 @@ const (
 	skipped outcome = "SKIP"
 )
 
-// result is a bar that has ended.
+// result is the result of a bar that has ended.
 type result struct {
 	Bar     Bar
 	Outcome outcome
@@ -76,7 +76,7 @@ func (s *suite) run(ctx context.Context, bars []Bar) int {
 			together = append(together, b)
 		}
 	}
-	// Those that may take longest come first, so that none is left over at the end.
+	// Start those that may take longest first, so that none of them is left at the end.
 	slices.SortStableFunc(together, func(a, b Bar) int { return cmp.Compare(b.Limit, a.Limit) })
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, s.flags.Parallel)
@@ -115,11 +115,11 @@ func (s *suite) run(ctx context.Context, bars []Bar) int {
 	return exitPass
 }
 
-// maxOnceMore bounds the bars that run a second time. If more of them are late, the machine is not the reason.
+// maxOnceMore bounds the bars that are repeated. If more of them are late, the machine is not the reason.
 const maxOnceMore = 3
 
-// onceMore runs bars again, alone, that were late and had nothing else wrong; what they find then counts. It does nothing
-// without --once-more.
+// onceMore repeats, alone, the bars that missed only times; the second result counts. It does nothing without
+// --once-more.
 func (s *suite) onceMore(ctx context.Context) {
 	var late []int
 	for i := range s.results {
@@ -162,7 +162,7 @@ func (s *suite) anyMissed() bool {
 	return false
 }
 
-// prepare builds the programs and the data that each bar begins with.
+// prepare builds the programs and the initial data of the bars.
 func (s *suite) prepare(ctx context.Context) (err error) {
 	if err := launch.Missing(); err != nil {
 		return err
@@ -229,7 +229,7 @@ func (s *suite) cleanUp() {
 	_ = os.Remove(s.dir) // fails if something was kept, as it should
 }
 
-// try runs a bar where it wants to run.
+// try runs a bar in the environment that it requires.
 func (s *suite) try(ctx context.Context, b Bar) result {
 	if b.Namespace {
 		return s.inNamespace(ctx, b)
@@ -237,7 +237,7 @@ func (s *suite) try(ctx context.Context, b Bar) result {
 	return s.one(ctx, b)
 }
 
-// one runs a bar and cleans up after it, whatever happens.
+// one runs a bar and cleans up after it in any case.
 func (s *suite) one(ctx context.Context, b Bar) (res result) {
 	begin := time.Now()
 	res = result{Bar: b, Outcome: miss}
@@ -293,7 +293,7 @@ func (s *suite) one(ctx context.Context, b Bar) (res result) {
 	return res
 }
 
-// guarded turns a panic of a bar into an error, so that its processes are stopped and the others run.
+// guarded turns a panic of a bar into an error, so that its processes are stopped and the other bars run.
 func guarded(ctx context.Context, b Bar, w *World, r *Report) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -303,7 +303,7 @@ func guarded(ctx context.Context, b Bar, w *World, r *Report) (err error) {
 	return b.Run(ctx, w, r)
 }
 
-// close stops the bar's clusters; of one that failed it keeps what a person would look at first.
+// close stops the bar's clusters. Of a bar that failed it keeps what is useful for diagnosis.
 func (w *World) close(r *Report, failed bool) error {
 	w.mu.Lock()
 	labs := w.labs
@@ -325,22 +325,22 @@ func (w *World) close(r *Report, failed bool) error {
 	return errors.Join(errs...)
 }
 
-// trim removes the databases from a directory that is kept: they are large, and what is in them was counted.
+// trim removes the databases from a directory that is kept: they are large, and their contents have been evaluated.
 func (w *World) trim() {
 	for _, pattern := range []string{"*/mariadb*", "*/*/mariadb*"} {
 		found, err := filepath.Glob(filepath.Join(w.Dir, pattern))
 		if err != nil {
-			continue // a fixed pattern
+			continue // the pattern is valid
 		}
 		for _, path := range found {
 			if info, err := os.Stat(path); err == nil && info.IsDir() {
-				_ = os.RemoveAll(path) // what stays is found by the next run
+				_ = os.RemoveAll(path) // the next run finds what is left
 			}
 		}
 	}
 }
 
-// done keeps and prints the result of a bar that has ended.
+// done stores and prints the result of a bar.
 func (s *suite) done(r result) {
 	s.outMu.Lock()
 	defer s.outMu.Unlock()
@@ -358,7 +358,7 @@ func (s *suite) print(r result) {
 	}
 }
 
-// replay is the command that repeats a bar.
+// replay returns the command that repeats a bar.
 func (s *suite) replay(id string) string {
 	parts := []string{"go run ./test/chaos", "--bars", id, "--seed", fmt.Sprint(s.flags.Seed)}
 	if s.flags.Soak > 0 {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// line is what is printed when a bar has ended.
+// line returns what is printed when a bar has ended.
 func (r *result) line() string {
 	return fmt.Sprintf("%-4s %s %6s  %s | %s", r.Bar.ID, r.Outcome, r.Took.Round(100*time.Millisecond), r.Bar.Fault, r.figures())
 }
@@ -35,7 +35,7 @@ func inOrder(bars []Bar, results []result) []result {
 	return out
 }
 
-// table prints all results once more, short, and how many passed.
+// table prints all results in short form, and the number that passed.
 func table(w io.Writer, bars []Bar, results []result, took time.Duration) {
 	count := map[outcome]int{}
 	fmt.Fprintf(w, "\n%-4s %-5s %8s  %s\n", "bar", "", "time", "fault")
@@ -54,7 +54,7 @@ func table(w io.Writer, bars []Bar, results []result, took time.Duration) {
 		len(bars)-len(results), took.Round(time.Second))
 }
 
-// markdown is the table for docs/ROBUSTNESS.md.
+// markdown returns the table for docs/ROBUSTNESS.md.
 func markdown(bars []Bar, results []result, f flags) string {
 	var b strings.Builder
 	mode := ""
@@ -68,7 +68,7 @@ func markdown(bars []Bar, results []result, f flags) string {
 	return b.String()
 }
 
-// markdownList is the table without figures.
+// markdownList returns the table without figures.
 func markdownList(bars []Bar) string {
 	var b strings.Builder
 	b.WriteString("| bar | fault, at full counts | must hold |\n|---|---|---|\n")
@@ -78,7 +78,7 @@ func markdownList(bars []Bar) string {
 	return b.String()
 }
 
-// cell makes a text fit a cell of a Markdown table.
+// cell escapes a text for a cell of a Markdown table.
 func cell(s string) string {
 	return strings.NewReplacer("|", `\|`, "\n", " ").Replace(s)
 }

@@ -20,7 +20,7 @@ import (
 	"parley/lab/launch"
 )
 
-// hostileFrames is V2.
+// hostileFrames implements bar V2.
 func hostileFrames(ctx context.Context, w *World, r *Report) error {
 	l, err := w.Start(ctx, Layout{Chat: 1, Configure: func(_ *launch.Node, _ int, f *launch.INI) error {
 		f.Set("Limits", "LoginTimeout", "2s")
@@ -60,7 +60,7 @@ func hostileFrames(ctx context.Context, w *World, r *Report) error {
 			return nil
 		})
 	}
-	if err := attack(frames/10, w.Seed); err != nil { // what grows once is no leak
+	if err := attack(frames/10, w.Seed); err != nil { // growth on first use is not a leak
 		return err
 	}
 	before := rssOf(l.Chat[0].Pid())
@@ -86,7 +86,8 @@ func hostileFrames(ctx context.Context, w *World, r *Report) error {
 	return c.end(ctx, r, 20*time.Second)
 }
 
-// hostileLife is one hostile connection: with or without a login before, up to most frames, until the node closes it.
+// hostileLife makes one hostile connection, with or without a login, and sends up to most frames until the node
+// closes it.
 func (l *Lab) hostileLife(ctx context.Context, rng *rand.Rand, uid int32, most int) (sent int, err error) {
 	var raw *Raw
 	if rng.IntN(4) > 0 {
@@ -99,7 +100,7 @@ func (l *Lab) hostileLife(ctx context.Context, rng *rand.Rand, uid int32, most i
 			extra = nil
 		}
 		if raw, err = loginRaw(ctx, t, extra, rawOptions{}); err != nil {
-			raw = nil // the limits of one user apply to hostile ones too
+			raw = nil // hostile users are subject to the per-user limits too
 		}
 	}
 	if raw == nil {
@@ -112,7 +113,7 @@ func (l *Lab) hostileLife(ctx context.Context, rng *rand.Rand, uid int32, most i
 	for sent < most {
 		sent++
 		if _, err := raw.Write(hostileFrame(rng, uid)); err != nil {
-			return sent, nil // closed, as it may be
+			return sent, nil // the node may close it
 		}
 	}
 	if err := raw.CloseWrite(); err != nil {
@@ -121,7 +122,7 @@ func (l *Lab) hostileLife(ctx context.Context, rng *rand.Rand, uid int32, most i
 	return sent, raw.awaitClosed(20 * time.Second)
 }
 
-// hostileFrame makes one frame that no client of good will sends.
+// hostileFrame returns a frame that no well-behaved client sends.
 func hostileFrame(rng *rand.Rand, uid int32) []byte {
 	ids := []wire.MsgID{
 		wire.MsgLogin, wire.MsgSearch, wire.MsgApply, wire.MsgApprove, wire.MsgText, wire.MsgThreads, wire.MsgOpenThread, wire.MsgHistory,
@@ -158,8 +159,8 @@ func hostileFrame(rng *rand.Rand, uid int32) []byte {
 	}
 }
 
-// seededBugs is V7. Pushes are judged as they come over a plain connection: client.Session would hide a push that was
-// dropped, doubled or swapped, which is what it is for.
+// seededBugs implements bar V7. It checks pushes as they arrive on a plain connection, because client.Session repairs
+// dropped, duplicated and swapped pushes.
 func seededBugs(ctx context.Context, w *World, r *Report) error {
 	bin, err := w.suite.seededBin(ctx)
 	if err != nil {
@@ -189,7 +190,7 @@ func seededBugs(ctx context.Context, w *World, r *Report) error {
 		}
 		r.Is("bug "+bug.name+" caught", got.missedBy(bug.by), got.Figures())
 	}
-	// The bars whose promise these break must miss, and say so by the figure of that promise.
+	// The bars whose promises these bugs break must miss, with the figure of that promise.
 	for _, bug := range []struct {
 		name, bar, by string
 		run           func(ctx context.Context, w *World, r *Report, l Layout) error
@@ -210,7 +211,7 @@ func seededBugs(ctx context.Context, w *World, r *Report) error {
 	return nil
 }
 
-// withBug lets some pairs talk over plain connections to nodes that have a bug, and reports what the oracle says.
+// withBug has some pairs exchange texts over plain connections to nodes with a bug, and reports the oracle's verdict.
 func (l *Lab) withBug(ctx context.Context, w *World, bin, bug string, r *Report) error {
 	dir := filepath.Join(w.Dir, "bug-"+bug)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -274,11 +275,11 @@ func (l *Lab) withBug(ctx context.Context, w *World, bin, bug string, r *Report)
 	if err != nil {
 		return err
 	}
-	_, _ = o.settle(ctx, 2*time.Second) // a push that was dropped never comes
+	_, _ = o.settle(ctx, 2*time.Second) // a dropped push never arrives
 	return o.verdict(ctx, view, r)
 }
 
-// fewRemovals is G2 with as many races as a bug needs to show.
+// fewRemovals runs bar G2 with as many races as a bug needs to show.
 func fewRemovals(ctx context.Context, w *World, r *Report, l Layout) error {
 	return removalRacesOn(ctx, w, r, l, 10*removalRaceGroups)
 }
