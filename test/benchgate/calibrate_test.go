@@ -10,8 +10,9 @@ import (
 	"parley/test/benchgate/cputime"
 )
 
-// The calibrations do a fixed amount of one kind of work. None calls code of ours: what changes them is the machine, so
-// the ratio of a benchmark to the one of its kind can be compared between runs, and roughly between machines.
+// The calibrations do a fixed amount of one kind of work, without any code of the module. Only the machine changes
+// them, so the ratio of a benchmark to the calibration of its kind can be compared between runs, and roughly between
+// machines.
 
 // BenchmarkCalibrateCompute reads, copies and allocates, as codecs do.
 func BenchmarkCalibrateCompute(b *testing.B) {
@@ -34,7 +35,7 @@ func BenchmarkCalibrateCompute(b *testing.B) {
 	}
 }
 
-// BenchmarkCalibrateSyscall takes 300 bytes through a pair of sockets.
+// BenchmarkCalibrateSyscall sends 300 bytes through a pair of sockets.
 func BenchmarkCalibrateSyscall(b *testing.B) {
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	require.NoError(b, err)
@@ -53,7 +54,7 @@ func BenchmarkCalibrateSyscall(b *testing.B) {
 	}
 }
 
-// BenchmarkCalibrateHandoff goes from one goroutine to another and back.
+// BenchmarkCalibrateHandoff switches from one goroutine to another and back.
 func BenchmarkCalibrateHandoff(b *testing.B) {
 	there, back := make(chan int), make(chan int)
 	go func() {

@@ -10,20 +10,20 @@ import (
 	"strings"
 )
 
-// What is still noise. In five runs on two processors with a load that fell from fifteen to five, allocations were never
-// worse than the baseline. Medians of five times were mostly between 0.8 and 1.2 of it, but in one of the runs up to 1.9 in
-// the codec and the registry, for minutes: their loops share a core's units with a neighbour, the calibration's does not.
-// So time is only compared when asked for, on a quiet machine.
+// The limits below allow for noise. In five runs on two processors, with a load that fell from fifteen to five,
+// allocations were never worse than the baseline. Medians of five times were mostly between 0.8 and 1.2 of it, but in
+// one run up to 1.9 in the codec and the registry, for minutes: their loops share units of a core with other
+// programs, the calibration's does not. So times are compared only on request, on a quiet machine.
 const (
 	maxRatio = 1.5
-	// A benchmark with fewer than fifty allocations may not have one more. In those with more an operation is a burst or a
-	// transaction, where how the work was batched moves the sum a little, and one more for each of its parts a lot.
+	// A benchmark with fewer than fifty allocations may not have one more. With more, an operation is a burst or a
+	// transaction: batching changes the sum a little, and one more allocation per part changes it a lot.
 	allocShare = 50
-	// Bytes vary by what the runtime and idle goroutines allocate meanwhile.
+	// Bytes vary with what the runtime and idle goroutines allocate at the same time.
 	byteShare, byteSlack = 20, 64
 )
 
-// typical is what counts of several samples.
+// typical returns the medians of several samples.
 func typical(s []sample) (t sample) {
 	middle := func(of func(sample) float64) float64 {
 		v := make([]float64, len(s))
@@ -40,7 +40,8 @@ func typical(s []sample) (t sample) {
 	}
 }
 
-// least returns the fewest allocations of several samples: a pool that the collector emptied adds some, nothing hides any.
+// least returns the smallest number of allocations of several samples: a pool emptied by the collector adds some, and
+// nothing hides any.
 func least(s []sample) sample {
 	t := s[0]
 	for _, o := range s[1:] {
@@ -49,8 +50,8 @@ func least(s []sample) sample {
 	return t
 }
 
-// compare returns what got worse, by benchmark, and why. A benchmark that is on one side only counts as worse: it would
-// not be guarded.
+// compare returns what got worse, by benchmark, with the reason. A benchmark missing on either side counts as worse,
+// because it would not be guarded.
 func compare(base map[string]sample, found samples, allocsOnly bool) map[string]string {
 	faults := map[string]string{}
 	for name, was := range base {
@@ -82,7 +83,7 @@ func compare(base map[string]sample, found samples, allocsOnly bool) map[string]
 	return faults
 }
 
-// suspects returns the targets that have faults which another measurement could clear.
+// suspects returns the targets whose faults another measurement could clear.
 func suspects(faults map[string]string) (again []target) {
 	for _, t := range targets {
 		for name := range faults {
@@ -95,7 +96,7 @@ func suspects(faults map[string]string) (again []target) {
 	return again
 }
 
-// report prints all benchmarks with how they compare, and the faults at the end.
+// report prints all benchmarks with their comparison, and the faults at the end.
 func report(out io.Writer, base map[string]sample, found samples, faults map[string]string) {
 	fmt.Fprintf(out, "%-48s %21s %15s %17s\n", "", "time ÷ calibration", "allocations", "bytes")
 	for _, name := range slices.Sorted(maps.Keys(found)) {
@@ -115,7 +116,7 @@ const intro = `# What benchgate compares with; "make bench-gate UPDATE=1" writes
 # package, benchmark, processor time ÷ that of its calibration (0: not compared), allocations, bytes
 `
 
-// format writes a baseline.
+// format returns the samples in the form of a baseline.
 func format(found samples) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, intro, runtime.Version(), runtime.GOOS, runtime.GOARCH)

@@ -14,10 +14,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// fixed is a benchmark that was always the same.
+// fixed is a benchmark with constant results.
 var fixed = sample{ratio: 0.8, allocs: 6, bytes: 400}
 
-// five returns what five rounds measure, each of which f may change.
+// five returns the samples of five rounds, each modified by f.
 func five(f func(*sample)) samples {
 	var s []sample
 	for range 5 {
@@ -100,7 +100,7 @@ PASS
 	require.ErrorContains(t, err, "BenchmarkX reports no cpu-ns/op")
 }
 
-// TestNoBenchmarkIsLeftOut holds the targets, and the baseline, to the benchmarks that there are.
+// TestNoBenchmarkIsLeftOut compares the targets and the baseline with the benchmarks in the tree.
 func TestNoBenchmarkIsLeftOut(t *testing.T) {
 	text, err := os.ReadFile("baseline.txt")
 	require.NoError(t, err)
@@ -130,7 +130,7 @@ func TestNoBenchmarkIsLeftOut(t *testing.T) {
 	require.Greater(t, found, 15)
 }
 
-// notGuarded are benchmarks of a figure that somebody asks for, not of each change.
+// notGuarded lists benchmarks that are run on request, not for each change.
 var notGuarded = map[string]bool{"BenchmarkGrowth": true, "BenchmarkSync": true, "BenchmarkChurn": true, "BenchmarkPair": true}
 
 func aimedAt(pkg, bench string) bool {

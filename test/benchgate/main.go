@@ -1,10 +1,11 @@
-// Command benchgate runs the benchmarks of single functions and compares them with baseline.txt beside it. It ends with 1
-// on a regression, 2 when it could not measure. "make bench-gate" runs it from the root of the repository.
+// Command benchgate runs the benchmarks of single functions and compares them with baseline.txt next to it. It exits
+// with 1 on a regression and with 2 if it could not measure. "make bench-gate" runs it from the root of the
+// repository.
 //
-// Allocations are compared as they are. Time is not: nanoseconds of one machine and moment say nothing about another.
-// What is compared is processor time (so that the turns of other programs do not count) as a ratio to a calibration, a
-// loop of fixed work of the same kind that ran just before (so that clock rate, caches and hypervisor cancel out), by the
-// median of several rounds. What looks like a regression is measured again before it counts.
+// Allocations are compared directly. Time is not, because nanoseconds depend on the machine and the moment. What is
+// compared is processor time, which excludes the time of other programs, as a ratio to a calibration: a loop of fixed
+// work of the same kind that runs just before, so that clock rate, caches and hypervisor cancel out. The median of
+// several rounds counts. An apparent regression is measured again before it counts.
 package main
 
 import (
@@ -69,7 +70,7 @@ func run(ctx context.Context, args []string, out io.Writer) int {
 	return exitOK
 }
 
-// gate reports whether something got worse.
+// gate reports whether anything got worse.
 func gate(ctx context.Context, o options, out io.Writer) (bad bool, err error) {
 	targets := slices.DeleteFunc(slices.Clone(targets), func(t target) bool { return o.pkg != "" && t.pkg != o.pkg })
 	bins, err := build(ctx, targets)

@@ -13,26 +13,26 @@ import (
 	"parley/test/benchgate/cputime"
 )
 
-// kind is what most of a benchmark's time goes to, and so which calibration it is compared with.
+// kind is the kind of work that dominates a benchmark, and thus the calibration it is compared with.
 type kind string
 
 const (
 	compute  kind = "BenchmarkCalibrateCompute"
 	syscalls kind = "BenchmarkCalibrateSyscall"
 	handoff  kind = "BenchmarkCalibrateHandoff" // from goroutine to goroutine
-	untimed  kind = ""                          // waits for Redis, SQL or others: only its allocations can be compared
+	untimed  kind = ""                          // waits for Redis, SQL or other goroutines: only its allocations can be compared
 )
 
-// target is benchmarks of one package that are run together.
+// target is a group of benchmarks of one package that run together.
 type target struct {
-	pkg     string // below internal
+	pkg     string // relative to internal
 	pattern string
 	kind    kind
-	times   string // as -benchtime
+	times   string // value of -benchtime
 }
 
-// targets is all benchmarks; a test sees to it that none is left out. Each runs a fixed number of times, some ten
-// milliseconds' worth: on a busy machine a time on the clock may be over after the first one.
+// targets are all benchmarks; a test ensures that none is left out. Each runs a fixed number of times, for some ten
+// milliseconds: with a time limit instead, a busy machine might run it only once.
 var targets = []target{
 	{"wire", "AppendFrame|Encode", compute, "300000x"},
 	{"wire", "Splitter|DecodeText", compute, "10000x"},
@@ -46,29 +46,29 @@ var targets = []target{
 	{"rpc", ".", compute, "5000x"},
 	{"login", "LoginReply", compute, "5000x"},
 	{"chat", "Heartbeat|RefusedText", syscalls, "5000x"},
-	{"chat", "Texts", untimed, "200x"}, // six goroutines: how they meet is chance
+	{"chat", "Texts", untimed, "200x"}, // six goroutines: their interleaving varies
 	{"presence", "Claim|Prelogin|Locate|Place/users=1$", untimed, "5000x"},
 	{"store", "Append", untimed, "100x"},
 	{"batch", ".", compute, "5000x"},
 	{"watch", "Change", untimed, "5000x"},
-	{"group", "FanOut", untimed, "50x"}, // a thousand writes: their time is the kernel's
+	{"group", "FanOut", untimed, "50x"}, // a thousand writes, whose time is spent in the kernel
 }
 
-// calibrations says how often each of those runs.
+// calibrations are the numbers of iterations of the calibrations.
 var calibrations = map[kind]string{compute: "10000x", syscalls: "10000x", handoff: "100000x"}
 
-// untimedRounds is how often those run: they have servers to start.
+// untimedRounds is the number of rounds of untimed benchmarks, which have to start servers.
 const untimedRounds = 1
 
 const home = "test/benchgate"
 
-// sample is one run of one benchmark.
+// sample is the result of one run of a benchmark.
 type sample struct {
-	ratio         float64 // of its processor time to the calibration's; 0 when untimed
-	allocs, bytes int64   // an operation
+	ratio         float64 // processor time relative to the calibration; 0 if untimed
+	allocs, bytes int64   // per operation
 }
 
-// samples is what was measured, by package and name of the benchmark.
+// samples are the results by package and benchmark.
 type samples map[string][]sample
 
 // binaries are the compiled tests.
@@ -85,13 +85,14 @@ func build(ctx context.Context, targets []target) (b binaries, err error) {
 		}
 	}
 	if out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput(); err != nil {
-		_ = os.RemoveAll(b.dir) // the first error is the one to tell
+		_ = os.RemoveAll(b.dir) // report the first error
 		return b, fmt.Errorf("build: %w\n%s", err, out)
 	}
 	return b, nil
 }
 
-// measure runs each target so many times, all of them in each round, each right after its calibration.
+// measure runs each target the given number of times. In each round it runs all targets, each right after its
+// calibration.
 func (b binaries) measure(ctx context.Context, targets []target, rounds int) (samples, error) {
 	found := samples{}
 	for round := range rounds {
@@ -124,7 +125,7 @@ func (b binaries) measure(ctx context.Context, targets []target, rounds int) (sa
 	return found, nil
 }
 
-// run runs the benchmarks of one package on one processor: how work spreads over several is chance.
+// run runs the benchmarks of one package on one processor, because the distribution of work over several varies.
 func (b binaries) run(ctx context.Context, dir, pattern, times string) (map[string]line, error) {
 	cmd := exec.CommandContext(ctx, filepath.Join(b.dir, filepath.Base(dir)+".test"),
 		"-test.run=^$", "-test.bench="+pattern, "-test.benchtime="+times, "-test.cpu=1", "-test.timeout=5m")
@@ -149,7 +150,7 @@ type line struct {
 	allocs, bytes int64
 }
 
-// parse reads what a test binary prints: for each benchmark a name, a count, and pairs of a number and its unit.
+// parse parses the output of a test binary: for each benchmark a name, a count, and pairs of a number and a unit.
 func parse(out string) (map[string]line, error) {
 	lines := map[string]line{}
 	for text := range strings.Lines(out) {

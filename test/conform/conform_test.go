@@ -1,4 +1,4 @@
-// Package conform runs the conformance kit against our own clusters.
+// Package conform runs the checks of lab/conform against clusters of this module.
 package conform
 
 import (
@@ -18,7 +18,7 @@ import (
 	"parley/lab/launchtest"
 )
 
-// TestMain runs two tests at once whatever -parallel says: most checks wait.
+// TestMain runs two tests in parallel whatever -parallel says, because most checks wait.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if err := flag.Set("test.parallel", "2"); err != nil {
@@ -27,8 +27,8 @@ func TestMain(m *testing.M) {
 	os.Exit(launchtest.Main(m))
 }
 
-// check runs the checks that a pattern matches, all for nil, or those that PARLEY_CHECKS matches, and fails for each that
-// fails. skipped lists the only ones that may be skipped.
+// check runs the checks that match run (nil: all) or PARLEY_CHECKS, and fails for each failed check. skipped lists
+// the only checks that may be skipped.
 func check(t *testing.T, target conform.Target, run *regexp.Regexp, skipped ...string) {
 	t.Helper()
 	o := conform.Options{Run: run, Report: func(r conform.Result) {
@@ -117,7 +117,7 @@ func TestRealNodesConform(t *testing.T) {
 	check(t, conform.Target{Gate: c.GateURL(), Status: []string{c.StatusAddr(0)}, Secret: c.Secret(), Code: code}, nil)
 }
 
-// A single node passes all but the checks between nodes: those where nodes matter are run.
+// A single node passes all checks except those between nodes, so only checks that depend on nodes are run.
 func TestASingleNodeConforms(t *testing.T) {
 	t.Parallel()
 	codes := new(conform.Codes)

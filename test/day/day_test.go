@@ -24,14 +24,14 @@ const (
 	firstUID = 700_001
 	people   = 50
 	natives  = 10
-	firstGen = 2 // users of the first generation's client
-	shared   = 8 // computers with two users
+	firstGen = 2 // users of the first-generation client
+	shared   = 8 // computers shared by two users
 
-	// patience is what a person in front of a window has. It bounds hangs only.
+	// patience bounds the wait for a window of a client. It only bounds hangs.
 	patience = 45 * time.Second
 )
 
-// day is a cluster with fifty people in front of their clients.
+// day is a cluster with fifty simulated users in front of their clients.
 type day struct {
 	ctx       context.Context // of the whole day
 	w         *world
@@ -39,12 +39,12 @@ type day struct {
 	stalls    *stockmodel.Stalls
 	computers []*computer
 	natives   []*native
-	posts     sync.WaitGroup // texts of natives that wait for their answer
+	posts     sync.WaitGroup // texts of native clients waiting for their answer
 
 	mu        sync.Mutex // guards the following
 	processes []*stockmodel.Process
-	friends   map[pair]struct{} // and who may have become friends
-	asked     map[pair]struct{} // applications that may be under way
+	friends   map[pair]struct{} // pairs that are friends or may have become friends
+	asked     map[pair]struct{} // friend requests that may be in progress
 	neighbour map[int32]int32   // the other user of a shared computer
 }
 
@@ -88,7 +88,7 @@ func liveADay(t *testing.T, w *world, actions int) {
 	d.evening(ctx, t)
 }
 
-// populate makes the users, and friends of some of them.
+// populate creates the users and makes some of them friends.
 func (d *day) populate(t *testing.T, rnd *rand.Rand, seed uint64) {
 	d.w.users(t, firstUID, people)
 	source := func(i int) *rand.Rand { return rand.New(rand.NewPCG(seed, uint64(i)+1)) }
@@ -126,15 +126,15 @@ func (d *day) populate(t *testing.T, rnd *rand.Rand, seed uint64) {
 	require.NoError(t, err)
 }
 
-// live acts until no actions are left.
+// live calls act until no actions are left.
 func (d *day) live(ctx context.Context, left *atomic.Int64, rnd *rand.Rand, act func(context.Context)) {
 	for left.Add(-1) >= 0 && ctx.Err() == nil {
 		act(ctx)
-		time.Sleep(time.Duration(rnd.IntN(60)) * time.Millisecond) // people think
+		time.Sleep(time.Duration(rnd.IntN(60)) * time.Millisecond) // the user's thinking time
 	}
 }
 
-// storm has the native friends of a user write, and approve, while the user logs in.
+// storm has the native friends of a user send texts and approvals while the user logs in.
 func (d *day) storm(uid int32, rnd *rand.Rand) {
 	count, delay := 1+rnd.IntN(4), time.Duration(rnd.IntN(80))*time.Millisecond
 	for _, n := range d.natives {
@@ -157,8 +157,8 @@ func (d *day) addProcess(p *stockmodel.Process) {
 
 func (d *day) anybody(rnd *rand.Rand) int32 { return firstUID + rnd.Int32N(people) }
 
-// mayBefriend reports whether a may apply to b now, and notes that it did. See computer.befriend for why users of a shared
-// computer are choosy.
+// mayBefriend reports whether a may send b a friend request now, and records it. See computer.befriend for the
+// restriction on shared computers.
 func (d *day) mayBefriend(a, b int32) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -181,14 +181,14 @@ func (d *day) mayBefriend(a, b int32) bool {
 	return true
 }
 
-// noteFriends notes that two users are, or are about to be, friends.
+// noteFriends records that two users are, or are about to become, friends.
 func (d *day) noteFriends(a, b int32) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.friends[pairOf(a, b)] = struct{}{}
 }
 
-// friendsOf lists whom a user may write to.
+// friendsOf returns the users to whom a user may write.
 func (d *day) friendsOf(uid int32) (list []int32) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -203,7 +203,7 @@ func (d *day) friendsOf(uid int32) (list []int32) {
 	return list
 }
 
-// settle is how long what was pushed may take to be there: hundreds of frames, 20 ms apart, on a busy machine.
+// settle bounds the delivery of pushes: hundreds of frames, 20 ms apart, on a busy machine.
 const settle = 15 * time.Second
 
 func eventually(f func() bool) bool {
@@ -215,10 +215,10 @@ func eventually(f func() bool) bool {
 	return f()
 }
 
-// truth is what the store has, by thread.
+// truth is the contents of the store, by thread.
 type truth map[int64][]client.Message
 
-// evening checks what the day left: in the windows that are open, in those that are opened once more, and in the store.
+// evening checks the result of the day: in the open windows, in windows opened again, and in the store.
 func (d *day) evening(ctx context.Context, t *testing.T) {
 	for _, c := range d.computers {
 		if c.online {
@@ -243,7 +243,7 @@ func (d *day) evening(ctx context.Context, t *testing.T) {
 		if c.gen != stockmodel.M {
 			continue
 		}
-		wg.Go(func() { // one after the other at each computer, in the process that has lived through the day
+		wg.Go(func() { // in sequence at each computer, in the process that ran during the day
 			for _, uid := range c.users {
 				c.proc.Logout()
 				c.online = false
@@ -284,7 +284,7 @@ func (d *day) evening(ctx context.Context, t *testing.T) {
 	t.Logf("%d processes read %d frames, %d of them late by this machine's doing; %d texts sent, %d stored in %d threads, %d refused; %d logins, %d of no avail",
 		len(d.processes), read, late, len(d.ledger.sent), len(d.ledger.stored), len(all), len(d.ledger.failed), d.ledger.logins, d.ledger.again)
 	if late > read/6 {
-		// Servers that heed no gap would let every burst run together, whatever this machine does.
+		// Servers that ignore the frame spacing would cause every burst to be read together, whatever the machine.
 		faults = append(faults, fmt.Sprintf("%d of %d frames were read together with another", late, read))
 	}
 	if refused, sent := len(d.ledger.failed), len(d.ledger.sent); refused > sent/6 {
@@ -324,7 +324,7 @@ func (d *day) readTruth(ctx context.Context, t *testing.T) truth {
 	return all
 }
 
-// checkStore holds the store against what was sent and answered, and returns whose thread each is.
+// checkStore compares the store with what was sent and answered, and returns the members of each thread.
 func (d *day) checkStore(t *testing.T, all truth) map[int64]pair {
 	d.ledger.mu.Lock()
 	defer d.ledger.mu.Unlock()
@@ -344,7 +344,7 @@ func (d *day) checkStore(t *testing.T, all truth) map[int64]pair {
 			}
 			p, ours := d.ledger.sent[m.Text]
 			if !ours {
-				continue // of an approval
+				continue // from an approval
 			}
 			if _, twice := seen[m.Text]; twice {
 				d.ledger.faults = append(d.ledger.faults, "stored twice: "+m.Text)
@@ -367,7 +367,7 @@ func (d *day) checkStore(t *testing.T, all truth) map[int64]pair {
 	return members
 }
 
-// checkPages waits until the pages of a client show exactly what its user's threads hold.
+// checkPages waits until the pages of a client show exactly the contents of its user's threads.
 func (d *day) checkPages(p *stockmodel.Process, all truth, members map[int64]pair, when string) {
 	var wrong string
 	ok := eventually(func() bool {
@@ -379,13 +379,13 @@ func (d *day) checkPages(p *stockmodel.Process, all truth, members map[int64]pai
 			}
 			var want, got []string
 			for _, m := range st.Pages[id] {
-				if m.Status != wire.StatusFailed { // its own, with a mark
+				if m.Status != wire.StatusFailed { // the user's own text, marked as failed
 					got = append(got, m.Content)
 				}
 			}
 			for _, m := range all[id] {
-				// What was under way when its connection broke may have been stored after the next login had read the
-				// history. Nobody pushes a user's own texts to the stock client.
+				// A text in flight when its connection broke may have been stored after the next login had read the
+				// history. The stock client is not pushed its user's own texts.
 				unpushed := d.ledger.mayBeStored(m.Text) || m.Sender == st.UID && !d.ledger.isStored(m.Text)
 				if unpushed && !slices.Contains(got, m.Text) {
 					continue
@@ -406,7 +406,7 @@ func (d *day) checkPages(p *stockmodel.Process, all truth, members map[int64]pai
 	}
 }
 
-// checkSession does the same for a native session, where the order counts too.
+// checkSession does the same for a native session, where order matters too.
 func (d *day) checkSession(n *native, all truth, members map[int64]pair) {
 	var wrong string
 	if !eventually(func() bool {

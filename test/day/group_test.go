@@ -19,8 +19,8 @@ import (
 	"parley/lab/stockmodel"
 )
 
-// TestDayInTheLifeOfAGroup has users on several nodes write, leave, be removed and come back, over connections that break and
-// from one node to another. Stock clients of members see nothing of it.
+// TestDayInTheLifeOfAGroup has users on several nodes write, leave, be removed and return, over connections that
+// break and while they move between nodes. Stock clients of members must see nothing of the group.
 func TestDayInTheLifeOfAGroup(t *testing.T) {
 	launchtest.Turn(t)
 	t.Run("one process, SQLite", func(t *testing.T) { liveInAGroup(t, local(t), amount(t, "PARLEY_ACTIONS", 600)) })
@@ -34,8 +34,8 @@ func TestDayInTheLifeOfAGroup(t *testing.T) {
 
 const (
 	groupOwner  = 720_001
-	groupGuests = 6 // uids from groupOwner+1 on
-	groupStock  = 2 // uids after those
+	groupGuests = 6 // uids from groupOwner+1
+	groupStock  = 2 // the following uids
 )
 
 // club is a group and its members.
@@ -102,7 +102,7 @@ func (g *guest) of(thread int64) (list []client.Message) {
 	return list
 }
 
-// move ends the session and starts one on another node, where it continues.
+// move ends the session and resumes it on another node.
 func (g *guest) move() {
 	assert.NoError(g.c.t, g.sess.Flush(g.c.ctx))
 	g.sess.Close()
@@ -130,7 +130,7 @@ func (g *guest) sayTo(to client.To) error {
 	return err
 }
 
-// may fails the test for an error that is no refusal.
+// may fails the test for an error other than a refusal.
 func (g *guest) may(what string, err error) {
 	if err != nil && client.CodeOf(err) != client.CodeNotAllowed && !tooBusy(err) {
 		g.c.t.Errorf("%s by %d: %v", what, g.uid, err)
@@ -169,7 +169,7 @@ func (g *guest) act() {
 	}
 }
 
-// reign is what the owner does.
+// reign performs the owner's actions.
 func (g *guest) reign() {
 	ctx, thread := g.c.ctx, g.c.thread
 	whom := g.c.guests[g.rnd.IntN(len(g.c.guests))].uid
@@ -277,7 +277,7 @@ func liveInAGroup(t *testing.T, w *world, actions int) {
 	wg.Wait()
 	require.NoError(t, ctx.Err())
 
-	// At last everybody is in, and says good-bye.
+	// At the end all users are members and send a last text.
 	surely(t, func() error { return c.owner.sess.MuteGroup(ctx, c.thread, false) })
 	for _, g := range c.guests {
 		surely(t, func() error {
@@ -306,7 +306,8 @@ func liveInAGroup(t *testing.T, w *world, actions int) {
 	t.Logf("%d messages, %d texts stored, %d sent", len(truth), len(c.stored), c.n)
 }
 
-// check reads the group's history and holds it against what was answered. Nobody wrote who was no member at that message.
+// check reads the group's history and compares it with the answers. No message may be from a user who was not a
+// member at that point.
 func (c *club) check(t *testing.T) (truth []client.Message) {
 	seen := map[string]int64{}
 	in := map[int32]bool{}
@@ -331,7 +332,7 @@ func (c *club) check(t *testing.T) (truth []client.Message) {
 	return truth
 }
 
-// membership returns who is a member after an event, and who is not.
+// membership returns the users whose membership an event changes, and whether they are members after it.
 func membership(m client.Message) map[int32]bool {
 	change := map[int32]bool{}
 	if m.Event == nil {
@@ -360,8 +361,8 @@ func numbers(list []client.Message) (ids []int64) {
 	return ids
 }
 
-// check waits until the guest has everything, and looks at what it got: of each time in the group the beginning without
-// holes, of the last one all, and nothing else.
+// check waits until the guest has everything, and checks what it received: of each membership a prefix without holes,
+// of the last membership everything, and nothing else.
 func (g *guest) check(t *testing.T, truth []client.Message) {
 	last := truth[len(truth)-1].ID
 	var got []client.Message
@@ -374,7 +375,7 @@ func (g *guest) check(t *testing.T, truth []client.Message) {
 	for _, m := range truth {
 		if change, ok := membership(m)[g.uid]; ok && change != in {
 			in, whole = change, true
-			if !in { // the event itself is the last that the user may read
+			if !in { // the event itself is the last one that the user may read
 				if i < len(got) && got[i].ID == m.ID {
 					i++
 				}

@@ -7,28 +7,28 @@ import (
 	"parley/internal/wire"
 )
 
-// pair is two users, the smaller uid first; a private thread is theirs for ever.
+// pair is two users, the smaller uid first. Their private thread never changes.
 type pair [2]int32
 
 func pairOf(a, b int32) pair { return pair{min(a, b), max(a, b)} }
 
-// ledger knows every text that was sent, and what went wrong. It is safe for concurrent use.
+// ledger records every text that was sent, and failures. It is safe for concurrent use.
 type ledger struct {
 	mu     sync.Mutex // guards the following
 	sent   map[string]pair
 	stored map[string]struct{}  // answered as stored
-	failed map[string]wire.Code // answered as refused for load
+	failed map[string]wire.Code // answered as refused because of load
 	faults []string
 	n      int
-	logins int // that have succeeded
-	again  int // attempts for which the server was too busy
+	logins int // successful logins
+	again  int // login attempts refused because the server was too busy
 }
 
 func newLedger() *ledger {
 	return &ledger{sent: map[string]pair{}, stored: map[string]struct{}{}, failed: map[string]wire.Code{}}
 }
 
-// text returns a content nobody has used and notes where it goes.
+// text returns a unique content and records its thread.
 func (l *ledger) text(from, to int32) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -41,15 +41,15 @@ func (l *ledger) text(from, to int32) string {
 	return s
 }
 
-// answered notes that a text was answered as stored.
+// answered records that a text was answered as stored.
 func (l *ledger) answered(content string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.stored[content] = struct{}{}
 }
 
-// refusedAs notes that a text was answered as refused. Between friends there is one reason for it: that this machine is too
-// busy for the texts to be stored in time. Of those that waited for the store nobody can say whether they were.
+// refusedAs records that a text was refused. Between friends the only reason is load: the machine is too busy for the
+// text to be stored in time. If the text waited for the store, it is unknown whether it was stored.
 func (l *ledger) refusedAs(content string, code wire.Code) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -60,21 +60,21 @@ func (l *ledger) refusedAs(content string, code wire.Code) {
 	l.failed[content] = code
 }
 
-// login notes a login that succeeded.
+// login records a successful login.
 func (l *ledger) login() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.logins++
 }
 
-// tooBusy notes an attempt to log in for which the server was too busy.
+// tooBusy records a login attempt that was refused because the server was too busy.
 func (l *ledger) tooBusy() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.again++
 }
 
-// mayBeStored reports whether a text was answered as refused when it may have been stored. Then it is not pushed.
+// mayBeStored reports whether a refused text may have been stored. Such a text is not pushed.
 func (l *ledger) mayBeStored(content string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -87,7 +87,7 @@ func (l *ledger) fault(format string, args ...any) {
 	l.faults = append(l.faults, fmt.Sprintf(format, args...))
 }
 
-// isStored reports whether a text was answered as stored, or is none of ours.
+// isStored reports whether a text was answered as stored, or was not sent by this test.
 func (l *ledger) isStored(content string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

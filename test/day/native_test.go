@@ -12,7 +12,7 @@ import (
 	"parley/client"
 )
 
-// native is a user of the client package, with a network that breaks.
+// native is a user of package client with an unreliable network.
 type native struct {
 	d    *day
 	rnd  *rand.Rand
@@ -41,12 +41,12 @@ func (b *brittle) dial(ctx context.Context, network, addr string) (net.Conn, err
 	return conn, err
 }
 
-// cut breaks the latest connection with a reset, if that has not been done.
+// cut resets the latest connection, unless that has been done.
 func (b *brittle) cut() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if tcp, ok := b.conn.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0) // else it closes politely
+		_ = tcp.SetLinger(0) // without it the close is merely graceful
 		_ = tcp.Close()
 		b.conn = nil
 		b.cuts++
@@ -67,7 +67,8 @@ func (n *native) open(ctx context.Context) error {
 		Nodes:       n.d.w.addrs,
 		Cursors:     []client.Cursor{},
 		BackoffBase: 10 * time.Millisecond, BackoffLimit: 200 * time.Millisecond,
-		// A call between nodes has a second, which this machine may not have: a push that it cost is found by the next sync.
+		// Calls between nodes have a timeout of one second, which may be too short on this machine. The next sync
+		// finds pushes lost because of it.
 		SyncEvery: settle / 4,
 	})
 	if err != nil {
@@ -77,7 +78,7 @@ func (n *native) open(ctx context.Context) error {
 	return nil
 }
 
-// listen takes events until the session ends. Texts of a thread must come as 1, 2, 3 …
+// listen handles events until the session ends. Texts of a thread must arrive as 1, 2, 3 …
 func (n *native) listen() {
 	defer close(n.done)
 	for ev := range n.sess.Events(context.Background()) {
@@ -120,7 +121,7 @@ func (n *native) act(ctx context.Context) {
 	}
 }
 
-// approve accepts everybody who asked.
+// approve accepts all friend requests.
 func (n *native) approve(ctx context.Context) {
 	n.mu.Lock()
 	asked := n.asked
@@ -128,7 +129,7 @@ func (n *native) approve(ctx context.Context) {
 	n.mu.Unlock()
 	for _, from := range asked {
 		n.d.noteFriends(n.uid, from)
-		// Its connection may break under it; then it is for next time.
+		// If the connection breaks, the next call tries again.
 		_, _ = n.sess.Approve(ctx, from, "")
 	}
 }
@@ -141,7 +142,7 @@ func (n *native) talk(ctx context.Context, rnd *rand.Rand, count int) {
 	}
 }
 
-// friends is whom the session may write to.
+// friends returns the users to whom the session may write.
 func (n *native) friends() (uids []int32) {
 	for _, f := range n.sess.Friends() {
 		uids = append(uids, f.UID)

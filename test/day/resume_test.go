@@ -15,8 +15,8 @@ import (
 	"parley/lab/launchtest"
 )
 
-// TestAStreamSurvivesDisconnects breaks the connections of both ends at random under a stream of messages. The session
-// resumes without a password: nobody gave it one.
+// TestAStreamSurvivesDisconnects breaks the connections of both users at random during a stream of messages. The
+// sessions must resume with their tickets, because they have no password.
 func TestAStreamSurvivesDisconnects(t *testing.T) {
 	launchtest.Turn(t)
 	t.Run("one process, SQLite", func(t *testing.T) { breakAStream(t, local(t), amount(t, "PARLEY_CUTS", 40)) })
@@ -37,7 +37,7 @@ type end struct {
 	texts   []string
 	ids     []int64
 	resumed int
-	passed  int // logins with the token of the beginning
+	passed  int // logins with the initial token
 }
 
 func openEnd(ctx context.Context, t *testing.T, w *world, uid int32) *end {
@@ -53,7 +53,7 @@ func openEnd(ctx context.Context, t *testing.T, w *world, uid int32) *end {
 	return e
 }
 
-// listen takes events until the session ends.
+// listen handles events until the session ends.
 func (e *end) listen() {
 	for ev := range e.sess.Events(context.Background()) {
 		e.mu.Lock()

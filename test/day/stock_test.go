@@ -11,7 +11,7 @@ import (
 	"parley/lab/stockmodel"
 )
 
-// computer is a machine with the stock client on it, used by one person or by two in turn.
+// computer is a machine with the stock client, used by one user or by two in turn.
 type computer struct {
 	d     *day
 	rnd   *rand.Rand
@@ -19,7 +19,7 @@ type computer struct {
 	gen   stockmodel.Generation
 
 	proc   *stockmodel.Process
-	online bool // as far as the person knows
+	online bool // as far as the user knows
 
 	approved bool // in this login
 }
@@ -82,7 +82,7 @@ func (c *computer) act(ctx context.Context) {
 		c.online = false
 	case n < 94:
 		if c.rnd.IntN(2) == 0 || c.approved {
-			// The answer to an approval that is under way goes down with its connection, and a session that has read its
+			// The answer to an approval in progress is lost with its connection, and a session that has read its
 			// friends by then is not told.
 			c.try(c.proc.Quiet(ctx))
 		}
@@ -93,14 +93,14 @@ func (c *computer) act(ctx context.Context) {
 	}
 }
 
-// try notes that the connection was lost; act tells it.
+// try records that the connection was lost; act reports it.
 func (c *computer) try(err error) {
 	if err != nil && !errors.Is(err, stockmodel.ErrGone) {
 		c.d.ledger.fault("computer of %v: %v", c.users, err)
 	}
 }
 
-// talk sends one to three texts in one request to a friend, or none at all as a picture does.
+// talk sends one to three texts in one request to a friend, or none at all, as for a picture.
 func (c *computer) talk(st stockmodel.State) {
 	friends := c.d.friendsOf(st.UID)
 	if len(friends) == 0 {
@@ -115,8 +115,8 @@ func (c *computer) talk(st stockmodel.State) {
 	c.try(err)
 }
 
-// befriend applies to somebody. The friend map of a process never forgets, so that somebody who is a friend of one user
-// of a shared computer cannot become the other's without the client overlooking it: nobody tries that.
+// befriend sends a friend request. A process never forgets friends. So on a shared computer, if one user's friend
+// becomes the other's, the client would overlook it; the test avoids that.
 func (c *computer) befriend(st stockmodel.State) {
 	for range 5 {
 		if to := c.d.anybody(c.rnd); c.d.mayBefriend(st.UID, to) {
@@ -126,11 +126,12 @@ func (c *computer) befriend(st stockmodel.State) {
 	}
 }
 
-// attempts is how often a person tries to log in.
+// attempts bounds the login attempts of a user.
 const attempts = 5
 
-// login has a user log in, while friends write. An impatient person pulls the plug before all is loaded. Others try again if
-// the server is too busy, which it says by a code, or by the end of a connection whose client would wait for ever.
+// login logs a user in while friends write. An impatient user disconnects before everything is loaded. Other users
+// try again if the server is too busy, which it reports by a code, or by closing a connection whose client would
+// otherwise wait for ever.
 func (c *computer) login(ctx context.Context, p *stockmodel.Process, uid int32, impatient bool) {
 	for range attempts {
 		token, err := c.d.w.token(ctx, uid)
@@ -165,7 +166,7 @@ func (c *computer) login(ctx context.Context, p *stockmodel.Process, uid int32, 
 	c.d.ledger.fault("login of %d: the server is always too busy", uid)
 }
 
-// elsewhere has the user sit down at another machine: the client on this one is told so and closes.
+// elsewhere has the user log in on another machine: the client on this one is told and closes.
 func (c *computer) elsewhere(ctx context.Context, uid int32) {
 	c.try(c.proc.Quiet(ctx))
 	old := c.proc

@@ -27,14 +27,14 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(launchtest.Main(m)) }
 
-// world is a running cluster and the way into it past the gate.
+// world is a running cluster, with a way to log in without the gate.
 type world struct {
 	addrs  []string // of the chat nodes
 	store  *store.Store
 	status statusservice.Client
 }
 
-// local runs three nodes in this process.
+// local starts three nodes in this process.
 func local(t *testing.T) *world {
 	o := standalone.LocalOptions()
 	o.Nodes, o.Demo = 3, false
@@ -52,7 +52,7 @@ func local(t *testing.T) *world {
 	return w
 }
 
-// real runs three chat nodes as processes over MariaDB and Redis.
+// real starts three chat nodes as processes, with MariaDB and Redis.
 func real(t *testing.T) *world {
 	c := launchtest.Start(t, launch.Options{Chat: 3, Status: 1, OnRedis: func(ctx context.Context, addr string) error {
 		rdb := redis.NewClient(&redis.Options{Addr: addr, Protocol: 2, DisableIdentity: true})
@@ -79,7 +79,7 @@ func (w *world) open(t *testing.T, addr, secret string) {
 	require.NoError(t, err)
 }
 
-// token returns a login token for a user, good at any node.
+// token returns a login token for a user, valid on any node.
 func (w *world) token(ctx context.Context, uid int32) (string, error) {
 	rsp, err := w.status.GetChatServer(ctx, &message.GetChatServerReq{Uid: uid})
 	if err == nil && rsp.Error != 0 {
@@ -91,7 +91,7 @@ func (w *world) token(ctx context.Context, uid int32) (string, error) {
 	return rsp.Token, nil
 }
 
-// users makes n users with uids from first on.
+// users creates n users with consecutive uids from first on.
 func (w *world) users(t *testing.T, first int32, n int) {
 	t.Helper()
 	list := make([]store.NewUser, n)
@@ -102,7 +102,7 @@ func (w *world) users(t *testing.T, first int32, n int) {
 	require.NoError(t, w.store.SeedUsers(t.Context(), first, list))
 }
 
-// random returns the test's source of randomness and prints how to get it again.
+// random returns the random source of the test and prints how to reproduce it.
 func random(t *testing.T) (*rand.Rand, uint64) {
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("PARLEY_SEED"); s != "" {
@@ -114,7 +114,7 @@ func random(t *testing.T) (*rand.Rand, uint64) {
 	return rand.New(rand.NewPCG(seed, 0)), seed
 }
 
-// amount is how much to do: the environment's word, or usual.
+// amount returns the amount of work: the value of an environment variable, or usual.
 func amount(t *testing.T, env string, usual int) int {
 	s := os.Getenv(env)
 	if s == "" {

@@ -18,7 +18,7 @@ var update = flag.Bool("update", false, "write docs/CONFIG.md instead of compari
 
 const configReference = "../../docs/CONFIG.md"
 
-// TestConfigReference holds docs/CONFIG.md to what the nodes accept.
+// TestConfigReference compares docs/CONFIG.md with what the nodes accept.
 func TestConfigReference(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(configIntro)

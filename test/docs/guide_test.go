@@ -12,14 +12,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestTheGuideToNewMessagesWorks does what docs/EXTENDING.md tells its reader to do: it adds the blocks of code to copies of
-// the files that the page names, generates the RPC code again, and runs the page's tests over the result. The tree itself
-// stays as it is: the go command reads the copies in place of the files (-overlay).
+// TestTheGuideToNewMessagesWorks follows docs/EXTENDING.md: it adds the blocks of code to copies of the files that
+// the page names, generates the RPC code again, and runs the page's tests on the result. The tree itself is not
+// changed: the go command reads the copies instead of the files (-overlay).
 //
-// A block is applied where an HTML comment stands before it:
+// A block is applied if an HTML comment precedes it:
 //
 //	<!-- guide: new FILE -->             the block is a new file
-//	<!-- guide: FILE after "TEXT" -->    the block comes after the line that contains TEXT
+//	<!-- guide: FILE after "TEXT" -->    the block is inserted after the line that contains TEXT
 //	<!-- guide: FILE instead -->         the first line of the block is replaced by the others
 func TestTheGuideToNewMessagesWorks(t *testing.T) {
 	if testing.Short() {
@@ -94,7 +94,7 @@ func TestTheGuideToNewMessagesWorks(t *testing.T) {
 	}
 }
 
-// generate runs `make gen` on a copy, and gives what it wrote to write.
+// generate runs `make gen` on a copy and passes the generated files to write.
 func generate(t *testing.T, root, dir, idl string, write func(path, text string)) {
 	work := filepath.Join(dir, "gen")
 	for path, text := range map[string]string{"idl/message.proto": idl, "go.mod": "", "go.sum": "", ".ci/gen": ""} {

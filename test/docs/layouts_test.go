@@ -67,7 +67,7 @@ func TestUnitsStopAtAWrongConfiguration(t *testing.T) {
 	}
 }
 
-// E7: a time-out that is configured for Redis bounds the calls of presence too.
+// E7: a configured Redis timeout bounds the calls of presence too.
 func TestRedisTimeoutReachesPresence(t *testing.T) {
 	for _, program := range []string{"chatnode", "gatenode", "statusnode"} {
 		text, err := os.ReadFile("../../" + program + "/main.go")
@@ -78,7 +78,7 @@ func TestRedisTimeoutReachesPresence(t *testing.T) {
 	}
 }
 
-// TestLayoutsLoad reads every example file, and sees to it that the programs of one machine do not take each other's ports.
+// TestLayoutsLoad reads every example file, and checks that programs of one machine do not use the same ports.
 func TestLayoutsLoad(t *testing.T) {
 	want := map[string]map[string]int{
 		"one-of-each":   {"gatenode": 1, "statusnode": 1, "chatnode": 1},
@@ -112,7 +112,7 @@ func TestLayoutsLoad(t *testing.T) {
 	}
 }
 
-// TestExamplesHoldNoSecret keeps passwords out of files that people copy.
+// TestExamplesHoldNoSecret ensures that files meant for copying contain no passwords.
 func TestExamplesHoldNoSecret(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join(layouts, "*", "*.ini"))
 	require.NoError(t, err)
@@ -125,7 +125,7 @@ func TestExamplesHoldNoSecret(t *testing.T) {
 	}
 }
 
-// TestUnits holds the systemd units to what docs/OPERATIONS.md says of them.
+// TestUnits compares the systemd units with docs/OPERATIONS.md.
 func TestUnits(t *testing.T) {
 	units, err := filepath.Glob("../../deploy/systemd/*.service")
 	require.NoError(t, err)

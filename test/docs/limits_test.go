@@ -28,12 +28,13 @@ const limitsPage = "../../docs/LIMITS.md"
 // limit is a row of docs/LIMITS.md.
 type limit struct {
 	what, bound string
-	keys        string // of [Limits], by which the bound can be changed
+	keys        string // keys in [Limits] that change the limit
 	beyond      string
-	counter     string // of an operator, without "parley_"
+	counter     string // metric for operators, without "parley_"
 }
 
-// TestLimits holds docs/LIMITS.md to the constants and defaults of the code, and its keys and counters to what there is.
+// TestLimits compares docs/LIMITS.md with the constants and defaults in the code, and its keys and counters with the
+// existing ones.
 func TestLimits(t *testing.T) {
 	node, gates := chat.DefaultConfig(), gate.DefaultConfig()
 	l, c, g := node.Limits, commit.DefaultConfig(), group.DefaultConfig()
@@ -201,7 +202,7 @@ func quoted(prefix, words string) string {
 	return strings.Join(list, ", ")
 }
 
-// size writes a number of bytes.
+// size formats a number of bytes.
 func size(n int) string {
 	switch {
 	case n >= 1<<20 && n%(1<<20) == 0:

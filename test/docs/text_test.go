@@ -1,4 +1,4 @@
-// Package docs_test holds what is written for people to the code: the configuration reference, the example files, the
+// Package docs_test compares the documentation with the code: the configuration reference, the example files, the
 // names of metrics, the links.
 package docs_test
 
@@ -14,7 +14,7 @@ import (
 
 const root = "../.."
 
-// pages are the texts for people.
+// pages returns the pages of the documentation.
 func pages(t *testing.T) map[string]string {
 	t.Helper()
 	texts := map[string]string{}
@@ -40,7 +40,7 @@ var (
 	notSlug = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 )
 
-// anchors are the fragments that GitHub gives to the headings of a page.
+// anchors returns the fragments that GitHub gives to the headings of a page.
 func anchors(text string) map[string]bool {
 	found := map[string]bool{}
 	for _, m := range heading.FindAllStringSubmatch(fence.ReplaceAllString(text, ""), -1) {
@@ -71,7 +71,7 @@ func TestLinksLead(t *testing.T) {
 	}
 }
 
-// TestMetricsExist looks for every metric that a page names in the package that its name says.
+// TestMetricsExist looks for every metric named in a page in the package that its name implies.
 func TestMetricsExist(t *testing.T) {
 	metric := regexp.MustCompile(`\bparley_([a-z]+)_([a-z0-9_]+)\b`)
 	sources := map[string]string{}
@@ -79,7 +79,7 @@ func TestMetricsExist(t *testing.T) {
 		if _, ok := sources[pkg]; !ok {
 			files, err := filepath.Glob(filepath.Join(root, "internal", pkg, "*.go"))
 			require.NoError(t, err)
-			if pkg == "chat" { // the parts of a chat node that are packages of their own name their metrics as the node does
+			if pkg == "chat" { // packages that are parts of a chat node use its prefix
 				for _, part := range []string{"reconcile", "admission"} {
 					more, err := filepath.Glob(filepath.Join(root, "internal", part, "*.go"))
 					require.NoError(t, err)
@@ -105,7 +105,7 @@ func TestMetricsExist(t *testing.T) {
 			}
 			code := source(pkg)
 			if code == "" {
-				continue // not a metric: parley_gen, say
+				continue // not a metric, for example parley_gen
 			}
 			named++
 			require.True(t, strings.Contains(code, `"`+m[0]+`"`) || strings.Contains(code, `"`+m[2]+`"`),
@@ -115,12 +115,12 @@ func TestMetricsExist(t *testing.T) {
 	require.Positive(t, named)
 }
 
-// TestPathsExist looks for every path of the tree that a page names in backquotes.
+// TestPathsExist checks every path of the tree that a page names in backquotes.
 func TestPathsExist(t *testing.T) {
 	path := regexp.MustCompile("`((?:internal|lab|client|idl|deploy|test|docs|kitex_gen|parleyctl|standalone|\\.ci)/[A-Za-z0-9_./-]*)`")
 	for page, text := range pages(t) {
 		if page == "CHANGELOG.md" {
-			continue // tells of what was
+			continue // describes the past
 		}
 		for _, m := range path.FindAllStringSubmatch(text, -1) {
 			_, err := os.Stat(filepath.Join(root, m[1]))

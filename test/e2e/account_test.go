@@ -11,13 +11,13 @@ import (
 	"parley/client"
 )
 
-// person is somebody who came by the front door.
+// person is a user who registered through the gate.
 type person struct {
 	name, email, password string
 	uid                   int32
 }
 
-// register makes an account over HTTP, with a code that the gate printed.
+// register creates an account over HTTP, with a code that the gate printed.
 func (w *world) register(t testing.TB, name string) person {
 	t.Helper()
 	suffix := strings.ToLower(client.NewDraft("").UniqueID[:8])
@@ -30,7 +30,7 @@ func (w *world) register(t testing.TB, name string) person {
 	return p
 }
 
-// enter logs a person in at the gate and then where it says.
+// enter logs a person in at the gate and then at the chat node that it names.
 func (w *world) enter(t testing.TB, p person) *client.Conn {
 	t.Helper()
 	ticket, err := w.gate.Login(t.Context(), p.email, p.password)
@@ -41,7 +41,7 @@ func (w *world) enter(t testing.TB, p person) *client.Conn {
 	return c
 }
 
-// The seed's own test, and its whole job: register, log in, be placed on different nodes, become friends, talk.
+// The complete path of llfcchat: register, log in, be placed on different nodes, become friends, exchange texts.
 func TestRegisteredUsersLandOnDifferentNodesAndTalk(t *testing.T) {
 	w := sharedCluster(t)
 	w.quiet(t)
@@ -52,7 +52,7 @@ func TestRegisteredUsersLandOnDifferentNodesAndTalk(t *testing.T) {
 	require.Equal(t, ann.name, a.Profile().Name)
 	require.Empty(t, a.Friends())
 
-	// Strangers cannot write to each other.
+	// Users who are not friends cannot write to each other.
 	_, err := a.SendText(t.Context(), client.User(bob.uid), "too early")
 	require.Equal(t, client.CodeNotAllowed, client.CodeOf(err))
 
@@ -82,7 +82,7 @@ func TestRegisteredUsersLandOnDifferentNodesAndTalk(t *testing.T) {
 		require.EqualValues(t, i+1, m.ID)
 	}
 
-	// The next login finds the friend, under the name that was given.
+	// The next login lists the friend with the given alias.
 	again := w.enter(t, ann)
 	require.ErrorIs(t, awaitEnd(t, a, patience), client.ErrReplaced)
 	require.Len(t, again.Friends(), 1)
@@ -150,7 +150,7 @@ func TestCodeComesByMailAndResetEndsSessions(t *testing.T) {
 	require.NoError(t, w.enter(t, p).Err())
 }
 
-// A row of llfcchat's user table holds the transformed password itself; the first login replaces it by a hash.
+// A row of llfcchat's user table contains the transformed password itself; the first login replaces it by a hash.
 func TestLegacyPasswordIsHashedAtTheFirstLogin(t *testing.T) {
 	w := sharedCluster(t)
 	uid := w.users(t, 1)
@@ -165,7 +165,7 @@ func TestLegacyPasswordIsHashedAtTheFirstLogin(t *testing.T) {
 	}
 }
 
-// awaitEvent takes events until one of the wanted kind comes.
+// awaitEvent reads events until one of type E arrives.
 func awaitEvent[E client.Event](t testing.TB, c *client.Conn) E {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

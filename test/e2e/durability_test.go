@@ -40,7 +40,7 @@ func TestResendIsStoredOnce(t *testing.T) {
 	ann, bob, thread := w.pair(t)
 	d := client.NewDraft("once")
 	var first client.Sent
-	for node := range 3 { // on whatever node the sender finds itself
+	for node := range 3 { // on whatever node the sender is
 		a := w.login(t, ann, node)
 		sent, err := say(t.Context(), a, client.User(bob), d)
 		require.NoError(t, err)
@@ -84,7 +84,7 @@ func TestNoAckWhileTheDatabaseStandsStill(t *testing.T) {
 	require.Equal(t, "held up", rows[sent[0].MessageID])
 }
 
-// A receiving node is killed under a stream of texts: nothing that was acknowledged is lost, doubled or out of order.
+// A receiving node is killed during a stream of texts: no acknowledged text is lost, duplicated or out of order.
 func TestKilledNodeLosesNothingThatWasAcknowledged(t *testing.T) {
 	w := ownCluster(t, launch.Options{Chat: 2, Status: 1, Gate: 1})
 	ann, bob, thread := w.pair(t)
@@ -100,7 +100,7 @@ func TestKilledNodeLosesNothingThatWasAcknowledged(t *testing.T) {
 	defer receiver.Close()
 	require.Equal(t, "chat2", receiver.Node())
 
-	// The sender is not read from, as somebody who only sends.
+	// The sender's events are not read, as for a client that only sends.
 	acked := make(map[int64]string)
 	var wg sync.WaitGroup
 	killed := make(chan struct{})
@@ -149,7 +149,7 @@ func TestKilledNodeLosesNothingThatWasAcknowledged(t *testing.T) {
 	require.Equal(t, acked, got)
 	require.Equal(t, "chat1", receiver.Node())
 
-	// Somebody who knows nothing reads the same.
+	// A client without any state reads the same.
 	c := w.login(t, bob, 0, client.Options{Device: "other"})
 	got = make(map[int64]string)
 	for m, err := range c.Messages(ctx, thread, 0) {
@@ -159,8 +159,8 @@ func TestKilledNodeLosesNothingThatWasAcknowledged(t *testing.T) {
 	require.Equal(t, acked, got)
 }
 
-// The same, when the node of the sender dies: what it answered is there, and what it did not answer is stored once by the
-// client's second attempt.
+// The same when the sender's node dies: what it acknowledged is stored, and what it did not answer is stored once
+// when the client repeats it.
 func TestSenderOnAKilledNodeSendsAgainWithoutDoubles(t *testing.T) {
 	w := ownCluster(t, launch.Options{Chat: 2})
 	ann, bob, thread := w.pair(t)

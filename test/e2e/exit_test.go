@@ -17,7 +17,7 @@ import (
 	"parley/lab/launch"
 )
 
-// Exit codes, as docs/CONFIG.md promises them to whoever supervises the processes.
+// Exit codes that docs/CONFIG.md promises to supervisors of the processes.
 const (
 	exitFailure    = 1
 	exitUsage      = 2
@@ -25,7 +25,7 @@ const (
 	exitConfig     = 78
 )
 
-// variant writes a node's configuration with lines of it replaced. A change is "Section.Key=value".
+// variant writes a node's configuration with some lines replaced. A change has the form "Section.Key=value".
 func variant(t testing.TB, n *launch.Node, changes ...string) (path string) {
 	t.Helper()
 	b, err := os.ReadFile(n.ConfigPath())
@@ -174,7 +174,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	w := ownCluster(t, launch.Options{Chat: 1, Status: 1, Configure: func(n *launch.Node, _ int, f *launch.INI) error {
 		if n.Role() == launch.Chat {
 			f.Set("Limits", "DrainTimeout", "2m")
-			f.Set("Limits", "Linger", "2m") // for who does not hang up
+			f.Set("Limits", "Linger", "2m") // for clients that do not hang up
 		}
 		return nil
 	}})
@@ -193,12 +193,12 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	frames, _ := r.drain(patience)
 	require.Empty(t, frames)
 	require.True(t, n.Running(), "it waits for the client to hang up")
-	time.Sleep(100 * time.Millisecond) // a signal that comes at once counts as the first
+	time.Sleep(100 * time.Millisecond) // an immediate signal would count as the first one
 	began := time.Now()
 	code, err := n.Terminate(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, exitFailure, code)
 	require.Less(t, time.Since(began), patience, "DrainTimeout is two minutes")
-	// It left without a word: the lease ends it.
+	// The process ended without dropping its lease, which must lapse.
 	eventually(t, slack*lease, "its lease to lapse", func() (bool, string) { return w.boot(t, 0) == "", fmt.Sprint(w.boot(t, 0)) })
 }

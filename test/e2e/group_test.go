@@ -13,16 +13,17 @@ import (
 	"parley/test/rights"
 )
 
-// groupRows keeps the rows of its only group that a connection is pushed, and reads those that a gap notice stands for.
+// groupRows collects the rows of its only group that are pushed to a connection, and reads the rows that gap notices
+// announce.
 type groupRows struct {
 	conn *client.Conn
 	mu   sync.Mutex               // guards the following
 	rows map[int64]client.Message // by number
-	gaps map[int64]int64          // threads to be read, each from a number on
+	gaps map[int64]int64          // threads to read, each from a number on
 	news chan struct{}            // holds a token after a change
 }
 
-// loginForGroups connects a user who keeps what it is pushed of its only group.
+// loginForGroups connects a user whose pushed group rows are collected.
 func (w *world) loginForGroups(t *testing.T, uid int32, node int) (*client.Conn, *groupRows) {
 	t.Helper()
 	g := &groupRows{rows: make(map[int64]client.Message), gaps: make(map[int64]int64), news: make(chan struct{}, 1)}
@@ -49,7 +50,7 @@ func (w *world) loginForGroups(t *testing.T, uid int32, node int) (*client.Conn,
 	return g.conn, g
 }
 
-// fill reads what the gap notices so far stand for.
+// fill reads the rows announced by gap notices so far.
 func (g *groupRows) fill(t *testing.T) {
 	t.Helper()
 	g.mu.Lock()
@@ -98,7 +99,7 @@ func (g *groupRows) last() (last int64) {
 	return last
 }
 
-// Every change of a group that a user of one node makes reaches the members on the other node, in the thread's order.
+// Each change of a group by a user on one node reaches the members on the other node, in the order of the thread.
 func TestGroupsOverTwoNodes(t *testing.T) {
 	w := sharedCluster(t)
 	owner, far, _ := w.pair(t)
@@ -139,7 +140,7 @@ func TestGroupsOverTwoNodes(t *testing.T) {
 	guestSeen.await(t, "the invitation", func(m client.Message) bool { return m.Event != nil && m.Event.What == client.GroupInvited })
 	guestSeen.await(t, "the removal", func(m client.Message) bool { return m.Event != nil && m.Event.What == client.GroupRemoved })
 
-	// A removed user does not come back by a link; one who left does.
+	// A removed user cannot return with a link; a user who left can.
 	link, err := b.CreateLink(ctx, id, time.Hour, 10)
 	require.NoError(t, err)
 	_, _, err = c.JoinByLink(ctx, link.Code)
@@ -186,8 +187,8 @@ func TestGroupsOverTwoNodes(t *testing.T) {
 	require.LessOrEqual(t, guestSeen.last(), page.Messages[len(page.Messages)-1].ID, "nothing later was pushed to it")
 }
 
-// From the moment a removal from a group is committed no text of the removed user is stored, on whichever node, and it is
-// pushed nothing that is.
+// From the moment a removal from a group is committed, no text of the removed user is stored, on whichever node, and
+// no later row is pushed to it.
 func TestNothingIsStoredAfterARemoval(t *testing.T) {
 	w := rightsCluster(t)
 	owner, member, _ := w.pair(t)

@@ -16,7 +16,7 @@ import (
 	"parley/lab/launch"
 )
 
-// groupReader is a user's session, and what it has brought of a group.
+// groupReader is a user's session, with the rows of a group that it has delivered.
 type groupReader struct {
 	*client.Session
 	uid  int32
@@ -27,8 +27,8 @@ type groupReader struct {
 	came chan struct{} // holds a token when got has grown
 }
 
-// reader opens a session that brings all that its user may read. It never looks for texts whose push was lost: a hole that
-// nobody tells of stays.
+// reader opens a session that delivers everything its user may read. It never looks for lost pushes, so a hole
+// without a notice remains.
 func (w *world) reader(t *testing.T, uid int32, node int, thread int64) *groupReader {
 	t.Helper()
 	s, err := client.Open(t.Context(), client.SessionOptions{
@@ -65,7 +65,7 @@ func (r *groupReader) ids() (ids []int64) {
 	return ids
 }
 
-// await waits until the session has brought the message with an id or a later one.
+// await waits until the session has delivered the message with an id, or a later one.
 func (r *groupReader) await(t *testing.T, id int64) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -82,7 +82,8 @@ func (r *groupReader) await(t *testing.T, id int64) {
 	}
 }
 
-// readable returns the ids of the rows that a user may read or could read once, from the events of the group.
+// readable returns the ids of the rows that a user may read, or could read before leaving, according to the events of
+// the group.
 func readable(t *testing.T, rows []store.Message, uid int32) (ids []int64) {
 	member := false
 	for _, m := range rows {
@@ -104,8 +105,9 @@ func readable(t *testing.T, rows []store.Message, uid int32) (ids []int64) {
 	return ids
 }
 
-// 200 texts into a group on two nodes, from both, while members come by a link, leave, come back and are removed: the
-// session of each member, on either node, brings each row of its membership once and in order, and no other.
+// 200 texts are sent to a group on two nodes, from both, while members join by a link, leave, return and are removed.
+// The session of each member, on either node, delivers each row of its membership exactly once and in order, and no
+// other row.
 func TestAGroupOnTwoNodesWhoseMembersComeAndGo(t *testing.T) {
 	w := ownCluster(t, launch.Options{Race: true, Chat: 2, Configure: func(n *launch.Node, _ int, f *launch.INI) error {
 		if n.Role() == launch.Chat {
@@ -155,7 +157,7 @@ func TestAGroupOnTwoNodesWhoseMembersComeAndGo(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			if i%3 == 0 { // another device on the other node, which comes while texts do
+			if i%3 == 0 { // another device on the other node, which logs in while texts are sent
 				other := w.reader(t, uid, 1-i%2, thread)
 				mu.Lock()
 				all = append(all, other)
@@ -191,14 +193,14 @@ func TestAGroupOnTwoNodesWhoseMembersComeAndGo(t *testing.T) {
 		want := readable(t, rows, r.uid)
 		require.NotEmpty(t, want)
 		r.await(t, want[len(want)-1])
-		if got := r.ids(); len(got) < len(want) { // one that logged in later than it left begins at its last coming
+		if got := r.ids(); len(got) < len(want) { // a device that logged in after the user left starts at the last membership
 			require.Equal(t, want[len(want)-len(got):], got, "user %d", r.uid)
 		} else {
 			require.Equal(t, want, got, "user %d", r.uid)
 		}
 	}
 
-	// From here on those who are gone get nothing, however long they are logged in.
+	// From here on, former members receive nothing, however long they are logged in.
 	sent, err := first.SendText(t.Context(), client.To{ThreadID: thread}, "without them")
 	require.NoError(t, err)
 	for _, r := range all {

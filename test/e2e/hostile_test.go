@@ -17,7 +17,7 @@ import (
 	"parley/lab/launch"
 )
 
-// ids are all that a client may send after its login, and some that none may.
+// ids are all messages that a client may send after its login, and some that none may send.
 var (
 	requestIDs = []wire.MsgID{
 		wire.MsgSearch, wire.MsgApply, wire.MsgApprove, wire.MsgText, wire.MsgThreads, wire.MsgOpenThread, wire.MsgHistory,
@@ -35,12 +35,13 @@ var (
 	}
 )
 
-// hostile is a cluster whose first node is attacked, with the marks that must not move: two friends who talk on.
+// hostile is a cluster whose first node is attacked, with two friends who must be able to go on exchanging texts, and
+// the resources that must not grow.
 type hostile struct {
 	*world
-	uid    int32 // who attacks; each attack gets a connection of its own
+	uid    int32 // the attacker; each attack has its own connection
 	a, b   *client.Conn
-	victim client.To // a thread that the attacker is no member of
+	victim client.To // a thread of which the attacker is not a member
 }
 
 func newHostile(t *testing.T) *hostile {
@@ -58,7 +59,7 @@ func hostileTo(t *testing.T, w *world) *hostile {
 	return h
 }
 
-// resources is what a node holds of the machine.
+// resources is a node's use of the machine.
 type resources struct{ goroutines, descriptors, rss float64 }
 
 func (h *hostile) resources(t testing.TB) resources {
@@ -73,16 +74,16 @@ func (h *hostile) resources(t testing.TB) resources {
 	return r
 }
 
-// unharmed checks that the bystanders still talk and that the node holds what it held before.
+// unharmed checks that the bystanders can still exchange texts and that the node uses no more resources than before.
 func (h *hostile) unharmed(t testing.TB, before resources) {
 	t.Helper()
 	require.NoError(t, h.a.Err())
 	require.NoError(t, h.b.Err())
 	exchange(t, h.a, h.b)
-	const mem = 48 << 20 // pools and the garbage collector's head room
+	const mem = 48 << 20 // pools and the headroom of the garbage collector
 	eventually(t, patience, "goroutines, descriptors and memory to be back where they were", func() (bool, string) {
 		now := h.resources(t)
-		// SQL and Redis connections come and go by themselves.
+		// The number of SQL and Redis connections varies by itself.
 		ok := now.goroutines <= before.goroutines+20 && now.descriptors <= before.descriptors+12 && now.rss <= before.rss+mem
 		return ok, fmt.Sprintf("before %+v, now %+v", before, now)
 	})
@@ -154,12 +155,12 @@ func TestHostileFramesBeforeLoginCloseTheirConnection(t *testing.T) {
 		}
 		wg.Wait()
 	}
-	run(t, 1) // what grows once is not a leak
+	run(t, 1) // growth on first use is not a leak
 	before := h.resources(t)
 	run(t, 3)
 	h.unharmed(t, before)
 
-	// Those who connect and vanish.
+	// Clients that connect and vanish.
 	crowd(300, func() { dialRaw(t, addr, 0).reset() })
 	h.unharmed(t, before)
 }
@@ -169,7 +170,7 @@ func TestHostileFramesAfterLoginCloseTheirConnectionAtMost(t *testing.T) {
 	type attack struct {
 		name   string
 		send   []byte
-		closes bool // else the connection still answers a heartbeat
+		closes bool // else the connection must still answer a heartbeat
 	}
 	var attacks []attack
 	add := func(name string, closes bool, b ...[]byte) {
@@ -211,7 +212,7 @@ func TestHostileFramesAfterLoginCloseTheirConnectionAtMost(t *testing.T) {
 	run(t)
 	h.unharmed(t, before)
 
-	// A stock client bears fewer kinds of answers: it may be closed, and must not take the node along.
+	// A stock client tolerates fewer kinds of answers: it may be disconnected, but must not harm the node.
 	for _, a := range attacks {
 		r := h.loginRaw(t, h.uid, 0, nil, 0)
 		r.write(a.send)
@@ -235,7 +236,7 @@ func slicesConcat(parts [][]byte) (out []byte) {
 	return out
 }
 
-// Splits and joins of the stream are no attack at all.
+// Any split or concatenation of the stream is valid.
 func TestFramesMayBeSplitAndGluedAnyHow(t *testing.T) {
 	h := hostileTo(t, sharedCluster(t))
 	r := dialRaw(t, h.Chat[0].Addr(), 0)
@@ -259,7 +260,7 @@ func TestFramesMayBeSplitAndGluedAnyHow(t *testing.T) {
 	for i := 2; i <= 50; i++ {
 		glued = append(append(glued, text(i)...), frame(wire.MsgHeartbeat, "{}")...)
 	}
-	r.write(glued) // 98 frames, in one segment or as the kernel likes
+	r.write(glued) // 98 frames, in segments of the kernel's choice
 	for i := 2; i <= 50; i++ {
 		require.Contains(t, r.expect(wire.MsgTextRsp).raw, fmt.Sprintf("split-%d\"", i), "answers come in the order of the requests")
 	}
@@ -304,7 +305,7 @@ func TestTextsThatMayNotBeStoredAreRefusedAlone(t *testing.T) {
 
 	refused("a recipient who is not in the thread", send(thread, h.uid, h.b.Profile().UID, element("h10", "x"))) // D4
 
-	// A good one beside a bad one is stored, and the sender is who is logged in, whatever the body says.
+	// A valid text beside an invalid one is stored, with the logged-in user as sender whatever the body says.
 	got := send(thread, h.a.Profile().UID, friend, element("bad", "")+","+element("good", "mine"))
 	require.Contains(t, got.raw, `"status":1`)
 	require.Contains(t, got.raw, `"status":2`)
@@ -313,7 +314,7 @@ func TestTextsThatMayNotBeStoredAreRefusedAlone(t *testing.T) {
 	require.Equal(t, map[int64]string{1: "mine"}, h.stored(t, thread))
 	require.Equal(t, victim, h.stored(t, h.victim.ThreadID))
 
-	// Nor can it be read or joined.
+	// The thread can neither be read nor joined.
 	r.send(wire.MsgHistory, fmt.Sprintf(`{"thread_id":%d,"message_id":0}`, h.victim.ThreadID))
 	page := r.expect(wire.MsgHistoryRsp)
 	require.Equal(t, "[]", string(page.Chats))
@@ -353,16 +354,16 @@ func TestFloodOfOneClientIsRefused(t *testing.T) {
 	for range texts {
 		got := r.expect(wire.MsgTextRsp)
 		if strings.Contains(got.raw, `"status":1`) {
-			refused++ // for what it has unanswered, and then
+			refused++ // because of its unanswered texts, and then
 		}
 		if strings.Contains(got.raw, `"code":2003`) {
-			limited++ // for the rate
+			limited++ // because of the rate
 		}
 	}
 	require.NotZero(t, limited)
 	require.Len(t, h.stored(t, thread), texts-refused, "what was not refused is stored")
 
-	// Who goes on, and does not even read the refusals, is closed.
+	// A client that continues without reading the refusals is disconnected.
 	go flood(texts, 100*texts)
 	exchange(t, h.a, h.b)
 	eventually(t, patience, "the flood's end", func() (bool, string) {

@@ -41,7 +41,7 @@ func TestKilledNodeGetsNoPlacementsAndItsUsersAreOffline(t *testing.T) {
 	require.NoError(t, on.Err())
 	require.Error(t, awaitEnd(t, off, patience))
 
-	// The user comes back elsewhere, and the node comes back as a new life.
+	// The user logs in elsewhere, and the node returns under a new boot id.
 	w.login(t, uid+1, 1)
 	require.NoError(t, w.Chat[2].Start(t.Context()))
 	eventually(t, patience, "placements on the restarted node", func() (bool, string) {
@@ -51,11 +51,11 @@ func TestKilledNodeGetsNoPlacementsAndItsUsersAreOffline(t *testing.T) {
 	})
 }
 
-// Whatever way clients leave, their node's count returns to zero and Redis forgets where they were.
+// However clients leave, their node's session count returns to zero and Redis forgets their sessions.
 func TestLoginCountsReturnToZero(t *testing.T) {
 	const users = 6
 	stockTimeout := 2 * time.Second
-	heartbeat := 5 * time.Second // the shortest there is; dead after 2.5 of them
+	heartbeat := 5 * time.Second // the shortest period; sessions end after 2.5 of them
 	w := ownCluster(t, launch.Options{Chat: 2, Configure: func(n *launch.Node, _ int, f *launch.INI) error {
 		f.Set("Limits", "StockTimeout", stockTimeout.String())
 		f.Set("Limits", "Linger", "500ms")
@@ -64,14 +64,14 @@ func TestLoginCountsReturnToZero(t *testing.T) {
 	beating := map[string]any{"client": "e2e/1", "heartbeat_s": int(heartbeat / time.Second)}
 	ways := []struct {
 		name   string
-		extra  map[string]any // of 1005; nil: a stock client
+		extra  map[string]any // of the 1005; nil: a stock client
 		buffer int
 		within time.Duration
 		leave  func(t *testing.T, r *raw, uid int32)
 	}{
 		{"clean close", native, 0, patience, func(t *testing.T, r *raw, _ int32) { require.NoError(t, r.Close()) }},
 		{"half close", native, 0, patience, func(t *testing.T, r *raw, _ int32) { require.NoError(t, r.CloseWrite()) }},
-		// What the kernel sends for a process that was killed, too, when something was unread.
+		// The kernel also sends this for a killed process with unread data.
 		{"reset", native, 0, patience, func(t *testing.T, r *raw, _ int32) { r.reset() }},
 		{"reset in the middle of a frame", native, 0, patience, func(t *testing.T, r *raw, _ int32) {
 			r.write(frame(wire.MsgText, strings.Repeat(" ", 100))[:50])
@@ -97,7 +97,7 @@ func TestLoginCountsReturnToZero(t *testing.T) {
 			for i := range raws {
 				raws[i] = w.loginRaw(t, first+int32(i), 0, way.extra, way.buffer)
 			}
-			if way.extra != nil { // stock clients have begun to time out
+			if way.extra != nil { // stock clients have started to time out
 				w.awaitCount(t, 0, users, patience)
 			}
 			for i, r := range raws {
@@ -120,7 +120,7 @@ func TestLoginCountsReturnToZero(t *testing.T) {
 	}
 }
 
-// flood has a friend send more to a user who does not read than a node keeps for one client.
+// flood has a friend send more to a user who does not read than a node queues for one client.
 func (w *world) flood(t *testing.T, uid int32) {
 	friend := w.users(t, 1)
 	w.friends(t, uid, friend)
@@ -134,7 +134,7 @@ func (w *world) flood(t *testing.T, uid int32) {
 		defer cancel()
 		sent, err := c.SendTexts(ctx, client.User(uid), drafts...)
 		require.NoError(t, err)
-		pause := time.Duration(0) // a client that goes on when it is refused for its rate is ended itself
+		pause := time.Duration(0) // a client that ignores refusals because of its rate is disconnected
 		for i := range drafts {
 			drafts[i].UniqueID = ""
 			pause = max(pause, client.RetryAfter(sent[i].Err))
@@ -147,8 +147,8 @@ func (w *world) flood(t *testing.T, uid int32) {
 	<-c.Done()
 }
 
-// SIGTERM: clients are told where to go, what was answered is stored, the process ends with 0, and at once nothing says any
-// more that the node or its users are there.
+// After SIGTERM, clients are told where to go, acknowledged texts are stored, the process exits with 0, and no trace
+// of the node or its users' sessions remains.
 func TestDrainTellsClientsAndLeavesNothingBehind(t *testing.T) {
 	w := ownCluster(t, launch.Options{Chat: 2, Status: 1})
 	const users = 40
@@ -188,7 +188,7 @@ func TestDrainTellsClientsAndLeavesNothingBehind(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "chat2", node)
 
-	// With a ticket of the old node the user goes straight to the one that was named.
+	// With a ticket of the old node, the user logs in directly on the node that was named.
 	ticket := conns[0].Ticket()
 	ticket.Addr = w.Chat[1].Addr()
 	c, err := client.Dial(t.Context(), ticket, client.Options{})
@@ -196,7 +196,7 @@ func TestDrainTellsClientsAndLeavesNothingBehind(t *testing.T) {
 	c.Close()
 }
 
-// Texts under way when the node begins to drain are answered, or sent again by the client: each is stored once.
+// Texts in flight when the node starts to drain are answered, or repeated by the client: each is stored exactly once.
 func TestDrainUnderLoadLosesNothing(t *testing.T) {
 	w := ownCluster(t, launch.Options{Race: true, Chat: 2})
 	ann, bob, thread := w.pair(t)
@@ -230,7 +230,7 @@ func TestDrainUnderLoadLosesNothing(t *testing.T) {
 	require.Equal(t, "chat2", s.Node())
 }
 
-// A slow consumer of native kind is told why, if it reads again in time; nobody else notices.
+// A slow native client is told why it is disconnected if it reads again in time; no other user is affected.
 func TestSlowConsumerHurtsNobodyElse(t *testing.T) {
 	w := ownCluster(t, launch.Options{Chat: 2})
 	ann, bob, _ := w.pair(t)
@@ -245,7 +245,7 @@ func TestSlowConsumerHurtsNobodyElse(t *testing.T) {
 		require.EqualValues(t, client.CodeSlowConsumer, last.Error)
 	}
 	require.Equal(t, 1.0, metric(t, w.Chat[0], "parley_chat_slow_consumers_total"))
-	// What was not taken is in the store.
+	// Texts that it did not receive are in the store.
 	c := w.login(t, slow, 1)
 	threads, err := c.Threads(t.Context())
 	require.NoError(t, err)
@@ -259,7 +259,7 @@ func TestSlowConsumerHurtsNobodyElse(t *testing.T) {
 	require.Equal(t, threads[0].LastID, n)
 }
 
-// body makes the JSON of a request.
+// body returns the JSON of a request.
 func body(t testing.TB, v any) string {
 	t.Helper()
 	b, err := json.Marshal(v)

@@ -16,7 +16,7 @@ import (
 	"parley/lab/launch"
 )
 
-// mailServer is a real SMTP server that keeps what it is given.
+// mailServer is a real SMTP server that keeps the mails it receives.
 type mailServer struct {
 	ln  net.Listener
 	srv *smtp.Server
@@ -40,7 +40,7 @@ func newMailServer() (*mailServer, error) {
 func (m *mailServer) close() error {
 	err := m.srv.Close()
 	if err == nil {
-		err = m.ln.Close() // the server does not know it if Serve has not begun
+		err = m.ln.Close() // Serve may not have registered it yet
 	}
 	if errors.Is(err, net.ErrClosed) {
 		return nil
@@ -48,7 +48,7 @@ func (m *mailServer) close() error {
 	return err
 }
 
-// configure makes a gate send its codes here.
+// configure makes a gate send its codes to this server.
 func (m *mailServer) configure(f *launch.INI) {
 	host, port, _ := net.SplitHostPort(m.ln.Addr().String())
 	for k, v := range map[string]string{"Mode": "smtp", "Host": host, "Port": port, "TLS": "none", "From": "noreply@parley.example"} {
@@ -96,7 +96,7 @@ func (m *mailServer) read(to string) []string {
 
 var sixDigits = regexp.MustCompile(`\b\d{6}\b`)
 
-// printedCode is the newest code that a gate printed for an address, for a developer without a mail server.
+// printedCode returns the newest code that a gate without a mail server printed for an address.
 func printedCode(t testing.TB, log, to string) string {
 	t.Helper()
 	code := ""
@@ -112,10 +112,10 @@ func printedCode(t testing.TB, log, to string) string {
 	return code
 }
 
-// devMail begins the line by which a gate without a mail server shows a code.
+// devMail begins the line in which a gate without a mail server prints a code.
 const devMail = "[dev mail, not sent]"
 
-// code asks for a verification code and returns it, as the first gate prints it.
+// code requests a verification code and returns it, as printed by the first gate.
 func (w *world) code(ctx context.Context, t testing.TB, to string) string {
 	t.Helper()
 	if err := w.gate.RequestCode(ctx, to); err != nil {

@@ -17,8 +17,8 @@ import (
 	"parley/lab/launchtest"
 )
 
-// programs are the binaries under test, and watched those with the race detector when the tests have it. A node that is
-// watched takes several times as long to start and to answer: it serves where much happens at once.
+// programs are the binaries under test; watched are the same with the race detector, if the tests have it. A watched
+// node takes several times as long to start and to answer, so it is used where much happens concurrently.
 var (
 	programs = sync.OnceValues(func() (dir string, err error) {
 		return build("bin", false, "chatnode", "statusnode", "gatenode", "standalone", "parleyctl")
@@ -36,18 +36,18 @@ func build(dir string, race bool, names ...string) (string, error) {
 	return dir, launch.Build(context.Background(), dir, race, names...)
 }
 
-// suite is what outlives a single test.
+// suite is the state shared by tests.
 var suite struct {
 	dir  string
-	turn sync.Mutex // of the tests that share a cluster
+	turn sync.Mutex // held by the test that uses the shared cluster
 
 	mu     sync.Mutex // guards the following
 	shared *world
-	mail   *mailServer // where the shared cluster's second gate sends its mail
+	mail   *mailServer // receives the mails of the shared cluster's second gate
 	err    error       // why there is no shared cluster
 }
 
-// slots bounds how many tests have processes of their own at once: up to nine each, which wait most of the time.
+// slots bounds the tests that run processes of their own at the same time: up to nine each, which mostly wait.
 var slots = make(chan struct{}, 3)
 
 // ownProcesses makes a test parallel and waits until it may start processes.
@@ -62,14 +62,16 @@ func TestMain(m *testing.M) { os.Exit(launchtest.Main(run{m})) }
 
 type run struct{ m *testing.M }
 
-// Run runs the tests and ends the shared cluster: a node that does not drain, or ends with another code than 0, fails all.
+// Run runs the tests and stops the shared cluster. A node that does not drain, or exits with another code than 0,
+// fails the run.
 func (r run) Run() (code int) {
 	var err error
 	if suite.dir, err = os.MkdirTemp("", "parley-e2e-"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	// All tests are parallel. How many run is decided by slots and suite.turn: -parallel knows nothing of clusters.
+	// All tests are parallel. slots and suite.turn limit how many run, because -parallel does not know about
+	// clusters.
 	flag.Parse()
 	if err = flag.Set("test.parallel", "1000"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -92,12 +94,12 @@ func (r run) Run() (code int) {
 		fmt.Fprintln(os.Stderr, "kept", suite.dir)
 		return code
 	}
-	_ = os.RemoveAll(suite.dir) // a directory that stays behind is no failure
+	_ = os.RemoveAll(suite.dir) // failing to remove it is not a failure of the tests
 	return code
 }
 
-// sharedCluster is the cluster of all tests that leave it as they found it: two status nodes, two gates, of which the
-// second one mails its codes, and three chat nodes. It makes the test parallel, and waits for its turn.
+// sharedCluster returns the cluster for all tests that leave it as they found it: two status nodes, two gates, the
+// second of which mails its codes, and three chat nodes. It makes the test parallel and waits for its turn.
 func sharedCluster(t *testing.T) *world {
 	t.Helper()
 	t.Parallel()
@@ -147,8 +149,8 @@ func startShared(bin string) (*world, error) {
 	return newWorld(context.Background(), c)
 }
 
-// ownCluster starts a cluster that the test may do anything to, with the race detector if the options say so and the tests
-// have it. It makes the test parallel.
+// ownCluster starts a cluster for one test, which may do anything to it. The nodes have the race detector if the
+// options say so and the tests have it. It makes the test parallel.
 func ownCluster(t *testing.T, o launch.Options) *world {
 	t.Helper()
 	ownProcesses(t)

@@ -31,7 +31,7 @@ func (p *placed) add(node string, ticket client.Ticket) {
 	p.tickets = append(p.tickets, ticket)
 }
 
-// requireEven fails when a node has 5 % more or fewer than its share.
+// requireEven fails if a node has 5 % more or fewer than its share.
 func requireEven(t testing.TB, what string, counts map[string]int, nodes, total int) {
 	t.Helper()
 	require.Len(t, counts, nodes, what)
@@ -40,7 +40,7 @@ func requireEven(t testing.TB, what string, counts map[string]int, nodes, total 
 	}
 }
 
-// storm asks for n placements at once, in turn of each status node, each user in a call of its own.
+// storm requests n placements at once, alternating between the status nodes, with a call per user.
 func (w *world) storm(t testing.TB, first int32, n int) *placed {
 	var p placed
 	var wg sync.WaitGroup
@@ -58,7 +58,7 @@ func (w *world) storm(t testing.TB, first int32, n int) *placed {
 	return &p
 }
 
-// batch asks for n placements in one call of each status node at the same time.
+// batch requests n placements with concurrent calls, one per status node.
 func (w *world) batch(t testing.TB, first int32, n int) *placed {
 	var p placed
 	var wg sync.WaitGroup
@@ -101,14 +101,15 @@ func TestPlacementsStayEvenWhileLoginsArriveAndFail(t *testing.T) {
 	defer cancel()
 	var mu sync.Mutex
 	var conns []*client.Conn
-	defer func() { // after a failure too: else the tests that follow would wait for an empty cluster
+	defer func() { // also after a failure: later tests wait for an empty cluster
 		for _, c := range conns {
 			c.Close()
 			<-c.Done()
 		}
 	}()
 
-	// Of those who were placed a third logs in and stays or goes, a third fails with a wrong token, a third never comes.
+	// A third of the placed users logs in and stays or leaves, a third fails with a wrong token, and a third never
+	// comes.
 	var logins sync.WaitGroup
 	slots := make(chan struct{}, 16)
 	failures := make(chan string, len(before.tickets))
@@ -156,7 +157,7 @@ func TestPlacementsStayEvenWhileLoginsArriveAndFail(t *testing.T) {
 	requireEven(t, "placements during the logins", total, 3, 1000)
 	require.Len(t, conns, 100)
 
-	// What they left behind is even too.
+	// The load after that must be even too.
 	requireEven(t, "placements after the logins", w.storm(t, 2_100_000, 1000).counts, 3, 1000)
 }
 

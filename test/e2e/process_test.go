@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// process is a program under the test's own hand: what it prints and with which code it ends is what the test is about.
+// process is a program whose output and exit code are tested.
 type process struct {
 	t    testing.TB
 	cmd  *exec.Cmd
@@ -24,7 +24,7 @@ type process struct {
 	out strings.Builder
 }
 
-// Write takes what the process prints.
+// Write receives the output of the process.
 func (p *process) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -37,13 +37,14 @@ func (p *process) printed() string {
 	return p.out.String()
 }
 
-// start runs one of the programs; it is killed at the end of the test at the latest.
+// start starts a program, and kills it at the end of the test if it still runs.
 func start(t testing.TB, name string, args ...string) *process {
 	t.Helper()
 	return startWith(t, "", nil, name, args...)
 }
 
-// startWith gives it standard input and more environment, too. stdin "-" is a pipe that stays open.
+// startWith is like start, with standard input and additional environment variables. The stdin "-" is a pipe that
+// stays open.
 func startWith(t testing.TB, stdin string, env []string, name string, args ...string) *process {
 	t.Helper()
 	bin, err := programs()
@@ -64,7 +65,7 @@ func startWith(t testing.TB, stdin string, env []string, name string, args ...st
 		_ = p.cmd.Wait() // the code is read from ProcessState
 	}()
 	t.Cleanup(func() {
-		_ = p.cmd.Process.Kill() // it has ended, most of the time
+		_ = p.cmd.Process.Kill() // usually it has ended already
 		<-p.done
 		if t.Failed() {
 			t.Logf("%s printed:\n%s", name, tail(p.printed(), 40))
@@ -73,7 +74,7 @@ func startWith(t testing.TB, stdin string, env []string, name string, args ...st
 	return p
 }
 
-// wait returns the exit code.
+// wait waits for the process and returns its exit code.
 func (p *process) wait(within time.Duration) int {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.t.Context(), within)
@@ -87,7 +88,7 @@ func (p *process) wait(within time.Duration) int {
 	}
 }
 
-// awaitPrint waits until the process has printed something.
+// awaitPrint waits until the process has printed a text.
 func (p *process) awaitPrint(what string) {
 	p.t.Helper()
 	eventually(p.t, patience, "the output "+what, func() (bool, string) {

@@ -17,14 +17,14 @@ import (
 	"parley/internal/wire"
 )
 
-// raw is a connection to a chat node under the test's own hand: what it sends need not be a frame.
+// raw is a connection to a chat node under full control of the test: it can send anything.
 type raw struct {
 	t testing.TB
 	*net.TCPConn
 }
 
-// dialRaw connects without logging in. A receive buffer other than 0 is set before the handshake, so that the server never
-// gets to send more than it.
+// dialRaw connects without logging in. A receive buffer other than 0 is set before the handshake, so that the server
+// can never send more than that.
 func dialRaw(t testing.TB, addr string, receiveBuffer int) *raw {
 	t.Helper()
 	d := net.Dialer{Timeout: patience}
@@ -43,13 +43,14 @@ func dialRaw(t testing.TB, addr string, receiveBuffer int) *raw {
 	return &raw{t, c.(*net.TCPConn)}
 }
 
-// loginRaw connects a user. A stock client sends uid and token alone; extra has the keys of ours, such as "client".
+// loginRaw connects a user. A stock client sends only uid and token; extra contains the keys of a native client, such
+// as "client".
 func (w *world) loginRaw(t testing.TB, uid int32, node int, extra map[string]any, receiveBuffer int) *raw {
 	t.Helper()
 	r := dialRaw(t, w.Chat[node].Addr(), receiveBuffer)
 	r.sendLogin(w.ticket(t, uid, node), extra)
 	require.Equal(t, wire.CodeOK, r.expect(wire.MsgLoginRsp).Error)
-	r.send(wire.MsgHeartbeat, "{}") // answered when the session is live
+	r.send(wire.MsgHeartbeat, "{}") // answered once the session is live
 	r.expect(wire.MsgHeartbeatRsp)
 	return r
 }
@@ -67,12 +68,12 @@ func (r *raw) sendLogin(ticket client.Ticket, extra map[string]any) {
 	r.send(wire.MsgLogin, string(b))
 }
 
-// frame is header and body as they are.
+// frame returns a header and a body as given.
 func frame(id wire.MsgID, body string) []byte {
 	return append(wire.AppendHeader(nil, id, len(body)), body...)
 }
 
-// send writes a frame. A peer that has closed is no failure here: what it answers, or does not, is what tests look at.
+// send writes a frame. It ignores that the peer has closed: tests check what the peer answers.
 func (r *raw) send(id wire.MsgID, body string) { r.write(frame(id, body)) }
 
 func (r *raw) write(b []byte) {
@@ -80,7 +81,7 @@ func (r *raw) write(b []byte) {
 	_, _ = r.Write(b)
 }
 
-// reply is what tests look at in any body.
+// reply is the part of a body that tests check.
 type reply struct {
 	Error   wire.Code       `json:"error"`
 	UID     int32           `json:"uid"`
@@ -91,7 +92,7 @@ type reply struct {
 	raw     string
 }
 
-// next reads one frame; io.EOF, or a reset, when the server has closed.
+// next reads a frame. The error is io.EOF, or a reset, if the server has closed.
 func (r *raw) next(within time.Duration) (wire.MsgID, *reply, error) {
 	_ = r.SetReadDeadline(time.Now().Add(within))
 	var head [wire.HeaderLen]byte
@@ -110,7 +111,7 @@ func (r *raw) next(within time.Duration) (wire.MsgID, *reply, error) {
 	return id, out, nil
 }
 
-// expect skips to the next frame with that id.
+// expect skips to the next frame with the given id.
 func (r *raw) expect(id wire.MsgID) *reply {
 	r.t.Helper()
 	for {
@@ -122,7 +123,7 @@ func (r *raw) expect(id wire.MsgID) *reply {
 	}
 }
 
-// drain reads to the end and returns the frames that came before it. It fails when the server does not close.
+// drain reads to the end and returns the frames before it. It fails if the server does not close.
 func (r *raw) drain(within time.Duration) (frames []wire.MsgID, last *reply) {
 	r.t.Helper()
 	deadline := time.Now().Add(within)
@@ -138,7 +139,7 @@ func (r *raw) drain(within time.Duration) (frames []wire.MsgID, last *reply) {
 	}
 }
 
-// reset ends the connection the way a killed process' kernel does when something was unread: with RST.
+// reset closes the connection with an RST, as the kernel does for a killed process with unread data.
 func (r *raw) reset() {
 	require.NoError(r.t, r.SetLinger(0))
 	require.NoError(r.t, r.Close())

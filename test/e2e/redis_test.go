@@ -12,8 +12,8 @@ import (
 	"parley/lab/launch"
 )
 
-// While Redis is away texts go on and logins are refused with a code that says to come again; when it is back, empty, the
-// nodes write their sessions into it again.
+// While Redis does not answer, texts are still stored, and logins are refused with a retryable code. When Redis is
+// back without data, the nodes write their sessions back.
 func TestRedisOutage(t *testing.T) {
 	w := ownCluster(t, launch.Options{Chat: 2, Status: 1, Gate: 1})
 	first := w.users(t, 5)
@@ -31,9 +31,9 @@ func TestRedisOutage(t *testing.T) {
 
 	require.NoError(t, w.Redis.Kill())
 	down := time.Now()
-	exchange(t, a, c) // nodes remember for some seconds where a user was
+	exchange(t, a, c) // nodes cache a user's node for some seconds
 	leaver.Close()
-	for time.Since(down) < 12*time.Second { // longer than a lease: the nodes' own, and what they know of each other
+	for time.Since(down) < 12*time.Second { // longer than the leases of the nodes
 		exchange(t, a, b)
 		_, err := say(t.Context(), a, client.User(carl), client.NewDraft("stored, if not pushed"))
 		require.NoError(t, err)
@@ -80,13 +80,13 @@ func TestRedisOutage(t *testing.T) {
 	for i, m := range page.Messages {
 		require.EqualValues(t, i+1, m.ID)
 	}
-	// A session that was written back is found by whoever replaces it.
+	// A login that replaces a session finds it after it was written back.
 	again := w.login(t, ann, 1)
 	require.ErrorIs(t, awaitEnd(t, a, patience), client.ErrReplaced)
 	exchange(t, again, c)
 }
 
-// A short absence, in which Redis keeps its data, costs nothing.
+// A short outage in which Redis keeps its data has no lasting effect.
 func TestRedisPause(t *testing.T) {
 	w := ownCluster(t, launch.Options{Chat: 2})
 	ann, bob, _ := w.pair(t)
@@ -102,7 +102,8 @@ func TestRedisPause(t *testing.T) {
 	require.NoError(t, w.Redis.Resume())
 	awaitText(t, b, "during the pause")
 	exchange(t, a, b)
-	// On a machine that stood still, too, the leases may have lapsed. They are taken again under the same boot ids.
+	// If the machine itself stood still, the leases may have lapsed. They are then taken again under the same boot
+	// ids.
 	eventually(t, patience, "the leases the nodes had", func() (bool, string) {
 		now := []string{w.boot(t, 0), w.boot(t, 1)}
 		return slices.Equal(boots, now), fmt.Sprint(now)

@@ -12,7 +12,7 @@ import (
 	"parley/test/rights"
 )
 
-// rightsCluster is two nodes whose users are not limited in how fast they write.
+// rightsCluster returns two nodes whose users have no rate limits.
 func rightsCluster(t *testing.T) *world {
 	t.Helper()
 	w := ownCluster(t, launch.Options{Race: true, Chat: 2, Configure: func(n *launch.Node, _ int, f *launch.INI) error {
@@ -37,8 +37,8 @@ func checkRaces(t *testing.T, got rights.Result) {
 	require.Positive(t, got.Denied)
 }
 
-// From the moment a block or the end of a friendship is committed no text of the other is stored, on whichever node.
-// PARLEY_RIGHTS_RACES sets how many races there are, 300 by default; -timeout must leave room for them.
+// From the moment a block or the end of a friendship is committed, no text of the other user is stored, on whichever
+// node. PARLEY_RIGHTS_RACES sets the number of races, 300 by default; -timeout must be long enough for them.
 func TestNothingIsStoredAfterABlock(t *testing.T) {
 	w := rightsCluster(t)
 	const pairs = 4
@@ -62,7 +62,7 @@ func TestNothingIsStoredAfterABlock(t *testing.T) {
 	checkRaces(t, sum)
 }
 
-// The same for an account that is deleted, of which one or the other side writes.
+// The same for the deletion of an account, where either user writes.
 func TestNothingIsStoredAfterADeletion(t *testing.T) {
 	w := rightsCluster(t)
 	var sum rights.Result

@@ -53,7 +53,7 @@ func (c *tapped) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// post sends any body to the gate and returns its answer.
+// post sends a body to the gate and returns the answer.
 func (w *world) post(t testing.TB, route, body string) string {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.GateURL()+route, strings.NewReader(body))
@@ -66,8 +66,8 @@ func (w *world) post(t testing.TB, route, body string) string {
 	return string(b)
 }
 
-// Secrets are planted, all of a user's life is lived with every node logging all it can, things break on the way, and then
-// no log, no metric and nothing that others were sent has one of them.
+// Secrets are planted, a user performs all kinds of actions while every node logs at the most detailed level, and
+// dependencies fail. Afterwards no log, no metric and no data sent to other users contains any of the secrets.
 func TestNoSecretLeaves(t *testing.T) {
 	const redisPassword = "canary-redis-password"
 	w := ownCluster(t, launch.Options{
@@ -78,7 +78,8 @@ func TestNoSecretLeaves(t *testing.T) {
 			}
 			rdb := redis.NewClient(redisOptions(addr))
 			defer rdb.Close()
-			// Clients without the password come in all the same, so that the harness does; those who give one must know it.
+			// Redis and SQL accept connections without the password, so that the harness can connect; but a password
+			// that is sent must be correct.
 			return errors.Join(
 				rdb.Do(ctx, "ACL", "SETUSER", "parley", "on", "~*", "&*", "+@all", ">"+redisPassword).Err(),
 			)
@@ -100,7 +101,7 @@ func TestNoSecretLeaves(t *testing.T) {
 	}
 	ctx := t.Context()
 
-	// Ann registers, fails, resets her password.
+	// Ann registers, makes mistakes and resets her password.
 	annMail := plant("e-mail", "canary.ann@e2e.example")
 	first, second := plant("first password", "canary-pass-1"), plant("second password", "canary-pass-22")
 	plant("first password as sent", transform(first))
@@ -137,7 +138,7 @@ func TestNoSecretLeaves(t *testing.T) {
 	_, err = client.Dial(ctx, unused, client.Options{})
 	require.Equal(t, client.CodeTokenInvalid, client.CodeOf(err))
 
-	// Others: a friend, and a stranger. All they are sent is kept.
+	// Other users: a friend and a stranger. Everything sent to them is recorded.
 	friendUID := w.users(t, 2)
 	var friendTap, strangerTap, gateReplies tap
 	b := w.login(t, friendUID, 0, friendTap.options())
@@ -173,7 +174,7 @@ func TestNoSecretLeaves(t *testing.T) {
 	_, err = say(ctx, a, client.User(friendUID+1), client.NewDraft(secrets["text"]))
 	require.Equal(t, client.CodeNotAllowed, client.CodeOf(err))
 
-	// At the gate others try her name, her address and nonsense that holds her secrets.
+	// At the gate, others try her name, her address and nonsense that contains her secrets.
 	for route, bodies := range map[string][]string{
 		"/user_register": {
 			fmt.Sprintf(`{"user":"ann","email":"x@e2e.example","passwd":"abcdefg","confirm":"abcdefg","varifycode":"%s"}`, w.code(ctx, t, "x@e2e.example")),
@@ -188,7 +189,7 @@ func TestNoSecretLeaves(t *testing.T) {
 		}
 	}
 
-	// Broken requests with secrets in them, before and after a login.
+	// Send malformed requests that contain secrets, before and after a login.
 	for _, extra := range []map[string]any{nil, native} {
 		raw := dialRaw(t, w.Chat[0].Addr(), 0)
 		raw.sendLogin(client.Ticket{UID: annUID, Token: unused.Token}, extra)
@@ -201,11 +202,11 @@ func TestNoSecretLeaves(t *testing.T) {
 			raw.send(id, `{"uid":"`+secrets["text"]+`","text_array":[{"content":"`+secrets["text"])
 		}
 		raw.send(wire.MsgLogin, `{"uid":1,"token":"`+unused.Token+`"}`)
-		_ = raw.CloseWrite() // the stock client's connection may be closed by now
+		_ = raw.CloseWrite() // the node may have closed the stock client's connection
 		raw.drain(patience)
 	}
 
-	// Stores that fail in the middle make errors, which are logged.
+	// Stores that fail cause errors, which are logged.
 	require.NoError(t, w.MariaDB.Kill())
 	d := client.NewDraft(secrets["text"])
 	_, _ = a.SendTexts(ctx, client.User(friendUID), d)
@@ -236,7 +237,7 @@ func TestNoSecretLeaves(t *testing.T) {
 		lines, printed := 0, 0
 		for line := range strings.Lines(string(b)) {
 			if n.Role() == launch.Gate && strings.HasPrefix(line, devMail) {
-				printed++ // what a gate without a mail server is there for; not its log
+				printed++ // the purpose of a gate without a mail server; this is not its log
 				continue
 			}
 			lines++
@@ -250,7 +251,7 @@ func TestNoSecretLeaves(t *testing.T) {
 	for what, sent := range map[string]*tap{"what the friend was sent": &friendTap, "what the stranger was sent": &strangerTap, "replies of the gate": &gateReplies} {
 		others := make(map[string]string)
 		for k, v := range secrets {
-			if sent != &friendTap || k != "text" && k != "greeting" { // meant for the friend
+			if sent != &friendTap || k != "text" && k != "greeting" { // intended for the friend
 				others[k] = v
 			}
 		}
@@ -261,7 +262,7 @@ func TestNoSecretLeaves(t *testing.T) {
 	}
 }
 
-// lookForSecrets names the secret it finds, and shows where; only made-up secrets come here.
+// lookForSecrets fails with the name and the context of each secret it finds. All secrets here are made up.
 func lookForSecrets(t testing.TB, where, page string, secrets map[string]string) {
 	t.Helper()
 	for what, value := range secrets {
@@ -271,7 +272,7 @@ func lookForSecrets(t testing.TB, where, page string, secrets map[string]string)
 	}
 }
 
-// The operations listener is on the loopback unless told otherwise, and answers what a machine and a person ask.
+// The operations listener is on loopback by default, and serves health checks, metrics and pages for operators.
 func TestOperationsListener(t *testing.T) {
 	w := sharedCluster(t)
 	for _, n := range w.Nodes() {

@@ -12,8 +12,8 @@ import (
 	"parley/lab/launch"
 )
 
-// A node that stood still for longer than its lease is fenced off by the first login of one of its users elsewhere. When it
-// wakes it stores nothing more for its old sessions, closes them, and comes back as a new life.
+// A node that was paused for longer than its lease is fenced off by the first login elsewhere of one of its users.
+// When it wakes, it stores nothing more for its old sessions, closes them, and continues under a new boot id.
 func TestPausedNodeStoresNothingWhenItWakes(t *testing.T) {
 	w := ownCluster(t, launch.Options{Chat: 2})
 	ann, bob, thread := w.pair(t)
@@ -40,7 +40,8 @@ func TestPausedNodeStoresNothingWhenItWakes(t *testing.T) {
 	require.NoError(t, w.db.QueryRowContext(t.Context(), "SELECT boot FROM node_fence WHERE node = 'chat1'").Scan(&fence))
 	require.Empty(t, fence, "fenced before the user's new session begins")
 	exchange(t, a, b)
-	// What the old client says meanwhile lies in the sleeping node's socket, first in the line when it wakes.
+	// What the old client sends meanwhile waits in the paused node's socket, and is the first thing it reads when it
+	// wakes.
 	for i := range 20 {
 		old.send(wire.MsgText, text(fmt.Sprintf("stale %d", i)))
 	}
@@ -76,7 +77,7 @@ func TestPausedNodeStoresNothingWhenItWakes(t *testing.T) {
 	require.Equal(t, w.boot(t, 0), fence)
 }
 
-// A node that stood still for longer than its lease, and whom nobody took for dead meanwhile, goes on as if nothing had been.
+// A node that was paused for longer than its lease continues without any change if no other node fenced it off.
 func TestPausedNodeThatNobodyMissedGoesOn(t *testing.T) {
 	w := ownCluster(t, launch.Options{Chat: 1})
 	ann, bob, _ := w.pair(t)

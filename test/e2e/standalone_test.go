@@ -13,7 +13,8 @@ import (
 
 var gateLine = regexp.MustCompile(`gate +(http://\S+)`)
 
-// The whole cluster in one process: two demo users talk on different nodes, and what they said is there after a restart.
+// The whole cluster runs in one process: two demo users exchange texts on different nodes, and the texts are still
+// there after a restart.
 func TestStandaloneKeepsUsersAndMessages(t *testing.T) {
 	ownProcesses(t)
 	data := t.TempDir()
@@ -71,7 +72,7 @@ func TestStandaloneKeepsUsersAndMessages(t *testing.T) {
 	stop(p)
 }
 
-// nodeOf is the chat node that parleyctl says it is on.
+// nodeOf returns the chat node that parleyctl reports for its session.
 func nodeOf(t testing.TB, p *process) string {
 	t.Helper()
 	name := regexp.MustCompile(`\bchat\d\b`).FindString(p.printed())

@@ -52,11 +52,11 @@ func TestSecondLoginEndsTheFirst(t *testing.T) {
 	})
 }
 
-// Two logins of one user race on two nodes, each with a token that is good: one session survives and works, the other
+// Two logins of one user race on two nodes, each with a valid token: one session survives and works, and the other
 // client is told.
 func TestOfRacingLoginsExactlyOneSurvives(t *testing.T) {
 	w := sharedCluster(t)
-	const pairs, atOnce, friends = 200, 8, 10 // few enough texts of each friend to stay below the limit of a connection
+	const pairs, atOnce, friends = 200, 8, 10 // few enough texts per friend to stay below the limit of a connection
 	first := w.users(t, pairs+friends)
 	var hubs [friends]*hub
 	for i := range hubs {
@@ -106,7 +106,7 @@ func (w *world) race(t testing.TB, uid int32, friend *hub) error {
 		}
 	}()
 
-	// The loser is refused in 1006, or replaced.
+	// The loser is either refused in its 1006 or replaced later.
 	var winner *client.Conn
 	switch {
 	case errs[0] != nil && errs[1] != nil:
@@ -136,7 +136,7 @@ func (w *world) race(t testing.TB, uid int32, friend *hub) error {
 		}
 	}
 
-	// The survivor works in both directions, and is the one whom Redis names.
+	// The survivor can send and receive, and is the session in Redis.
 	if err := live(ctx, winner); err != nil {
 		return fmt.Errorf("ask as the survivor: %w", err)
 	}
@@ -168,7 +168,7 @@ func (w *world) race(t testing.TB, uid int32, friend *hub) error {
 	return winner.Err()
 }
 
-// hub is a user whom many others write to: it takes all texts, and tells who waits for one.
+// hub is a user to whom many others write: it receives all texts, and notifies those waiting for one.
 type hub struct {
 	*client.Conn
 	cancel context.CancelFunc

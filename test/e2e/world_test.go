@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	_ "github.com/go-sql-driver/mysql" // to look at what the nodes stored, past their own code
+	_ "github.com/go-sql-driver/mysql" // to read the store without the nodes' code
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
@@ -28,16 +28,16 @@ import (
 	"parley/lab/launch"
 )
 
-// lease is how long a node that ends without a word is believed to live; what follows from it is asserted with slack.
+// lease is how long a killed node counts as alive. Assertions based on it allow for slack.
 const (
 	lease = presence.DefaultLease
 	slack = 3
 )
 
-// patience bounds what takes no promised time, on a machine that is busy with other things too.
+// patience bounds waits without a promised time, also on a busy machine.
 const patience = 90 * time.Second
 
-// world is a cluster with the means to fill it and to look behind it.
+// world is a cluster, with the means to create users and to inspect the stores.
 type world struct {
 	*launch.Cluster
 	db       *sql.DB
@@ -46,11 +46,11 @@ type world struct {
 	presence *presence.Presence
 	auth     *rpc.Auth
 	status   []statusservice.Client // one for each status node
-	gate     *client.Gate           // the first; nil without gates
+	gate     *client.Gate           // the first gate; nil without gates
 	closers  []func()
 }
 
-// seedGeneration makes a fresh Redis look like one that has run for a while: else logins wait some seconds.
+// seedGeneration makes an empty Redis look as if it had been running for a while; otherwise logins wait some seconds.
 func seedGeneration(ctx context.Context, addr string) error {
 	rdb := redis.NewClient(redisOptions(addr))
 	defer rdb.Close()
@@ -116,19 +116,19 @@ func (w *world) closeStores() {
 		f()
 	}
 	w.presence.Close()
-	_ = w.rdb.Close()   // the server goes away next
+	_ = w.rdb.Close()   // its server is stopped next
 	_ = w.db.Close()    // the same
 	_ = w.store.Close() // the same
 }
 
-// nextUID gives every test users of its own. It starts far above what a registration gets in a cluster that has just begun,
-// and leaves room for those that are registered after users were put in.
+// nextUID gives each test users of its own. It starts far above the uids of registrations in a new cluster, and
+// leaves room for users who register after users were created in the store.
 var nextUID atomic.Int32
 
 func init() { nextUID.Store(20_000) }
 
-// users puts n users into the store and returns the uid of the first; the others follow it. Their passwords are
-// password(uid), stored as a table of llfcchat's has them, so that no hash is spent on users who never come.
+// users creates n users with consecutive uids in the store, and returns the first uid. Their passwords are
+// password(uid), stored in llfcchat's form, which saves hashing for users who never log in.
 func (w *world) users(t testing.TB, n int) int32 {
 	t.Helper()
 	first := nextUID.Add(int32(n)+200) - int32(n) - 200
@@ -146,7 +146,7 @@ func (w *world) users(t testing.TB, n int) int32 {
 func email(uid int32) string    { return fmt.Sprintf("user%d@e2e.example", uid) }
 func password(uid int32) string { return fmt.Sprintf("pass%d", uid) }
 
-// transform is what a client does to a password of ASCII letters before it sends it.
+// transform applies a client's transformation to a password of ASCII letters.
 func transform(s string) string {
 	b := []byte(s)
 	for i := range b {
@@ -163,15 +163,15 @@ func (w *world) friends(t testing.TB, a, b int32) int64 {
 	return ids[0]
 }
 
-// pair is two users who are friends.
+// pair creates two users who are friends.
 func (w *world) pair(t testing.TB) (a, b int32, thread int64) {
 	t.Helper()
 	a = w.users(t, 2)
 	return a, a + 1, w.friends(t, a, a+1)
 }
 
-// ticket lets a user log in at a chat node of the test's choice. The token is put into Redis as a status node would, but
-// without a placement, so that tests do not tilt each other's loads.
+// ticket lets a user log in on a chat node of the test's choice. It puts the token into Redis as a status node would,
+// but without a placement, so that tests do not affect each other's loads.
 func (w *world) ticket(t testing.TB, uid int32, node int) client.Ticket {
 	t.Helper()
 	token := presence.NewToken()
@@ -226,14 +226,14 @@ func enter(t testing.TB, ticket client.Ticket, o client.Options) (*client.Conn, 
 	return c, nil
 }
 
-// live waits until pushes find a session: it is live behind its 1006, and answers requests only then.
+// live waits until pushes find a session. A session becomes live after its 1006, and answers requests only then.
 func live(ctx context.Context, c *client.Conn) error {
 	_, err := c.SearchUID(ctx, c.Profile().UID)
 	return err
 }
 
-// say sends a text, and sends it again when it is refused for its rate: a user who comes from another node begins with
-// none to spare.
+// say sends a text, and repeats it if it is refused because of the rate: a user who comes from another node starts
+// with an empty bucket.
 func say(ctx context.Context, c *client.Conn, to client.To, d client.Draft) (client.Sent, error) {
 	for {
 		sent, err := c.SendTexts(ctx, to, d)
@@ -251,7 +251,7 @@ func say(ctx context.Context, c *client.Conn, to client.To, d client.Draft) (cli
 	}
 }
 
-// counts is the load every chat node reported last.
+// counts returns the last reported load of each chat node.
 func (w *world) counts(t testing.TB) map[string]int {
 	t.Helper()
 	m, err := w.rdb.HGetAll(t.Context(), "logincount").Result()
@@ -274,7 +274,7 @@ func (w *world) awaitCount(t testing.TB, node, n int, within time.Duration) {
 	})
 }
 
-// quiet waits until nobody is logged in and no place is reserved.
+// quiet waits until no user is logged in and no placement is reserved.
 func (w *world) quiet(t testing.TB) {
 	t.Helper()
 	eventually(t, slack*presence.DefaultReserve, "a cluster without sessions or reservations", func() (bool, string) {
@@ -291,8 +291,8 @@ func (w *world) quiet(t testing.TB) {
 	})
 }
 
-// online returns where a user is logged in, as any node would see it: entries whose node's lease has another boot id, or is
-// gone, do not count.
+// online returns a user's sessions as a node sees them: it ignores entries whose node has no lease, or one with
+// another boot id.
 func (w *world) online(t testing.TB, uid int32) []presence.Location {
 	t.Helper()
 	found, err := w.presence.Locate(t.Context(), []int32{uid})
@@ -308,7 +308,7 @@ func (w *world) online(t testing.TB, uid int32) []presence.Location {
 	return live
 }
 
-// boot is the boot id in a node's lease, empty without one.
+// boot returns the boot id in a node's lease, or "".
 func (w *world) boot(t testing.TB, node int) string {
 	t.Helper()
 	nodes, err := w.presence.Nodes(t.Context())
@@ -321,7 +321,7 @@ func (w *world) boot(t testing.TB, node int) string {
 	return ""
 }
 
-// stored returns the contents of a thread by their numbers, read past all of the nodes' code.
+// stored returns the contents of a thread by number, read without the nodes' code.
 func (w *world) stored(t testing.TB, thread int64) map[int64]string {
 	t.Helper()
 	rows, err := w.db.QueryContext(t.Context(), "SELECT seq, content FROM chat_message WHERE thread_id = ?", thread)
@@ -381,7 +381,7 @@ func httpText(ctx context.Context, url string) (string, error) {
 	return string(b), err
 }
 
-// eventually waits until f says that it is so. why is the last thing it said, for the failure.
+// eventually waits until f returns true. why is its last explanation, for the failure message.
 func eventually(t testing.TB, within time.Duration, what string, f func() (ok bool, why string)) {
 	t.Helper()
 	deadline := time.Now().Add(within)
@@ -397,7 +397,7 @@ func eventually(t testing.TB, within time.Duration, what string, f func() (ok bo
 	}
 }
 
-// awaitText takes events until a text with that content comes, and returns it.
+// awaitText reads events until a text with the given content arrives, and returns it.
 func awaitText(t testing.TB, c *client.Conn, content string) client.Message {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -415,7 +415,7 @@ func awaitText(t testing.TB, c *client.Conn, content string) client.Message {
 	}
 }
 
-// awaitEnd waits until a connection has ended and returns why.
+// awaitEnd waits until a connection has ended, and returns the reason.
 func awaitEnd(t testing.TB, c *client.Conn, within time.Duration) error {
 	t.Helper()
 	select {
@@ -427,7 +427,7 @@ func awaitEnd(t testing.TB, c *client.Conn, within time.Duration) error {
 	}
 }
 
-// exchange proves that two connections work: a text each way, acknowledged and pushed.
+// exchange verifies that two connections work: it sends a text each way, which must be acknowledged and pushed.
 func exchange(t testing.TB, a, b *client.Conn) {
 	t.Helper()
 	for _, p := range [][2]*client.Conn{{a, b}, {b, a}} {

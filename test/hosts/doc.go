@@ -1,3 +1,3 @@
-// Package hosts holds a test over several hosts: network namespaces of this machine, joined by a cable of their own. It
-// needs root and the program ip, and leaves nothing behind.
+// Package hosts tests several hosts: network namespaces of this machine, connected by a virtual cable. It requires
+// root and the program ip, and leaves nothing behind.
 package hosts

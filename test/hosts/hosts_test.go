@@ -28,7 +28,7 @@ import (
 // host is a network namespace.
 type host struct{ name, addr string }
 
-// twoHosts makes two hosts with a cable between them; both are gone when the test has ended, however it ends.
+// twoHosts creates two connected hosts, and removes both at the end of the test.
 func twoHosts(t *testing.T) (a, b host) {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -47,9 +47,9 @@ func twoHosts(t *testing.T) (a, b host) {
 		if out, err := exec.Command("ip", "netns", "add", h.name).CombinedOutput(); err != nil {
 			t.Skipf("this root may not make network namespaces, as in an unprivileged container: %s", out)
 		}
-		t.Cleanup(func() { ip(t, "netns", "del", h.name) }) // the cable goes with its end
+		t.Cleanup(func() { ip(t, "netns", "del", h.name) }) // the cable is removed together with its end
 	}
-	// Both ends are made inside the namespaces: nothing of it is ever seen outside.
+	// Both ends are created inside the namespaces, so the host's own network is not affected.
 	ip(t, "-n", a.name, "link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", b.name)
 	for _, h := range []host{a, b} {
 		ip(t, "-n", h.name, "addr", "add", h.addr+"/24", "dev", "cable")
@@ -67,7 +67,7 @@ func ip(t *testing.T, args ...string) {
 
 // command is a program on a host.
 func (h host) command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", h.name}, args...)...) // which execs: the pid is the program's
+	cmd := exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", h.name}, args...)...) // it calls exec, so the pid is the program's
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 20 * time.Second
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -92,7 +92,8 @@ func (o *output) String() string {
 	return o.buf.String()
 }
 
-// start runs a program on a host until the test ends, and returns its output once that matches.
+// start starts a program on a host, which is stopped at the end of the test, and returns its output as soon as that
+// matches.
 func (h host) start(t *testing.T, until string, env []string, args ...string) string {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
@@ -101,7 +102,7 @@ func (h host) start(t *testing.T, until string, env []string, args ...string) st
 	cmd.Stdout, cmd.Stderr, cmd.Env = out, out, append(os.Environ(), env...)
 	require.NoError(t, cmd.Start())
 	ended := make(chan struct{})
-	go func() { defer close(ended); _ = cmd.Wait() }() // how it ends is not what is tested
+	go func() { defer close(ended); _ = cmd.Wait() }() // its exit code is not tested
 	t.Cleanup(func() { stop(); <-ended })
 	want := regexp.MustCompile(until)
 	for deadline := time.Now().Add(2 * time.Minute); !want.MatchString(out.String()); time.Sleep(20 * time.Millisecond) {
@@ -117,8 +118,8 @@ func (h host) start(t *testing.T, until string, env []string, args ...string) st
 
 const key = "a key that both sides know"
 
-// TestAnAgentOnAnotherHostIsAGenerator has a cluster and a coordinator on one host and an agent on the other, and runs what
-// docs/BENCHMARKS.md shows for several hosts.
+// TestAnAgentOnAnotherHostIsAGenerator has a cluster and a coordinator on one host and an agent on the other, and
+// runs what docs/BENCHMARKS.md shows for several hosts.
 func TestAnAgentOnAnotherHostIsAGenerator(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds and starts programs")
@@ -177,7 +178,7 @@ func TestAnAgentOnAnotherHostIsAGenerator(t *testing.T) {
 	require.Positive(t, counted["lag"])
 	require.Positive(t, r.Self.CPU, "and how the agent fared")
 
-	// More than any loop can do: the coordinator idles, and the run is invalid all the same.
+	// The rate exceeds what any loop can generate: the run must be invalid although the coordinator is idle.
 	code, out = run(key, "ping", "ping", "--rate", "20000000", "-d", "300ms", "--warmup", "0s", "--max-lag", "1ms")
 	require.Equal(t, 3, code, out)
 
@@ -186,7 +187,7 @@ func TestAnAgentOnAnotherHostIsAGenerator(t *testing.T) {
 	require.Contains(t, out, "PARLEY_BENCH_KEY", out)
 }
 
-// TestHostsAreApart makes sure that the two hosts of the other test are: nothing but the cable joins them.
+// TestHostsAreApart verifies that the two hosts of the other test are connected only by the cable.
 func TestHostsAreApart(t *testing.T) {
 	a, b := twoHosts(t)
 	require.NotEqual(t, netip.MustParseAddr(a.addr), netip.MustParseAddr(b.addr))

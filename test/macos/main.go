@@ -1,5 +1,5 @@
-// Command macos reports whether the module compiles for macOS. It type-checks every package and its dependencies from their
-// sources: a build would compile all of them once more for that system, which takes minutes.
+// Command macos checks that the module compiles for macOS. It type-checks every package and its dependencies from
+// source, because building them all for that system would take minutes.
 //
 //	go run ./test/macos
 //

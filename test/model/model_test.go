@@ -17,16 +17,16 @@ import (
 	"parley/client"
 )
 
-const people = 4 // users of one run, all of them friends at first
+const people = 4 // users of a run, all of them friends at first
 
-// text is a message as the model remembers it.
+// text is a message in the model.
 type text struct {
 	from    int
 	unique  string
 	content string
 }
 
-// place is where a session is: one for each user and device.
+// place identifies a session: there is one for each user and device.
 type place struct {
 	user   int
 	device string
@@ -37,7 +37,7 @@ type pair [2]int
 
 func pairOf(a, b int) pair { return pair{min(a, b), max(a, b)} }
 
-// model is what the cluster should be, beside handles to reach it.
+// model is the expected state of the cluster, with handles to access it.
 type model struct {
 	w     *world
 	first int32 // uid of user 0
@@ -45,9 +45,9 @@ type model struct {
 	threads map[pair]int64
 	texts   map[pair][]text
 	friends map[pair]bool
-	blocked map[[2]int]bool // the first blocked the second
+	blocked map[[2]int]bool // the first user has blocked the second
 	live    map[place]*session
-	tickets map[place]client.Ticket // of sessions that were dropped
+	tickets map[place]client.Ticket // of lost sessions
 	sent    int
 }
 
@@ -88,7 +88,7 @@ func (m *model) close() {
 
 func (m *model) uid(user int) int32 { return m.first + int32(user) }
 
-// mayTalk tells whether texts between two users are stored.
+// mayTalk reports whether texts between two users are stored.
 func (m *model) mayTalk(a, b int) bool {
 	return m.friends[pairOf(a, b)] && !m.blocked[[2]int{a, b}] && !m.blocked[[2]int{b, a}]
 }
@@ -120,7 +120,7 @@ func (m *model) anyOther(t *rapid.T, user int) int {
 	return (user + rapid.IntRange(1, people-1).Draw(t, "other")) % people
 }
 
-// enter makes a connection the session of its place. The session that was there must learn that it was replaced.
+// enter makes a connection the session of its place. The previous session must learn that it was replaced.
 func (m *model) enter(t *rapid.T, p place, at int, ticket client.Ticket) {
 	ctx, cancel := bounded()
 	defer cancel()
@@ -150,7 +150,7 @@ func (m *model) login(t *rapid.T) {
 	m.enter(t, p, at, m.w.ticket(t, m.uid(p.user), at))
 }
 
-// drop loses a connection without a word; its resume ticket stays.
+// drop closes a connection without logging out; its resume ticket stays valid.
 func (m *model) drop(t *rapid.T) {
 	p, s := m.anySession(t)
 	m.tickets[p] = s.Ticket()
@@ -158,7 +158,7 @@ func (m *model) drop(t *rapid.T) {
 	delete(m.live, p)
 }
 
-// resume brings a dropped session back, on any node.
+// resume brings a lost session back, on any node.
 func (m *model) resume(t *rapid.T) {
 	var lost []place
 	for user := range people {
@@ -178,7 +178,7 @@ func (m *model) resume(t *rapid.T) {
 	m.enter(t, p, at, ticket)
 }
 
-// say sends a text and compares what became of it with what should.
+// say sends a text and compares its outcome with the expected one.
 func (m *model) say(t *rapid.T, s *session, from, to int, sent text) {
 	ctx, cancel := bounded()
 	defer cancel()
@@ -207,7 +207,7 @@ func (m *model) send(t *rapid.T) {
 	m.say(t, s, p.user, m.anyOther(t, p.user), text{from: p.user, unique: unique, content: "this is " + unique})
 }
 
-// resend sends an old text again, through any session of its sender.
+// resend repeats an old text through any session of its sender.
 func (m *model) resend(t *rapid.T) {
 	p, s := m.anySession(t)
 	other := m.anyOther(t, p.user)
@@ -223,7 +223,7 @@ func (m *model) resend(t *rapid.T) {
 	m.say(t, s, p.user, other, rapid.SampledFrom(own).Draw(t, "old text"))
 }
 
-// read compares the history of a thread behind a cursor with the model's.
+// read compares the history of a thread after a cursor with the model's.
 func (m *model) read(t *rapid.T) {
 	p, s := m.anySession(t)
 	other := m.anyOther(t, p.user)
@@ -242,7 +242,7 @@ func (m *model) read(t *rapid.T) {
 	require.Equal(t, len(want), n, "texts in the history")
 }
 
-// pushes looks at what the sessions were pushed: nothing but texts of their own threads, as they are stored.
+// pushes checks the pushes to all sessions: only texts of their own threads, as stored.
 func (m *model) pushes(t *rapid.T) {
 	byThread := map[int64]pair{}
 	for p, id := range m.threads {
@@ -271,7 +271,7 @@ func (m *model) pushes(t *rapid.T) {
 	}
 }
 
-// kill ends a node as a crash does; its sessions are gone, their tickets good.
+// kill ends a node as a crash does; its sessions are gone, but their tickets remain valid.
 func (m *model) kill(t *rapid.T) {
 	at := rapid.IntRange(0, len(m.w.nodes)-1).Draw(t, "node")
 	for p, s := range m.live {
@@ -284,7 +284,7 @@ func (m *model) kill(t *rapid.T) {
 	m.w.kill(at)
 }
 
-// steps are what a run may do. A name that stands twice is drawn twice as often.
+// steps are the possible steps of a run. A step listed twice is drawn twice as often.
 func (m *model) steps() map[string]func(*rapid.T) {
 	return map[string]func(*rapid.T){
 		"login": m.login, "login again": m.login, "drop": m.drop, "resume": m.resume,
@@ -292,7 +292,7 @@ func (m *model) steps() map[string]func(*rapid.T) {
 	}
 }
 
-// check sets the number of runs: PARLEY_MODEL_CHECKS, or what CI has time for.
+// check runs a test PARLEY_MODEL_CHECKS times, or as often as CI has time for.
 func check(t *testing.T, usual int, run func(*rapid.T)) {
 	t.Helper()
 	checks := strconv.Itoa(usual)
@@ -313,7 +313,7 @@ func TestClusterBehavesAsItsModel(t *testing.T) {
 	})
 }
 
-// TestClusterBehavesAsItsModelWhileNodesDie is the same with nodes that are killed and start again.
+// TestClusterBehavesAsItsModelWhileNodesDie is the same test while nodes are killed and restarted.
 func TestClusterBehavesAsItsModelWhileNodesDie(t *testing.T) {
 	w := newWorld(t, 2)
 	check(t, 5, func(t *rapid.T) {

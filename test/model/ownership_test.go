@@ -16,15 +16,15 @@ import (
 	"parley/client"
 )
 
-// ownerOp is a step in the life of one user's place: a login, which makes its session the owner, or a request, which
-// tells whether its session is the owner.
+// ownerOp is an operation on a user's place: a login makes its session the owner; a request reports whether its
+// session is the owner.
 type ownerOp struct {
 	user  int32
 	login bool
 	sid   string
 }
 
-// ownership is a register for each user: it holds the sid of the newest login.
+// ownership models a register per user: it contains the sid of the latest login.
 var ownership = porcupine.Model{
 	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
 		byUser := map[int32][]porcupine.Operation{}
@@ -48,7 +48,7 @@ var ownership = porcupine.Model{
 	},
 }
 
-// recorder keeps the history of all users. Its times are of one clock.
+// recorder records the history of all users, with times of one clock.
 type recorder struct {
 	began time.Time
 	mu    sync.Mutex // guards the following
@@ -63,15 +63,15 @@ func (r *recorder) add(who int, op ownerOp, out any, call, end int64) {
 	r.ops = append(r.ops, porcupine.Operation{ClientId: who, Input: op, Output: out, Call: call, Return: end})
 }
 
-// session logs a user in and asks until another login has taken the place, or the time is over.
+// session logs a user in and sends requests until another login has taken the place, or the time is over.
 func (r *recorder) session(t *testing.T, w *world, who int, uid int32, at int, asks int) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	call := r.now()
 	c, err := client.Dial(ctx, w.ticket(t, uid, at), client.Options{})
 	if err != nil {
-		// Refused, or replaced before its 1006. It may have owned the place for a moment, or never: for the checker that is an
-		// operation which has not returned.
+		// The login was refused, or replaced before its 1006. Its session may or may not have owned the place for a
+		// moment. For the checker, that is an operation that has not returned.
 		r.add(who, ownerOp{user: uid, login: true, sid: fmt.Sprint("lost ", call)}, nil, call, math.MaxInt64)
 		return
 	}
@@ -93,8 +93,8 @@ func (r *recorder) session(t *testing.T, w *world, who int, uid int32, at int, a
 	}
 }
 
-// P3: whatever logins race, each user's place has one owner at a time, and a session that was replaced answers nothing
-// that began after the newer login was told it is in.
+// P3: however logins race, each user's place has one owner at a time, and a replaced session answers no request that
+// began after the newer login had returned.
 func TestOwnershipIsLinearizable(t *testing.T) {
 	const users, rounds, atOnce = 6, 6, 3
 	w := newWorld(t, 3)
@@ -116,7 +116,8 @@ func TestOwnershipIsLinearizable(t *testing.T) {
 	require.Equal(t, porcupine.Ok, result, "%d operations", len(r.ops))
 }
 
-// The checker finds a history that no register has: the old session is answered after the new login has returned.
+// The checker rejects a history that is impossible for a register: the old session answers after the new login has
+// returned.
 func TestOwnershipCheckerFindsTwoOwners(t *testing.T) {
 	r := &recorder{}
 	r.add(0, ownerOp{user: 1, login: true, sid: "a"}, nil, 0, 10)

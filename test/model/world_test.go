@@ -22,7 +22,7 @@ import (
 
 const (
 	firstUID = 1001
-	// patience bounds every wait. Nothing here takes long; a loaded machine may.
+	// patience bounds every wait. Nothing here takes long except on a loaded machine.
 	patience = 30 * time.Second
 )
 
@@ -33,14 +33,14 @@ type world struct {
 	redis *miniredis.Miniredis
 	rdb   *redis.Client
 	store *store.Store
-	place *presence.Presence // the test's own
+	place *presence.Presence // used by the test itself
 	nodes []*node
 
 	mu   sync.Mutex // guards the following
 	next int32      // uid of the next user
 }
 
-// node is one life of a chat node, with connections to Redis and SQL of its own, so that they can be cut.
+// node is a run of a chat node, with its own connections to Redis and SQL, so that they can be cut.
 type node struct {
 	name     string
 	server   *chat.Server
@@ -80,7 +80,7 @@ func (w *world) dialRedis() *redis.Client {
 	return redis.NewClient(&redis.Options{Addr: w.redis.Addr(), Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true})
 }
 
-// runClock makes time pass in the embedded Redis, whose own clock stands still.
+// runClock advances the clock of the embedded Redis, which stands still otherwise.
 func (w *world) runClock() {
 	stop := make(chan struct{})
 	var clock sync.WaitGroup
@@ -99,7 +99,7 @@ func (w *world) runClock() {
 	w.t.Cleanup(func() { close(stop); clock.Wait() })
 }
 
-// start runs a node and waits until users can be placed there.
+// start starts a node and waits until users can be placed there.
 func (w *world) start(name string) *node {
 	w.t.Helper()
 	n := &node{name: name, rdb: w.dialRedis(), done: make(chan error, 1)}
@@ -111,7 +111,7 @@ func (w *world) start(name string) *node {
 	cfg.Limits.DrainTimeout = 500 * time.Millisecond
 	cfg.Limits.RequestTimeout = patience
 	cfg.Limits.CommitShards = 1                        // SQLite has one writer
-	cfg.Limits.RequestRate, cfg.Limits.TextRate = 0, 0 // the steps are taken as fast as they can be
+	cfg.Limits.RequestRate, cfg.Limits.TextRate = 0, 0 // steps follow each other as fast as possible
 	n.server, err = chat.New(cfg, chat.Deps{Log: slog.New(slog.DiscardHandler), Store: n.store, Presence: n.presence})
 	require.NoError(w.t, err)
 	ctx, stop := context.WithCancel(context.Background())
@@ -135,13 +135,14 @@ func (w *world) start(name string) *node {
 // end drains a node.
 func (w *world) end(n *node) {
 	n.stop()
-	<-n.done // the error of a node that was cut from its stores says nothing new
+	<-n.done // the error of a node cut off from its stores is expected
 	n.presence.Close()
 	n.rdb.Close()
 	n.store.Close()
 }
 
-// kill ends a node as a crash does: nothing that it would tidy up reaches Redis or SQL. Then it starts again under its name.
+// kill ends a node as a crash does: no cleaning up reaches Redis or SQL. Then it restarts the node under the same
+// name.
 func (w *world) kill(i int) {
 	n := w.nodes[i]
 	n.rdb.Close()
@@ -150,7 +151,7 @@ func (w *world) kill(i int) {
 	w.nodes[i] = w.start(n.name)
 }
 
-// users makes n users, no two of them friends, and returns the first uid.
+// users creates n users without friends, and returns the first uid.
 func (w *world) users(t require.TestingT, n int) int32 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -165,7 +166,7 @@ func (w *world) users(t require.TestingT, n int) int32 {
 	return first
 }
 
-// ticket is what the gate would give a user for a node.
+// ticket returns what the gate would give a user for a node.
 func (w *world) ticket(t require.TestingT, uid int32, at int) client.Ticket {
 	placed, err := w.place.Place(context.Background(), []int32{uid})
 	require.NoError(t, err)

@@ -1,4 +1,4 @@
-// Package programs tests the command lines of all programs as a user meets them: flags, versions, exit codes and errors.
+// Package programs tests the command lines of all programs: flags, versions, exit codes and errors.
 package programs
 
 import (
@@ -26,7 +26,7 @@ import (
 
 var programs = []string{"gatenode", "statusnode", "chatnode", "standalone", "parleyctl", "bench"}
 
-// bin is where the programs are.
+// bin is the directory of the programs.
 var bin string
 
 func TestMain(m *testing.M) {
@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// patience bounds a program that should end by itself.
+// patience bounds a program that should exit by itself.
 const patience = time.Minute
 
 type result struct {
