@@ -7,7 +7,7 @@ import (
 	"parley/test/benchgate/cputime"
 )
 
-// BenchmarkTexts is one text, or many at once, from Append to Answer over a store that does nothing.
+// BenchmarkTexts measures one text, or many concurrent ones, from Append to Answer with a store that does nothing.
 func BenchmarkTexts(b *testing.B) {
 	for _, n := range []int{1, 64} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {

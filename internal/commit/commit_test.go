@@ -55,7 +55,7 @@ func TestAnswersKeepTheOrderOfRequestsInAThread(t *testing.T) {
 	}
 	c, col := start(t, newStore(threads...), func(cfg *Config) {
 		cfg.Shards, cfg.Batch = 3, 16
-		cfg.MaxWait, cfg.Target = time.Minute, time.Minute // a busy machine is not what is tested
+		cfg.MaxWait, cfg.Target = time.Minute, time.Minute // large, so that a busy machine does not fail the test
 	})
 	const each = 400
 	var wg sync.WaitGroup
@@ -80,7 +80,7 @@ func TestAnswersKeepTheOrderOfRequestsInAThread(t *testing.T) {
 	}
 }
 
-// taken waits until the only shard has begun what was appended: what comes now is of the next batch.
+// taken waits until the only shard has started the waiting requests, so that later requests belong to the next batch.
 func taken(t *testing.T, c *Committer) {
 	t.Helper()
 	require.Eventually(t, func() bool {
@@ -140,7 +140,7 @@ func TestRefusalsBesideGoodTexts(t *testing.T) {
 	require.Equal(t, "good too", body.Chats[1].Content)
 }
 
-// C2: the call that stored it may have failed before it pushed it.
+// C2: the call that stored the text may have failed before pushing it.
 func TestAResentTextIsAnsweredAndPushedOncePerBatch(t *testing.T) {
 	s := newStore(7)
 	c, col := start(t, s, nil)
@@ -172,10 +172,10 @@ func TestAResentTextIsAnsweredAndPushedOncePerBatch(t *testing.T) {
 	require.Equal(t, [][]int64{{1}, {2}, {1, 3}}, pushed)
 }
 
-// C2: SQL answers too late, the client sends again.
+// C2: SQL answers too late, and the client sends the text again.
 func TestATextStoredByACallThatFailedIsPushedWhenItIsResent(t *testing.T) {
 	s := newStore(7)
-	s.known["a"], s.last[7] = 1, 1 // stored, by a call whose answer never came
+	s.known["a"], s.last[7] = 1, 1 // stored by a call whose answer did not arrive
 	c, col := start(t, s, nil)
 	require.NoError(t, c.Append(col.request(1, 7, "a")))
 	answers := col.wait(t, 1)
@@ -218,7 +218,7 @@ func TestAFencedNodeIsTold(t *testing.T) {
 	require.Len(t, col.pushes, 1)
 }
 
-// D2: a node that comes back under a new boot id must not store what its old sessions had sent.
+// D2: a node that returns under a new boot id must not store texts of its old sessions.
 func TestATextOfAnEndedLifeIsRefused(t *testing.T) {
 	s := newStore(7)
 	c, col := start(t, s, nil)
@@ -269,7 +269,7 @@ func TestALateRequestIsRefused(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, []wire.Code{wire.CodeUnavailable}, codes(col.all()[0]))
 		require.NoError(t, c.Append(col.request(1, 7, "late")))
-		// Three seconds old when its turn came, so its transaction has two.
+		// The request was three seconds old when its turn came, so its transaction has two.
 		time.Sleep(1999 * time.Millisecond)
 		synctest.Wait()
 		require.Len(t, col.all(), 1)
@@ -368,7 +368,7 @@ func TestMembersAreReadOnceAndStrangersEachTime(t *testing.T) {
 	s.mu.Unlock()
 	require.Equal(t, wire.CodeOK, ask(1, 9), "an approval takes effect at once")
 
-	// A batch asks once for each thread.
+	// A batch reads each thread only once.
 	s.block = make(chan struct{})
 	require.NoError(t, c.Append(col.request(1, 7, "hold")))
 	taken(t, c)
@@ -381,7 +381,8 @@ func TestMembersAreReadOnceAndStrangersEachTime(t *testing.T) {
 	require.Equal(t, []int64{8, 10}, s.asked[len(s.asked)-1])
 }
 
-// What a node knows of a thread's members need not be true: the append finds out, and then the node reads them again.
+// A node's knowledge of a thread's members may be out of date: the append detects that, and the node reads them
+// again.
 func TestAChangeOfMembershipCountsFromItsCommit(t *testing.T) {
 	s := newStore(7)
 	c, col := start(t, s, nil)
@@ -434,7 +435,7 @@ func TestAThreadAndARecipientThatDoNotBelongTogetherAreRefused(t *testing.T) {
 	require.Len(t, s.appended(), 2)
 }
 
-// nobody is a sender that takes its answers without looking.
+// nobody is a sender that discards its answers.
 type nobody struct{ done chan struct{} }
 
 func (n *nobody) UID() int32                             { return 1 }
@@ -462,7 +463,7 @@ func (s *quickStore) Append(_ context.Context, _, _ string, msgs []store.NewMess
 	return nil
 }
 
-// texts returns a function that takes n texts through a committer, from Append to Answer.
+// texts returns a function that sends n texts through a committer and waits for the answers.
 func texts(t testing.TB) func(n int) {
 	t.Helper()
 	c := New(DefaultConfig(), Deps{
@@ -495,7 +496,8 @@ func TestATextAllocatesLittle(t *testing.T) {
 	require.LessOrEqual(t, one, 8.0, "a text alone pays for the context of its transaction")
 }
 
-// What one session sends goes to the sender's other sessions, if there may be any, in the order of the thread.
+// Texts sent by a session are also pushed to the sender's other sessions, if there may be any, in the order of the
+// thread.
 func TestTextsGoToTheSendersOtherSessions(t *testing.T) {
 	s := newStore(7)
 	c, col := start(t, s, nil)

@@ -18,11 +18,11 @@ import (
 	"parley/internal/wire"
 )
 
-// slowStore stores up to a batch of texts in the time a transaction takes.
+// slowStore stores a batch of texts in the duration of a transaction.
 type slowStore struct {
 	mu      sync.Mutex // guards the following
 	takes   time.Duration
-	stalled chan struct{} // when not nil: transactions wait until it is closed
+	stalled chan struct{} // if not nil, transactions wait until it is closed
 	next    map[int64]int64
 }
 
@@ -59,15 +59,15 @@ func (s *slowStore) Append(ctx context.Context, _, _ string, msgs []store.NewMes
 	return nil
 }
 
-// load offers texts to a committer of one shard and notes what became of them.
+// load offers texts to a committer with one shard and records the outcomes.
 type load struct {
 	c       *Committer
 	n       int
 	waits   []time.Duration // of accepted texts, by answer
 	failed  int
 	refused int
-	early   int             // refused without a time to try again
-	order   map[int64]int64 // the last number of each thread
+	early   int             // refused without a retry time
+	order   map[int64]int64 // last number of each thread
 	wrong   int             // answers out of order
 }
 
@@ -79,7 +79,7 @@ func (loadSender) Groups() bool     { return false }
 func (loadSender) Alone() bool      { return true }
 
 func (s loadSender) Answer(_ []byte, req *Request, _ *session.Cork) {
-	// One goroutine answers: that of the only shard.
+	// Only the goroutine of the single shard calls this.
 	t := &req.sent[0]
 	if t.Code != wire.CodeOK {
 		s.l.failed++
@@ -94,7 +94,8 @@ func (s loadSender) Answer(_ []byte, req *Request, _ *session.Cork) {
 
 const loadThreads = 64
 
-// offer sends perSecond texts for a time, evenly. A refused text's number is taken by the next one of its thread.
+// offer sends perSecond texts, evenly, for a time. The number of a refused text is used for the next one of its
+// thread.
 func (l *load) offer(perSecond int, d time.Duration, sent map[int64]int64) {
 	const step = time.Millisecond
 	due := 0.0
@@ -124,7 +125,7 @@ func (l *load) percentile(p float64) time.Duration {
 	return l.waits[min(int(float64(len(l.waits))*p), len(l.waits)-1)]
 }
 
-// loaded runs body with a committer whose store takes so long for a batch of 256.
+// loaded runs body with a committer whose store takes the given time for a batch of 256.
 func loaded(t *testing.T, takes time.Duration, body func(*load, *slowStore, map[int64]int64)) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &slowStore{takes: takes, next: make(map[int64]int64)}
@@ -161,7 +162,7 @@ func TestThreeTimesTheCapacityIsRefusedEarly(t *testing.T) {
 	}
 }
 
-// B8: SQL that stalls for two seconds, as in a fail-over, while the load is half of what it can take.
+// B8: SQL stalls for two seconds, as in a failover, while the load is half of its capacity.
 func TestAShortStallRefusesNobody(t *testing.T) {
 	loaded(t, 20*time.Millisecond, func(l *load, s *slowStore, sent map[int64]int64) {
 		half := 256 * 50 / 2
@@ -179,7 +180,7 @@ func TestAShortStallRefusesNobody(t *testing.T) {
 	})
 }
 
-// B8: a store that is slow for everybody is no reason to refuse the few that come.
+// B8: a store that is slow for all texts is no reason to refuse a few.
 func TestASlowStoreTakesWhatItCan(t *testing.T) {
 	loaded(t, 1500*time.Millisecond, func(l *load, _ *slowStore, sent map[int64]int64) {
 		l.offer(100, 20*time.Second, sent)
@@ -189,7 +190,7 @@ func TestASlowStoreTakesWhatItCan(t *testing.T) {
 	})
 }
 
-// B8: after an overload the first text that comes is taken again.
+// B8: after an overload, the first text is accepted again.
 func TestRefusalsEndWithTheOverload(t *testing.T) {
 	loaded(t, 20*time.Millisecond, func(l *load, _ *slowStore, sent map[int64]int64) {
 		l.offer(40_000, 3*time.Second, sent)

@@ -16,9 +16,9 @@ import (
 	"parley/internal/wire"
 )
 
-// fakeStore numbers texts as the real one does: per thread, resends by unique id.
+// fakeStore numbers texts like the real store: per thread, with resends recognised by unique id.
 type fakeStore struct {
-	block chan struct{} // when not nil: an append waits for it, or for its context
+	block chan struct{} // if not nil, an append waits for it, or for its context
 
 	mu       sync.Mutex // guards the following
 	access   map[int64]store.Access
@@ -32,7 +32,7 @@ type fakeStore struct {
 	known    map[string]int64
 	rowErr   map[string]error
 	err      error
-	halfway  int // with err: so many rows are stored all the same
+	halfway  int // with err: number of rows stored in spite of it
 	boots    []string
 }
 
@@ -120,14 +120,14 @@ func (s *fakeStore) Append(ctx context.Context, _, boot string, msgs []store.New
 	return s.err
 }
 
-// appended returns the messages of all batches so far: how requests fall into batches is a matter of timing.
+// appended returns the messages of all batches so far. How requests are divided into batches depends on timing.
 func (s *fakeStore) appended() []store.NewMessage {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Concat(s.batches...)
 }
 
-// user is a sender that keeps its answers.
+// user is a sender that records its answers.
 type user struct {
 	uid    int32
 	c      *collector
@@ -203,7 +203,7 @@ func start(t testing.TB, s *fakeStore, change func(*Config)) (*Committer, *colle
 	return c, col
 }
 
-// request asks for texts by "unique id" = content.
+// request returns a request of texts with the given contents, which are also their unique ids.
 func (c *collector) request(uid int32, thread int64, contents ...string) *Request {
 	r := &Request{From: &user{uid: uid, c: c}, Boot: "boot", Thread: thread, Bytes: 100}
 	for _, s := range contents {

@@ -15,7 +15,8 @@ import (
 	"parley/internal/wire"
 )
 
-// group7 is a store with the private thread 7 and the group 70, in which 1, 2 and 3 may write, 4 is muted, and 5 was.
+// group7 returns a store with the private thread 7 and the group 70, in which users 1, 2 and 3 may write, 4 is muted,
+// and 5 is a former member.
 func group7() *fakeStore {
 	s := newStore(7)
 	member := func(uid int32) store.GroupRight {
@@ -74,7 +75,8 @@ func TestTextsOfAGroupAreStoredAnsweredAndPublished(t *testing.T) {
 	require.Len(t, s.rights, 2, "it was forgotten")
 }
 
-// All texts of a group in a batch become few pushes, whoever sent them; private texts beside them stay one a request.
+// All texts of a group in a batch are published in few pushes, whoever sent them; private texts still have one push
+// per request.
 func TestABatchIsPublishedInFewPushes(t *testing.T) {
 	s := group7()
 	s.block = make(chan struct{})
@@ -102,7 +104,7 @@ func TestABatchIsPublishedInFewPushes(t *testing.T) {
 	require.EqualValues(t, 13, next)
 }
 
-// Escapes make a text up to six times as long; a push must fit a frame all the same.
+// Escaping makes a text up to six times as long; its push must still fit a frame.
 func TestAPushOfEscapesFitsAFrame(t *testing.T) {
 	s := group7()
 	s.block = make(chan struct{})
@@ -152,7 +154,7 @@ func TestWhoMayNotWriteToAGroupIsRefused(t *testing.T) {
 	require.Equal(t, []wire.Code{wire.CodeUnavailable}, codes(col.wait(t, 7)[6]))
 }
 
-// A resent text has the number of another time, when other users were members: it is pushed alone.
+// The number of a resent text is from an earlier time, when other users were members, so it is pushed alone.
 func TestAResentTextOfAGroupIsPushedAlone(t *testing.T) {
 	s := group7()
 	c, col := start(t, s, nil)
