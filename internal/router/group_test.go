@@ -39,7 +39,8 @@ func TestRowsOfAGroupForAUserGoWhereTheUserIs(t *testing.T) {
 	})
 }
 
-// What a node was not sent of a group is owed once, whoever its members are; and what no node was sent is owed to all.
+// Rows of a group that a node was not sent are owed once for all its members, and rows sent to no node are owed to
+// all nodes.
 func TestRowsThatANodeWasNotSentAreToldToItsMembers(t *testing.T) {
 	in(t, nil, func(t *testing.T, w *world) {
 		w.set(func() { w.down["b"] = true })

@@ -25,13 +25,13 @@ func (w *world) text(uid int32, thread int64, seqs ...int64) {
 	synctest.Wait()
 }
 
-// owed is what a node was told: of whom, which thread, from which number on.
+// owed is a notice sent to a node: user, thread, and first number.
 type owed struct {
 	uid           int32
 	thread, first int64
 }
 
-// toldAt returns the gap notices that a node was handed since the last call, and how many other pushes.
+// toldAt returns the gap notices handed to a node since the last call, and the number of other pushes.
 func (w *world) toldAt(node string) (told []owed, others int) {
 	_, pushes := w.take(node)
 	for _, p := range pushes {
@@ -44,7 +44,7 @@ func (w *world) toldAt(node string) (told []owed, others int) {
 	return told, others
 }
 
-// wait lets enough time pass for what can be told to be told.
+// wait waits long enough for all owed notices that can be sent.
 func (w *world) wait() {
 	time.Sleep(3 * DefaultConfig().SettleEvery)
 	synctest.Wait()
@@ -89,7 +89,7 @@ func TestWhatAFailedCallCarriedIsTold(t *testing.T) {
 		told, _ := w.toldAt("b")
 		require.Equal(t, []owed{{2, 7, 4}}, told)
 
-		// The notice is lost too, and the user has moved meanwhile.
+		// The notice is lost too, and the user has moved in the meantime.
 		w.r.Lost("b", &session.Push{To: 2, ID: wire.MsgGap, Thread: 7, Seq: 4})
 		w.wait()
 		_, notice := w.take("b")
@@ -123,7 +123,7 @@ func TestWhoCouldNotBeLookedUpIsToldWhenRedisIsBack(t *testing.T) {
 func TestNowhereIsNotBelievedWhileRedisIsYoung(t *testing.T) {
 	in(t, nil, func(t *testing.T, w *world) {
 		w.at(4, "b", "c")
-		w.text(4, 7, 1) // remembered
+		w.text(4, 7, 1) // cached
 		w.take("b")
 		w.take("c")
 		time.Sleep(2 * DefaultConfig().CacheTTL)
@@ -164,7 +164,7 @@ func TestAFullLaneMakesPushesLate(t *testing.T) {
 		block := make(chan struct{})
 		w.set(func() { w.hook = func() { w.hook = nil; w.mu.Unlock(); <-block; w.mu.Lock() } })
 		for seq := range int64(4) {
-			w.text(2, 7, seq+1) // one is at the look-up, one waits
+			w.text(2, 7, seq+1) // one is being looked up, one waits
 		}
 		close(block)
 		w.wait()
@@ -174,7 +174,7 @@ func TestAFullLaneMakesPushesLate(t *testing.T) {
 	})
 }
 
-// C1: what no history holds is sent again itself.
+// C1: pushes that no history contains are sent again.
 func TestOtherPushesAreKeptThemselves(t *testing.T) {
 	in(t, nil, func(t *testing.T, w *world) {
 		w.at(2, "b")
@@ -201,7 +201,7 @@ func TestOtherPushesAreKeptThemselves(t *testing.T) {
 	})
 }
 
-// C1: a bound does not make pushes lost, only less exact.
+// C1: beyond the bound pushes are not lost; the notices only become less exact.
 func TestPastTheBoundAllSessionsOfTheNodeAreTold(t *testing.T) {
 	in(t, func(c *Config) { c.OwedThreads = 10 }, func(t *testing.T, w *world) {
 		w.set(func() { w.down["b"], w.down["c"] = true, true })
@@ -217,7 +217,7 @@ func TestPastTheBoundAllSessionsOfTheNodeAreTold(t *testing.T) {
 		told, _ = w.toldAt("c")
 		require.Equal(t, []owed{{1, 5, 3}}, told)
 
-		// Of users who are nowhere any node may have them.
+		// Users who cannot be located may be on any node.
 		w.set(func() { w.err = errors.New("redis is away") })
 		for uid := range int32(20) {
 			w.text(uid+1, 7, 1)
@@ -232,7 +232,7 @@ func TestPastTheBoundAllSessionsOfTheNodeAreTold(t *testing.T) {
 	})
 }
 
-// C1: the user may be anywhere by the time a node is found to be gone for good.
+// C1: when a node turns out to be gone for good, its users may be anywhere.
 func TestWhatANodeWasOwedThatIsGoneIsToldWhereItsUsersAre(t *testing.T) {
 	in(t, nil, func(t *testing.T, w *world) {
 		w.at(2, "b")

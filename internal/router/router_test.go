@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// cluster is the rest of the cluster: where users are, and what was handed to which node.
+// cluster is the rest of the cluster: where users are, and what was handed to each node.
 type cluster struct {
 	mu    sync.Mutex // guards the following
 	where map[int32][]string
@@ -31,7 +31,7 @@ type cluster struct {
 	sent  map[string][]session.Push
 	down  map[string]bool
 	gone  map[string]bool // nodes without a link
-	young bool            // Redis lost its data a moment ago
+	young bool            // Redis has just lost its data
 	hook  func()
 }
 
@@ -90,7 +90,7 @@ func (c *cluster) at(uid int32, nodes ...string) {
 	c.where[uid] = nodes
 }
 
-// takes returns the numbers of what was handed to a node since the last call, and the pushes.
+// take returns the numbers of texts handed to a node since the last call, and all pushes.
 func (c *cluster) take(node string) (seqs []int64, pushes []session.Push) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -109,7 +109,7 @@ func (c *cluster) questions() [][]int32 {
 	return asked
 }
 
-// inbox is a session here that counts what it is handed.
+// inbox is a local session that counts its pushes.
 type inbox struct {
 	mu   sync.Mutex
 	seqs []int64
@@ -150,9 +150,9 @@ type world struct {
 	reg *session.Registry
 	seq int64
 
-	told []int64 // from which numbers on sessions here have missed texts
+	told []int64 // first missed number of each notice to local sessions
 
-	rowsHere map[int32]int // how many sessions of a user take rows of groups here
+	rowsHere map[int32]int // number of a user's local sessions that accept group rows
 	rowsFor  []int32
 }
 
@@ -182,7 +182,7 @@ func in(t *testing.T, change func(*Config), f func(t *testing.T, w *world)) {
 	})
 }
 
-// login adds a session of a user here.
+// login adds a local session of a user.
 func (w *world) login(uid int32, device string) (*session.Session, *inbox) {
 	w.t.Helper()
 	s, b := new(session.Session), new(inbox)
@@ -193,7 +193,7 @@ func (w *world) login(uid int32, device string) (*session.Session, *inbox) {
 	return s, b
 }
 
-// push delivers one text and waits until nothing more happens.
+// push delivers one text and waits until everything is idle.
 func (w *world) push(uid int32) int64 {
 	w.seq++
 	w.r.Deliver([]session.Push{{To: uid, ID: wire.MsgTextPush, Seq: w.seq, Body: []byte("body")}}, nil)
@@ -219,7 +219,7 @@ func TestLocalAndRemote(t *testing.T) {
 	})
 }
 
-// What a session did is told to the user's other sessions. It costs no look-up while there are none.
+// An action of a session is pushed to the user's other sessions, without a look-up while there are none.
 func TestASkippedSessionIsAtHome(t *testing.T) {
 	in(t, nil, func(t *testing.T, w *world) {
 		s, here := w.login(1, "")
@@ -245,7 +245,7 @@ func TestASkippedSessionIsAtHome(t *testing.T) {
 	})
 }
 
-// Marks that are lost are asked for again anyway.
+// Clients read marks again anyway, so lost ones are not owed.
 func TestLostMarksAreNotOwed(t *testing.T) {
 	in(t, nil, func(t *testing.T, w *world) {
 		w.at(2, "b")
@@ -300,7 +300,7 @@ func TestMissesShareALookUpAndEachUserIsAskedForOnce(t *testing.T) {
 		for i := range 20 {
 			pushes = append(pushes, session.Push{To: int32(2 + i%3), ID: wire.MsgTextPush, Seq: int64(i)})
 		}
-		// The lane is at its first batch while the others come in.
+		// The lane processes its first batch while the others arrive.
 		w.hook = func() { w.hook = nil; w.mu.Unlock(); w.r.Deliver(pushes, nil); w.mu.Lock() }
 		w.push(9)
 		asked := w.questions()
@@ -352,7 +352,7 @@ func TestNotHereIsTriedOnceMore(t *testing.T) {
 		seqs, _ := w.take("d")
 		require.Empty(t, seqs, "left to the store")
 
-		// Back at the same node: its session may have become live meanwhile.
+		// The user is back on the same node, where the session may have become live since.
 		seq := w.push(2)
 		_, pushes = w.take("d")
 		w.r.NotHere("d", &pushes[0])
@@ -364,7 +364,7 @@ func TestNotHereIsTriedOnceMore(t *testing.T) {
 		seqs, _ = w.take("d")
 		require.Empty(t, seqs)
 
-		// Here, by now.
+		// The user is on this node by now.
 		seq = w.push(2)
 		_, pushes = w.take("d")
 		_, here := w.login(2, "")
@@ -376,7 +376,7 @@ func TestNotHereIsTriedOnceMore(t *testing.T) {
 
 func TestASecondTryReachesNoSessionTwice(t *testing.T) {
 	in(t, nil, func(t *testing.T, w *world) {
-		// One device here, one that was on b, one on c.
+		// One device is here, one was on b, one is on c.
 		_, here := w.login(2, "")
 		w.reg.Elsewhere(2)
 		w.at(2, "b", "c")
@@ -392,7 +392,7 @@ func TestASecondTryReachesNoSessionTwice(t *testing.T) {
 		seqs, _ := w.take("c")
 		require.Empty(t, seqs, "it has it")
 
-		// Both moved to d: one copy each is one too many.
+		// Both devices have moved to d, which must not get two copies.
 		w.at(2, "b", "c")
 		w.r.Forget(2)
 		seq = w.push(2)
@@ -527,13 +527,13 @@ func TestCloseWhileItWaits(t *testing.T) {
 			r.Deliver([]session.Push{{To: int32(i), Body: []byte(fmt.Sprint(i))}}, nil)
 		}
 		synctest.Wait()
-		r.Close() // goleak and the bubble see to the rest
+		r.Close() // goleak and synctest detect leaked goroutines
 		r.Deliver([]session.Push{{To: 1}}, nil)
 		require.Empty(t, w.sent)
 	})
 }
 
-// slowLocator answers when its time is over.
+// slowLocator answers only when its context ends.
 type slowLocator struct{}
 
 func (slowLocator) Locate(ctx context.Context, _ []int32) ([][]string, bool, error) {
