@@ -16,7 +16,7 @@ import (
 	"parley/test/benchgate/cputime"
 )
 
-// instant is a node that takes everything at once.
+// instant is a node that accepts everything at once.
 type instant struct {
 	nodeservice.Client
 	rsp   message.DeliverRsp
@@ -28,7 +28,7 @@ func (n *instant) Deliver(_ context.Context, r *message.DeliverReq, _ ...callopt
 	return &n.rsp, nil
 }
 
-// BenchmarkPack is pushes to as many users of one node, from Forward to the calls that carry them.
+// BenchmarkPack measures pushes to many users of one node, from Forward to the calls.
 func BenchmarkPack(b *testing.B) {
 	for _, burst := range []int{1, 256} {
 		b.Run(fmt.Sprint(burst), func(b *testing.B) {

@@ -50,14 +50,14 @@ func withFake(t *testing.T, node nodeservice.Client, change func(*Config, *Deps)
 	})
 }
 
-// pauseOf returns how long a link is left alone.
+// pauseOf returns the current pause of a link.
 func pauseOf(l *link) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.pause
 }
 
-// E8: all lanes fail over one trouble.
+// E8: the lanes fail for the same reason.
 func TestThePauseDoublesOncePerRoundOfFailures(t *testing.T) {
 	down := deliverFunc(func(ctx context.Context, _ *message.DeliverReq) (*message.DeliverRsp, error) {
 		select {
@@ -81,7 +81,7 @@ func TestThePauseDoublesOncePerRoundOfFailures(t *testing.T) {
 	})
 }
 
-// E8: a lane in which much waits must not burn it, nor make the pause longer, while the peer is left alone.
+// E8: a lane with many waiting pushes must neither try to send them during a pause nor lengthen the pause.
 func TestNothingIsSentDuringAPause(t *testing.T) {
 	var calls atomic.Int32
 	down := deliverFunc(func(context.Context, *message.DeliverReq) (*message.DeliverRsp, error) {
@@ -103,7 +103,7 @@ func TestNothingIsSentDuringAPause(t *testing.T) {
 	})
 }
 
-// deliverHello is a peer that also says who it is.
+// deliverHello is a peer that also answers Hello.
 type deliverHello struct {
 	deliverFunc
 	hello func() (*message.HelloRsp, error)
@@ -113,7 +113,7 @@ func (d deliverHello) Hello(context.Context, *message.HelloReq, ...callopt.Optio
 	return d.hello()
 }
 
-// C1: Redis without its data shows no node at all.
+// C1: a Redis without its data lists no nodes.
 func TestALinkOutlivesItsNodesLeaseWhileTheNodeAnswers(t *testing.T) {
 	var delivered atomic.Int32
 	var gone atomic.Bool
@@ -158,7 +158,7 @@ func TestALinkOutlivesItsNodesLeaseWhileTheNodeAnswers(t *testing.T) {
 	})
 }
 
-// C1: what a failed call carried is remembered by the caller.
+// C1: the caller remembers the pushes of a failed call.
 func TestThePushesOfAFailedCallAreReported(t *testing.T) {
 	down := deliverFunc(func(context.Context, *message.DeliverReq) (*message.DeliverRsp, error) {
 		time.Sleep(time.Second) // all pushes are taken by then: a link whose call failed takes none

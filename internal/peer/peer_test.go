@@ -21,7 +21,7 @@ import (
 	"parley/kitex_gen/message/nodeservice"
 )
 
-// What netpoll and Kitex start once a process and never end.
+// Goroutines that netpoll and Kitex start once per process and never end are ignored.
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m,
 		goleak.IgnoreAnyFunction("github.com/cloudwego/netpoll.(*defaultPoll).Wait"),
@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 	)
 }
 
-// fakeNode is another chat node: it keeps what it is handed.
+// fakeNode is another chat node that records what it receives.
 type fakeNode struct {
 	t    *testing.T
 	addr string
@@ -51,7 +51,7 @@ type fakeNode struct {
 	byNotify
 }
 
-// byNotify is what arrived by the seed's calls.
+// byNotify holds what arrived by llfcchat's calls.
 type byNotify struct {
 	texts   []*message.TextChatMsgReq
 	applied []*message.AddFriendReq
@@ -123,14 +123,14 @@ func (n *fakeNode) SendChatMsg(context.Context, *message.SendChatMsgReq) (*messa
 	return nil, errors.New("not called")
 }
 
-// serve runs the node on addr, "" for a free port, until stop.
+// serve runs the node on addr, or on a free port if addr is "", until stop.
 func (n *fakeNode) serve(addr string, chatOnly bool) {
 	n.t.Helper()
 	if addr == "" {
 		addr = "127.0.0.1:0"
 	}
 	var ln net.Listener
-	require.Eventually(n.t, func() (ok bool) { // the port may be on its way back
+	require.Eventually(n.t, func() (ok bool) { // the port may not be free again yet
 		var err error
 		ln, err = net.Listen("tcp", addr)
 		return err == nil
@@ -145,7 +145,7 @@ func (n *fakeNode) serve(addr string, chatOnly bool) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = s.Serve(ctx) // what matters shows in the calls
+		_ = s.Serve(ctx) // the calls show failures
 	}()
 	n.addr = s.Addr()
 	n.stop = sync.OnceFunc(func() { cancel(); <-done })
@@ -159,7 +159,7 @@ func startNode(t *testing.T) *fakeNode {
 	return n
 }
 
-// got returns the numbers of the pushes so far.
+// got returns the numbers of all pushes received so far.
 func (n *fakeNode) got() (seqs []int64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -169,14 +169,14 @@ func (n *fakeNode) got() (seqs []int64) {
 	return seqs
 }
 
-// called returns how many Deliver calls there were.
+// called returns the number of Deliver calls.
 func (n *fakeNode) called() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.calls
 }
 
-// told is what a pool says of pushes.
+// told records what a pool reports about pushes.
 type told struct {
 	mu        sync.Mutex
 	notHere   []int64
@@ -198,7 +198,7 @@ func dial(addr string, grpc bool) (Clients, error) {
 func startPool(t *testing.T, change func(*Config)) (*Pool, *told) {
 	t.Helper()
 	cfg := DefaultConfig()
-	cfg.MaxPause, cfg.Timeout = 200*time.Millisecond, 10*time.Second // a busy machine is no dead peer
+	cfg.MaxPause, cfg.Timeout = 200*time.Millisecond, 10*time.Second // a busy machine must not look like a dead peer
 	if change != nil {
 		change(&cfg)
 	}
@@ -265,7 +265,7 @@ func TestPushesArriveInOrderAndInFewCalls(t *testing.T) {
 	require.Equal(t, &message.Push{
 		ToUid: pushes[0].ToUid, Device: "d", MsgId: 1019, FromUid: 9, ThreadId: 7, Seq: 0, Body: []byte("body 0"), Sid: "s",
 	}, pushes[0])
-	// In each lane a first call with what had come by then, and the rest in full ones.
+	// Each lane makes a first call with what had arrived by then, and the others with full batches.
 	lanes, perCall := p.cfg.Lanes, p.cfg.CallPushes
 	require.LessOrEqual(t, n.called(), 2*lanes+users*each/perCall, "what waits shares a call")
 }
@@ -294,7 +294,7 @@ func TestWhatThePeerSaysOfEachPush(t *testing.T) {
 	require.Empty(t, said.forgotten)
 }
 
-// Rows of a group keep their order, and nobody is looked for when the peer has no member.
+// Rows of a group keep their order, and a peer without members causes no look-up.
 func TestRowsOfGroupsAreCarried(t *testing.T) {
 	n := startNode(t)
 	n.code = func(*message.Push) int32 { return CodeNotHere }
@@ -422,7 +422,7 @@ func TestACallThatTimedOutIsMadeAgainUnderItsNumber(t *testing.T) {
 	said.mu.Lock()
 	require.Empty(t, said.forgotten)
 	said.mu.Unlock()
-	p.Close() // not before: it may end the second call, and its user is forgotten then
+	p.Close() // not earlier: that could end the second call, and its user would be forgotten
 	for call, times := range n.times {
 		require.NotZero(t, call[0])
 		require.Contains(t, []uint64{1, 2}, call[1])

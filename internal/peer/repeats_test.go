@@ -26,7 +26,7 @@ func TestACallIsCarriedOutOnce(t *testing.T) {
 	require.Equal(t, []uint64{1, 1, 3, 1, 1}, done)
 }
 
-// C3: else a push for a user who was not there would be taken for delivered when the first answer is late.
+// C3: otherwise a push for a user who was not there would count as delivered if the first answer is late.
 func TestARepeatedCallGetsTheAnswerOfTheFirst(t *testing.T) {
 	var s Streams
 	answer := func(codes ...int32) func() []int32 { return func() []int32 { return codes } }
