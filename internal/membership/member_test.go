@@ -17,7 +17,7 @@ import (
 	"parley/internal/wire"
 )
 
-// fakeServers is Redis and SQL as a membership sees them. While one is stalled its calls wait for their deadline.
+// fakeServers is Redis and SQL as seen by a Member. While one is stalled, its calls wait for their deadline.
 type fakeServers struct {
 	mu       sync.Mutex // guards the following
 	stallRed bool
@@ -29,12 +29,12 @@ type fakeServers struct {
 	reads    int
 	ended    int
 	loads    int
-	trouble  int // failures that the mailbox was told of
+	trouble  int // failures reported to the mailbox
 }
 
 var errStalled = errors.New("stalled")
 
-// call waits while the server is stalled, and then runs f.
+// call waits while the server is stalled, and then calls did.
 func (f *fakeServers) call(ctx context.Context, stalled *bool, limit time.Duration, did func() error) error {
 	f.mu.Lock()
 	wait := *stalled
@@ -124,21 +124,21 @@ func (f *fakeServers) stall(redis, sql bool) {
 	f.stallRed, f.stallSQL = redis, sql
 }
 
-// look returns a copy of what f holds.
+// look returns a copy of the state.
 func (f *fakeServers) look() (leased bool, lapsed, reads, ended, loads int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return time.Now().Before(f.until), f.lapsed, f.reads, f.ended, f.loads
 }
 
-// otherNodeFences does what another node does that took this one for dead.
+// otherNodeFences fences the node off, as another node does that considers it dead.
 func (f *fakeServers) otherNodeFences() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fence = ""
 }
 
-// member returns the membership of a node that has joined, with its loops running until stop is called.
+// member returns the Member of a node that has joined. Its loops run until stop is called.
 func member(t *testing.T, f *fakeServers) (m *Member, stop func() error) {
 	t.Helper()
 	c := func() prometheus.Counter { return prometheus.NewCounter(prometheus.CounterOpts{Name: "c"}) }
@@ -212,14 +212,14 @@ func TestAFenceIsReadWhileRedisStalls(t *testing.T) {
 	})
 }
 
-// D2: the next life waits for SQL, but its lease is kept meanwhile, and nobody is placed here before it can serve.
+// D2: the next life waits for SQL, but its lease is kept meanwhile, and no user is placed here before it can serve.
 func TestANextLifeKeepsItsLeaseWhileSQLStalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := new(fakeServers)
 		m, stop := member(t, f)
 		boot := m.Boot()
 		f.otherNodeFences()
-		f.stall(false, true) // first: the next life may begin at once
+		f.stall(false, true) // before the fence: the next life may begin at once
 		m.NoteFenced(boot)
 		time.Sleep(time.Second)
 		_, _, _, ended, before := f.look()
@@ -244,7 +244,7 @@ func TestANextLifeKeepsItsLeaseWhileSQLStalls(t *testing.T) {
 	})
 }
 
-// A lease that another live process took ends this one.
+// A lease taken by another live process ends this one.
 func TestALeaseLostToALivingProcessIsFatal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := new(fakeServers)
@@ -261,7 +261,7 @@ func TestALeaseLostToALivingProcessIsFatal(t *testing.T) {
 	})
 }
 
-// A2: sessions are compared with Redis after any trouble with it, whichever call had it.
+// A2: sessions are compared with Redis after any failed call to it.
 func TestTheMailboxIsToldOfTroubleWithRedis(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := new(fakeServers)
