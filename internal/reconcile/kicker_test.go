@@ -14,7 +14,7 @@ import (
 	"parley/internal/presence"
 )
 
-// fakePeers is the other nodes, as RPC reaches them.
+// fakePeers is the other nodes, as reached by RPC.
 type fakePeers struct {
 	mu     sync.Mutex // guards the following
 	answer error
@@ -22,7 +22,7 @@ type fakePeers struct {
 	static map[string]bool
 	known  map[string]bool
 	block  chan struct{}
-	// open is how many calls wait for an answer now, most how many ever did.
+	// open is the number of calls waiting for an answer, most its maximum.
 	open, most int
 }
 
@@ -79,7 +79,7 @@ func newKickBed(t *testing.T) *kickBed {
 	return b
 }
 
-// node gives n1 a lease and returns a session there.
+// node gives n1 a lease and returns the location of a session there.
 func (b *kickBed) node(boot string) presence.Location {
 	b.t.Helper()
 	b.mini.Del("node_n1")
@@ -120,7 +120,7 @@ func TestAKickThatIsNotAnsweredGoesToTheMailbox(t *testing.T) {
 	require.Equal(t, 5.0, value(b.kicker.metrics.left))
 	require.Equal(t, 1.0, value(b.kicker.metrics.unanswered))
 
-	// When the silence is over one tries, and its answer counts for all.
+	// When the silence is over, one caller tries, and its success counts for all.
 	b.kicker.silent.Put("n1", time.Now())
 	b.end(at)
 	b.end(at)
@@ -134,7 +134,7 @@ func TestAKickThatIsNotAnsweredGoesToTheMailbox(t *testing.T) {
 	require.Empty(t, b.fenced)
 }
 
-// A2: a storm of logins whose old sessions are on a node that takes calls and does not answer.
+// A2: many logins have old sessions on a node that accepts calls but does not answer.
 func TestKicksThatWaitForAnAnswerAreBounded(t *testing.T) {
 	b := newKickBed(t)
 	at := b.node("b1")
@@ -168,7 +168,7 @@ func TestASessionOfADeadLifeIsFenced(t *testing.T) {
 	require.Equal(t, []string{"n1|b1", "n2|b1"}, b.fenced, "a life is a node and a boot id")
 }
 
-// A2: the mailbox is no use when the node cannot read it, and dies.
+// A2: a kick in the mailbox is useless if the node cannot read it and then dies.
 func TestALifeThatWasLeftAKickIsFencedWhenItsLeaseLapses(t *testing.T) {
 	b := newKickBed(t)
 	at := b.node("b1")
@@ -191,7 +191,7 @@ func TestALifeThatWasLeftAKickIsFencedWhenItsLeaseLapses(t *testing.T) {
 	require.Equal(t, []string{"n1|b1", "n1|b1"}, b.fenced)
 	require.Empty(t, b.kicker.watched)
 
-	// A life that has extended its lease since has read its mailbox.
+	// A life that has extended its lease since then has read its mailbox.
 	b.kicker.silent.Delete("n1")
 	b.end(b.node("b3"))
 	look()
@@ -215,7 +215,7 @@ func TestManyLoginsFenceADeadLifeOnce(t *testing.T) {
 			return ctx.Err()
 		}
 	}, quiet)
-	// The first caller leaves before it is done: another one goes on, and the others wait for that one.
+	// The first caller leaves early: another one makes the next attempt, and the others wait for that.
 	ctx, leave := context.WithCancel(t.Context())
 	first := make(chan error, 1)
 	go func() { first <- f.fence(ctx, life{"n1", "b1"}) }()
@@ -272,7 +272,7 @@ func TestAStaticPeerWithoutALeaseIsAskedUntilItAnswers(t *testing.T) {
 	b.kicker.retryStatic(t.Context())
 	require.Equal(t, 6, b.peers.calls())
 
-	// A kick that comes late must not end the user's next session there.
+	// A late kick must not end the user's next session on that node.
 	b.peers.set(func() { b.peers.answer = errors.New("refused") })
 	b.end(at)
 	b.mini.HSet("usession_7", "", "newer|foreign|none")

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
-// bed is a node's registry beside a Redis.
+// bed is the registry of a node, with a Redis.
 type bed struct {
 	t        *testing.T
 	mini     *miniredis.Miniredis
@@ -46,7 +46,7 @@ func newBed(t *testing.T) *bed {
 	b := &bed{t: t, mini: miniredis.RunT(t), registry: session.NewRegistry(), since: time.Now()}
 	b.rdb = redis.NewClient(&redis.Options{
 		Addr: b.mini.Addr(), Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true, MaxRetries: -1,
-		// A busy machine is not what is tested.
+		// Long, so that a busy machine does not fail the test.
 		DialTimeout: time.Minute, ReadTimeout: time.Minute, WriteTimeout: time.Minute, PoolTimeout: time.Minute,
 	})
 	t.Cleanup(func() { _ = b.rdb.Close() })
@@ -88,14 +88,14 @@ func (b *bed) entry(s *session.Session) presence.Session {
 	}
 }
 
-// socket is a connection that nobody reads.
+// socket is a connection that is never read.
 type socket struct{ fd int }
 
 func (s socket) Fd() int                     { return s.fd }
 func (s socket) Write(p []byte) (int, error) { return len(p), nil }
 func (s socket) Close() error                { return nil }
 
-// login makes user uid live here, and known to Redis.
+// login makes a user live here and in Redis.
 func (b *bed) login(uid int32) *session.Session {
 	b.t.Helper()
 	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
@@ -126,7 +126,7 @@ func (b *bed) endedNow() []string {
 	return slices.Clone(b.ended)
 }
 
-// pass takes as many steps as there are parts.
+// pass makes as many steps as the registry has parts.
 func pass(t *testing.T, r *Reconciler) (pauses []time.Duration) {
 	for range session.Parts {
 		pauses = append(pauses, r.step(t.Context()))
@@ -198,7 +198,7 @@ func TestASessionThatRedisLostIsWrittenBack(t *testing.T) {
 	require.Empty(t, r.lost)
 }
 
-// C1: whether the write was done is not known.
+// C1: it is unknown whether the write succeeded.
 func TestASessionThatWasWrittenBackUnheardIsToldToo(t *testing.T) {
 	b := newBed(t)
 	b.login(7)
@@ -217,7 +217,7 @@ func TestASessionThatWasWrittenBackUnheardIsToldToo(t *testing.T) {
 	require.Empty(t, r.lost)
 }
 
-// A4: all of it, without looking first.
+// A4: everything is written back without comparing first.
 func TestARewriteHasNoPauses(t *testing.T) {
 	b := newBed(t)
 	for uid := range int32(100) {
@@ -251,7 +251,7 @@ func TestASessionWhosePlaceAnotherHasEndsAfterTheGrace(t *testing.T) {
 	pass(t, r)
 	require.Empty(t, b.endedNow(), "the login may still be undone")
 	require.Len(t, r.doubts, 2)
-	// The login of user 8 is undone.
+	// Undo the login of user 8.
 	require.NoError(t, b.rdb.HSet(t.Context(), "usession_8", "phone", sid(8)+"|n1|b1").Err())
 	for s := range r.doubts {
 		r.doubts[s] = time.Now().Add(-cfg.Grace)
@@ -269,7 +269,7 @@ func TestASessionOlderThanAPasswordResetEnds(t *testing.T) {
 	b := newBed(t)
 	b.login(7)
 	b.login(8)
-	b.mini.SetTime(time.Now().Add(time.Hour)) // Redis' clock is nobody else's
+	b.mini.SetTime(time.Now().Add(time.Hour)) // Redis has a clock of its own
 	b.since = time.Now().Add(-time.Minute)
 	require.NoError(t, b.presence.RevokeTokens(t.Context(), 7))
 	r := b.reconciler(DefaultConfig())
@@ -278,7 +278,7 @@ func TestASessionOlderThanAPasswordResetEnds(t *testing.T) {
 	require.Equal(t, 1.0, value(r.metrics.revoked))
 }
 
-// onPipeline calls f once, before the next pipeline that holds a command of this name.
+// onPipeline calls f once, before the next pipeline that contains a command of this name.
 type onPipeline struct {
 	name string
 	f    func()
