@@ -13,7 +13,7 @@ import (
 
 const secret = "a secret of the cluster"
 
-// check runs Check with the metadata of md and returns the reason of a refusal, "" if there is none.
+// check calls Check with the metadata md and returns the reason for a refusal, or "".
 func check(a *Auth, service, method string, md map[string]string) string {
 	if r := a.Check(service, method, func(name string) string { return md[name] }); r != nil {
 		return r.Reason
@@ -21,14 +21,14 @@ func check(a *Auth, service, method string, md map[string]string) string {
 	return ""
 }
 
-// named gives two Auths one name, as if they were one process: what differs is then what the test is about.
+// named gives several Auths the same name, as if they were one process, so that only the tested difference matters.
 func named(auths ...*Auth) {
 	for _, a := range auths {
 		a.name = "callee"
 	}
 }
 
-// TestCanonicalBytes fixes what other languages must compute.
+// TestCanonicalBytes fixes the values that implementations in other languages must compute.
 func TestCanonicalBytes(t *testing.T) {
 	clock := func() time.Time { return time.Unix(1700000000, 0) }
 	// body=$(printf 'a body' | openssl dgst -sha256 -r | cut -d' ' -f1)
@@ -105,7 +105,7 @@ func TestCheck(t *testing.T) {
 	require.Nil(t, NewAuth(""))
 }
 
-// A1: whatever the clocks say, a restart makes recorded calls useless.
+// A1: a restart makes recorded calls useless, whatever the clocks say.
 func TestARestartedProcessRefusesRecordedCalls(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	clock := func() time.Time { return now }
@@ -138,7 +138,7 @@ func TestReplay(t *testing.T) {
 	md := client.Sign(server.name, "S", "M", nil)
 	require.Empty(t, check(server, "S", "M", md))
 	require.Empty(t, check(server, "S", "M", ahead))
-	for range 61 { // for as long as the clock lets it pass, the cache remembers
+	for range 61 { // the cache remembers the nonce as long as the clock check would accept it
 		want := ReasonReplay
 		if now.Unix() > 1_700_000_030 {
 			want = ReasonClock

@@ -26,7 +26,7 @@ func (*quoting) GetVarifyCode(_ context.Context, req *message.GetVarifyReq) (*me
 func TestCauseSaysWhyACallFailed(t *testing.T) {
 	web := httptest.NewServer(http.NotFoundHandler())
 	defer web.Close()
-	silent := listen(t) // the kernel accepts, and nobody reads
+	silent := listen(t) // the kernel accepts connections that are never read
 	defer silent.Close()
 	status, _ := serve(t, &statusHandler{}, rpc.ServerConfig{Name: "status"})
 	srv, err := rpc.NewServer(listen(t), rpc.ServerConfig{Name: "varify"})

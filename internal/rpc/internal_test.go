@@ -17,7 +17,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// These belong to Kitex and netpoll, one a process, and never end.
+	// Goroutines of Kitex and netpoll that exist once per process and never end.
 	goleak.VerifyTestMain(m,
 		goleak.IgnoreAnyFunction("github.com/cloudwego/netpoll.(*defaultPoll).Wait"),
 		goleak.IgnoreAnyFunction("github.com/cloudwego/kitex/pkg/loadbalance/lbcache.(*BalancerFactory).watcher"),
@@ -30,8 +30,8 @@ func TestMain(m *testing.M) {
 	)
 }
 
-// TestListenerClosesOnce is the reason for having a listener: closing it again, as Kitex and netpoll do, must not close
-// whatever has the descriptor's number by then.
+// TestListenerClosesOnce tests the reason for having a listener: a second close, as Kitex and netpoll do it, must not
+// close whatever has the same descriptor by then.
 func TestListenerClosesOnce(t *testing.T) {
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -47,7 +47,7 @@ func TestListenerClosesOnce(t *testing.T) {
 	fd := l.Fd()
 	require.NoError(t, l.Release())
 
-	var files []*os.File // one of them takes the number
+	var files []*os.File // one of them gets the descriptor's number
 	taken := false
 	for range 64 {
 		f, err := os.Open(os.DevNull)
@@ -114,7 +114,7 @@ func TestLibraryLogs(t *testing.T) {
 	var other lockedBuffer
 	log := slog.New(slog.NewTextHandler(&other, nil))
 	giveBack := lendLogs(log)
-	lendLogs(slog.New(slog.NewTextHandler(&out, nil)))() // taken: changes nothing
+	lendLogs(slog.New(slog.NewTextHandler(&out, nil)))() // has no effect: the lines have a destination
 	klog.Error("KITEX: panic again")
 	require.Contains(t, other.String(), "panic again")
 	giveBack()

@@ -21,8 +21,7 @@ import (
 
 const clusterSecret = "a secret of the cluster"
 
-// relay stands between clients and servers: it gives each new connection to the next of the servers in turn, and keeps
-// what clients send.
+// relay forwards connections from clients to several servers in turn, and records what clients send.
 type relay struct {
 	ln net.Listener
 	wg sync.WaitGroup
@@ -78,7 +77,7 @@ func (r *relay) Write(p []byte) (int, error) {
 	return r.sent.Write(p)
 }
 
-// recorded returns what clients have sent since it was last called.
+// recorded returns what clients have sent since the last call.
 func (r *relay) recorded() []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -102,8 +101,8 @@ func replay(t *testing.T, addr string, recorded []byte) string {
 	return string(answer[:n])
 }
 
-// A1: what was recorded on the way to one node is refused by every other, by the same one after a restart, and with another
-// body.
+// A1: a call recorded on the way to one node is refused by every other node, by the same one after a restart, and
+// with another body.
 func TestARecordedCallIsGoodNowhereElse(t *testing.T) {
 	a, b := &statusHandler{}, &statusHandler{}
 	addrA, stopA := serve(t, a, rpc.ServerConfig{Auth: rpc.NewAuth(clusterSecret)})
@@ -135,12 +134,12 @@ func TestARecordedCallIsGoodNowhereElse(t *testing.T) {
 	require.Equal(t, calls, a.calls.Load())
 }
 
-// A1: a signed call that never arrived, and so used up no nonce, is good for its own body only.
+// A1: a signed call that never arrived, and so used up no nonce, is valid only for its own body.
 func TestABodyThatWasExchangedIsRefused(t *testing.T) {
 	h := &statusHandler{}
 	addr, _ := serve(t, h, rpc.ServerConfig{Auth: rpc.NewAuth(clusterSecret)})
 	auth := rpc.NewAuth(clusterSecret)
-	lost := listen(t) // a node that reads calls and answers none
+	lost := listen(t) // a node that reads calls but answers none
 	got := make(chan []byte, 1)
 	go func() {
 		conn, err := lost.Accept()
@@ -164,7 +163,7 @@ func TestABodyThatWasExchangedIsRefused(t *testing.T) {
 	}
 	way.mu.Unlock()
 	calls := h.calls.Load()
-	require.Eventually(t, func() bool { // a pooled connection may not have noticed yet
+	require.Eventually(t, func() bool { // a pooled connection may not have noticed the restart yet
 		_, err := c.GetChatServer(t.Context(), &message.GetChatServerReq{Uid: 77})
 		return err != nil && len(got) == 1
 	}, time.Minute, time.Millisecond)
@@ -212,7 +211,7 @@ func TestACallFollowsARestartedCallee(t *testing.T) {
 	}
 }
 
-// An address may lead to several processes, each connection to another: that of a Kubernetes Service does.
+// An address may lead to several processes with different connections, as that of a Kubernetes Service does.
 func TestOneAddressForSeveralProcesses(t *testing.T) {
 	handlers := make([]*statusHandler, 3)
 	var addrs []string

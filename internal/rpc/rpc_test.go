@@ -25,8 +25,8 @@ import (
 	"parley/kitex_gen/message/statusservice"
 )
 
-// prutalCodec lets grpc-go carry the generated messages, which are not google protobuf ones. What goes over the wire is
-// what a stock gRPC stub sends.
+// prutalCodec lets grpc-go carry Kitex's generated messages, which are not Google protobuf messages. The encoded
+// bytes are the same as those of a stock gRPC stub.
 type prutalCodec struct{}
 
 type prutalMessage interface {
@@ -41,8 +41,8 @@ func (prutalCodec) Name() string                    { return "proto" }
 // statusHandler answers from memory.
 type statusHandler struct {
 	calls   atomic.Int64
-	entered chan struct{} // when not nil: a call says that it is in
-	block   chan struct{} // when not nil: a call waits for it
+	entered chan struct{} // if not nil, receives when a call has started
+	block   chan struct{} // if not nil, calls wait for it
 }
 
 func (h *statusHandler) GetChatServer(_ context.Context, req *message.GetChatServerReq) (*message.GetChatServerRsp, error) {
@@ -98,7 +98,7 @@ func serve(t *testing.T, h *statusHandler, c rpc.ServerConfig) (addr string, sto
 func kitexClient(t *testing.T, addr string, c rpc.ClientConfig) statusservice.Client {
 	t.Helper()
 	if c.Timeout == 0 {
-		c.Timeout = time.Minute // a busy machine is not what is tested
+		c.Timeout = time.Minute // long, so that a busy machine does not fail the test
 	}
 	cl := rpc.NewClient(c, addr)
 	t.Cleanup(cl.Close)
@@ -116,7 +116,7 @@ func grpcConn(t *testing.T, addr string) *grpc.ClientConn {
 	return cc
 }
 
-// calleeOf asks a server for its name as a foreign caller does, "" when it has no secret.
+// calleeOf asks a server for its name as a foreign caller does; "" if the server has no secret.
 func calleeOf(t *testing.T, cc *grpc.ClientConn) string {
 	t.Helper()
 	ctx := metadata.NewOutgoingContext(t.Context(), metadata.Pairs(rpc.HeaderTo, rpc.UnknownCallee))
@@ -304,7 +304,7 @@ func TestClientTimeoutAndDeadPeer(t *testing.T) {
 	<-h.entered
 	close(h.block)
 	stop()
-	// A pooled connection may not have noticed yet; the call on it fails in another way.
+	// A pooled connection may not have noticed the end yet; a call on it fails with another error.
 	require.Eventually(t, func() bool {
 		_, err := st.GetChatServer(t.Context(), &message.GetChatServerReq{Uid: 1})
 		return rpc.IsUnreachable(err)
@@ -346,7 +346,7 @@ parley_rpc_served_total{method="GetChatServer",result="ok",service="StatusServic
 parley_rpc_served_total{method="GetChatServer",result="panic",service="StatusService"} 1
 parley_rpc_served_total{method="unknown",result="error",service="unknown"} 2
 `
-	// A call is counted just after its reply was written.
+	// A call is counted shortly after its reply has been written.
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		require.NoError(c, testutil.GatherAndCompare(reg, strings.NewReader(want), "parley_rpc_served_total"))
 	}, time.Minute, 5*time.Millisecond)

@@ -70,11 +70,11 @@ func serveHello(t *testing.T, auth *Auth) string {
 	return s.Addr()
 }
 
-// A2: a node learns by its own calls that its peers do not accept it, and that they do again.
+// A2: a node learns from its own calls that its peers refuse its signature, and that they accept it again.
 func TestANodeKnowsThatItsPeersRefuseIt(t *testing.T) {
 	right := NewAuth(secret)
 	late := NewAuth(secret)
-	late.now = func() time.Time { return time.Now().Add(time.Minute) } // everybody else is a minute behind
+	late.now = func() time.Time { return time.Now().Add(time.Minute) } // so all others appear a minute behind
 	addr, lateAddr := serveHello(t, right), serveHello(t, late)
 	for _, c := range []struct {
 		name, addr, want string
@@ -112,7 +112,7 @@ func TestANodeKnowsThatItsPeersRefuseIt(t *testing.T) {
 	}
 }
 
-// A stranger who sends rubbish to a node does not make it unready.
+// A stranger who sends invalid data to a node does not make it unready.
 func TestAStrangerDoesNotMakeANodeUnready(t *testing.T) {
 	addr := serveHello(t, NewAuth(secret))
 	s := NewStanding(slog.New(slog.DiscardHandler))
