@@ -11,7 +11,7 @@ import (
 	"parley/test/benchgate/cputime"
 )
 
-// Benchmarks run many callers at once against a real Redis: what is measured is the packing.
+// The benchmarks run many concurrent callers against a real Redis, because they measure the sharing of round trips.
 
 const callersPerCore = 256
 

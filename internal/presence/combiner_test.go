@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// roundTrips counts what goes to Redis; while held, pipelines wait.
+// roundTrips counts the pipelines sent to Redis; while held, they wait.
 type roundTrips struct {
 	pipelines, single, commands atomic.Int64
 
@@ -159,7 +159,7 @@ func TestQueueIsBounded(t *testing.T) {
 		token := mint(t, p, 7)
 		release := stall(t, p, h)
 
-		// A claim whose caller left before it was taken must not happen.
+		// A claim whose caller left before a worker took it must not be made.
 		leaving, leave := context.WithCancel(ctx)
 		left := make(chan error)
 		go func() {
@@ -197,7 +197,8 @@ func TestQueueIsBounded(t *testing.T) {
 	})
 }
 
-// Once a claim is on its way its caller must learn whether it happened, else nobody kicks the session it replaced.
+// After a claim is on its way, its caller must learn the outcome. Otherwise the session it replaced would not be
+// kicked.
 func TestClaimUnderWayIsWaitedFor(t *testing.T) {
 	on(t, func(t *testing.T, b *backend) {
 		p, h := hooked(t, b, Options{})

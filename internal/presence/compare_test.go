@@ -34,7 +34,7 @@ func TestCompareTellsWhatBecameOfASession(t *testing.T) {
 		}
 		require.Equal(t, []Standing{0, 0, 0, 0, 0}, compare())
 
-		require.NoError(t, p.rdb.Del(ctx, p.keys.session(1)).Err()) // as eviction or a fail-over does
+		require.NoError(t, p.rdb.Del(ctx, p.keys.session(1)).Err()) // as after an eviction or a failover
 		require.NoError(t, p.rdb.HDel(ctx, p.keys.session(2), "phone").Err())
 		require.NoError(t, p.rdb.HSet(ctx, p.keys.session(2), "tablet", "other|n2|b2").Err())
 		_, err := p.Claim(ctx, Claim{UID: 3, Device: "phone", Token: mint(t, p, 3), SID: "newer", Node: "n2", Boot: "b2"})
@@ -66,7 +66,7 @@ func TestCompareFindsSessionsOlderThanAPasswordReset(t *testing.T) {
 			return out[0]
 		}
 		require.Equal(t, StandingHeld, standing(old))
-		// What is compared is time that has passed, so that a login an instant before could be taken for one after.
+		// Elapsed times are compared, so a login an instant before the reset could count as one after it.
 		eventually(t, "the next milliseconds", func() bool { return time.Since(old) > 50*time.Millisecond })
 		require.NoError(t, p.RevokeTokens(ctx, 7))
 		eventually(t, "a short round trip", func() bool { return standing(old) == StandingRevoked })

@@ -21,7 +21,7 @@ func TestGroupEntriesAreWrittenReadAndDropped(t *testing.T) {
 		added, err := p.HoldGroups(ctx, mine)
 		require.NoError(t, err)
 		require.Equal(t, []bool{true, true, true, true, true, true, true}, added)
-		require.NoError(t, p.rdb.Del(ctx, p.keys.group(4)).Err()) // as eviction or a fail-over does
+		require.NoError(t, p.rdb.Del(ctx, p.keys.group(4)).Err()) // as after an eviction or a failover
 		added, err = p.HoldGroups(ctx, mine)
 		require.NoError(t, err)
 		require.Equal(t, []bool{false, false, false, false, true, false, false}, added)

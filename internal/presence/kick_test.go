@@ -50,7 +50,7 @@ func TestAKickWaitsInTheMailboxUntilItWasCarriedOut(t *testing.T) {
 		require.Zero(t, report("n1", second))
 		require.Equal(t, "3", p.rdb.HGet(ctx, keyLoginCount, "n1").Val())
 
-		// Redis lost the mailbox between two reports: what was put into the new one stays.
+		// Redis lost the mailbox between two reports: kicks in the new one must stay.
 		require.NoError(t, p.LeaveKick(ctx, kickOf(1, "n1")))
 		lost := report("n1", Kicks{})
 		require.NoError(t, p.rdb.Del(ctx, p.keys.kicks("n1")).Err())
@@ -88,7 +88,7 @@ func TestAFullMailboxAsksForAllToBeCompared(t *testing.T) {
 	})
 }
 
-// A2, A3: the one way in which chat nodes and the gate end a session elsewhere.
+// A2, A3: the procedure by which chat nodes and the gate end a session on another node.
 func TestEndSession(t *testing.T) {
 	on(t, func(t *testing.T, b *backend) {
 		ctx, p := t.Context(), b.open(t, Options{})
@@ -124,7 +124,7 @@ func TestEndSession(t *testing.T) {
 		require.Equal(t, EndingNoNode, end(other))
 		require.Len(t, asked, 2)
 
-		// The lease lapses while the node is asked: nobody would read the mailbox.
+		// The lease lapses during the call, so no node would read the mailbox.
 		ending, err := p.EndSession(ctx, at, func(context.Context, Node) error {
 			require.NoError(t, p.rdb.Del(ctx, p.keys.lease("n1")).Err())
 			return errors.New("no answer")

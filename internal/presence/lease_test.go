@@ -43,7 +43,7 @@ func TestLease(t *testing.T) {
 		require.Equal(t, other, held.Holder)
 		require.ErrorAs(t, p.TakeLease(ctx, mine, "b1"), &held, "who was replaced does not come back")
 
-		// Dropping compares too.
+		// DropLease compares the boot id too.
 		require.NoError(t, p.ReportLoad(ctx, "n1", 3, nil))
 		require.NoError(t, p.DropLease(ctx, mine))
 		require.Equal(t, "3", p.rdb.HGet(ctx, keyLoginCount, "n1").Val())

@@ -140,7 +140,7 @@ func TestWrongGuessChangesNothing(t *testing.T) {
 	})
 }
 
-// A reply can get lost and the client library send the script again: the second answer must be the first.
+// If a reply is lost, the client library may send the script again: the second answer must be the same as the first.
 func TestClaimResentGetsTheFirstAnswer(t *testing.T) {
 	on(t, func(t *testing.T, b *backend) {
 		ctx, p := t.Context(), b.open(t, Options{})
@@ -198,7 +198,7 @@ func TestConcurrentClaimsFormOneChain(t *testing.T) {
 		var (
 			wg   sync.WaitGroup
 			mu   sync.Mutex
-			next = map[string]string{} // sid of the old -> sid of the new; "" for none
+			next = map[string]string{} // sid of the new session by sid of the old one; "" for none
 		)
 		for i, pl := range placed {
 			wg.Go(func() {
@@ -258,7 +258,7 @@ func TestDevicesAreApart(t *testing.T) {
 		require.NoError(t, err, "a device that is there is replaced, not added")
 		require.Equal(t, "s-d3", got.Old.SID)
 
-		// One of them is on a node that died: it does not count.
+		// A session on a dead node does not count.
 		require.NoError(t, p.Release(ctx, []Location{{UID: 7, Device: "d3", SID: "s-d3", Node: "n1", Boot: live.Boot}}))
 		_, err = claim("d3", "n1", "an earlier boot")
 		require.ErrorContains(t, err, "malformed")
@@ -363,7 +363,7 @@ func TestPasswordResetRevokes(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, ok, "another user's stay")
 
-		// The clock has to move by a millisecond.
+		// The clock must advance by a millisecond.
 		eventually(t, "a token minted after the reset is good", func() bool { return claim(mint(t, p, 7), false, "t4") == nil })
 		require.NoError(t, claim("t4", true, ""))
 	})
@@ -468,11 +468,11 @@ func TestRestoreAfterDataLoss(t *testing.T) {
 		require.Equal(t, again, id)
 		require.Less(t, age, int64(60_000))
 
-		// User 3 was quicker elsewhere.
+		// User 3 has logged in elsewhere in the meantime.
 		got, err := p.Claim(ctx, Claim{UID: 3, Token: mint(t, p, 3), SID: "elsewhere", Node: "n2", Boot: "b2"})
 		require.NoError(t, err)
 		require.Nil(t, got.Old)
-		for range 2 { // it may be repeated
+		for range 2 { // Restore may be repeated
 			lost, err := p.Restore(ctx, mine)
 			require.NoError(t, err)
 			require.Equal(t, mine[2:], lost)
@@ -484,7 +484,7 @@ func TestRestoreAfterDataLoss(t *testing.T) {
 	})
 }
 
-// A string that the seed left under our hash's name must not lock its user out.
+// A string that llfcchat left under the key of the session hash must not lock its user out.
 func TestKeyOfTheSeedIsReplaced(t *testing.T) {
 	on(t, func(t *testing.T, b *backend) {
 		ctx, p := t.Context(), b.open(t, Options{})

@@ -29,7 +29,7 @@ func TestALogoutTakesTheTicketAlongUnlessTheDeviceWasReplaced(t *testing.T) {
 		require.True(t, good("phone", "t3"), "the newer login keeps its ticket")
 		require.Equal(t, []Location{desk, phone}, locate(t, p, 7))
 
-		for range 2 { // it may be repeated
+		for range 2 { // Logout may be repeated
 			require.NoError(t, p.Logout(ctx, phone))
 			require.False(t, good("phone", "t3"))
 			require.True(t, good("desk", "t2"))

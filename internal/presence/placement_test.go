@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// crowd places many users at once, each in a call of its own, over several Presences.
+// crowd places many users concurrently, with a call per user, over several Presences.
 func crowd(t *testing.T, over []*Presence, users int) map[string][]Placement {
 	t.Helper()
 	var (
@@ -78,7 +78,7 @@ func TestPlacementsAtOnceAreEven(t *testing.T) {
 	})
 }
 
-// load is what placement goes by: reported sessions and live reservations.
+// load returns the load used for placement: reported sessions and live reservations.
 func load(t *testing.T, p *Presence, nodes int) map[string]int {
 	t.Helper()
 	now, err := p.rdb.Time(t.Context()).Result()
@@ -107,7 +107,7 @@ func TestPlacementsStayEvenWhileLoginsArriveAndFail(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			on(t, func(t *testing.T, b *backend) {
 				const nodes, rounds, users = 2, 5, 200
-				// Reservations outlive a round on any machine; the test lets them lapse between rounds.
+				// Reservations outlive a round even on a slow machine; the test expires them between rounds.
 				o := Options{Reserve: time.Minute}
 				over := []*Presence{b.open(t, o), b.open(t, o)}
 				for i := range nodes {
@@ -118,7 +118,7 @@ func TestPlacementsStayEvenWhileLoginsArriveAndFail(t *testing.T) {
 				for round := range rounds {
 					var reports sync.WaitGroup
 					for range 4 {
-						batch := crowd(t, over, users/4) // while the reports of the batch before arrive
+						batch := crowd(t, over, users/4) // while the reports about the previous batch arrive
 						reports.Wait()
 						for name, placed := range batch {
 							var in []string
@@ -146,7 +146,7 @@ func TestPlacementsStayEvenWhileLoginsArriveAndFail(t *testing.T) {
 	}
 }
 
-// lapse makes the reservations of failed logins expire now instead of later.
+// lapse expires the reservations of failed logins now.
 func lapse(t *testing.T, p *Presence, nodes int) {
 	t.Helper()
 	for i := range nodes {

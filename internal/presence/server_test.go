@@ -21,10 +21,10 @@ import (
 	"go.uber.org/goleak"
 )
 
-// The tests run on miniredis, on a redis-server and on a cluster of two, which refuses what crosses slots.
+// The tests run on miniredis, on a redis-server, and on a cluster of two servers, which refuse commands across slots.
 
 func TestMain(m *testing.M) {
-	logging.Disable() // go-redis tells stderr of each connection that a stopped server refuses
+	logging.Disable() // go-redis logs each connection refused by a stopped server to stderr
 	goleak.VerifyTestMain(withServers{m})
 }
 
@@ -38,16 +38,16 @@ func (w withServers) Run() int {
 	return w.m.Run()
 }
 
-// A backend is a kind of Redis to test on.
+// backend is a kind of Redis used in tests.
 type backend struct {
 	name    string
 	cluster bool
 	connect func(t testing.TB) redis.UniversalClient
-	// pass lets TTLs pass where they do not by themselves.
+	// pass makes TTLs expire on a backend without a clock of its own.
 	pass func(d time.Duration)
 }
 
-// on runs a test on each backend, which it finds empty.
+// on runs a test on each backend, which is empty at the start.
 func on(t *testing.T, test func(t *testing.T, b *backend)) {
 	t.Run("miniredis", func(t *testing.T) {
 		mini := miniredis.RunT(t)
@@ -81,16 +81,16 @@ func (b *backend) open(t testing.TB, o Options) *Presence {
 func (b *backend) openOn(t testing.TB, rdb redis.UniversalClient, o Options) *Presence {
 	o.Cluster = b.cluster
 	if o.Timeout == 0 {
-		o.Timeout = time.Minute // busy machines are not what is tested
+		o.Timeout = time.Minute // long, so that a busy machine does not fail the test
 	}
 	p := New(rdb, o)
 	t.Cleanup(p.Close)
 	return p
 }
 
-// servers are redis-server processes started at the first use and killed at the end.
+// servers are redis-server processes, started when first needed and killed at the end.
 type servers struct {
-	count int // 1: plain; more: masters of one cluster
+	count int // 1: a single server; more: masters of a cluster
 	once  sync.Once
 	err   error
 	procs []*redisServer
@@ -174,7 +174,7 @@ func startRedis(cluster bool) (*redisServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	for range 5 { // the free port may be gone when the server binds it
+	for range 5 { // another process may take the free port before the server binds it
 		r := &redisServer{dir: dir, port: freePort()}
 		if cluster {
 			r.busPort = freePort()
@@ -220,7 +220,7 @@ func (r *redisServer) run() error {
 	return nil
 }
 
-// joinCluster halves the slots between two masters.
+// joinCluster divides the slots between two masters.
 func joinCluster(procs []*redisServer) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -278,7 +278,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	require.True(t, poll(ok), "in 20 s it did not come to this: %s", what)
 }
 
-// dump reads everything in Redis, to show that nothing changed.
+// dump reads everything in Redis, to verify that nothing has changed.
 func dump(t testing.TB, rdb redis.UniversalClient) map[string]string {
 	t.Helper()
 	ctx, out, mu := t.Context(), map[string]string{}, sync.Mutex{}
@@ -328,7 +328,7 @@ func flushAll(t testing.TB, rdb redis.UniversalClient) {
 	require.NoError(t, rdb.ScriptFlush(t.Context()).Err())
 }
 
-// startNode makes a node placeable.
+// startNode makes a node available for placement.
 func startNode(t testing.TB, p *Presence, name string) Lease {
 	t.Helper()
 	l := Lease{Name: name, Boot: "boot-" + name, ClientAddr: name + ":8090", RPCAddr: name + ":50055", Version: "test", StartedMS: 1}
@@ -337,7 +337,7 @@ func startNode(t testing.TB, p *Presence, name string) Lease {
 	return l
 }
 
-// mint returns a token of a user; a node must be live.
+// mint returns a token for a user; a node must be live.
 func mint(t testing.TB, p *Presence, uid int32) string {
 	t.Helper()
 	placed, err := p.Place(t.Context(), []int32{uid})
