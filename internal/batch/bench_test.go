@@ -7,7 +7,7 @@ import (
 	"parley/test/benchgate/cputime"
 )
 
-// BenchmarkBacklog is 64 items put and taken while as many others wait: its cost must not follow from their number.
+// BenchmarkBacklog measures 64 items put and taken while others wait: the cost must not depend on their number.
 func BenchmarkBacklog(b *testing.B) {
 	const burst = 64
 	for _, waiting := range []int{0, 16384} {

@@ -16,7 +16,7 @@ type double struct {
 	in, out int
 }
 
-// calls are served by nobody yet.
+// calls returns Calls whose Run has not been started.
 func calls(stop chan struct{}, limits Limits, serve func([]*double)) (cs *Calls[*double], panics *int) {
 	panics = new(int)
 	return NewCalls(limits, stop, serve, func(*Panic) { *panics++ }), panics
@@ -75,7 +75,7 @@ func TestACallerMayLeave(t *testing.T) {
 			})
 			synctest.Wait()
 		}
-		call(true, 5*time.Second, nil) // is under way
+		call(true, 5*time.Second, nil) // under way
 		call(true, time.Second, context.DeadlineExceeded)
 		call(false, time.Second, context.DeadlineExceeded)
 		time.Sleep(5 * time.Second)
