@@ -14,7 +14,7 @@ import (
 	"parley/internal/session"
 )
 
-// nowhere is a socket that takes everything.
+// nowhere is a socket that accepts everything.
 type nowhere struct{}
 
 func (nowhere) Fd() int                     { return -1 }
