@@ -8,7 +8,7 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// D6: people's names, in the scripts they write them in, composed or not.
+// D6: real names in the scripts of their languages, composed or not.
 func TestNamesOfPeopleAreAccepted(t *testing.T) {
 	for _, name := range []string{
 		"alice", "Alice_B.2-x", "O.Brien", "1alice", "张伟", "田中さくら", "サトウ", "Li李雷", "김철수", "Kim김", "José", "Zoë", "Ångström", "Nguyễn",
@@ -28,7 +28,7 @@ func TestNamesOfPeopleAreAccepted(t *testing.T) {
 	}
 }
 
-// D5: what does not show, or shows as something else.
+// D5: characters that are invisible, or displayed as something else.
 func TestNamesThatHideSomethingAreRefused(t *testing.T) {
 	for name, why := range map[string]error{
 		"": ErrLength, strings.Repeat("x", 33): ErrLength, strings.Repeat("e\u0301", 33): ErrLength,
@@ -49,7 +49,7 @@ func TestNamesThatHideSomethingAreRefused(t *testing.T) {
 	}
 }
 
-// D5: wide and narrow forms are the usual ones.
+// D5: wide and narrow forms are equal to the usual ones.
 func TestWidthAndCaseMakeNoOtherName(t *testing.T) {
 	for name, want := range map[string]string{"Ａｌｉｃｅ": "Alice", "ｻﾄｳ": "サトウ", "ﾀﾞｲｷ": "ダイキ", "_Ａ．１－": "_A.1-"} {
 		clean, err := Clean(name)
