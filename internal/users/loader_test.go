@@ -19,7 +19,7 @@ import (
 
 const firstUID = 1001
 
-// depsOver returns what Users need, over a store with so many users, each a friend of the next one.
+// depsOver returns the dependencies of Users with a store of the given number of users, each a friend of the next.
 func depsOver(t *testing.T, users int) *Deps {
 	t.Helper()
 	s, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "parley.db"))
@@ -47,7 +47,7 @@ func depsOver(t *testing.T, users int) *Deps {
 
 func TestUsersThatWaitAreReadTogether(t *testing.T) {
 	const users = 40
-	l := newLoader(depsOver(t, users)) // which nobody serves yet
+	l := newLoader(depsOver(t, users)) // nothing serves its queue yet
 	var wg sync.WaitGroup
 	got := make([]*store.UserData, users)
 	for i := range users {
