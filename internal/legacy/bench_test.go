@@ -9,18 +9,18 @@ import (
 	"parley/test/benchgate/cputime"
 )
 
-// BenchmarkWheel is a step of a wheel on which 960 policies wait: 64 are called, and ask to be called again.
+// BenchmarkWheel measures a step of a wheel with 960 waiting policies: 64 are called, and wait again.
 func BenchmarkWheel(b *testing.B) {
 	const each = 64
 	w := NewWheel(Spacing{Frame: Gap})
-	never := time.Now().Add(time.Hour) // their last frame, so that the gap after it does not end
+	never := time.Now().Add(time.Hour) // time of their last frame, so that the spacing after it does not end
 	for range each {
 		for step := range slots - 1 {
 			w.after(time.Duration(1+step)*Resolution, &Policy{wheel: w, beat: true, due: true, last: never})
 		}
 	}
 	var due []*Policy
-	for range 2 * slots { // until each slot has grown to what it holds
+	for range 2 * slots { // until each slot has grown to its size
 		due = w.turn(due)
 	}
 	b.ReportAllocs()
@@ -33,7 +33,7 @@ func BenchmarkWheel(b *testing.B) {
 	}
 }
 
-// BenchmarkPaced is an answer that is queued, and written when the wheel calls.
+// BenchmarkPaced measures a reply from queueing it until the wheel writes it.
 func BenchmarkPaced(b *testing.B) {
 	c := newStock(b)
 	reply := frameOf(wire.MsgSearchRsp, `{"error":0,"uid":1002,"name":"bob","nick":"Bob"}`)
@@ -41,7 +41,7 @@ func BenchmarkPaced(b *testing.B) {
 	b.ReportAllocs()
 	defer cputime.Report(b)()
 	for b.Loop() {
-		c.due = true // as if a frame had gone out just now
+		c.due = true // as if a frame had just been written
 		if err := c.Reply(reply); err != nil {
 			b.Fatal(err)
 		}

@@ -16,7 +16,7 @@ import (
 	"parley/internal/wire"
 )
 
-// me is the client's user, friend one in its friend_list who shares talk with it, pal another without a thread yet.
+// me is the client's user; friend is in its friend_list and shares talk with it; pal is in it without a thread yet.
 const (
 	me, friend, pal, stranger int32 = 1, 2, 3, 9
 	talk                      int64 = 7
@@ -35,7 +35,7 @@ func (c *socket) Close() error {
 	return nil
 }
 
-// Write is what a session calls for a full socket.
+// Write is called by a session when the socket is full.
 func (c *socket) Write(b []byte) (n int, err error) {
 	for range 5000 {
 		k, err := syscall.Write(c.fd, b[n:])
@@ -50,7 +50,7 @@ func (c *socket) Write(b []byte) (n int, err error) {
 	return n, context.DeadlineExceeded
 }
 
-// stock is a stock client, logged in, and the policy of its session.
+// stock is a logged-in stock client with the policy of its session.
 type stock struct {
 	*Policy
 	t    testing.TB
@@ -69,7 +69,7 @@ type got struct {
 	at   time.Duration
 }
 
-// in runs f in a bubble of fake time with a client that has just got its 1006.
+// in runs f in a bubble of fake time with a client that has just received its 1006.
 func in(t *testing.T, f func(t *testing.T, c *stock)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -112,8 +112,8 @@ func newStock(t testing.TB) *stock {
 	return c
 }
 
-// wait lets d pass and returns what arrived. It fails when two frames arrive less than Gap apart, which the stock client
-// cannot bear.
+// wait waits for d and returns the frames that arrived. It fails if two frames arrive less than Gap apart, which the
+// stock client does not tolerate.
 func (c *stock) wait(d time.Duration) (frames []got) {
 	c.t.Helper()
 	buf := make([]byte, 256<<10)
@@ -143,7 +143,7 @@ func (c *stock) wait(d time.Duration) (frames []got) {
 	}
 }
 
-// queued returns how many replies wait for their turn.
+// queued returns the number of waiting replies.
 func (c *stock) queued() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -192,7 +192,7 @@ func push(from int32, thread int64, content string, seqs ...int64) *session.Push
 	}
 }
 
-// load takes the client through its first load, which lists talk up to a number.
+// load performs the client's first load, which lists talk up to a number.
 func (c *stock) load(served int64) {
 	c.t.Helper()
 	after, first := c.ThreadsAsked(0)

@@ -11,7 +11,7 @@ import (
 	"parley/internal/wire"
 )
 
-// C5: texts of a thread that the client is yet to load are left to its history when there is no room for them.
+// C5: texts of a thread that the client has yet to load are left to its history if there is no space for them.
 func TestManyTextsDuringTheFirstLoadCloseNobody(t *testing.T) {
 	in(t, func(t *testing.T, c *stock) {
 		left := 0
@@ -29,7 +29,7 @@ func TestManyTextsDuringTheFirstLoadCloseNobody(t *testing.T) {
 		require.LessOrEqual(t, c.held, MaxHeld)
 
 		require.Zero(t, c.HistoryAsked(talk))
-		// A page is being read: it may lack what comes now.
+		// A page is being read: it may lack this text.
 		require.NoError(t, c.s.Push(push(friend, talk, text, sent+1)))
 		require.NoError(t, c.s.Reply(frameOf(wire.MsgHistoryRsp, `{}`)))
 		c.HistoryServed(talk, sent, false)
@@ -44,7 +44,7 @@ func TestManyTextsDuringTheFirstLoadCloseNobody(t *testing.T) {
 	})
 }
 
-// C5: what a page that is just being read may lack is not left to it.
+// C5: texts that a page being read may lack are not left to that page.
 func TestTextsBesideAPageAreNotLeftToIt(t *testing.T) {
 	in(t, func(t *testing.T, c *stock) {
 		c.load(0)
@@ -65,7 +65,7 @@ func TestApplicationsDoNotFillThePlaceOfTexts(t *testing.T) {
 		dropped := 0
 		c.counters.ApplicationsDropped = func() { dropped++ }
 		body := []byte(`{"applyuid":9,"desc":"` + strings.Repeat("x", 1000) + `"}`)
-		for range 200 { // before the first load all waits
+		for range 200 { // everything waits before the first load
 			require.NoError(t, c.s.Push(&session.Push{To: me, From: stranger, ID: wire.MsgApplied, Body: body}))
 		}
 		require.Equal(t, 200-maxAppliedHeld, dropped)

@@ -29,7 +29,7 @@ func TestFramesAreSpacedAndRepliesGoFirst(t *testing.T) {
 		for _, f := range frames {
 			order = append(order, f.body)
 		}
-		// The first push found the way free; from then on replies overtake.
+		// The first push was written at once; from then on replies overtake.
 		require.Equal(t, []string{"p0", "r0", "r1", "r2", "r3", "r4", "p1", "p2", "p3", "p4"}, order)
 		for i := 1; i < len(frames); i++ {
 			require.LessOrEqual(t, frames[i].at-frames[i-1].at, Gap+2*Resolution, "nor much later than it must")
@@ -59,7 +59,7 @@ func TestHeartbeatRepliesGoOnlyWhenNothingElseDoes(t *testing.T) {
 		require.Equal(t, []wire.MsgID{wire.MsgHeartbeatRsp}, ids(c.wait(time.Second)))
 		beat()
 		beat()
-		beat() // one that waits for its turn answers for both
+		beat() // the waiting answer counts for both heartbeats
 		require.Len(t, c.wait(time.Second), 2)
 		require.Equal(t, 1, c.heartbeats)
 
@@ -283,7 +283,7 @@ func TestAClientThatAsksForNoThreadsIsTheFirstGeneration(t *testing.T) {
 		require.Contains(t, frames[0].body, `"text_array":[{"content":"hi","msgid":"u1"}]`)
 		require.GreaterOrEqual(t, frames[0].at, FirstLoad)
 
-		// It was only slow.
+		// The client was only slow.
 		c.load(1)
 		c.wait(time.Second)
 		require.NoError(t, c.s.Push(push(friend, talk, "ho", 2)))
@@ -384,7 +384,7 @@ func TestTheEndWithoutAFrame(t *testing.T) {
 	})
 }
 
-// A frame behind one that the socket did not take whole would go out in the same write as its rest.
+// A frame queued behind a partially written one would be written together with the rest of it.
 func TestNoFrameJoinsTheRestOfAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newStock(t)
@@ -403,7 +403,7 @@ func TestNoFrameJoinsTheRestOfAnother(t *testing.T) {
 		}
 		require.True(t, full)
 		require.Equal(t, 1, c.queued())
-		// The client reads again: the rest first, then the next frame, each in its time.
+		// The client reads again: first the rest, then the next frame, each with its spacing.
 		n := 0
 		buf := make([]byte, 1<<20)
 		for range 1000 {
@@ -417,7 +417,7 @@ func TestNoFrameJoinsTheRestOfAnother(t *testing.T) {
 	})
 }
 
-// Replies, pushes, ticks, the wheel and the end of a session from every side at once: nothing waits for itself.
+// Replies, pushes, ticks, the wheel and the end of a session run concurrently without a deadlock.
 func TestNoDeadlock(t *testing.T) {
 	for range 30 {
 		var wg sync.WaitGroup
@@ -474,7 +474,7 @@ func TestNoDeadlock(t *testing.T) {
 
 func TestTheWheelCoversItsSpan(t *testing.T) {
 	in(t, func(t *testing.T, c *stock) {
-		// Longer than the wheel: it comes back early, and the policy asks again.
+		// The time is longer than the wheel: it calls early, and the policy waits again.
 		c.wheel.after(time.Hour, c.Policy)
 		c.wheel.after(0, c.Policy)
 		c.wait(time.Second)
@@ -513,7 +513,7 @@ func TestALoadThatGoesOnIsWaitedFor(t *testing.T) {
 		for range 4 {
 			c.wait(LoadPatience - time.Second)
 			c.Tick(time.Now())
-			c.HistoryAsked(98) // of some other thread in a long list
+			c.HistoryAsked(98) // of another thread in a long list
 		}
 		require.Empty(t, c.wait(100*time.Millisecond))
 	})

@@ -38,7 +38,7 @@ func TestReceivedIsBounded(t *testing.T) {
 	require.True(t, r.add(7, 997))
 }
 
-// C1, C2: the stock client shows each text that it gets.
+// C1, C2: the stock client would show each copy of a text.
 func TestATextPushedTwiceIsShownOnce(t *testing.T) {
 	in(t, func(t *testing.T, c *stock) {
 		c.load(3)
@@ -67,7 +67,7 @@ func TestATextPushedTwiceIsShownOnce(t *testing.T) {
 	})
 }
 
-// A client of the first generation keeps over a new login what it was shown, and a sender may repeat that.
+// A first-generation client keeps its texts over a new login, and a sender may resend one of them.
 func TestTheFirstGenerationIsSentNothingFromBeforeItsLogin(t *testing.T) {
 	in(t, func(t *testing.T, c *stock) {
 		c.stored[talk] = 4
