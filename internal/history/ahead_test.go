@@ -34,7 +34,8 @@ func (c *counted) Hidden(ctx context.Context, uid int32, spans []store.Span) (ma
 	return c.Store.Hidden(ctx, uid, spans)
 }
 
-// Fifty changed threads cost one read of rows and one of what is hidden, and the pages are the same as one by one.
+// Fifty changed threads take one read of rows and one of hidden rows, and the pages are the same as when read one by
+// one.
 func TestPagesOfManyThreadsAreReadAtOnce(t *testing.T) {
 	const me, threads = 1001, 50
 	st, _ := storetest.SQLite(t)
