@@ -18,13 +18,13 @@ import (
 	"parley/internal/session"
 )
 
-// textCluster is the text limits of some nodes over a model of the session hash in Redis, for one user.
+// textCluster is the limiters of several nodes over a model of the session hash in Redis, for one user.
 type textCluster struct {
 	nodes []*Limiter
 
 	mu       sync.Mutex // guards the following
 	sessions map[string]presence.Location
-	mute     bool // kicks are left in mailboxes: no node hands over anything
+	mute     bool // kicks stay in mailboxes: no node hands anything over
 }
 
 const (
@@ -75,7 +75,7 @@ func (c *textCluster) count() int {
 	return len(c.sessions)
 }
 
-// claim is what a login does in Redis, and the hints that follow it.
+// claim models a login in Redis, with the hints that follow it.
 func (c *textCluster) claim(l presence.Location) *presence.Claimed {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -125,8 +125,8 @@ func (c *textCluster) login(device string, on int) *textSession {
 	return s
 }
 
-// B5: whoever logs in and out, with eight devices on four nodes, and sends arrays of 64 all the time, stores no more than
-// the rate and the burst allow.
+// B5: a user logs in and out with eight devices on four nodes and constantly sends arrays of 64 texts; no more are
+// stored than the rate and the burst permit.
 func TestNobodyStoresMoreThanRateAndBurst(t *testing.T) {
 	for seed := range uint64(20) {
 		synctest.Test(t, func(t *testing.T) {
@@ -186,7 +186,7 @@ func TestReconnectingDoesNotFillTheBucket(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newTextCluster(t, 2)
 		stored := 0
-		for i := range 200 { // four seconds of it
+		for i := range 200 { // four seconds
 			s := c.login("phone", i%2)
 			granted, _ := c.nodes[s.on].Take(s.user, 64, time.Now())
 			stored += granted
@@ -207,8 +207,8 @@ func TestReconnectingDoesNotFillTheBucket(t *testing.T) {
 	})
 }
 
-// A login that comes back to its node is no move, even if the node takes the old session out of Redis between the claim of
-// the login and its join.
+// A login that returns to its node is not a move, even if the node removes the old session from Redis between the
+// login's claim and its join.
 func TestAReconnectIsNotTakenForAMove(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newTextCluster(t, 2)
@@ -238,7 +238,8 @@ func TestAReconnectIsNotTakenForAMove(t *testing.T) {
 	})
 }
 
-// The kick of a session that has ended already may come after the next one has begun: that one may send all the same.
+// The kick of a session that has already ended may arrive after the next session has begun. That one must still be
+// able to send.
 func TestALateKickTakesNothingFromTheNextSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newTextCluster(t, 2)
@@ -261,7 +262,7 @@ func TestALateKickTakesNothingFromTheNextSession(t *testing.T) {
 	})
 }
 
-// A move costs a user nothing: the node that the user leaves hands over what is left.
+// A move costs a user nothing: the old node hands over what is left.
 func TestAMoveKeepsTheTextsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newTextCluster(t, 3)
@@ -281,15 +282,15 @@ func TestAMoveKeepsTheTextsLeft(t *testing.T) {
 	})
 }
 
-// A stock client does not send a refused text again. So the first texts after a move are stored, also if the node that the
-// user leaves does not answer.
+// A stock client does not repeat a refused text. So the first texts after a move must be stored, even if the old node
+// does not answer.
 func TestTheFirstTextsAfterAMoveAreStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newTextCluster(t, 2)
 		c.mute = true
 		s := c.login("phone", 0)
 		stored, began := 0, time.Now()
-		for i := range 20 { // moves, as far apart as those of a user whose connections keep breaking
+		for i := range 20 { // moves, as frequent as those of a user whose connections keep breaking
 			for range 5 {
 				granted, _ := c.nodes[s.on].Take(s.user, 1, time.Now())
 				require.Equal(t, 1, granted, "move %d", i)
@@ -322,7 +323,7 @@ func TestAShareComesBackWhenTheOtherDeviceIsGone(t *testing.T) {
 		drain()
 		require.InDelta(t, 10*testRate/2, drain(), 2)
 		c.nodes[1].Leave(b.user, b.loc, time.Now())
-		drain() // it is noticed meanwhile
+		drain() // detected in the meantime
 		require.InDelta(t, 10*testRate, drain(), 2)
 		c.nodes[0].Leave(a.user, a.loc, time.Now())
 		time.Sleep(time.Minute)
