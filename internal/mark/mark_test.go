@@ -21,10 +21,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// fakeStore keeps marks in memory. Thread 1 is private between users 1 and 2, who are friends; 2 is a group of 3 members, 3
-// one of 101, both written by users 1 and 2 in turns; 4 is nobody's.
+// fakeStore keeps marks in memory. Thread 1 is private between users 1 and 2, who are friends; 2 is a group of 3
+// members, 3 one of 101, both with texts of users 1 and 2 in turns; 4 has no members.
 type fakeStore struct {
-	block chan struct{} // when not nil: each call waits for it
+	block chan struct{} // if not nil, each call waits for it
 	err   error
 	fail  func()
 
@@ -82,7 +82,7 @@ func (s *fakeStore) Authors(_ context.Context, spans []store.Span) (list []store
 	return list, s.err
 }
 
-// push is what a target is told.
+// push is a push to a recipient.
 type push struct {
 	to     int32
 	skip   session.SID
@@ -169,8 +169,8 @@ func TestWhoIsToldOfAMark(t *testing.T) {
 	})
 }
 
-// What waits for a transaction becomes one row per user and thread, and one push per target; each call is answered with what
-// is stored.
+// Marks that wait for a transaction become one row per user and thread, and one push per recipient; each call is
+// answered with what is stored.
 func TestMarksOfABatchAreOne(t *testing.T) {
 	in(t, DefaultConfig(), func(w *world) {
 		w.st.block = make(chan struct{})
@@ -184,7 +184,7 @@ func TestMarksOfABatchAreOne(t *testing.T) {
 			})
 			synctest.Wait()
 		}
-		raise(1, 1, 1, 1, 1) // has the store to itself
+		raise(1, 1, 1, 1, 1) // alone in its transaction
 		for i := range int64(40) {
 			raise(session.SID(1+i%2), 1, 1, 41-i, 41)
 		}
@@ -209,7 +209,7 @@ func TestMarksOfABatchAreOne(t *testing.T) {
 				continue
 			}
 			others++
-			// User 2 wrote the odd ones.
+			// User 2 wrote the texts with odd numbers.
 			want := 0
 			for uid := 3; uid < 30; uid++ {
 				if uid%4 >= 1 && p.to == 2 || uid%4 >= 2 && p.to == 1 {
@@ -223,7 +223,7 @@ func TestMarksOfABatchAreOne(t *testing.T) {
 	})
 }
 
-// Both of a user's devices that marked in one batch are told; the mark of one session alone is its answer.
+// If two devices of a user mark in one batch, both are told; a single session has its answer instead.
 func TestTheSessionThatMarkedIsNotTold(t *testing.T) {
 	in(t, DefaultConfig(), func(w *world) {
 		w.st.block = make(chan struct{})
