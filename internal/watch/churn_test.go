@@ -21,7 +21,7 @@ import (
 	"parley/test/benchgate/cputime"
 )
 
-// churn is four nodes over one Redis whose sessions watch 50 users each: all of a cluster but sockets, SQL and RPC.
+// churn is four nodes with one Redis, whose sessions watch 50 users each: a cluster without sockets, SQL and RPC.
 type churn struct {
 	b        *testing.B
 	presence *presence.Presence
@@ -35,7 +35,7 @@ type churn struct {
 	took []time.Duration
 }
 
-// ear is a session that notes when it is told something.
+// ear is a session that records when it is told something.
 type ear struct {
 	c   *churn
 	uid int32
@@ -76,7 +76,7 @@ func (c *churn) at(uid int) presence.Location {
 	return presence.Location{UID: int32(uid), Device: "d", SID: "s" + strconv.Itoa(uid), Node: "n" + strconv.Itoa(uid%4), Boot: "b"}
 }
 
-// turn has users come or go.
+// turn toggles whether users are online.
 func (c *churn) turn(uids ...int) {
 	var come, gone []presence.Location
 	for _, uid := range uids {
@@ -95,7 +95,7 @@ func (c *churn) turn(uids ...int) {
 	}
 }
 
-// wrong counts what sessions believe and is not so.
+// wrong counts the states that sessions believe and that are not true.
 func (c *churn) wrong() (n int) {
 	for _, e := range c.ears {
 		e.mu.Lock()
@@ -119,7 +119,7 @@ func (c *churn) redisCPU() (seconds float64) {
 	return seconds
 }
 
-// report tells the latencies since the last one.
+// report reports the latencies since the last call.
 func (c *churn) report(name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -133,8 +133,8 @@ func (c *churn) report(name string) {
 	c.took = nil
 }
 
-// BenchmarkChurn is what presence costs four nodes together with 10,000 sessions that watch 50 friends each: 500 users come or go
-// per second for ten seconds, then all of them go and come within two.
+// BenchmarkChurn measures the cost of presence for four nodes with 10,000 sessions that watch 50 friends each: 500
+// users come or go per second for ten seconds, then all of them go and return within two.
 func BenchmarkChurn(b *testing.B) {
 	server := launchtest.Redis(b)
 	rdb := redis.NewClient(&redis.Options{Addr: server.Addr(), ContextTimeoutEnabled: true})

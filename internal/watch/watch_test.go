@@ -18,7 +18,7 @@ type ctx = context.Context
 
 var discard = slog.New(slog.DiscardHandler)
 
-// two is a world of two nodes, with user 1, who watches 2 and 3, on the first. 1 and 2 are friends.
+// two runs f with two nodes; user 1, on the first, watches users 2 and 3. Users 1 and 2 are friends.
 func two(t *testing.T, f func(w *world, a, b *node, c *client)) {
 	inWorld(t, 1, func(w *world) {
 		w.slow = 10 * time.Millisecond
@@ -31,7 +31,7 @@ func two(t *testing.T, f func(w *world, a, b *node, c *client)) {
 	})
 }
 
-// frames returns how many frames a session got while f ran.
+// frames returns the number of frames that a session received while f ran.
 func (c *client) frames(f func()) (n int) {
 	c.mu.Lock()
 	c.last = time.Time{}
@@ -143,7 +143,7 @@ func TestRightsAreThoseOfNow(t *testing.T) {
 	})
 }
 
-// A change that comes while a set is read must not be undone by what was read before it.
+// A change while a set is being read must not be overwritten by the older result.
 func TestAChangeDuringASetWins(t *testing.T) {
 	two(t, func(w *world, a, b *node, c *client) {
 		b.login(2)
@@ -181,7 +181,7 @@ func TestNoFrameComesBeforeTheAnswer(t *testing.T) {
 	})
 }
 
-// A client that does not read costs no memory, and is told the latest state when it reads.
+// A client that does not read takes no memory, and is told the latest state when it reads again.
 func TestASlowClientIsToldTheLatest(t *testing.T) {
 	two(t, func(_ *world, _, b *node, c *client) {
 		c.queued = 1 << 20
@@ -228,7 +228,7 @@ func TestSetsAreBounded(t *testing.T) {
 	})
 }
 
-// However many come and go, what the nodes say to each other is bounded.
+// However many users come and go, the messages between nodes are bounded.
 func TestAStormBecomesReadAll(t *testing.T) {
 	two(t, func(w *world, a, b *node, c *client) {
 		sent, largest := 0, 0
@@ -327,7 +327,7 @@ func TestAPanicIsSurvived(t *testing.T) {
 	})
 }
 
-// BenchmarkPair is what it costs a node that a session watches 50 users.
+// BenchmarkPair measures the cost for a node of a session that watches 50 users.
 func BenchmarkPair(b *testing.B) {
 	inBench(b, func(w *Watches[*client]) {
 		const of = 50
@@ -351,7 +351,7 @@ func BenchmarkPair(b *testing.B) {
 	})
 }
 
-// BenchmarkChange is one user who comes or goes, whom 50 sessions watch.
+// BenchmarkChange measures a user who comes or goes and is watched by 50 sessions.
 func BenchmarkChange(b *testing.B) {
 	inBench(b, func(w *Watches[*client]) {
 		for i := range 50 {

@@ -19,11 +19,11 @@ import (
 	"parley/internal/wire"
 )
 
-// world is a cluster of Watches over a Redis, an SQL and links that are maps, in a bubble of fake time. Each call takes a
-// random time, before and after it looks, so that seeds are interleavings.
+// world is a cluster of Watches over a Redis, an SQL database and links that are maps, in a bubble of fake time. Each
+// call takes a random time before and after its effect, so that each seed is another interleaving.
 type world struct {
 	t  testing.TB
-	wg sync.WaitGroup // of calls and messages under way
+	wg sync.WaitGroup // calls and messages in progress
 
 	mu        sync.Mutex // guards the following
 	rand      *rand.Rand
@@ -38,7 +38,7 @@ type world struct {
 	hidden    map[int32]bool
 	nodes     map[string]*node
 	sessions  int
-	reads     int // of users in Redis
+	reads     int // reads of users in Redis
 }
 
 type lease struct {
@@ -46,7 +46,7 @@ type lease struct {
 	ends time.Time // zero: it is kept
 }
 
-// node is one process, in one life after the other.
+// node is a process, in one life after the other.
 type node struct {
 	w     *world
 	name  string
@@ -56,8 +56,8 @@ type node struct {
 	// Guarded by world.mu.
 	boot    string
 	clients map[*client]struct{}
-	paused  chan struct{} // closed when the process goes on; nil: it is not paused
-	cut     bool          // no link to it
+	paused  chan struct{} // closed when the process continues; nil: not paused
+	cut     bool          // it has no links
 	lossy   bool          // links to it lose messages
 }
 
@@ -71,7 +71,7 @@ type client struct {
 	mu     sync.Mutex // guards the following
 	dead   bool
 	set    []int32
-	told   map[int32]wire.Presence // nil: no set was answered
+	told   map[int32]wire.Presence // nil: no set has been answered
 	last   time.Time               // of the last frame
 	queued int
 }
@@ -108,7 +108,7 @@ func (w *world) set(f func()) {
 	f()
 }
 
-// pause takes a random part of w.slow.
+// pause waits for a random part of w.slow.
 func (w *world) pause() {
 	w.mu.Lock()
 	d := time.Duration(0)
@@ -161,7 +161,7 @@ func (w *world) others(name string) (names []string) {
 	return names
 }
 
-// see looks at the leases.
+// see reads the leases.
 func (n *node) see() {
 	for {
 		n.call()
@@ -185,7 +185,7 @@ func (n *node) see() {
 	}
 }
 
-// leaseLocked returns the life that has a node's lease, "" if none does.
+// leaseLocked returns the boot id in a node's lease, or "".
 func (w *world) leaseLocked(name string) string {
 	l := w.leases[name]
 	if !l.ends.IsZero() && !time.Now().Before(l.ends) {
@@ -194,7 +194,7 @@ func (w *world) leaseLocked(name string) string {
 	return l.boot
 }
 
-// call is the time that a call of a node takes; a paused node makes none.
+// call takes the time of a node's call; a paused node makes none.
 func (n *node) call() {
 	n.w.pause()
 	n.w.mu.Lock()
@@ -293,7 +293,7 @@ func (n *node) forward(to string, p *session.Push) bool {
 	again := *p
 	w.wg.Go(func() {
 		w.pause()
-		if lost && w.n(2) == 0 { // else it arrived, but the answer did not
+		if lost && w.n(2) == 0 { // else only the answer was lost
 			w.pause()
 			n.watch.Lost(to, &again)
 			return
@@ -352,7 +352,7 @@ func (c *client) Push(p *session.Push) error {
 	return nil
 }
 
-// login opens a session: it takes its place in Redis, then it is live, then the node says so.
+// login opens a session: it takes its place in Redis, becomes live, and is then announced by the node.
 func (n *node) login(uid int32) *client {
 	w := n.w
 	c := &client{n: n, uid: uid}
@@ -371,7 +371,7 @@ func (n *node) login(uid int32) *client {
 	return c
 }
 
-// logout ends a session; its entry goes later.
+// logout ends a session; its entry is removed later.
 func (c *client) logout() {
 	c.kill()
 	c.n.watch.Leave(c)
@@ -418,14 +418,14 @@ func (c *client) watchThese(uids ...int32) error {
 	})
 }
 
-// is returns what a session is told of a user now.
+// is returns what a session has been told about a user.
 func (c *client) is(uid int32) wire.Presence {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.told[uid]
 }
 
-// onlineLocked is the truth.
+// onlineLocked returns whether a user is really online.
 func (w *world) onlineLocked(uid int32) bool {
 	for _, l := range w.entries[uid] {
 		if w.leaseLocked(l.node) == l.boot {
@@ -461,8 +461,8 @@ func (w *world) judge(when string) {
 	}
 }
 
-// TestWatchersAreToldTheTruth is the package's promise: when a cluster has been left alone for two seconds, each session knows
-// the truth, whatever happened before; and no session gets more than one frame a second.
+// TestWatchersAreToldTheTruth checks the promise of the package: two seconds after the last event, each session knows
+// the truth, whatever happened before; and no session receives more than one frame a second.
 func TestWatchersAreToldTheTruth(t *testing.T) {
 	seeds := 40
 	if testing.Short() {
@@ -499,7 +499,7 @@ func TestWatchersAreToldTheTruth(t *testing.T) {
 
 const users = 12
 
-// act does something, and need not wait for its end.
+// act performs a random event without waiting for its completion.
 func (w *world) act() {
 	names := w.others("")
 	n := w.nodes[names[w.n(len(names))]]
@@ -540,7 +540,7 @@ func (w *world) act() {
 		if !busy {
 			w.wg.Go(func() { _ = c.watchThese(w.some()...) })
 		}
-	case k < 22: // a storm
+	case k < 22: // many at once
 		for range 20 {
 			w.wg.Go(func() { n.login(int32(w.n(users))) })
 		}
@@ -558,7 +558,7 @@ func (w *world) act() {
 			n.call()
 			n.watch.RightsChanged(0, uid)
 		})
-	case k < 29: // the process dies, and another one comes
+	case k < 29: // the process dies and another one starts
 		w.kill(n)
 		w.start(n.name, testConfig())
 	case k < 30: // the lease lapses, and is taken again
@@ -612,7 +612,7 @@ func (w *world) some() (uids []int32) {
 	return uids
 }
 
-// kill ends a process without a word. Its lease goes on for a moment.
+// kill ends a process without cleaning up. Its lease remains for a moment.
 func (w *world) kill(n *node) {
 	n.resume()
 	n.end()
@@ -626,7 +626,7 @@ func (w *world) kill(n *node) {
 	})
 }
 
-// fence ends a life's sessions, whose entries are released, and begins another life.
+// fence ends the sessions of a life, releases their entries, and begins another life.
 func (w *world) fence(n *node, boot string) {
 	n.resume()
 	var ended []*client
@@ -661,7 +661,7 @@ func (w *world) loseData() {
 	})
 }
 
-// restore writes entries back that Redis has lost.
+// restore writes back entries that Redis has lost.
 func (w *world) restore(which func(*client) bool) {
 	var back []*client
 	w.set(func() {
@@ -685,7 +685,7 @@ func (w *world) restore(which func(*client) bool) {
 	}
 }
 
-// heal ends all faults and waits until nothing is under way.
+// heal ends all faults and waits until everything is idle.
 func (w *world) heal() {
 	w.set(func() { w.redisErr, w.sqlErr = nil, nil })
 	for _, name := range w.others("") {
@@ -709,7 +709,7 @@ func (w *world) heal() {
 		})
 	}
 	time.Sleep(time.Until(w.unsettled))
-	time.Sleep(4 * w.slow) // what is under way
+	time.Sleep(4 * w.slow) // until nothing is in progress
 	for _, name := range w.others("") {
 		w.mu.Lock()
 		n := w.nodes[name]
