@@ -20,7 +20,7 @@ import (
 	"parley/test/benchgate/cputime"
 )
 
-// alone is a Store and an Interest of one group with a fixed membership.
+// alone is a Store and an Interest for one group with a fixed membership.
 type alone struct{}
 
 func (alone) Memberships(_ context.Context, uids []int32) (map[int32][]store.ThreadMembership, error) {
@@ -41,8 +41,8 @@ func (alone) HoldGroups(_ context.Context, entries []presence.GroupEntry) ([]boo
 
 func (alone) DropGroups(context.Context, []presence.GroupEntry) error { return nil }
 
-// BenchmarkFanOut is one row of 300 bytes to n sessions of this node, beside a loop that writes the same frame to the same
-// sockets.
+// BenchmarkFanOut measures one row of 300 bytes to n sessions of this node, next to a loop that writes the same frame
+// to the same sockets.
 func BenchmarkFanOut(b *testing.B) {
 	for _, n := range []int{1000} {
 		var run sync.WaitGroup
@@ -66,7 +66,7 @@ func BenchmarkFanOut(b *testing.B) {
 			require.Equal(b, session.Activated, reg.Activate(s))
 		}
 		row := rowOf(1, 1, 1)
-		row.Body = append(row.Body[:len(row.Body)-2], make([]byte, 300-len(row.Body))...) // nobody reads it
+		row.Body = append(row.Body[:len(row.Body)-2], make([]byte, 300-len(row.Body))...) // not decoded by the test
 		frame := appendFrame(nil, row.Body)
 		buf := make([]byte, 64<<10)
 		drain := func() {
@@ -117,7 +117,7 @@ func BenchmarkFanOut(b *testing.B) {
 	}
 }
 
-// TestASessionInAHundredGroupsTakesLittleMemory holds the index to its budget: 1.5 KiB.
+// TestASessionInAHundredGroupsTakesLittleMemory checks the index against its budget of 1.5 KiB.
 func TestASessionInAHundredGroupsTakesLittleMemory(t *testing.T) {
 	const sessions, groups, each = 4000, 2000, 100
 	x := newIndex()

@@ -18,7 +18,7 @@ import (
 	"parley/internal/wire"
 )
 
-// has returns the numbers of a group's rows that a client has, from whereever.
+// has returns the numbers of a group's rows that a client has, however it received them.
 func (c *client) has(thread int64) (seqs []int64) {
 	c.read()
 	for seq := range c.rows[thread] {
@@ -28,7 +28,7 @@ func (c *client) has(thread int64) (seqs []int64) {
 	return seqs
 }
 
-// forget makes a client forget what it has, so that what is pushed next shows.
+// forget makes a client forget its rows, so that later pushes are visible.
 func (c *client) forget() {
 	c.read()
 	clear(c.rows)
@@ -41,14 +41,14 @@ func (w *world) readsOf() int {
 	return w.reads
 }
 
-// held returns what Redis holds for a group.
+// held returns what Redis contains for a group.
 func (w *world) held(thread int64) map[string]uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return maps.Clone(w.hash[thread])
 }
 
-// members makes users members of group 1 and logs each in at a node.
+// members makes users members of group 1 and logs each of them in on a node.
 func (w *world) members(n *node, uids ...int32) (list []*client) {
 	for _, uid := range uids {
 		w.join(1, uid)
@@ -89,7 +89,7 @@ func TestARowReachesTheMembersOnEachNodeOnce(t *testing.T) {
 	})
 }
 
-// Rows that wait for one group leave in one write, and each member gets those that it may read.
+// Waiting rows of a group are written together, and each member receives those that it may read.
 func TestRowsThatWaitAreWrittenTogether(t *testing.T) {
 	inWorld(t, 1, func(t *testing.T, w *world) {
 		a := w.start("a")
@@ -114,7 +114,7 @@ func TestWhoIsRemovedGetsNothingThatComesAfter(t *testing.T) {
 		before := w.text(1)
 		event, _ := w.remove(1, 2)
 		after := w.text(1)
-		// The latest comes first, and the event only to the group, as when it is dissolved.
+		// Publish the latest first, and the event only to the group, as when it is dissolved.
 		a.Publish(after)
 		synctest.Wait()
 		require.Equal(t, []int64{after.First}, stays.has(1))
@@ -130,8 +130,8 @@ func TestWhoIsRemovedGetsNothingThatComesAfter(t *testing.T) {
 	})
 }
 
-// A user is added and removed again before its node is known to have a member: the node of the remover sends it nothing.
-// The notice that comes after the interest is written stands for the removal.
+// A user is added and removed again before its node is known to have a member, so the node of the remover sends it
+// nothing. The notice after the interest has been written stands for the removal.
 func TestWhoIsRemovedBeforeTheInterestIsWrittenIsTold(t *testing.T) {
 	inWorld(t, 1, func(t *testing.T, w *world) {
 		a, b := w.start("a"), w.start("b")
@@ -143,7 +143,7 @@ func TestWhoIsRemovedBeforeTheInterestIsWrittenIsTold(t *testing.T) {
 			w.onHold = func() {
 				removed, _ = w.remove(1, 2)
 				a.Publish(removed)
-				time.Sleep(time.Second) // fake: a looks up the nodes meanwhile
+				time.Sleep(time.Second) // fake time: a looks up the nodes
 			}
 		})
 		a.Added([]int32{2}, joined)
@@ -156,7 +156,7 @@ func TestWhoIsRemovedBeforeTheInterestIsWrittenIsTold(t *testing.T) {
 	})
 }
 
-// While SQL does not say who is a member nobody gets anything; then all are told.
+// While SQL does not tell who is a member, no session gets anything; then all get a notice.
 func TestNobodyGetsARowBeforeTheMembershipIsKnown(t *testing.T) {
 	inWorld(t, 1, func(t *testing.T, w *world) {
 		a := w.start("a")
@@ -221,7 +221,7 @@ func fill(b []byte) []byte {
 	return b
 }
 
-// A lane that is full owes its members a notice.
+// Rows dropped by a full lane are owed to the members as a notice.
 func TestWhatALaneHasNoRoomForIsTold(t *testing.T) {
 	inWorld(t, 1, func(t *testing.T, w *world) {
 		a := w.start("a")
@@ -240,7 +240,7 @@ func TestWhatALaneHasNoRoomForIsTold(t *testing.T) {
 	})
 }
 
-// A node that nobody has a link to yet is told when Redis can say again which nodes have members.
+// A node without links gets a notice when Redis can tell again which nodes have members.
 func TestANodeThatNobodyKnewIsTold(t *testing.T) {
 	for name, lose := range map[string]func(w *world){
 		"away":      func(w *world) { w.set(func() { w.redisErr = errAway }) },
@@ -268,7 +268,8 @@ func TestANodeThatNobodyKnewIsTold(t *testing.T) {
 	}
 }
 
-// An interest that Redis had lost, and that could not be written in the time that the others wait, is told when it is.
+// If an interest was lost in Redis and could not be written back while the other nodes waited, the members get a
+// notice when it is written.
 func TestAnInterestThatIsWrittenLateIsTold(t *testing.T) {
 	for _, generation := range []bool{true, false} {
 		inWorld(t, 1, func(t *testing.T, w *world) {
@@ -279,7 +280,7 @@ func TestAnInterestThatIsWrittenLateIsTold(t *testing.T) {
 				w.loseRedis()
 				time.Sleep(10 * time.Second)
 				synctest.Wait()
-			} else { // one key, as eviction does
+			} else { // one key, as after an eviction
 				w.set(func() { clear(w.hash) })
 			}
 			row := w.text(1)
@@ -301,7 +302,7 @@ func TestAnInterestThatIsWrittenLateIsTold(t *testing.T) {
 	}
 }
 
-// A Redis that lost its data costs nobody a notice if the nodes write in time.
+// A Redis that lost its data causes no notices if the nodes write their interests in time.
 func TestALossOfDataIsNotNoticed(t *testing.T) {
 	inWorld(t, 1, func(t *testing.T, w *world) {
 		a, b := w.start("a"), w.start("b")
@@ -344,7 +345,7 @@ func TestTheInterestInAnEmptyGroupIsDroppedAndComesBackUnderAnotherNumber(t *tes
 	})
 }
 
-// A login costs Redis nothing in groups that the node has members of.
+// A login causes no calls to Redis for groups of which the node already has members.
 func TestOnlyTheFirstMemberWritesTheInterest(t *testing.T) {
 	inWorld(t, 1, func(t *testing.T, w *world) {
 		a := w.start("a")
@@ -396,7 +397,7 @@ func some(uid int32) *session.Session {
 	return s
 }
 
-// What a login read before others changed the membership must not pass for as new as the index.
+// What a login read before a change of the membership must not count as being as new as the index.
 func TestAnOlderViewMakesTheIndexOlder(t *testing.T) {
 	x := newIndex()
 	x.add(some(1), membership(7, 6, 1, 1))
@@ -410,7 +411,7 @@ func TestAnOlderViewMakesTheIndexOlder(t *testing.T) {
 	require.Len(t, got, 2)
 }
 
-// What is added while a membership is read stays as it is, and the result is no newer than it.
+// Entries added while a membership is read stay as they are, and the result is no newer than they are.
 func TestWhatComesDuringARefreshStays(t *testing.T) {
 	x := newIndex()
 	one, two, three := some(1), some(2), some(3)
@@ -437,7 +438,7 @@ func TestWhatComesDuringARefreshStays(t *testing.T) {
 	require.Len(t, x.free, 3)
 }
 
-// Entries of sessions that have ended are cleared in time, and their slots used again.
+// Entries of ended sessions are cleared eventually, and their slots reused.
 func TestEntriesOfEndedSessionsAreCleared(t *testing.T) {
 	x := newIndex()
 	for round := range 50 {

@@ -8,9 +8,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestEachMemberGetsEachRowWhateverHappens is the promise of the package: rows, joins, removals, logins, logouts, a Redis that fails and
-// one that loses its data, a SQL that fails, links that break and a node that starts again, in any order. In the end each client that is logged in
-// has all rows that its user may read, by push or by asking, and no client was ever pushed another row.
+// TestEachMemberGetsEachRowWhateverHappens checks the promise of the package: rows, joins, removals, logins, logouts,
+// failures and data loss of Redis, failures of SQL, broken links and restarts of nodes happen in any order. At the
+// end each logged-in client has all rows that its user may read, by push or by asking, and no client was pushed any
+// other row.
 func TestEachMemberGetsEachRowWhateverHappens(t *testing.T) {
 	seeds := uint64(60)
 	if raceEnabled {
@@ -94,7 +95,7 @@ func (w *world) mix(t *testing.T, seed int) {
 			time.Sleep(time.Duration(w.n(400)) * time.Millisecond)
 		}
 	}
-	// All that was owed is told within the longest wait of anything here; then the clients have asked.
+	// Wait for all owed notices, for the longest wait of the package; then the clients have asked.
 	for range 10 {
 		time.Sleep(10 * time.Second)
 		for _, c := range w.everyone() {
@@ -115,7 +116,7 @@ func (w *world) mix(t *testing.T, seed int) {
 	}
 }
 
-// loseRedis is a Redis that starts again without data: each node notices within its refresh of the lease.
+// loseRedis restarts Redis without its data: each node notices when it next extends its lease.
 func (w *world) loseRedis() {
 	w.set(func() {
 		clear(w.hash)

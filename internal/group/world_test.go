@@ -22,8 +22,8 @@ import (
 	"parley/internal/wire"
 )
 
-// world is a cluster of Groups over a store, a Redis and links that are maps, in a bubble of fake time. Each call takes a
-// random time, before and after it looks, so that seeds are interleavings.
+// world is a cluster of Groups over a store, a Redis and links that are maps, in a bubble of fake time. Each call
+// takes a random time before and after its effect, so that each seed is another interleaving.
 type world struct {
 	t    testing.TB
 	rand *rand.Rand // guarded by mu
@@ -33,18 +33,18 @@ type world struct {
 	slow      time.Duration
 	threads   map[int64]*thread
 	hash      map[int64]map[string]uint64 // Redis: group -> "node|boot" -> number
-	unsettled time.Time                   // until when not all nodes have written into a Redis that lost its data
+	unsettled time.Time                   // until then, not all nodes have written to a Redis that lost its data
 	redisErr  error
 	sqlErr    error
-	holdErr   map[string]error // by node: only writing fails
+	holdErr   map[string]error // by node: only writes fail
 	onHold    func()           // called once, before an interest is written
-	hidden    string           // a node that no other has a link to yet
+	hidden    string           // a node that is not linked yet
 	nodes     map[string]*node
 	debts     []debt
-	reads     int // of a membership
+	reads     int // reads of a membership
 }
 
-// debt is what a node, or all of them, has to be told when it can be.
+// debt is a notice owed to a node, or to all nodes.
 type debt struct {
 	node string
 	push session.Push
@@ -55,7 +55,7 @@ type thread struct {
 	ver     int32
 	seq     int64
 	members map[int32]store.Membership
-	ever    map[int32][][2]int64 // all intervals that a user could read
+	ever    map[int32][][2]int64 // all intervals that a user could read at some time
 }
 
 type node struct {
@@ -64,7 +64,7 @@ type node struct {
 	name string
 	boot string
 	reg  *session.Registry
-	down bool // guarded by world.mu: no link to it
+	down bool // guarded by world.mu; the node has no links
 
 	mu      sync.Mutex // guards the following
 	clients map[*client]struct{}
@@ -92,7 +92,7 @@ func inWorld(t *testing.T, seed uint64, f func(t *testing.T, w *world)) {
 	})
 }
 
-// pause takes a random part of w.slow.
+// pause waits for a random part of w.slow.
 func (w *world) pause() {
 	w.mu.Lock()
 	d := time.Duration(0)
@@ -174,7 +174,7 @@ func (n *node) forward(to string, p *session.Push) bool {
 	return true
 }
 
-// take takes a push of another node.
+// take receives a push from another node.
 func (n *node) take(p *session.Push) {
 	if p.To == 0 {
 		n.Deliver(p)
@@ -183,7 +183,7 @@ func (n *node) take(p *session.Push) {
 	n.User(p)
 }
 
-// toUsers is a router that looks everywhere.
+// toUsers is a router that tries all nodes.
 func (n *node) toUsers(pushes []session.Push, _ *session.Cork) {
 	for _, p := range pushes {
 		n.User(&p)
@@ -195,7 +195,7 @@ func (n *node) toUsers(pushes []session.Push, _ *session.Cork) {
 	}
 }
 
-// settle is the router's ledger.
+// settle models the router's ledger.
 func (w *world) settle(stop chan struct{}) {
 	for {
 		select {
@@ -346,7 +346,7 @@ func rowOf(thread int64, ver int32, seq int64) Rows {
 	})}
 }
 
-// text commits a row and returns it, to be published.
+// text commits a row and returns it for publishing.
 func (w *world) text(thread int64) Rows {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -385,7 +385,7 @@ func (w *world) remove(thread int64, uid int32) (r Rows, ok bool) {
 	return rowOf(thread, th.ver, th.seq), true
 }
 
-// readable returns the numbers that a user may ask for.
+// readable returns the numbers that a user may read.
 func (w *world) readable(thread int64, uid int32) (from, to int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -406,8 +406,8 @@ func (w *world) mayHave(thread int64, uid int32, seq int64) bool {
 	return slices.ContainsFunc(w.thread(thread).ever[uid], func(in [2]int64) bool { return seq >= in[0] && seq <= in[1] })
 }
 
-// client is a session and what its client does: it keeps the rows that it is pushed, and asks after its login and each gap
-// notice.
+// client is a session with the behaviour of its client: it keeps pushed rows, and asks for rows after its login and
+// after each gap notice.
 type client struct {
 	*session.Session
 	n    *node
@@ -416,7 +416,7 @@ type client struct {
 
 	mu     sync.Mutex // guards the following
 	buf    []byte
-	rows   map[int64]map[int64]int // of each group, how often it came
+	rows   map[int64]map[int64]int // by group and number: how often the row arrived
 	gaps   []wire.Gap
 	closed bool
 }
@@ -459,7 +459,7 @@ func (n *node) connect(t testing.TB, uid int32, id session.Identity) *client {
 	return c
 }
 
-// login logs a client in, which asks at once.
+// login logs in a client, which then asks for rows.
 func (n *node) login(uid int32) *client {
 	c := n.connect(n.w.t, uid, session.Identity{Device: "d"})
 	_ = n.Enter(context.Background(), c.Session)
@@ -506,7 +506,7 @@ func (c *client) note(thread, seq int64) {
 	c.rows[thread][seq]++
 }
 
-// read takes what has come, and returns the gap notices.
+// read reads what has arrived and returns the gap notices.
 func (c *client) read() (gaps []wire.Gap) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -546,7 +546,7 @@ func (c *client) read() (gaps []wire.Gap) {
 	return gaps
 }
 
-// ask reads all that the user may read, as 1025 and 1029 do. An error is the client's to repeat.
+// ask reads all that the user may read, as 1025 and 1029 do. After an error the client repeats it.
 func (c *client) ask() {
 	for range 100 {
 		if c.State() != session.Live || c.askOnce() {
@@ -590,7 +590,7 @@ func (c *client) askOnce() bool {
 	return true
 }
 
-// follow reads and asks until no notice comes any more.
+// follow reads and asks until no more notices arrive.
 func (c *client) follow() {
 	for len(c.read()) > 0 {
 		c.ask()
