@@ -8,7 +8,7 @@ import (
 	"parley/internal/presence"
 )
 
-// E9: what waits is handed over in whole batches; nothing is moved while callbacks of closing connections wait.
+// E9: waiting releases are handed over in whole batches; nothing is copied while close callbacks of connections wait.
 func TestTheJanitorMovesNothing(t *testing.T) {
 	j := NewJanitor(nil, nil, nil, nil)
 	const n = 1000*janitorBatch + 7
