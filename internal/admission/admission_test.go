@@ -32,7 +32,8 @@ func newTable(t *testing.T, l Limits) *table {
 	return &table{New(l), t, time.Unix(1767605472, 0)}
 }
 
-// admit has a client of addr come in, a millisecond after the last one. Admitted: it may stay, whatever had to go.
+// admit connects a client from addr, a millisecond after the last one. Admitted means that it may stay, whichever
+// other one was evicted.
 func (a *table) admit(addr string) (*client, Reason) {
 	a.t.Helper()
 	a.now = a.now.Add(time.Millisecond)
@@ -105,7 +106,7 @@ func TestBusyConnectionsAreNotEvictedForSilentOnes(t *testing.T) {
 	require.True(t, silent.gone)
 	a.Busy(&next.Entry, a.now)
 
-	_, refused := a.admit("192.0.2.1") // its network holds most already
+	_, refused := a.admit("192.0.2.1") // its network has the most already
 	require.Equal(t, Waiting, refused)
 	fair := a.mustAdmit("192.0.2.4")
 	require.True(t, working[2].gone, "the newest: the others are served before")
@@ -142,7 +143,7 @@ func TestAuthenticatedConnectionsAreNeverEvicted(t *testing.T) {
 	a.Authenticated(&user.Entry)
 	first := a.mustAdmit("192.0.2.1")
 	second := a.mustAdmit("192.0.2.1")
-	third := a.mustAdmit("192.0.2.2") // both bounds are reached
+	third := a.mustAdmit("192.0.2.2") // both limits are reached
 	require.True(t, first.gone)
 	for _, c := range []*client{second, third} {
 		a.Authenticated(&c.Entry)
@@ -174,7 +175,8 @@ func TestAnIPv6NetworkCountsAsOne(t *testing.T) {
 	require.Equal(t, NetworkOf(netip.MustParseAddr("192.0.2.1")), NetworkOf(netip.MustParseAddr("::ffff:192.0.2.1")))
 }
 
-// B3: more networks than are remembered must neither escape their limits nor be counted down without having been counted.
+// B3: with more networks than are remembered, a network must neither escape its limits nor be subtracted without
+// having been counted.
 func TestEveryNetworkIsCountedHoweverManyThereAre(t *testing.T) {
 	a := newTable(t, Limits{Waiting: 2 * maxIdle, PerNetwork: 2, NetworkRate: 1e6})
 	for i := range maxIdle + 10 {
@@ -264,7 +266,7 @@ func TestARateOfAllIsGivenBackToNobody(t *testing.T) {
 	a.mustAdmit("192.0.2.3")
 	c, refused := a.admit("192.0.2.4")
 	require.Equal(t, Rate, refused)
-	a.Closed(&c.Entry, a.now) // as an owner may that does not look
+	a.Closed(&c.Entry, a.now) // an owner may call it without checking
 	a.Drain()
 	_, refused = a.admit("192.0.2.5")
 	require.Equal(t, Draining, refused)
