@@ -137,7 +137,7 @@ func TestCodesAreStoredSealed(t *testing.T) {
 	require.Regexp(t, `^v1:[0-9a-f]{64}$`, stored)
 	require.NotContains(t, stored, code)
 	require.Equal(t, codeTTL, f.mr.TTL("code_a@example.com"))
-	// Neither the stored text nor an old code of upstream's shape is a code.
+	// Neither the stored text nor an old code in llfcchat's form is valid as a code.
 	require.Equal(t, wire.CodeVarify, f.call("/user_register", registration("alice", "a@example.com", "abcdef", stored)).Error)
 	require.NoError(t, f.mr.Set("code_b@example.com", "ab12"))
 	require.Equal(t, wire.CodeVarify, f.call("/user_register", registration("bob", "b@example.com", "abcdef", "ab12")).Error)
@@ -200,7 +200,8 @@ func TestResetEndsWhatTheOldPasswordOpened(t *testing.T) {
 	uid := f.newUser("alice", "a@example.com", "oldpass")
 	require.Equal(t, wire.CodeOK, f.login("a@example.com", "oldpass").Error)
 
-	// One session on a live node, one on a node that came back as another process, one on a node that is gone.
+	// One session is on a live node, one on a node that has restarted under another boot id, one on a node that is
+	// gone.
 	require.NoError(t, presence.SeedGeneration(ctx, f.rdb))
 	require.NoError(t, f.presence.TakeLease(ctx, presence.Lease{Name: "chat1", Boot: "b1", ClientAddr: "127.0.0.1:1", RPCAddr: f.chatAddr}, ""))
 	require.NoError(t, f.presence.TakeLease(ctx, presence.Lease{Name: "chat2", Boot: "b2", ClientAddr: "127.0.0.1:2", RPCAddr: f.chatAddr}, ""))
@@ -246,7 +247,7 @@ func TestResetEndsWhatTheOldPasswordOpened(t *testing.T) {
 	require.Equal(t, wire.CodeOK, f.login("a@example.com", "newpass").Error)
 }
 
-// mailbox returns the kicks that wait for a node.
+// mailbox returns the kicks waiting for a node.
 func (f *fixture) mailbox(node string) []presence.Kick {
 	f.t.Helper()
 	kicks, err := f.presence.Report(f.t.Context(), node, 1, nil, presence.Kicks{})
@@ -257,7 +258,7 @@ func (f *fixture) mailbox(node string) []presence.Kick {
 // A3: the node refuses the connection, or the signature, or does not answer.
 func TestAKickAfterAResetWaitsInTheMailboxOfANodeThatDoesNotAnswer(t *testing.T) {
 	t.Parallel()
-	silent, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts, and nobody answers
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts connections that are never served
 	require.NoError(t, err)
 	defer silent.Close()
 	signed := serveKitexWith(t, rpc.NewAuth("another secret"), func(s *rpc.Server) error { return chatservice.RegisterService(s, &fakeChat{}) })
@@ -285,7 +286,7 @@ func TestAKickAfterAResetWaitsInTheMailboxOfANodeThatDoesNotAnswer(t *testing.T)
 	}
 }
 
-// A login that was let through with the old password while the reset went by gets no token that outlives it.
+// A login that was accepted with the old password during a reset must not get a token that outlives the reset.
 func TestLoginOvertakenByAResetIsRefused(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

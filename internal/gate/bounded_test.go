@@ -17,7 +17,7 @@ func TestAddressLimit(t *testing.T) {
 	now := time.Unix(1000, 0)
 	l := newAddressLimit(2, time.Minute, func(a netip.Addr) bool { return a.IsLoopback() })
 	l.now = func() time.Time { return now }
-	// try is an attempt that ends at once.
+	// try makes an attempt that ends at once.
 	try := func(addr string, failed bool) time.Duration {
 		done, wait, err := l.take(t.Context(), netip.MustParseAddr(addr))
 		require.NoError(t, err)
@@ -56,7 +56,7 @@ func TestAddressLimit(t *testing.T) {
 	require.LessOrEqual(t, l.buckets.Len(), 100)
 }
 
-// B6: attempts under way are no failures: the next waits for how they end.
+// B6: attempts under way are not failures: the next one waits for their outcome.
 func TestAddressLimitWaitsForWhatIsUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newAddressLimit(2, time.Minute, netip.Addr.IsLoopback)

@@ -18,7 +18,7 @@ import (
 	"parley/kitex_gen/message/varifyservice"
 )
 
-// quotingVarify answers with an error of its own, or with a code.
+// quotingVarify answers with an error or with a code.
 type quotingVarify struct{ code int32 }
 
 func (v *quotingVarify) GetVarifyCode(_ context.Context, req *message.GetVarifyReq) (*message.GetVarifyRsp, error) {
@@ -28,14 +28,14 @@ func (v *quotingVarify) GetVarifyCode(_ context.Context, req *message.GetVarifyR
 	return &message.GetVarifyRsp{Error: v.code}, nil
 }
 
-// emptyStatus places users nowhere and calls it a success.
+// emptyStatus reports success without placing users.
 type emptyStatus struct{ fakeStatus }
 
 func (*emptyStatus) GetChatServer(context.Context, *message.GetChatServerReq) (*message.GetChatServerRsp, error) {
 	return &message.GetChatServerRsp{}, nil
 }
 
-// C9: an operator reads which server did not answer properly, and why.
+// C9: the log tells the operator which server failed, and why.
 func TestLogNamesTheServerThatFailedAndTheCause(t *testing.T) {
 	t.Parallel()
 	web := httptest.NewServer(http.NotFoundHandler())

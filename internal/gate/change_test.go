@@ -60,7 +60,7 @@ func TestChangePasswordAsTyped(t *testing.T) {
 	require.Equal(t, wire.CodeOK, f.login("a@example.com", Transform("newpass")).Error)
 }
 
-// S3: guesses by this way count as guesses at the login do.
+// S3: guesses through this route count like guesses at the login.
 func TestChangePasswordIsNoWayAroundTheLock(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

@@ -27,7 +27,7 @@ func (f *fixture) dial(text string) net.Conn {
 	return conn
 }
 
-// B1: a client cannot hold a connection, whatever it leaves out.
+// B1: a client cannot hold a connection, whatever it omits.
 func TestNoRequestHoldsAConnection(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for the 10 s of a request")
@@ -70,7 +70,7 @@ func TestNoRequestHoldsAConnection(t *testing.T) {
 			}
 		})
 	}
-	// A client that sends for ever is not read for ever, and one that never reads does not hold the server.
+	// A client that sends for ever is not read for ever, and a client that never reads does not block the server.
 	wg.Go(func() {
 		conn := f.dial(login + "Transfer-Encoding: chunked\r\n\r\n")
 		if err := conn.SetWriteDeadline(time.Now().Add(3 * readTimeout)); err != nil {
@@ -96,7 +96,7 @@ func isReset(err error) bool {
 	return ok && !e.Timeout()
 }
 
-// B1: with ten times as many connections held as the gate keeps, 100 of 100 logins pass. test/chaos holds more.
+// B1: with ten times as many held connections as the gate keeps, 100 of 100 logins succeed. test/chaos holds more.
 func TestHonestLoginsPassBesideHeldConnections(t *testing.T) {
 	hold := 3000
 	var files syscall.Rlimit
@@ -132,7 +132,7 @@ func TestHonestLoginsPassBesideHeldConnections(t *testing.T) {
 					}
 				}
 			}()
-			// Once all are open, the oldest is opened again and again: the gate has closed it by then.
+			// Once all are open, the oldest is reopened repeatedly, because the gate has closed it by then.
 			for n := 0; ; n++ {
 				if n == len(held) {
 					once.Do(full.Done)
@@ -152,7 +152,7 @@ func TestHonestLoginsPassBesideHeldConnections(t *testing.T) {
 					return
 				}
 				held[n%len(held)] = conn
-				_, _ = io.WriteString(conn, texts[(n+i)%len(texts)]) // it may have been closed already
+				_, _ = io.WriteString(conn, texts[(n+i)%len(texts)]) // the gate may have closed it
 			}
 		})
 	}
@@ -172,14 +172,14 @@ func TestHonestLoginsPassBesideHeldConnections(t *testing.T) {
 	require.LessOrEqual(t, f.ln.len(), f.cfg.Gate.MaxConns)
 }
 
-// B1: an address holds at most its share; a trusted proxy's is not an address.
+// B1: an address holds at most its share; the limit does not apply to trusted proxies.
 func TestConnectionsPerAddressAreBounded(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, func(c *Config) { c.Limits.ThrottleLoopback, c.Limits.ConnsPerAddress = true, 3 })
 	f.newUser("alice", "alice@example.com", "abcdef")
 	for range 5 {
 		f.dial("POST /user_login HTTP/1.1\r\n")
-		// A newcomer is counted, and then the one that makes room for it is closed.
+		// A new connection is counted before the one evicted for it is closed.
 		require.Eventually(t, func() bool { n := f.ln.len(); return n > 0 && n <= 3 }, patience, time.Millisecond)
 	}
 	require.Equal(t, wire.CodeOK, f.login("alice@example.com", "abcdef").Error)
@@ -195,7 +195,7 @@ func TestConnectionsPerAddressAreBounded(t *testing.T) {
 	require.Eventually(t, func() bool { return f.ln.len() == 5 }, patience, time.Millisecond)
 }
 
-// noFiles is a listener of a process that may open no more files.
+// noFiles is a listener of a process that cannot open more files.
 type noFiles struct{ net.Listener }
 
 func (noFiles) Accept() (net.Conn, error) {

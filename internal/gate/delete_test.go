@@ -62,7 +62,7 @@ func TestADeletedAccountLeavesNothingThatLogsIn(t *testing.T) {
 	require.NotContains(t, f.logs.String(), "gde745")
 }
 
-// Who reads the log learns what happened to the account.
+// The log says what happened to the account.
 func TestLogSaysWhySessionsShouldHaveEnded(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

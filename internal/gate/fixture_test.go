@@ -30,7 +30,7 @@ import (
 	"parley/lab/storetest"
 )
 
-// fixture is a gate over real SQLite, miniredis, a status server and a chat node that only count.
+// fixture is a gate with a real SQLite database, miniredis, and fakes of a status server and a chat node.
 type fixture struct {
 	*Server
 	t        testing.TB
@@ -46,13 +46,13 @@ type fixture struct {
 	logs     *syncBuffer
 }
 
-// cheap makes hashes cheap: what is tested here is not their strength.
+// cheap makes hashes cheap, because their strength does not matter here.
 func cheap(c *Config) { c.Hash.MemoryKiB, c.Hash.Passes = 64, 1 }
 
-// patience is what a busy machine is given for one call.
+// patience bounds one call on a busy machine.
 const patience = 30 * time.Second
 
-// newFixture runs a gate; each change edits its Config first.
+// newFixture starts a gate whose Config is edited by changes.
 func newFixture(t testing.TB, changes ...func(*Config)) *fixture {
 	t.Helper()
 	f := &fixture{t: t, mail: &fakeMail{codes: map[string]string{}}, chat: &fakeChat{}, logs: &syncBuffer{}}
@@ -121,7 +121,7 @@ func serveKitexWith(t testing.TB, auth *rpc.Auth, register func(*rpc.Server) err
 	return srv.Addr()
 }
 
-// post sends body as it is and returns the reply's text; the status must be 200.
+// post sends body unchanged and returns the text of the reply; the status must be 200.
 func (f *fixture) post(path, body string) string {
 	f.t.Helper()
 	res, text := f.do(http.MethodPost, path, body)
@@ -170,7 +170,7 @@ func (f *fixture) code(email string) string {
 	return f.mail.last(email)
 }
 
-// newUser registers a user with passwd as sent (transformed or not, the gate cannot tell).
+// newUser registers a user with the password as sent.
 func (f *fixture) newUser(name, email, passwd string) int32 {
 	f.t.Helper()
 	r := f.call("/user_register", registration(name, email, passwd, f.code(email)))
@@ -217,12 +217,12 @@ func (f *fixture) metric(name string, labels ...string) float64 {
 	return sum
 }
 
-// fakeMail remembers the last code of each mailbox.
+// fakeMail records the latest code of each mailbox.
 type fakeMail struct {
 	mu    sync.Mutex
 	codes map[string]string
 	fail  error
-	hold  chan struct{} // not nil: mails wait until it is closed
+	hold  chan struct{} // if not nil, mails wait until it is closed
 }
 
 func (m *fakeMail) SendCode(ctx context.Context, to, code string, _ time.Duration) error {
@@ -257,17 +257,17 @@ func (m *fakeMail) last(email string) string {
 	return m.codes[email]
 }
 
-// fakeStatus places everybody on one node.
+// fakeStatus places all users on one node.
 type fakeStatus struct {
 	presence *presence.Presence
 
 	mu     sync.Mutex
 	placed []int32
 	code   int32
-	before func() // runs once, before a placement is answered
+	before func() // called once, before a placement is answered
 }
 
-// set changes what is answered from now on.
+// set sets the answers from now on.
 func (s *fakeStatus) set(code int32, before func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -328,7 +328,7 @@ func (b *syncBuffer) String() string {
 	return b.buf.String()
 }
 
-// rawUser stores a user with this text as the password, as a migrated row has it.
+// rawUser stores a user with this text as the password, as in a migrated row.
 func (f *fixture) rawUser(name, email, stored string) int32 {
 	f.t.Helper()
 	uid, err := f.store.CreateUser(f.t.Context(), store.NewUser{Name: name, Email: email, PasswordHash: stored, Nick: name})

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// fuzzRoute throws bodies at one route of a live gate: every answer is 200 and a JSON object with an error, and no
-// handler panics.
+// fuzzRoute sends bodies to one route of a live gate: every answer must be 200 with a JSON object that has an error,
+// and no handler may panic.
 func fuzzRoute(f *testing.F, path string, seeds ...string) {
 	for _, s := range append(seeds,
 		"", "{}", "null", "[]", `"`, "{", `{"email":1}`, `{"email":null}`, "{\"email\":\"\xff\"}", strings.Repeat("[", 5000),

@@ -188,8 +188,8 @@ func TestSizeLimits(t *testing.T) {
 	}
 }
 
-// A body that stops coming is answered when its time is up; the deadline is shortened by pulling the clock's end: the
-// client half-closes, which the server sees as the end of the body.
+// A body that ends early is answered. Instead of waiting for the deadline, the client half-closes, which the server
+// sees as the end of the body.
 func TestTruncatedBodyIsAnswered(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

@@ -74,7 +74,7 @@ func TestUnusableRowsAreRefusedWithoutHashingThem(t *testing.T) {
 	require.Equal(t, 0.0, f.metric("hashes_total", "kind", "verify"))
 }
 
-// Who fails pays for exactly one hash, whoever the account is, and is told the same.
+// Each failure costs exactly one hash and gets the same answer, whatever the account.
 func TestFailuresAreAlike(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -88,7 +88,7 @@ func TestFailuresAreAlike(t *testing.T) {
 		require.Equal(t, before+1, f.metric("hashes_total", "kind", tc.kind), tc.email)
 		require.Equal(t, all+1, f.metric("hashes_total"), tc.email)
 	}
-	// A code is mailed to anybody.
+	// Codes are mailed to any address.
 	require.Equal(t, `{"error":0,"email":"new@example.com"}`, f.post("/get_varifycode", `{"email":"new@example.com"}`))
 	require.Equal(t, `{"error":0,"email":"nobody@example.com"}`, f.post("/get_varifycode", `{"email":"nobody@example.com"}`))
 }
@@ -168,7 +168,7 @@ func TestProvenPasswordNeedsNoHashUntilItChanges(t *testing.T) {
 	require.Equal(t, hashes, f.metric("hashes_total"))
 	require.Equal(t, 10.0, f.metric("logins_remembered_total"))
 
-	// As another gate does it: this one is not told.
+	// Reset the password as another gate would, without telling this one.
 	_, err := f.store.ResetPassword(t.Context(), "alice", "alice@example.com", newPHC(f.hasher.params, "newpass"))
 	require.NoError(t, err)
 	require.Equal(t, wire.CodePasswdInvalid, f.login("alice@example.com", "abcdef").Error)
@@ -214,7 +214,7 @@ func TestHashQueueIsBounded(t *testing.T) {
 	f := newFixture(t, func(c *Config) { c.Hash.Parallel, c.Hash.Waiting, c.Hash.Patience = 1, 2, time.Hour })
 	f.newUser("alice", "alice@example.com", "abcdef")
 	f.newUser("bob", "bob@example.com", "abcdef")
-	require.NoError(t, f.hasher.slots.Take(t.Context(), 0)) // a hash that takes long
+	require.NoError(t, f.hasher.slots.Take(t.Context(), 0)) // a slow hash
 	replies := make(chan reply, 2)
 	for _, email := range []string{"alice@example.com", "bob@example.com"} {
 		go func() { replies <- f.login(email, "abcdef") }()

@@ -27,7 +27,7 @@ import (
 	"parley/internal/wire"
 )
 
-// post is a mail server that keeps what it is sent.
+// post is a mail server that keeps the mails it receives.
 type post struct {
 	mu     sync.Mutex
 	mails  []string
@@ -77,7 +77,7 @@ func (s *postSession) Data(r io.Reader) error {
 func (s *postSession) Reset()        {}
 func (s *postSession) Logout() error { return nil }
 
-// servePost starts a mail server and returns a Mail that fits it. mode is as in Mail.TLS.
+// servePost starts a mail server and returns the Mail configuration for it. mode is as in Mail.TLS.
 func servePost(t *testing.T, p *post, mode string) Mail {
 	t.Helper()
 	cert, caFile := selfSigned(t)
@@ -199,8 +199,8 @@ func TestSMTPFailures(t *testing.T) {
 	})
 }
 
-// A server that sends a byte now and then must not hold a mail for longer than its time: the library renews its own
-// deadline at each step.
+// A slow server that sends single bytes must not hold a mail for longer than its timeout, although the library renews
+// its own deadline at each step.
 func TestSMTPServerThatDribblesIsCutOff(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -215,7 +215,7 @@ func TestSMTPServerThatDribblesIsCutOff(t *testing.T) {
 			if _, err := io.WriteString(conn, "220-wait\r\n"); err != nil {
 				return
 			}
-			time.Sleep(20 * time.Millisecond) // the fault that is tested
+			time.Sleep(20 * time.Millisecond) // the tested fault
 		}
 	}()
 	m, err := NewMailer(Mail{

@@ -10,7 +10,7 @@ import (
 	"parley/internal/wire"
 )
 
-// D5, D6, D7: what may be registered, and what is taken.
+// D5, D6, D7: which names may be registered, and which are taken.
 func TestNamesAtRegistration(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, func(c *Config) { c.Limits.CodesPerMailbox = 1000 })
@@ -34,7 +34,7 @@ func TestNamesAtRegistration(t *testing.T) {
 	}
 }
 
-// D3: passwords that differ in half a surrogate pair would be the same one.
+// D3: without the check, passwords that differ in half a surrogate pair would be equal.
 func TestPasswordsAreUnicode(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -49,7 +49,7 @@ func TestPasswordsAreUnicode(t *testing.T) {
 	}
 }
 
-// D12: what a client sends beside the name is stored.
+// D12: the other fields sent by a client are stored too.
 func TestRegisterStoresNickAndSex(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// E10: a browser asks before it posts JSON from a page of another origin.
+// E10: a browser sends a preflight request before it posts JSON from a page of another origin.
 func TestABrowserMayPostJSONFromAnAllowedOrigin(t *testing.T) {
 	t.Parallel()
 	const page, other = "https://chat.example:8443", "https://other.example"

@@ -13,7 +13,7 @@ import (
 	"parley/kitex_gen/message/statusservice"
 )
 
-// A2: a gate that no status server accepts is not ready, and says why.
+// A2: a gate whose signature all status servers refuse is not ready, and says why.
 func TestNotReadyWhileStatusServersRefuseTheSignature(t *testing.T) {
 	t.Parallel()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -12,7 +12,7 @@ import (
 	"parley/lab/launchtest"
 )
 
-// What is kept in Redis works on a real server and on a member of a cluster, which refuses scripts whose keys do not
+// The scripts and keys work on a real server and on a member of a cluster, which refuses scripts whose keys do not
 // share a slot.
 func TestOnRealRedis(t *testing.T) {
 	launchtest.Need(t)

@@ -14,8 +14,8 @@ import (
 	"parley/internal/wire"
 )
 
-// Nothing that a user sends or is sent may reach a log, a metric or a reply to somebody else, at any level and on any
-// way a request can go.
+// Nothing that a user sends or receives may appear in a log, in a metric or in a reply to another user, at any level
+// and on any path of a request.
 func TestSecretsStayInside(t *testing.T) {
 	t.Parallel()
 	const (
@@ -50,7 +50,7 @@ func TestSecretsStayInside(t *testing.T) {
 	f.post("/user_login", `canary-passwd`)
 	codes = append(codes, f.code(other))
 	stored := f.stored(email)
-	// Dependencies that fail, in their own words.
+	// Dependencies fail with errors of their own.
 	f.mr.SetError("WRONGTYPE canary-redis")
 	call("/user_register", registration("carol", other, passwd, codes[3]))
 	call("/get_varifycode", map[string]any{"email": email})
@@ -83,7 +83,7 @@ func TestSecretsStayInside(t *testing.T) {
 			require.NotContains(t, text, s, where)
 		}
 	}
-	// A reply names what its own request named as the user's address, and nothing else.
+	// A reply contains only the address named in its own request.
 	said := strings.ReplaceAll(strings.ReplaceAll(replies.String(), `"email":"`+email+`"`, ""), `"email":"canary-old@example.com"`, "")
 	for _, s := range append([]string{"canary", Transform(passwd), stored}, codes...) {
 		require.NotContains(t, said, s, "replies")

@@ -19,7 +19,8 @@ import (
 
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m,
-		// These live as long as the process: netpoll's pollers, gopool's workers, Kitex' timers, worker pool and caches.
+		// These live as long as the process: netpoll's pollers, gopool's workers, and Kitex' timers, worker pool and
+		// caches.
 		goleak.IgnoreAnyFunction("github.com/cloudwego/netpoll.(*defaultPoll).Wait"),
 		goleak.IgnoreAnyFunction("github.com/bytedance/gopkg/util/gopool.(*worker).run.func1"),
 		goleak.IgnoreAnyFunction("github.com/cloudwego/kitex/pkg/utils.(*SharedTicker).Tick"),

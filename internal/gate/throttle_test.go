@@ -16,7 +16,7 @@ import (
 	"parley/internal/wire"
 )
 
-// another runs a second gate over the fixture's SQL and Redis.
+// another starts a second gate with the fixture's SQL and Redis.
 func (f *fixture) another() *Server {
 	f.t.Helper()
 	s, err := New(f.cfg, Deps{Log: slog.New(slog.DiscardHandler), Store: f.store, Presence: f.presence, Redis: f.rdb, Mail: f.mail})
@@ -33,7 +33,8 @@ func try(s *Server, addr, email, passwd string) wire.Code {
 	return wire.CodeOf(err)
 }
 
-// B6: correct logins of one user at once pass, on one gate and on many, though the limit is below their number.
+// B6: concurrent correct logins of one user all succeed, on one gate and on several, although the limit is lower than
+// their number.
 func TestCorrectLoginsAtOnceAllPass(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -69,7 +70,7 @@ func TestCorrectLoginsAtOnceAllPass(t *testing.T) {
 	}
 }
 
-// B6: nor do the correct logins of many users behind one address keep each other out.
+// B6: nor do correct logins of many users behind one address exclude each other.
 func TestCorrectLoginsOfOneAddressAllPass(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, func(c *Config) { c.Limits.AddressFailures, c.Hash.Patience = 3, 20*time.Second })
@@ -90,8 +91,8 @@ func TestCorrectLoginsOfOneAddressAllPass(t *testing.T) {
 	require.Equal(t, wire.CodeRateLimited, try(f.Server, "192.0.2.1", "u0@example.com", "abcdef"))
 }
 
-// S3: however many guesses at one account, on two gates at once, get at most five real checks, and one more in the first
-// fifteen minutes. test/chaos makes ten thousand.
+// S3: of any number of guesses at one account, on two gates at once, at most five are checked, and one more in the
+// first fifteen minutes. test/chaos makes ten thousand.
 func TestTwoThousandGuessesGetSixChecks(t *testing.T) {
 	f := newFixture(t)
 	f.newUser("alice", "alice@example.com", "abcdef")
@@ -124,7 +125,7 @@ func TestTwoThousandGuessesGetSixChecks(t *testing.T) {
 	require.Equal(t, before+6, total())
 }
 
-// counted is how many hashes s made; its metrics are registered nowhere.
+// counted returns the number of hashes that s has made; its metrics are registered nowhere.
 func counted(s *Server) (sum float64) {
 	for _, kind := range []string{"verify", "new", "dummy"} {
 		sum += testutil.ToFloat64(s.metrics.hashes.WithLabelValues(kind))
@@ -132,7 +133,7 @@ func counted(s *Server) (sum float64) {
 	return sum
 }
 
-// A guess whose gate died, or lost Redis, before it could say how it ended counts as a failure.
+// A guess whose gate died or lost Redis before it could report the outcome counts as a failure.
 func TestLostAttemptsAreFailures(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

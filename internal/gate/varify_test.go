@@ -78,7 +78,7 @@ func TestVarifyServiceOverPlainGRPC(t *testing.T) {
 	require.Regexp(t, `^[0-9]{6}$`, f.mail.last("a@example.com"))
 }
 
-// nodeServer does what llfcchat's VarifyServer does: four characters of a UUID, reused while they live.
+// nodeServer imitates llfcchat's VarifyServer: codes are four characters of a UUID, reused while they live.
 type nodeServer struct {
 	rdb  atomic.Pointer[redis.UniversalClient]
 	next string
