@@ -29,6 +29,10 @@ func (deliverFunc) Hello(context.Context, *message.HelloReq, ...callopt.Option) 
 	return nil, errors.New("not reached")
 }
 
+func (deliverFunc) Operate(context.Context, *message.OperateReq, ...callopt.Option) (*message.OperateRsp, error) {
+	return nil, errors.New("not reached")
+}
+
 var _ nodeservice.Client = deliverFunc(nil)
 
 // withFake runs f in a bubble of fake time with a pool whose one peer, b, is node.

@@ -59,6 +59,10 @@ type byNotify struct {
 	kicks   []*message.KickUserReq
 }
 
+func (n *fakeNode) Operate(context.Context, *message.OperateReq) (*message.OperateRsp, error) {
+	return nil, errors.New("not reached")
+}
+
 func (n *fakeNode) Hello(_ context.Context, r *message.HelloReq) (*message.HelloRsp, error) {
 	return &message.HelloRsp{Name: "b", Boot: "boot of b, asked by " + r.Name}, nil
 }
