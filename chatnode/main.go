@@ -5,6 +5,9 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
+	"os/signal"
+	"syscall"
 
 	"parley/internal/chat"
 	"parley/internal/config"
@@ -47,7 +50,10 @@ func run(ctx context.Context, p config.Process) error {
 	defer rdb.Close()
 	pr := presence.New(rdb, presence.Options{Cluster: cfg.Redis.Cluster, Timeout: cfg.Redis.Timeout, Metrics: reg})
 	defer pr.Close()
-	node, err := chat.New(cfg, chat.Deps{Log: log, Metrics: reg, Store: st, Presence: pr})
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	node, err := chat.New(cfg, chat.Deps{Log: log, Metrics: reg, Store: st, Presence: pr, Reread: hup})
 	if err != nil {
 		return err
 	}

@@ -94,7 +94,7 @@ func dial(ctx context.Context, t Ticket, o Options, echo bool) (*Conn, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.LoginTimeout)
 	defer cancel()
-	nc, err := o.Dial(ctx, "tcp", t.Addr)
+	nc, err := o.Connect(ctx, t.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("client: connect: %w", err)
 	}
@@ -148,7 +148,7 @@ func (c *Conn) login(ctx context.Context, t Ticket) error {
 		return fail(ErrProtocol)
 	}
 	if w.Error != wire.CodeOK {
-		return &Error{Op: "login", Code: Code(w.Error), RetryAfter: time.Duration(w.RetryMS) * time.Millisecond, To: w.To}
+		return &Error{Op: "login", Code: Code(w.Error), RetryAfter: time.Duration(w.RetryMS) * time.Millisecond, To: nextAddr(c.addr, w.To)}
 	}
 	if !stop() {
 		return fail(ctx.Err())

@@ -211,7 +211,7 @@ func (c *Conn) frame(id wire.MsgID, body []byte, frameLen int) error {
 			return fmt.Errorf("%w: message %v", ErrProtocol, id)
 		}
 		err := &Error{
-			Op: "goodbye", Code: Code(push.Error), Reason: push.Reason, To: push.To,
+			Op: "goodbye", Code: Code(push.Error), Reason: push.Reason, To: nextAddr(c.addr, push.To),
 			RetryAfter: time.Duration(push.RetryMS) * time.Millisecond,
 		}
 		c.mu.Lock()

@@ -29,6 +29,8 @@ type Gate struct {
 	url string
 	// HTTP does the exchanges; NewGate sets one with a 15 s time-out over http.DefaultTransport. Change it before use.
 	HTTP *http.Client
+	// Transport is how chat nodes are to be reached: TransportTCP, which is the default, or another one.
+	Transport string
 }
 
 // NewGate returns a Gate for an address such as "http://127.0.0.1:8080"; a missing scheme means http.
@@ -110,7 +112,16 @@ func (g *Gate) Login(ctx context.Context, email, password string) (Ticket, error
 	if reply.UID < 1 || reply.Token == "" || reply.Port == "" {
 		return Ticket{}, fmt.Errorf("gate login: %w", ErrProtocol)
 	}
-	return Ticket{Addr: net.JoinHostPort(reply.Host, reply.Port), UID: reply.UID, Token: reply.Token}, nil
+	addr := net.JoinHostPort(reply.Host, reply.Port)
+	if g.Transport != "" && g.Transport != TransportTCP {
+		if addr = reply.Addresses[g.Transport]; addr == "" {
+			return Ticket{}, fmt.Errorf("gate login: the chat node does not offer %q", g.Transport)
+		}
+	}
+	if g.Transport == TransportTLS {
+		addr = tlsScheme + addr
+	}
+	return Ticket{Addr: addr, UID: reply.UID, Token: reply.Token}, nil
 }
 
 // DeleteAccount deletes the account of the user with that address and password, for good: sessions, friendships and
@@ -129,6 +140,8 @@ type gateReply struct {
 	Token   string `json:"token"`
 	Host    string `json:"host"`
 	Port    string `json:"port"`
+	// Addresses are by transport.
+	Addresses map[string]string `json:"addresses"`
 }
 
 func (g *Gate) post(ctx context.Context, op, route string, fields map[string]any) (gateReply, error) {

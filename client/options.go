@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"time"
@@ -40,6 +41,8 @@ type Options struct {
 	// event after the other: while it runs nothing is read, not even answers, so it must not wait for any. A server
 	// whose frames are not read drops texts (Gap) or closes.
 	OnEvent func(Event)
+	// TLS is for nodes that are reached by TLS. Default: the system's authorities, and the host of the address.
+	TLS *tls.Config
 	// Dial opens the TCP connection. Default: a net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }

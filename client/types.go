@@ -176,7 +176,7 @@ type Approval struct {
 // Ticket lets one user log in at a chat node once: by the Token of a gate login or by the Resume ticket of an earlier
 // connection. It is a secret; printing it shows only the address and the user.
 type Ticket struct {
-	Addr   string // host:port of the chat node
+	Addr   string // of the chat node: host:port, tls://host:port, or a URL that begins with ws:// or wss://
 	UID    int32
 	Token  string // good for 10 minutes
 	Resume string // good for a day on any node, until the next one is used; wins over Token

@@ -17,6 +17,7 @@ type Config struct {
 	SelfServer config.Self
 	PeerServer config.Peers
 	WebSocket  config.WebSocket
+	TLS        config.TLS
 	Redis      config.Redis
 	Mysql      config.MySQL
 	Cluster    config.Cluster
@@ -93,6 +94,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Limits.UnreadBytes < c.Limits.InFlightBytes+c.Limits.QueuedBytes {
 		errs = append(errs, config.Faultf("Limits.UnreadBytes", "must hold what an honest client may have sent: InFlightBytes and QueuedBytes"))
+	}
+	if (c.SelfServer.TLSPort != "" || c.SelfServer.WSSPort != "") && c.TLS.Cert == "" {
+		errs = append(errs, config.Faultf("TLS.Cert", "must be set for TLSPort and WSSPort"))
 	}
 	return errors.Join(errs...)
 }

@@ -1,15 +1,18 @@
 package chat
 
 import (
+	"crypto/tls"
 	"net/netip"
 	"time"
 
 	"parley/internal/admission"
+	"parley/internal/certs"
 	"parley/internal/clientconn"
 	"parley/internal/commit"
 	"parley/internal/history"
 	"parley/internal/transport"
 	"parley/internal/watch"
+	"parley/internal/websocket"
 	"parley/internal/wire"
 )
 
@@ -84,9 +87,14 @@ func replyBytes(l *Limits) int {
 	return l.InFlightBytes + l.InFlightTexts*history.ElementBytes + wire.MaxBody
 }
 
-func connConfig(c *Config) clientconn.Config {
+func connConfig(c *Config, files *certs.Files) clientconn.Config {
 	l := &c.Limits
+	var encrypted map[wire.Transport]*tls.Config
+	if files != nil {
+		encrypted = map[wire.Transport]*tls.Config{wire.TLS: files.Config(websocket.Protocol), wire.WSS: files.Config("http/1.1")}
+	}
 	return clientconn.Config{
+		TLS:           encrypted,
 		Origins:       c.WebSocket.Origins,
 		MaxFrameBytes: l.MaxFrameBytes, UnreadBytes: l.UnreadBytes, OutboxBytes: l.OutboxBytes,
 		QueuedFrames: l.QueuedFrames, QueuedBytes: l.QueuedBytes, InFlightBytes: l.InFlightBytes,

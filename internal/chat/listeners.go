@@ -30,6 +30,8 @@ func listenClients(cfg *Config) (ls listeners, err error) {
 	}{
 		{wire.TCP, self.ListenAddr(), self.ClientAddr},
 		{wire.WS, self.WSListenAddr(), self.WSURL},
+		{wire.TLS, self.TLSListenAddr(), self.TLSAddr},
+		{wire.WSS, self.WSSListenAddr(), self.WSSURL},
 	} {
 		if l.addr == "" {
 			continue

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -20,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"parley/internal/admission"
+	"parley/internal/certs"
 	"parley/internal/clientconn"
 	"parley/internal/commit"
 	"parley/internal/config"
@@ -56,6 +58,8 @@ type Deps struct {
 	Metrics  prometheus.Registerer // nil: registered nowhere
 	Store    *store.Store
 	Presence *presence.Presence
+	// Reread has the certificate read again, as a change of its files has. May be nil.
+	Reread <-chan os.Signal
 	// Reconcile is how often sessions are compared with Redis; the zero value means reconcile.DefaultConfig.
 	Reconcile reconcile.Config
 }
@@ -89,6 +93,8 @@ type Server struct {
 	rpcStats  *rpc.Metrics
 	standing  *rpc.Standing
 	clients   listeners
+	certs     *certs.Files     // nil without TLS
+	reread    <-chan os.Signal // has the certificate read again; nil: it is when its files change
 	conns     *clientconn.Conns
 	// kicker ends sessions elsewhere that a login here replaces, reconciler those here that Redis gives to others.
 	kicker     *reconcile.Kicker
@@ -124,6 +130,14 @@ func New(cfg Config, d Deps) (*Server, error) {
 		registry: session.NewRegistry(), wheel: legacy.NewWheel(legacy.Spacing{Frame: cfg.Limits.StockSpacing, Text: cfg.Limits.StockTextSpacing}),
 		next: chooser{self: cfg.SelfServer.Name},
 		ctx:  ctx, stop: stop,
+	}
+	s.reread = d.Reread
+	if cfg.TLS.Cert != "" {
+		var err error
+		if s.certs, err = certs.Open(cfg.TLS.Cert, cfg.TLS.Key); err != nil {
+			stop()
+			return nil, config.Invalid(fmt.Errorf("chat: [TLS]: %w", err))
+		}
 	}
 	s.turns = slots.New(cfg.Limits.LoginsAtOnce, cfg.Limits.Unauthenticated)
 	s.admission = admission.New(admissionLimits(&cfg.Limits))
@@ -210,7 +224,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 		Fenced: s.lease.NoteFenced, MaxFrameBytes: cfg.Limits.MaxFrameBytes, RecallWindow: cfg.Limits.RecallWindow,
 		EditWindow: cfg.Limits.EditWindow, ApplicationsUntold: s.metrics.applicationsUntold, UnknownIDs: s.metrics.unknownIDs,
 	})
-	s.conns = clientconn.New(connConfig(&cfg), clientconn.Deps{
+	s.conns = clientconn.New(connConfig(&cfg, s.certs), clientconn.Deps{
 		Log: s.log, Context: ctx, Go: s.spawn, Session: limits, Store: s.store, Texts: s.texts, Admission: s.admission, Ender: s.ender,
 		Append:   func(r *commit.Request) error { return s.commits.Append(r) },
 		Login:    func(c *clientconn.Conn, body []byte) { s.logins.Login(c, &c.Session, body) },
@@ -242,7 +256,7 @@ func (s *Server) listen(d Deps) error {
 	}
 	s.lease = s.newMember(presence.Lease{
 		Name: self.Name, ClientAddr: s.clients.addr(wire.TCP), RPCAddr: self.RPCAddr(portOf(ln.Addr())),
-		Web:     presence.Web{WS: s.clients.addr(wire.WS)},
+		Web:     presence.Web{TLS: s.clients.addr(wire.TLS), WS: s.clients.addr(wire.WS), WSS: s.clients.addr(wire.WSS)},
 		Version: obs.Version(), StartedMS: time.Now().UnixMilli(),
 	})
 	return nil
@@ -308,6 +322,9 @@ func (s *Server) Run(ctx context.Context) error {
 		background.Go(func() { s.users.Run(back) })
 		background.Go(func() { s.janitor.Run(back) })
 		background.Go(func() { s.texts.Run(back) })
+		if s.certs != nil {
+			background.Go(func() { s.certs.Watch(back, s.reread, s.noteCertificate) })
+		}
 		for _, l := range s.clients {
 			accepting.Go(func() { fail(l.Serve(s.accepting(l.via))) })
 		}
@@ -403,6 +420,15 @@ func (s *Server) found(sess *session.Session) {
 // reload ends a native session that does not understand a 2104, when nobody can say what it has missed.
 func (s *Server) reload(sess *session.Session) {
 	s.ender.Goodbye(sess, wire.CodeTooFarBehind, "texts were missed", 0)
+}
+
+// noteCertificate logs that the certificate was read again.
+func (s *Server) noteCertificate(err error) {
+	if err != nil {
+		s.log.Error("certificate not read again; the old one stays", "err", err)
+		return
+	}
+	s.log.Info("certificate read again", "until", s.certs.Leaf().Format(time.DateOnly))
 }
 
 // spawn starts a goroutine of a connection, which Run waits for. A panic in it costs what it was about, not the node.

@@ -87,9 +87,7 @@ func (c *Conn) onRequest(_ context.Context, np netpoll.Connection) error {
 			drop(r, n)
 			ok = c.refuseStream(wire.CodeRateLimited)
 		default:
-			data, err := r.Next(min(n, takeBytes))
-			ok = err == nil && c.take(data) || c.State() == session.Dead
-			_ = r.Release() // the only error is that nothing was read
+			ok = c.read(r, n) || c.State() == session.Dead
 		}
 		if !ok {
 			c.Close()
@@ -98,7 +96,23 @@ func (c *Conn) onRequest(_ context.Context, np netpoll.Connection) error {
 	}
 }
 
-// take takes bytes as they come from the socket.
+// read takes some of the n bytes that have arrived.
+func (c *Conn) read(r netpoll.Reader, n int) bool {
+	switch s := c.Conn().(type) {
+	case *tlsSocket:
+		return s.read(c, r)
+	case *webSocket:
+		if s.tls != nil {
+			return s.tls.read(c, r)
+		}
+	}
+	data, err := r.Next(min(n, takeBytes))
+	ok := err == nil && c.take(data)
+	_ = r.Release() // the only error is that nothing was read
+	return ok
+}
+
+// take takes bytes as they come from the socket, or out of TLS.
 func (c *Conn) take(data []byte) bool {
 	if w, ok := c.Conn().(*webSocket); ok {
 		return w.receive(c, data)

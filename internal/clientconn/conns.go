@@ -4,6 +4,7 @@ package clientconn
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -31,6 +32,7 @@ type Config struct {
 	RequestRate, RequestBurst, HeartbeatRate   int
 	WriteTimeout, RequestTimeout, QuietTimeout time.Duration
 	Origins                                    websocket.Origins
+	TLS                                        map[wire.Transport]*tls.Config // of the encrypted transports
 }
 
 // Metrics is what connections count.
@@ -102,8 +104,11 @@ func (s *Conns) Welcome(fd int, from netip.Addr, via wire.Transport) {
 		return
 	}
 	conn := outbox.Conn(np.(npConn))
+	if via.Encrypted() {
+		conn = newTLSSocket(conn, s.cfg.TLS[via], s.cfg.UnreadBytes)
+	}
 	if via.Web() {
-		conn = newWebSocket(conn, via, s.cfg.UnreadBytes)
+		conn = newWebSocket(conn, s.cfg.UnreadBytes)
 	}
 	c.Init(conn, s.d.Session)
 	c.Seen(now)

@@ -13,8 +13,9 @@ import (
 // webSocket is the connection of a client that speaks WebSocket: it takes frames out of messages and puts them into
 // messages. The session sees it as its socket.
 type webSocket struct {
-	plain outbox.Descriptor
-	via   wire.Transport
+	outbox.Conn
+	plain outbox.Descriptor // of a connection without TLS
+	tls   *tlsSocket        // nil without TLS
 
 	websocket.Writer // what goes out
 
@@ -23,22 +24,32 @@ type webSocket struct {
 	shake *websocket.Handshake // nil when it is over
 }
 
-func newWebSocket(conn outbox.Conn, via wire.Transport, maxMessage int) *webSocket {
-	w := &webSocket{via: via, shake: new(websocket.Handshake)}
-	w.plain.Open(conn)
+func newWebSocket(conn outbox.Conn, maxMessage int) *webSocket {
+	w := &webSocket{Conn: conn, shake: new(websocket.Handshake)}
 	w.in.MaxMessage = maxMessage
-	w.Init(&w.plain)
+	var lower outbox.Socket = &w.plain
+	if w.tls, _ = conn.(*tlsSocket); w.tls != nil {
+		lower = w.tls
+	} else {
+		w.plain.Open(conn)
+	}
+	w.Init(lower)
 	return w
 }
 
-// Fd and Close implement outbox.Conn.
-func (w *webSocket) Fd() int { return w.plain.Fd() }
+// TryWrite, Write, CloseWrite and Reset are the Writer's.
+func (w *webSocket) TryWrite(b []byte) (int, error) { return w.Writer.TryWrite(b) }
 
-// Close closes the connection below.
-func (w *webSocket) Close() error { return w.plain.Close() }
+// Write implements outbox.Socket.
+func (w *webSocket) Write(b []byte) (int, error) { return w.Writer.Write(b) }
 
-// Transport implements what session.Session asks for.
-func (w *webSocket) Transport() wire.Transport { return w.via }
+// Transport is what session.Session asks for.
+func (w *webSocket) Transport() wire.Transport {
+	if w.tls != nil {
+		return wire.WSS
+	}
+	return wire.WS
+}
 
 // Last implements outbox.Socket: the code of the last frame becomes the reason of the Close frame.
 func (w *webSocket) Last(frame []byte) {

@@ -25,6 +25,10 @@ type Self struct {
 	AdvertiseRPC string `help:"HOST or HOST:PORT that peers connect to; empty means the host of Advertise, else as for Advertise"`
 	WSPort       string `help:"WebSocket port for clients; 0 means a free port, empty means none"`
 	AdvertiseWS  string `help:"HOST, HOST:PORT or a whole URL such as wss://chat.example.com/node1 (of a proxy) that WebSocket clients connect to; empty means the host of Advertise"`
+	TLSPort      string `help:"port for TCP clients that use TLS; 0 means a free port, empty means none; needs [TLS]"`
+	AdvertiseTLS string `help:"HOST or HOST:PORT that TLS clients connect to; empty means the host of Advertise"`
+	WSSPort      string `help:"WebSocket port for clients that use TLS; 0 means a free port, empty means none; needs [TLS]"`
+	AdvertiseWSS string `help:"as AdvertiseWS, for WSSPort"`
 }
 
 // Validate checks the name, which becomes part of Redis keys, and the addresses.
@@ -38,7 +42,9 @@ func (s Self) Validate() error {
 	}
 	return errors.Join(append(faults, hostFault("Host", s.Host),
 		advertiseFault("Advertise", s.Advertise), advertiseFault("AdvertiseRPC", s.AdvertiseRPC),
-		portFault("WSPort", s.WSPort), webFault("AdvertiseWS", s.AdvertiseWS))...)
+		portFault("WSPort", s.WSPort), webFault("AdvertiseWS", s.AdvertiseWS),
+		portFault("TLSPort", s.TLSPort), advertiseFault("AdvertiseTLS", s.AdvertiseTLS),
+		portFault("WSSPort", s.WSSPort), webFault("AdvertiseWSS", s.AdvertiseWSS))...)
 }
 
 const nameLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
@@ -60,6 +66,18 @@ func (s Self) WSListenAddr() string { return s.optional(s.WSPort) }
 
 // WSURL is what WebSocket clients are told. port is the one that was bound.
 func (s Self) WSURL(port int) string { return s.url("ws", s.AdvertiseWS, port) }
+
+// TLSListenAddr is where to listen for TCP clients that use TLS, "" for nowhere.
+func (s Self) TLSListenAddr() string { return s.optional(s.TLSPort) }
+
+// TLSAddr is what such clients are told, host:port. port is the one that was bound.
+func (s Self) TLSAddr(port int) string { return s.addr(s.AdvertiseTLS, port) }
+
+// WSSListenAddr is where to listen for WebSocket clients that use TLS, "" for nowhere.
+func (s Self) WSSListenAddr() string { return s.optional(s.WSSPort) }
+
+// WSSURL is what such clients are told. port is the one that was bound.
+func (s Self) WSSURL(port int) string { return s.url("wss", s.AdvertiseWSS, port) }
 
 // optional is where to listen at a port that may be empty, for none.
 func (s Self) optional(port string) string {
@@ -114,6 +132,20 @@ func firstAddress() string {
 		}
 	}
 	return "127.0.0.1"
+}
+
+// TLS is [TLS], a server's certificate.
+type TLS struct {
+	Cert string `help:"file of the certificate chain in PEM, the server's own first; it is read again when it changes and on SIGHUP"`
+	Key  string `help:"file of the certificate's key in PEM; the same"`
+}
+
+// Validate checks that there are both or none.
+func (t TLS) Validate() error {
+	if (t.Cert == "") != (t.Key == "") {
+		return Faultf("Key", "and Cert must both be set, or none")
+	}
+	return nil
 }
 
 // WebSocket is [WebSocket].

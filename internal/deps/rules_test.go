@@ -19,6 +19,7 @@ var rules = []rule{
 	{"internal/store/...", []string{"internal/store"}, "opens a store on one engine: the only place that knows its driver"},
 	{"internal/presence", []string{"internal/batch"}, "Redis scripts and keys, opaque to them what the values mean"},
 	{"internal/config", nil, "a loader that knows no node"},
+	{"internal/certs", nil, "files of a certificate, whoever shows it"},
 	{"internal/websocket", nil, "a protocol of bytes, for servers and clients alike"},
 	{"internal/obs", nil, "what an operator sees of any process"},
 	{"internal/recent", nil, "a map that remembers what was used lately, whatever that is"},
@@ -146,8 +147,8 @@ var rules = []rule{
 	{
 		"internal/chat",
 		[]string{
-			"internal/admission", "internal/clientconn", "internal/commit", "internal/delivery", "internal/ending", "internal/handler",
-			"internal/history", "internal/legacy", "internal/login", "internal/mark", "internal/transport", "internal/moving", "internal/operate", "internal/ops",
+			"internal/admission", "internal/certs", "internal/clientconn", "internal/commit", "internal/delivery", "internal/ending", "internal/handler",
+			"internal/history", "internal/legacy", "internal/login", "internal/mark", "internal/transport", "internal/websocket", "internal/moving", "internal/operate", "internal/ops",
 			"internal/membership", "internal/outbox", "internal/reconcile", "internal/session", "internal/wire", "internal/store", "internal/presence",
 			"internal/config", "internal/obs", "internal/rpc", "internal/slots", "internal/textrate", "internal/users", "internal/watch", "kitex_gen/...",
 		},
