@@ -33,7 +33,7 @@ function makeRow(node) {
 export function note(node, now) {
   const m = node.moving;
   if (node.state === 'silent') {
-    return `${node.error || 'no answer'}; last heard ${node.heard_ms ? `${span(now - node.heard_ms)} ago` : 'never'}`;
+    return node.heard_ms ? `had ${number(node.sessions)} sessions; last heard ${span(now - node.heard_ms)} ago` : 'never heard';
   }
   if (m && (node.state === 'draining' || node.state === 'drained' || !m.ended_ms || now - m.ended_ms < 60_000)) {
     const parts = [`${number(m.moved)} of ${number(m.told)} clients moved`];
@@ -53,7 +53,7 @@ function updateRow(row, { node, most, now }) {
   const answers = node.state !== 'silent' && node.state !== 'dead';
   is('state').dataset.state = node.state;
   say(is('state'), words[node.state] ?? node.state);
-  say(is('sessions'), node.state === 'dead' ? '–' : number(node.sessions));
+  say(is('sessions'), answers ? number(node.sessions) : '–');
   is('bar').style.width = `${answers ? node.sessions / Math.max(most, 1) * 100 : 0}%`;
   is('bar').className = color(node.name);
   say(is('note'), note(node, now));
@@ -113,7 +113,6 @@ export async function rebalance() {
     title: 'Rebalance?',
     content: h('ul', { class: 'plan' }, ...plan.map((t) => h('li', {}, h('b', {}, number(t.sessions)), ` clients from ${t.from} to ${t.to}`))),
     yes: 'Move them',
-    danger: true,
     act: async () => {
       const { failed } = await post('rebalance');
       const reasons = Object.entries(failed).map(([node, reason]) => `${node}: ${reason}`);
