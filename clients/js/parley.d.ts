@@ -121,8 +121,8 @@ export interface Registration {
 }
 
 /**
- * Lets one user log in at a chat node once: by the `token` of a gate login or by the `resume` ticket of an earlier connection. It
- * is a secret. A plain object, so that it can be kept as JSON.
+ * Lets one user log in at a chat node once: by the `token` of a gate login or by the `resume` ticket of an earlier connection,
+ * which holds for that connection's device name. It is a secret. A plain object, so that it can be kept as JSON.
  */
 export interface Ticket {
   uid: number;

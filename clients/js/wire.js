@@ -82,9 +82,9 @@ export function byteLength(s) {
 }
 
 /** Returns a frame with a body of JSON text. */
-export function frame(id, json) {
+export function frame(id, json, most = MAX_BODY) {
   const body = encoder.encode(json);
-  if (body.length > MAX_BODY) throw refusal('request', Code.BadRequest, { reason: 'longer than 16 KiB' });
+  if (body.length > most) throw refusal('request', Code.BadRequest, { reason: 'longer than 16 KiB' });
   const out = new Uint8Array(HEADER + body.length);
   const view = new DataView(out.buffer);
   view.setUint16(0, id);

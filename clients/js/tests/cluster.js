@@ -19,6 +19,8 @@ export class Cluster {
   #codes = new Map(); // e-mail address -> functions that wait for its code
   #process = null;
   #people = 0;
+  #sessions = new Set();
+  #dialers = new WeakMap();
 
   static async start() {
     const cluster = new Cluster();
@@ -58,6 +60,7 @@ export class Cluster {
   }
 
   async close() {
+    await Promise.all([...this.#sessions].map((s) => s.close())); // of tests that failed
     await this.stop();
     await this.network.close();
     rmSync(this.#dir, { recursive: true });
@@ -83,16 +86,26 @@ export class Cluster {
   /** Options of a session of a person. */
   options(person, more = {}) {
     const { email, password } = person;
-    return { gate: this.gate(), email, password, WebSocket: this.network.WebSocket, backoffBase: 50, backoffLimit: 500, ...more };
+    return { gate: this.gate(), email, password, WebSocket: this.network.dialer(), backoffBase: 50, backoffLimit: 500, ...more };
   }
 
   session(person, more) {
-    return new Session(this.options(person, more));
+    const options = this.options(person, more);
+    const session = new Session(options);
+    this.#dialers.set(session, options.WebSocket);
+    this.#sessions.add(session);
+    session.on('closed', () => this.#sessions.delete(session));
+    return session;
+  }
+
+  /** The latest connection of a session. */
+  link(session) {
+    return this.#dialers.get(session).latest;
   }
 
   /** Registers two users who are friends, and returns them with their open sessions and the id of their thread. */
   async pair(more = {}) {
-    const people = await Promise.all([this.person(), this.person()]);
+    const people = [await this.person(), await this.person()];
     const [a, b] = people.map((p) => this.session(p, more));
     await Promise.all([a.open(), b.open()]);
     const applied = next(b, 'applied');
@@ -142,11 +155,24 @@ export class Collector {
   }
 
   /** Resolves when all of these texts have come. */
-  async all(texts) {
-    const look = () => {
+  all(texts) {
+    return this.#until(() => {
       const have = new Set(this.texts);
       return texts.every((t) => have.has(t));
-    };
+    });
+  }
+
+  /** Resolves when there are as many texts. */
+  more(count) {
+    return this.#until(() => this.texts.length >= count);
+  }
+
+  /** Resolves when an event of a group has come. */
+  event(what) {
+    return this.#until(() => this.messages.some((m) => m.event?.what === what));
+  }
+
+  async #until(look) {
     if (!look()) await new Promise((resolve) => this.#waiting.push(() => look() && (resolve(), true)));
     if (this.#faults.length > 0) throw new Error(`not each once and in order: ${this.#faults.join(', ')}`);
   }

@@ -16,11 +16,13 @@ export class Network {
   filter = null;
   #bridges = new Map();
 
-  constructor() {
+  /** Returns a WebSocket constructor; its `latest` is the connection made last. */
+  dialer() {
     const network = this;
-    this.WebSocket = class extends Link {
+    return class Dialer extends Link {
       constructor(url, protocols) {
         super(network, url, protocols);
+        Dialer.latest = this;
       }
     };
   }
@@ -94,7 +96,7 @@ class Link {
 
   /** Has the session read a frame. */
   inject(id, body) {
-    const data = frame(id, JSON.stringify(body)).buffer;
+    const data = frame(id, JSON.stringify(body), 65535).buffer;
     if (this.stalled) this.stalled.push(data);
     else this.onmessage?.({ data });
   }
