@@ -15,7 +15,7 @@ export const VERSION = '0.1.0';
 const MAX_HOPS = 3; // how many "go to that node" in a row are followed
 const STEADY_AFTER = 10000; // how long a connection must have lived for the back-off to begin anew
 const MAX_WAITING = 1000; // requests that wait for a connection
-const WAKE_CHECK = 5000; // how long a server may take to answer when the network or the page comes back
+const WAKE_CHECK = 5000; // how long a server may take to answer when the network or the page comes and goes
 
 const defaults = {
   storageKey: 'parley',
@@ -356,12 +356,13 @@ export class Core {
   #listen(on) {
     const change = on ? 'addEventListener' : 'removeEventListener';
     globalThis[change]?.('online', this.#woken);
+    globalThis[change]?.('offline', this.#woken);
     globalThis.document?.[change]?.('visibilitychange', this.#woken);
   }
 
-  #woken = () => {
-    if (globalThis.document?.visibilityState === 'hidden') return;
-    this.reconnect();
+  #woken = ({ type }) => {
+    if (type === 'visibilitychange' && globalThis.document.visibilityState === 'hidden') return;
+    if (type !== 'offline') this.reconnect();
     this.conn?.check(WAKE_CHECK);
   };
 

@@ -197,6 +197,28 @@ test('a session waits for the network, and sends then', async () => {
   await close(a, b);
 });
 
+test('a browser that is online again need not wait', async () => {
+  const page = new EventTarget();
+  globalThis.addEventListener = page.addEventListener.bind(page);
+  globalThis.removeEventListener = page.removeEventListener.bind(page);
+  try {
+    const { a, b } = await cluster.pair({ backoffBase: 1e9, backoffLimit: 1e9 });
+    network.down = true;
+    const lost = next(a, 'disconnected');
+    network.cut();
+    await lost;
+    const connected = next(a, 'connected');
+    network.down = false;
+    page.dispatchEvent(new Event('offline'));
+    page.dispatchEvent(new Event('online'));
+    await connected;
+    await close(a, b);
+  } finally {
+    delete globalThis.addEventListener;
+    delete globalThis.removeEventListener;
+  }
+});
+
 test('a node that goes away says where to go', async () => {
   const { a, b, thread } = await cluster.pair();
   const dialled = [];
