@@ -51,6 +51,7 @@ export class Core {
   #backlog = []; // events handed out before anything else
   #pauses = new Set(); // functions that end a pause
   #nudge = null; // ends the wait before the next attempt
+  #hurry = false; // that wait is to be left out
   #stop = new AbortController(); // aborts a login under way
   #attempt = 0;
   #running = null;
@@ -181,13 +182,16 @@ export class Core {
       if (err.advice === 'give up' || (err.advice === 'login' && !this.#hasPassword)) throw err;
       if (this.ticket && isURL(err.to)) this.ticket = { ...this.ticket, url: err.to };
       const spread = jitter(this.o.backoffBase, this.o.backoffLimit, this.#attempt);
+      this.#hurry = false;
       this.#setState('offline');
       this.events.emit('disconnected', { error: err, retry: err.retryAfter + spread });
       await this.pause(err.retryAfter);
-      await this.pause(spread, (end) => {
-        this.#nudge = end;
-      });
-      this.#nudge = null;
+      if (!this.#hurry) {
+        await this.pause(spread, (end) => {
+          this.#nudge = end;
+        });
+        this.#nudge = null;
+      }
       if (this.closing) continue;
       this.#setState('connecting');
       let login;
@@ -349,6 +353,7 @@ export class Core {
   }
 
   reconnect() {
+    this.#hurry = true;
     this.#nudge?.();
   }
 

@@ -62,7 +62,6 @@ export class Cluster {
   async close() {
     await Promise.all([...this.#sessions].map((s) => s.close())); // of tests that failed
     await this.stop();
-    await this.network.close();
     rmSync(this.#dir, { recursive: true });
   }
 

@@ -1,8 +1,6 @@
 // The network between sessions and a cluster, with its faults.
 
-
-import { connect } from 'node:net';
-import WebSocket, { WebSocketServer } from 'ws';
+import WebSocket from 'ws';
 
 import { frame, Splitter } from '../wire.js';
 
@@ -14,7 +12,6 @@ export class Network {
   down = false;
   /** Called with each frame, `{ id, body, up }`; returns what goes on instead: an array of frames. */
   filter = null;
-  #bridges = new Map();
 
   /** Returns a WebSocket constructor; its `latest` is the connection made last. */
   dialer() {
@@ -27,27 +24,11 @@ export class Network {
     };
   }
 
-  // fetch adds the address of a bridge to answers of /user_login.
-  fetch = async (url, init) => {
-    if (this.down) throw new TypeError('the network is down');
-    const response = await fetch(url, init);
-    if (!url.endsWith('/user_login')) return response;
-    const reply = await response.json();
-    if (reply.host && !reply.addresses) {
-      const address = `${reply.host}:${reply.port}`;
-      if (!this.#bridges.has(address)) this.#bridges.set(address, await bridge(reply.host, Number(reply.port)));
-      reply.addresses = { ws: this.#bridges.get(address).url };
-    }
-    return new Response(JSON.stringify(reply), { status: response.status, headers: response.headers });
-  };
+  fetch = (url, init) => (this.down ? Promise.reject(new TypeError('the network is down')) : fetch(url, init));
 
   /** Cuts all connections. */
   cut() {
     for (const link of [...this.links]) link.cut();
-  }
-
-  async close() {
-    for (const b of this.#bridges.values()) b.close();
   }
 }
 
@@ -128,21 +109,4 @@ class Link {
     this.#network.links.delete(this);
     this.#ws?.terminate();
   }
-}
-
-// bridge passes the messages of WebSockets to a TCP listener of a chat node. It goes when nodes speak WebSocket.
-async function bridge(host, port) {
-  const server = new WebSocketServer({ host: '127.0.0.1', port: 0 });
-  await new Promise((resolve) => server.once('listening', resolve));
-  server.on('connection', (ws) => {
-    const socket = connect(port, host);
-    socket.setNoDelay(true);
-    ws.on('message', (data) => socket.write(data));
-    ws.on('close', () => socket.destroy());
-    ws.on('error', () => socket.destroy());
-    socket.on('data', (data) => ws.send(data));
-    socket.on('close', () => ws.close(1000));
-    socket.on('error', () => ws.terminate());
-  });
-  return { url: `ws://127.0.0.1:${server.address().port}/`, close: () => server.close() };
 }
