@@ -110,7 +110,7 @@ export class Core {
     let login;
     try {
       login = await this.#login();
-      if (!this.o.cursors) await this.reader.beginNow(login.conn, this.seen);
+      if (!this.o.cursors) await limit.race(this.reader.beginNow(login.conn, this.seen));
       if (this.closing || limit.error) throw limit.error;
     } catch (err) {
       login?.conn.close(failure('Closed'));

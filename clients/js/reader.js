@@ -49,10 +49,10 @@ export class Reader {
   }
 
   /** Begins at the present: the newest message of every thread is the one that was seen last. */
-  async beginNow(conn, seen, limit) {
+  async beginNow(conn, seen) {
     let after = 0;
     do {
-      const page = await threads(conn, after, limit);
+      const page = await threads(conn, after);
       for (const t of page.list) {
         this.order.start(t.id, t.lastId);
         seen.set(t.id, t.lastId);

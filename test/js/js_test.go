@@ -25,17 +25,15 @@ func TestJavaScriptClient(t *testing.T) {
 			t.Skip(err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
 	root, err := filepath.Abs(filepath.Join("..", "..", "clients", "js"))
 	require.NoError(t, err)
 	bin := t.TempDir()
-	require.NoError(t, launch.Build(ctx, bin, false, "standalone"))
+	require.NoError(t, launch.Build(t.Context(), bin, false, "standalone"))
 
 	if !installed(root) {
-		run(ctx, t, root, nil, "npm", "ci", "--prefer-offline", "--no-audit", "--no-fund")
+		run(t, root, nil, "npm", "ci", "--prefer-offline", "--no-audit", "--no-fund")
 	}
-	run(ctx, t, root, []string{"PARLEY_STANDALONE=" + filepath.Join(bin, "standalone")}, "node", "--test")
+	run(t, root, []string{"PARLEY_STANDALONE=" + filepath.Join(bin, "standalone")}, "node", "--test")
 }
 
 // installed reports whether npm has installed what the lock file says.
@@ -48,9 +46,14 @@ func installed(root string) bool {
 	return err == nil && !got.ModTime().Before(want.ModTime())
 }
 
+// timeout bounds a program that run runs. On a quiet machine the tests take half a minute.
+const timeout = 5 * time.Minute
+
 // run runs a program to its end, and ends what it has started if there is no time left.
-func run(ctx context.Context, t *testing.T, dir string, env []string, name string, args ...string) {
+func run(t *testing.T, dir string, env []string, name string, args ...string) {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -5,12 +5,16 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { test as nodeTest } from 'node:test';
 
 import { Gate, Session } from '../parley.js';
 import { Network } from './network.js';
 
 // The Go test sets it to a program with the flags of standalone.
 const program = process.env.PARLEY_STANDALONE ?? '../../bin/standalone';
+
+/** A test that ends also if what it waits for never comes. */
+export const test = (name, run) => nodeTest(name, { timeout: 120000 }, run);
 
 /** Cluster is a process; killed and started again it has the same data, but other ports. */
 export class Cluster {

@@ -1,9 +1,9 @@
 // Sessions whose cluster is killed, stopped or silent.
 
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
+import { describe } from 'node:test';
 
-import { Cluster, Collector, next } from './cluster.js';
+import { Cluster, Collector, next, test } from './cluster.js';
 
 async function withCluster(run) {
   const cluster = await Cluster.start();

@@ -5,10 +5,9 @@ import { execFileSync } from 'node:child_process';
 import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
-import { Cluster } from './cluster.js';
+import { Cluster, test } from './cluster.js';
 
 const here = fileURLToPath(new URL('..', import.meta.url));
 
