@@ -85,7 +85,7 @@ export function chat(model, c, { back, details }) {
   function drawHead() {
     const name = model.title(c);
     if (title.textContent !== name) title.textContent = name;
-    const p = c.type === 'private' && model.friend(c.peer) ? model.presence.get(c.peer) : null;
+    const p = c.type === 'private' && model.friend(c.peer) ? model.presenceOf(c.peer) : null;
     const version = `${name}${p?.online}`;
     if (face.version !== version) {
       face.version = version;

@@ -17,7 +17,7 @@ export function door(root, { gate, demo, notice, enter, setLanguage, toggleTheme
     const card = { login, register, reset }[mode]();
     const next = LANGUAGES.find(([l]) => l !== language());
     root.replaceChildren(h('div', { class: 'door' },
-      h('section', { class: 'pitch' },
+      h('header', { class: 'pitch' },
         h('div', { class: 'brand' }, icon('logo', 'logo'), 'Parley'),
         h('div', {},
           h('ul', { class: 'sample', 'aria-hidden': 'true' }, h('li', {}, t('sample1')), h('li', { class: 'own' }, t('sample2'), icon('two', 'tick'))),

@@ -32,7 +32,7 @@ export default {
   recallTitle: 'Recall this message?', recallText: 'Its text is deleted for everybody.', deleteTitle: 'Delete this message for you?', deleteText: 'It disappears on all your devices. Others still see it.', tooLate: 'It is too late for that.',
   closed_notFriends: 'You are not friends, so you cannot write here.', closed_former: 'You are no longer a member.', closed_dissolved: 'This group was dissolved.', closed_muteAll: 'Only admins may write here.', closed_muted: 'You are muted for now.',
   // Connection
-  connecting: 'Connecting…', noNetwork: 'You are offline.', retryIn: 'No connection. Next try in {n} s.', tryNow: 'Try now', nWaiting: '{n} {n|message waits|messages wait} to be sent.',
+  connecting: 'Connecting…', noAnswer: 'The server does not answer.', noNetwork: 'You are offline.', retryIn: 'No connection. Next try in {n} s.', tryNow: 'Try now', nWaiting: '{n} {n|message waits|messages wait} to be sent.',
   connectionLost: 'Connection lost', connectionBack: 'Connected', newsFrom: 'New message from {name} {title}', someoneAsks: '{name} wants to talk to you', nowFriends: '{name} and you are friends now',
   // Groups
   members: '{n} {n|member|members}', memberList: 'Members', since: 'Since {when}', invite: 'Invite friends', links: 'Invite links', rename: 'Rename', groupName: 'Name of the group', muteAll: 'Only admins write', muteAllHint: 'Members may read.',

@@ -138,6 +138,11 @@ export class Model {
 
   friend(uid) { return this.session.friends.find((f) => f.uid === uid) ?? null; }
 
+  /** What is known of a user's presence; undefined while the connection is not there to tell. */
+  presenceOf(uid) {
+    return this.connection.state === 'online' && navigator.onLine !== false ? this.presence.get(uid) : undefined;
+  }
+
   /** The name under which the page shows a user. */
   name(uid) {
     const p = this.known.get(uid);
@@ -195,7 +200,7 @@ export class Model {
   /** The conversations to list, newest first. */
   list() {
     return [...this.conversations.values()]
-      .filter((c) => c.type && (c.lastId > 0 || c.type === 'group'))
+      .filter((c) => c.type && (c.lastId > 0 || c.type === 'group' || this.friend(c.peer)))
       .sort((a, b) => b.when - a.when || b.id - a.id);
   }
 
@@ -207,10 +212,18 @@ export class Model {
     return n;
   }
 
+  /** How many texts are not stored yet. */
   waiting() {
     let n = 0;
     for (const c of this.conversations.values()) n += c.pending.length;
     return n;
+  }
+
+  /** Since when the oldest of them waits; Infinity if none does. */
+  waitingSince() {
+    let at = Infinity;
+    for (const c of this.conversations.values()) for (const p of c.pending) if (p.state !== 'failed') at = Math.min(at, p.since);
+    return at;
   }
 
   /** The conversation with a friend. */

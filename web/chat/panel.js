@@ -33,7 +33,7 @@ export function panel(model, c, { close, open }) {
     const uid = c.peer;
     const name = model.name(uid);
     const friend = model.friend(uid);
-    const p = friend ? model.presence.get(uid) : null;
+    const p = friend ? model.presenceOf(uid) : null;
     const profile = model.known.get(uid);
     return [
       h('div', { class: 'hero' }, avatar(uid, name, { size: 'big', online: p?.online }), h('h3', {}, name, onlineWord(p)),
@@ -61,12 +61,11 @@ export function panel(model, c, { close, open }) {
     const g = c.group;
     const admin = !c.left && c.role !== 'member';
     const owner = !c.left && c.role === 'owner';
-    const set = (f) => (e) => busy(null, f(e.currentTarget.checked).then(refresh), (error) => {
-      toast(reason(error));
-      refresh();
-    });
-    const toggle = (label, hint, on, f) => h('label', { class: 'switch' }, h('span', {}, label, h('small', {}, hint)),
-      h('input', { type: 'checkbox', role: 'switch', checked: on, on: { change: (e) => { const box = e.currentTarget; set(() => f(box.checked))(e); } } }));
+    const toggle = (label, hint, on, f) => {
+      const box = h('input', { type: 'checkbox', role: 'switch', checked: on });
+      box.addEventListener('change', () => busy(null, () => f(box.checked)).then(refresh));
+      return h('label', { class: 'switch' }, h('span', {}, label, h('small', {}, hint)), box);
+    };
     return [
       h('div', { class: 'hero' }, avatar(c.id, c.name, { group: true, size: 'big' }), h('h3', {}, c.name),
         h('p', { class: 'faint' }, t('members', { n: c.members })), g && h('p', { class: 'faint small' }, t('since', { when: full(g.created) }))),
@@ -101,7 +100,7 @@ export function panel(model, c, { close, open }) {
         admin && below && { icon: 'out', label: t('remove'), danger: true, run: () => sure(t('removeTitle', { name }), t('removeText'), t('remove'), () => change(() => model.session.removeMember(c.id, m.uid))) },
       ].filter(Boolean);
       const more = items.length > 0 && tool('more', `${t('actions')}: ${name}`, () => menu(more, items), { 'aria-haspopup': 'menu', 'aria-expanded': 'false' });
-      return h('li', { class: 'row' }, avatar(m.uid, model.name(m.uid), { size: 'small', online: model.presence.get(m.uid)?.online }),
+      return h('li', { class: 'row' }, avatar(m.uid, model.name(m.uid), { size: 'small', online: model.presenceOf(m.uid)?.online }),
         h('span', { class: 'row-main' }, h('span', { class: 'row-name' }, name)),
         muted && h('span', { class: 'tag' }, t('muted')), m.role !== 'member' && h('span', { class: 'tag' }, t(m.role)), more);
     }), members.length > MAX_SHOWN && h('li', { class: 'faint small' }, t('andMore', { n: members.length - MAX_SHOWN })));

@@ -9,6 +9,7 @@ import { panel } from './panel.js';
 import { side } from './side.js';
 
 const QUIET_MS = 1200; // a connection that is back within this time is not worth a banner
+const STUCK_MS = 5000; // a text that waits for longer is
 
 export function shell(root, model, { settingsChanged, logout }) {
   const banner = h('div', { class: 'banner', role: 'status', hidden: true });
@@ -96,12 +97,14 @@ export function shell(root, model, { settingsChanged, logout }) {
     const off = navigator.onLine === false;
     if (state === 'online') since = Infinity;
     else if (since === Infinity) since = Date.now();
-    const quiet = Date.now() - since < QUIET_MS && !off;
+    const quiet = Date.now() - since < QUIET_MS;
     const waiting = model.waiting();
     const parts = [];
-    if (state !== 'online' && !quiet) {
-      const wait = Math.ceil((retryAt - Date.now()) / 1000);
-      const text = off ? t('noNetwork') : state === 'offline' && wait > 1 ? t('retryIn', { n: wait }) : t('connecting');
+    const wait = Math.ceil((retryAt - Date.now()) / 1000);
+    const text = off ? t('noNetwork')
+      : state === 'online' ? model.waitingSince() < Date.now() - STUCK_MS && t('noAnswer')
+        : !quiet && (state === 'offline' && wait > 1 ? t('retryIn', { n: wait }) : t('connecting'));
+    if (text) {
       parts.push(off ? icon('offline') : h('span', { class: 'spin' }), h('span', {}, text, waiting ? ` ${t('nWaiting', { n: waiting })}` : ''));
       if (!off && state === 'offline' && wait > 1) parts.push(h('button', { type: 'button', on: { click: () => model.session.reconnect() } }, t('tryNow')));
     }
@@ -122,6 +125,11 @@ export function shell(root, model, { settingsChanged, logout }) {
       announce(t(bad ? 'connectionLost' : 'connectionBack'));
     }
   }, 500);
+
+  const network = () => {
+    drawBanner();
+    model.changed('people');
+  };
 
   function drawTitle() {
     const n = model.unread();
@@ -168,8 +176,8 @@ export function shell(root, model, { settingsChanged, logout }) {
   };
   addEventListener('keydown', keys);
   addEventListener('popstate', popped);
-  addEventListener('online', drawBanner);
-  addEventListener('offline', drawBanner);
+  addEventListener('online', network);
+  addEventListener('offline', network);
 
   /** A link to a group in the address leads to its dialog; a wide screen opens the newest conversation. */
   function begin() {
@@ -189,8 +197,8 @@ export function shell(root, model, { settingsChanged, logout }) {
       clearInterval(tick);
       removeEventListener('keydown', keys);
       removeEventListener('popstate', popped);
-      removeEventListener('online', drawBanner);
-      removeEventListener('offline', drawBanner);
+      removeEventListener('online', network);
+      removeEventListener('offline', network);
     },
   };
 }

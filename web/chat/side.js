@@ -90,7 +90,7 @@ export function side(model, { open, settingsChanged, logout }) {
 
   function conversation(c) {
     const title = model.title(c);
-    const p = c.type === 'private' ? model.presence.get(c.peer) : null;
+    const p = c.type === 'private' ? model.presenceOf(c.peer) : null;
     const current = c.id === model.openId;
     const time = c.last?.time ?? c.pending.at(-1)?.since;
     return h('li', {}, h('button', { type: 'button', class: `row ${c.unread ? 'unread' : ''}`, 'aria-current': current ? 'true' : null, on: { click: () => choose(() => open(c)) } },
@@ -102,18 +102,18 @@ export function side(model, { open, settingsChanged, logout }) {
   }
   const conversations = (items) => ['ul', items, {
     key: (c) => c.id,
-    version: (c) => [c.since, c.unread, c.draft, c.id === model.openId, model.title(c), model.presence.get(c.peer)?.online, c.last && c.type === 'group' && model.name(c.last.sender), new Date().getDate()].join(),
+    version: (c) => [c.since, c.unread, c.draft, c.id === model.openId, model.title(c), model.presenceOf(c.peer)?.online, c.last && c.type === 'group' && model.name(c.last.sender), new Date().getDate()].join(),
     make: conversation,
   }];
 
   function friend(f) {
-    const p = model.presence.get(f.uid);
+    const p = model.presenceOf(f.uid);
     return h('li', {}, h('button', { type: 'button', class: 'row', on: { click: (e) => busy(e.currentTarget, async () => { const c = await model.withFriend(f.uid); choose(() => open(c)); }) } },
       avatar(f.uid, model.name(f.uid), { online: p?.online }),
       h('span', { class: 'row-main' }, h('span', { class: 'row-name' }, model.name(f.uid)),
         h('span', { class: 'row-bottom' }, h('span', { class: 'row-last' }, presence(p) || `@${f.name}`)))));
   }
-  const friends = (items) => ['ul', items, { key: (f) => f.uid, version: (f) => [model.name(f.uid), presence(model.presence.get(f.uid))].join(), make: friend }];
+  const friends = (items) => ['ul', items, { key: (f) => f.uid, version: (f) => [model.name(f.uid), presence(model.presenceOf(f.uid))].join(), make: friend }];
 
   function application(a) {
     return h('li', { class: 'row' }, avatar(a.uid, a.nick || a.name),
@@ -187,11 +187,11 @@ export function side(model, { open, settingsChanged, logout }) {
 
   const draw = perFrame(() => {
     const name = model.name(model.me);
-    if (me.shown !== name) {
-      me.shown = name;
+    const where = `${name} · ${model.session.node}`;
+    if (me.title !== where) {
+      me.title = where;
       me.replaceChildren(avatar(model.me, name, { size: 'small' }));
       me.setAttribute('aria-label', `${t('you')}: ${name}`);
-      me.title = `${name} · ${model.session.node}`;
     }
     for (const b of [chats, people]) {
       const on = b === (tab === 'chats' ? chats : people);
