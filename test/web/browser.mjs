@@ -9,7 +9,7 @@ import { createInterface } from 'node:readline';
 import { chromium } from 'playwright-core';
 
 export const gate = process.env.PARLEY_GATE;
-export const PATIENCE = 30_000; // for anything that takes a moment, on a busy machine
+export const PATIENCE = 60_000; // for anything that takes a moment, on a busy machine
 const shots = process.env.PARLEY_SCREENSHOTS ?? '';
 const axe = readFileSync(new URL('node_modules/axe-core/axe.min.js', import.meta.url), 'utf8');
 
