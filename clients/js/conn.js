@@ -104,7 +104,6 @@ export class Conn {
     this.caps = new Set(wire.listOf(w.caps));
     this.resume = str(w.resume);
     this.node = str(w.node);
-    this.nodes = wire.listOf(w.nodes).filter((url) => typeof url === 'string');
     this.data = str(w.data);
     this.maxTexts = int(w.window) > 0 ? int(w.window) : WINDOW_TEXTS;
     this.freeTexts = this.maxTexts;

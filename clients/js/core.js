@@ -12,6 +12,7 @@ import { Receipts } from './receipts.js';
 
 export const VERSION = '0.1.0';
 
+const MAX_NODES = 4; // addresses of nodes that a ticket remembers beside its own
 const MAX_HOPS = 3; // how many "go to that node" in a row are followed
 const STEADY_AFTER = 10000; // how long a connection must have lived for the back-off to begin anew
 const MAX_WAITING = 1000; // requests that wait for a connection
@@ -217,7 +218,8 @@ export class Core {
     let err = refusal('login', Code.TokenInvalid, { reason: 'no ticket, and no password to get one' });
     if (this.ticket) {
       const { ticket } = this;
-      const more = new Set([...shuffled(ticket.nodes ?? []), ...shuffled(this.o.nodes)]);
+      const known = this.#hasPassword ? [] : (ticket.nodes ?? []); // the gate knows better
+      const more = new Set([...shuffled(this.o.nodes), ...shuffled(known)]);
       more.delete(ticket.url);
       for (const url of [ticket.url, ...more]) {
         try {
@@ -259,10 +261,12 @@ export class Core {
 
   // attach makes conn the session's connection.
   #attach(conn, resumed) {
+    // Nodes of before are tried when this one does not answer: a page that was loaded again has no password to ask the gate.
+    const before = new Set([this.last?.url, this.ticket?.url, ...(this.ticket?.nodes ?? [])]);
+    before.delete(conn.url);
+    const nodes = [...before].filter(isURL).slice(0, MAX_NODES);
     this.conn = this.last = conn;
-    this.ticket = conn.resume
-      ? { uid: conn.user.uid, resume: conn.resume, url: conn.url, nodes: conn.nodes.length > 0 ? conn.nodes : this.ticket?.nodes }
-      : null;
+    this.ticket = conn.resume ? { uid: conn.user.uid, resume: conn.resume, url: conn.url, nodes } : null;
     this.#store();
     this.reader.order.self = conn.user.uid;
     this.friends = new Map(conn.friends.map((f) => [f.uid, f]));

@@ -238,6 +238,7 @@ test('a node that goes away says where to go', async () => {
     },
   );
   assert.deepEqual(dialled, [to]);
+  assert.deepEqual([a.ticket.url, a.ticket.nodes], [to, [link.url]], 'where to go when that one is gone');
   await a.send(thread, 'from the next node');
   await close(a, b);
 });
@@ -245,14 +246,14 @@ test('a node that goes away says where to go', async () => {
 test('a ticket that is refused leads to the gate; a node that does not answer, to the next', async () => {
   const { a, b, people, thread } = await cluster.pair();
   const { url } = b.ticket;
-  const nodes = cluster.session(people[1], { ticket: { ...b.ticket, url: 'ws://127.0.0.1:1/' }, nodes: [url], gate: undefined });
+  const nodes = cluster.session(people[1], { ticket: { ...b.ticket, url: 'ws://127.0.0.1:1/', nodes: ['ws://127.0.0.1:2/', url] }, password: undefined });
   const connected = next(nodes, 'connected');
   await b.close();
   await nodes.open();
   assert.ok((await connected).resumed);
   const forged = { ...nodes.ticket, resume: 'forged' };
   await nodes.close();
-  const again = cluster.session(people[1], { ticket: forged });
+  const again = cluster.session(people[1], { ticket: forged, nodes: ['ws://127.0.0.1:1/'] });
   const loggedIn = next(again, 'connected');
   await again.open();
   assert.equal((await loggedIn).resumed, false);
