@@ -12,8 +12,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"parley/bench/schedule"
+	"parley/bench/seed"
 	"parley/bench/swarm"
 	"parley/internal/standalone"
+	"parley/internal/store"
 	"parley/internal/store/sqlite"
 )
 
@@ -97,6 +99,7 @@ func TestHistoryFromTheStoreItself(t *testing.T) {
 	db, err := sqlite.Open(t.Context(), filepath.Join(cluster.DataDir(), "parley.db"))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	t.Run("groups that were seeded", func(t *testing.T) { seededGroups(t, cluster, db, users) })
 	for name, make := range map[string]func(Spec) (Crew, error){
 		"one process": New,
 		"workers":     func(s Spec) (Crew, error) { return Many(s, pipes(t, 2), func() {}), nil },
@@ -167,4 +170,41 @@ func TestSpecsThatCannotWork(t *testing.T) {
 	require.ErrorContains(t, err, "not prepared")
 	require.ErrorContains(t, c.ReadHistory(t.Context(), nil), "not prepared")
 	c.Close()
+}
+
+// seededGroups has two workers with two loops each write to groups that nobody had to join. Each member who is online gets each text.
+func seededGroups(t *testing.T, cluster *standalone.Cluster, db *store.Store, users int) {
+	const members, online, texts = 10, 8, 60
+	threads, err := seed.SeedGroups(t.Context(), db, standalone.CrowdFirst, users/members, members)
+	require.NoError(t, err)
+	c := Many(Spec{
+		FirstUID: standalone.CrowdFirst, Users: users, Status: []string{cluster.StatusAddr()}, Run: rand.Uint32() | 1, Seed: 1, Cross: 1, Loops: 2,
+		Rooms: swarm.Rooms{Members: members, Online: online, Senders: 3, Threads: threads},
+	}, pipes(t, 2), func() {})
+	t.Cleanup(c.Close)
+	require.NoError(t, c.Prepare(t.Context()))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	load, err := schedule.Parse("constant", texts, time.Second, 1)
+	require.NoError(t, err)
+	for _, p := range []swarm.Phase{
+		{Kind: "login", Concurrency: 9}, {Kind: "hold", For: 1500 * time.Millisecond}, {Kind: "chat", Load: load, Patience: 20 * time.Second}, {Kind: "close"},
+	} {
+		out, err := c.Run(ctx, p)
+		require.NoError(t, err)
+		require.Empty(t, out.Errors, p.Kind)
+		switch p.Kind {
+		case "login":
+			require.EqualValues(t, users/members*online, out.Counters["logins"])
+		case "chat":
+			require.EqualValues(t, texts, out.Ledger.Acked, "%+v", out.Ledger)
+			require.EqualValues(t, texts*(online-1), out.Counters["copies"], "all but the sender: %+v", out.Ledger)
+			require.Zero(t, out.Ledger.Wrong(), "%+v", out.Ledger)
+		}
+	}
+	for _, thread := range threads {
+		rows, _, err := db.History(ctx, thread, 0, texts+1, 1<<20)
+		require.NoError(t, err)
+		require.Greater(t, len(rows), 1, "each group was written to")
+	}
 }

@@ -141,7 +141,7 @@ func Many(s Spec, conns []net.Conn, stop func()) Crew {
 	for i, conn := range conns {
 		part := s
 		from, to := s.Rooms.Share(s.Users, i, len(conns))
-		part.FirstUID, part.Users, part.Index = s.FirstUID+int32(from), to-from, i
+		part.FirstUID, part.Users, part.Index, part.Rooms = s.FirstUID+int32(from), to-from, i, s.Rooms.Part(from, to)
 		m.specs = append(m.specs, part)
 		m.workers = append(m.workers, rpc.NewClient(conn))
 	}

@@ -74,6 +74,9 @@ func (r *run) setUp(ctx context.Context) error {
 	if err := r.openStores(ctx); err != nil {
 		return setupError(err)
 	}
+	if err := r.seedRooms(ctx); err != nil {
+		return setupError(err)
+	}
 	began = time.Now()
 	if r.crew, err = r.newCrew(ctx, r.spec()); err != nil {
 		return setupError(err)

@@ -142,7 +142,7 @@ const batch = 1024
 func name(uid int32) string { return fmt.Sprintf("bench%d", uid) }
 
 func fillSQL(ctx context.Context, st *store.Store, o *Options) error {
-	err := parallel(ctx, o, "users", o.Users, func(ctx context.Context, from, to int) error {
+	err := parallel(ctx, o, "users", o.Users, batch, func(ctx context.Context, from, to int) error {
 		users := make([]store.NewUser, 0, to-from)
 		for i := from; i < to; i++ {
 			n := name(o.FirstUID + int32(i))
@@ -154,7 +154,7 @@ func fillSQL(ctx context.Context, st *store.Store, o *Options) error {
 	if err != nil {
 		return fmt.Errorf("seed: %w", err)
 	}
-	err = parallel(ctx, o, "friends", o.Users, func(ctx context.Context, from, to int) error {
+	err = parallel(ctx, o, "friends", o.Users, batch, func(ctx context.Context, from, to int) error {
 		pairs := make([][2]int32, 0, (to-from)/2)
 		for i := from; i+1 < to; i += 2 {
 			pairs = append(pairs, [2]int32{o.FirstUID + int32(i), o.FirstUID + int32(i) + 1})
@@ -183,7 +183,7 @@ func Warm(ctx context.Context, o Options) error {
 	if err := pr.Ping(ctx); err != nil {
 		return fmt.Errorf("seed: redis: %w", err)
 	}
-	err := parallel(ctx, &o, "caches", o.Users, func(ctx context.Context, from, to int) error {
+	err := parallel(ctx, &o, "caches", o.Users, batch, func(ctx context.Context, from, to int) error {
 		for i := from; i < to; i++ {
 			if err := warm(ctx, pr, o.FirstUID, int32(i)); err != nil {
 				return err
@@ -220,7 +220,7 @@ func warm(ctx context.Context, pr *presence.Presence, first, i int32) error {
 }
 
 // parallel processes a range in batches on several goroutines.
-func parallel(ctx context.Context, o *Options, step string, n int, do func(ctx context.Context, from, to int) error) error {
+func parallel(ctx context.Context, o *Options, step string, n, batch int, do func(ctx context.Context, from, to int) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var (

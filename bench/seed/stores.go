@@ -51,6 +51,35 @@ func (s *Stores) Close() error {
 	return errors.Join(s.rdb.Close(), s.sql.Close())
 }
 
+// Groups makes groups as SeedGroups does.
+func (s *Stores) Groups(ctx context.Context, first int32, n, members int) ([]int64, error) {
+	return SeedGroups(ctx, s.sql, first, n, members)
+}
+
+// SeedGroups makes n groups of so many members each and returns their threads in order: the users of a group follow one
+// another, from first on, and the first of them is its owner.
+func SeedGroups(ctx context.Context, st *store.Store, first int32, n, members int) ([]int64, error) {
+	threads := make([]int64, n)
+	err := parallel(ctx, &Options{Progress: func(string, int, int) {}}, "groups", n, max(batch/members, 1), func(ctx context.Context, from, to int) error {
+		for k := from; k < to; k++ {
+			owner := first + int32(k*members)
+			others := make([]int32, members-1)
+			for i := range others {
+				others[i] = owner + 1 + int32(i)
+			}
+			var err error
+			if threads[k], err = st.SeedGroup(ctx, fmt.Sprint("bench ", owner), owner, others); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("seed: %w", err)
+	}
+	return threads, nil
+}
+
 // Message is a row in the history of a thread.
 type Message struct {
 	Seq               int64

@@ -16,6 +16,8 @@ type Rooms struct {
 	Members int
 	Online  int // of Members
 	Senders int // of Online
+	// Threads are the groups of all users, in order; nil: the owners make groups, and the others join them.
+	Threads []int64
 }
 
 // unit returns the number of users that belong together.
@@ -33,6 +35,14 @@ func (r Rooms) units(users int) int {
 func (r Rooms) Share(users, i, n int) (from, to int) {
 	unit, units := r.unit(), r.units(users)
 	return units * i / n * unit, min(units*(i+1)/n*unit, users)
+}
+
+// Part returns the rooms of users from to to.
+func (r Rooms) Part(from, to int) Rooms {
+	if r.Threads != nil {
+		r.Threads = r.Threads[from/r.Members : to/r.Members]
+	}
+	return r
 }
 
 // room is a group on its loop.
@@ -112,7 +122,7 @@ func (s *Swarm) groupReply(i int, id wire.MsgID, body []byte) {
 	r.leave(s, i)
 }
 
-// openRooms opens the rooms in the book after all users have joined.
+// openRooms opens the rooms in the book after all users are members.
 func (s *Swarm) openRooms() {
 	m := s.cfg.Rooms
 	for k := range s.rooms {

@@ -92,6 +92,12 @@ func newSwarm(f *Fleet, index, from, to int) (*Swarm, error) {
 	var err error
 	if n := f.cfg.Rooms.Members; n > 0 {
 		s.rooms = make([]room, len(s.users)/n)
+		if threads := f.cfg.Rooms.Part(from, to).Threads; threads != nil {
+			for k := range s.rooms {
+				s.rooms[k].thread, s.rooms[k].last = threads[k], 1 // the row that tells of the group
+			}
+			s.openRooms()
+		}
 	}
 	s.loop, err = engine.New(s, f.cfg.sourceOptions(index))
 	return s, err

@@ -18,6 +18,7 @@ import (
 )
 
 func init() {
+	bodies["seeded groups are like others"] = testSeedGroup
 	bodies["each change of a group is a row of its thread"] = testGroupEvents
 	bodies["members read from their joining to their leaving"] = testGroupIntervals
 	bodies["a group made again with one unique id is the first"] = testGroupCreatedOnce
@@ -1097,4 +1098,36 @@ func testMemberships(t *testing.T, d *database) {
 	page, err = c.s.GroupMembers(ctx, one, 0, -1)
 	require.NoError(t, err)
 	require.Empty(t, page)
+}
+
+func testSeedGroup(t *testing.T, d *database) {
+	c := newCircle(t, d)
+	owner := user(t, c.s, "owner")
+	var members []int32
+	for i := range 20 {
+		members = append(members, user(t, c.s, fmt.Sprint("member", i)))
+	}
+	id, err := c.s.SeedGroup(t.Context(), "seeded", owner, members)
+	require.NoError(t, err)
+	rows := history(t, c.s, id)
+	require.Len(t, rows, 1)
+	require.Equal(t, store.KindEvent, rows[0].Kind)
+	for _, uid := range append(members, owner) {
+		list, err := c.s.ThreadsSince(t.Context(), uid, time.Now().Unix(), 0, 10)
+		require.NoError(t, err)
+		require.Len(t, list, 1)
+		want := store.Thread{ID: id, Type: store.ThreadGroup, LastSeq: 1, Name: "seeded", FromSeq: 1, Members: 21}
+		if uid == owner {
+			want.Role = store.RoleOwner
+		}
+		require.Equal(t, want, list[0])
+	}
+	require.EqualValues(t, 2, c.say(id, members[7], "hello"))
+	_, err = c.s.RemoveMember(t.Context(), c.node, c.boot, owner, id, members[7])
+	require.NoError(t, err)
+
+	_, err = c.s.SeedGroup(t.Context(), "", owner, members)
+	require.ErrorIs(t, err, store.ErrInvalid)
+	_, err = c.s.SeedGroup(t.Context(), "large", owner, make([]int32, store.DefaultGroupMembers))
+	require.ErrorIs(t, err, store.ErrGroupFull)
 }

@@ -38,6 +38,57 @@ func (s *Store) SeedUsers(ctx context.Context, first int32, users []NewUser) err
 	return nil
 }
 
+// SeedGroup makes a group of an owner and members, who need not be its friends. It has one row, which tells of the group
+// and names no members; each member reads from it on.
+// It returns the group's thread, or ErrInvalid and ErrGroupFull. It is one transaction.
+func (s *Store) SeedGroup(ctx context.Context, name string, owner int32, members []int32) (thread int64, err error) {
+	switch {
+	case !validGroupName(name):
+		err = ErrInvalid
+	case 1+len(members) > s.groupMembers:
+		err = ErrGroupFull
+	default:
+		err = s.transact(ctx, retryLocks, func(ctx context.Context, t *tx) error {
+			thread, err = t.seedGroup(ctx, name, owner, members)
+			return err
+		})
+	}
+	if err != nil {
+		return 0, fmt.Errorf("store: seed a group of user %d: %w", owner, err)
+	}
+	return thread, nil
+}
+
+func (t *tx) seedGroup(ctx context.Context, name string, owner int32, members []int32) (thread int64, err error) {
+	now := t.s.ms()
+	res, err := t.exec(ctx, qGroupThreadNew, 1, now)
+	if err != nil {
+		return 0, err
+	}
+	if thread, err = res.LastInsertId(); err != nil {
+		return 0, fmt.Errorf("new thread id: %w", err)
+	}
+	if _, err := t.exec(ctx, qGroupPut, 1, thread, name, owner, 1+len(members), now); err != nil {
+		return 0, err
+	}
+	rows := []Membership{{UID: owner, Role: RoleOwner, JoinedMS: now, FromSeq: 1}}
+	for _, uid := range members {
+		rows = append(rows, Membership{UID: uid, JoinedMS: now, FromSeq: 1})
+	}
+	if err := t.putMembers(ctx, thread, rows); err != nil {
+		return 0, err
+	}
+	m := Message{ThreadID: thread, Seq: 1, Sender: owner, UniqueID: newUniqueID(), CreatedMS: now, Kind: KindEvent}
+	event := Event{Event: EventCreated, By: owner, Name: name}
+	if m.Content, err = event.content(); err != nil {
+		return 0, err
+	}
+	if err := t.putEvents(ctx, m); err != nil {
+		return 0, err
+	}
+	return thread, t.touch(ctx, thread)
+}
+
 // SeedFriends makes each pair friends, with a private thread and without a message. Pairs that are friends, and threads
 // that exist, stay as they are. It returns the threads' ids. It is one transaction for each 64 pairs.
 func (s *Store) SeedFriends(ctx context.Context, pairs [][2]int32) ([]int64, error) {
