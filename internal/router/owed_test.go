@@ -180,17 +180,18 @@ func TestOtherPushesAreKeptThemselves(t *testing.T) {
 		w.at(2, "b")
 		w.set(func() { w.down["b"] = true })
 		w.r.Deliver([]session.Push{{To: 2, ID: wire.MsgApplied, Body: []byte("first")}, {To: 2, ID: wire.MsgApproved, Body: []byte("second")}}, nil)
+		w.r.Deliver([]session.Push{{To: 2, From: 2, ID: wire.MsgHiddenPush, Body: []byte("third")}}, nil)
 		w.r.Lost("b", &session.Push{To: 2})
 		w.wait()
 		w.set(func() { w.down["b"] = false })
 		w.wait()
 		_, pushes := w.take("b")
-		require.Len(t, pushes, 3)
+		require.Len(t, pushes, 4)
 		bodies := map[string]int64{}
 		for _, p := range pushes {
 			bodies[string(p.Body)] = p.Thread
 		}
-		require.Equal(t, map[string]int64{"first": 0, "second": 0, "": LateHint}, bodies)
+		require.Equal(t, map[string]int64{"first": 0, "second": 0, "third": 0, "": LateHint}, bodies)
 
 		w.set(func() { w.down["b"] = true })
 		for range maxWhole + 10 {
