@@ -139,7 +139,7 @@ func (s *Server) hashNew(req *request, passwd string, plain bool) (string, error
 
 // takeCode uses up the code that was mailed to email, which is in lower case.
 func (s *Server) takeCode(ctx context.Context, req *request, email, code string) (taken, error) {
-	t, err := s.codes.take(ctx, email, code)
+	t, err := s.codes.use(ctx, email, code)
 	switch {
 	case errors.Is(err, errNoCode):
 		return t, wire.Refuse(wire.CodeVarifyExpired, nil)

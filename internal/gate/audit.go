@@ -34,6 +34,7 @@ func (a *audit) user(uid int32) string {
 	return macHex(a.key, "user", strconv.Itoa(int(uid)))[:16]
 }
 
+// event writes a record about an account. addr may be invalid and uid 0; the record then lacks them.
 func (a *audit) event(kind string, addr netip.Addr, uid int32) {
 	attrs := []any{"event", kind}
 	if addr.IsValid() {

@@ -39,10 +39,10 @@ func newAddressLimit(burst int, period time.Duration, exempt func(netip.Addr) bo
 	}
 }
 
-// take begins an attempt of addr; the caller ends it by calling done. While as many attempts of the address are under
-// way as may fail, take waits for their outcome. If the address may not fail now, take returns the time until it may;
-// if ctx ends, its cause.
-func (l *addressLimit) take(ctx context.Context, addr netip.Addr) (done func(failed bool), wait time.Duration, err error) {
+// beginAttempt begins an attempt of addr; the caller ends it by calling done. While as many attempts of the address
+// are under way as may fail, beginAttempt waits for their outcome. If the address may not fail now, it returns the
+// time until it may; if ctx ends, its cause.
+func (l *addressLimit) beginAttempt(ctx context.Context, addr netip.Addr) (done func(failed bool), wait time.Duration, err error) {
 	if l.exempt(addr) {
 		return func(bool) {}, 0, nil
 	}
@@ -87,6 +87,7 @@ func (l *addressLimit) begin(addr netip.Addr) (b *bucket, wait time.Duration, en
 	return nil, 0, b.ended
 }
 
+// end ends an attempt and wakes all attempts of the address that wait for its outcome.
 func (l *addressLimit) end(b *bucket, failed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -19,7 +19,7 @@ func TestAddressLimit(t *testing.T) {
 	l.now = func() time.Time { return now }
 	// try makes an attempt that ends at once.
 	try := func(addr string, failed bool) time.Duration {
-		done, wait, err := l.take(t.Context(), netip.MustParseAddr(addr))
+		done, wait, err := l.beginAttempt(t.Context(), netip.MustParseAddr(addr))
 		require.NoError(t, err)
 		if wait == 0 {
 			done(failed)
@@ -45,7 +45,7 @@ func TestAddressLimit(t *testing.T) {
 	require.Zero(t, try("2001:db8:1:2::1", true))
 	require.Zero(t, try("2001:db8:1:2::2", true))
 	require.NotZero(t, try("2001:db8:1:2:3::", true), "a /64 is one address")
-	_, wait, err := l.take(t.Context(), netip.Addr{})
+	_, wait, err := l.beginAttempt(t.Context(), netip.Addr{})
 	require.NoError(t, err)
 	require.Zero(t, wait, "nobody knows who")
 
@@ -61,8 +61,8 @@ func TestAddressLimitWaitsForWhatIsUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newAddressLimit(2, time.Minute, netip.Addr.IsLoopback)
 		addr := netip.MustParseAddr("10.0.0.1")
-		one, _, _ := l.take(t.Context(), addr)
-		two, _, _ := l.take(t.Context(), addr)
+		one, _, _ := l.beginAttempt(t.Context(), addr)
+		two, _, _ := l.beginAttempt(t.Context(), addr)
 		type result struct {
 			done func(bool)
 			wait time.Duration
@@ -70,7 +70,7 @@ func TestAddressLimitWaitsForWhatIsUnderWay(t *testing.T) {
 		third := make(chan result, 2)
 		for range 2 {
 			go func() {
-				done, wait, err := l.take(t.Context(), addr)
+				done, wait, err := l.beginAttempt(t.Context(), addr)
 				if err != nil {
 					t.Error(err)
 				}
@@ -92,12 +92,12 @@ func TestAddressLimitWaitsForWhatIsUnderWay(t *testing.T) {
 		require.Equal(t, 30*time.Second, r.wait)
 
 		time.Sleep(30 * time.Second)
-		_, wait, err := l.take(t.Context(), addr)
+		_, wait, err := l.beginAttempt(t.Context(), addr)
 		require.NoError(t, err)
 		require.Zero(t, wait)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		_, wait, err = l.take(ctx, addr)
+		_, wait, err = l.beginAttempt(ctx, addr)
 		require.Zero(t, wait)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 	})

@@ -93,8 +93,8 @@ type taken struct {
 	tries        int64
 }
 
-// take uses up the code if it is correct. It returns errNoCode, errWrongCode or an error of Redis.
-func (c *codes) take(ctx context.Context, email, code string) (taken, error) {
+// use uses up the code if it is correct. It returns errNoCode, errWrongCode or an error of Redis.
+func (c *codes) use(ctx context.Context, email, code string) (taken, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	plain, value := "", c.sealed(email, code)

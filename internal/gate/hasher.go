@@ -96,6 +96,7 @@ func (h *hasher) check(ctx context.Context, stored, passwd string) (verdict, err
 	return v, err
 }
 
+// checkNow compares in the caller's hashing slot. Every path does the work of one hash; see check.
 func (h *hasher) checkNow(stored, passwd string) verdict {
 	count := func(kind string) { h.metrics.hashes.WithLabelValues(kind).Inc() }
 	if isPHC(stored) {

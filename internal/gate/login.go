@@ -59,7 +59,7 @@ func (s *Server) login(ctx context.Context, req *request) (any, error) {
 func (s *Server) prove(ctx context.Context, req *request, address, passwd string) (cred store.Credentials, err error) {
 	patient, cancel := context.WithTimeout(req.client, s.cfg.Hash.Patience)
 	defer cancel()
-	done, wait, err := s.addresses.take(patient, req.addr)
+	done, wait, err := s.addresses.beginAttempt(patient, req.addr)
 	if err != nil {
 		return cred, s.crowded("address")
 	}
@@ -143,7 +143,7 @@ func (s *Server) attempt(ctx context.Context, req *request, email string) (attem
 	limit := time.Now().Add(s.cfg.Hash.Patience)
 	waiting := false
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
-		at, wait, busy, err := s.accounts.take(ctx, email)
+		at, wait, busy, err := s.accounts.beginAttempt(ctx, email)
 		switch {
 		case err != nil:
 			_ = s.accounts.giveBack(ctx, at)          // Redis may have counted it in spite of the error

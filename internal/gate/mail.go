@@ -55,6 +55,8 @@ type smtpMailer struct {
 	tls *tls.Config
 }
 
+// SendCode implements Mailer. Errors of the library are replaced by texts of this package, because they may quote the
+// recipient.
 func (s *smtpMailer) SendCode(ctx context.Context, to, code string, ttl time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()

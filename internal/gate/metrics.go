@@ -39,7 +39,7 @@ func newMetrics(reg prometheus.Registerer, hashing *slots.Slots) *metrics {
 		}, []string{"route"}),
 		panics:      f.NewCounter(prometheus.CounterOpts{Name: "parley_gate_panics_total", Help: "Requests that ended in a panic."}),
 		hashes:      counter("hashes_total", "Password hashes by kind (verify, new, dummy).", "kind"),
-		hashRefused: counter("hash_refused_total", "Requests that got no hash by reason (queue, patience, gone).", "reason"),
+		hashRefused: counter("hash_refused_total", "Requests refused a hash, by reason (queue, patience, gone).", "reason"),
 		hashSeconds: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "parley_gate_hash_seconds", Help: "Time in a hashing slot.",
 			Buckets: []float64{.01, .02, .03, .05, .075, .1, .2, .4, .8, 1.6},

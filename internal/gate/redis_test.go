@@ -36,20 +36,20 @@ func TestOnRealRedis(t *testing.T) {
 			c := &codes{rdb: rdb, timeout: 30 * time.Second, secret: []byte("s"), cluster: clustered, plain: true}
 			require.NoError(t, c.store(ctx, "a@example.com", "123456"))
 			for range codeTries - 1 {
-				_, err := c.take(ctx, "a@example.com", "654321")
+				_, err := c.use(ctx, "a@example.com", "654321")
 				require.ErrorIs(t, err, errWrongCode)
 			}
-			got, err := c.take(ctx, "a@example.com", "123456")
+			got, err := c.use(ctx, "a@example.com", "123456")
 			require.NoError(t, err)
 			require.EqualValues(t, codeTries, got.tries)
 			require.InDelta(t, codeTTL, got.ttl, float64(5*time.Second))
-			_, err = c.take(ctx, "a@example.com", "123456")
+			_, err = c.use(ctx, "a@example.com", "123456")
 			require.ErrorIs(t, err, errNoCode)
 			require.NoError(t, c.putBack(ctx, got, true))
-			_, err = c.take(ctx, "a@example.com", "123456")
+			_, err = c.use(ctx, "a@example.com", "123456")
 			require.NoError(t, err)
 			require.NoError(t, rdb.Set(ctx, "code_b@example.com", "0a9f", 0).Err())
-			got, err = c.take(ctx, "b@example.com", "0a9f")
+			got, err = c.use(ctx, "b@example.com", "0a9f")
 			require.NoError(t, err)
 			require.Equal(t, "0a9f", got.value)
 
@@ -57,24 +57,24 @@ func TestOnRealRedis(t *testing.T) {
 			a := &accountLimit{rdb: rdb, timeout: 30 * time.Second, secret: []byte("s"), limits: limits}
 			var open []attempt
 			for range limits.AccountFailures {
-				at, wait, busy, err := a.take(ctx, "a@example.com")
+				at, wait, busy, err := a.beginAttempt(ctx, "a@example.com")
 				require.NoError(t, err)
 				require.Zero(t, wait)
 				require.False(t, busy)
 				open = append(open, at)
 			}
-			_, _, busy, err := a.take(ctx, "a@example.com")
+			_, _, busy, err := a.beginAttempt(ctx, "a@example.com")
 			require.NoError(t, err)
 			require.True(t, busy)
 			require.NoError(t, a.giveBack(ctx, open[0]))
-			at, _, busy, err := a.take(ctx, "a@example.com")
+			at, _, busy, err := a.beginAttempt(ctx, "a@example.com")
 			require.NoError(t, err)
 			require.False(t, busy, "one was given back")
 			open[0] = at
 			for _, at := range open {
 				require.NoError(t, a.failed(ctx, at))
 			}
-			_, wait, busy, err := a.take(ctx, "a@example.com")
+			_, wait, busy, err := a.beginAttempt(ctx, "a@example.com")
 			require.NoError(t, err)
 			require.False(t, busy)
 			require.InDelta(t, limits.AccountLock, wait, float64(5*time.Second))
@@ -88,7 +88,7 @@ func TestOnRealRedis(t *testing.T) {
 			}
 
 			require.NoError(t, srv.Close())
-			_, err = c.take(ctx, "a@example.com", "123456")
+			_, err = c.use(ctx, "a@example.com", "123456")
 			require.Error(t, err)
 			require.False(t, errors.Is(err, errNoCode), "a dead Redis is not a missing code")
 		})

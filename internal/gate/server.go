@@ -137,6 +137,8 @@ func New(cfg Config, d Deps) (*Server, error) {
 	return s, nil
 }
 
+// listen binds all listeners. Keep-alives are off: a connection serves one request, so a client cannot hold a place
+// in the limits between requests.
 func (s *Server) listen() (err error) {
 	defer func() {
 		if err != nil {
@@ -245,12 +247,13 @@ func (s *Server) Run(ctx context.Context) error {
 	return err
 }
 
+// drain refuses new requests and waits for those in flight, first for the grace period, then after cutting them off.
 func (s *Server) drain(ctx context.Context) {
 	s.stop()
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Gate.DrainTimeout)
 	defer cancel()
 	if err := s.http.Shutdown(grace); err != nil {
-		s.log.Warn("drain time-out: requests cut off")
+		s.log.Warn("drain timed out; requests cut off")
 		_ = s.http.Close() // these requests are lost anyway
 	}
 	// A handler outlives its connection, and the caller closes its dependencies after Run. So cancel the handlers and

@@ -46,6 +46,8 @@ func (s *Server) revoke(ctx context.Context, uid int32, name string) error {
 	return s.presence.DropProfile(ctx, uid, name)
 }
 
+// revokeLater repeats a failed revocation in the background. It then ends the sessions again, because one of them may
+// have logged in with a token that was still valid.
 func (s *Server) revokeLater(log *slog.Logger, uid int32, name string) {
 	pause := time.Second
 	for range revokeRetries {
@@ -82,6 +84,8 @@ func (s *Server) kick(ctx context.Context, log *slog.Logger, uid int32) {
 	kicks.Wait()
 }
 
+// kickOne ends one session. If its node has no lease, the kick is left in the mailbox and the node is fenced: a
+// cut-off process finds one or the other, whichever server it reaches first.
 func (s *Server) kickOne(ctx context.Context, log *slog.Logger, at presence.Location) {
 	ending, err := s.presence.EndSession(ctx, at, func(ctx context.Context, n presence.Node) error {
 		return s.kickAt(ctx, n.RPCAddr, at)

@@ -88,9 +88,9 @@ func (a *accountLimit) args(id string) []any {
 	}
 }
 
-// take begins an attempt. If the account is locked it returns the remaining time; if as many attempts are under way
+// beginAttempt begins an attempt. If the account is locked it returns the remaining time; if as many attempts are under way
 // as may fail, it returns busy. In neither case may the password be checked.
-func (a *accountLimit) take(ctx context.Context, email string) (at attempt, wait time.Duration, busy bool, err error) {
+func (a *accountLimit) beginAttempt(ctx context.Context, email string) (at attempt, wait time.Duration, busy bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
 	at = attempt{keys: a.keys(email), id: rand.Text()}

@@ -141,16 +141,16 @@ func TestLostAttemptsAreFailures(t *testing.T) {
 	now := time.Now()
 	f.mr.SetTime(now)
 	for range 5 {
-		_, wait, busy, err := f.accounts.take(ctx, "a@example.com")
+		_, wait, busy, err := f.accounts.beginAttempt(ctx, "a@example.com")
 		require.NoError(t, err)
 		require.Zero(t, wait)
 		require.False(t, busy)
 	}
-	_, _, busy, err := f.accounts.take(ctx, "a@example.com")
+	_, _, busy, err := f.accounts.beginAttempt(ctx, "a@example.com")
 	require.NoError(t, err)
 	require.True(t, busy, "five are under way")
 	f.mr.SetTime(now.Add(attemptTimeout + time.Second))
-	_, wait, busy, err := f.accounts.take(ctx, "a@example.com")
+	_, wait, busy, err := f.accounts.beginAttempt(ctx, "a@example.com")
 	require.NoError(t, err)
 	require.False(t, busy)
 	require.InDelta(t, f.cfg.Limits.AccountLock, wait, float64(time.Second))
@@ -162,7 +162,7 @@ func TestCrowdedAccountIsBusyAndNotLocked(t *testing.T) {
 	f.newUser("alice", "alice@example.com", "abcdef")
 	var open []attempt
 	for range 5 {
-		at, _, _, err := f.accounts.take(t.Context(), "alice@example.com")
+		at, _, _, err := f.accounts.beginAttempt(t.Context(), "alice@example.com")
 		require.NoError(t, err)
 		open = append(open, at)
 	}

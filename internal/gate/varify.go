@@ -75,7 +75,7 @@ func (s *Server) sendCode(ctx context.Context, address string) error {
 	}
 	defer s.mailSlots.Give()
 	if s.external != nil {
-		// In lower case: the other program derives its key from this, and take looks for the key in lower case.
+		// In lower case: the other program derives its key from this, and use looks for the key in lower case.
 		return s.askExternal(ctx, email)
 	}
 	code := newCode()

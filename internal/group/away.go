@@ -29,7 +29,7 @@ func newAway(g *Groups) *away {
 	})}
 }
 
-func (a *away) put(r *Rows) {
+func (a *away) enqueue(r *Rows) {
 	if !a.queue.Put(*r, len(r.Body)) {
 		a.g.metrics.overflows.Inc()
 		a.lose("", r)
@@ -153,8 +153,8 @@ func (b *blind) note(thread, first int64, sent []string) {
 	b.groups[thread] = blindGroup{first, sent}
 }
 
-// take removes and returns some of the groups.
-func (b *blind) take() (threads []int64, groups []blindGroup, over bool) {
+// takeSome removes and returns some of the groups.
+func (b *blind) takeSome() (threads []int64, groups []blindGroup, over bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for thread, at := range b.groups {
@@ -171,7 +171,7 @@ func (b *blind) take() (threads []int64, groups []blindGroup, over bool) {
 // settleBlind sends gap notices to nodes with members that were not sent the rows in blind, once Redis knows these
 // nodes.
 func (g *Groups) settleBlind() {
-	threads, groups, over := g.blind.take()
+	threads, groups, over := g.blind.takeSome()
 	if len(threads) == 0 {
 		return
 	}

@@ -180,8 +180,8 @@ func (g *Groups) homeLane(thread int64) *home { return g.home[uint64(thread)%uin
 func (g *Groups) Publish(rows ...Rows) {
 	for i := range rows {
 		r := &rows[i]
-		g.homeLane(r.Thread).put(item{rows: *r})
-		g.away[uint64(r.Thread)%uint64(len(g.away))].put(r)
+		g.homeLane(r.Thread).enqueue(item{rows: *r})
+		g.away[uint64(r.Thread)%uint64(len(g.away))].enqueue(r)
 	}
 }
 
@@ -202,11 +202,11 @@ func (g *Groups) Deliver(p *session.Push) {
 		g.owe(p.Thread, p.Seq)
 		return
 	}
-	g.homeLane(p.Thread).put(item{rows: Rows{Thread: p.Thread, Ver: p.Ver, First: p.FirstSeq(), Last: p.Seq, Body: p.Body}})
+	g.homeLane(p.Thread).enqueue(item{rows: Rows{Thread: p.Thread, Ver: p.Ver, First: p.FirstSeq(), Last: p.Seq, Body: p.Body}})
 }
 
 // errOtherLife refuses a session that logged in under an earlier boot id of the node.
-var errOtherLife = errors.New("group: the session belongs to another life of the node")
+var errOtherLife = errors.New("group: the session logged in under another boot id of the node")
 
 // Enter puts a session that is logging in into the index. The caller calls it before the session becomes Live. After
 // an error the index may lack groups of the session until its client asks for its threads.
@@ -243,6 +243,7 @@ type load struct {
 	list []store.ThreadMembership
 }
 
+// load reads the memberships for a batch of calls together.
 func (g *Groups) load(calls []*load) {
 	ctx, cancel := context.WithTimeout(g.ctx, g.cfg.Timeout)
 	defer cancel()

@@ -228,10 +228,10 @@ func TestWhatALaneHasNoRoomForIsTold(t *testing.T) {
 		c := w.members(a, 1)[0]
 		full := newHome(a.Groups)
 		for range a.cfg.LaneItems {
-			full.put(item{rows: w.text(1)})
+			full.enqueue(item{rows: w.text(1)})
 		}
 		row := w.text(1)
-		full.put(item{rows: row})
+		full.enqueue(item{rows: row})
 		require.Equal(t, 1, a.Owed())
 		time.Sleep(time.Second)
 		synctest.Wait()

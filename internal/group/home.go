@@ -44,7 +44,7 @@ func newHome(g *Groups) *home {
 	})}
 }
 
-func (h *home) put(it item) {
+func (h *home) enqueue(it item) {
 	if !h.queue.Put(it, len(it.rows.Body)) {
 		h.g.metrics.overflows.Inc()
 		h.g.owe(it.rows.Thread, it.rows.First)
@@ -293,6 +293,8 @@ func (g *Groups) retry() {
 	}
 }
 
+// retryOnce queues every owed notice once. It takes the map before queueing: a lane that is full owes the notice
+// again in the new map.
 func (g *Groups) retryOnce() {
 	g.mu.Lock()
 	var owed map[int64]int64
@@ -301,7 +303,7 @@ func (g *Groups) retryOnce() {
 	}
 	g.mu.Unlock()
 	for thread, first := range owed {
-		g.homeLane(thread).put(item{rows: Rows{Thread: thread, First: first}}) // a full lane owes it again
+		g.homeLane(thread).enqueue(item{rows: Rows{Thread: thread, First: first}}) // a full lane owes it again
 	}
 	g.settleBlind()
 }

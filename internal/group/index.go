@@ -93,6 +93,8 @@ func (x *index) add(s *session.Session, list []store.ThreadMembership) (added in
 	return added
 }
 
+// addLocked adds an entry or updates an existing one, and reports whether it was new. A new entry that is older than
+// the others lowers the version of the group, so that the next row causes a refresh.
 func (x *index) addLocked(at uint32, m *store.ThreadMembership) bool {
 	thread, from := uint32(m.Thread), seq32(m.FromSeq)
 	g := x.groups[thread]

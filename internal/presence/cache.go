@@ -38,7 +38,7 @@ func (p *Presence) PutProfile(ctx context.Context, uid int32, name string, data 
 	if len(data) > MaxCachedBytes || len(data) == 0 {
 		return p.DropProfile(ctx, uid, name)
 	}
-	err := p.put(ctx, func(ctx context.Context, pipe redis.Pipeliner) []redis.Cmder {
+	err := p.fillCache(ctx, func(ctx context.Context, pipe redis.Pipeliner) []redis.Cmder {
 		return []redis.Cmder{
 			pipe.Set(ctx, p.keys.profile(uid), data, ProfileTTL), pipe.Set(ctx, p.keys.name(name), data, ProfileTTL),
 		}
@@ -49,8 +49,8 @@ func (p *Presence) PutProfile(ctx context.Context, uid int32, name string, data 
 	return nil
 }
 
-// put runs native commands that fill a cache. Concurrent calls share round trips, because logins use it.
-func (p *Presence) put(ctx context.Context, fill func(context.Context, redis.Pipeliner) []redis.Cmder) error {
+// fillCache runs native commands that fill a cache. Concurrent calls share round trips, because logins use it.
+func (p *Presence) fillCache(ctx context.Context, fill func(context.Context, redis.Pipeliner) []redis.Cmder) error {
 	return p.commands.do(ctx, &putJob{fill: fill}, false)
 }
 
@@ -76,6 +76,7 @@ func (p *Presence) ProfileByName(ctx context.Context, name string) ([]byte, erro
 	return p.get(ctx, "profile by name", p.keys.name(name))
 }
 
+// get reads a cached value; nil without an error if there is none.
 func (p *Presence) get(ctx context.Context, op, key string) ([]byte, error) {
 	ctx, cancel := p.bound(ctx)
 	defer cancel()
@@ -105,7 +106,7 @@ func (p *Presence) DropProfile(ctx context.Context, uid int32, name string) erro
 // ListsVersion or Prelogin) before it read the lists: if the lists change in between, the entry has an old version
 // and Prelogin ignores it. If data exceeds MaxCachedBytes, the cached lists are dropped instead.
 func (p *Presence) PutLists(ctx context.Context, uid int32, version int64, data []byte) error {
-	err := p.put(ctx, func(ctx context.Context, pipe redis.Pipeliner) []redis.Cmder {
+	err := p.fillCache(ctx, func(ctx context.Context, pipe redis.Pipeliner) []redis.Cmder {
 		if len(data) > MaxCachedBytes {
 			return []redis.Cmder{pipe.Del(ctx, p.keys.lists(uid))}
 		}

@@ -146,6 +146,7 @@ func (j *hashJob) add(ctx context.Context, pipe redis.Pipeliner) {
 	j.gen = pipe.Get(ctx, keyGeneration) // read last, so that a loss of the data in between shows
 }
 
+// finish stores the hashes. The slice found is shared with the caller, which reads it only after a successful do.
 func (j *hashJob) finish() error {
 	for i, cmd := range j.cmds {
 		fields, err := cmd.Result()

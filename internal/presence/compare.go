@@ -40,6 +40,8 @@ func (p *Presence) Compare(ctx context.Context, sessions []Session, extend bool)
 	return out, nil
 }
 
+// compare appends the standings of up to MaxBatch sessions to out. A revocation overrides the other standings,
+// because it must end the session even if its entry is intact.
 func (p *Presence) compare(ctx context.Context, out []Standing, part []Session, extend bool) ([]Standing, error) {
 	ctx, cancel := p.bound(ctx)
 	defer cancel()
@@ -140,6 +142,8 @@ func (p *Presence) Restore(ctx context.Context, locs []Location) (lost []Locatio
 	return lost, nil
 }
 
+// restore writes back up to MaxBatch sessions. HSETNX never overwrites an entry of a newer login, and the HGET after
+// it tells whose entry it is.
 func (p *Presence) restore(ctx context.Context, part []Location) (lost []Location, err error) {
 	held := make([]*redis.StringCmd, len(part))
 	_, err = p.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {

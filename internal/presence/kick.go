@@ -36,6 +36,7 @@ type Kick struct {
 	SID string
 }
 
+// parseKicks parses the entries of a mailbox.
 func parseKicks(entries []string) Kicks {
 	k := Kicks{n: len(entries)}
 	for i, entry := range entries {

@@ -45,6 +45,7 @@ func (p *Presence) peek(ctx context.Context, c Claim) (claimReply, error) {
 	return p.claim(ctx, c, modePeek)
 }
 
+// countCaches counts which caches a login found.
 func (m *metrics) countCaches(out *claimReply) {
 	if out.known.Profile != nil {
 		m.profileHit.Inc()
@@ -130,6 +131,8 @@ type claimReply struct {
 	claimed Claimed
 }
 
+// claimCounted makes a claim and counts its outcome. If the user has too many devices, it removes those of dead nodes
+// and tries once more; that is safe because the refused claim changed nothing.
 func (p *Presence) claimCounted(ctx context.Context, c Claim, mode claimMode) (claimReply, error) {
 	out, err := p.claim(ctx, c, mode)
 	if errors.Is(err, ErrTooManyDevices) {
@@ -157,6 +160,7 @@ func (p *Presence) claimCounted(ctx context.Context, c Claim, mode claimMode) (c
 	return claimReply{}, failed("claim", err)
 }
 
+// claim runs claim.lua. A claim that may change something waits for its reply even if ctx ends; see Claim.
 func (p *Presence) claim(ctx context.Context, c Claim, mode claimMode) (claimReply, error) {
 	j := &claimJob{keys: p.keys, claim: c, mode: mode}
 	j.mine = Location{UID: c.UID, Device: c.Device, SID: c.SID, Node: c.Node, Boot: c.Boot}
@@ -212,6 +216,7 @@ func (j *claimJob) add(ctx context.Context, pipe redis.Pipeliner) {
 		next, seconds(ResumeTTL), replayWindow.Milliseconds(), MaxDevices, string(j.mode))
 }
 
+// claimKeys returns the keys of claim.lua in its order. All carry the user's hash tag and so share a slot.
 func claimKeys(k keys, c *Claim, presented string) []string {
 	resume := k.resume(c.UID, c.Device)
 	ticket := resume
@@ -231,6 +236,8 @@ const (
 	claimFixed = 5
 )
 
+// finish parses the reply of claim.lua: a status, the replaced session, the version of the lists, the two caches, and
+// pairs of device and session for the user's other devices.
 func (j *claimJob) finish() error {
 	reply, err := j.cmd.Slice()
 	if err != nil {

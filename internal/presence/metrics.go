@@ -51,7 +51,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}, []string{"queue"}),
 		panics: f.NewCounter(prometheus.CounterOpts{
 			Name: "parley_presence_panics_total",
-			Help: "Panics recovered in a worker; each failed the calls of one batch.",
+			Help: "Panics recovered in a worker; each made the calls of one batch fail.",
 		}),
 		scriptReloads: f.NewCounter(prometheus.CounterOpts{
 			Name: "parley_presence_script_reloads_total",

@@ -62,6 +62,8 @@ func (p *Presence) runPlacements(ctx context.Context, jobs []*placeJob) {
 	}
 }
 
+// place reserves and then stores the tokens of a batch. The reservations come first: if the second step fails, they
+// expire, and no token without a reservation exists.
 func (p *Presence) place(ctx context.Context, jobs []*placeJob) error {
 	v, err := p.refresh(ctx, viewMaxAge)
 	if err != nil {

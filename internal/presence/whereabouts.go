@@ -37,6 +37,7 @@ func (p *Presence) Whereabouts(ctx context.Context, uids []int32) (out []Whereab
 	return out, generation, nil
 }
 
+// whereabouts appends the whereabouts of up to MaxBatch users to out.
 func (p *Presence) whereabouts(ctx context.Context, out []Whereabouts, uids []int32) (_ []Whereabouts, generation string, err error) {
 	ctx, cancel := p.bound(ctx)
 	defer cancel()

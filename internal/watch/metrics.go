@@ -21,21 +21,21 @@ func newMetrics(reg prometheus.Registerer, size func() (sessions, pairs, users i
 	gauge := func(name, help string, read func() int) {
 		f.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_watch_" + name, Help: help}, func() float64 { return float64(read()) })
 	}
-	gauge("sessions", "Sessions of this node that watch users or have said that they type.", func() int { n, _, _ := size(); return n })
-	gauge("pairs", "Pairs of a session of this node and a user that it watches.", func() int { _, n, _ := size(); return n })
+	gauge("sessions", "Sessions of this node that watch users or have sent typing notices.", func() int { n, _, _ := size(); return n })
+	gauge("pairs", "Pairs of a session of this node and a watched user.", func() int { _, n, _ := size(); return n })
 	gauge("users", "Users who are watched by sessions of this node.", func() int { _, _, n := size(); return n })
 	return &metrics{
-		frames:         counter("frames_total", "Frames that told a session of changed presence."),
-		states:         counter("states_total", "States in these frames."),
-		delayed:        counter("delayed_total", "Frames put off because much waited for the client."),
+		frames:         counter("frames_total", "Frames sent to sessions about changed presence."),
+		states:         counter("states_total", "Presence states sent in frames about changes."),
+		delayed:        counter("delayed_total", "Frames delayed because too much waited for the client."),
 		refused:        counter("refused_total", "Requests to watch users that were refused."),
 		read:           counter("users_read_total", "Users whose presence was read from Redis."),
 		readFailures:   counter("read_failures_total", "Failed reads of up to 256 users; they are repeated."),
-		rightsRead:     counter("rights_read_total", "Pairs of which SQL was asked whether the session may see the user."),
-		rightsFailures: counter("rights_failures_total", "Failed reads after a change of such rights; they are repeated."),
-		sent:           counter("news_sent_total", "Messages to other nodes about users who came or went."),
-		received:       counter("news_received_total", "Such messages from other nodes."),
-		lost:           counter("news_lost_total", "Such messages that may not have arrived; the node was told to read all again."),
+		rightsRead:     counter("rights_read_total", "Pairs of a session and a user whose rights were read from SQL."),
+		rightsFailures: counter("rights_failures_total", "Failed reads of rights after a change; they are repeated."),
+		sent:           counter("news_sent_total", "Messages sent to other nodes about users who came or went."),
+		received:       counter("news_received_total", "Messages received from other nodes about users who came or went."),
+		lost:           counter("news_lost_total", "Messages about users who came or went that may not have arrived; the node reads the presence of all watched users again."),
 		all:            counter("read_all_total", "Times that the presence of all watched users was read again, as after a storm or lost messages."),
 		panics:         counter("panics_total", "Panics recovered in the goroutines of this package."),
 	}

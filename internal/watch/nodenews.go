@@ -38,6 +38,8 @@ func (n *news) init() {
 	n.owed, n.linked = make(map[string]again), make(map[string]struct{})
 }
 
+// changed adds users to the news. Beyond limit it replaces them by one request to read all users, which bounds the
+// message.
 func (n *news) changed(uids []int32, limit int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -53,6 +55,7 @@ func (n *news) changed(uids []int32, limit int) {
 	}
 }
 
+// rightsChanged adds a change of rights to the news, within the same kind of limit.
 func (n *news) rightsChanged(c change, limit int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -66,9 +69,9 @@ func (n *news) rightsChanged(c change, limit int) {
 	}
 }
 
-// take removes and returns the news for all nodes, nil if there are none, and returns what single nodes must read
+// takeNews removes and returns the news for all nodes, nil if there are none, and returns what single nodes must read
 // again. A node linked since the last call must read everything.
-func (n *news) take(nodes []string) (body []byte, owed map[string]again) {
+func (n *news) takeNews(nodes []string) (body []byte, owed map[string]again) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, node := range nodes {
@@ -114,9 +117,10 @@ func (w *Watches[C]) sendNews() {
 	}
 }
 
+// sendOnce sends the collected news to each node, and what single nodes are owed.
 func (w *Watches[C]) sendOnce() {
 	nodes := w.d.Nodes()
-	body, owed := w.news.take(nodes)
+	body, owed := w.news.takeNews(nodes)
 	for _, node := range nodes {
 		if what := owed[node]; what != 0 {
 			// Mark it paid before sending: if the message is lost, Lost may owe it again at once, and that must not
@@ -150,7 +154,7 @@ func (w *Watches[C]) Lost(node string, p *session.Push) {
 func (w *Watches[C]) Receive(p *session.Push) {
 	what, uids, rights, err := decodeNews(p.Body)
 	if err != nil {
-		w.log.Warn("news of another node not understood", "err", err)
+		w.log.Warn("malformed news from another node", "err", err)
 		what = againUsers | againRights
 	}
 	w.metrics.received.Inc()
@@ -195,6 +199,8 @@ func encodeNews(what again, uids map[int32]struct{}, rights map[change]struct{})
 	return b
 }
 
+// decodeNews is the inverse of encodeNews. It checks the lengths first, so that a malformed message cannot make it
+// read out of bounds.
 func decodeNews(b []byte) (what again, uids []int32, rights []change, err error) {
 	if len(b) < 5 {
 		return 0, nil, nil, errNews

@@ -302,6 +302,7 @@ func (t *table[C]) soilLocked(u *user[C]) bool {
 	return true
 }
 
+// soil marks the watched ones of some users dirty, and reports whether the reader has something to do.
 func (t *table[C]) soil(uids []int32) (read bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -313,6 +314,7 @@ func (t *table[C]) soil(uids []int32) (read bool) {
 	return read
 }
 
+// soilAll marks all users dirty, and reports whether the reader has something to do.
 func (t *table[C]) soilAll() (read bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -337,8 +339,8 @@ func (t *table[C]) audit(n int, now time.Time) (read bool) {
 	return read
 }
 
-// take removes up to n users from the dirty queue, marks them clean, and returns those to be read.
-func (t *table[C]) take(n int, now time.Time) (users []*user[C]) {
+// takeDirty removes up to n users from the dirty queue, marks them clean, and returns those to be read.
+func (t *table[C]) takeDirty(n int, now time.Time) (users []*user[C]) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.doubtful) > 0 && !now.Before(t.doubtAt) {

@@ -74,11 +74,11 @@ var (
 	// ErrTooMany refuses a set that is too large.
 	ErrTooMany = errors.New("watch: too many users")
 	// ErrFull refuses a set because the node has reached its limit of pairs.
-	ErrFull = errors.New("watch: this node watches as many users as it may")
+	ErrFull = errors.New("watch: this node has reached its limit of watched users")
 	// ErrOften refuses a set because the session replaced its set too often.
 	ErrOften = errors.New("watch: set replaced too often")
 	// ErrUnknown refuses a set because Redis did not answer in time.
-	ErrUnknown = errors.New("watch: presence is not known now")
+	ErrUnknown = errors.New("watch: presence is unknown")
 )
 
 // Watches tells the sessions of this node about the users they watch. New starts it; Close ends it. All methods are
@@ -280,7 +280,7 @@ func (w *Watches[C]) Lives(nodes []presence.Node) {
 // readDirty reads one batch of dirty users.
 func (w *Watches[C]) readDirty() (rest time.Duration) {
 	t := &w.table
-	users := t.take(w.cfg.Batch, time.Now())
+	users := t.takeDirty(w.cfg.Batch, time.Now())
 	if len(users) == 0 {
 		return w.audit()
 	}
