@@ -288,6 +288,7 @@ func (t *Table) Silent(e *Entry, now time.Time) {
 	t.moveLocked(e, silent, now)
 }
 
+// moveLocked changes the kind of a waiting connection. An entry that no longer waits stays as it is.
 func (t *Table) moveLocked(e *Entry, kind int, now time.Time) {
 	w := e.waiting
 	if w == nil || w.network == nil || w.kind == kind {
@@ -359,6 +360,7 @@ func (t *Table) Late(dst []Conn, now time.Time) []Conn {
 	return dst
 }
 
+// patienceLocked returns the timeout of silent connections at the current load; see Late.
 func (t *Table) patienceLocked() time.Duration {
 	most, least := t.limits.Timeout, min(t.limits.MinTimeout, t.limits.Timeout)
 	load := float64(t.waiting[silent]+t.waiting[busy]) / float64(max(t.limits.Waiting, 1))

@@ -17,13 +17,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	return &metrics{
 		stored:   counter("texts_stored_total", "Texts stored for the first time."),
-		resent:   counter("texts_resent_total", "Texts that were stored before and answered with their first ids."),
+		resent:   counter("texts_resent_total", "Resent texts, answered with the ids of the first attempt."),
 		failed:   counter("texts_failed_total", "Texts answered as not stored because the store failed."),
 		denied:   counter("texts_denied_total", "Texts refused because their sender may no longer write to the thread."),
 		refused:  counter("requests_refused_total", "Requests refused because too many texts waited."),
 		late:     counter("requests_late_total", "Requests refused because they waited too long."),
 		stranded: counter("requests_stranded_total", "Requests refused because this node was fenced off after their sessions logged in."),
-		shed:     counter("requests_shed_total", "Requests refused at once because more texts came than SQL can store."),
+		shed:     counter("requests_shed_total", "Requests refused at once because texts arrive faster than SQL can store them."),
 		panics:   counter("panics_total", "Panics recovered in a batch."),
 		size: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "parley_commit_batch_texts", Help: "Texts per transaction.", Buckets: prometheus.ExponentialBuckets(1, 2, 9),

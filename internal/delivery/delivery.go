@@ -72,6 +72,8 @@ type Delivery struct {
 // New starts a Delivery over the sessions of d.Registry.
 func New(deps Deps) *Delivery {
 	d := &Delivery{d: deps}
+	// The parts refer to each other only through these functions, which are not called before New returns: a peer is
+	// linked by LinkNodes, and only links and their calls produce the events.
 	d.Peers = peer.New(peer.DefaultConfig(), peer.Deps{
 		Log: deps.Log, Metrics: deps.Metrics, Self: deps.Node, Dial: deps.Dial,
 		NotHere:      func(node string, p *session.Push) { d.Router.NotHere(node, p) },

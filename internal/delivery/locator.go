@@ -128,6 +128,8 @@ func (l *locator) worthReading(lives []string) bool {
 	return slices.ContainsFunc(lives, func(life string) bool { return now.Sub(l.dead[life]) > deadPatience })
 }
 
+// noteDead remembers that these boot ids are not alive. When too many are remembered it starts over: forgetting one
+// costs only another read of the nodes.
 func (l *locator) noteDead(lives []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -34,7 +34,7 @@ func (d *Delivery) MissedByAll() {
 
 // tellAll returns false if the node stops before all sessions have been told.
 func (d *Delivery) tellAll() bool {
-	d.d.Log.Warn("another node could not remember whose pushes it dropped: telling all sessions")
+	d.d.Log.Warn("another node dropped pushes without knowing for whom: telling all sessions that they may have missed texts")
 	for part := range session.Parts {
 		d.d.Registry.EachOf(part, func(sess *session.Session) {
 			if sess.State() == session.Live {

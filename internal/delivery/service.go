@@ -61,6 +61,8 @@ func (s *Service) Deliver(_ context.Context, req *message.DeliverReq) (*message.
 	return &message.DeliverRsp{Codes: codes}, nil
 }
 
+// deliverAll delivers the pushes of one call in order and returns a code for each. All frames for one session leave
+// in one write, when the cork is released.
 func (s *Service) deliverAll(req *message.DeliverReq) []int32 {
 	codes := make([]int32, len(req.Pushes))
 	var cork session.Cork
@@ -145,6 +147,8 @@ func (s *Service) gap(in *message.Push) int32 {
 	return peer.CodeNotHere
 }
 
+// deliver hands a push to the user's sessions on this node and returns the code for the caller. A slow session
+// closes; it is not a reason to look for the user elsewhere.
 func (s *Service) deliver(push *session.Push, cork *session.Cork) int32 {
 	n, elsewhere, err := s.d.Delivery.d.Registry.Deliver(push, cork)
 	switch {

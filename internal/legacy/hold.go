@@ -181,6 +181,7 @@ func (p *Policy) nextPushLocked(now time.Time) []byte {
 	return nil
 }
 
+// dropLocked removes a held push.
 func (p *Policy) dropLocked(i int) {
 	p.held -= len(p.pushes[i].Body)
 	if p.pushes[i].ID == wire.MsgApplied {

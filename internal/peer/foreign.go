@@ -31,6 +31,8 @@ func (n *linkLane) notify(batch []session.Push) {
 	n.l.noteSuccess()
 }
 
+// notifyOne translates a push into the call of llfcchat's ChatService that corresponds to its message id. Ids and
+// numbers are narrowed to the 32 bits of that service.
 func (n *linkLane) notifyOne(ctx context.Context, p *session.Push) error {
 	chat := n.l.clients.Chat
 	switch p.ID {

@@ -126,6 +126,7 @@ func (n *linkLane) deliver(batch []session.Push) {
 		l.noteFailure(began, err)
 		n.lose(batch)
 		for i := range batch {
+			// The user may have moved while the peer was down.
 			l.pool.deps.Forget(batch[i].To)
 		}
 		return

@@ -131,6 +131,7 @@ func (l *link) noteFailure(began time.Time, err error) {
 	cfg := &l.pool.cfg
 	l.mu.Lock()
 	first := l.pause == 0 && !l.closed // a peer that has left is expected not to answer
+	// Double the pause only for a call that began after the last failure; see above.
 	if l.pause == 0 || began.After(l.failed) {
 		l.failed = time.Now()
 		l.pause = min(max(l.pause*2, cfg.MaxPause/20), cfg.MaxPause)

@@ -177,6 +177,7 @@ func (p *Pool) CloseLeft() {
 	}
 }
 
+// newLink makes a link with its lanes. It does not connect: the clients do so with their first call.
 func (p *Pool) newLink(node, addr string, static bool) (*link, error) {
 	clients, err := p.dial(addr, static)
 	if err != nil {

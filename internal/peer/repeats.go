@@ -54,6 +54,8 @@ func (s *Streams) Do(id, call uint64, n int, f func() []int32) []int32 {
 	return codes
 }
 
+// of returns the stream with an id, adding it if it is new. The lock of all streams is held only for this look-up, so
+// a slow call delays its own stream and no other.
 func (s *Streams) of(id uint64) *stream {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -33,7 +33,7 @@ const (
 )
 
 var (
-	errSilent = errors.New("reconcile: the node did not answer a moment ago")
+	errSilent = errors.New("reconcile: the node has recently failed to answer")
 	errCrowd  = errors.New("reconcile: too many kicks wait for an answer")
 )
 
@@ -143,6 +143,8 @@ func (k *Kicker) kick(old presence.Location) func(context.Context) error {
 	}
 }
 
+// end ends a session with the given call. When the node's lease is gone, only the fence makes it safe to go on: the
+// process may be paused and store texts when it wakes.
 func (k *Kicker) end(ctx context.Context, old presence.Location, kick func(context.Context) error) error {
 	ending, err := k.presence.EndSession(ctx, old, func(ctx context.Context, n presence.Node) error {
 		return k.ask(ctx, n.Name, kick)

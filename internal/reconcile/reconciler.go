@@ -102,8 +102,8 @@ func New(cfg Config, d Deps) *Reconciler {
 			compared: counter("sessions_compared_total", "Comparisons of a session with Redis."),
 			restored: counter("sessions_restored_total", "Sessions written back because Redis had lost them."),
 			kicked:   ended.WithLabelValues("kicked"), replaced: ended.WithLabelValues("replaced"), revoked: ended.WithLabelValues("revoked"),
-			failures: counter("failures_total", "Comparisons that failed and were repeated, each of up to a 64th of the sessions."),
-			hurries:  counter("hurries_total", "Times that all sessions were compared early, after trouble."),
+			failures: counter("failures_total", "Failed comparisons of up to a 64th of the sessions; they are repeated."),
+			hurries:  counter("hurries_total", "Times that all sessions were compared early because kicks or entries may have been lost."),
 		},
 	}
 }

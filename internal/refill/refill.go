@@ -116,6 +116,8 @@ func (r *Refiller) work(s *session.Session) {
 	}
 }
 
+// refill sends the missing texts of one thread, or with thread 0 of all threads that the policy knows. A native
+// session has no policy that knows, so it is ended instead.
 func (r *Refiller) refill(s *session.Session, thread, from int64) {
 	p := legacy.Of(s)
 	switch {
@@ -141,6 +143,8 @@ func (r *Refiller) thread(s *session.Session, p *legacy.Policy, thread, from int
 	}
 }
 
+// send sends the missing texts of a thread page by page. Before each page it waits until the client has taken most of
+// the one before, so that refilling never fills the session's queue.
 func (r *Refiller) send(ctx context.Context, s *session.Session, p *legacy.Policy, thread, from int64) error {
 	// A text that the client is about to load itself need not be sent.
 	if err := r.await(ctx, s, func() bool { return p == nil || p.Settled(thread) }); err != nil {

@@ -35,11 +35,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	m.panics = counter("panics_total", "Panics recovered in a lane.")
 	m.owed = f.NewGauge(prometheus.GaugeOpts{
-		Name: "parley_router_owed", Help: "Gap notices, one per user and thread, and other pushes that wait for their node.",
+		Name: "parley_router_owed", Help: "Gap notices (one per user and thread) and other pushes waiting until their node can be reached.",
 	})
 	m.settled = counter("owed_told_total", "Gap notices delivered to the nodes of their users.")
-	m.overflowed = counter("owed_overflows_total", "Times that too many gap notices waited for a node; all its sessions get one instead.")
-	m.unremembered = counter("pushes_forgotten_total", "Pushes other than texts that were dropped and not remembered; clients read their content again, at the latest at the next login.")
+	m.overflowed = counter("owed_overflows_total", "Times that too many gap notices waited for a node, so that all its sessions got one instead.")
+	m.unremembered = counter("pushes_forgotten_total", "Pushes other than texts that were dropped and not kept; clients read their content again, at the latest at the next login.")
 	dropped := f.NewCounterVec(prometheus.CounterOpts{
 		Name: "parley_router_pushes_dropped_total",
 		Help: "Pushes dropped, by reason: session, gone, full, peer, lookup. After the last three the user gets a gap notice.",

@@ -46,6 +46,7 @@ type askClient struct {
 	node      nodeservice.Client
 }
 
+// round calls some of the peers concurrently, starting where the previous round ended.
 func (a *asker) round(ctx context.Context, peers []string) {
 	peers = peers[:min(len(peers), maxStanding)]
 	a.keep(peers)

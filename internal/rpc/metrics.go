@@ -62,6 +62,7 @@ var _ stats.Tracer = tracer{}
 
 func (tracer) Start(ctx context.Context) context.Context { return ctx }
 
+// Finish implements stats.Tracer: it counts the call and observes its duration.
 func (t tracer) Finish(ctx context.Context) {
 	ri := rpcinfo.GetRPCInfo(ctx)
 	st := ri.Stats()
@@ -82,6 +83,7 @@ func (t tracer) Finish(ctx context.Context) {
 	}
 }
 
+// result returns the label value for the outcome of a call.
 func result(err error, panicked bool) string {
 	switch {
 	case panicked:

@@ -102,6 +102,7 @@ type stamper struct{}
 
 var _ remote.OutboundHandler = stamper{}
 
+// Write implements remote.OutboundHandler. It runs when the connection is known, just before the message is encoded.
 func (stamper) Write(ctx context.Context, conn net.Conn, send remote.Message) (context.Context, error) {
 	o, ok := send.Data().(*outgoing)
 	if !ok {

@@ -403,7 +403,7 @@ func (t *Limiter) Sweep(part int, now time.Time) {
 // user whose other node could not tell this one about its sessions loses the share.
 func (t *Limiter) Run(ctx context.Context) {
 	t.recounts.Run(ctx.Done(), func(uids []int32) { t.recount(ctx, uids) }, func(_ []int32, p *batch.Panic) {
-		t.d.Log.Error("panic while nodes of users were counted", "err", p.Value, "stack", string(p.Stack))
+		t.d.Log.Error("panic while counting the nodes of users", "err", p.Value, "stack", string(p.Stack))
 	})
 }
 
@@ -422,7 +422,7 @@ func (t *Limiter) recount(ctx context.Context, uids []int32) {
 	defer cancel()
 	found, err := t.d.Locate(ctx, uids)
 	if err != nil {
-		t.d.Log.Debug("users who send much not looked for", "n", len(uids), "err", err)
+		t.d.Log.Debug("nodes of busy users not counted", "n", len(uids), "err", err)
 		return
 	}
 	now := time.Now()

@@ -88,6 +88,8 @@ func (u *Users) loadProfile(ctx context.Context, uid int32) ([]byte, error) {
 	return u.encodeProfile(ctx, p, err)
 }
 
+// encodeProfile encodes and caches a profile that was read with the given error. A failure of the cache costs a read
+// of SQL later, and is only logged.
 func (u *Users) encodeProfile(ctx context.Context, p store.Profile, err error) ([]byte, error) {
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, wire.Refuse(wire.CodeUIDInvalid, err)
