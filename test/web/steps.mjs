@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 
-import { ask, Person, register, run, until } from './browser.mjs';
+import { ask, gate, Person, register, run, until } from './browser.mjs';
 
 const sizes = { phone: [390, 844], tablet: [768, 1024], desktop: [1440, 900] };
 
@@ -82,6 +82,32 @@ await run(async () => {
   await second.say('Sent by the second');
   await dave.sees('Sent by the second');
   assert.ok((await dave.message('Sent by the second').getAttribute('class')).includes('own'));
+
+  // A text that was not sent outlives its page, and even its session: then it goes out when the user has signed in again.
+  const unsent = async (text) => {
+    second.network.cut();
+    await second.say(text);
+    await second.page.locator('.msg.waiting').waitFor();
+  };
+  const back = async () => {
+    await second.page.goto('about:blank');
+    second.network.mend();
+    await second.page.goto(gate);
+  };
+  await unsent('Sent later');
+  await back();
+  await carol.sees('Sent later');
+  await second.sees('Sent later');
+  await unsent('Not lost');
+  await second.page.evaluate(() => {
+    for (const key of Object.keys(localStorage)) {
+      if (key.startsWith('parley.ticket.')) localStorage.setItem(key, JSON.stringify({ ...JSON.parse(localStorage.getItem(key)), resume: 'spent' }));
+    }
+  });
+  await back();
+  await second.page.getByRole('alert').filter({ hasText: 'Please sign in again.' }).waitFor();
+  await second.signIn('dave@example.com', 'dave-secret');
+  await carol.sees('Not lost');
 
   // A group: made with a friend, renamed, joined by a link, left.
   await register('erin');

@@ -12,6 +12,7 @@ const root = document.getElementById('app');
 const gate = new Gate('');
 const night = matchMedia('(prefers-color-scheme: dark)');
 let demo = [];
+let orphans = null; // texts of a session that ended, for when the same user signs in again
 let life = null; // {session, model, view, kept} of the user who is signed in
 
 // ---- looks
@@ -55,6 +56,8 @@ async function enter(credentials, kept) {
   model.gate = gate;
   await session.open();
   kept.save();
+  if (orphans?.uid === session.user.uid) kept.unsent = orphans;
+  orphans = null;
   life = { session, model, kept, view: null };
   model.on((what, id, error) => { if (what === 'closed') ended(error); });
   show();
@@ -74,8 +77,8 @@ async function begin(model) {
     try {
       await model.refresh();
       if (life?.model !== model) return;
-      life.view.begin();
       model.sendKept();
+      life.view.begin();
       return;
     } catch {
       await new Promise((again) => setTimeout(again, 1000));
@@ -97,6 +100,7 @@ function ended(error) {
   const { view, kept } = life;
   view?.close();
   life = null;
+  if (error.name !== 'LoggedOut') orphans = kept.unsent;
   if (error.name === 'Replaced') {
     kept.forget();
     standstill(root, { title: t('replacedTitle'), text: t('replacedText'), action: t('signIn'), run: () => atDoor(null), image: 'out' });
@@ -128,6 +132,7 @@ async function start() {
     await enter(null, kept);
   } catch (error) {
     if (error.advice !== 'retry') {
+      orphans = kept.unsent;
       kept.forget();
       atDoor(t('signInAgain'));
       return;

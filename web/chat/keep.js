@@ -57,9 +57,11 @@ export class Kept {
   }
 
   get hasTicket() { return this.storage.getItem(this.ticketKey) !== null; }
-  get unsent() { return read(this.storage, this.unsentKey, []); }
-  set unsent(drafts) {
-    if (drafts.length) write(this.storage, this.unsentKey, drafts);
+
+  /** Whose texts are not sent yet, and which: {uid, drafts}. */
+  get unsent() { return read(this.storage, this.unsentKey, { uid: 0, drafts: [] }); }
+  set unsent(unsent) {
+    if (unsent.drafts.length) write(this.storage, this.unsentKey, unsent);
     else this.storage.removeItem(this.unsentKey);
   }
 

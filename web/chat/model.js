@@ -18,6 +18,7 @@ export class Model {
     this.connection = { state: 'connecting', retryAt: 0, error: null };
     this.openId = 0;
     this.looking = new Set();
+    this.keptSent = false; // what was kept has been taken over, and may be overwritten
     this.listeners = new Set();
     this.listen();
   }
@@ -125,7 +126,9 @@ export class Model {
   }
 
   keepUnsent() {
-    this.kept.unsent = [...this.conversations.values()].flatMap((c) => c.pending.map((p) => ({ id: p.id, thread: c.id, text: p.text, since: +p.since })));
+    if (!this.keptSent) return;
+    const drafts = [...this.conversations.values()].flatMap((c) => c.pending.map((p) => ({ id: p.id, thread: c.id, text: p.text, since: +p.since })));
+    this.kept.unsent = { uid: this.me, drafts };
   }
 
   // ---- people
@@ -189,12 +192,15 @@ export class Model {
     }, 150);
   }
 
-  /** Opens what the last life of this tab had not sent. */
-  async sendKept() {
-    for (const d of this.kept.unsent) {
+  /** Sends what this tab, or this user before signing in again, had not sent. */
+  sendKept() {
+    const { uid, drafts } = this.kept.unsent;
+    for (const d of uid === this.me ? drafts : []) {
       const c = this.conversations.get(d.thread);
       if (c) this.post(c, d.id, d.text, new Date(d.since));
     }
+    this.keptSent = true;
+    this.keepUnsent();
   }
 
   /** The conversations to list, newest first. */
