@@ -23,6 +23,7 @@ type chatCmd struct {
 	Wait     time.Duration `help:"How long to keep receiving after the end of standard input." default:"0s"`
 	Device   string        `help:"Name of this device; a second login with the same one ends the first." default:"cli"`
 	Echo     bool          `help:"Print own texts too, in the order of the conversation."`
+	transportFlags
 }
 
 // Help is printed below the flags.
@@ -57,10 +58,15 @@ func (c *chatCmd) Run(e *environment) error {
 	if err != nil {
 		return err
 	}
+	gate.Transport = c.Transport
+	trust, err := c.config()
+	if err != nil {
+		return err
+	}
 	login, cancel := context.WithTimeout(e.ctx, c.Timeout)
 	defer cancel()
 	s, err := client.Open(login, client.SessionOptions{
-		Options: client.Options{Client: "parleyctl/" + obs.ReadBuild().Version, Device: c.Device, RequestTimeout: c.Timeout},
+		Options: client.Options{Client: "parleyctl/" + obs.ReadBuild().Version, Device: c.Device, RequestTimeout: c.Timeout, TLS: trust},
 		Gate:    gate, Email: c.Email, Password: password, Cursors: cursors, Data: data,
 	})
 	if err != nil {

@@ -33,6 +33,7 @@ type conformCmd struct {
 	List      bool          `help:"List the checks and what each expects."`
 	JSON      bool          `help:"Print one JSON object at the end instead of lines." name:"json"`
 	Timeout   time.Duration `help:"Longest time of one check." default:"1m"`
+	transportFlags
 }
 
 // Help is what --help says below the flags.
@@ -89,7 +90,11 @@ func (c *conformCmd) Run(e *environment) error {
 
 // target opens the files that say which users there are.
 func (c *conformCmd) target(e *environment) (conform.Target, error) {
-	t := conform.Target{Gate: c.Gate, Status: c.Status, Secret: c.Secret}
+	t := conform.Target{Gate: c.Gate, Status: c.Status, Secret: c.Secret, Transport: c.Transport}
+	var err error
+	if t.TLS, err = c.config(); err != nil {
+		return t, err
+	}
 	switch {
 	case c.CodesFile == "-":
 		codes := new(conform.Codes)

@@ -37,6 +37,7 @@ type cli struct {
 	Passwd        passwdCmd   `cmd:"" help:"Change the password; ends all sessions."`
 	DeleteAccount deleteCmd   `cmd:"" help:"Delete an account permanently."`
 	Conform       conformCmd  `cmd:"" help:"Check whether a cluster follows the protocol."`
+	Mkcerts       mkcertsCmd  `cmd:"" help:"Make certificates for development, signed by an authority of one's own."`
 
 	Top       topCmd       `cmd:"" help:"Show the nodes of a cluster, again every second."`
 	Nodes     nodesCmd     `cmd:"" help:"Show the nodes of a cluster."`

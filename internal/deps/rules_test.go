@@ -196,7 +196,7 @@ var rules = []rule{
 	{"lab/stockmodel", []string{"internal/wire"}, "a client: it must not borrow the servers' idea of what it is sent"},
 	{
 		"lab/conform",
-		[]string{"client", "lab/stockmodel", "internal/wire", "internal/rpc", "kitex_gen/..."},
+		[]string{"client", "lab/stockmodel", "internal/websocket", "internal/wire", "internal/rpc", "kitex_gen/..."},
 		"knows a cluster from outside only: its checks run against anybody's",
 	},
 	{
@@ -228,7 +228,7 @@ var rules = []rule{
 	{
 		"parleyctl/...",
 		[]string{
-			"client", "internal/wire", "internal/config", "internal/obs", "internal/rpc", "kitex_gen/...", "lab/conform",
+			"client", "internal/certs", "internal/wire", "internal/config", "internal/obs", "internal/rpc", "kitex_gen/...", "lab/conform",
 			"parleyctl/...",
 		},
 		"a tool that talks to nodes, not one that contains them",

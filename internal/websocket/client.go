@@ -42,8 +42,9 @@ type Conn struct {
 	payload []byte // not read yet
 	err     error
 
-	mu  sync.Mutex // guards writes
-	out []byte
+	mu    sync.Mutex // guards writes
+	out   []byte
+	begun bool // a message of several fragments
 }
 
 // readBytes is as much as a Conn reads at once.
@@ -141,13 +142,32 @@ func (c *Conn) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// WriteFragment sends b as a part of a message, whose last one has end set.
+func (c *Conn) WriteFragment(b []byte, end bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	op := byte(opBinary)
+	if c.begun {
+		op = opContinuation
+	}
+	c.begun = !end
+	return c.sendLocked(op, end, b)
+}
+
 // send writes one frame.
 func (c *Conn) send(op byte, payload []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.sendLocked(op, true, payload)
+}
+
+func (c *Conn) sendLocked(op byte, end bool, payload []byte) error {
 	var mask [4]byte
 	rand.Read(mask[:]) // never fails: crypto/rand ends the process instead
 	c.out = appendMasked(c.out[:0], op, mask, payload)
+	if !end {
+		c.out[0] &^= bitFin
+	}
 	_, err := c.Conn.Write(c.out)
 	if cap(c.out) > 4*readBytes {
 		c.out = nil

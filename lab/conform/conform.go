@@ -8,6 +8,7 @@ package conform
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"regexp"
@@ -33,6 +34,9 @@ type Target struct {
 	Gate   string   // URL
 	Status []string // host:port of status nodes; if empty, their checks are skipped
 	Secret string   // cluster secret, for RPCs to the status nodes; may be empty
+	// Transport is how chat nodes are reached, as client.Gate has it; TLS is for those that are reached by it.
+	Transport string
+	TLS       *tls.Config
 	// Accounts to use if none can be registered.
 	Accounts []Account
 	// Code returns the verification code last mailed to an address. If it is nil, no account can be registered.

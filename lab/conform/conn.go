@@ -2,6 +2,7 @@ package conform
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -115,8 +116,16 @@ const (
 	atOnce = 8 * time.Second
 )
 
+// stockOptions are those of a stock client, which knows no transport but is shown to each.
+func (e *env) stockOptions() stockmodel.Options {
+	return stockmodel.Options{
+		Patience: patience, Stalls: e.stalls,
+		Dial: func(ctx context.Context, _, addr string) (net.Conn, error) { return e.connect(ctx, addr) },
+	}
+}
+
 func (a *attempt) dial(addr string) *conn {
-	nc, err := new(net.Dialer).DialContext(a.ctx, "tcp", addr)
+	nc, err := a.connect(a.ctx, addr)
 	a.ok("connect to the chat node "+addr, err)
 	c := &conn{a: a, nc: nc, addr: addr}
 	a.conns = append(a.conns, c)
@@ -156,7 +165,7 @@ func (a *attempt) nativeAt(t ticket, device string) *conn {
 
 // process logs a user in with a model of the stock client, and waits until it has loaded.
 func (a *attempt) process(u *Account) *stockmodel.Process {
-	p := stockmodel.New(stockmodel.Options{Patience: patience, Stalls: a.stalls})
+	p := stockmodel.New(a.stockOptions())
 	a.procs = append(a.procs, p)
 	a.enterProcess(p, u)
 	a.loaded(p)

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -198,7 +197,11 @@ func (e *env) ticket(ctx context.Context, a *Account) (ticket, error) {
 	if !reply.has("error") || reply.num("error") != 0 {
 		return ticket{}, fmt.Errorf("log in at the gate as %s: code %d", a.Email, reply.num("error"))
 	}
-	t := ticket{uid: int32(reply.num("uid")), token: reply.str("token"), addr: net.JoinHostPort(reply.str("host"), reply.str("port"))}
+	addr, err := e.address(reply)
+	if err != nil {
+		return ticket{}, fmt.Errorf("log in at the gate as %s: %w", a.Email, err)
+	}
+	t := ticket{uid: int32(reply.num("uid")), token: reply.str("token"), addr: addr}
 	if t.uid < 1 || t.token == "" {
 		return ticket{}, fmt.Errorf("log in at the gate as %s: uid %d, token of %d bytes", a.Email, t.uid, len(t.token))
 	}

@@ -60,7 +60,7 @@ var stockChecks = []Check{
 			y := a.stock(uy)
 			y.load()
 			for round := range 4 {
-				p := stockmodel.New(stockmodel.Options{Patience: patience, Stalls: a.stalls})
+				p := stockmodel.New(a.stockOptions())
 				a.procs = append(a.procs, p)
 				storm := make(chan map[string]int, 1)
 				go func() {
@@ -158,7 +158,7 @@ var stockChecks = []Check{
 		Name: "stock-refused-then-good", Rules: []string{"R7"}, Doc: "after a refused login the same process can try again at once",
 		run: func(a *attempt) {
 			u := a.grow(0)
-			p := stockmodel.New(stockmodel.Options{Patience: patience, Stalls: a.stalls})
+			p := stockmodel.New(a.stockOptions())
 			a.procs = append(a.procs, p)
 			t := a.login(u)
 			code, err := p.Login(a.ctx, t.addr, t.uid, "nonsense")

@@ -26,6 +26,8 @@ type Options struct {
 	OnAnswer func(Text)
 	// Stalls, if not nil, distinguishes frames that were sent together from frames that were only read together.
 	Stalls *Stalls
+	// Dial opens the connection. Default: a net.Dialer.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // ErrGone means that the client is not logged in: not yet, no longer, or because it crashed.
@@ -103,6 +105,9 @@ func New(o Options) *Process {
 	if o.Heartbeat <= 0 {
 		o.Heartbeat = 10 * time.Second
 	}
+	if o.Dial == nil {
+		o.Dial = new(net.Dialer).DialContext
+	}
 	return &Process{
 		opts: o, change: make(chan struct{}), refused: -1,
 		friends: map[int32]struct{}{}, applied: map[int32]string{}, threads: map[int64]*thread{}, byPeer: map[int32]int64{},
@@ -153,7 +158,7 @@ func (p *Process) Login(ctx context.Context, addr string, uid int32, token strin
 		p.hangUpLocked()
 	}
 	p.mu.Unlock()
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	conn, err := p.opts.Dial(ctx, "tcp", addr)
 	if err != nil {
 		return 0, err
 	}

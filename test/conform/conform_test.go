@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"parley/client"
 	"parley/internal/presence"
 	"parley/internal/standalone"
 	"parley/lab/conform"
@@ -74,7 +75,7 @@ func TestStandaloneConformsToItsDemoUsers(t *testing.T) {
 		accounts = append(accounts, conform.Account{Email: u.Email, Password: u.Password})
 	}
 	failed := 0
-	_, err = conform.Run(t.Context(), conform.Target{Gate: c.GateURL(), Accounts: accounts}, conform.Options{
+	_, err = conform.Run(t.Context(), conform.Target{Gate: c.GateURL(), Accounts: accounts, Transport: client.TransportWS}, conform.Options{
 		Run: regexp.MustCompile("^(http-login|login-token|kick-same-user|text-delivered|friend-apply-refused|stock-storm-at-login|text-refused|status-place)$"),
 		Report: func(r conform.Result) {
 			t.Log(r.Name, r.OK, r.Skipped, r.Err)
