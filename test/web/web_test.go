@@ -38,12 +38,13 @@ func TestThePageInChromium(t *testing.T) {
 			return nil
 		},
 	})
-	t.Run("two people talk through a lost network and a dead node", func(t *testing.T) { script(t, c, "talk.mjs") })
-	t.Run("first steps", func(t *testing.T) { script(t, c, "steps.mjs") })
+	t.Run("two people talk through a lost network and a dead node", func(t *testing.T) { script(t, c, nil, "talk.mjs") })
+	t.Run("first steps", func(t *testing.T) { script(t, c, nil, "steps.mjs") })
+	t.Run("the dashboard tells the truth", func(t *testing.T) { dashboard(t, c) })
 }
 
-// script runs a script beside this test and answers what it asks.
-func script(t *testing.T, c *launch.Cluster, name string) {
+// script runs a script beside this test and answers what it asks. people are nil unless it asks about them.
+func script(t *testing.T, c *launch.Cluster, people *crowd, name string) {
 	t.Helper()
 	for _, program := range []string{"chromium", "node", "npm"} {
 		if _, err := exec.LookPath(program); err != nil {
@@ -62,7 +63,7 @@ func script(t *testing.T, c *launch.Cluster, name string) {
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
-	answer(ctx, t, c, in, out)
+	answer(ctx, t, c, people, in, out)
 	require.NoError(t, cmd.Wait(), stderr.String())
 }
 
@@ -93,7 +94,7 @@ type question struct {
 }
 
 // answer reads what a script prints until it ends, and does what it asks.
-func answer(ctx context.Context, t *testing.T, c *launch.Cluster, in io.Writer, out io.Reader) {
+func answer(ctx context.Context, t *testing.T, c *launch.Cluster, people *crowd, in io.Writer, out io.Reader) {
 	t.Helper()
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
@@ -109,7 +110,7 @@ func answer(ctx context.Context, t *testing.T, c *launch.Cluster, in io.Writer, 
 			Error  string `json:"error,omitempty"`
 		}{}
 		var err error
-		if reply.Answer, err = do(ctx, c, q); err != nil {
+		if reply.Answer, err = do(ctx, c, people, q); err != nil {
 			reply.Error = err.Error()
 		}
 		line, err := json.Marshal(reply)
@@ -118,8 +119,12 @@ func answer(ctx context.Context, t *testing.T, c *launch.Cluster, in io.Writer, 
 	}
 }
 
-func do(ctx context.Context, c *launch.Cluster, q question) (string, error) {
+func do(ctx context.Context, c *launch.Cluster, people *crowd, q question) (string, error) {
 	switch q.What {
+	case "ops":
+		return c.Status[0].OpsAddr(), nil
+	case "truth":
+		return people.truth(ctx)
 	case "code":
 		return code(ctx, c, q.Email)
 	case "kill", "start":
