@@ -10,7 +10,7 @@ import { chromium } from 'playwright-core';
 
 export const gate = process.env.PARLEY_GATE;
 export const PATIENCE = 60_000; // for anything that takes a moment, on a busy machine
-const shots = process.env.PARLEY_SCREENSHOTS ?? '';
+const shots = process.env.SCREENSHOTS ?? '';
 const axe = readFileSync(new URL('node_modules/axe-core/axe.min.js', import.meta.url), 'utf8');
 
 // ---- the Go test, which has the cluster

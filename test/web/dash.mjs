@@ -8,7 +8,7 @@ import { chromium } from 'playwright-core';
 
 import { ask, chromiumPath, PATIENCE } from './browser.mjs';
 
-const shots = process.env.PARLEY_SCREENSHOTS ?? '';
+const shots = process.env.SCREENSHOTS ?? '';
 const axe = readFileSync(new URL('node_modules/axe-core/axe.min.js', import.meta.url), 'utf8');
 const PROMISE = 2000; // what the page shows is at most so old, in ms
 const SLACK = 3;

@@ -76,7 +76,9 @@ func modules(t *testing.T) {
 	if err == nil && !installed.ModTime().Before(wanted.ModTime()) {
 		return
 	}
-	out, err := exec.CommandContext(t.Context(), "npm", "ci", "--prefer-offline", "--no-audit", "--no-fund").CombinedOutput()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "npm", "ci", "--prefer-offline", "--no-audit", "--no-fund").CombinedOutput()
 	require.NoError(t, err, string(out))
 }
 
