@@ -5,6 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
 
 	"parley/internal/config"
 	"parley/internal/gate"
@@ -47,7 +50,10 @@ func run(ctx context.Context, p config.Process) error {
 	pr := presence.New(rdb, presence.Options{Cluster: cfg.Redis.Cluster, Timeout: cfg.Redis.Timeout, Metrics: reg})
 	defer pr.Close()
 
-	node, err := gate.New(cfg, gate.Deps{Log: log, Metrics: reg, Store: st, Presence: pr, Redis: rdb})
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	node, err := gate.New(cfg, gate.Deps{Log: log, Metrics: reg, Store: st, Presence: pr, Redis: rdb, Reread: hup})
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -62,6 +63,9 @@ func (c *chatCmd) Run(e *environment) error {
 	trust, err := c.config()
 	if err != nil {
 		return err
+	}
+	if trust != nil {
+		gate.HTTP.Transport = &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: trust}
 	}
 	login, cancel := context.WithTimeout(e.ctx, c.Timeout)
 	defer cancel()

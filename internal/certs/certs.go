@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -82,6 +83,17 @@ func (f *Files) Watch(ctx context.Context, again <-chan os.Signal, reloaded func
 			}
 		}
 		reloaded(f.Reload())
+	}
+}
+
+// Report returns a function for Watch that logs how each reading ended.
+func (f *Files) Report(log *slog.Logger) func(error) {
+	return func(err error) {
+		if err != nil {
+			log.Error("certificate not read again; the old one stays", "err", err)
+			return
+		}
+		log.Info("certificate read again", "until", f.Leaf().Format(time.DateOnly))
 	}
 }
 

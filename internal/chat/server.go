@@ -323,7 +323,7 @@ func (s *Server) Run(ctx context.Context) error {
 		background.Go(func() { s.janitor.Run(back) })
 		background.Go(func() { s.texts.Run(back) })
 		if s.certs != nil {
-			background.Go(func() { s.certs.Watch(back, s.reread, s.noteCertificate) })
+			background.Go(func() { s.certs.Watch(back, s.reread, s.certs.Report(s.log)) })
 		}
 		for _, l := range s.clients {
 			accepting.Go(func() { fail(l.Serve(s.accepting(l.via))) })
@@ -420,15 +420,6 @@ func (s *Server) found(sess *session.Session) {
 // reload ends a native session that does not understand a 2104, when nobody can say what it has missed.
 func (s *Server) reload(sess *session.Session) {
 	s.ender.Goodbye(sess, wire.CodeTooFarBehind, "texts were missed", 0)
-}
-
-// noteCertificate logs that the certificate was read again.
-func (s *Server) noteCertificate(err error) {
-	if err != nil {
-		s.log.Error("certificate not read again; the old one stays", "err", err)
-		return
-	}
-	s.log.Info("certificate read again", "until", s.certs.Leaf().Format(time.DateOnly))
 }
 
 // spawn starts a goroutine of a connection, which Run waits for. A panic in it costs what it was about, not the node.

@@ -78,8 +78,8 @@ func webFault(key, value string) error {
 	return nil
 }
 
-// portFault checks the port of a listener that need not be.
-func portFault(key, value string) error {
+// OptionalPort returns a Fault unless value is a port to listen on, 0 included, or empty.
+func OptionalPort(key, value string) error {
 	if value != "" && !isPort(value, 0) {
 		return Faultf(key, "is %q, want a port from 0 to 65535, or nothing", value)
 	}

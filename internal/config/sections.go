@@ -42,9 +42,9 @@ func (s Self) Validate() error {
 	}
 	return errors.Join(append(faults, hostFault("Host", s.Host),
 		advertiseFault("Advertise", s.Advertise), advertiseFault("AdvertiseRPC", s.AdvertiseRPC),
-		portFault("WSPort", s.WSPort), webFault("AdvertiseWS", s.AdvertiseWS),
-		portFault("TLSPort", s.TLSPort), advertiseFault("AdvertiseTLS", s.AdvertiseTLS),
-		portFault("WSSPort", s.WSSPort), webFault("AdvertiseWSS", s.AdvertiseWSS))...)
+		OptionalPort("WSPort", s.WSPort), webFault("AdvertiseWS", s.AdvertiseWS),
+		OptionalPort("TLSPort", s.TLSPort), advertiseFault("AdvertiseTLS", s.AdvertiseTLS),
+		OptionalPort("WSSPort", s.WSSPort), webFault("AdvertiseWSS", s.AdvertiseWSS))...)
 }
 
 const nameLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"

@@ -157,7 +157,7 @@ var rules = []rule{
 	{
 		"internal/gate",
 		[]string{
-			"internal/store", "internal/presence", "internal/wire", "internal/rpc", "internal/config", "internal/obs",
+			"internal/store", "internal/presence", "internal/wire", "internal/rpc", "internal/certs", "internal/config", "internal/obs",
 			"internal/slots", "internal/admission", "internal/flight", "internal/names", "internal/recent", "web", "kitex_gen/...",
 		},
 		"a node imports no other node, nor a chat node's layers",

@@ -13,7 +13,8 @@ import (
 
 // Config is all of a gate's settings. Its zero value is of no use: start from DefaultConfig or LocalConfig.
 type Config struct {
-	Gate    Listen   `ini:"GateServer"`
+	Gate    Listen `ini:"GateServer"`
+	TLS     config.TLS
 	Status  Status   `ini:"StatusServer"`
 	Varify  External `ini:"VarifyServer"`
 	Mail    Mail
@@ -29,6 +30,7 @@ type Config struct {
 // Listen is [GateServer].
 type Listen struct {
 	config.Endpoint
+	TLSPort        string        `help:"port for HTTPS; 0 means a free port, empty means none; needs [TLS]"`
 	VarifyAddr     string        `help:"HOST:PORT of VarifyService; keep it on loopback; with an empty value, or a Host in [VarifyServer], it is not served"`
 	MaxConns       int           `help:"maximum number of connections, about 50 KiB each; beyond it, the network with most unfinished requests loses its oldest one" min:"1" max:"100000"`
 	TrustedProxies []string      `help:"networks (CIDR) whose X-Forwarded-For is trusted; none by default"`
@@ -36,6 +38,14 @@ type Listen struct {
 	Page           bool          `help:"serve the chat page at /"`
 	DrainTimeout   time.Duration `help:"longest wait for requests in flight when the gate stops" min:"100ms" max:"5m"`
 }
+
+// Validate checks the addresses to listen on.
+func (l Listen) Validate() error {
+	return errors.Join(l.Endpoint.Validate(), config.OptionalPort("TLSPort", l.TLSPort))
+}
+
+// tlsAddr is where to listen for HTTPS, if TLSPort is set.
+func (l Listen) tlsAddr() string { return net.JoinHostPort(l.Host, l.TLSPort) }
 
 // Status is [StatusServer]: where placements are asked for.
 type Status struct {
@@ -133,7 +143,10 @@ const (
 	maxBodyBytes    = 16 << 10
 	headerTimeout   = 5 * time.Second
 	attemptTimeout  = time.Minute      // for a gate to say how a login attempt ended; longer than any takes
-	readTimeout     = 10 * time.Second // the whole request, from the accept on
+	readTimeout     = 10 * time.Second // the whole request, from the accept on, a handshake included
+	pageTimeout     = 10 * time.Second // for a file of the page to be taken by the client
+	keptTimeout     = 10 * time.Second // a connection is kept for files of the page, from the accept on
+	idleTimeout     = 2 * time.Second  // between two files of the page
 	lingerTimeout   = time.Second      // for the rest of a request that was answered before its end
 	requestTimeout  = 20 * time.Second // everything behind one request, the mail included
 	storeTimeout    = 3 * time.Second  // one SQL call
@@ -190,6 +203,9 @@ func (c Config) Validate() error {
 	}
 	if _, err := parseProxies(c.Gate.TrustedProxies); err != nil {
 		faults = append(faults, config.Fault{Section: "GateServer", Key: "TrustedProxies", Problem: err.Error()})
+	}
+	if c.Gate.TLSPort != "" && c.TLS.Cert == "" {
+		faults = append(faults, config.Faultf("TLS.Cert", "must be set for TLSPort of [GateServer]"))
 	}
 	if c.Limits.AccountLockMax < c.Limits.AccountLock {
 		faults = append(faults, config.Fault{Section: "Limits", Key: "AccountLockMax", Problem: "is below AccountLock"})

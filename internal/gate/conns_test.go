@@ -19,7 +19,12 @@ import (
 // dial opens a connection to the gate and sends text.
 func (f *fixture) dial(text string) net.Conn {
 	f.t.Helper()
-	conn, err := net.Dial("tcp", f.Addr())
+	return f.dialTo(f.Addr(), text)
+}
+
+func (f *fixture) dialTo(addr, text string) net.Conn {
+	f.t.Helper()
+	conn, err := net.Dial("tcp", addr)
 	require.NoError(f.t, err)
 	f.t.Cleanup(func() { _ = conn.Close() })
 	_, err = io.WriteString(conn, text)
@@ -33,9 +38,21 @@ func TestNoRequestHoldsAConnection(t *testing.T) {
 		t.Skip("waits for the 10 s of a request")
 	}
 	t.Parallel()
-	f := newFixture(t)
+	secure, trust, _ := secured(t)
+	f := newFixture(t, secure)
 	login := "POST /user_login HTTP/1.1\r\nHost: x\r\n"
 	var wg sync.WaitGroup
+	ends := func(name string, conn net.Conn) {
+		wg.Go(func() {
+			if err := conn.SetReadDeadline(time.Now().Add(3 * readTimeout)); err != nil {
+				t.Error(err)
+				return
+			}
+			if _, err := io.Copy(io.Discard, conn); err != nil && !isReset(err) {
+				t.Errorf("%s: still open: %v", name, err)
+			}
+		})
+	}
 	for name, text := range map[string]string{
 		"nothing":                            "",
 		"half a request line":                "POST /user",
@@ -59,16 +76,11 @@ func TestNoRequestHoldsAConnection(t *testing.T) {
 		"HTTP/2 preface":                     "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 		"CONNECT":                            "CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\nContent-Length: 1\r\n\r\n",
 	} {
-		conn := f.dial(text)
-		wg.Go(func() {
-			if err := conn.SetReadDeadline(time.Now().Add(3 * readTimeout)); err != nil {
-				t.Error(err)
-				return
-			}
-			if _, err := io.Copy(io.Discard, conn); err != nil && !isReset(err) {
-				t.Errorf("%s: still open: %v", name, err)
-			}
-		})
+		ends(name, f.dial(text))
+		ends(name+", TLS", f.dialTLS(trust, text))
+	}
+	for name, text := range map[string]string{"no handshake": "", "half a ClientHello": "\x16\x03\x01\x02\x00\x01", "a plain request to the TLS port": login} {
+		ends(name, f.dialTo(f.TLSAddr(), text))
 	}
 	// A client that sends for ever is not read for ever, and a client that never reads does not block the server.
 	wg.Go(func() {
@@ -88,7 +100,7 @@ func TestNoRequestHoldsAConnection(t *testing.T) {
 		}
 	})
 	wg.Wait()
-	require.Eventually(t, func() bool { return f.ln.len() == 0 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return f.conns.len() == 0 }, patience, 10*time.Millisecond)
 }
 
 func isReset(err error) bool {
@@ -169,7 +181,7 @@ func TestHonestLoginsPassBesideHeldConnections(t *testing.T) {
 		require.NoError(t, err, "login %d", i)
 		require.Contains(t, string(text), `"error":0`, "login %d", i)
 	}
-	require.LessOrEqual(t, f.ln.len(), f.cfg.Gate.MaxConns)
+	require.LessOrEqual(t, f.conns.len(), f.cfg.Gate.MaxConns)
 }
 
 // B1: an address holds at most its share; the limit does not apply to trusted proxies.
@@ -180,7 +192,7 @@ func TestConnectionsPerAddressAreBounded(t *testing.T) {
 	for range 5 {
 		f.dial("POST /user_login HTTP/1.1\r\n")
 		// A new connection is counted before the one evicted for it is closed.
-		require.Eventually(t, func() bool { n := f.ln.len(); return n > 0 && n <= 3 }, patience, time.Millisecond)
+		require.Eventually(t, func() bool { n := f.conns.len(); return n > 0 && n <= 3 }, patience, time.Millisecond)
 	}
 	require.Equal(t, wire.CodeOK, f.login("alice@example.com", "abcdef").Error)
 	require.Positive(t, f.metric("connections_dropped_total", "reason", admission.Network.String()))
@@ -192,7 +204,7 @@ func TestConnectionsPerAddressAreBounded(t *testing.T) {
 	for range 5 {
 		f.dial("POST /user_login HTTP/1.1\r\n")
 	}
-	require.Eventually(t, func() bool { return f.ln.len() == 5 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return f.conns.len() == 5 }, patience, time.Millisecond)
 }
 
 // noFiles is a listener of a process that cannot open more files.
@@ -205,12 +217,12 @@ func (noFiles) Accept() (net.Conn, error) {
 func TestWithoutDescriptorsTheOldestConnectionGoes(t *testing.T) {
 	f := newFixture(t)
 	held := f.dial("POST /user_login HTTP/1.1\r\n")
-	require.Eventually(t, func() bool { return f.ln.len() == 1 }, patience, time.Millisecond)
-	_, err := (&listener{noFiles{}, f.ln.table, f.ln.dropped}).Accept()
+	require.Eventually(t, func() bool { return f.conns.len() == 1 }, patience, time.Millisecond)
+	_, err := (&listener{noFiles{}, f.conns}).Accept()
 	require.ErrorIs(t, err, syscall.EMFILE)
 	require.NoError(t, held.SetReadDeadline(time.Now().Add(patience)))
 	_, err = io.ReadAll(held)
 	require.True(t, err == nil || isReset(err), "%v", err)
-	require.Zero(t, f.ln.len())
+	require.Zero(t, f.conns.len())
 	require.Equal(t, 1.0, f.metric("connections_dropped_total", "reason", dropDescriptors))
 }

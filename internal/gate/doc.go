@@ -10,8 +10,9 @@
 // Every route takes POST with a JSON object of at most 16 KiB and always answers status 200 with a JSON
 // object: the stock client takes any other status for a dead network. "error" is 0 on success; a failed reply carries
 // nothing else, except "retry_ms" (and the header Retry-After, in seconds) with 2001 and 2003. A path that is not listed
-// is 404, a body that is too large 413, a header that is too large 431. A request has ten seconds to arrive. Connections are
-// closed after one reply.
+// is 404, a body that is too large 413, a header that is too large 431. A request has ten seconds to arrive, counted
+// from the accept, with the handshake of TLS. Connections are closed after one reply, except that a browser may load several files of
+// the chat page by one connection.
 //
 //	POST /get_varifycode  {"email"}
 //	  {"error":0,"email"}; 1001 bad JSON, 1002 verification server unreachable, 1 code store failed, 2 mail refused,

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -43,6 +44,7 @@ type fixture struct {
 	status   *fakeStatus
 	chat     *fakeChat
 	chatAddr string
+	reread   chan os.Signal // to the watch over the certificate
 	logs     *syncBuffer
 }
 
@@ -55,7 +57,7 @@ const patience = 30 * time.Second
 // newFixture starts a gate whose Config is edited by changes.
 func newFixture(t testing.TB, changes ...func(*Config)) *fixture {
 	t.Helper()
-	f := &fixture{t: t, mail: &fakeMail{codes: map[string]string{}}, chat: &fakeChat{}, logs: &syncBuffer{}}
+	f := &fixture{t: t, mail: &fakeMail{codes: map[string]string{}}, chat: &fakeChat{}, reread: make(chan os.Signal), logs: &syncBuffer{}}
 	f.mr = miniredis.RunT(t)
 	f.rdb = redis.NewUniversalClient(&redis.UniversalOptions{
 		Addrs: []string{f.mr.Addr()}, Protocol: 2, DisableIdentity: true, MaxRetries: 1, ContextTimeoutEnabled: true,
@@ -81,7 +83,7 @@ func newFixture(t testing.TB, changes ...func(*Config)) *fixture {
 	f.reg = prometheus.NewRegistry()
 	log := slog.New(slog.NewJSONHandler(f.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
-	f.Server, err = New(cfg, Deps{Log: log, Metrics: f.reg, Store: st, Presence: pr, Redis: f.rdb, Mail: f.mail})
+	f.Server, err = New(cfg, Deps{Log: log, Metrics: f.reg, Store: st, Presence: pr, Redis: f.rdb, Mail: f.mail, Reread: f.reread})
 	require.NoError(t, err)
 	f.url = "http://" + f.Addr()
 	f.ops, err = obs.ListenOps("127.0.0.1:0", log, f.reg, f.Checks())

@@ -86,16 +86,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rt, ok := s.routes[target]
 	switch {
 	case ok && r.Method == http.MethodOptions:
-		s.preflight(w, r)
+		s.preflight(w)
 		return
 	case !ok, r.Method != http.MethodPost:
-		s.plain(w, r, http.StatusNotFound, "url not found\r\n")
+		s.plain(w, http.StatusNotFound, "url not found\r\n")
 		return
 	}
 	start := time.Now()
 	body, status, err := s.readBody(w, r)
 	if status != 0 {
-		s.plain(w, r, status, http.StatusText(status)+"\r\n")
+		s.plain(w, status, http.StatusText(status)+"\r\n")
 		return
 	}
 	var reply any
@@ -109,10 +109,15 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.metrics.seconds.WithLabelValues(rt.name).Observe(time.Since(start).Seconds())
 }
 
-// servePage sends the chat page, or a file of it.
+// servePage sends the chat page, or a file of it. The page consists of many small files, so the connection is kept for the next
+// one; see [conn.keeps].
 func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
-	if c, ok := r.Context().Value(connKey{}).(*conn); ok && !c.received() {
-		return
+	if c := connOf(r); c != nil {
+		c.sending()
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(pageTimeout)) // a closed connection fails later
+		if r.ContentLength == 0 && c.keeps() {
+			w.Header().Del("Connection")
+		}
 	}
 	out := &statusWriter{ResponseWriter: w, status: http.StatusOK}
 	s.page.ServeHTTP(out, r)
@@ -134,14 +139,8 @@ func (w *statusWriter) WriteHeader(status int) {
 // plain answers with a status code and text. It is used for everything except a POST to a known route whose body was
 // read. The server reads the rest of the request before it closes the connection, so that the client receives the
 // answer; plain bounds the time for that.
-func (s *Server) plain(w http.ResponseWriter, r *http.Request, status int, text string) {
-	limit := time.Now().Add(lingerTimeout)
-	if c, ok := r.Context().Value(connKey{}).(*conn); ok {
-		if late := c.since.Add(readTimeout); late.Before(limit) {
-			limit = late
-		}
-	}
-	_ = http.NewResponseController(w).SetReadDeadline(limit) // fails for a test's recorder only
+func (s *Server) plain(w http.ResponseWriter, status int, text string) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lingerTimeout)) // fails for a test's recorder only
 	w.Header().Set("Content-Type", "text/plain")
 	w.WriteHeader(status)
 	_, _ = io.WriteString(w, text) // on an error the client has left
@@ -162,7 +161,7 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) (body []byte, 
 	if err != nil {
 		return nil, 0, err
 	}
-	if c, ok := r.Context().Value(connKey{}).(*conn); ok && !c.received() {
+	if c := connOf(r); c != nil && !c.received() {
 		return nil, 0, errDropped
 	}
 	// Otherwise the deadline would end the request's context while the handler runs.

@@ -55,8 +55,8 @@ func newMetrics(reg prometheus.Registerer, hashing *slots.Slots) *metrics {
 }
 
 // watch registers metrics that are read from open on demand.
-func (m *metrics) watch(reg prometheus.Registerer, open *listener) {
-	promauto.With(reg).NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_gate_connections", Help: "Open HTTP connections."},
+func (m *metrics) watch(reg prometheus.Registerer, open *conns) {
+	promauto.With(reg).NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_gate_connections", Help: "Open HTTP and HTTPS connections."},
 		func() float64 { return float64(open.len()) })
 }
 

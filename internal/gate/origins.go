@@ -30,7 +30,7 @@ func (o origins) allow(h http.Header, r *http.Request) {
 }
 
 // preflight answers the request that a browser makes before it posts JSON to another origin.
-func (s *Server) preflight(w http.ResponseWriter, r *http.Request) {
+func (s *Server) preflight(w http.ResponseWriter) {
 	h := w.Header()
 	h.Set("Allow", "OPTIONS, POST")
 	if h.Get("Access-Control-Allow-Origin") != "" {
@@ -38,7 +38,7 @@ func (s *Server) preflight(w http.ResponseWriter, r *http.Request) {
 		h.Set("Access-Control-Allow-Headers", "Content-Type")
 		h.Set("Access-Control-Max-Age", preflightAge)
 	}
-	s.plain(w, r, http.StatusNoContent, "")
+	s.plain(w, http.StatusNoContent, "")
 }
 
 // validate checks that browsers could send each of the origins.

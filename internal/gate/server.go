@@ -3,6 +3,7 @@ package gate
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,6 +19,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/time/rate"
 
+	"parley/internal/certs"
 	"parley/internal/config"
 	"parley/internal/flight"
 	"parley/internal/obs"
@@ -38,6 +40,7 @@ type Deps struct {
 	Redis    redis.UniversalClient // may be the one that Presence uses
 	Mail     Mailer                // nil: the one that Config.Mail selects
 	Page     http.Handler          // nil: the chat page, if Config.Gate.Page asks for it
+	Reread   <-chan os.Signal      // has the certificate read again, as a change of its files has; may be nil
 }
 
 // A Server is one gate. Its methods are safe for concurrent use, but Run may be called only once.
@@ -76,13 +79,17 @@ type Server struct {
 	standing   *rpc.Standing
 	transports []*rpc.Client // of external and status
 
+	conns  *conns
 	ln     *listener
+	tls    *listener // nil: there is none
+	certs  *certs.Files
+	reread <-chan os.Signal
 	http   *http.Server
 	varify *rpc.Server // nil: VarifyService is not served
 
 	stopping   context.Context // ends when draining begins
 	stop       context.CancelFunc
-	background sync.WaitGroup  // revocations being repeated
+	background sync.WaitGroup  // revocations being repeated, and the watch over the certificate
 	cut        context.Context // ends when requests in flight are cut off
 	cutOff     context.CancelFunc
 	flights    flights // requests in flight
@@ -120,6 +127,11 @@ func New(cfg Config, d Deps) (*Server, error) {
 	if s.page = d.Page; s.page == nil && cfg.Gate.Page {
 		s.page = web.Chat(web.Options{})
 	}
+	if s.reread = d.Reread; cfg.Gate.TLSPort != "" {
+		if s.certs, err = certs.Open(cfg.TLS.Cert, cfg.TLS.Key); err != nil {
+			return nil, config.Invalid(fmt.Errorf("gate: [TLS]: %w", err))
+		}
+	}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.cut, s.cutOff = context.WithCancel(context.Background())
 	if s.mailer == nil && !cfg.external() {
@@ -133,41 +145,60 @@ func New(cfg Config, d Deps) (*Server, error) {
 	if err := s.listen(); err != nil {
 		return nil, err
 	}
-	m.watch(d.Metrics, s.ln)
+	m.watch(d.Metrics, s.conns)
 	return s, nil
 }
 
-// listen binds all listeners. Keep-alives are off: a connection serves one request, so a client cannot hold a place
-// in the limits between requests.
+// listen binds all listeners. A connection serves one request, so a client cannot hold a place in the limits between
+// requests; see servePage for the exception.
 func (s *Server) listen() (err error) {
 	defer func() {
 		if err != nil {
 			_ = s.Close() // the failure to bind is the one to report
 		}
 	}()
-	s.ln, err = listenHTTP(s.cfg.Gate.Addr(), s.cfg.Gate.MaxConns, s.cfg.Limits.ConnsPerAddress, s.manyBehind, s.metrics.drop)
-	if err != nil {
+	s.conns = newConns(s.cfg.Gate.MaxConns, s.cfg.Limits.ConnsPerAddress, s.manyBehind, s.metrics.drop)
+	if s.ln, err = s.conns.listen(s.cfg.Gate.Addr()); err != nil {
 		return config.Dependency(fmt.Errorf("gate: %w", err))
+	}
+	if s.certs != nil {
+		if s.tls, err = s.conns.listen(s.cfg.Gate.tlsAddr()); err != nil {
+			return config.Dependency(fmt.Errorf("gate: %w", err))
+		}
 	}
 	if err = s.listenVarify(); err != nil {
 		return config.Dependency(err)
 	}
+	var protocols http.Protocols
+	protocols.SetHTTP1(true) // the limits count connections, of one request each; HTTP/2 has many on one
 	s.http = &http.Server{
 		Handler:           s,
+		Protocols:         &protocols,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout, // covers all of the request; readBody removes it
+		IdleTimeout:       idleTimeout,
 		WriteTimeout:      readTimeout + requestTimeout + 5*time.Second,
 		// net/http reads 4 KiB beyond the limit before it refuses.
 		MaxHeaderBytes: maxHeaderBytes - 4096,
 		ConnContext:    withConn,
+		ConnState:      watchState,
 		ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+
+		DisableGeneralOptionsHandler: true, // it would keep the connection
 	}
-	s.http.SetKeepAlivesEnabled(false)
 	return nil
 }
 
 // Addr returns the address of the HTTP listener, host:port.
 func (s *Server) Addr() string { return s.ln.Addr().String() }
+
+// TLSAddr returns the address of the HTTPS listener, host:port, or "" if there is none.
+func (s *Server) TLSAddr() string {
+	if s.tls == nil {
+		return ""
+	}
+	return s.tls.Addr().String()
+}
 
 // VarifyAddr returns the address of VarifyService, host:port, or "" if it is not served.
 func (s *Server) VarifyAddr() string {
@@ -193,8 +224,11 @@ func (s *Server) Checks() []obs.Check {
 func (s *Server) Close() error {
 	s.stop()
 	var errs []error
-	if s.ln != nil {
-		if err := s.ln.Close(); !errors.Is(err, net.ErrClosed) {
+	for _, ln := range []*listener{s.ln, s.tls} {
+		if ln == nil {
+			continue
+		}
+		if err := ln.Close(); !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}
 	}
@@ -218,7 +252,7 @@ func (s *Server) Run(ctx context.Context) error {
 	// VarifyService must outlive the requests in flight, because they may call it through another program.
 	lasting, stopLasting := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLasting()
-	broken := make(chan error, 2)
+	broken := make(chan error, 3)
 	start := func(group *sync.WaitGroup, serve func() error) {
 		group.Go(func() {
 			if err := serve(); err != nil && !errors.Is(err, http.ErrServerClosed) {
@@ -231,6 +265,10 @@ func (s *Server) Run(ctx context.Context) error {
 		start(&serving, func() error { return s.varify.Serve(lasting) })
 	}
 	start(&serving, func() error { return s.http.Serve(s.ln) })
+	if s.tls != nil {
+		s.background.Go(func() { s.certs.Watch(s.stopping, s.reread, s.certs.Report(s.log)) })
+		start(&serving, func() error { return s.http.Serve(tls.NewListener(s.tls, s.certs.Config("http/1.1"))) })
+	}
 
 	var err error
 	select {
@@ -304,7 +342,7 @@ func (f *flights) wait(limit time.Duration) int {
 
 // announce logs the settings that an operator wants to see at startup.
 func (s *Server) announce() {
-	s.log.Info("gate listening", "addr", s.Addr(), "varify", s.VarifyAddr(), "status", s.cfg.Status.addrs())
+	s.log.Info("gate listening", "addr", s.Addr(), "tls", s.TLSAddr(), "varify", s.VarifyAddr(), "status", s.cfg.Status.addrs())
 	switch {
 	case s.cfg.external():
 		s.log.Info("another server mails the verification codes", "addr", s.cfg.Varify.Addr())

@@ -157,6 +157,10 @@ func TestConfig(t *testing.T) {
 		"password in clear": func(c *Config) {
 			c.Mail = Mail{Mode: "smtp", Host: "h", Port: 25, TLS: "none", User: "u", From: "a@example.com", Timeout: time.Second, Parallel: 1}
 		},
+		"TLS without a certificate": func(c *Config) { c.Gate.TLSPort = "8443" },
+		"TLS on no port": func(c *Config) {
+			c.Gate.TLSPort, c.TLS = "https", config.TLS{Cert: "cert.pem", Key: "key.pem"}
+		},
 		"proxies":     func(c *Config) { c.Gate.TrustedProxies = []string{"proxy"} },
 		"varify":      func(c *Config) { c.Gate.VarifyAddr = "50051" },
 		"status":      func(c *Config) { c.Status.Addrs = []string{"status"} },

@@ -34,7 +34,7 @@ type Target struct {
 	Gate   string   // URL
 	Status []string // host:port of status nodes; if empty, their checks are skipped
 	Secret string   // cluster secret, for RPCs to the status nodes; may be empty
-	// Transport is how chat nodes are reached, as client.Gate has it; TLS is for those that are reached by it.
+	// Transport is how chat nodes are reached, as client.Gate has it; TLS is for those that are reached by it, and for a gate by https.
 	Transport string
 	TLS       *tls.Config
 	// Accounts to use if none can be registered.

@@ -40,7 +40,8 @@ func newEnv(ctx context.Context, t Target) (*env, error) {
 	var b [4]byte
 	rand.Read(b[:]) // never fails
 	e := &env{
-		t: t, run: hex.EncodeToString(b[:]), http: &http.Client{Timeout: 20 * time.Second}, busy: map[*Account]bool{},
+		t: t, run: hex.EncodeToString(b[:]), busy: map[*Account]bool{},
+		http:    &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: t.TLS}},
 		related: map[[2]*Account]bool{}, friendly: map[[2]*Account]int64{},
 	}
 	if !strings.Contains(e.t.Gate, "://") {

@@ -150,7 +150,8 @@ func TestLimits(t *testing.T) {
 	})
 	table("The gate", gates.Limits, []limit{
 		{"header; body", "16 KiB; 16 KiB", "", "431; 413", "gate_requests_total"},
-		{"time for the header; for the whole request", "5 s; 10 s from the accept", "", "1001, closed", "gate_requests_total"},
+		{"time for the header; for the whole request", "5 s; 10 s from the accept, a handshake included", "", "1001, closed", "gate_requests_total"},
+		{"a connection for files of the chat page; pause between two", "10 s from the accept, while at most half of `MaxConns` are open; 2 s", "", "closed", ""},
 		{
 			"connections", fmt.Sprintf("%d (`MaxConns` of `[GateServer]`)", gates.Gate.MaxConns), "", "the connection with the longest unfinished request is closed",
 			"gate_connections_dropped_total",
