@@ -37,7 +37,7 @@ RACE_TEST := GORACE="atexit_sleep_ms=0 $$GORACE" CGO_ENABLED=1 $(GO) test -race 
 GOFILES = $(shell find . -name '*.go' -not -path './kitex_gen/*' -not -path './data/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help gen build run cluster test chaos soak check race fuzz bench-micro bench-gate docs dist install clean fmt servers screenshots macos
+.PHONY: help gen build run cluster test chaos soak check race fuzz bench-micro bench-gate docs dist install clean fmt servers screenshots paint macos
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -106,6 +106,9 @@ docs: ## write docs/CONFIG.md and docs/LIMITS.md again
 
 screenshots: build ## take the README's pictures again, into docs/img
 	@cd test/web && npm ci --prefer-offline --no-audit --no-fund && node screenshots.mjs
+
+paint: build ## measure how soon the chat page is seen in Chromium
+	@cd test/web && npm ci --prefer-offline --no-audit --no-fund && node paint.mjs
 
 macos: ## see whether everything compiles for macOS too
 	@$(GO) run ./test/macos

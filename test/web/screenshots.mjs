@@ -1,15 +1,13 @@
 // Takes the README's pictures from the real thing: two people who talk on the chat page, and the dashboard. `make screenshots` runs it.
 
-import { spawn } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 
 import { chromium } from 'playwright-core';
 
 import { chromiumPath } from './browser.mjs';
+import { root, standalone } from './standalone.mjs';
 
-const root = join(import.meta.dirname, '../..');
 const out = join(root, 'docs/img');
 const talk = [
   ['alice', 'Are we still on for the lake on Saturday?'],
@@ -20,16 +18,7 @@ const talk = [
   ['alice', 'Croissants. See you at the clock at half past nine.'],
 ];
 
-const server = spawn(join(root, 'bin/standalone'), ['--free-ports', '--data', ''], { stdio: ['ignore', 'pipe', 'inherit'] });
-const urls = {};
-await new Promise((resolve, reject) => {
-  server.on('exit', (code) => reject(new Error(`standalone ended with ${code}`)));
-  createInterface({ input: server.stdout }).on('line', (line) => {
-    const found = /^\s+(gate|operations|dashboard)\s+(http:\/\/[^/\s]+)/.exec(line);
-    if (found) urls[found[1]] = found[2];
-    if (line.startsWith('Ctrl-C')) resolve();
-  });
-});
+const { urls, stop } = await standalone();
 const browser = await chromium.launch({ executablePath: chromiumPath(), args: ['--no-sandbox', '--disable-gpu'] });
 try {
   mkdirSync(out, { recursive: true });
@@ -69,6 +58,5 @@ try {
   await dashboard.screenshot({ path: join(out, 'dashboard.png') });
 } finally {
   await browser.close();
-  server.removeAllListeners('exit');
-  server.kill();
+  stop();
 }
