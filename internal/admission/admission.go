@@ -134,7 +134,8 @@ func NetworkOf(addr netip.Addr) netip.Addr {
 
 // Admit counts a new connection if there is room for it or another one can be evicted; the caller must close evicted
 // if it is not nil. reached is the limit that was in the way, or Admitted. An admitted connection is waiting: call
-// Bind once it can be closed, and Closed when it has been.
+// Bind once it can be closed, and Closed when it has been. The zero Addr stands for an address that is not known yet: all
+// such connections count as one network without limits of its own, until SetAddr.
 func (t *Table) Admit(e *Entry, addr netip.Addr, now time.Time) (evicted Conn, reached Reason, ok bool) {
 	key := NetworkOf(addr)
 	t.mu.Lock()
@@ -142,10 +143,46 @@ func (t *Table) Admit(e *Entry, addr netip.Addr, now time.Time) (evicted Conn, r
 	if t.draining {
 		return nil, Draining, false
 	}
-	n := t.networks[key]
-	if evicted, reached, ok = t.roomLocked(n, addr, now); !ok {
+	if evicted, reached, ok = t.roomLocked(t.networks[key], addr, now); !ok {
 		return nil, reached, false
 	}
+	n := t.enterLocked(key, addr, now)
+	t.conns++
+	e.network, e.waiting = n, &waiting{since: now, network: n}
+	t.addLocked(e.waiting)
+	return evicted, reached, true
+}
+
+// SetAddr gives its address to a connection that was admitted with the zero Addr, because its proxy was still to name the
+// client. From now on the connection counts for its network, and its timeout starts again. Like Admit, SetAddr checks the
+// limits of the network; the caller must close the connection if it returns false, and evicted if it is not nil.
+func (t *Table) SetAddr(e *Entry, addr netip.Addr, now time.Time) (evicted Conn, reached Reason, ok bool) {
+	key := NetworkOf(addr)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	w := e.waiting
+	if w == nil || w.network == nil {
+		return nil, Admitted, true // evicted or closed meanwhile
+	}
+	own, reached := t.withinLocked(t.networks[key], addr, now)
+	if reached != Admitted && !own {
+		return nil, reached, false
+	}
+	if own {
+		evicted = t.takeLocked(t.networks[key].lists[silent].first)
+	}
+	t.removeLocked(w)
+	t.leaveLocked(e.network, now)
+	n := t.enterLocked(key, addr, now)
+	e.network = n
+	w.network, w.since = n, now
+	t.addLocked(w)
+	return evicted, reached, true
+}
+
+// enterLocked counts one connection more of a network.
+func (t *Table) enterLocked(key, addr netip.Addr, now time.Time) *network {
+	n := t.networks[key]
 	switch {
 	case n == nil:
 		n = &network{addr: key, rank: [kinds]int{-1, -1}}
@@ -158,25 +195,45 @@ func (t *Table) Admit(e *Entry, addr netip.Addr, now time.Time) (evicted Conn, r
 		n.bucket.Take(now, 1, rate, rate)
 	}
 	n.conns++
-	t.conns++
-	e.network, e.waiting = n, &waiting{since: now, network: n}
-	t.addLocked(e.waiting)
-	return evicted, reached, true
+	return n
+}
+
+// leaveLocked counts one connection less of a network.
+func (t *Table) leaveLocked(n *network, now time.Time) {
+	if n.conns--; n.conns > 0 {
+		return
+	}
+	t.idle++
+	if t.idle > maxIdle || t.full(n, now) {
+		t.dropLocked(n)
+	}
+}
+
+// withinLocked returns which limit of network n, which may be nil, is in the way of a connection more. own reports that the
+// network may lose one of its silent connections for it.
+func (t *Table) withinLocked(n *network, addr netip.Addr, now time.Time) (own bool, reached Reason) {
+	if n == nil || t.exempt(addr) {
+		return false, Admitted
+	}
+	reached = Admitted
+	if l := t.limits.PerNetwork; l > 0 && n.conns >= l {
+		if own = t.limits.DisplaceOwn && n.lists[silent].n > 0; !own {
+			return false, Network
+		}
+		reached = Network
+	}
+	if r := float32(t.limits.NetworkRate); r > 0 && n.bucket.Left(now, r, r) < 1 {
+		return false, NetworkRate
+	}
+	return own, reached
 }
 
 // roomLocked finds room for a connection of network n, which may be nil, evicting another connection if that helps.
 // It charges the total rate after the checks of the network, so that a network that is refused does not use it up.
 func (t *Table) roomLocked(n *network, addr netip.Addr, now time.Time) (evicted Conn, reached Reason, ok bool) {
-	own := false
-	if n != nil && !t.exempt(addr) {
-		if l := t.limits.PerNetwork; l > 0 && n.conns >= l {
-			if own = t.limits.DisplaceOwn && n.lists[silent].n > 0; !own {
-				return nil, Network, false
-			}
-		}
-		if r := float32(t.limits.NetworkRate); r > 0 && n.bucket.Left(now, r, r) < 1 {
-			return nil, NetworkRate, false
-		}
+	own, reached := t.withinLocked(n, addr, now)
+	if reached != Admitted && !own {
+		return nil, reached, false
 	}
 	if r := float32(t.limits.Rate); r > 0 && !t.all.Take(now, 1, r, r) {
 		return nil, Rate, false
@@ -217,7 +274,10 @@ func (t *Table) Pause(now time.Time) time.Duration {
 	return min(max(Grace-now.Sub(t.most[silent].networks[0].lists[silent].first.since), 0), Grace)
 }
 
-func (t *Table) exempt(addr netip.Addr) bool { return t.limits.Exempt != nil && t.limits.Exempt(addr) }
+// exempt reports whether an address has no limits of its own. One that is not known yet has none; see SetAddr.
+func (t *Table) exempt(addr netip.Addr) bool {
+	return !addr.IsValid() || t.limits.Exempt != nil && t.limits.Exempt(addr)
+}
 
 // evictLocked evicts a waiting connection to make room for one of network n, which may be nil. The caller must close
 // it; it is nil if it was not bound yet. Silent connections are evicted first, the oldest of the network with the
@@ -328,13 +388,7 @@ func (t *Table) Closed(e *Entry, now time.Time) {
 	t.forgetWaitingLocked(e)
 	e.network = nil
 	t.conns--
-	if n.conns--; n.conns > 0 {
-		return
-	}
-	t.idle++
-	if t.idle > maxIdle || t.full(n, now) {
-		t.dropLocked(n)
-	}
+	t.leaveLocked(n, now)
 }
 
 // Late removes the connections that have waited too long, and appends them to dst for the caller to close. Busy

@@ -62,6 +62,98 @@ func (a *table) mustAdmit(addr string) *client {
 	return c
 }
 
+// name admits a client behind a proxy, which then says its address.
+func (a *table) name(addr string) (*client, Reason) {
+	a.t.Helper()
+	c := &client{name: addr}
+	evicted, refused, ok := a.Admit(&c.Entry, netip.Addr{}, a.now)
+	require.True(a.t, ok, "%s", refused)
+	if evicted != nil {
+		evicted.Evict() // it is still to be closed
+	}
+	require.True(a.t, a.Bind(&c.Entry, c))
+	evicted, refused, ok = a.SetAddr(&c.Entry, netip.MustParseAddr(addr), a.now)
+	if evicted != nil {
+		evicted.Evict()
+		a.Closed(&evicted.(*client).Entry, a.now)
+	}
+	if !ok {
+		a.Closed(&c.Entry, a.now)
+		return c, refused
+	}
+	return c, Admitted
+}
+
+func TestBehindAProxyTheClientsAddressCounts(t *testing.T) {
+	a := newTable(t, Limits{Waiting: 100, PerNetwork: 2, NetworkRate: 3, Exempt: netip.Addr.IsLoopback})
+	for range 10 { // as many proxies' connections as come
+		_, _, ok := a.Admit(new(Entry), netip.Addr{}, a.now)
+		require.True(t, ok)
+	}
+	direct := a.mustAdmit("192.0.2.1")
+	behind, refused := a.name("192.0.2.1")
+	require.Equal(t, Admitted, refused)
+	_, refused = a.name("192.0.2.1")
+	require.Equal(t, Network, refused)
+	_, refused = a.admit("192.0.2.1")
+	require.Equal(t, Network, refused)
+	a.Closed(&direct.Entry, a.now)
+	again, refused := a.name("192.0.2.1")
+	require.Equal(t, Admitted, refused)
+	a.Closed(&behind.Entry, a.now)
+	_, refused = a.name("192.0.2.1")
+	require.Equal(t, NetworkRate, refused)
+	require.True(t, a.Authenticated(&again.Entry))
+
+	for _, addr := range []string{"2001:db8::1", "2001:db8::2"} {
+		_, refused = a.name(addr)
+		require.Equal(t, Admitted, refused)
+	}
+	_, refused = a.name("2001:db8:0:0:ffff::1")
+	require.Equal(t, Network, refused, "one /64")
+	for range 5 {
+		_, refused = a.name("127.0.0.1")
+		require.Equal(t, Admitted, refused, "exempt")
+	}
+	conns, waiting := a.Counts()
+	require.Equal(t, 18, conns)
+	require.Equal(t, 17, waiting)
+}
+
+func TestNamedConnectionsAreEvictedByTheirNetwork(t *testing.T) {
+	a := newTable(t, Limits{Waiting: 4})
+	var crowd []*client
+	for range 3 {
+		c, refused := a.name("192.0.2.1")
+		require.Equal(t, Admitted, refused)
+		crowd = append(crowd, c)
+	}
+	honest, _ := a.name("192.0.2.2")
+	_, refused := a.name("192.0.2.3")
+	require.Equal(t, Admitted, refused)
+	require.True(t, crowd[0].gone)
+	require.False(t, honest.gone)
+	_, waiting := a.Counts()
+	require.Equal(t, 4, waiting)
+
+	// A connection that was evicted or closed before its proxy named the client stays so.
+	_, _, ok := a.SetAddr(&crowd[0].Entry, netip.MustParseAddr("192.0.2.9"), a.now)
+	require.True(t, ok)
+	a.Closed(&honest.Entry, a.now)
+	_, _, ok = a.SetAddr(&honest.Entry, netip.MustParseAddr("192.0.2.9"), a.now)
+	require.True(t, ok)
+	conns, waiting := a.Counts()
+	require.Equal(t, 4, conns, "with the evicted one, which is still to be closed")
+	require.Equal(t, 3, waiting)
+
+	own := newTable(t, Limits{Waiting: 10, PerNetwork: 1, DisplaceOwn: true})
+	first, _ := own.name("192.0.2.1")
+	second, refused := own.name("192.0.2.1")
+	require.Equal(t, Admitted, refused)
+	require.True(t, first.gone)
+	require.False(t, second.gone)
+}
+
 // B2
 func TestTheNetworkThatHoldsMostLosesItsOldest(t *testing.T) {
 	a := newTable(t, Limits{Waiting: 10})

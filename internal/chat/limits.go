@@ -87,7 +87,7 @@ func replyBytes(l *Limits) int {
 	return l.InFlightBytes + l.InFlightTexts*history.ElementBytes + wire.MaxBody
 }
 
-func connConfig(c *Config, files *certs.Files) clientconn.Config {
+func connConfig(c *Config, files *certs.Files, proxies []netip.Prefix) clientconn.Config {
 	l := &c.Limits
 	var encrypted map[wire.Transport]*tls.Config
 	if files != nil {
@@ -96,6 +96,7 @@ func connConfig(c *Config, files *certs.Files) clientconn.Config {
 	return clientconn.Config{
 		TLS:           encrypted,
 		Origins:       c.WebSocket.Origins,
+		ProxyFrom:     proxies,
 		MaxFrameBytes: l.MaxFrameBytes, UnreadBytes: l.UnreadBytes, OutboxBytes: l.OutboxBytes,
 		QueuedFrames: l.QueuedFrames, QueuedBytes: l.QueuedBytes, InFlightBytes: l.InFlightBytes,
 		RequestRate: l.RequestRate, RequestBurst: l.RequestBurst, HeartbeatRate: l.HeartbeatRate,

@@ -22,7 +22,7 @@ type metrics struct {
 	loginSeconds, handlerSeconds, loads, loadSeconds                                                  prometheus.Histogram
 	legacy                                                                                            legacy.Counters
 
-	textsLimited, releasesHurried, applicationsUntold prometheus.Counter
+	textsLimited, releasesHurried, applicationsUntold, badProxyHeaders prometheus.Counter
 
 	requestsByID   *prometheus.CounterVec
 	refusalsByCode *prometheus.CounterVec
@@ -86,13 +86,14 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 	}
 	m.textsLimited = counter("texts_limited_total", "Texts refused because their user sent too many a second.")
 	m.badHandshakes = counter("bad_handshakes_total", "Connections that were refused as WebSocket: no handshake, another origin or subprotocol.")
+	m.badProxyHeaders = counter("bad_proxy_headers_total", "Connections from ProxyFrom that were closed because they did not begin with a header of the PROXY protocol.")
 	m.applicationsUntold = counter("applications_untold_total", "Applications for friendship stored and not pushed: repeated ones, or too many to one user. The next login lists them.")
 	m.releasesHurried = counter("releases_hurried_total", "Ended sessions taken out of Redis before their user's texts were forgiven, because too many waited or the node stopped.")
 	m.loads = f.NewHistogram(prometheus.HistogramOpts{
 		Name: "parley_chat_load_users", Help: "Users read from SQL for logins in one go.", Buckets: prometheus.ExponentialBuckets(1, 2, 7),
 	})
 	m.texts = m.requestsByID.WithLabelValues(wire.MsgText.String())
-	refused := vec("connections_refused_total", "Connections closed at accept, by reason.", "reason")
+	refused := vec("connections_refused_total", "Connections closed at accept, or when their proxy had named the client, by reason.", "reason")
 	for reason := range admission.Reasons {
 		m.refusedConns[reason] = refused.WithLabelValues(reason.String())
 	}
@@ -135,6 +136,6 @@ func (m *metrics) conns() clientconn.Metrics {
 		RefusedConns: m.refusedConns, Evicted: m.evicted, AcceptFailures: m.acceptFailures, Heartbeats: m.heartbeats,
 		BadFrames: m.badFrames, UnknownIDs: m.unknownIDs, RateLimited: m.rateLimited, Flooding: m.flooding, QueueFull: m.queueFull,
 		WindowFull: m.windowFull, TextsLimited: m.textsLimited, Panics: m.panics, HandlerSeconds: m.handlerSeconds,
-		Requests: m.requests, Refusals: m.refusals, BadHandshakes: m.badHandshakes,
+		Requests: m.requests, Refusals: m.refusals, BadHandshakes: m.badHandshakes, BadProxyHeaders: m.badProxyHeaders,
 	}
 }

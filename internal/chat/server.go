@@ -122,6 +122,10 @@ func New(cfg Config, d Deps) (*Server, error) {
 	if err := wire.Pretouch(); err != nil {
 		return nil, fmt.Errorf("chat: %w", err)
 	}
+	proxies, err := config.Networks(cfg.SelfServer.ProxyFrom)
+	if err != nil {
+		return nil, config.Invalid(fmt.Errorf("chat: [SelfServer] ProxyFrom %w", err))
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	mine := prometheus.NewRegistry() // what the operators of this node see
 	d.Metrics = ops.Also(mine, d.Metrics)
@@ -224,7 +228,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 		Fenced: s.lease.NoteFenced, MaxFrameBytes: cfg.Limits.MaxFrameBytes, RecallWindow: cfg.Limits.RecallWindow,
 		EditWindow: cfg.Limits.EditWindow, ApplicationsUntold: s.metrics.applicationsUntold, UnknownIDs: s.metrics.unknownIDs,
 	})
-	s.conns = clientconn.New(connConfig(&cfg, s.certs), clientconn.Deps{
+	s.conns = clientconn.New(connConfig(&cfg, s.certs, proxies), clientconn.Deps{
 		Log: s.log, Context: ctx, Go: s.spawn, Session: limits, Store: s.store, Texts: s.texts, Admission: s.admission, Ender: s.ender,
 		Append:   func(r *commit.Request) error { return s.commits.Append(r) },
 		Login:    func(c *clientconn.Conn, body []byte) { s.logins.Login(c, &c.Session, body) },

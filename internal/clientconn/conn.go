@@ -23,9 +23,9 @@ import (
 type Conn struct {
 	session.Session
 
-	// Fixed after accept.
+	// Fixed after accept, but for addr, which a proxy may say before all else.
 	of       *Conns
-	addr     [16]byte // see remote; a netip.Addr is half as large again
+	addr     [16]byte // see Remote; a netip.Addr is half as large again
 	accepted int64    // unix milliseconds
 	entry    admission.Entry
 
@@ -34,6 +34,7 @@ type Conn struct {
 	bucket    bucket.Bucket // of requests other than texts
 	patience  bucket.Bucket // of what costs the node something and the client nothing
 	loggingIn bool          // a 1005 was taken
+	proxied   bool          // a header of the PROXY protocol is still to come
 	running   bool          // a goroutine works the queue off; guarded by mu, but here it fits between the others
 
 	// What the committer holds of this connection.
@@ -82,6 +83,8 @@ func (c *Conn) onRequest(_ context.Context, np netpoll.Connection) error {
 				return nil
 			}
 			ok = true
+		case c.proxied:
+			ok = c.readProxyHeader(r)
 		case n > c.of.cfg.UnreadBytes:
 			c.of.d.Metrics.Flooding.Inc()
 			drop(r, n)

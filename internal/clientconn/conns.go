@@ -32,6 +32,7 @@ type Config struct {
 	RequestRate, RequestBurst, HeartbeatRate   int
 	WriteTimeout, RequestTimeout, QuietTimeout time.Duration
 	Origins                                    websocket.Origins
+	ProxyFrom                                  []netip.Prefix                 // of proxies, which begin with a header of the PROXY protocol
 	TLS                                        map[wire.Transport]*tls.Config // of the encrypted transports
 }
 
@@ -40,6 +41,7 @@ type Metrics struct {
 	RefusedConns                                                            [admission.Reasons]prometheus.Counter
 	Evicted, AcceptFailures, Heartbeats, BadFrames, UnknownIDs, RateLimited prometheus.Counter
 	Flooding, QueueFull, WindowFull, TextsLimited, Panics, BadHandshakes    prometheus.Counter
+	BadProxyHeaders                                                         prometheus.Counter
 	HandlerSeconds                                                          prometheus.Histogram
 	// Requests and Refusals return the counter of a message id and of a code.
 	Requests func(wire.MsgID) prometheus.Counter
@@ -85,8 +87,12 @@ type npConn interface {
 // Welcome makes a connection of an accepted socket, or closes it. via is what its listener speaks.
 func (s *Conns) Welcome(fd int, from netip.Addr, via wire.Transport) {
 	now := time.Now()
-	c := &Conn{of: s, addr: from.As16(), accepted: now.UnixMilli()}
-	evicted, reached, ok := s.d.Admission.Admit(&c.entry, from, now)
+	c := &Conn{of: s, addr: from.As16(), accepted: now.UnixMilli(), proxied: s.fromProxy(from)}
+	client := from
+	if c.proxied {
+		client = netip.Addr{} // the proxy is still to say it
+	}
+	evicted, reached, ok := s.d.Admission.Admit(&c.entry, client, now)
 	if !ok {
 		s.d.Metrics.RefusedConns[reached].Inc()
 		_ = syscall.Close(fd) // nothing was sent or read yet; there is nobody to tell

@@ -58,7 +58,7 @@ func startConns(t *testing.T) (*Conns, *session.Registry, string) {
 			Left: func(*session.Session) {}, NextNode: func(wire.Transport) string { return "" }, Replaced: other, Stale: other,
 		}),
 		Metrics: Metrics{
-			Evicted: other, AcceptFailures: other, Heartbeats: other, BadFrames: other, BadHandshakes: other, UnknownIDs: other, RateLimited: other,
+			Evicted: other, AcceptFailures: other, Heartbeats: other, BadFrames: other, BadHandshakes: other, BadProxyHeaders: other, UnknownIDs: other, RateLimited: other,
 			Flooding: count("flooding"), QueueFull: other, WindowFull: other, TextsLimited: other, Panics: other,
 			HandlerSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "seconds"}),
 			Requests:       func(wire.MsgID) prometheus.Counter { return other }, Refusals: func(wire.Code) prometheus.Counter { return other },

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"net/url"
@@ -36,6 +37,22 @@ func ListenAddress(key, addr string) error {
 		return Faultf(key, "is %q, want a port from 0 to 65535", addr)
 	}
 	return nil
+}
+
+// Networks parses networks in CIDR notation; an address alone is a network of its own.
+func Networks(list []string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, s := range list {
+		p, err := netip.ParsePrefix(s)
+		if addr, alone := netip.ParseAddr(s); alone == nil {
+			p, err = addr.Unmap().Prefix(addr.Unmap().BitLen())
+		}
+		if err != nil {
+			return nil, errors.New("has something that is neither an address nor a network: " + s)
+		}
+		out = append(out, p.Masked())
+	}
+	return out, nil
 }
 
 // advertiseFault checks what others are told: HOST or HOST:PORT, or nothing.

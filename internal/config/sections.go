@@ -29,6 +29,8 @@ type Self struct {
 	AdvertiseTLS string `help:"HOST or HOST:PORT that TLS clients connect to; empty means the host of Advertise"`
 	WSSPort      string `help:"WebSocket port for clients that use TLS; 0 means a free port, empty means none; needs [TLS]"`
 	AdvertiseWSS string `help:"as AdvertiseWS, for WSSPort"`
+
+	ProxyFrom []string `help:"networks (CIDR) of proxies that begin each connection to a client port with a header of the PROXY protocol, version 1 or 2, which says the client's address; other connections from there are closed; none by default"`
 }
 
 // Validate checks the name, which becomes part of Redis keys, and the addresses.
@@ -39,6 +41,9 @@ func (s Self) Validate() error {
 		faults = append(faults, Faultf("Name", "must not be empty"))
 	case len(s.Name) > 64 || strings.ContainsFunc(s.Name, func(r rune) bool { return !strings.ContainsRune(nameLetters, r) }):
 		faults = append(faults, Faultf("Name", "is %q, want 1 to 64 of A-Z a-z 0-9 . _ -", s.Name))
+	}
+	if _, err := Networks(s.ProxyFrom); err != nil {
+		faults = append(faults, Faultf("ProxyFrom", "%v", err))
 	}
 	return errors.Join(append(faults, hostFault("Host", s.Host),
 		advertiseFault("Advertise", s.Advertise), advertiseFault("AdvertiseRPC", s.AdvertiseRPC),

@@ -46,6 +46,9 @@ func TestAdvertised(t *testing.T) {
 		bad.Name = "chat1"
 		require.Error(t, bad.Validate(), "%+v", bad)
 	}
+	require.NoError(t, Self{Name: "chat1", ProxyFrom: []string{"10.0.0.0/8", "2001:db8::/32", "192.0.2.1"}}.Validate())
+	require.EqualError(t, Self{Name: "chat1", ProxyFrom: []string{"10.0.0.0/8", "proxy"}}.Validate(),
+		"[] ProxyFrom has something that is neither an address nor a network: proxy")
 	require.NoError(t, WebSocket{Origins: []string{"*", "a.example.org", "https://a.example.org:8443"}}.Validate())
 	for _, bad := range []string{"a/b", "https://a.example.org/path", "https://", "null origin"} {
 		require.Error(t, WebSocket{Origins: []string{bad}}.Validate(), bad)

@@ -21,6 +21,7 @@ var rules = []rule{
 	{"internal/config", nil, "a loader that knows no node"},
 	{"internal/certs", nil, "files of a certificate, whoever shows it"},
 	{"internal/websocket", nil, "a protocol of bytes, for servers and clients alike"},
+	{"internal/proxyproto", nil, "a header of bytes, whoever sends it"},
 	{"internal/obs", nil, "what an operator sees of any process"},
 	{"internal/recent", nil, "a map that remembers what was used lately, whatever that is"},
 	{"internal/slots", nil, "a bound on what is done at once, whatever that is"},
@@ -97,8 +98,8 @@ var rules = []rule{
 	{
 		"internal/clientconn",
 		[]string{
-			"internal/admission", "internal/bucket", "internal/commit", "internal/ending", "internal/legacy", "internal/outbox", "internal/session",
-			"internal/store", "internal/textrate", "internal/websocket", "internal/wire",
+			"internal/admission", "internal/bucket", "internal/commit", "internal/ending", "internal/legacy", "internal/outbox", "internal/proxyproto",
+			"internal/session", "internal/store", "internal/textrate", "internal/websocket", "internal/wire",
 		},
 		"one connection: logins, handlers and the committer are functions to it",
 	},

@@ -3,9 +3,7 @@ package gate
 import (
 	"errors"
 	"net"
-	"net/netip"
 	"strconv"
-	"strings"
 	"time"
 
 	"parley/internal/config"
@@ -201,7 +199,7 @@ func (c Config) Validate() error {
 	if a := c.Gate.VarifyAddr; a != "" {
 		faults = append(faults, config.ListenAddress("GateServer.VarifyAddr", a))
 	}
-	if _, err := parseProxies(c.Gate.TrustedProxies); err != nil {
+	if _, err := config.Networks(c.Gate.TrustedProxies); err != nil {
 		faults = append(faults, config.Fault{Section: "GateServer", Key: "TrustedProxies", Problem: err.Error()})
 	}
 	if c.Gate.TLSPort != "" && c.TLS.Cert == "" {
@@ -215,23 +213,3 @@ func (c Config) Validate() error {
 
 // external reports whether codes are mailed by another program, llfcchat's VarifyServer for one.
 func (c Config) external() bool { return c.Varify.Host != "" }
-
-func parseProxies(list []string) ([]netip.Prefix, error) {
-	var out []netip.Prefix
-	for _, s := range list {
-		if !strings.Contains(s, "/") {
-			addr, err := netip.ParseAddr(s)
-			if err != nil {
-				return nil, errors.New("has something that is neither an address nor a network: " + s)
-			}
-			out = append(out, netip.PrefixFrom(addr, addr.BitLen()))
-			continue
-		}
-		p, err := netip.ParsePrefix(s)
-		if err != nil {
-			return nil, errors.New("has something that is neither an address nor a network: " + s)
-		}
-		out = append(out, p.Masked())
-	}
-	return out, nil
-}

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/time/rate"
 
+	"parley/internal/config"
 	"parley/internal/wire"
 )
 
@@ -277,7 +278,7 @@ func TestForwardedForCountsOnlyFromTrustedProxies(t *testing.T) {
 		{"all are proxies", "10.0.0.1:5", "10.0.0.3, 10.0.0.2", "10.0.0.3", []string{"10.0.0.0/8"}},
 		{"mapped", "[::ffff:10.0.0.1]:5", "::ffff:1.2.3.4", "1.2.3.4", []string{"10.0.0.1"}},
 	} {
-		proxies, err := parseProxies(tc.trusted)
+		proxies, err := config.Networks(tc.trusted)
 		require.NoError(t, err)
 		s := &Server{proxies: proxies, noise: rate.NewLimiter(5, 20), log: slog.New(slog.DiscardHandler)}
 		r := httptest.NewRequest(http.MethodPost, "/user_login", nil)
@@ -287,9 +288,9 @@ func TestForwardedForCountsOnlyFromTrustedProxies(t *testing.T) {
 		}
 		require.Equal(t, tc.want, s.clientAddr(r).String(), tc.name)
 	}
-	_, err := parseProxies([]string{"10.0.0.0/99"})
+	_, err := config.Networks([]string{"10.0.0.0/99"})
 	require.Error(t, err)
-	_, err = parseProxies([]string{"proxy"})
+	_, err = config.Networks([]string{"proxy"})
 	require.Error(t, err)
 }
 

@@ -98,7 +98,7 @@ type Server struct {
 // New binds all listeners, so that it fails if a port is taken, and makes the clients. It contacts no other server.
 // The caller must call Run or Close.
 func New(cfg Config, d Deps) (*Server, error) {
-	proxies, err := parseProxies(cfg.Gate.TrustedProxies)
+	proxies, err := config.Networks(cfg.Gate.TrustedProxies)
 	if err != nil {
 		return nil, config.Invalid(fmt.Errorf("gate: [GateServer] TrustedProxies %w", err))
 	}

@@ -39,6 +39,8 @@ type Options struct {
 	Host string
 	// Ports; the chat nodes count up from theirs. 0 takes free ones.
 	GatePort, VarifyPort, StatusPort, ChatPort, WSPort, RPCPort, OpsPort int
+	// ProxyFrom is [SelfServer] ProxyFrom of the chat nodes.
+	ProxyFrom []string
 	// Nodes is how many chat nodes run, 1 to 16.
 	Nodes int
 	// Demo makes two users who are friends, if they do not exist.
@@ -182,6 +184,7 @@ func (c *Cluster) openNodes(reg prometheus.Registerer) error {
 		cfg.SelfServer.Host = o.Host
 		cfg.SelfServer.Port, cfg.SelfServer.RPCPort = port(o.ChatPort, i), port(o.RPCPort, i)
 		cfg.SelfServer.WSPort = strconv.Itoa(port(o.WSPort, i))
+		cfg.SelfServer.ProxyFrom = o.ProxyFrom
 		cfg.Limits.CommitShards = 1 // SQLite has one writer
 		cfg.Limits.DrainTimeout = 3 * time.Second
 		n, err := chat.New(cfg, chat.Deps{

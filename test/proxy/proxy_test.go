@@ -24,7 +24,7 @@ import (
 	"parley/internal/wire"
 )
 
-// TestProxiesLeadToThePageAndToEachNode runs each proxy with its example, of which only addresses and paths are changed, in front
+// TestProxiesLeadToThePageAndToEachNode runs each proxy with its example, of which only addresses, paths and bounds are changed, in front
 // of a cluster. Two users log in through it at different nodes, and talk.
 func TestProxiesLeadToThePageAndToEachNode(t *testing.T) {
 	dir := t.TempDir()
@@ -36,7 +36,9 @@ func TestProxiesLeadToThePageAndToEachNode(t *testing.T) {
 	require.True(t, roots.AppendCertsFromPEM([]byte(read(t, filepath.Join(dir, certs.CAFile)))))
 	trusting := &tls.Config{RootCAs: roots}
 
-	c, err := standalone.Start(t.Context(), standalone.LocalOptions())
+	options := standalone.LocalOptions()
+	options.ProxyFrom = []string{"127.0.0.2"} // HAProxy's, below
+	c, err := standalone.Start(t.Context(), options)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
 	ws := func(i int) string {
@@ -69,7 +71,8 @@ func TestProxiesLeadToThePageAndToEachNode(t *testing.T) {
 				"listen 443 ": "listen " + addr + " ", "bind :443 ": "bind " + addr + " ",
 				"127.0.0.1:8080": c.GateAddr(), "127.0.0.1:8110": ws(0), "127.0.0.1:8111": ws(1),
 				"/etc/parley/cert.pem": cert, "/etc/parley/key.pem": key, "/etc/parley/both.pem": both,
-				"/etc/nginx/": abs(t, "../../deploy/proxy") + "/", "32768": "128", "65536": "512",
+				"send-proxy-v2": "send-proxy-v2 source 127.0.0.2", // nginx, which cannot say it, comes from 127.0.0.1
+				"/etc/nginx/":   abs(t, "../../deploy/proxy") + "/", "32768": "128", "65536": "512",
 			} {
 				text = strings.ReplaceAll(text, old, now)
 			}
