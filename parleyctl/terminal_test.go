@@ -65,6 +65,8 @@ func TestTextsMissedAreShownAtTheNextStart(t *testing.T) {
 	bob.types("/threads\r/to alice\r")
 	sees(t, &bob.out, "texts, 1 unread\r\n")
 	sees(t, &alice.out, "* ✓✓ read by bob\r\n")
+	bob.types("/quit\r") // it writes its state at the end, into a directory that is about to go
+	require.Zero(t, bob.ends())
 }
 
 func TestAnIncomingTextLeavesTheLineThatIsTyped(t *testing.T) {
