@@ -85,7 +85,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 		loginsByCode:   vec("logins_refused_total", "Logins refused, by code.", "code"),
 	}
 	m.textsLimited = counter("texts_limited_total", "Texts refused because their user sent too many a second.")
-	m.badHandshakes = counter("bad_handshakes_total", "Connections that were refused as WebSocket: no handshake, another origin or subprotocol.")
+	m.badHandshakes = counter("bad_handshakes_total", "Connections whose handshake failed: TLS, or WebSocket because of its form, its origin or its subprotocol.")
 	m.badProxyHeaders = counter("bad_proxy_headers_total", "Connections from ProxyFrom that were closed because they did not begin with a header of the PROXY protocol.")
 	m.applicationsUntold = counter("applications_untold_total", "Applications for friendship stored and not pushed: repeated ones, or too many to one user. The next login lists them.")
 	m.releasesHurried = counter("releases_hurried_total", "Ended sessions taken out of Redis before their user's texts were forgiven, because too many waited or the node stopped.")

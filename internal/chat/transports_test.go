@@ -242,7 +242,7 @@ func TestOnlyTLSOpensAnEncryptedPort(t *testing.T) {
 	}
 	eventually(t, "the refusals", func() bool { return counterValue(t, n.metrics.badHandshakes) >= 3 && n.conns.Count() == 0 })
 	old := trust.Clone()
-	old.MaxVersion = tls.VersionTLS11
+	old.MinVersion, old.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 // else the client refuses by itself
 	_, err := tls.Dial("tcp", n.Address(wire.TLS), old)
 	require.Error(t, err)
 }

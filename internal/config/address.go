@@ -95,6 +95,12 @@ func webFault(key, value string) error {
 	return nil
 }
 
+// IsOrigin reports whether s is the origin of a web page as browsers write it, SCHEME://HOST[:PORT].
+func IsOrigin(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && u.Scheme != "" && u.Host != "" && u.Scheme+"://"+u.Host == s
+}
+
 // OptionalPort returns a Fault unless value is a port to listen on, 0 included, or empty.
 func OptionalPort(key, value string) error {
 	if value != "" && !isPort(value, 0) {

@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
-	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -162,8 +161,7 @@ type WebSocket struct {
 func (w WebSocket) Validate() error {
 	var faults []error
 	for _, origin := range w.Origins {
-		u, err := url.Parse(origin)
-		if origin != "*" && !isHost(origin) && (err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != origin) {
+		if origin != "*" && !isHost(origin) && !IsOrigin(origin) {
 			faults = append(faults, Faultf("Origins", "has %q, which is neither * nor a host nor SCHEME://HOST[:PORT]", origin))
 		}
 	}

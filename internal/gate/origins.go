@@ -2,7 +2,6 @@ package gate
 
 import (
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -44,8 +43,7 @@ func (s *Server) preflight(w http.ResponseWriter) {
 // validate checks that browsers could send each of the origins.
 func (o origins) validate() error {
 	for _, origin := range o {
-		u, err := url.Parse(origin)
-		if origin != "*" && (err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != origin || origin != strings.ToLower(origin)) {
+		if origin != "*" && (!config.IsOrigin(origin) || origin != strings.ToLower(origin)) {
 			return config.Fault{
 				Section: "GateServer", Key: "AllowedOrigins",
 				Problem: "has " + origin + ", which is neither * nor SCHEME://HOST[:PORT] in lower case",

@@ -69,7 +69,7 @@ func ListenOps(addr string, log *slog.Logger, reg *prometheus.Registry, checks [
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	log.Info("operations listener", "addr", o.Addr())
-	if host, _, err := net.SplitHostPort(o.Addr()); err == nil && !net.ParseIP(host).IsLoopback() {
+	if !isLoopback(o.Addr()) {
 		log.Warn("operations listener is not on loopback: metrics and readiness are readable without authentication; /api needs [Ops] Token", "addr", o.Addr())
 	}
 	return o, nil
