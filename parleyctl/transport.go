@@ -41,7 +41,7 @@ type mkcertsCmd struct {
 // Help is what --help says below the flags.
 func (*mkcertsCmd) Help() string {
 	return "It writes " + certs.CertFile + " and " + certs.KeyFile + " for servers, which read them again by themselves, and " + certs.CAFile +
-		" for clients (parleyctl --ca, or a browser's or the system's list of authorities). Whoever has " + certs.CAKeyFile +
+		" for clients (parleyctl --ca, or a browser's or the system's list of authorities). Anyone who has " + certs.CAKeyFile +
 		" can pass for any server with those clients: it is for development only."
 }
 

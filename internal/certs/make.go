@@ -32,7 +32,7 @@ const certDays = 397
 const caYears = 10
 
 // Make writes a certificate and its key for hosts, names or addresses, into a directory, signed by an authority that it
-// makes there unless there is one. It is for development: whoever has the authority's key can pass for any server with
+// makes there unless there is one. It is for development: anyone who has the authority's key can pass for any server with
 // clients that trust it.
 func Make(dir string, hosts []string, now time.Time) error {
 	if len(hosts) == 0 {

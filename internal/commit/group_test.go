@@ -75,7 +75,7 @@ func TestTextsOfAGroupAreStoredAnsweredAndPublished(t *testing.T) {
 	require.Len(t, s.rights, 2, "it was forgotten")
 }
 
-// All texts of a group in a batch are published in few pushes, whoever sent them; private texts still have one push
+// All texts of a group in a batch are published in few pushes, from all senders; private texts still have one push
 // per request.
 func TestABatchIsPublishedInFewPushes(t *testing.T) {
 	s := group7()
