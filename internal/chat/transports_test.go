@@ -4,12 +4,9 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -19,24 +16,20 @@ import (
 	"parley/client"
 	"parley/internal/certs"
 	"parley/internal/wire"
+	"parley/lab/certstest"
 )
 
 // transports are all there are.
 var transports = []wire.Transport{wire.TCP, wire.TLS, wire.WS, wire.WSS}
 
 // secured makes a certificate for nodes of a test, and returns what has a node show it and a client trust it.
-func secured(t testing.TB) (node func(*Config), trust *tls.Config, dir string) {
+func secured(t testing.TB) (node func(*Config), _ *tls.Config, dir string) {
 	t.Helper()
-	dir = t.TempDir()
-	require.NoError(t, certs.Make(dir, []string{"127.0.0.1"}, time.Now()))
-	pem, err := os.ReadFile(filepath.Join(dir, certs.CAFile))
-	require.NoError(t, err)
-	roots := x509.NewCertPool()
-	require.True(t, roots.AppendCertsFromPEM(pem))
+	cert, key, trust, dir := certstest.Make(t)
 	return func(c *Config) {
 		c.SelfServer.TLSPort, c.SelfServer.WSSPort = "0", "0"
-		c.TLS.Cert, c.TLS.Key = filepath.Join(dir, certs.CertFile), filepath.Join(dir, certs.KeyFile)
-	}, &tls.Config{RootCAs: roots}, dir
+		c.TLS.Cert, c.TLS.Key = cert, key
+	}, trust, dir
 }
 
 // addressOf is the address of a node by a transport, as a Ticket has it.

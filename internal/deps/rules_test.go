@@ -193,6 +193,7 @@ var rules = []rule{
 	{"lab/launch", nil, "starts nodes as processes: it knows their command line, and its users may be anybody"},
 	{"lab/launchtest", []string{"lab/launch"}, "gives a test what lab/launch starts"},
 	{"lab/storetest", []string{"internal/store", "internal/store/sqlite"}, "gives a test a store; what is in it is the test's"},
+	{"lab/certstest", []string{"internal/certs"}, "gives a test a certificate"},
 	{"lab/faultproxy", nil, "makes any link bad, whatever is spoken on it"},
 	{"lab/stockmodel", []string{"internal/wire"}, "a client: it must not borrow the servers' idea of what it is sent"},
 	{

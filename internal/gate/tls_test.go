@@ -2,12 +2,10 @@ package gate
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"io"
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,21 +16,17 @@ import (
 	"parley/internal/admission"
 	"parley/internal/certs"
 	"parley/internal/wire"
+	"parley/lab/certstest"
 )
 
 // secured makes a certificate, and returns what has a gate show it and a client trust it.
-func secured(t testing.TB) (gate func(*Config), trust *tls.Config, dir string) {
+func secured(t testing.TB) (gate func(*Config), _ *tls.Config, dir string) {
 	t.Helper()
-	dir = t.TempDir()
-	require.NoError(t, certs.Make(dir, []string{"127.0.0.1"}, time.Now()))
-	pem, err := os.ReadFile(filepath.Join(dir, certs.CAFile))
-	require.NoError(t, err)
-	roots := x509.NewCertPool()
-	require.True(t, roots.AppendCertsFromPEM(pem))
+	cert, key, trust, dir := certstest.Make(t)
 	return func(c *Config) {
 		c.Gate.TLSPort = "0"
-		c.TLS.Cert, c.TLS.Key = filepath.Join(dir, certs.CertFile), filepath.Join(dir, certs.KeyFile)
-	}, &tls.Config{RootCAs: roots}, dir
+		c.TLS.Cert, c.TLS.Key = cert, key
+	}, trust, dir
 }
 
 // dialTLS opens a connection to the gate by TLS and sends text.

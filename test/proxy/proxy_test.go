@@ -2,8 +2,6 @@ package proxy
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
@@ -19,22 +17,17 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"parley/client"
-	"parley/internal/certs"
 	"parley/internal/standalone"
 	"parley/internal/wire"
+	"parley/lab/certstest"
 )
 
 // TestProxiesLeadToThePageAndToEachNode runs each proxy with its example, of which only addresses, paths and bounds are changed, in front
 // of a cluster. Two users log in through it at different nodes, and talk.
 func TestProxiesLeadToThePageAndToEachNode(t *testing.T) {
-	dir := t.TempDir()
-	require.NoError(t, certs.Make(dir, []string{"localhost", "127.0.0.1"}, time.Now()))
-	cert, key := filepath.Join(dir, certs.CertFile), filepath.Join(dir, certs.KeyFile)
+	cert, key, trusting, dir := certstest.Make(t)
 	both := filepath.Join(dir, "both.pem")
 	require.NoError(t, os.WriteFile(both, []byte(read(t, cert)+read(t, key)), 0o600))
-	roots := x509.NewCertPool()
-	require.True(t, roots.AppendCertsFromPEM([]byte(read(t, filepath.Join(dir, certs.CAFile)))))
-	trusting := &tls.Config{RootCAs: roots}
 
 	options := standalone.LocalOptions()
 	options.ProxyFrom = []string{"127.0.0.2"} // HAProxy's, below
