@@ -74,7 +74,7 @@ type chooser struct {
 }
 
 // takes reports whether a node is another one that takes logins.
-func (c *chooser) takes(n presence.Node) bool { return n.Live && !n.Draining && n.Name != c.self }
+func (c *chooser) takes(n presence.Node) bool { return n.Open() && n.Name != c.self }
 
 // open reports whether another node takes logins.
 func (c *chooser) open(v *presence.View) bool { return slices.ContainsFunc(v.Nodes(), c.takes) }

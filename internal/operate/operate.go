@@ -284,7 +284,7 @@ func (o *Operator) Move(_ context.Context, m ops.Move) error {
 // others reports whether another node that takes logins is one that matches.
 func (o *Operator) others(matches func(name string) bool) bool {
 	return slices.ContainsFunc(o.d.Nodes(), func(n presence.Node) bool {
-		return n.Live && !n.Draining && n.Name != o.d.Node && matches(n.Name)
+		return n.Open() && n.Name != o.d.Node && matches(n.Name)
 	})
 }
 

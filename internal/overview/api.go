@@ -35,10 +35,6 @@ func (o *Overview) ServeOps(l *obs.Ops) {
 	l.HandleAction("POST /api/v1/rebalance", o.postRebalance)
 }
 
-func errNoNode(name string) error {
-	return ops.Refusef(wire.CodeUIDInvalid, "no node %q is alive", name)
-}
-
 func (o *Overview) getCluster(w http.ResponseWriter, r *http.Request) {
 	seq, _ := strconv.ParseUint(r.FormValue("after"), 10, 64)
 	ctx, cancel := context.WithTimeout(r.Context(), waitFor)

@@ -16,6 +16,7 @@ import (
 	"parley/internal/obs"
 	"parley/internal/ops"
 	"parley/internal/presence"
+	"parley/internal/wire"
 )
 
 const (
@@ -379,17 +380,11 @@ func (o *Overview) After(ctx context.Context, seq uint64) Cluster {
 	}
 }
 
-// node returns a node that is to be asked for something.
-func (o *Overview) node(name string) (presence.Node, bool) {
-	n, ok := o.d.View().Node(name)
-	return n, ok && n.Live
-}
-
 // with calls f with a node. It dials anew: what Run holds is its own.
 func (o *Overview) with(ctx context.Context, name string, f func(context.Context, ops.Node) error) error {
-	n, ok := o.node(name)
-	if !ok {
-		return errNoNode(name)
+	n, ok := o.d.View().Node(name)
+	if !ok || !n.Live {
+		return ops.Refusef(wire.CodeUIDInvalid, "no node %q is alive", name)
 	}
 	node, giveUp, err := o.d.Dial(n.RPCAddr)
 	if err != nil {
@@ -405,20 +400,16 @@ func (o *Overview) with(ctx context.Context, name string, f func(context.Context
 // many sessions. Nodes within a twentieth of the mean are left alone.
 func Plan(nodes []Node) []Transfer {
 	type open struct {
-		name       string
-		have, want int
+		name                string
+		have, natives, want int
 	}
 	var list []open
 	total := 0
 	for _, n := range nodes {
 		if n.State == ops.StateOpen {
-			list = append(list, open{name: n.Name, have: n.Sessions})
+			list = append(list, open{name: n.Name, have: n.Sessions, natives: n.Native})
 			total += n.Sessions
 		}
-	}
-	natives := map[string]int{}
-	for _, n := range nodes {
-		natives[n.Name] = n.Native
 	}
 	slices.SortFunc(list, func(a, b open) int { return cmp.Or(cmp.Compare(b.have, a.have), cmp.Compare(a.name, b.name)) })
 	for i := range list { // the fuller ones keep what cannot be divided
@@ -430,8 +421,8 @@ func Plan(nodes []Node) []Transfer {
 	var plan []Transfer
 	to := len(list) - 1
 	for from := 0; from < to; from++ {
-		spare := min(list[from].have-list[from].want, natives[list[from].name])
-		if spare <= max(list[from].want/20, 0) {
+		spare := min(list[from].have-list[from].want, list[from].natives)
+		if spare <= list[from].want/20 {
 			continue
 		}
 		for spare > 0 && to > from {

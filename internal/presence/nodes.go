@@ -27,6 +27,9 @@ type Node struct {
 	Live  bool  // the node has a lease
 }
 
+// Open reports whether the node takes logins.
+func (n Node) Open() bool { return n.Live && !n.Draining }
+
 // Nodes reads the state of all nodes, ordered by name. It removes nodes from Redis that this process has seen without
 // a lease for an hour.
 func (p *Presence) Nodes(ctx context.Context) ([]Node, error) {
@@ -174,7 +177,7 @@ func sameLease(a, b Node) bool { return a.Live == b.Live && a.Lease == b.Lease }
 func (v *View) open() []Node {
 	var open []Node
 	for _, n := range v.nodes {
-		if n.Live && !n.Draining && n.ClientAddr != "" {
+		if n.Open() && n.ClientAddr != "" {
 			open = append(open, n)
 		}
 	}

@@ -30,7 +30,7 @@ func newMetrics(reg prometheus.Registerer, p *presence.Presence) *metrics {
 			return float64(n)
 		})
 	}
-	node("open", func(n presence.Node) bool { return n.Live && !n.Draining })
+	node("open", presence.Node.Open)
 	node("draining", func(n presence.Node) bool { return n.Live && n.Draining })
 	node("dead", func(n presence.Node) bool { return !n.Live })
 	return &metrics{
