@@ -82,7 +82,7 @@ var rules = []rule{
 	},
 	{
 		"internal/users",
-		[]string{"internal/presence", "internal/store", "internal/wire"},
+		[]string{"internal/batch", "internal/presence", "internal/store", "internal/wire"},
 		"what is known of users, in caches and SQL, whoever asks",
 	},
 	{"internal/history", []string{"internal/store", "internal/wire"}, "pages of a thread, whoever asks for them"},

@@ -16,7 +16,8 @@ import (
 // conns limits the open connections of all listeners, in total and per network. At a limit it closes the connection that has
 // been sending its request for the longest time: one of the new connection's network if that network is at its limit,
 // else one of the network with the most. So a client that holds connections open displaces its own, not the requests of
-// others, which take milliseconds to arrive. A request that has been read completely is never cut off.
+// others, which take milliseconds to arrive. A request that has been read completely is never cut off. While a listener closes
+// what a new connection displaces, there is one connection more than the limit.
 type conns struct {
 	table   *admission.Table
 	limit   int                 // connections in total

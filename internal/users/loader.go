@@ -2,11 +2,11 @@ package users
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"runtime/debug"
+	"sync"
 	"time"
 
+	"parley/internal/batch"
 	"parley/internal/store"
 	"parley/internal/wire"
 )
@@ -16,95 +16,82 @@ const (
 	loaders = 4
 	// loaderUsers bounds the users per read, and thus its memory: the number of their friends has no other bound.
 	loaderUsers = 64
+	// maxLoads is the maximum number of logins and requests that wait for a read.
+	maxLoads = 16384
 )
 
-// A loader reads what logins need to know about users who are not cached. Waiting logins share a read. There is no
-// timer, so a single login is not delayed.
+// A loader reads what logins need to know about users who are not cached. Waiting logins share a read; a single login
+// is not delayed.
 type loader struct {
 	d     *Deps
 	read  func(ctx context.Context, uids []int32) (map[int32]*store.UserData, error)
-	queue chan *load
+	calls *batch.Calls[*load]
+	ctx   context.Context // ends when run does
+	stop  context.CancelFunc
 }
 
 // load is the request of one login.
 type load struct {
+	batch.Part
 	uid  int32
-	done chan struct{} // closed when the fields below are set
 	data *store.UserData
-	err  error
 }
 
 func newLoader(d *Deps) *loader {
-	read := func(ctx context.Context, uids []int32) (map[int32]*store.UserData, error) {
+	l := &loader{d: d}
+	l.ctx, l.stop = context.WithCancel(context.Background())
+	l.read = func(ctx context.Context, uids []int32) (map[int32]*store.UserData, error) {
 		return d.Store.UserData(ctx, uids, maxApplications)
 	}
-	return &loader{d: d, read: read, queue: make(chan *load, loaders*loaderUsers)}
+	l.calls = batch.NewCalls(batch.Limits{Items: maxLoads, BatchItems: loaderUsers}, l.ctx.Done(), l.serve, l.panicked)
+	return l
 }
 
 // load returns the data of a user, which the caller must not modify because other callers may share it. The error for
 // an unknown user has CodeUIDInvalid.
 func (l *loader) load(ctx context.Context, uid int32) (*store.UserData, error) {
-	j := &load{uid: uid, done: make(chan struct{})}
-	select {
-	case l.queue <- j:
-	case <-ctx.Done():
-		return nil, fmt.Errorf("users: load user: %w", context.Cause(ctx))
+	j := &load{uid: uid}
+	if err := l.calls.Do(ctx, j, 1, false); err != nil {
+		return nil, fmt.Errorf("users: load user %d: %w", uid, err)
 	}
-	select {
-	case <-j.done:
-		return j.data, j.err
-	case <-ctx.Done():
-		return nil, fmt.Errorf("users: load user: %w", context.Cause(ctx))
-	}
+	return j.data, nil
 }
 
-// run serves the queue until ctx ends. Several goroutines call it.
+// run serves the waiting loads until ctx ends.
 func (l *loader) run(ctx context.Context) {
-	batch := make([]*load, 0, loaderUsers)
-	for {
-		select {
-		case j := <-l.queue:
-			batch = append(batch[:0], j)
-		case <-ctx.Done():
-			return
-		}
-		for more := true; more && len(batch) < loaderUsers; {
-			select {
-			case j := <-l.queue:
-				batch = append(batch, j)
-			default:
-				more = false
-			}
-		}
-		l.serve(ctx, batch)
-		clear(batch)
+	var readers sync.WaitGroup
+	for range loaders {
+		readers.Go(l.calls.Run)
 	}
+	<-ctx.Done()
+	l.stop()
+	readers.Wait()
 }
 
-// serve reads the data of a batch. It includes users whose callers have left.
-func (l *loader) serve(ctx context.Context, batch []*load) {
+// serve reads the data of a batch.
+func (l *loader) serve(loads []*load) {
 	began := time.Now()
-	err := errors.New("users: load users: panic") // reported unless the read below returns
-	var users map[int32]*store.UserData
 	defer func() {
-		if v := recover(); v != nil {
-			l.d.Panics.Inc()
-			l.d.Log.Error("panic in a loader", "err", v, "stack", string(debug.Stack()))
-		}
-		l.d.Loads.Observe(float64(len(batch)))
+		l.d.Loads.Observe(float64(len(loads)))
 		l.d.LoadSeconds.Observe(time.Since(began).Seconds())
-		for _, j := range batch {
-			if j.data, j.err = users[j.uid], err; j.data == nil && err == nil {
-				j.err = wire.Refuse(wire.CodeUIDInvalid, fmt.Errorf("users: load user %d: %w", j.uid, store.ErrNotFound))
-			}
-			close(j.done)
-		}
 	}()
-	ctx, cancel := context.WithTimeout(ctx, l.d.Timeout)
+	ctx, cancel := context.WithTimeout(l.ctx, l.d.Timeout) // not a login's context: the read serves many
 	defer cancel()
-	uids := make([]int32, len(batch))
-	for i, j := range batch {
+	uids := make([]int32, len(loads))
+	for i, j := range loads {
 		uids[i] = j.uid
 	}
-	users, err = l.read(ctx, uids)
+	users, err := l.read(ctx, uids)
+	for _, j := range loads {
+		if j.data = users[j.uid]; err == nil && j.data == nil {
+			j.Settle(wire.Refuse(wire.CodeUIDInvalid, store.ErrNotFound))
+		} else {
+			j.Settle(err)
+		}
+	}
+}
+
+func (l *loader) panicked(p *batch.Panic) {
+	l.d.Panics.Inc()
+	l.d.Log.Error("panic in a loader", "err", p.Value, "stack", string(p.Stack))
 }

@@ -63,7 +63,7 @@ func TestUsersThatWaitAreReadTogether(t *testing.T) {
 			t.Errorf("nobody: %v", err)
 		}
 	})
-	require.Eventually(t, func() bool { return len(l.queue) == users+1 }, 15*time.Second, time.Millisecond, "all wait")
+	require.Eventually(t, func() bool { return l.calls.Waiting() == users+1 }, 15*time.Second, time.Millisecond, "all wait")
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); l.run(ctx) }()
@@ -80,18 +80,19 @@ func TestALoadThatNobodyServesEndsInTime(t *testing.T) {
 	l := newLoader(depsOver(t, 1))
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	for range cap(l.queue) + 1 {
-		_, err := l.load(ctx, firstUID)
-		require.ErrorIs(t, err, context.DeadlineExceeded)
-	}
+	_, err := l.load(ctx, firstUID)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
 func TestAPanicInALoaderIsAnError(t *testing.T) {
 	l := newLoader(depsOver(t, 1))
 	l.read = func(context.Context, []int32) (map[int32]*store.UserData, error) { panic("in the store") }
-	j := &load{uid: firstUID, done: make(chan struct{})}
-	l.serve(t.Context(), []*load{j})
-	<-j.done
-	require.ErrorContains(t, j.err, "panic")
-	require.Nil(t, j.data)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); l.run(ctx) }()
+	data, err := l.load(t.Context(), firstUID)
+	require.ErrorContains(t, err, "panic")
+	require.Nil(t, data)
+	stop()
+	<-ended
 }

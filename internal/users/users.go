@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -50,14 +49,8 @@ func New(d Deps) *Users {
 	return u
 }
 
-// Run reads uncached users for logins until ctx ends.
-func (u *Users) Run(ctx context.Context) {
-	var readers sync.WaitGroup
-	defer readers.Wait()
-	for range loaders {
-		readers.Go(func() { u.loader.run(ctx) })
-	}
-}
+// Run reads uncached users for logins until ctx ends. It must be called once.
+func (u *Users) Run(ctx context.Context) { u.loader.run(ctx) }
 
 // ForLogin returns a user's profile as a JSON object, and the lists as members of one. It takes them from known or
 // else from SQL, and then fills the caches.
