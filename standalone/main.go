@@ -29,6 +29,11 @@ type cli struct {
 	Demo      bool             `help:"Create the demo users alice and bob." default:"true" negatable:""`
 	Crowd     int              `help:"Create this many users for load tests, friends in pairs." default:"0"`
 	WSPort    int              `name:"ws-port" help:"WebSocket port of the first chat node; the others count up." default:"8110"`
+	TLSCert   string           `name:"tls-cert" help:"Certificate in PEM: take clients by HTTPS and TLS too. parleyctl mkcerts makes one." placeholder:"FILE"`
+	TLSKey    string           `name:"tls-key" help:"Its key." placeholder:"FILE"`
+	HTTPSPort int              `name:"https-port" help:"HTTPS port of the gate." default:"8443"`
+	TLSPort   int              `name:"tls-port" help:"TLS port of the first chat node; the others count up." default:"8130"`
+	WSSPort   int              `name:"wss-port" help:"WebSocket port over TLS; the same." default:"8150"`
 	Log       string           `help:"Lowest level that is logged: ${enum}." enum:"debug,info,warn,error" default:"warn"`
 	FreePorts bool             `help:"Take free ports instead of 8080, 8090 and so on."`
 	Version   kong.VersionFlag `help:"Print the version."`
@@ -43,11 +48,12 @@ func run(ctx context.Context, p config.Process) error {
 		return err
 	}
 	o := standalone.DefaultOptions()
-	o.WSPort = flags.WSPort
+	o.WSPort, o.GateTLSPort, o.TLSPort, o.WSSPort = flags.WSPort, flags.HTTPSPort, flags.TLSPort, flags.WSSPort
 	if flags.FreePorts {
 		o = standalone.LocalOptions()
 	}
 	o.Data, o.Host, o.Nodes, o.Demo, o.Crowd = flags.Data, flags.Host, flags.Nodes, flags.Demo, flags.Crowd
+	o.Cert, o.Key = flags.TLSCert, flags.TLSKey
 	o.Log, o.Codes = obs.NewLogger(p.Stderr, flags.Log, "auto", ""), p.Stdout
 
 	began := time.Now()
@@ -92,12 +98,20 @@ func parse(flags *cli, p config.Process) error {
 // greet says where everything is and what to paste next.
 func greet(w io.Writer, c *standalone.Cluster, o standalone.Options, took time.Duration) {
 	gate := "http://" + reachable(c.GateAddr())
-	fmt.Fprintf(w, "Parley is up after %d ms. Open the chat page twice and talk:\n\n  %s\n\n", took.Milliseconds(), gate)
-	fmt.Fprintf(w, "  gate        %s\n", gate)
+	page, gates := gate, gate
+	if o.Cert != "" {
+		page = "https://" + reachable(c.GateTLSAddr())
+		gates += ", " + page
+	}
+	fmt.Fprintf(w, "Parley is up after %d ms. Open the chat page twice and talk:\n\n  %s\n\n", took.Milliseconds(), page)
+	fmt.Fprintf(w, "  gate        %s\n", gates)
 	fmt.Fprintf(w, "  status      %s (RPC)\n", reachable(c.StatusAddr()))
 	for i, n := range c.Chats() {
 		fmt.Fprintf(w, "  chat node %d %s (clients), %s (WebSocket), %s (RPC)\n",
 			i+1, reachable(n.ClientAddr()), n.Address(wire.WS), reachable(n.RPCAddr()))
+		if o.Cert != "" {
+			fmt.Fprintf(w, "              %s (clients by TLS), %s\n", reachable(n.Address(wire.TLS)), n.Address(wire.WSS))
+		}
 	}
 	fmt.Fprintf(w, "  operations  http://%s/ (the live cluster; also /metrics, /healthz, /readyz, /debug/pprof)\n", reachable(c.OpsAddr()))
 	if o.Data == "" {

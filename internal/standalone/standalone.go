@@ -39,6 +39,10 @@ type Options struct {
 	Host string
 	// Ports; the chat nodes count up from theirs. 0 takes free ones.
 	GatePort, VarifyPort, StatusPort, ChatPort, WSPort, RPCPort, OpsPort int
+	// Cert and Key are [TLS] of the gate and of all chat nodes: files in PEM, read again when they change. With them the gate takes
+	// HTTPS and the nodes take clients by TLS too, on the ports below, which count up as those above do.
+	Cert, Key                     string
+	GateTLSPort, TLSPort, WSSPort int
 	// ProxyFrom is [SelfServer] ProxyFrom of the chat nodes.
 	ProxyFrom []string
 	// Nodes is how many chat nodes run, 1 to 16.
@@ -57,6 +61,7 @@ func DefaultOptions() Options {
 	return Options{
 		Data: "data", Host: "127.0.0.1", Nodes: 2, Demo: true,
 		GatePort: 8080, VarifyPort: 15051, StatusPort: 15052, ChatPort: 8090, WSPort: 8110, RPCPort: 15055, OpsPort: 9090,
+		GateTLSPort: 8443, TLSPort: 8130, WSSPort: 8150,
 		Log: slog.New(slog.DiscardHandler), Codes: io.Discard,
 	}
 }
@@ -66,6 +71,7 @@ func LocalOptions() Options {
 	o := DefaultOptions()
 	o.Data = ""
 	o.GatePort, o.VarifyPort, o.StatusPort, o.ChatPort, o.WSPort, o.RPCPort, o.OpsPort = 0, 0, 0, 0, 0, 0, 0
+	o.GateTLSPort, o.TLSPort, o.WSSPort = 0, 0, 0
 	return o
 }
 
@@ -94,6 +100,9 @@ type Cluster struct {
 func Start(ctx context.Context, o Options) (*Cluster, error) {
 	if o.Nodes < 1 || o.Nodes > 16 {
 		return nil, config.Usage(fmt.Errorf("standalone: %d chat nodes, want 1 to 16", o.Nodes))
+	}
+	if (o.Cert == "") != (o.Key == "") {
+		return nil, config.Usage(errors.New("standalone: a certificate needs its key, and a key its certificate"))
 	}
 	c := &Cluster{opt: o}
 	err := c.open(ctx)
@@ -184,6 +193,10 @@ func (c *Cluster) openNodes(reg prometheus.Registerer) error {
 		cfg.SelfServer.Host = o.Host
 		cfg.SelfServer.Port, cfg.SelfServer.RPCPort = port(o.ChatPort, i), port(o.RPCPort, i)
 		cfg.SelfServer.WSPort = strconv.Itoa(port(o.WSPort, i))
+		if o.Cert != "" {
+			cfg.TLS = config.TLS{Cert: o.Cert, Key: o.Key}
+			cfg.SelfServer.TLSPort, cfg.SelfServer.WSSPort = strconv.Itoa(port(o.TLSPort, i)), strconv.Itoa(port(o.WSSPort, i))
+		}
 		cfg.SelfServer.ProxyFrom = o.ProxyFrom
 		cfg.Limits.CommitShards = 1 // SQLite has one writer
 		cfg.Limits.DrainTimeout = 3 * time.Second
@@ -199,6 +212,9 @@ func (c *Cluster) openNodes(reg prometheus.Registerer) error {
 	g := gate.LocalConfig()
 	g.Gate.Host, g.Gate.Port, g.Gate.VarifyAddr = o.Host, o.GatePort, c.addr(o.VarifyPort, 0)
 	g.Status.Addrs = []string{c.status.Addr()}
+	if o.Cert != "" {
+		g.TLS, g.Gate.TLSPort = config.TLS{Cert: o.Cert, Key: o.Key}, strconv.Itoa(o.GateTLSPort)
+	}
 	mail, err := gate.NewMailer(g.Mail, o.Codes)
 	if err != nil {
 		return fmt.Errorf("standalone: %w", err)
@@ -324,6 +340,9 @@ func (c *Cluster) GateURL() string { return "http://" + c.GateAddr() }
 
 // GateAddr is the gate's listener, host:port.
 func (c *Cluster) GateAddr() string { return c.gate.Addr() }
+
+// GateTLSAddr is the gate's listener for HTTPS, host:port, or "" without a certificate.
+func (c *Cluster) GateTLSAddr() string { return c.gate.TLSAddr() }
 
 // StatusAddr is where StatusService answers, host:port.
 func (c *Cluster) StatusAddr() string { return c.status.Addr() }

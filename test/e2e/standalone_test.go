@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"net/http"
 	"regexp"
 	"strings"
 	"syscall"
@@ -9,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"parley/client"
+	"parley/lab/certstest"
 )
 
 var gateLine = regexp.MustCompile(`gate +(http://\S+)`)
@@ -82,12 +84,29 @@ func nodeOf(t testing.TB, p *process) string {
 
 func TestStandaloneThrowsDataAwayWhenTold(t *testing.T) {
 	ownProcesses(t)
-	p := start(t, "standalone", "--free-ports", "--data", "", "--nodes", "1")
+	cert, key, trust, _ := certstest.Make(t)
+	p := start(t, "standalone", "--free-ports", "--data", "", "--nodes", "1", "--tls-cert", cert, "--tls-key", key)
 	p.awaitPrint("Ctrl-C stops it")
+	page := regexp.MustCompile(`https://\S+`).FindString(p.printed())
+	g, err := client.NewGate(page)
+	require.NoError(t, err)
+	g.HTTP = &http.Client{Transport: &http.Transport{TLSClientConfig: trust, DisableKeepAlives: true}}
+	for via, scheme := range map[string]string{client.TransportTLS: "tls://", client.TransportWSS: "wss://"} {
+		g.Transport = via
+		ticket, err := g.Login(t.Context(), "alice@example.com", "alice-demo")
+		require.NoError(t, err)
+		require.Contains(t, p.printed(), strings.TrimPrefix(ticket.Addr, "tls://"))
+		require.True(t, strings.HasPrefix(ticket.Addr, scheme), ticket.Addr)
+		c, err := client.Dial(t.Context(), ticket, client.Options{TLS: trust})
+		require.NoError(t, err)
+		require.NoError(t, c.Close())
+	}
 	require.Contains(t, p.printed(), "thrown away at exit")
 	p.signal(syscall.SIGTERM)
 	require.Zero(t, p.wait(patience))
 	require.True(t, strings.Contains(p.printed(), "the data was thrown away"))
-	p = start(t, "standalone", "--nodes", "0", "--free-ports", "--data", "")
-	require.Equal(t, exitUsage, p.wait(patience))
+	for _, wrong := range []string{"--nodes=0", "--tls-key=" + key} {
+		p = start(t, "standalone", wrong, "--free-ports", "--data", "")
+		require.Equal(t, exitUsage, p.wait(patience), wrong)
+	}
 }
