@@ -141,12 +141,19 @@ const (
 	maxReceipts = 4096
 )
 
+// The marks that wait when a session is closed get a last chance.
+const (
+	lastReceipts    = 32 // marks; the rest are made again by the next session
+	lastReceiptWait = time.Second
+)
+
 // receipts sends a session's marks. The zero value is not usable; see init.
 type receipts struct {
 	wake chan struct{} // holds a token when there is something to send
 
-	mu   sync.Mutex // guards the following
-	wait map[int64]wire.MarkRequest
+	mu    sync.Mutex // guards the following
+	wait  map[int64]wire.MarkRequest
+	round map[int64]wire.MarkRequest // taken out of wait; run sends these, then pauses
 }
 
 func (r *receipts) init() {
@@ -169,13 +176,35 @@ func (r *receipts) note(thread, read, recv int64) {
 	}
 }
 
-// take returns what waits, by thread.
-func (r *receipts) take() map[int64]wire.MarkRequest {
+// begin starts a round with all that waits.
+func (r *receipts) begin() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	wait := r.wait
-	r.wait = make(map[int64]wire.MarkRequest)
-	return wait
+	r.round, r.wait = r.wait, make(map[int64]wire.MarkRequest)
+}
+
+// take removes a mark from the round. It returns false at the round's end.
+func (r *receipts) take() (thread int64, m wire.MarkRequest, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for thread, m = range r.round {
+		delete(r.round, thread)
+		return thread, m, true
+	}
+	return 0, m, false
+}
+
+// rest removes everything that has not been sent, and returns it.
+func (r *receipts) rest() map[int64]wire.MarkRequest {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rest := r.wait
+	for thread, m := range r.round {
+		newer := rest[thread]
+		rest[thread] = wire.MarkRequest{Read: max(m.Read, newer.Read), Recv: max(m.Recv, newer.Recv)}
+	}
+	r.round, r.wait = nil, make(map[int64]wire.MarkRequest)
+	return rest
 }
 
 // run sends marks until ctx or the session ends. A mark that cannot be stored for now is sent again.
@@ -186,7 +215,12 @@ func (r *receipts) run(ctx context.Context, s *Session) {
 		case <-ctx.Done():
 			return
 		}
-		for thread, m := range r.take() {
+		r.begin()
+		for {
+			thread, m, ok := r.take()
+			if !ok {
+				break
+			}
 			conn, err := s.connected(ctx)
 			if err != nil {
 				return
@@ -204,6 +238,21 @@ func (r *receipts) run(ctx context.Context, s *Session) {
 			return
 		}
 	}
+}
+
+// last sends what waits, at once: up to lastReceipts marks, for at most lastReceiptWait.
+func (r *receipts) last(conn *Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), lastReceiptWait)
+	defer cancel()
+	var sent sync.WaitGroup
+	n := 0
+	for thread, m := range r.rest() {
+		if n++; n > lastReceipts {
+			break
+		}
+		sent.Go(func() { _, _ = conn.Mark(ctx, thread, m.Read, m.Recv) }) // the next session marks again what failed
+	}
+	sent.Wait()
 }
 
 // pause waits and reports whether ctx still lives.

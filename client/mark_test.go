@@ -142,3 +142,26 @@ func TestASessionStoresMarksAfterAReconnect(t *testing.T) {
 	require.Equal(t, Mark{1, 5, 5}, m)
 	require.NoError(t, s.Close())
 }
+
+// A program that shows the news and ends has received them, although it has ended within the second between two marks.
+func TestASessionThatIsClosedHasMarkedWhatItReceived(t *testing.T) {
+	f := newFake(t)
+	const threads = 20
+	for i := range int64(threads) {
+		f.thread(7+i, 1, 2)
+	}
+	s := f.open(SessionOptions{Ticket: f.ticket(1), Cursors: []Cursor{}})
+	for i := range int64(threads) {
+		f.say(7+i, 2, "news")
+	}
+	texts(t, s, threads)
+	s.MarkRead(7, 1)
+	require.NoError(t, s.Close())
+	for i := range int64(threads) {
+		m, _ := f.mark(7+i, 1)
+		require.EqualValues(t, 1, m.Recv, "thread %d", 7+i)
+	}
+	m, _ := f.mark(7, 1)
+	require.EqualValues(t, 1, m.Read)
+	require.NoError(t, s.Close(), "again")
+}

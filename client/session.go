@@ -406,8 +406,14 @@ func (s *Session) Err() error {
 }
 
 // Close ends the session and waits until nothing of it runs any more. Texts not answered yet fail with ErrClosed; Flush
-// before to have them answered. It always returns nil.
+// before to have them answered. Marks that wait are sent before, which takes at most a second. Close always returns nil.
 func (s *Session) Close() error {
+	s.mu.Lock()
+	conn := s.conn
+	s.mu.Unlock()
+	if conn != nil {
+		s.receipts.last(conn)
+	}
 	s.cancel()
 	<-s.done
 	return nil

@@ -175,7 +175,7 @@ func (s *Session) dataChanged(conn *Conn) bool {
 		return false
 	}
 	s.ord, s.since = order{self: s.ord.self}, ""
-	s.receipts.take() // other threads have these ids now
+	s.receipts.rest() // other threads have these ids now
 	return true
 }
 

@@ -138,9 +138,10 @@ export class Core {
 
   async close() {
     this.closing = true;
+    this.events.stop();
+    if (this.conn && this.receipts.waiting) await this.receipts.last(this.conn);
     this.#stop.abort();
     for (const end of [...this.#pauses]) end();
-    this.events.stop();
     this.conn?.close(failure('Closed'));
     if (this.#running) await this.#running;
     else this.#end(failure('Closed'));

@@ -569,7 +569,10 @@ export class Session {
    * then. Texts sent by others after it has resolved are never missed. Add handlers before.
    */
   open(options?: RequestOptions): Promise<void>;
-  /** Ends the session at once. Texts not answered yet fail with `Closed`; flush() before to have them answered. The ticket stays valid. */
+  /**
+   * Ends the session. Texts not answered yet fail with `Closed`; flush() before to have them answered. Read marks that wait are
+   * sent before, which takes at most a second. The ticket stays valid.
+   */
   close(): Promise<void>;
   /** Ends the session and makes its resume ticket useless. */
   logout(options?: RequestOptions): Promise<void>;

@@ -84,6 +84,19 @@ test('threads say what is unread, and what is newest', async () => {
   await close(a, b);
 });
 
+test('what a session has brought is marked before it is closed', async () => {
+  const { a, b, people, thread } = await cluster.pair();
+  const atB = new Collector(b);
+  await a.send(thread, 'one');
+  const two = await a.send(thread, 'two');
+  await atB.all(['one', 'two']);
+  b.markRead(thread, two.messageId);
+  await b.close(); // within the second between two marks of a thread
+  const marks = await a.marks(thread);
+  assert.deepEqual(marks.find((m) => m.uid === people[1].uid), { uid: people[1].uid, read: two.messageId, recv: two.messageId });
+  await a.close();
+});
+
 test('texts are recalled, edited and hidden', async () => {
   const { a, b, people, thread } = await cluster.pair();
   const other = cluster.session(people[0], { device: 'other' });
