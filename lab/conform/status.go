@@ -1,8 +1,7 @@
 package conform
 
 import (
-	"net"
-
+	"parley/client"
 	"parley/internal/rpc"
 	"parley/kitex_gen/message"
 	"parley/kitex_gen/message/statusservice"
@@ -19,7 +18,11 @@ var statusChecks = []Check{
 				rsp, err := s.GetChatServer(a.ctx, &message.GetChatServerReq{Uid: a.uid(u)})
 				a.ok("GetChatServer at "+addr, err)
 				equal(a, "error", 0, rsp.Error)
-				a.enter(ticket{uid: a.uid(u), token: rsp.Token, addr: net.JoinHostPort(rsp.Host, rsp.Port)}, nil).alive()
+				node, err := a.offered(rsp.Host, rsp.Port, func(via string) string {
+					return map[string]string{client.TransportTLS: rsp.Tls, client.TransportWS: rsp.Ws, client.TransportWSS: rsp.Wss}[via]
+				})
+				a.ok("the node's address", err)
+				a.enter(ticket{uid: a.uid(u), token: rsp.Token, addr: node}, nil).alive()
 				rsp, err = s.GetChatServer(a.ctx, &message.GetChatServerReq{Uid: 0})
 				a.ok("GetChatServer", err)
 				a.want(rsp.Error != 0, "uid 0: expected a refusal, got success")

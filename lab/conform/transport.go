@@ -21,11 +21,16 @@ func (e *env) connect(ctx context.Context, addr string) (net.Conn, error) {
 
 // address is where the answer to a login says that the node takes clients by the target's transport.
 func (e *env) address(reply object) (string, error) {
-	if e.t.Transport == "" || e.t.Transport == client.TransportTCP {
-		return net.JoinHostPort(reply.str("host"), reply.str("port")), nil
-	}
 	addresses, _ := reply["addresses"].(map[string]any)
-	addr := object(addresses).str(e.t.Transport)
+	return e.offered(reply.str("host"), reply.str("port"), func(via string) string { return object(addresses).str(via) })
+}
+
+// offered is where a node takes clients by the target's transport: host and port are TCP's, others knows the rest.
+func (e *env) offered(host, port string, others func(via string) string) (string, error) {
+	if e.t.Transport == "" || e.t.Transport == client.TransportTCP {
+		return net.JoinHostPort(host, port), nil
+	}
+	addr := others(e.t.Transport)
 	if addr == "" {
 		return "", fmt.Errorf("the chat node does not offer %s", e.t.Transport)
 	}

@@ -14,6 +14,7 @@ import (
 	"parley/client"
 	"parley/internal/presence"
 	"parley/internal/standalone"
+	"parley/lab/certstest"
 	"parley/lab/conform"
 	"parley/lab/launch"
 	"parley/lab/launchtest"
@@ -98,35 +99,49 @@ func TestACheckThatCannotBeginSaysSo(t *testing.T) {
 	require.ErrorIs(t, err, conform.ErrSetUp)
 }
 
-func TestRealNodesConform(t *testing.T) {
+// All checks over wss; TestStandaloneConforms runs them over TCP.
+func TestRealNodesConformByWebSocketUnderTLS(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
 	}
 	t.Parallel()
+	cert, key, trust, _ := certstest.Make(t)
 	c := launchtest.Start(t, launch.Options{Chat: 3, Status: 1, Gate: 1, OnRedis: func(ctx context.Context, addr string) error {
 		rdb := redis.NewClient(&redis.Options{Addr: addr, Protocol: 2, DisableIdentity: true})
 		defer rdb.Close()
 		return presence.SeedGeneration(ctx, rdb)
 	}, Configure: func(n *launch.Node, _ int, f *launch.INI) error {
-		if n.Role() == launch.Gate {
+		switch n.Role() {
+		case launch.Chat:
+			f.Set("SelfServer", "WSSPort", "0")
+			f.Set("TLS", "Cert", cert)
+			f.Set("TLS", "Key", key)
+		case launch.Gate:
 			f.Set("StatusServer", "Timeout", "10s") // the machine is busy with other tests
 		}
 		return nil
 	}})
 	code, err := conform.CodesFile(c.Gate[0].LogPath())
 	require.NoError(t, err)
-	check(t, conform.Target{Gate: c.GateURL(), Status: []string{c.StatusAddr(0)}, Secret: c.Secret(), Code: code}, nil)
+	check(t, conform.Target{
+		Gate: c.GateURL(), Status: []string{c.StatusAddr(0)}, Secret: c.Secret(), Code: code, Transport: client.TransportWSS, TLS: trust,
+	}, nil)
 }
 
-// A single node passes all checks except those between nodes, so only checks that depend on nodes are run.
-func TestASingleNodeConforms(t *testing.T) {
+// A single node passes all checks except those between nodes. Run are the checks that depend on nodes, and those of long and
+// hostile streams, by TLS.
+func TestASingleNodeConformsByTLS(t *testing.T) {
 	t.Parallel()
 	codes := new(conform.Codes)
+	cert, key, trust, _ := certstest.Make(t)
 	o := standalone.LocalOptions()
-	o.Nodes, o.Codes = 1, codes
+	o.Nodes, o.Codes, o.Cert, o.Key = 1, codes, cert, key
 	c, err := standalone.Start(t.Context(), o)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
-	check(t, conform.Target{Gate: c.GateURL(), Status: []string{c.StatusAddr()}, Code: codes.Code},
-		regexp.MustCompile("across-nodes|^kick|^login-token|^status"), "status-authenticated", "kick-across-nodes", "text-across-nodes")
+	target := conform.Target{
+		Gate: "https://" + c.GateTLSAddr(), Status: []string{c.StatusAddr()}, Code: codes.Code, Transport: client.TransportTLS, TLS: trust,
+	}
+	check(t, target, regexp.MustCompile("^(kick|login|text|history-long|hostile|stock|native|status)-"),
+		"status-authenticated", "kick-across-nodes", "text-across-nodes")
 }
