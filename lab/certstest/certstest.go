@@ -4,6 +4,7 @@ package certstest
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -19,10 +20,23 @@ import (
 func Make(t testing.TB) (cert, key string, trust *tls.Config, dir string) {
 	t.Helper()
 	dir = t.TempDir()
-	require.NoError(t, certs.Make(dir, []string{"127.0.0.1", "localhost"}, time.Now()))
-	pem, err := os.ReadFile(filepath.Join(dir, certs.CAFile))
+	cert, key, trust, err := In(dir)
 	require.NoError(t, err)
+	return cert, key, trust, dir
+}
+
+// In is Make for a directory that outlives a test.
+func In(dir string) (cert, key string, trust *tls.Config, err error) {
+	if err := certs.Make(dir, []string{"127.0.0.1", "localhost"}, time.Now()); err != nil {
+		return "", "", nil, err
+	}
+	pem, err := os.ReadFile(filepath.Join(dir, certs.CAFile))
+	if err != nil {
+		return "", "", nil, err
+	}
 	roots := x509.NewCertPool()
-	require.True(t, roots.AppendCertsFromPEM(pem))
-	return filepath.Join(dir, certs.CertFile), filepath.Join(dir, certs.KeyFile), &tls.Config{RootCAs: roots}, dir
+	if !roots.AppendCertsFromPEM(pem) {
+		return "", "", nil, errors.New("certstest: the authority is not PEM")
+	}
+	return filepath.Join(dir, certs.CertFile), filepath.Join(dir, certs.KeyFile), &tls.Config{RootCAs: roots}, nil
 }

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"parley/lab/certstest"
 	"parley/lab/launch"
 	"parley/lab/launchtest"
 )
@@ -44,6 +46,7 @@ var suite struct {
 	mu     sync.Mutex // guards the following
 	shared *world
 	mail   *mailServer // receives the mails of the shared cluster's second gate
+	trust  *tls.Config // for clients that reach the shared cluster by https and wss
 	err    error       // why there is no shared cluster
 }
 
@@ -99,7 +102,7 @@ func (r run) Run() (code int) {
 }
 
 // sharedCluster returns the cluster for all tests that leave it as they found it: two status nodes, two gates, the
-// second of which mails its codes, and three chat nodes. It makes the test parallel and waits for its turn.
+// second of which mails its codes, and three chat nodes, reachable by wss too. It makes the test parallel and waits for its turn.
 func sharedCluster(t *testing.T) *world {
 	t.Helper()
 	t.Parallel()
@@ -134,9 +137,24 @@ func startShared(bin string) (*world, error) {
 	if suite.mail, err = newMailServer(); err != nil {
 		return nil, err
 	}
+	cert, key, trust, err := certstest.In(filepath.Join(dir, "certs"))
+	if err != nil {
+		return nil, err
+	}
+	suite.trust = trust
 	c, err := launch.Start(context.Background(), launch.Options{
 		Chat: 3, Status: 2, Gate: 2, Dir: dir, Bin: bin, OnRedis: seedGeneration,
 		Configure: func(n *launch.Node, i int, f *launch.INI) error {
+			if n.Role() != launch.Status {
+				f.Set("TLS", "Cert", cert)
+				f.Set("TLS", "Key", key)
+			}
+			switch n.Role() {
+			case launch.Chat:
+				f.Set("SelfServer", "WSSPort", "0")
+			case launch.Gate:
+				f.Set("GateServer", "TLSPort", "0")
+			}
 			if n.Role() == launch.Gate && i == 1 {
 				suite.mail.configure(f)
 			}
