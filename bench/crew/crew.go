@@ -4,16 +4,20 @@ package crew
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"sync"
 	"time"
 
+	"parley/bench/engine"
 	"parley/bench/swarm"
 	"parley/bench/watch"
 	"parley/internal/rpc"
+	"parley/internal/wire"
 	"parley/kitex_gen/message"
 	"parley/kitex_gen/message/statusservice"
 )
@@ -39,6 +43,8 @@ type Spec struct {
 	Marks        float64
 	LoginTimeout time.Duration
 	Via          map[string]string // address to connect to, by address of a chat node
+	Transport    wire.Transport
+	CA           []byte // certificates, in PEM, of the authorities that sign those of nodes with TLS; empty: the system's
 }
 
 // Crew is a set of users that carry out phases. Call Prepare first. Calls of Run must not overlap.
@@ -83,7 +89,13 @@ func newOwn(s Spec) (*own, error) {
 	if err != nil {
 		return nil, err
 	}
+	roots, err := s.roots()
+	if err != nil {
+		o.closeTransport()
+		return nil, err
+	}
 	o.Fleet, err = swarm.New(swarm.Config{
+		Roots:    roots,
 		FirstUID: s.FirstUID, Users: s.Users, Rooms: s.Rooms, Place: place, Loops: s.Loops, Index: s.Index, Heartbeat: s.Heartbeat, Run: s.Run,
 		Seed: s.Seed, Cross: s.Cross, KeepTo: s.KeepTo, Resume: s.Resume, Reconnect: s.Reconnect, TextBytes: s.TextBytes, Marks: s.Marks, LoginTimeout: s.LoginTimeout,
 	})
@@ -111,7 +123,7 @@ func (o *own) placer(s Spec) (swarm.Placer, error) {
 		return func(_ context.Context, uids []int32) ([]swarm.Place, error) {
 			places := make([]swarm.Place, len(uids))
 			for i := range places {
-				places[i] = swarm.Place{Addr: to, Node: s.Fixed, Token: "-------------------------------------------"}
+				places[i] = swarm.Place{Target: engine.Target{Addr: to}, Node: s.Fixed, Token: "-------------------------------------------"}
 			}
 			return places, nil
 		}, nil
@@ -140,18 +152,54 @@ func (o *own) placer(s Spec) (swarm.Placer, error) {
 			if r.Error != 0 {
 				return nil, fmt.Errorf("crew: status node: code %d for user %d", r.Error, uids[i])
 			}
-			at := net.JoinHostPort(r.Host, r.Port)
+			said := map[wire.Transport]string{wire.TCP: net.JoinHostPort(r.Host, r.Port), wire.TLS: r.Tls, wire.WS: r.Ws, wire.WSS: r.Wss}[s.Transport]
+			to, err := s.target(said)
+			if err != nil {
+				return nil, fmt.Errorf("crew: %s: %w", r.Node, err)
+			}
+			at := to.Name
 			if other, ok := s.Via[at]; ok {
 				at = other
 			}
-			addr, err := resolve(ctx, &addrs, at)
-			if err != nil {
+			if to.Addr, err = resolve(ctx, &addrs, at); err != nil {
 				return nil, err
 			}
-			places[i] = swarm.Place{Addr: addr, Node: r.Node, Token: r.Token}
+			places[i] = swarm.Place{Target: to, Said: said, Node: r.Node, Token: r.Token}
 		}
 		return places, nil
 	}, nil
+}
+
+// target returns where an address of a chat node leads, without the numeric address.
+func (s Spec) target(said string) (engine.Target, error) {
+	t := engine.Target{Via: s.Transport, Name: said}
+	if said == "" {
+		return t, fmt.Errorf("it has no address for clients that use %s", s.Transport)
+	}
+	if !s.Transport.Web() {
+		return t, nil
+	}
+	u, err := url.Parse(said)
+	if err != nil || u.Hostname() == "" {
+		return t, fmt.Errorf("its address %q is no URL", said)
+	}
+	t.Name, t.Path = u.Host, u.Path
+	if u.Port() == "" {
+		t.Name = net.JoinHostPort(u.Hostname(), map[wire.Transport]string{wire.WS: "80", wire.WSS: "443"}[s.Transport])
+	}
+	return t, nil
+}
+
+// roots returns the authorities that the users trust.
+func (s Spec) roots() (*x509.CertPool, error) {
+	if len(s.CA) == 0 {
+		return nil, nil
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(s.CA) {
+		return nil, errors.New("crew: no certificate of an authority in PEM")
+	}
+	return pool, nil
 }
 
 func resolve(ctx context.Context, known *sync.Map, hostport string) (netip.AddrPort, error) {

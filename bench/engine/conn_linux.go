@@ -6,27 +6,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Send queues a copy of whole frames. All frames queued in a turn are written together at its end. After Close it
-// does nothing.
+// Send queues a copy of whole frames. All frames queued in a turn are written together at its end. Before Opened and
+// after Close it does nothing.
 func (c *Conn) Send(frames []byte) {
-	if c.gone {
+	if c.gone || !c.open {
 		return
 	}
-	if c.out == nil {
-		c.out = c.loop.takeBuffer()
+	if c.via != nil {
+		c.via.plain = append(c.via.plain, frames...)
+	} else {
+		if c.out == nil {
+			c.out = c.loop.takeBuffer()
+		}
+		c.out = append(c.out, frames...)
 	}
-	c.out = append(c.out, frames...)
+	c.stain()
+}
+
+// stain has the connection flushed at the end of the turn.
+func (c *Conn) stain() {
 	if !c.isDirty {
 		c.isDirty = true
 		c.loop.dirty = append(c.loop.dirty, c)
 	}
 }
-
-// Queued returns the number of bytes waiting to be written.
-func (c *Conn) Queued() int { return len(c.out) - c.sent }
-
-// Up reports whether the connection is established and not closed.
-func (c *Conn) Up() bool { return c.up && !c.gone }
 
 // Mute stops reading, as a client that does not receive would. It cannot be undone.
 func (c *Conn) Mute() {
@@ -42,6 +45,11 @@ func (c *Conn) Close(abort bool) {
 	}
 	if abort {
 		_ = unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // on an error the peer gets a FIN
+	} else if c.via != nil && c.open && len(c.out) == 0 {
+		c.via.bye()
+		if b, err := c.via.seal(nil); err == nil {
+			_, _ = unix.Write(int(c.fd), b) // the end of the stream follows in any case
+		}
 	}
 	c.end(ErrClosed)
 }
@@ -52,6 +60,9 @@ func (c *Conn) end(err error) {
 	}
 	c.gone = true
 	l := c.loop
+	if c.via != nil {
+		c.via.end()
+	}
 	if c.fd >= 0 {
 		unix.Close(int(c.fd)) // also removes it from the epoll set
 	}
@@ -63,6 +74,16 @@ func (c *Conn) end(err error) {
 }
 
 func (c *Conn) flush() {
+	if c.via != nil {
+		if c.out == nil {
+			c.out = c.loop.takeBuffer()
+		}
+		var err error
+		if c.out, err = c.via.seal(c.out); err != nil {
+			c.end(err)
+			return
+		}
+	}
 	for c.sent < len(c.out) {
 		n, err := unix.Write(int(c.fd), c.out[c.sent:])
 		if err == unix.EINTR {

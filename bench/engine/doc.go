@@ -1,5 +1,6 @@
-// Package engine drives thousands of TCP connections of one process from one goroutine. It uses an epoll loop, one
-// read buffer for all connections, and no buffer for an idle one. It handles frames, not their contents.
+// Package engine drives thousands of connections of one process from one goroutine, over TCP or WebSocket, plain or
+// under TLS. It uses an epoll loop, one read buffer for all connections, and no buffer for an idle one; TLS holds some
+// of its own. It handles frames, not their contents.
 //
 // With a goroutine and two buffers per connection, as in package client, a connection takes 12 KiB; here an idle
 // connection takes a few hundred bytes, so that a load test measures the server. The package needs Linux; elsewhere
@@ -7,6 +8,7 @@
 package engine
 
 import (
+	"crypto/x509"
 	"errors"
 	"net/netip"
 
@@ -21,7 +23,8 @@ var ErrClosed = errors.New("engine: closed by us")
 
 // Handler receives the events of a loop. All methods run on the loop's goroutine and must not block.
 type Handler interface {
-	// Opened is called when the connection is established.
+	// Opened is called when the connection is established and frames may be sent, after the handshakes of TLS and
+	// WebSocket.
 	Opened(c *Conn)
 	// Frame is called with a received frame. body is valid until Frame returns.
 	Frame(c *Conn, id wire.MsgID, body []byte)
@@ -39,6 +42,8 @@ type Options struct {
 	Sources int
 	// FirstSource offsets these addresses, so that processes use different ones.
 	FirstSource int
+	// Roots are the authorities that sign the servers' certificates; nil: those of the system.
+	Roots *x509.CertPool
 }
 
 // sourceOf returns the i-th source address of a loop: 127.1.0.1 and up.

@@ -39,8 +39,13 @@ func (r *recorder) Tick(now int64) int64 {
 
 func start(t *testing.T, r *recorder) *Loop {
 	t.Helper()
+	return startWith(t, r, Options{Sources: 8})
+}
+
+func startWith(t *testing.T, r *recorder, o Options) *Loop {
+	t.Helper()
 	r.opened, r.frames, r.closed = make(chan *Conn, 5000), make(chan string, 1000), make(chan error, 5000)
-	l, err := New(r, Options{Sources: 8})
+	l, err := New(r, o)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -83,7 +88,7 @@ func TestFramesInPiecesAndLargeWrites(t *testing.T) {
 	})
 	r := &recorder{}
 	l := start(t, r)
-	l.Do(func() { l.Dial(to, 7) })
+	l.Do(func() { l.Dial(Target{Addr: to}, 7) })
 	c := <-r.opened
 	require.Equal(t, 7, c.Tag)
 	l.Do(func() { c.Send(make([]byte, size)) })
@@ -96,12 +101,12 @@ func TestFramesInPiecesAndLargeWrites(t *testing.T) {
 func TestRefusedAndClosed(t *testing.T) {
 	r := &recorder{}
 	l := start(t, r)
-	l.Do(func() { l.Dial(netip.MustParseAddrPort("127.0.0.1:1"), 0) })
+	l.Do(func() { l.Dial(Target{Addr: netip.MustParseAddrPort("127.0.0.1:1")}, 0) })
 	require.ErrorContains(t, <-r.closed, "refused")
-	l.Do(func() { l.Dial(netip.MustParseAddrPort("[::1]:1"), 0) })
+	l.Do(func() { l.Dial(Target{Addr: netip.MustParseAddrPort("[::1]:1")}, 0) })
 	require.ErrorContains(t, <-r.closed, "IPv4")
 	to := listen(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
-	l.Do(func() { l.Dial(to, 0) })
+	l.Do(func() { l.Dial(Target{Addr: to}, 0) })
 	c := <-r.opened
 	l.Do(func() { c.Close(true); c.Close(true); c.Send([]byte("x")) })
 	require.ErrorIs(t, <-r.closed, ErrClosed)
@@ -161,7 +166,7 @@ func TestIdleConnectionsAreSmall(t *testing.T) {
 	var servers []net.Conn
 	l.Do(func() {
 		for range n {
-			l.Dial(to, 0)
+			l.Dial(Target{Addr: to}, 0)
 		}
 	})
 	for range n {

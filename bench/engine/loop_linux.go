@@ -2,9 +2,12 @@ package engine
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/netip"
 	"os"
 	"sync"
@@ -13,15 +16,18 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"parley/internal/websocket"
 	"parley/internal/wire"
 )
 
 const (
-	readBytes  = 256 << 10
-	maxEvents  = 1024
-	keepBuffer = 64 << 10 // larger output buffers are given back to the garbage collector
-	maxSpare   = 256      // output buffers kept for reuse
-	idleWait   = time.Second
+	readBytes = 256 << 10
+	// recordBytes is how much of TLS is decrypted at once: a record.
+	recordBytes = 16 << 10
+	maxEvents   = 1024
+	keepBuffer  = 64 << 10 // larger output buffers are given back to the garbage collector
+	maxSpare    = 256      // output buffers kept for reuse
+	idleWait    = time.Second
 )
 
 // began is the zero of the clock of all loops in the process.
@@ -45,7 +51,8 @@ type Loop struct {
 	free               []int32
 	dirty              []*Conn // connections with output that has not been written yet
 	spare              [][]byte
-	buf                []byte
+	buf, room          []byte                 // what was read; what of it was decrypted
+	trust              map[string]*tls.Config // by the server's name and the protocol
 	events             []unix.EpollEvent
 	armed              int64
 	dialed             int
@@ -64,13 +71,15 @@ type Conn struct {
 	Tag int
 
 	loop     *Loop
+	via      *stream // nil for TCP
 	out      []byte
 	sent     int // bytes of out written so far
 	in       wire.Splitter
 	fd       int32
 	slot     int32
 	gen      int32
-	up       bool // established
+	up       bool // TCP is established
+	open     bool // frames may be sent
 	gone     bool
 	wantOut  bool // EPOLLOUT is requested
 	isDirty  bool
@@ -79,7 +88,10 @@ type Conn struct {
 
 // New returns a loop without connections. The caller must call Run, which releases its resources.
 func New(h Handler, o Options) (*Loop, error) {
-	l := &Loop{handler: h, opts: o, buf: make([]byte, readBytes), events: make([]unix.EpollEvent, maxEvents)}
+	l := &Loop{
+		handler: h, opts: o, buf: make([]byte, readBytes), room: make([]byte, recordBytes), events: make([]unix.EpollEvent, maxEvents),
+		trust: map[string]*tls.Config{},
+	}
 	var err error
 	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("engine: epoll: %w", err)
@@ -168,6 +180,9 @@ func (l *Loop) freeAll() {
 			_ = unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 			unix.Close(int(c.fd))
 			c.gone = true
+			if c.via != nil {
+				c.via.end()
+			}
 		}
 	}
 	l.slots = nil
@@ -252,8 +267,8 @@ func (l *Loop) arm(d, next int64) error {
 }
 
 // Dial starts a connection. The handler learns the outcome, but not before Dial has returned.
-func (l *Loop) Dial(to netip.AddrPort, tag int) *Conn {
-	c := &Conn{Tag: tag, loop: l, fd: -1}
+func (l *Loop) Dial(to Target, tag int) *Conn {
+	c := &Conn{Tag: tag, loop: l, fd: -1, via: newStream(to, l.config(to))}
 	if k := len(l.free); k > 0 {
 		c.slot = l.free[k-1]
 		l.free = l.free[:k-1]
@@ -265,10 +280,35 @@ func (l *Loop) Dial(to netip.AddrPort, tag int) *Conn {
 	l.dialed++
 	c.gen = int32(l.dialed)
 	l.open++
-	if err := l.dial(c, to); err != nil {
+	if err := l.dial(c, to.Addr); err != nil {
 		l.Do(func() { c.end(err) })
 	}
 	return c
+}
+
+// config returns the configuration of TLS for a target. Connections to one server share it.
+func (l *Loop) config(to Target) *tls.Config {
+	if !to.Via.Encrypted() {
+		return nil
+	}
+	protocol := websocket.Protocol
+	if to.Via.Web() {
+		protocol = "http/1.1"
+	}
+	name, _, err := net.SplitHostPort(to.Name)
+	if err != nil {
+		name = to.Name
+	}
+	key := protocol + " " + name
+	config := l.trust[key]
+	if config == nil {
+		config = &tls.Config{
+			RootCAs: l.opts.Roots, ServerName: name, NextProtos: []string{protocol}, MinVersion: tls.VersionTLS12,
+			DynamicRecordSizingDisabled: true, // one record for what is written at once
+		}
+		l.trust[key] = config
+	}
+	return config
 }
 
 func (l *Loop) dial(c *Conn, to netip.AddrPort) error {
@@ -320,7 +360,14 @@ func (l *Loop) ready(c *Conn, events uint32) {
 		}
 		c.up = true
 		l.now = Clock()
-		l.handler.Opened(c)
+		if c.via == nil {
+			c.open = true
+			l.handler.Opened(c)
+		} else if err := c.via.begin(); err != nil {
+			c.end(err)
+		} else {
+			c.stain()
+		}
 		if c.gone {
 			return
 		}
@@ -349,21 +396,48 @@ func (l *Loop) read(c *Conn) {
 		c.end(errHungUp)
 		return
 	}
-	for data := l.buf[:n]; ; {
-		id, body, rest, ok, err := c.in.Next(data, wire.MaxBody)
+	if data := l.buf[:n]; c.via == nil {
+		err = c.take(data, false)
+	} else {
+		err = c.via.receive(data, l.room, c)
+	}
+	switch {
+	case c.gone:
+	case errors.Is(err, io.EOF):
+		c.end(errHungUp)
+	case err != nil:
+		c.end(err)
+	case c.via != nil && len(c.via.out) > 0:
+		c.stain()
+	}
+}
+
+// take implements sink: it hands frames to the handler.
+func (c *Conn) take(frames []byte, end bool) error {
+	h := c.loop.handler
+	if !c.open {
+		c.open = true
+		if h.Opened(c); c.gone {
+			return ErrClosed
+		}
+	}
+	for {
+		id, body, rest, ok, err := c.in.Next(frames, wire.MaxBody)
 		if err != nil {
-			c.end(fmt.Errorf("engine: %w", err))
-			return
+			return fmt.Errorf("engine: %w", err)
 		}
 		if !ok {
-			return // the poller is level-triggered: it reports the rest again
+			break // the poller is level-triggered: it reports what is left in the socket again
 		}
-		l.handler.Frame(c, id, body)
-		if c.gone {
-			return
+		if h.Frame(c, id, body); c.gone {
+			return ErrClosed
 		}
-		data = rest
+		frames = rest
 	}
+	if end && c.in.Held() > 0 {
+		return errors.New("engine: a message ended within a frame")
+	}
+	return nil
 }
 
 var errHungUp = errors.New("engine: the server hung up")

@@ -4,7 +4,6 @@ package engine
 
 import (
 	"context"
-	"net/netip"
 	"time"
 )
 
@@ -27,13 +26,11 @@ func New(Handler, Options) (*Loop, error) { return nil, ErrUnsupported }
 
 // The methods exist so that callers compile. They cannot be called, because there is no Loop.
 
-func (l *Loop) Do(func()) bool                 { return false }
-func (l *Loop) Now() int64                     { return 0 }
-func (l *Loop) Open() int                      { return 0 }
-func (l *Loop) Run(context.Context) error      { return ErrUnsupported }
-func (l *Loop) Dial(netip.AddrPort, int) *Conn { return nil }
-func (c *Conn) Send([]byte)                    {}
-func (c *Conn) Queued() int                    { return 0 }
-func (c *Conn) Up() bool                       { return false }
-func (c *Conn) Mute()                          {}
-func (c *Conn) Close(bool)                     {}
+func (l *Loop) Do(func()) bool            { return false }
+func (l *Loop) Now() int64                { return 0 }
+func (l *Loop) Open() int                 { return 0 }
+func (l *Loop) Run(context.Context) error { return ErrUnsupported }
+func (l *Loop) Dial(Target, int) *Conn    { return nil }
+func (c *Conn) Send([]byte)               {}
+func (c *Conn) Mute()                     {}
+func (c *Conn) Close(bool)                {}

@@ -2,9 +2,9 @@ package swarm
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -16,7 +16,8 @@ import (
 
 // Place says where a user may log in, with the token.
 type Place struct {
-	Addr  netip.AddrPort
+	engine.Target
+	Said  string // the address as the cluster says it
 	Node  string
 	Token string
 }
@@ -48,6 +49,8 @@ type Config struct {
 	// Reconnect reconnects users whose connection is lost during a phase.
 	Reconnect bool
 	TextBytes int // 0: 100
+	// Roots are the authorities that sign the certificates of nodes with TLS; nil: those of the system.
+	Roots *x509.CertPool
 	// LoginTimeout bounds an attempt to connect and log in; 0 means 10 s.
 	LoginTimeout time.Duration
 }
@@ -62,7 +65,7 @@ type Fleet struct {
 	fatal  chan error
 
 	mu    sync.Mutex // guards the following
-	addrs []netip.AddrPort
+	addrs []engine.Target
 	nodes []string
 
 	live liveCounters
@@ -175,16 +178,16 @@ func (f *Fleet) addrIndex(p Place) uint16 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for i, a := range f.addrs {
-		if a == p.Addr {
+		if a == p.Target {
 			return uint16(i)
 		}
 	}
-	f.addrs = append(f.addrs, p.Addr)
+	f.addrs = append(f.addrs, p.Target)
 	f.nodes = append(f.nodes, p.Node)
 	return uint16(len(f.addrs) - 1)
 }
 
-func (f *Fleet) addr(i uint16) netip.AddrPort {
+func (f *Fleet) addr(i uint16) engine.Target {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.addrs[i]
@@ -248,7 +251,7 @@ func (f *Fleet) spread(places []Place) {
 	for _, p := range places {
 		known := false
 		for _, q := range seen {
-			known = known || q.Addr == p.Addr
+			known = known || q.Target == p.Target
 		}
 		if !known {
 			seen = append(seen, p)
@@ -272,8 +275,8 @@ func (f *Fleet) spread(places []Place) {
 			crossed--
 			b = seen[(i/2+1)%len(seen)]
 		}
-		places[i].Addr, places[i].Node = a.Addr, a.Node
-		places[i+1].Addr, places[i+1].Node = b.Addr, b.Node
+		places[i].Target, places[i].Said, places[i].Node = a.Target, a.Said, a.Node
+		places[i+1].Target, places[i+1].Said, places[i+1].Node = b.Target, b.Said, b.Node
 	}
 }
 
@@ -377,5 +380,5 @@ func (f *Fleet) placeAgain(ctx context.Context) {
 // sourceOptions gives each loop source addresses of its own.
 func (c *Config) sourceOptions(loop int) engine.Options {
 	const sources = 64
-	return engine.Options{Sources: sources, FirstSource: (c.Index*c.Loops + loop) * sources}
+	return engine.Options{Sources: sources, FirstSource: (c.Index*c.Loops + loop) * sources, Roots: c.Roots}
 }

@@ -16,7 +16,7 @@ import (
 // The histograms of a phase. Those ending in .service count from when the generator acted, the others from when the
 // schedule required it.
 const (
-	HConnect        = "connect"         // TCP connect
+	HConnect        = "connect"         // connect, with the handshakes of TLS and WebSocket
 	HLogin          = "login"           // 1005 to 1006 on an open connection
 	HFull           = "full"            // both, from the planned time
 	HPing           = "ping"            // 1023 to 1024

@@ -22,7 +22,7 @@ const (
 	out        state = iota // not connected, and not meant to be
 	placing                 // waiting for a token
 	waiting                 // waiting for the time of the next attempt
-	connecting              // TCP
+	connecting              // with the handshakes of TLS and WebSocket
 	loggingIn               // 1005 is on its way
 	in                      // logged in
 	open                    // connected, which is the goal of the phase
@@ -41,7 +41,7 @@ type user struct {
 	pings   []ping   // unanswered heartbeats, oldest first
 	planned int64    // of the login in progress
 	began   int64    // of the attempt in progress
-	opened  int64    // when TCP was established
+	opened  int64    // when the connection was established
 	lost    int64    // when the connection was lost; 0 if it was not
 	token   [tokenLen]byte
 	addr    uint16

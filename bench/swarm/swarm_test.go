@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"parley/bench/engine"
 	"parley/bench/schedule"
 	"parley/internal/rpc"
 	"parley/internal/standalone"
@@ -40,7 +41,7 @@ func startFleet(t *testing.T, users int, change func(*Config)) *Fleet {
 			}
 			places := make([]Place, len(rsp.Replies))
 			for i, r := range rsp.Replies {
-				places[i] = Place{netip.MustParseAddrPort(r.Host + ":" + r.Port), r.Node, r.Token}
+				places[i] = Place{Target: engine.Target{Addr: netip.MustParseAddrPort(r.Host + ":" + r.Port)}, Node: r.Node, Token: r.Token}
 			}
 			return places, nil
 		},
@@ -175,7 +176,7 @@ func TestElementsAreReadAsTheDecoderReadsThem(t *testing.T) {
 
 func TestAFleetKeepsToItsNodes(t *testing.T) {
 	node := func(i int) Place {
-		return Place{Addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(9000+i)), Node: string(rune('a' + i))}
+		return Place{Target: engine.Target{Addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(9000+i))}, Node: string(rune('a' + i))}
 	}
 	spread := func(cfg Config) (names string) {
 		places := make([]Place, 20)
@@ -212,7 +213,7 @@ func TestAnAttemptWithoutAnAnswerIsGivenUp(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0") // accepts no connections
 	require.NoError(t, err)
 	defer ln.Close()
-	place := Place{netip.MustParseAddrPort(ln.Addr().String()), "deaf", strings.Repeat("t", tokenLen)}
+	place := Place{Target: engine.Target{Addr: netip.MustParseAddrPort(ln.Addr().String())}, Node: "deaf", Token: strings.Repeat("t", tokenLen)}
 	f, err := New(Config{
 		FirstUID: 1, Users: 4, LoginTimeout: 300 * time.Millisecond, Cross: -1,
 		Place: func(_ context.Context, uids []int32) ([]Place, error) {

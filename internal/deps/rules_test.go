@@ -240,9 +240,10 @@ var rules = []rule{
 		[]string{"internal/store", "internal/store/mysql", "internal/presence", "internal/config", "internal/wire"},
 		"the only part of bench that writes into the stores",
 	},
+	{"bench/engine", []string{"internal/websocket", "internal/wire"}, "moves bytes and frames, and does not know what is in them"},
 	{
 		"bench/local",
-		[]string{"lab/launch", "lab/faultproxy", "bench/seed"},
+		[]string{"lab/launch", "lab/faultproxy", "internal/certs", "internal/wire", "bench/seed"},
 		"the only part of bench that starts processes",
 	},
 	{

@@ -2,6 +2,7 @@ package websocket
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -29,11 +30,47 @@ func (e *ClosedError) Error() string {
 // Unwrap makes a Close frame the end of the stream.
 func (e *ClosedError) Unwrap() error { return io.EOF }
 
+// ClientHandshake is a client's side of the handshake, as bytes. The zero value is ready.
+type ClientHandshake struct {
+	key  string
+	held head
+}
+
+// Request returns what opens the stream at u.
+func (h *ClientHandshake) Request(u *url.URL) []byte {
+	var raw [16]byte
+	rand.Read(raw[:]) // never fails: crypto/rand ends the process instead
+	h.key = base64.StdEncoding.EncodeToString(raw[:])
+	return fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+		"Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: %s\r\n\r\n", u.RequestURI(), u.Host, h.key, Protocol)
+}
+
+// Next takes data of the answer and returns the rest of it once the stream is open. ok is false while more is to come.
+func (h *ClientHandshake) Next(data []byte) (rest []byte, ok bool, err error) {
+	answer, rest, err := h.held.next(data)
+	if answer == nil || err != nil {
+		return nil, false, err
+	}
+	r, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(answer)), &http.Request{Method: http.MethodGet})
+	if err != nil {
+		return nil, false, err
+	}
+	_ = r.Body.Close() // the answer has none
+	switch {
+	case r.StatusCode != http.StatusSwitchingProtocols:
+		return nil, false, fmt.Errorf("HTTP %s", r.Status)
+	case !hasToken(r.Header, "Upgrade", "websocket") || !hasToken(r.Header, "Connection", "upgrade") || r.Header.Get("Sec-Websocket-Accept") != acceptOf(h.key):
+		return nil, false, errors.New("not the answer of a WebSocket server")
+	case r.Header.Get("Sec-Websocket-Protocol") != Protocol:
+		return nil, false, errors.New("the server does not speak " + Protocol)
+	}
+	return rest, true, nil
+}
+
 // Conn is a client's connection: a stream of bytes that travels in binary messages, one for each Write. It answers pings
 // while Read is called. Reads and writes may go on at the same time, but only one of each.
 type Conn struct {
 	net.Conn
-	rd *bufio.Reader
 
 	// Owned by the reader.
 	in      Decoder
@@ -65,27 +102,24 @@ func NewClient(ctx context.Context, conn net.Conn, u *url.URL) (*Conn, error) {
 }
 
 func handshake(conn net.Conn, u *url.URL) (*Conn, error) {
-	var raw [16]byte
-	rand.Read(raw[:]) // never fails: crypto/rand ends the process instead
-	key := base64.StdEncoding.EncodeToString(raw[:])
-	_, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-		"Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: %s\r\n\r\n", u.RequestURI(), u.Host, key, Protocol)
-	if err != nil {
+	var h ClientHandshake
+	if _, err := conn.Write(h.Request(u)); err != nil {
 		return nil, err
 	}
-	rd := bufio.NewReaderSize(conn, readBytes)
-	r, err := http.ReadResponse(rd, &http.Request{Method: http.MethodGet})
-	switch {
-	case err != nil:
-		return nil, err
-	case r.StatusCode != http.StatusSwitchingProtocols:
-		return nil, fmt.Errorf("HTTP %s", r.Status)
-	case !hasToken(r.Header, "Upgrade", "websocket") || !hasToken(r.Header, "Connection", "upgrade") || r.Header.Get("Sec-Websocket-Accept") != acceptOf(key):
-		return nil, errors.New("not the answer of a WebSocket server")
-	case r.Header.Get("Sec-Websocket-Protocol") != Protocol:
-		return nil, errors.New("the server does not speak " + Protocol)
+	c := &Conn{Conn: conn, in: Decoder{Client: true}, buf: make([]byte, readBytes)}
+	for {
+		n, err := conn.Read(c.buf)
+		rest, ok, bad := h.Next(c.buf[:n])
+		switch {
+		case ok:
+			c.data = rest
+			return c, nil
+		case bad != nil:
+			return nil, bad
+		case err != nil:
+			return nil, err
+		}
 	}
-	return &Conn{Conn: conn, rd: rd, in: Decoder{Client: true}}, nil
 }
 
 // Read returns payload of messages as it comes. After a Close frame it returns a *ClosedError, which is an io.EOF.
@@ -95,10 +129,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 			return 0, c.err
 		}
 		if len(c.data) == 0 {
-			if c.buf == nil {
-				c.buf = make([]byte, readBytes)
-			}
-			n, err := c.rd.Read(c.buf)
+			n, err := c.Conn.Read(c.buf)
 			if err != nil {
 				return 0, err // it may be a deadline
 			}
@@ -183,6 +214,16 @@ func (c *Conn) CloseWrite(status Status) error {
 // AppendMessage appends a client's binary message.
 func AppendMessage(dst []byte, mask [4]byte, payload []byte) []byte {
 	return appendMasked(dst, opBinary, mask, payload)
+}
+
+// AppendPong appends a client's answer to a ping.
+func AppendPong(dst []byte, mask [4]byte, payload []byte) []byte {
+	return appendMasked(dst, opPong, mask, payload)
+}
+
+// AppendClose appends a client's Close frame.
+func AppendClose(dst []byte, mask [4]byte, status Status) []byte {
+	return appendMasked(dst, opClose, mask, binary.BigEndian.AppendUint16(nil, uint16(status)))
 }
 
 // appendMasked appends a client's frame.

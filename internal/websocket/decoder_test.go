@@ -203,7 +203,7 @@ func FuzzHandshake(f *testing.F) {
 				require.Equal(t, whole, answer)
 				return
 			}
-			require.LessOrEqual(t, len(h.held), MaxHandshake)
+			require.LessOrEqual(t, len(h.held.held), MaxHandshake)
 		}
 		require.Empty(t, whole)
 		require.Empty(t, wholeRest)

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/sha1"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -16,7 +17,7 @@ import (
 // Protocol is the subprotocol that Parley speaks.
 const Protocol = "parley.v1"
 
-// MaxHandshake bounds a client's handshake, in bytes.
+// MaxHandshake bounds one side's part of the handshake, in bytes.
 const MaxHandshake = 8 << 10
 
 // acceptGUID is a constant of RFC 6455.
@@ -29,14 +30,32 @@ var headEnd = []byte("\r\n\r\n")
 // may always connect.
 type Origins []string
 
-// Handshake collects a client's handshake. The zero value is ready.
+// Handshake is a server's side of the handshake. The zero value is ready.
 type Handshake struct {
-	held []byte
+	held head
 }
 
 // Next takes data and returns the answer once the handshake is complete, with the rest of data. ok says that the stream is
 // open; else it is to be closed behind the answer. An empty answer means that more is to come.
 func (h *Handshake) Next(data []byte, origins Origins) (answer, rest []byte, ok bool) {
+	request, rest, err := h.held.next(data)
+	if err != nil {
+		return refuse(http.StatusRequestHeaderFieldsTooLarge, "", "handshake too long"), nil, false
+	}
+	if request == nil {
+		return nil, nil, false
+	}
+	answer, ok = origins.answer(request)
+	return answer, rest, ok
+}
+
+// head collects one side's part of the handshake.
+type head struct{ held []byte }
+
+var errTooLong = errors.New("handshake too long")
+
+// next takes data and returns all of the head once it has come, with the rest of data; nil while more is to come.
+func (h *head) next(data []byte) (all, rest []byte, err error) {
 	from := max(len(h.held)-len(headEnd)+1, 0)
 	before := len(h.held)
 	h.held = append(h.held, data[:min(len(data), MaxHandshake-before)]...)
@@ -44,15 +63,13 @@ func (h *Handshake) Next(data []byte, origins Origins) (answer, rest []byte, ok 
 	if i < 0 {
 		if len(h.held) >= MaxHandshake {
 			h.held = nil
-			return refuse(http.StatusRequestHeaderFieldsTooLarge, "", "handshake too long"), nil, false
+			return nil, nil, errTooLong
 		}
-		return nil, nil, false
+		return nil, nil, nil
 	}
 	end := from + i + len(headEnd)
-	head := h.held[:end]
-	h.held = nil
-	answer, ok = origins.answer(head)
-	return answer, data[end-before:], ok
+	all, h.held = h.held[:end], nil
+	return all, data[end-before:], nil
 }
 
 // answer returns what a client is told, and whether it may go on.
