@@ -33,7 +33,7 @@ type cli struct {
 	Connect struct {
 		Common      lab.Options `embed:""`
 		Concurrency int         `help:"connects under way" default:"256"`
-	} `cmd:"" help:"Measure TCP connections per second."`
+	} `cmd:"" help:"Measure connections per second, without logins."`
 	Login struct {
 		Common      lab.Options   `embed:""`
 		Load        lab.LoadFlags `embed:""`
@@ -79,7 +79,6 @@ type cli struct {
 	} `cmd:"" help:"Measure what one hostile peer makes a node hold, and whether others notice."`
 	Floor struct {
 		Common      lab.Options   `embed:""`
-		Rounds      int           `help:"turns of each server" default:"5"`
 		Concurrency int           `help:"unanswered heartbeats" default:"256"`
 		Turn        time.Duration `help:"length of a turn" default:"1s"`
 	} `cmd:"" help:"Compare heartbeats on a chat node with bare echo servers, in turns."`
@@ -152,7 +151,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case "hogs":
 		return l.Hogs(ctx, c.Hogs.Common, c.Hogs.Hogs)
 	case "floor":
-		return l.Floor(ctx, c.Floor.Common, c.Floor.Rounds, c.Floor.Concurrency, c.Floor.Turn)
+		return l.Floor(ctx, c.Floor.Common, c.Floor.Concurrency, c.Floor.Turn)
 	case "find-max":
 		f := c.FindMax
 		return l.FindMax(ctx, f.Common, f.Load, f.SLO, f.From, f.To, f.Steps)

@@ -10,7 +10,7 @@ import (
 
 // histograms describes each histogram in the report.
 var histograms = map[string]string{
-	swarm.HConnect:        "TCP connect",
+	swarm.HConnect:        "connect, with the handshakes of TLS and WebSocket",
 	swarm.HLogin:          "1005 to 1006, on an open connection",
 	swarm.HFull:           "connect and login, from the planned time",
 	swarm.HPing:           "heartbeat, from the planned time",
@@ -46,6 +46,9 @@ var figureNames = func() []string {
 		"deliveries", "delivery_cpu", "floor_rate", "floor_cpu", "fanout_ratio", "rate_ratio", "removed", "afterremoval", "copies", "gaps",
 	}
 	names = append(names, hogFigures()...)
+	for _, t := range []string{"tcp", "tls", "ws", "wss"} {
+		names = append(names, t+"_rate_ratio", t+"_cpu_ratio", t+"_session_bytes")
+	}
 	for h := range histograms {
 		for _, q := range []string{"p50", "p90", "p99", "p999", "max"} {
 			names = append(names, h+"."+q)

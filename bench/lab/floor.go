@@ -34,11 +34,12 @@ func FloorServer(ctx context.Context, kind string, say func(string)) error {
 
 // Floor compares heartbeats on a chat node with the same frames on servers that do nothing else, in alternating
 // rounds.
-func (l Lab) Floor(ctx context.Context, o Options, rounds, concurrency int, turn time.Duration) int {
+func (l Lab) Floor(ctx context.Context, o Options, concurrency int, turn time.Duration) int {
+	rounds := o.Rounds
 	if rounds < 1 || concurrency < 1 || turn <= 0 {
 		return l.refuse(errors.New("--rounds and --concurrency must be at least 1 and --turn more than 0"))
 	}
-	v := verb{name: "floor", what: "heartbeats on a chat node against servers that only answer frames, taking turns in one run", users: 256, cross: -1, crews: len(floor.Kinds) + 1}
+	v := verb{name: "floor", what: "heartbeats on a chat node against servers that only answer frames, taking turns in one run", users: 256, cross: -1, crews: len(floor.Kinds) + 1, tcp: true}
 	v.do = func(ctx context.Context, r *run) error {
 		if r.Standalone {
 			r.rep.Notes = append(r.rep.Notes, "the CPU of standalone is that of two nodes and the embedded stores; --local 1 compares a chat node alone")

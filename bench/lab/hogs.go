@@ -87,7 +87,7 @@ func (v *visit) keptMemory() bool {
 func (l Lab) Hogs(ctx context.Context, o Options, f HogFlags) int {
 	v := verb{
 		name: "hogs", what: "peers that never read, never stop writing or never log in: what each makes a node hold, and whether others notice",
-		users: 40, cross: 0, text: 100, guests: 2 * max(f.Peers, 1),
+		users: 40, cross: 0, text: 100, guests: 2 * max(f.Peers, 1), tcp: true,
 	}
 	// The hogs also load the generator. Its lateness shows in the ratio and must not decide the verdict.
 	o.MaxLag = max(o.MaxLag, 250*time.Millisecond)

@@ -20,6 +20,7 @@ import (
 type plateau struct {
 	sessions                                         float64
 	server, redis, generator, slab, procfs, consumed float64
+	live                                             float64 // of the server
 }
 
 // settled bounds how long the plateau before the last is held, until the runtime has returned the memory it will
@@ -38,13 +39,19 @@ func (l Lab) Idle(ctx context.Context, o Options, plateaus int, hold time.Durati
 	case hold <= 0 || texts < 0:
 		return l.refuse(errors.New("--hold must be more than 0 and --texts at least 0"))
 	}
+	if texts > 0 && len(o.Transport) > 1 {
+		return l.refuse(errors.New("--texts takes one transport at a time"))
+	}
 	if texts > 0 {
 		if _, err := schedule.Parse("poisson", texts, hold, 1); err != nil {
 			return l.refuse(fmt.Errorf("--texts: %w", err))
 		}
 	}
-	v := verb{name: "idle", what: "logged-in sessions with heartbeats and little else: what each costs in memory", users: 10000, cross: -1, text: ledger.MinText}
+	v := verb{name: "idle", what: "logged-in sessions with heartbeats and little else: what each costs in memory", users: 10000, cross: -1, text: ledger.MinText, turns: true}
 	v.do = func(ctx context.Context, r *run) error {
+		if len(r.teams) > 0 {
+			return r.idleTurns(ctx, hold)
+		}
 		last := step{name: fmt.Sprintf("hold %d", r.Users), Phase: swarm.Phase{Kind: "hold", For: hold}, main: swarm.HPing}
 		if texts > 0 {
 			load, err := schedule.Parse("poisson", texts, hold, r.Seed)
@@ -109,6 +116,7 @@ func (r *run) weigh(ctx context.Context, before int64) (p plateau) {
 		switch {
 		case strings.HasPrefix(name, "chat") || name == "standalone":
 			p.server += float64(s.RSS)
+			p.live += s.Live
 		case name == "redis":
 			p.redis = float64(s.RSS)
 		case name == "generator" || strings.HasPrefix(name, "worker"):

@@ -8,11 +8,14 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
+	"strings"
 	"time"
 
 	"parley/bench/assert"
 	"parley/bench/local"
 	"parley/bench/seed"
+	"parley/internal/wire"
 )
 
 // Options are the flags common to all verbs.
@@ -28,6 +31,9 @@ type Options struct {
 	Via        map[string]string `help:"connect to another address in place of a chat node's, for NAT or a proxy" placeholder:"HOST:PORT=HOST:PORT" group:"Cluster"`
 	Ops        []string          `help:"operations listeners to scrape" placeholder:"NAME=HOST:PORT" group:"Cluster"`
 
+	Transport []string      `help:"how users connect: tcp, tls, ws (WebSocket) or wss. A list, for idle, login, ping and chat, measures each in turn on one cluster and compares it with the first; each has --users users then" default:"tcp" group:"Load"`
+	Rounds    int           `help:"turns of each transport of a list, or of each server of floor" default:"5" group:"Load"`
+	CA        string        `name:"ca" help:"certificates, in PEM, of the authorities that the users trust; default: those of the system, or that of the cluster bench starts" type:"path" placeholder:"FILE" group:"Cluster"`
 	Users     int           `help:"number of users; 0 means the verb's default" short:"u" group:"Load"`
 	FirstUID  int32         `name:"first-uid" help:"uid of the first user; 0 means the first of bench seed" group:"Load"`
 	Workers   int           `help:"generator processes that share the users" default:"1" group:"Load"`
@@ -65,6 +71,9 @@ type plan struct {
 	faults []local.Fault
 	stores *seed.Place // of --config
 	drawn  bool        // the seed was chosen at random
+
+	transports []wire.Transport // one or more, none twice
+	ca         []byte           // of --ca
 }
 
 // check finds errors before anything is started.
@@ -76,6 +85,9 @@ func (o Options) check(figures []string) (p plan, err error) {
 	}
 	if p.FirstUID == 0 {
 		p.FirstUID = seed.FirstUID
+	}
+	if err = p.readTransports(); err != nil {
+		return p, err
 	}
 	if p.Users%2 != 0 {
 		p.Users++
@@ -98,6 +110,12 @@ func (o Options) check(figures []string) (p plan, err error) {
 	}
 	if o.Heartbeat < 5*time.Second || o.Heartbeat > 300*time.Second || o.Heartbeat%time.Second != 0 {
 		return p, errors.New("--heartbeat must be whole seconds, 5s to 300s")
+	}
+	if len(p.transports) > 1 && (len(p.Fault) > 0 || p.Rounds < 1) {
+		return p, errors.New("several transports need --rounds of at least 1, and no --fault")
+	}
+	if p.Standalone && slices.ContainsFunc(p.transports, wire.Transport.Encrypted) {
+		return p, errors.New("standalone has no TLS: use --local")
 	}
 	if o.Local < 0 || o.Local > maxNodes || o.Nodes < 1 || o.Nodes > 16 {
 		return p, fmt.Errorf("--local must be 1 to %d, and --nodes 1 to 16", maxNodes)
@@ -136,4 +154,24 @@ func (o Options) check(figures []string) (p plan, err error) {
 		p.stores = &seed.Place{DSN: c.Mysql.DSN(), Redis: c.Redis}
 	}
 	return p, nil
+}
+
+// readTransports reads --transport and --ca.
+func (p *plan) readTransports() (err error) {
+	for _, name := range p.Transport {
+		t, ok := wire.ParseTransport(name)
+		if !ok || slices.Contains(p.transports, t) {
+			return fmt.Errorf("--transport %s: want one of tcp, tls, ws and wss, or several, none twice", strings.Join(p.Transport, ","))
+		}
+		p.transports = append(p.transports, t)
+	}
+	if len(p.transports) == 0 {
+		p.transports = []wire.Transport{wire.TCP}
+	}
+	if p.CA != "" {
+		if p.ca, err = os.ReadFile(p.CA); err != nil {
+			return fmt.Errorf("--ca: %w", err)
+		}
+	}
+	return nil
 }

@@ -52,7 +52,8 @@ func kept(t *testing.T, o Options) *report.Report {
 }
 
 func TestAssertionsDecideTheExitCode(t *testing.T) {
-	_, o := startCluster(t, 20)
+	_, o := startCluster(t, 40)
+	o.Users = 20
 	for text, want := range map[string]int{
 		"ack.p99<1h,lost==0,acked>100": report.Pass,
 		"ack.p99<1ns":                  report.Missed,
@@ -63,6 +64,21 @@ func TestAssertionsDecideTheExitCode(t *testing.T) {
 		o.Assert = text
 		require.Equal(t, want, l.Chat(t.Context(), o, chatFlags(300, 500*time.Millisecond)), "%s\n%s", text, out)
 	}
+
+	// Two transports take turns, and are compared. All texts are in the books.
+	l, out := lab()
+	o.Assert, o.Transport, o.Rounds = "ws_rate_ratio>0.5,acked==300", []string{"tcp", "ws"}, 1
+	require.Equal(t, report.Pass, l.Chat(t.Context(), o, chatFlags(300, 500*time.Millisecond)), out)
+	r := kept(t, o)
+	require.True(t, r.Ledger.HistoryChecked)
+	require.EqualValues(t, 300, r.Ledger.HistoryRead)
+	for _, table := range r.Tables {
+		if table.Title == "texts by transport, taking turns" {
+			require.Equal(t, "ws", table.Rows[1][0])
+			return
+		}
+	}
+	t.Fatal("no comparison", out)
 }
 
 // TestAnOverloadedGeneratorIsInvalid asks for a higher rate than any loop can generate.

@@ -14,6 +14,7 @@ import (
 	"parley/bench/local"
 	"parley/bench/swarm"
 	"parley/bench/watch"
+	"parley/internal/wire"
 )
 
 // RoomFlags are the flags of texts to groups.
@@ -199,7 +200,7 @@ func (r *run) fanFloor(ctx context.Context, p swarm.Phase, frame int, cost float
 	}
 	r.nodes.Add(watch.Watched{Name: "floor", Pid: proc.Pid})
 	s := r.spec()
-	s.Fixed, s.Users, s.Rooms, s.Loops = addr.String(), r.verb.rooms.Online, swarm.Rooms{}, 1
+	s.Transport, s.Fixed, s.Users, s.Rooms, s.Loops = wire.TCP, addr.String(), r.verb.rooms.Online, swarm.Rooms{}, 1
 	c, err := crew.New(s)
 	if err != nil {
 		return setupError(err)

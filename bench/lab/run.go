@@ -18,6 +18,7 @@ import (
 	"parley/bench/seed"
 	"parley/bench/swarm"
 	"parley/bench/watch"
+	"parley/internal/wire"
 )
 
 // run is one run of a verb, from the set-up to the report.
@@ -28,6 +29,7 @@ type run struct {
 	rep    *report.Report
 	layout *local.Layout // nil: an existing cluster
 	crew   crew.Crew
+	teams  []*team      // of several transports
 	db     *seed.Stores // nil: unknown
 	nodes  *watch.Nodes
 	screen *screen
@@ -63,6 +65,8 @@ type verb struct {
 	crews             int  // crews that the verb makes itself, each with all users; 0: one is made for it
 	guests            int  // additional users, with the uids after those of the run
 	beside            int  // connections to other servers
+	tcp               bool // users connect by TCP only
+	turns             bool // users of several transports may take turns
 	cold              bool // caches of profiles and lists are empty at the start
 	do                func(ctx context.Context, r *run) error
 }
@@ -70,6 +74,9 @@ type verb struct {
 // execute runs a verb and returns the exit code. It has written the report by then.
 func execute(ctx context.Context, o Options, v verb) int {
 	p, err := o.check(figureNames)
+	if err == nil {
+		err = v.takes(p.transports)
+	}
 	if err == nil {
 		err = writable(o.Out)
 	}
@@ -82,6 +89,9 @@ func execute(ctx context.Context, o Options, v verb) int {
 	}
 	if p.Users == 0 {
 		p.Users = v.users
+	}
+	if n := len(p.transports); n > 1 {
+		v.guests += p.Users * (n - 1)
 	}
 	r := &run{plan: p, verb: v, began: time.Now(), screen: newScreen(o.stderr, o.Quiet), tolerate: len(p.faults) > 0}
 	r.main, r.lag = hist.New(), hist.New()
@@ -104,6 +114,17 @@ func execute(ctx context.Context, o Options, v verb) int {
 		err = ctx.Err()
 	}
 	return r.finish(err)
+}
+
+// takes returns an error if the users of a verb cannot connect by these transports.
+func (v verb) takes(list []wire.Transport) error {
+	switch {
+	case v.tcp && (len(list) > 1 || list[0] != wire.TCP):
+		return fmt.Errorf("%s speaks TCP only, not %s", v.name, names(list))
+	case !v.turns && len(list) > 1:
+		return fmt.Errorf("%s takes one transport at a time; idle, login, ping and chat compare several", v.name)
+	}
+	return nil
 }
 
 // writable creates the directory of the reports and writes a file to it, so that no report is lost at the end of a
@@ -172,6 +193,7 @@ type step struct {
 	measured bool   // the run's figures describe this phase
 	faults   bool   // the fault plan runs during this phase
 	show     bool   // the report includes its histogram
+	turn     bool   // one of many: the report does not include its histograms
 }
 
 // phase runs a phase and reports it.
@@ -260,7 +282,7 @@ func (r *run) enter(s step, o *swarm.Outcome, at float64) {
 		r.rep.Figures["offered"] = float64(stage.Offered)
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.Hists)) {
-		if s.measured || name == swarm.HOutage || s.show && name == s.main {
+		if s.measured && !s.turn || name == swarm.HOutage || s.show && name == s.main {
 			r.rep.AddHist(s.name, name, histograms[name], o.Hist(name))
 		}
 	}

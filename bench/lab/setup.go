@@ -44,7 +44,7 @@ func (r *run) setUp(ctx context.Context) error {
 	case r.Standalone:
 		r.layout, err = local.Standalone(ctx, r.Bin, r.Nodes, r.Users+r.verb.guests, r.screen)
 	case r.Local > 0:
-		r.layout, err = local.Cluster(ctx, local.Options{Bin: r.Bin, Chat: r.Local, Users: r.Users + r.verb.guests, Cold: r.verb.cold, Faults: r.faults, Log: r.screen, Progress: r.screen.progress})
+		r.layout, err = local.Cluster(ctx, local.Options{Bin: r.Bin, Chat: r.Local, Users: r.Users + r.verb.guests, Cold: r.verb.cold, Transports: r.transports, Faults: r.faults, Log: r.screen, Progress: r.screen.progress})
 	}
 	if err != nil {
 		return setupError(err)
@@ -52,6 +52,9 @@ func (r *run) setUp(ctx context.Context) error {
 	watched := []watch.Watched{{Name: "generator", Pid: os.Getpid}}
 	if l := r.layout; l != nil {
 		r.FirstUID, r.Status, r.Secret, r.Gate = l.FirstUID, l.Status, l.Secret, l.Gate
+		if r.ca == nil {
+			r.ca = l.CA
+		}
 		r.rep.Env.Layout = l.Name
 		for _, n := range l.Nodes {
 			watched = append(watched, watch.Watched{Name: n.Name, Ops: n.Ops, Pid: n.Proc.Pid})
@@ -74,6 +77,9 @@ func (r *run) setUp(ctx context.Context) error {
 	if err := r.openStores(ctx); err != nil {
 		return setupError(err)
 	}
+	if len(r.transports) > 1 {
+		return r.enlistTeams(ctx)
+	}
 	if err := r.seedRooms(ctx); err != nil {
 		return setupError(err)
 	}
@@ -94,6 +100,7 @@ func (r *run) spec() crew.Spec {
 	return crew.Spec{
 		FirstUID: r.FirstUID, Users: r.Users, Rooms: r.verb.rooms, Status: r.Status, Secret: r.Secret, Loops: r.Loops, Heartbeat: r.Heartbeat,
 		Run: rand.Uint32() | 1, Seed: r.Seed, Cross: r.verb.cross, KeepTo: r.KeepTo, Resume: r.verb.resume, Reconnect: r.verb.reconnect, TextBytes: r.verb.text, Marks: r.verb.marks, Via: r.Via,
+		Transport: r.transports[0], CA: r.ca,
 	}
 }
 

@@ -139,7 +139,7 @@ func (l Lab) Connect(ctx context.Context, o Options, concurrency int) int {
 	if concurrency < 1 {
 		return l.refuse(errConcurrency)
 	}
-	v := verb{name: "connect", what: "TCP connections a second, without a login", users: 5000, cross: -1}
+	v := verb{name: "connect", what: "connections a second, without a login", users: 5000, cross: -1}
 	v.do = func(ctx context.Context, r *run) error {
 		out, err := r.phase(ctx, step{name: "connect", Phase: swarm.Phase{Kind: "connect", Concurrency: concurrency}, main: swarm.HConnect, measured: true, faults: false})
 		if err != nil {
@@ -186,13 +186,16 @@ func (l Lab) Login(ctx context.Context, o Options, f LoadFlags, concurrency int,
 	if concurrency < 1 {
 		return l.refuse(errConcurrency)
 	}
-	v := verb{name: "login", what: "logins a second on new connections: connect, token, presence, profile, lists, reply", users: 10000, cross: -1, cold: cold}
+	v := verb{name: "login", what: "logins a second on new connections: connect, token, presence, profile, lists, reply", users: 10000, cross: -1, cold: cold, turns: !again && !cold && f.Rate == 0}
 	want := 11000.0
 	if cold {
 		v.what += "; profiles and lists are read from SQL"
 		want = 4000
 	}
 	v.do = func(ctx context.Context, r *run) error {
+		if len(r.teams) > 0 {
+			return r.loginTurns(ctx, concurrency)
+		}
 		p := swarm.Phase{Kind: "login", Concurrency: concurrency, Again: again}
 		if again {
 			p.For = f.For
@@ -230,7 +233,7 @@ func (l Lab) Ping(ctx context.Context, o Options, f LoadFlags) int {
 	if err := f.check(pingRate); err != nil {
 		return l.refuse(err)
 	}
-	v := verb{name: "ping", what: "heartbeat round trips of logged-in users", users: 1000, cross: -1}
+	v := verb{name: "ping", what: "heartbeat round trips of logged-in users", users: 1000, cross: -1, turns: true}
 	v.do = func(ctx context.Context, r *run) error {
 		p, err := f.phase("ping", pingRate, r.Seed)
 		if err != nil {
@@ -238,6 +241,13 @@ func (l Lab) Ping(ctx context.Context, o Options, f LoadFlags) int {
 		}
 		if err := r.logIn(ctx); err != nil {
 			return err
+		}
+		if len(r.teams) > 0 {
+			if err := r.loadTurns(ctx, p, swarm.HPing, "heartbeats"); err != nil {
+				return err
+			}
+			r.compareTeams("heartbeat", "heartbeats", f.Closed > 0)
+			return nil
 		}
 		out, err := r.phase(ctx, step{name: "ping", Phase: p, main: swarm.HPing, measured: true, faults: true})
 		if err != nil {
@@ -288,7 +298,7 @@ func (l Lab) Chat(ctx context.Context, o Options, f ChatFlags) int {
 	if err := f.check(chatRate); err != nil {
 		return l.refuse(err)
 	}
-	v := verb{name: "chat", what: "one-to-one texts: stored, acknowledged, delivered", users: 1000, cross: f.Cross, text: f.Size, marks: f.Marks}
+	v := verb{name: "chat", what: "one-to-one texts: stored, acknowledged, delivered", users: 1000, cross: f.Cross, text: f.Size, marks: f.Marks, turns: true}
 	v.do = func(ctx context.Context, r *run) error {
 		p, err := f.phase("chat", chatRate, r.Seed)
 		if err != nil {
@@ -303,7 +313,14 @@ func (l Lab) Chat(ctx context.Context, o Options, f ChatFlags) int {
 		if _, err := r.phase(ctx, step{name: "threads", Phase: swarm.Phase{Kind: "threads"}}); err != nil {
 			return err
 		}
-		if err := r.chat(ctx, p, "chat"); err != nil {
+		if len(r.teams) > 0 {
+			if err = r.loadTurns(ctx, p, swarm.HAck, "acked"); err == nil {
+				r.compareTeams("text", "texts", f.Closed > 0)
+			}
+		} else {
+			err = r.chat(ctx, p, "chat")
+		}
+		if err != nil {
 			return err
 		}
 		if f.NoVerify {

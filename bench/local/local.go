@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"parley/bench/seed"
+	"parley/internal/certs"
+	"parley/internal/wire"
 	"parley/lab/faultproxy"
 	"parley/lab/launch"
 )
@@ -40,6 +42,8 @@ type Layout struct {
 	close    func() error
 	links    map[string]*faultproxy.Proxy
 	Dir      string // logs and configuration
+	CA       []byte // of the certificate of nodes with TLS, in PEM
+	certs    string // directory of the certificate; "": there is none
 }
 
 // Close stops all processes.
@@ -163,8 +167,9 @@ func (l *Layout) readGreeting(text string) error {
 type Options struct {
 	Bin         string // directory of the nodes' programs; "": beside this one, or built
 	Chat, Users int
-	Cold        bool    // leave the caches of profiles and lists empty
-	Faults      []Fault // links named here get a proxy
+	Transports  []wire.Transport // how clients connect, besides TCP
+	Cold        bool             // leave the caches of profiles and lists empty
+	Faults      []Fault          // links named here get a proxy
 	Log         io.Writer
 	Progress    func(step string, done, of int)
 }
@@ -180,7 +185,12 @@ func Cluster(ctx context.Context, o Options) (*Layout, error) {
 	}
 	say(o.Log, "starting redis-server, mariadbd, a gate, a status node and "+strconv.Itoa(o.Chat)+" chat nodes")
 	l := &Layout{links: map[string]*faultproxy.Proxy{}}
+	web, cert, key, err := l.transports(o.Transports)
+	if err != nil {
+		return nil, err
+	}
 	c, err := launch.Start(ctx, launch.Options{
+		WebSocket: web, Cert: cert, Key: key,
 		Chat: o.Chat, Status: 1, Gate: 1, Bin: bin, LogLevel: "warn", OnRedis: seed.Generation, Log: o.Log,
 		MariaDB: launch.MariaDBOptions{BufferPool: "512M", Args: []string{"--innodb-log-file-size=512M", "--max-connections=2000"}},
 		Configure: func(n *launch.Node, _ int, f *launch.INI) error {
@@ -191,14 +201,14 @@ func Cluster(ctx context.Context, o Options) (*Layout, error) {
 		},
 	})
 	if err != nil {
-		return nil, errors.Join(err, l.closeLinks())
+		return nil, errors.Join(err, l.closeLinks(), os.RemoveAll(l.certs))
 	}
 	*l = Layout{
-		links: l.links,
-		Name:  fmt.Sprintf("local, %d chat nodes, redis-server, mariadbd", o.Chat), Gate: c.GateURL(), Status: []string{c.StatusAddr(0)},
+		links: l.links, certs: l.certs, CA: l.CA,
+		Name: fmt.Sprintf("local, %d chat nodes, redis-server, mariadbd", o.Chat), Gate: c.GateURL(), Status: []string{c.StatusAddr(0)},
 		Secret: c.Secret(), FirstUID: seed.FirstUID, Users: o.Users, Dir: c.Dir(),
 	}
-	l.close = func() error { return errors.Join(c.Close(), l.closeLinks()) }
+	l.close = func() error { return errors.Join(c.Close(), l.closeLinks(), os.RemoveAll(l.certs)) }
 	l.Nodes = append(l.Nodes, Node{Name: "redis", Proc: c.Redis.Proc}, Node{Name: "mariadb", Proc: c.MariaDB.Proc})
 	for _, n := range c.Nodes() {
 		l.Nodes = append(l.Nodes, Node{n.Name(), n.OpsAddr(), n.Proc})
@@ -213,6 +223,28 @@ func Cluster(ctx context.Context, o Options) (*Layout, error) {
 		return nil, errors.Join(err, l.close())
 	}
 	return l, nil
+}
+
+// transports makes what the chat nodes need for transports: a certificate for those with TLS.
+func (l *Layout) transports(list []wire.Transport) (web bool, cert, key string, err error) {
+	encrypted := false
+	for _, t := range list {
+		web, encrypted = web || t.Web(), encrypted || t.Encrypted()
+	}
+	if !encrypted {
+		return web, "", "", nil
+	}
+	if l.certs, err = os.MkdirTemp("", "parley-certs-"); err != nil {
+		return false, "", "", err
+	}
+	err = certs.Make(l.certs, []string{"127.0.0.1", "localhost"}, time.Now())
+	if err == nil {
+		l.CA, err = os.ReadFile(filepath.Join(l.certs, certs.CAFile))
+	}
+	if err != nil {
+		return false, "", "", errors.Join(err, os.RemoveAll(l.certs))
+	}
+	return web, filepath.Join(l.certs, certs.CertFile), filepath.Join(l.certs, certs.KeyFile), nil
 }
 
 func (l *Layout) closeLinks() error {

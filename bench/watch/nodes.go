@@ -31,6 +31,7 @@ type Sample struct {
 	Goroutines float64
 	GCSeconds  float64 // paused for collections since the previous sample
 	Heap       float64
+	Live       float64 // objects of the heap and stacks, after the last collection and what was allocated since
 	Gone       bool
 }
 
@@ -157,6 +158,7 @@ func (n *Nodes) look(ctx context.Context, w Watched) {
 	s.RSS = int64(m["process_resident_memory_bytes"])
 	s.Sessions, s.Waiting = m["parley_chat_sessions"], m["parley_chat_texts_waiting"]
 	s.Goroutines, s.Heap = m["go_goroutines"], m["go_memstats_heap_inuse_bytes"]
+	s.Live = m["go_memstats_heap_alloc_bytes"] + m["go_memstats_stack_inuse_bytes"]
 	s.Gone = m == nil
 	if w.Pid != nil {
 		r.pid = w.Pid()
@@ -218,6 +220,7 @@ func (n *Nodes) Troubles() map[string]float64 {
 var wanted = map[string]bool{
 	"process_cpu_seconds_total": true, "process_resident_memory_bytes": true, "go_goroutines": true,
 	"go_gc_duration_seconds_sum": true, "go_memstats_heap_inuse_bytes": true,
+	"go_memstats_heap_alloc_bytes": true, "go_memstats_stack_inuse_bytes": true,
 	"parley_chat_sessions": true, "parley_chat_texts_waiting": true,
 }
 

@@ -24,6 +24,11 @@ const DefaultStopTimeout = 30 * time.Second
 type Options struct {
 	Chat, Status, Gate int // how many of each
 
+	// More ports of chat nodes for clients: for WebSocket, and with a certificate for TLS, for WebSocket under TLS too with
+	// both.
+	WebSocket bool
+	Cert, Key string // files
+
 	Dir      string   // takes configuration, data and logs; must exist; empty: a new temporary one, removed by Close
 	Bin      string   // has the binaries of the nodes; empty: Start builds them into Dir/bin
 	Race     bool     // build with the race detector; ignored with Bin

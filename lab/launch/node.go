@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -29,6 +30,7 @@ type Node struct {
 	*Proc
 	role            Role
 	addr, rpc, ops  port
+	more            map[string]port // of a chat node, by their keys in its file
 	configPath      string
 	readyHTTPClient *http.Client
 }
@@ -67,6 +69,20 @@ func (c *Cluster) newNode(role Role, index int, o *Options) (*Node, error) {
 		c.ports = append(c.ports, taken)
 		*p = taken
 	}
+	if role == Chat {
+		n.more = map[string]port{}
+		for key, wanted := range map[string]bool{"WSPort": o.WebSocket, "TLSPort": o.Cert != "", "WSSPort": o.WebSocket && o.Cert != ""} {
+			if !wanted {
+				continue
+			}
+			taken, err := takePort()
+			if err != nil {
+				return nil, err
+			}
+			c.ports = append(c.ports, taken)
+			n.more[key] = taken
+		}
+	}
 	n.configPath = filepath.Join(c.dir, name+".ini")
 	command := []string{filepath.Join(c.bin, string(role)), "--config", n.configPath}
 	if o.Through != nil {
@@ -96,6 +112,13 @@ func (c *Cluster) config(n *Node, name string, index int, o *Options) *INI {
 		f.Set("SelfServer", "Host", host)
 		f.Set("SelfServer", "Port", n.addr.String())
 		f.Set("SelfServer", "RPCPort", n.rpc.String())
+		for _, key := range slices.Sorted(maps.Keys(n.more)) {
+			f.Set("SelfServer", key, n.more[key].String())
+		}
+		if o.Cert != "" {
+			f.Set("TLS", "Cert", o.Cert)
+			f.Set("TLS", "Key", o.Key)
+		}
 	case Status:
 		f.Set("StatusServer", "Name", name)
 		f.Set("StatusServer", "Host", host)

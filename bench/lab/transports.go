@@ -1,0 +1,216 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"parley/bench/crew"
+	"parley/bench/hist"
+	"parley/bench/report"
+	"parley/bench/swarm"
+	"parley/internal/wire"
+)
+
+// team is the users of one of several transports. They take turns with those of the others.
+type team struct {
+	via  wire.Transport
+	crew crew.Crew
+
+	// Of each turn.
+	rate []float64 // operations per second
+	cost []float64 // seconds of the nodes' CPU per operation; empty if unknown
+	p99  []float64 // ns
+	rss  []float64 // bytes per session: of the nodes' RSS
+	live []float64 // likewise: of their heap's objects and stacks
+	all  *hist.Hist
+}
+
+func names(list []wire.Transport) string {
+	var s []string
+	for _, t := range list {
+		s = append(s, t.String())
+	}
+	return strings.Join(s, ",")
+}
+
+// enlistTeams makes the users of each transport, --users for each. r.crew stands for them all.
+func (r *run) enlistTeams(ctx context.Context) error {
+	var crews []crew.Crew
+	began := time.Now()
+	for i, via := range r.transports {
+		s := r.spec()
+		s.Transport, s.FirstUID = via, r.FirstUID+int32(i*r.Users)
+		c, err := r.newCrew(ctx, s)
+		if err != nil {
+			crew.Join(crews...).Close()
+			return setupError(err)
+		}
+		crews = append(crews, c)
+		r.teams = append(r.teams, &team{via: via, crew: c, all: hist.New()})
+	}
+	r.crew = crew.Join(crews...)
+	r.Users *= len(crews) // from now on of all
+	if err := r.crew.Prepare(ctx); err != nil {
+		return setupError(err)
+	}
+	r.stageDone("tokens", began, "")
+	return nil
+}
+
+// turns has the users of each transport do the same in every round.
+func (r *run) turns(ctx context.Context, do func(t *team, round int) error) error {
+	all := r.crew
+	defer func() { r.crew = all }()
+	for round := range r.Rounds {
+		order := slices.Clone(r.teams)
+		if round%2 == 1 {
+			slices.Reverse(order) // so that no transport always follows the same one
+		}
+		for _, t := range order {
+			if r.crew = t.crew; ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err := do(t, round); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// loadTurns runs a load in turns. counter is of the operations that the nodes' CPU is divided by.
+func (r *run) loadTurns(ctx context.Context, p swarm.Phase, main, counter string) error {
+	return r.turns(ctx, func(t *team, round int) error {
+		before, known := r.nodesCPU()
+		out, err := r.phase(ctx, step{name: fmt.Sprintf("%s %d", t.via, round+1), Phase: p, main: main, measured: true, turn: true})
+		if err != nil {
+			return err
+		}
+		after, _ := r.nodesCPU()
+		t.add(out, main, max(p.For, p.Load.For))
+		if known {
+			t.cost = append(t.cost, (after-before)/float64(max(out.Counters[counter], 1)))
+		}
+		return nil
+	})
+}
+
+// add adds a turn; length 0 means that of the phase.
+func (t *team) add(out *swarm.Outcome, main string, length time.Duration) {
+	h := out.Hist(main)
+	seconds := length.Seconds()
+	if length == 0 {
+		seconds = out.Seconds
+	}
+	t.rate = append(t.rate, float64(h.Count())/max(seconds, 1e-3))
+	t.p99 = append(t.p99, float64(h.Quantile(.99)))
+	t.all.Add(h)
+}
+
+// loginTurns measures logins. Each turn ends with everybody logged out.
+func (r *run) loginTurns(ctx context.Context, concurrency int) error {
+	err := r.turns(ctx, func(t *team, round int) error {
+		if err := t.crew.Prepare(ctx); err != nil { // a token serves once
+			return setupError(err)
+		}
+		before, known := r.nodesCPU()
+		out, err := r.phase(ctx, step{
+			name: fmt.Sprintf("%s %d", t.via, round+1), main: swarm.HFull, measured: true, turn: true,
+			Phase: swarm.Phase{Kind: "login", Concurrency: concurrency},
+		})
+		if err != nil {
+			return err
+		}
+		after, _ := r.nodesCPU()
+		t.add(out, swarm.HFull, 0)
+		if known {
+			t.cost = append(t.cost, (after-before)/float64(max(out.Counters["logins"], 1)))
+		}
+		if _, err = r.phase(ctx, step{name: "log out", Phase: swarm.Phase{Kind: "close"}}); err == nil {
+			_, err = r.phase(ctx, step{name: "settle", Phase: swarm.Phase{Kind: "hold", For: time.Second}})
+		}
+		return err
+	})
+	if err == nil {
+		r.compareTeams("login", "logins", true)
+	}
+	return err
+}
+
+// compareTeams reports the medians of the turns beside those of the first transport.
+func (r *run) compareTeams(one, many string, closed bool) {
+	base := r.teams[0]
+	of := "of " + base.via.String()
+	table := report.Table{
+		Title: many + " by transport, taking turns", Header: []string{"transport", many + "/s", of, "nodes' CPU µs a " + one, of, "p99"},
+		Note: fmt.Sprintf("medians of %d rounds with %d users of each transport", r.Rounds, r.Users/len(r.teams)),
+	}
+	for _, t := range r.teams {
+		rate := median(t.rate) / max(median(base.rate), 1e-9)
+		row := []string{t.via.String(), fmt.Sprintf("%.0f", median(t.rate)), fmt.Sprintf("%.2f", rate), "-", "-", hist.Format(int64(median(t.p99)))}
+		r.rep.Figures[t.via.String()+"_rate_ratio"] = rate
+		if len(t.cost) > 0 {
+			cpu := median(t.cost) / max(median(base.cost), 1e-12)
+			row[3], row[4] = fmt.Sprintf("%.2f", median(t.cost)*1e6), fmt.Sprintf("%.2f", cpu)
+			r.rep.Figures[t.via.String()+"_cpu_ratio"] = cpu
+		}
+		table.Rows = append(table.Rows, row)
+	}
+	r.rep.Tables = append(r.rep.Tables, table)
+	r.rep.Figures["rate"] = median(base.rate)
+	if ws, ok := r.rep.Figures["ws_rate_ratio"]; ok && one == "text" && closed && base.via == wire.TCP {
+		r.budget("texts per second by WebSocket, of TCP's", fmt.Sprintf("%.2f ×", ws), "0.85 ×", ws >= .85, "closed loops of the same size")
+	}
+}
+
+// centrifugo is what a connection costs a Centrifugo node, by its documentation: 27 to 30 KiB.
+const centrifugo = 27 << 10
+
+// idleTurns measures the memory per session. In each round some more users of each transport log in, and stay.
+func (r *run) idleTurns(ctx context.Context, hold time.Duration) error {
+	each := r.Users / len(r.teams)
+	before := r.weigh(ctx, 0)
+	err := r.turns(ctx, func(t *team, round int) error {
+		users := each * (round + 1) / r.Rounds
+		online := t.crew.Live().Online
+		if _, err := r.phase(ctx, step{
+			name: fmt.Sprintf("%s to %d", t.via, users), Phase: swarm.Phase{Kind: "login", Concurrency: r.loginsAtOnce(), Users: users}, main: swarm.HFull,
+		}); err != nil {
+			return err
+		}
+		r.collect(ctx, 0)
+		if _, err := r.phase(ctx, step{name: "hold", Phase: swarm.Phase{Kind: "hold", For: min(hold, settled)}}); err != nil {
+			return err
+		}
+		now, n := r.weigh(ctx, 0), float64(max(t.crew.Live().Online-online, 1))
+		t.rss = append(t.rss, (now.server-before.server)/n)
+		t.live = append(t.live, (now.live-before.live)/n)
+		before = now
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	base := r.teams[0]
+	table := report.Table{
+		Title: "memory of the nodes per idle session, by transport", Header: []string{"transport", "RSS", "above " + base.via.String(), "heap and stacks", "above " + base.via.String()},
+		Note: fmt.Sprintf("medians of %d rounds, each with %d more sessions of each transport, after a collection", r.Rounds, each/r.Rounds),
+	}
+	above := func(a, b float64) string { return fmt.Sprintf("%+.2f KiB", (a-b)/1024) }
+	for _, t := range r.teams {
+		rss, live := median(t.rss), median(t.live)
+		table.Rows = append(table.Rows, []string{t.via.String(), kib(rss), above(rss, median(base.rss)), kib(live), above(live, median(base.live))})
+		r.rep.Figures[t.via.String()+"_session_bytes"] = rss
+	}
+	r.rep.Tables = append(r.rep.Tables, table)
+	r.rep.Figures["online"], r.wantAll = float64(r.crew.Live().Online), r.Users
+	if ws, ok := r.rep.Figures["ws_session_bytes"]; ok && base.via == wire.TCP {
+		more := ws - median(base.rss)
+		r.budget("an idle WebSocket session", kib(ws), fmt.Sprintf("TCP's + 1 KiB, and 0.25 × the %d KiB that Centrifugo publishes", centrifugo>>10),
+			more <= 1<<10 && ws <= centrifugo/4, fmt.Sprintf("%+.2f KiB against TCP", more/1024))
+	}
+	return nil
+}
