@@ -161,7 +161,8 @@ type truth struct {
 
 var sessionsGauge = regexp.MustCompile(`(?m)^parley_chat_sessions (\d+)$`)
 
-func (o *crowd) truth(ctx context.Context) (string, error) {
+// truth is what all nodes are.
+func (o *crowd) truth(ctx context.Context, _ question) (string, error) {
 	nodes, err := o.presence.Nodes(ctx)
 	if err != nil {
 		return "", err
@@ -203,5 +204,5 @@ func dashboard(t *testing.T, c *launch.Cluster) {
 	wg.Go(func() { o.talk(ctx, t) })
 	defer wg.Wait()
 	defer stop()
-	script(t, c, o, "dash.mjs")
+	script(t, c, o.truth, "dash.mjs")
 }

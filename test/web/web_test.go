@@ -40,11 +40,15 @@ func TestThePageInChromium(t *testing.T) {
 	})
 	t.Run("two people talk through a lost network and a dead node", func(t *testing.T) { script(t, c, nil, "talk.mjs") })
 	t.Run("first steps", func(t *testing.T) { script(t, c, nil, "steps.mjs") })
+	t.Run("one user at three clients", func(t *testing.T) { devices(t, c) })
 	t.Run("the dashboard tells the truth", func(t *testing.T) { dashboard(t, c) })
 }
 
-// script runs a script beside this test and answers what it asks. people are nil unless it asks about them.
-func script(t *testing.T, c *launch.Cluster, people *crowd, name string) {
+// A helper answers a script's questions that are about more than the cluster.
+type helper func(context.Context, question) (string, error)
+
+// script runs a script beside this test and answers what it asks; more may be nil.
+func script(t *testing.T, c *launch.Cluster, more helper, name string) {
 	t.Helper()
 	for _, program := range []string{"chromium", "node", "npm"} {
 		if _, err := exec.LookPath(program); err != nil {
@@ -63,7 +67,7 @@ func script(t *testing.T, c *launch.Cluster, people *crowd, name string) {
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
-	answer(ctx, t, c, people, in, out)
+	answer(ctx, t, c, more, in, out)
 	require.NoError(t, cmd.Wait(), stderr.String())
 }
 
@@ -92,11 +96,11 @@ func missing(t *testing.T, what string) {
 
 // question is what a script asks.
 type question struct {
-	What, Node, Email string
+	What, Node, Email, Text string
 }
 
 // answer reads what a script prints until it ends, and does what it asks.
-func answer(ctx context.Context, t *testing.T, c *launch.Cluster, people *crowd, in io.Writer, out io.Reader) {
+func answer(ctx context.Context, t *testing.T, c *launch.Cluster, more helper, in io.Writer, out io.Reader) {
 	t.Helper()
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
@@ -112,7 +116,7 @@ func answer(ctx context.Context, t *testing.T, c *launch.Cluster, people *crowd,
 			Error  string `json:"error,omitempty"`
 		}{}
 		var err error
-		if reply.Answer, err = do(ctx, c, people, q); err != nil {
+		if reply.Answer, err = do(ctx, c, more, q); err != nil {
 			reply.Error = err.Error()
 		}
 		line, err := json.Marshal(reply)
@@ -121,12 +125,10 @@ func answer(ctx context.Context, t *testing.T, c *launch.Cluster, people *crowd,
 	}
 }
 
-func do(ctx context.Context, c *launch.Cluster, people *crowd, q question) (string, error) {
+func do(ctx context.Context, c *launch.Cluster, more helper, q question) (string, error) {
 	switch q.What {
 	case "ops":
 		return c.Status[0].OpsAddr(), nil
-	case "truth":
-		return people.truth(ctx)
 	case "code":
 		return code(ctx, c, q.Email)
 	case "kill", "start":
@@ -139,6 +141,9 @@ func do(ctx context.Context, c *launch.Cluster, people *crowd, q question) (stri
 				return "", errors.Join(n.Restart(ctx), n.AwaitReady(ctx))
 			}
 		}
+	}
+	if more != nil {
+		return more(ctx, q)
 	}
 	return "", fmt.Errorf("the script asks for %+v", q)
 }
