@@ -1,7 +1,7 @@
-// Package web holds what people see in a browser. Chat serves the chat page with the JavaScript client that it is built on: plain
-// modules and style sheets, sent as they are in the repository.
+// Package web holds what people see in a browser: plain modules and style sheets, sent as they are in the repository. Chat serves the
+// chat page with the JavaScript client that it is built on, Dashboard the page of operators.
 //
-// It answers no question of the page: accounts are the gate's, everything else a chat node's.
+// It answers no question of a page. For the chat page accounts are the gate's, and everything else is a chat node's.
 package web
 
 import (
@@ -18,12 +18,13 @@ import (
 	"strings"
 
 	"parley/clients/js"
+	"parley/web/shared"
 )
 
 //go:embed chat/*.html chat/*.js chat/*.css chat/*.svg
 var files embed.FS
 
-// policy is the Content-Security-Policy of every answer: code, looks and pictures from here alone, nothing inline, no frames.
+// policy is the Content-Security-Policy of the chat page: code, looks and pictures from here alone, nothing inline, no frames.
 // Chat nodes are other origins, whose addresses only the gate knows.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self' ws: wss:; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
@@ -57,13 +58,15 @@ type file struct {
 }
 
 // page serves prepared files by their path.
-type page map[string]*file
+type page struct {
+	policy string
+	files  map[string]*file
+}
 
 // Chat serves the chat page at / and what it loads beside it. It answers 404 to every other path, and 405 to methods other than GET
 // and HEAD.
 func Chat(o Options) http.Handler {
-	p := make(page)
-	p.add(files, "chat", "/")
+	p := newPage(policy, files, "chat")
 	p.add(js.Files, ".", "/client/")
 	about, err := json.Marshal(struct {
 		Demo []DemoUser `json:"demo"`
@@ -71,13 +74,21 @@ func Chat(o Options) http.Handler {
 	if err != nil {
 		panic("web: " + err.Error()) // strings always encode
 	}
-	p["/page.json"] = prepare("page.json", about)
-	p["/"] = p["/index.html"]
+	p.files["/page.json"] = prepare("page.json", about)
+	return p
+}
+
+// newPage prepares a directory of files, with what the pages share.
+func newPage(policy string, from fs.FS, dir string) *page {
+	p := &page{policy: policy, files: make(map[string]*file)}
+	p.add(from, dir, "/")
+	p.add(shared.Files, ".", "/shared/")
+	p.files["/"] = p.files["/index.html"]
 	return p
 }
 
 // add prepares the files of a directory, to be served below a path.
-func (p page) add(from fs.FS, dir, below string) {
+func (p *page) add(from fs.FS, dir, below string) {
 	entries, err := fs.ReadDir(from, dir)
 	if err != nil {
 		panic("web: " + err.Error()) // the directory is embedded
@@ -87,7 +98,7 @@ func (p page) add(from fs.FS, dir, below string) {
 		if err != nil {
 			panic("web: " + err.Error())
 		}
-		p[below+e.Name()] = prepare(e.Name(), content)
+		p.files[below+e.Name()] = prepare(e.Name(), content)
 	}
 }
 
@@ -105,15 +116,15 @@ func prepare(name string, content []byte) *file {
 }
 
 // ServeHTTP implements http.Handler.
-func (p page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
-	h.Set("Content-Security-Policy", policy)
+	h.Set("Content-Security-Policy", p.policy)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
 	// No Cross-Origin-Opener-Policy: it has the browser start another process for the page, which may take longer than all the rest
 	// up to the first paint. A page that opened this one can read nothing of it, policy or not.
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	f := p[r.URL.Path]
+	f := p.files[r.URL.Path]
 	switch {
 	case f == nil:
 		http.Error(w, "not found", http.StatusNotFound)

@@ -83,13 +83,13 @@ const maxTransfer = 150 << 10
 
 func TestThePageIsSmall(t *testing.T) {
 	sent, plain := 0, 0
-	p := Chat(Options{}).(page)
-	for name, f := range p {
+	p := Chat(Options{}).(*page)
+	for name, f := range p.files {
 		if name != "/index.html" { // which is /
 			sent, plain = sent+len(f.packed), plain+len(f.plain)
 		}
 	}
-	t.Logf("%d files, %d KiB, %d KiB on the wire", len(p)-1, plain>>10, sent>>10)
+	t.Logf("%d files, %d KiB, %d KiB on the wire", len(p.files)-1, plain>>10, sent>>10)
 	require.LessOrEqual(t, sent, maxTransfer)
 }
 
@@ -112,10 +112,10 @@ func TestTheFirstPaintWaitsForNoModule(t *testing.T) {
 
 // The browser learns of a module only from one that imports it. The page names all of them, so that they load at once.
 func TestThePagePreloadsEachModule(t *testing.T) {
-	p := Chat(Options{}).(page)
-	html := string(p["/"].plain)
+	p := Chat(Options{}).(*page)
+	html := string(p.files["/"].plain)
 	var want, got []string
-	for name := range p {
+	for name := range p.files {
 		if path.Ext(name) == ".js" && name != "/first.js" {
 			want = append(want, strings.TrimPrefix(name, "/"))
 		}
@@ -131,10 +131,15 @@ func TestThePagePreloadsEachModule(t *testing.T) {
 	}
 }
 
-// Both languages have the same texts, and each text that the page asks for exists.
+// Both languages of a page have the same texts, and each text that the page asks for exists.
 func TestTheLanguagesAreComplete(t *testing.T) {
+	t.Run("chat", func(t *testing.T) { completeLanguages(t, files, "chat") })
+	t.Run("dashboard", func(t *testing.T) { completeLanguages(t, dashboard, "dashboard") })
+}
+
+func completeLanguages(t *testing.T, files fs.FS, dir string) {
 	keys := func(name string) map[string]string {
-		text, err := fs.ReadFile(files, "chat/"+name)
+		text, err := fs.ReadFile(files, dir+"/"+name)
 		require.NoError(t, err)
 		out := make(map[string]string)
 		for _, m := range regexp.MustCompile(`(\w+): '((?:[^'\\]|\\.)*)'`).FindAllStringSubmatch(string(text), -1) {
@@ -144,6 +149,7 @@ func TestTheLanguagesAreComplete(t *testing.T) {
 		return out
 	}
 	en, zh := keys("en.js"), keys("zh.js")
+	require.NotEmpty(t, en)
 	holes := func(text string) []string {
 		var out []string
 		for _, m := range regexp.MustCompile(`\{(\w+)`).FindAllStringSubmatch(text, -1) {
@@ -159,7 +165,7 @@ func TestTheLanguagesAreComplete(t *testing.T) {
 	require.Len(t, zh, len(en))
 
 	asked := make(map[string]bool)
-	names, err := fs.Glob(files, "chat/*.js")
+	names, err := fs.Glob(files, dir+"/*")
 	require.NoError(t, err)
 	all := ""
 	for _, name := range names {
@@ -167,12 +173,12 @@ func TestTheLanguagesAreComplete(t *testing.T) {
 		require.NoError(t, err)
 		all += string(text)
 	}
-	for _, m := range regexp.MustCompile(`\bt\('(\w+)'`).FindAllStringSubmatch(all, -1) {
-		require.Contains(t, en, m[1])
-		asked[m[1]] = true
+	for _, m := range regexp.MustCompile(`\bt\('(\w+)'|data-t(?:-label)?="(\w+)"`).FindAllStringSubmatch(all, -1) {
+		require.Contains(t, en, m[1]+m[2])
+		asked[m[1]+m[2]] = true
 	}
 	for key := range en {
-		if !asked[key] && !regexp.MustCompile(`^(ev?_|closed_|e[A-Z])`).MatchString(key) {
+		if !asked[key] && !regexp.MustCompile(`^(ev?_|closed_|e[A-Z]|said_|why_|open$|draining$|drained$|silent$|dead$)`).MatchString(key) {
 			require.Regexp(t, `'`+key+`'`, strings.ReplaceAll(all, key+": '", ""), "nothing asks for %s", key)
 		}
 	}
@@ -180,7 +186,11 @@ func TestTheLanguagesAreComplete(t *testing.T) {
 
 // Nothing that a person typed is ever read as HTML or as code, and nothing is loaded from elsewhere.
 func TestThePageMakesNoMarkupOfText(t *testing.T) {
-	for name, f := range Chat(Options{}).(page) {
+	all := Dashboard().(*page).files
+	for name, f := range Chat(Options{}).(*page).files {
+		all["/chat"+name] = f
+	}
+	for name, f := range all {
 		if path.Ext(name) != ".js" {
 			continue
 		}

@@ -167,7 +167,7 @@ var rules = []rule{
 		"internal/status",
 		[]string{
 			"internal/presence", "internal/wire", "internal/rpc", "internal/config", "internal/obs", "internal/ops", "internal/overview",
-			"web/dash", "kitex_gen/...",
+			"web", "kitex_gen/...",
 		},
 		"a node imports no other node, and status has no business with SQL",
 	},
@@ -181,8 +181,8 @@ var rules = []rule{
 	},
 
 	// What browsers load.
-	{"web/dash", nil, "files and how they are served: the page asks /api for what it shows"},
-	{"web", []string{"clients/js"}, "files and how they are served: it knows no node"},
+	{"web/shared", nil, "files"},
+	{"web", []string{"clients/js", "web/shared"}, "files and how they are served: it knows no node"},
 
 	// What stands outside the nodes.
 	{"client", []string{"internal/websocket", "internal/wire"}, "the public client: whoever imports it must not get a server with it"},

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -304,4 +305,16 @@ func viewOf(t *testing.T, nodes map[string]*fakeNode) func() *presence.View {
 	_, err := p.Nodes(t.Context())
 	require.NoError(t, err)
 	return p.View
+}
+
+// The page of operators has these texts in its other languages too, by what they are in English.
+func TestThePageKnowsWhatEventsSay(t *testing.T) {
+	page, err := os.ReadFile("../../web/dashboard/en.js")
+	require.NoError(t, err)
+	states := []string{"", ops.StateOpen, ops.StateDraining, ops.StateDrained, ops.StateSilent, ops.StateDead}
+	for _, before := range states {
+		for _, now := range states[1:] {
+			require.Contains(t, string(page), ": '"+describe(before, now)+"'")
+		}
+	}
 }

@@ -19,7 +19,7 @@ import (
 	"parley/internal/rpc"
 	"parley/kitex_gen/message/nodeservice"
 	"parley/kitex_gen/message/statusservice"
-	"parley/web/dash"
+	"parley/web"
 )
 
 const (
@@ -88,7 +88,7 @@ func (s *Server) Checks() []obs.Check {
 // ServeOps adds the cluster's API and its page to an operations listener. It must be called before the listener runs.
 func (s *Server) ServeOps(o *obs.Ops) {
 	s.overview.ServeOps(o)
-	o.Handle("GET /", dash.Handler())
+	o.Handle("GET /", web.Dashboard())
 }
 
 // dial returns a chat node as operators use it.

@@ -90,6 +90,15 @@ try {
   await page.goto(`http://${await ask({ what: 'ops' })}/`);
   await becomes('the cluster', (t) => all(t, (n) => n.live && n.sessions > 0));
   await accessible('at rest');
+  await button('中文').click();
+  await page.getByRole('heading', { name: '节点' }).waitFor();
+  await page.locator('#events', { hasText: '接受登录' }).waitFor();
+  await accessible('in Chinese');
+  await shot('dash-zh', 1440, 'light');
+  await page.reload();
+  await page.getByRole('heading', { name: '节点' }).waitFor(); // the choice is kept
+  await button('English').click();
+  await becomes('the cluster after a reload', (t) => all(t, (n) => n.live));
   const people = sum(JSON.parse(await ask({ what: 'truth' })));
 
   await ask({ what: 'kill', node: 'chat1' });

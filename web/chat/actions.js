@@ -4,7 +4,7 @@ import { busy, confirm, copy, dialog, field, formDialog, toast, wrongBox } from 
 import { h, icon, tool } from './dom.js';
 import { avatar, full } from './format.js';
 import { LANGUAGES, language, listed, reason, t } from './i18n.js';
-import { preference } from './keep.js';
+import { preference } from './shared/prefs.js';
 
 const WEEK = 7 * 24 * 3600000;
 

@@ -3,9 +3,10 @@
 import { Gate, Session } from './client/parley.js';
 import { busy, confirm } from './dialogs.js';
 import { door, standstill } from './door.js';
-import { browserLanguage, reason, setLanguage, t } from './i18n.js';
-import { fresh, prefer, preference, restore } from './keep.js';
+import { chooseLanguage, reason, startLanguage, t } from './i18n.js';
+import { fresh, restore } from './keep.js';
 import { Model } from './model.js';
+import { prefer, preference } from './shared/prefs.js';
 import { shell } from './shell.js';
 
 const root = document.getElementById('app');
@@ -28,18 +29,13 @@ function toggleTheme() {
   dress();
 }
 
-function speak(lang) {
-  prefer('language', lang);
-  setLanguage(lang);
-}
-
 function settingsChanged({ language, theme }) {
   if (theme) {
     prefer('theme', theme);
     dress();
   }
   if (language) {
-    speak(language);
+    chooseLanguage(language);
     if (life) show();
   }
 }
@@ -114,14 +110,14 @@ function ended(error) {
 
 function atDoor(notice) {
   door(root, {
-    gate, demo, notice, setLanguage: speak, toggleTheme,
+    gate, demo, notice, toggleTheme,
     enter: async (credentials, stay) => enter(credentials, await fresh(stay)),
   });
 }
 
 async function start() {
   dress();
-  setLanguage(preference('language', browserLanguage()));
+  startLanguage();
   const [about, kept] = await Promise.all([fetch('page.json').then((r) => r.json()).catch(() => ({})), restore()]);
   demo = about.demo ?? [];
   if (!kept) {

@@ -3,19 +3,19 @@
 import { busy, field, wrongBox } from './dialogs.js';
 import { h, icon } from './dom.js';
 import { avatar } from './format.js';
-import { LANGUAGES, language, reason, t } from './i18n.js';
+import { chooseLanguage, otherLanguage, reason, t } from './i18n.js';
 
 /**
  * Shows the door. `enter(credentials, stay)` signs in and fails with what the server says; `demo` are users to try with; `notice` says why the
  * user is here.
  */
-export function door(root, { gate, demo, notice, enter, setLanguage, toggleTheme }) {
+export function door(root, { gate, demo, notice, enter, toggleTheme }) {
   let mode = 'login';
   let email = '';
 
   const page = () => {
     const card = { login, register, reset }[mode]();
-    const next = LANGUAGES.find(([l]) => l !== language());
+    const next = otherLanguage();
     root.replaceChildren(h('div', { class: 'door' },
       h('header', { class: 'pitch' },
         h('div', { class: 'brand' }, icon('logo', 'logo'), 'Parley'),
@@ -25,7 +25,7 @@ export function door(root, { gate, demo, notice, enter, setLanguage, toggleTheme
         h('small', {}, t('pitchFoot'))),
       h('main', { class: 'gate' },
         h('div', { class: 'corner' },
-          h('button', { type: 'button', class: 'tool', lang: next[0], on: { click: () => { setLanguage(next[0]); page(); } } }, next[1]),
+          h('button', { type: 'button', class: 'tool', lang: next[0], on: { click: () => { chooseLanguage(next[0]); page(); } } }, next[1]),
           h('button', { type: 'button', class: 'tool', on: { click: toggleTheme } }, t('theme'))),
         card)));
     document.title = 'Parley';

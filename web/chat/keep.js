@@ -1,28 +1,13 @@
-// What the page keeps in the browser: preferences, and per signed-in tab its resume ticket and unsent texts. Never a password.
+// What the page keeps in the browser of its session: per signed-in tab its resume ticket and unsent texts. Never a password.
 //
 // Each tab has a session of its own, under a device name of its own. A tab that is opened later takes up a kept session that no
 // other tab uses: it holds a lock while it lives.
 
+import { read, write } from './shared/prefs.js';
+
 const SESSIONS = 'parley.sessions';
 const TAB = 'parley.tab';
 const MAX_KEPT = 8; // devices of a user
-
-function read(storage, key, otherwise) {
-  try {
-    return JSON.parse(storage.getItem(key)) ?? otherwise;
-  } catch {
-    return otherwise;
-  }
-}
-
-function write(storage, key, value) {
-  try {
-    storage.setItem(key, JSON.stringify(value));
-  } catch { /* full, or forbidden: the page works without */ }
-}
-
-export const preference = (name, otherwise) => read(localStorage, `parley.${name}`, otherwise);
-export const prefer = (name, value) => write(localStorage, `parley.${name}`, value);
 
 const random = () => Array.from(crypto.getRandomValues(new Uint8Array(6)), (b) => (b % 36).toString(36)).join('');
 

@@ -1,6 +1,7 @@
 // Curves over time, in SVG.
 
-import { h, number, clock, svg } from './dom.js';
+import { clock, h, number, svg } from './dom.js';
+import { t } from './i18n.js';
 
 const height = 190;
 const left = 46;
@@ -37,14 +38,14 @@ export function path(points, x, y) {
   return out;
 }
 
-/** One chart with a title, a legend and a line per series. */
+/** One chart with a title, of which it gets the key, a legend and a line per series. */
 export class Chart {
   constructor(title, unit = '') {
     this.unit = unit;
     this.legend = h('ul', { class: 'legend' });
     this.picture = svg('svg', { role: 'img', class: 'plot' });
-    this.element = h('figure', { class: 'card chart' }, h('figcaption', {}, h('h3', {}, title), this.legend), this.picture);
-    this.title = title;
+    this.heading = h('h3', { 'data-t': title }, t(title));
+    this.element = h('figure', { class: 'card chart' }, h('figcaption', {}, this.heading, this.legend), this.picture);
     this.hover = null;
     this.series = [];
     this.picture.addEventListener('pointermove', (e) => {
@@ -83,7 +84,7 @@ export class Chart {
     }
     const minutes = (this.to - this.from) / 60_000;
     for (const share of [0, 0.5, 1]) {
-      const text = share === 1 ? 'now' : `−${number(minutes * (1 - share))} min`;
+      const text = share === 1 ? t('rightNow') : t('minutesAgo', { n: number(minutes * (1 - share)) });
       const anchor = ['start', 'middle', 'end'][share * 2];
       parts.push(svg('text', { class: 'tick', x: left + share * (width - left - right), y: height - 4, 'text-anchor': anchor }, text));
     }
@@ -124,7 +125,7 @@ export class Chart {
       return [s, value];
     });
     this.legend.replaceChildren(...items.map(([s, value]) => h('li', {}, h('span', { class: `key ${s.color}` }), `${s.name} `, h('b', {}, value))));
-    this.picture.setAttribute('aria-label', `${this.title}: ${items.map(([s, value]) => `${s.name} ${value}`).join(', ') || 'no figures yet'}`);
+    this.picture.setAttribute('aria-label', `${this.heading.textContent}: ${items.map(([s, value]) => `${s.name} ${value}`).join(', ') || t('noFigures')}`);
   }
 }
 

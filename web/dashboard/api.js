@@ -1,5 +1,7 @@
 // Calls of /api/v1.
 
+import { t } from './i18n.js';
+
 const tokenKey = 'parley-ops-token';
 
 /** A refusal of the server, or no answer (status 0). */
@@ -40,10 +42,10 @@ async function call(method, path, body) {
     });
     value = await answer.json();
   } catch (err) {
-    throw new ApiError(answer?.status ?? 0, answer ? 'The answer makes no sense.' : 'The status node does not answer.', { cause: err });
+    throw new ApiError(answer?.status ?? 0, t(answer ? 'nonsense' : 'noAnswer'), { cause: err });
   }
   if (!answer.ok) {
-    throw new ApiError(answer.status, value.error ?? `status ${answer.status}`);
+    throw new ApiError(answer.status, value.error ?? t('status', { n: answer.status }));
   }
   return value;
 }

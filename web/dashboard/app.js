@@ -3,21 +3,23 @@
 import { ask } from './ask.js';
 import { ApiError, get, hasToken, setToken } from './api.js';
 import { Chart, spark } from './chart.js';
-import { $, follow, h, millis, number, say, span } from './dom.js';
+import { $, h, keyed, millis, number, say, span } from './dom.js';
 import { History } from './history.js';
+import { chooseLanguage, otherLanguage, startLanguage, t, translate } from './i18n.js';
 import { color, rebalance, showNodes } from './nodes.js';
-import { findSessions, readEvents, showPanels } from './panels.js';
+import { findSessions, readEvents, retell, showPanels } from './panels.js';
+import { prefer, preference } from './shared/prefs.js';
 
 const history = new History();
 let look = null;
 let heard = 0; // when the status node last answered, by this page's clock
-let shown = Number(localStorage.getItem('parley-span')) || 300; // seconds
+let shown = preference('span', 300); // seconds
 
 const charts = {
-  sessions: new Chart('Sessions'),
-  texts: new Chart('Texts stored per second'),
-  latency: new Chart('Answer to a text', ' ms'),
-  refused: new Chart('Logins and refusals per second'),
+  sessions: new Chart('chartSessions'),
+  texts: new Chart('chartTexts'),
+  latency: new Chart('chartLatency', ' ms'),
+  refused: new Chart('chartRefused'),
 };
 $('charts').append(...Object.values(charts).map((c) => c.element));
 
@@ -29,24 +31,28 @@ function showCharts() {
   charts.sessions.show(each('sessions'), from, to);
   charts.texts.show(each('texts_per_s'), from, to);
   charts.latency.show([of('text_p50_ms', 'p50', 'c1'), of('text_p99_ms', 'p99', 'c2')], from, to);
-  charts.refused.show([of('logins_per_s', 'logins', 'c1'), of('refused_per_s', 'refused', 'c4')], from, to);
+  charts.refused.show([of('logins_per_s', t('logins'), 'c1'), of('refused_per_s', t('refused'), 'c4')], from, to);
 }
 
 function showTiles() {
   const tiles = [
-    ['Sessions', number(look.sessions), 'sessions', `${number(look.connections)} connections`],
-    ['Texts per second', number(look.texts_per_s), 'texts_per_s', `${number(look.pushes_per_s)} pushes`],
-    ['Text answered', millis(look.text_p99_ms), 'text_p99_ms', `p99; p50 ${millis(look.text_p50_ms)}`],
-    ['Logins per second', number(look.logins_per_s), 'logins_per_s', `p99 ${millis(look.login_p99_ms)}`],
-    ['Refused per second', number(look.refused_per_s), 'refused_per_s', 'all reasons'],
+    ['sessions', t('sessions'), number(look.sessions), t('connections', { n: number(look.connections) })],
+    ['texts_per_s', t('textsPerSecond'), number(look.texts_per_s), t('nPushes', { n: number(look.pushes_per_s) })],
+    ['text_p99_ms', t('textAnswered'), millis(look.text_p99_ms), t('andP50', { time: millis(look.text_p50_ms) })],
+    ['logins_per_s', t('loginsPerSecond'), number(look.logins_per_s), t('p99Of', { time: millis(look.login_p99_ms) })],
+    ['refused_per_s', t('refusedPerSecond'), number(look.refused_per_s), t('allReasons')],
   ];
   const from = look.at_ms - shown * 1000;
-  follow($('tiles'), tiles, ([name]) => name, ([name]) => h('div', { class: 'card tile' }, h('h2', {}, name), h('p', { class: 'big' }), h('p', { class: 'quiet' }), h('div')),
-    (e, [, big, curve, small]) => {
+  keyed($('tiles'), tiles, {
+    key: ([curve]) => curve,
+    make: () => h('div', { class: 'card tile' }, h('h2'), h('p', { class: 'big' }), h('p', { class: 'quiet' }), h('div')),
+    update: (e, [curve, name, big, small]) => {
+      say(e.querySelector('h2'), name);
       say(e.querySelector('.big'), big);
       say(e.querySelector('.quiet'), small);
-      e.lastElementChild.replaceChildren(spark((history.cluster[curve] ?? []).filter(([t]) => t >= from)));
-    });
+      e.lastElementChild.replaceChildren(spark((history.cluster[curve] ?? []).filter(([at]) => at >= from)));
+    },
+  });
 }
 
 function showHealth() {
@@ -55,17 +61,16 @@ function showHealth() {
   const moving = count('draining', 'drained');
   const open = count('open');
   const pill = $('health');
-  const nodes = (n) => (n === 1 ? '1 node' : `${n} nodes`);
   pill.dataset.state = open === 0 || trouble > 0 ? 'dead' : moving > 0 ? 'draining' : 'open';
-  const parts = [`${nodes(open)} open`];
+  const parts = [t('nOpen', { n: open })];
   if (moving > 0) {
-    parts.push(`${moving} drained or draining`);
+    parts.push(t('nMoving', { n: moving }));
   }
   if (trouble > 0) {
-    parts.push(`${trouble} not answering`);
+    parts.push(t('nSilent', { n: trouble }));
   }
   say(pill, parts.join(', '));
-  document.title = `${trouble > 0 ? '⚠ ' : ''}Parley cluster – ${parts[0]}`;
+  document.title = `${trouble > 0 ? '⚠ ' : ''}${t('title')} – ${parts[0]}`;
 }
 
 function show() {
@@ -87,10 +92,10 @@ function showBanner(text) {
 function askToken() {
   const token = h('input', { id: 'token', type: 'password', autocomplete: 'off', required: true });
   return ask({
-    title: 'This cluster needs a token',
-    content: h('div', {}, h('p', {}, 'Enter [Ops] Token of the status node. It is kept in this tab only.'),
-      h('p', { class: 'field' }, h('label', { for: 'token' }, 'Token'), token)),
-    yes: 'Go on',
+    title: t('tokenTitle'),
+    content: h('div', {}, h('p', {}, t('tokenText')),
+      h('p', { class: 'field' }, h('label', { for: 'token' }, t('token')), token)),
+    yes: t('goOn'),
     required: true,
     act: async () => {
       setToken(token.value.trim());
@@ -98,7 +103,7 @@ function askToken() {
         await get('cluster');
       } catch (err) {
         setToken('');
-        throw err instanceof ApiError && err.status === 401 ? new Error('That is not the token.') : err;
+        throw err instanceof ApiError && err.status === 401 ? new Error(t('wrongToken')) : err;
       }
     },
   });
@@ -121,7 +126,7 @@ async function run() {
         wait = 500;
         history.add(look);
         await readEvents();
-        showBanner(look.lease_age_ms > 3000 ? `Redis has not answered the status node for ${span(look.lease_age_ms)}: who is alive is not known.` : '');
+        showBanner(look.lease_age_ms > 3000 ? t('noRedis', { span: span(look.lease_age_ms) }) : '');
         show();
       }
     } catch (err) {
@@ -136,7 +141,7 @@ async function run() {
         continue;
       }
       fresh = false;
-      showBanner(`${err.message} What is shown is ${heard ? `${span(performance.now() - heard)} old` : 'nothing yet'}.`);
+      showBanner(heard ? t('stale', { why: err.message, span: span(performance.now() - heard) }) : t('nothingYet', { why: err.message }));
     }
     await pause(wait);
   }
@@ -151,11 +156,28 @@ for (const choice of document.querySelectorAll('[name=span]')) {
   choice.checked = Number(choice.value) === shown;
   choice.addEventListener('change', () => {
     shown = Number(choice.value);
-    localStorage.setItem('parley-span', choice.value);
+    prefer('span', shown);
     if (look) {
       show();
     }
   });
 }
-setInterval(() => say($('age'), look ? `as of ${span(performance.now() - heard)} ago` : ''), 1000);
+
+/** Writes everything in the language that is set. */
+function speak() {
+  const [code, name] = otherLanguage();
+  $('language').lang = code;
+  say($('language'), name);
+  translate();
+  retell();
+  if (look) show();
+}
+$('language').addEventListener('click', () => {
+  chooseLanguage(otherLanguage()[0]);
+  speak();
+});
+startLanguage();
+speak();
+
+setInterval(() => say($('age'), look ? t('asOf', { span: span(performance.now() - heard) }) : ''), 1000);
 run();

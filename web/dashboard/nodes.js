@@ -2,7 +2,8 @@
 
 import { ask } from './ask.js';
 import { post } from './api.js';
-import { $, follow, h, millis, number, say, span } from './dom.js';
+import { $, h, keyed, millis, number, say, span } from './dom.js';
+import { t } from './i18n.js';
 
 export const colors = ['c1', 'c2', 'c3', 'c4', 'c5', 'c6', 'c7', 'c8'];
 const colorOf = new Map();
@@ -14,8 +15,6 @@ export function color(name) {
   }
   return colorOf.get(name);
 }
-
-const words = { open: 'Open', draining: 'Draining', drained: 'Drained', silent: 'Silent', dead: 'Dead' };
 
 function makeRow(node) {
   const cell = (name, tag = 'td', attributes = {}) => h(tag, { 'data-is': name, ...attributes });
@@ -33,15 +32,15 @@ function makeRow(node) {
 export function note(node, now) {
   const m = node.moving;
   if (node.state === 'silent') {
-    return node.heard_ms ? `had ${number(node.sessions)} sessions; last heard ${span(now - node.heard_ms)} ago` : 'never heard';
+    return node.heard_ms ? t('lastHeard', { n: number(node.sessions), span: span(now - node.heard_ms) }) : t('neverHeard');
   }
   if (m && (node.state === 'draining' || node.state === 'drained' || !m.ended_ms || now - m.ended_ms < 60_000)) {
-    const parts = [`${number(m.moved)} of ${number(m.told)} clients moved`];
+    const parts = [t('moved', { moved: number(m.moved), told: number(m.told) })];
     if (m.moved > 0) {
-      parts.push(`gap p50 ${millis(m.gap_p50_ms)}, p99 ${millis(m.gap_p99_ms)}, max ${millis(m.gap_max_ms)}`);
+      parts.push(t('gap', { p50: millis(m.gap_p50_ms), p99: millis(m.gap_p99_ms), max: millis(m.gap_max_ms) }));
     }
     if (m.missing > 0) {
-      parts.push(`${number(m.missing)} not seen yet`);
+      parts.push(t('notSeen', { n: number(m.missing) }));
     }
     return parts.join(' · ');
   }
@@ -52,7 +51,7 @@ function updateRow(row, { node, most, now }) {
   const is = (name) => row.querySelector(`[data-is=${name}]`);
   const answers = node.state !== 'silent' && node.state !== 'dead';
   is('state').dataset.state = node.state;
-  say(is('state'), words[node.state] ?? node.state);
+  say(is('state'), t(node.state));
   say(is('sessions'), answers ? number(node.sessions) : '–');
   is('bar').style.width = `${answers ? node.sessions / Math.max(most, 1) * 100 : 0}%`;
   is('bar').className = color(node.name);
@@ -67,15 +66,16 @@ function updateRow(row, { node, most, now }) {
   const button = is('act');
   const drained = node.state === 'draining' || node.state === 'drained';
   button.hidden = !answers;
-  say(button, drained ? 'Undrain' : 'Drain…');
-  button.setAttribute('aria-label', `${drained ? 'Undrain' : 'Drain'} ${node.name}`);
+  say(button, t(drained ? 'undrain' : 'drainAsk'));
+  button.setAttribute('aria-label', t(drained ? 'undrainNode' : 'drainNode', { node: node.name }));
   button.onclick = () => (drained ? undrain(node) : drain(node));
 }
 
 /** Shows the nodes of a look. */
 export function showNodes(look) {
   const most = Math.max(...look.nodes.map((n) => n.sessions), 1);
-  follow($('node-rows'), look.nodes.map((node) => ({ node, most, now: look.at_ms })), ({ node }) => node.name, ({ node }) => makeRow(node), updateRow);
+  const rows = look.nodes.map((node) => ({ node, most, now: look.at_ms }));
+  keyed($('node-rows'), rows, { key: ({ node }) => node.name, make: ({ node }) => makeRow(node), update: updateRow });
   $('no-nodes').hidden = look.nodes.length > 0;
   $('rebalance').disabled = look.nodes.filter((n) => n.state === 'open').length < 2;
 }
@@ -83,12 +83,11 @@ export function showNodes(look) {
 function drain(node) {
   const seconds = h('input', { id: 'over', type: 'number', min: 1, max: 3600, value: 10, required: true });
   return ask({
-    title: `Drain ${node.name}?`,
+    title: t('drainTitle', { node: node.name }),
     content: h('div', {},
-      h('p', {}, `The node takes no logins from now on. Its ${number(node.sessions)} sessions are sent to the other nodes; clients resume there `
-        + 'within a second or so, and lose nothing.'),
-      h('p', { class: 'field' }, h('label', { for: 'over' }, 'Spread over'), seconds, ' seconds')),
-    yes: 'Drain',
+      h('p', {}, t('drainText', { n: number(node.sessions) })),
+      h('p', { class: 'field' }, h('label', { for: 'over' }, t('spreadOver')), seconds, t('unitSeconds'))),
+    yes: t('drain'),
     danger: true,
     act: () => post(`nodes/${encodeURIComponent(node.name)}/drain`, { over_ms: seconds.valueAsNumber * 1000 }),
   });
@@ -96,9 +95,9 @@ function drain(node) {
 
 function undrain(node) {
   return ask({
-    title: `Undrain ${node.name}?`,
-    content: h('p', {}, 'The node takes logins again. Clients that have moved stay where they are; a rebalance brings some of them back.'),
-    yes: 'Undrain',
+    title: t('undrainTitle', { node: node.name }),
+    content: h('p', {}, t('undrainText')),
+    yes: t('undrain'),
     act: () => post(`nodes/${encodeURIComponent(node.name)}/undrain`),
   });
 }
@@ -107,12 +106,12 @@ function undrain(node) {
 export async function rebalance() {
   const { plan } = await post('rebalance', { dry_run: true });
   if (plan.length === 0) {
-    return ask({ title: 'Nothing to move', content: h('p', {}, 'The nodes that take logins have about as many sessions each.'), yes: 'Close', act: () => {} });
+    return ask({ title: t('nothingToMove'), content: h('p', {}, t('balanced')), yes: t('close'), act: () => {} });
   }
   return ask({
-    title: 'Rebalance?',
-    content: h('ul', { class: 'plan' }, ...plan.map((t) => h('li', {}, h('b', {}, number(t.sessions)), ` clients from ${t.from} to ${t.to}`))),
-    yes: 'Move them',
+    title: t('rebalanceTitle'),
+    content: h('ul', { class: 'plan' }, plan.map((move) => h('li', {}, t('transfer', { n: number(move.sessions), from: move.from, to: move.to })))),
+    yes: t('moveThem'),
     act: async () => {
       const { failed } = await post('rebalance');
       const reasons = Object.entries(failed).map(([node, reason]) => `${node}: ${reason}`);
