@@ -78,7 +78,7 @@ const (
 
 // Serve answers NodeService.Operate.
 func (o *Operator) Serve(ctx context.Context, req *message.OperateReq) *message.OperateRsp {
-	return ops.Serve(ctx, o, req)
+	return ops.Serve(ctx, o.d.Log, o, req)
 }
 
 // Figures implements ops.Node.

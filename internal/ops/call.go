@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/cloudwego/kitex/client/callopt"
 
@@ -35,19 +36,23 @@ func Refusef(code wire.Code, format string, args ...any) error {
 	return &Error{Code: code, Reason: fmt.Sprintf(format, args...)}
 }
 
-// Serve answers a call of NodeService.Operate from a node.
-func Serve(ctx context.Context, n Node, req *message.OperateReq) *message.OperateRsp {
+// Serve answers a call of NodeService.Operate from a node. An error that is no refusal is logged: the caller learns only that there
+// was one.
+func Serve(ctx context.Context, log *slog.Logger, n Node, req *message.OperateReq) *message.OperateRsp {
 	result, err := serve(ctx, n, req)
-	if err != nil {
-		refusal := &Error{Code: wire.CodeInternal, Reason: "internal error"}
-		errors.As(err, &refusal)
-		return &message.OperateRsp{Error: int32(refusal.Code), Reason: refusal.Reason}
+	var body []byte
+	if err == nil {
+		body, err = json.Marshal(result)
 	}
-	body, err := json.Marshal(result)
-	if err != nil {
-		return &message.OperateRsp{Error: int32(wire.CodeInternal), Reason: "internal error"}
+	if err == nil {
+		return &message.OperateRsp{Result: body}
 	}
-	return &message.OperateRsp{Result: body}
+	refusal, ok := errors.AsType[*Error](err)
+	if !ok {
+		refusal = &Error{Code: wire.CodeInternal, Reason: "internal error"}
+		log.Error("operator's request failed", "verb", req.Verb, "err", err)
+	}
+	return &message.OperateRsp{Error: int32(refusal.Code), Reason: refusal.Reason}
 }
 
 func serve(ctx context.Context, n Node, req *message.OperateReq) (any, error) {
