@@ -1,12 +1,12 @@
 package store_test
 
 import (
-	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"testing"
 	"time"
 
@@ -61,6 +61,38 @@ func eventuallyStored(t *testing.T, s *store.Store, node string, thread int64, s
 }
 
 // TestTwoServers is about what takes two servers, or one with more than one kind of user.
+// inTurn returns an address whose connections lead to each of addrs in turn.
+func inTurn(t *testing.T, addrs ...string) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var relays sync.WaitGroup
+	t.Cleanup(func() {
+		_ = ln.Close() // ends the loop below
+		relays.Wait()
+	})
+	relays.Go(func() {
+		for n := 0; ; n++ {
+			from, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			to, err := net.Dial("tcp", addrs[n%len(addrs)])
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for _, ends := range [][2]net.Conn{{from, to}, {to, from}} {
+				relays.Go(func() {
+					_, _ = io.Copy(ends[0], ends[1]) // until either end is closed
+					_, _ = ends[0].Close(), ends[1].Close()
+				})
+			}
+		}
+	})
+	return ln.Addr().String()
+}
+
 func TestTwoServers(t *testing.T) {
 	t.Parallel()
 	a, b := launchtest.MariaDB(t), launchtest.MariaDB(t)
@@ -205,12 +237,7 @@ func testFenceIsTried(t *testing.T, a, b *launch.MariaDB) {
 		plain.migrated(t)
 		plainUser(t, plain, cfg.Addr)
 	}
-	var n atomic.Int64
-	mysqldriver.RegisterDialContext("inturn", func(ctx context.Context, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "tcp", []string{a.Addr(), b.Addr()}[n.Add(1)%2])
-	})
-	defer mysqldriver.DeregisterDialContext("inturn")
-	two, err := mysql.Open(t.Context(), "plain:plain@inturn(x)/two", mysql.Options{})
+	two, err := mysql.Open(t.Context(), "plain:plain@tcp("+inTurn(t, a.Addr(), b.Addr())+")/two", mysql.Options{})
 	require.NoError(t, err)
 	defer two.Close()
 	err = two.Prepare(t.Context(), quiet, store.Demands{})

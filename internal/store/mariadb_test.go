@@ -158,12 +158,18 @@ func testFrozen(t *testing.T, d *database) {
 	}
 	const bound = 200 * time.Millisecond
 	for what, call := range calls {
-		ctx, cancel := context.WithTimeout(t.Context(), bound)
-		start := time.Now()
-		err := call(ctx)
-		cancel()
-		require.ErrorIs(t, err, context.DeadlineExceeded, what)
-		require.Less(t, time.Since(start), 3*(bound+time.Second), what) // a second for the rollback
+		for _, want := range []error{context.DeadlineExceeded, context.Canceled} {
+			ctx, cancel := context.WithTimeout(t.Context(), bound)
+			if want == context.Canceled {
+				ctx, cancel = context.WithCancel(t.Context())
+				time.AfterFunc(bound, cancel)
+			}
+			start := time.Now()
+			err := call(ctx)
+			cancel()
+			require.ErrorIs(t, err, want, what)
+			require.Less(t, time.Since(start), 3*(bound+time.Second), what) // a second for the rollback
+		}
 	}
 	require.NoError(t, d.server.Resume())
 	require.NoError(t, s.Append(t.Context(), name, boot, msgs, out))

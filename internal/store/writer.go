@@ -32,6 +32,32 @@ var (
 	retryAll   = retry{max: 10, duplicates: true}
 )
 
+// unwatched is the caller's context, made to look to database/sql and its drivers as one that never ends: they start or
+// wake a goroutine for each statement to watch one that can. The connections of package mysql watch Caller by cheaper means.
+// A statement of SQLite, which waits for nobody once its transaction has begun, runs to its end.
+type unwatched struct{ caller context.Context }
+
+// callerKey is the context key for Caller.
+type callerKey struct{}
+
+func (unwatched) Deadline() (deadline time.Time, ok bool) { return time.Time{}, false }
+func (unwatched) Done() <-chan struct{}                   { return nil }
+func (unwatched) Err() error                              { return nil }
+func (u unwatched) Value(key any) any {
+	if key == (callerKey{}) {
+		return u.caller
+	}
+	return u.caller.Value(key)
+}
+
+// Caller returns the context whose end ends a statement that a driver is given under ctx.
+func Caller(ctx context.Context) context.Context {
+	if caller, ok := ctx.Value(callerKey{}).(context.Context); ok {
+		return caller
+	}
+	return ctx
+}
+
 // A writer is a connection with its own prepared statements. All transactions run on writers: database/sql's Tx would
 // prepare a pool's statements again on each connection (and on SQLite's single one, inside the open transaction, for
 // ever), and its Commit cannot be cancelled.
@@ -44,6 +70,9 @@ type writer struct {
 }
 
 func (w *writer) stmt(ctx context.Context, q *query, n int) (*sql.Stmt, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err // nothing else ends a transaction between statements; see unwatched
+	}
 	key := shape{q, n}
 	if st := w.stmts[key]; st != nil {
 		return st, nil
@@ -193,7 +222,7 @@ func (t *tx) exec(ctx context.Context, q *query, n int, args ...any) (sql.Result
 	if err != nil {
 		return nil, t.s.wrap(err)
 	}
-	res, err := st.ExecContext(ctx, args...)
+	res, err := st.ExecContext(unwatched{ctx}, args...)
 	return res, t.s.wrap(err)
 }
 
@@ -203,7 +232,7 @@ func (t *tx) each(ctx context.Context, q *query, n int, args []any, row func(*sq
 	if err != nil {
 		return t.s.wrap(err)
 	}
-	return t.s.scan(ctx, st, args, row)
+	return t.s.scan(unwatched{ctx}, st, args, row)
 }
 
 // one scans the first row into dest and reports whether there was one.
@@ -295,7 +324,7 @@ func (s *Store) attempt(ctx context.Context, t *tx, fn func(context.Context, *tx
 		s.abort(ctx, w)
 		return err
 	}
-	_, err = w.conn.ExecContext(ctx, s.d.commit)
+	_, err = w.conn.ExecContext(unwatched{ctx}, s.d.commit)
 	ended = true
 	if err != nil {
 		s.abort(ctx, w)

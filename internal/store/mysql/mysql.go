@@ -7,6 +7,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -48,6 +49,7 @@ func Open(ctx context.Context, dsn string, o Options) (*store.Store, error) {
 	cfg.InterpolateParams = false // values travel apart from the text
 	cfg.ClientFoundRows = false   // UpgradePassword counts changed rows
 	cfg.Logger = &mysql.NopLogger{}
+	cfg.DialFunc = dial
 	if cfg.Timeout == 0 {
 		cfg.Timeout = dialTimeout
 	}
@@ -101,20 +103,34 @@ type connector struct {
 // Connect implements driver.Connector.
 func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 	born := c.epoch.Load() // before the dial: a name that moves meanwhile is looked up again
-	opened, err := c.Connector.Connect(ctx)
+	var dialed net.Conn
+	opened, err := c.Connector.Connect(context.WithValue(ctx, dialedKey{}, &dialed))
 	if err != nil {
 		return nil, err
 	}
-	conn, ok := opened.(driverConn)
-	if !ok {
+	driving, ok := opened.(driverConn)
+	if !ok || dialed == nil {
 		return nil, errors.Join(fmt.Errorf("mysql: %T lacks what database/sql needs", opened), opened.Close())
 	}
 	for _, text := range session {
-		if _, err := conn.ExecContext(ctx, text, nil); err != nil {
-			return nil, errors.Join(fmt.Errorf("set the session up: %w", err), conn.Close())
+		if _, err := driving.ExecContext(ctx, text, nil); err != nil {
+			return nil, errors.Join(fmt.Errorf("set the session up: %w", err), driving.Close())
 		}
 	}
-	return &renewable{driverConn: conn, born: born, epoch: c.epoch}, nil
+	return &conn{driverConn: driving, net: dialed, born: born, epoch: c.epoch}, nil
+}
+
+// dialedKey is the context key for a *net.Conn to set to what dial opens.
+type dialedKey struct{}
+
+// dial is the DialFunc of the driver's configuration.
+func dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	var d net.Dialer
+	opened, err := d.DialContext(ctx, network, addr)
+	if err == nil {
+		*ctx.Value(dialedKey{}).(*net.Conn) = opened
+	}
+	return opened, err
 }
 
 // driverConn is all that database/sql asks of the driver's connection.
@@ -128,24 +144,6 @@ type driverConn interface {
 	driver.Pinger
 	driver.SessionResetter
 	driver.Validator
-}
-
-// renewable is a connection that the pool throws away once the epoch in which it was opened is over.
-type renewable struct {
-	driverConn
-	born  uint64
-	epoch *atomic.Uint64
-}
-
-// IsValid implements driver.Validator: the pool asks when the connection comes back.
-func (c *renewable) IsValid() bool { return c.born == c.epoch.Load() && c.driverConn.IsValid() }
-
-// ResetSession implements driver.SessionResetter: the pool calls it before it hands the connection out.
-func (c *renewable) ResetSession(ctx context.Context) error {
-	if c.born != c.epoch.Load() {
-		return driver.ErrBadConn
-	}
-	return c.driverConn.ResetSession(ctx)
 }
 
 // Numbers that MySQL's own client library gives to what our driver has no number for.
