@@ -17,7 +17,8 @@ var rules = []rule{
 	{"internal/names", nil, "which names may be had, and which are the same: rules about text"},
 	{"internal/store", []string{"internal/names"}, "storage takes a *sql.DB: it knows neither the protocol nor a driver"},
 	{"internal/store/...", []string{"internal/store"}, "opens a store on one engine: the only place that knows its driver"},
-	{"internal/presence", []string{"internal/batch"}, "Redis scripts and keys, opaque to them what the values mean"},
+	{"internal/memredis", nil, "commands of Redis on a map, whatever the keys mean"},
+	{"internal/presence", []string{"internal/batch", "internal/memredis"}, "Redis scripts and keys, opaque to them what the values mean"},
 	{"internal/config", nil, "a loader that knows no node"},
 	{"internal/certs", nil, "files of a certificate, whoever shows it"},
 	{"internal/websocket", nil, "a protocol of bytes, for servers and clients alike"},
@@ -159,7 +160,7 @@ var rules = []rule{
 		"internal/gate",
 		[]string{
 			"internal/store", "internal/presence", "internal/wire", "internal/rpc", "internal/certs", "internal/config", "internal/obs",
-			"internal/slots", "internal/admission", "internal/flight", "internal/names", "internal/recent", "web", "kitex_gen/...",
+			"internal/slots", "internal/admission", "internal/flight", "internal/memredis", "internal/names", "internal/recent", "web", "kitex_gen/...",
 		},
 		"a node imports no other node, nor a chat node's layers",
 	},
@@ -175,9 +176,9 @@ var rules = []rule{
 		"internal/standalone",
 		[]string{
 			"internal/chat", "internal/gate", "internal/status", "internal/store", "internal/store/sqlite",
-			"internal/presence", "internal/config", "internal/obs", "internal/wire", "client", "web",
+			"internal/memredis", "internal/presence", "internal/config", "internal/obs", "internal/wire", "client", "web",
 		},
-		"all nodes in one process, over miniredis and SQLite",
+		"all nodes in one process, over memredis and SQLite",
 	},
 
 	// What browsers load.
@@ -257,7 +258,7 @@ var rules = []rule{
 var only = []rule{
 	{"os/exec", []string{"lab/launch"}, "processes are started by pid, with an owner, in one place"},
 	{"modernc.org/sqlite", []string{"internal/store/sqlite"}, "a driver is known where it is opened"},
-	{"github.com/alicebob/miniredis/v2", []string{"internal/standalone"}, "production uses a real Redis"},
+	{"github.com/alicebob/miniredis/v2", nil, "a Redis for tests"},
 	{
 		"github.com/go-sql-driver/mysql",
 		[]string{"internal/store/mysql", "internal/config", "internal/obs"},
@@ -275,7 +276,7 @@ var (
 	programs  = []string{"chatnode", "gatenode", "statusnode", "parleyctl", "bench"}
 	notLinked = map[string]string{
 		"modernc.org/sqlite":               "SQLite is standalone's: it is the largest dependency of all",
-		"github.com/alicebob/miniredis/v2": "an embedded Redis is standalone's",
+		"github.com/alicebob/miniredis/v2": "a Redis for tests",
 	}
 )
 

@@ -106,11 +106,11 @@ func counted(t *testing.T, reg *prometheus.Registry, name string) (sum float64) 
 }
 
 func TestConcurrentCallsShareRoundTrips(t *testing.T) {
-	on(t, func(t *testing.T, b *backend) {
+	onServers(t, func(t *testing.T, b *backend) {
 		ctx := t.Context()
 		p, h := hooked(t, b, Options{})
 		startNode(t, p, "n1")
-		const users = 100 // miniredis runs each script in a Lua state of its own: 300 took 20 s on a busy machine
+		const users = 100
 		var uids []int32
 		for uid := range int32(users) {
 			uids = append(uids, uid)
@@ -152,7 +152,7 @@ func TestConcurrentCallsShareRoundTrips(t *testing.T) {
 }
 
 func TestQueueIsBounded(t *testing.T) {
-	on(t, func(t *testing.T, b *backend) {
+	onServers(t, func(t *testing.T, b *backend) {
 		ctx, reg := t.Context(), prometheus.NewRegistry()
 		p, h := hooked(t, b, Options{Queue: 4, Workers: 1, Metrics: reg})
 		startNode(t, p, "n1")
@@ -200,7 +200,7 @@ func TestQueueIsBounded(t *testing.T) {
 // After a claim is on its way, its caller must learn the outcome. Otherwise the session it replaced would not be
 // kicked.
 func TestClaimUnderWayIsWaitedFor(t *testing.T) {
-	on(t, func(t *testing.T, b *backend) {
+	onServers(t, func(t *testing.T, b *backend) {
 		p, h := hooked(t, b, Options{})
 		startNode(t, p, "n1")
 		token := mint(t, p, 7)
@@ -233,7 +233,7 @@ func TestClaimUnderWayIsWaitedFor(t *testing.T) {
 }
 
 func TestClose(t *testing.T) {
-	on(t, func(t *testing.T, b *backend) {
+	onServers(t, func(t *testing.T, b *backend) {
 		ctx := t.Context()
 		p, h := hooked(t, b, Options{Workers: 1})
 		startNode(t, p, "n1")
@@ -267,7 +267,7 @@ func TestClose(t *testing.T) {
 }
 
 func TestScriptsAreLoadedAgain(t *testing.T) {
-	on(t, func(t *testing.T, b *backend) {
+	onServers(t, func(t *testing.T, b *backend) {
 		ctx := t.Context()
 		reg := prometheus.NewRegistry()
 		p := b.open(t, Options{Metrics: reg})

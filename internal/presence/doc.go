@@ -6,7 +6,7 @@
 // the entry, so a dead node needs no cleaning up.
 //
 // There are no locks. Each transition is one native command or one Lua script whose keys share a slot, so the same
-// code runs on a single Redis, on Redis Cluster (Options.Cluster) and on miniredis. Only keys.go builds key names.
+// code runs on a single Redis, on Redis Cluster (Options.Cluster) and on memredis. Only keys.go builds key names.
 //
 // Concurrent calls on the login path share pipelines (combiner.go), because a round trip costs more than the work in
 // it: Prelogin, Claim, ClaimCached, ListsVersion, PutProfile, PutLists, Release and Locate.

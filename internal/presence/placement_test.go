@@ -88,9 +88,14 @@ func load(t *testing.T, p *Presence, nodes int) map[string]int {
 		name := fmt.Sprint("n", i)
 		count, err := p.rdb.HGet(t.Context(), keyLoginCount, name).Int()
 		require.NoError(t, err)
-		reserved, err := p.rdb.ZCount(t.Context(), p.keys.reserve(name), fmt.Sprintf("(%d", now.UnixMilli()), "+inf").Result()
+		reserved, err := p.rdb.ZRangeWithScores(t.Context(), p.keys.reserve(name), 0, -1).Result()
 		require.NoError(t, err)
-		out[name] = count + int(reserved)
+		for _, r := range reserved {
+			if r.Score > float64(now.UnixMilli()) {
+				count++
+			}
+		}
+		out[name] = count
 	}
 	return out
 }

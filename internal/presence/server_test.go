@@ -11,17 +11,19 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"parley/internal/memredis"
 )
 
-// The tests run on miniredis, on a redis-server, and on a cluster of two servers, which refuse commands across slots.
+// The tests run on the embedded Redis, on a redis-server, and on a cluster of two servers, which refuse commands across slots.
 
 func TestMain(m *testing.M) {
 	logging.Disable() // go-redis logs each connection refused by a stopped server to stderr
@@ -49,16 +51,21 @@ type backend struct {
 
 // on runs a test on each backend, which is empty at the start.
 func on(t *testing.T, test func(t *testing.T, b *backend)) {
-	t.Run("miniredis", func(t *testing.T) {
-		mini := miniredis.RunT(t)
+	t.Run("embedded", func(t *testing.T) {
+		var passed atomic.Int64
+		r := memredis.New(Embedded()...)
+		r.SetClock(func() time.Time { return time.Now().Add(time.Duration(passed.Load())) })
 		test(t, &backend{
-			name: "miniredis",
-			connect: func(t testing.TB) redis.UniversalClient {
-				return client(t, &redis.UniversalOptions{Addrs: []string{mini.Addr()}})
-			},
-			pass: mini.FastForward,
+			name:    "embedded",
+			connect: func(testing.TB) redis.UniversalClient { return r.Client() },
+			pass:    func(d time.Duration) { passed.Add(int64(d)) },
 		})
 	})
+	onServers(t, test)
+}
+
+// onServers is on for tests of connections and of scripts that a server has lost, which the embedded Redis has not.
+func onServers(t *testing.T, test func(t *testing.T, b *backend)) {
 	t.Run("redis", func(t *testing.T) { test(t, single.backend(t, "redis")) })
 	t.Run("cluster", func(t *testing.T) { test(t, pair.backend(t, "cluster")) })
 }

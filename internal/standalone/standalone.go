@@ -16,13 +16,13 @@ import (
 	"sync"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
 	"parley/internal/chat"
 	"parley/internal/config"
 	"parley/internal/gate"
+	"parley/internal/memredis"
 	"parley/internal/obs"
 	"parley/internal/presence"
 	"parley/internal/status"
@@ -79,7 +79,7 @@ func LocalOptions() Options {
 type Cluster struct {
 	opt     Options
 	dir     string // to be removed by Close; "" keeps the data
-	redis   *miniredis.Miniredis
+	redis   *memredis.Redis
 	rdb     redis.UniversalClient
 	store   *store.Store
 	pr      *presence.Presence
@@ -157,14 +157,8 @@ func (c *Cluster) open(ctx context.Context) error {
 }
 
 func (c *Cluster) openRedis(ctx context.Context, reg prometheus.Registerer) error {
-	c.redis = miniredis.NewMiniRedis()
-	if err := c.redis.StartAddr("127.0.0.1:0"); err != nil {
-		return fmt.Errorf("standalone: embedded redis: %w", err)
-	}
-	c.onClose(func() error { c.redis.Close(); return nil })
-	settings := config.DefaultRedis()
-	settings.Addr = []string{c.redis.Addr()}
-	c.rdb = settings.NewClient()
+	c.redis = memredis.New(append(presence.Embedded(), gate.Embedded()...)...)
+	c.rdb = c.redis.Client()
 	c.onClose(c.rdb.Close)
 	// A Redis that lost its data keeps logins waiting until all nodes have written their sessions back. This one is new.
 	if err := presence.SeedGeneration(ctx, c.rdb); err != nil {
@@ -245,7 +239,7 @@ func (c *Cluster) serve(ctx context.Context) error {
 		}
 	}
 	c.goRun(run, "operations listener", c.ops.Run)
-	c.goRun(run, "embedded redis", c.runClock)
+	c.goRun(run, "embedded redis", c.redis.Run)
 	c.goRun(run, "status server", c.status.Run)
 	for _, n := range c.chats {
 		c.goRun(run, "chat node", n.Run)
@@ -282,22 +276,6 @@ func (c *Cluster) goRun(ctx context.Context, what string, run func(context.Conte
 			c.stop()
 		}
 	})
-}
-
-// runClock makes time pass in the embedded Redis, which does not do so by itself.
-func (c *Cluster) runClock(ctx context.Context) error {
-	tick := time.NewTicker(250 * time.Millisecond)
-	defer tick.Stop()
-	last := time.Now()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case now := <-tick.C:
-			c.redis.FastForward(now.Sub(last))
-			last = now
-		}
-	}
 }
 
 // Wait returns when ctx ends or a node has failed; then it returns why.
