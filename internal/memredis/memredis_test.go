@@ -17,6 +17,11 @@ func TestExpiredKeysAreFreed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := New()
 		c := r.Client()
+		held := func() int {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			return len(r.keys)
+		}
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- r.Run(ctx) }()
@@ -27,10 +32,10 @@ func TestExpiredKeysAreFreed(t *testing.T) {
 		require.NoError(t, c.Set(ctx, "ever", "x", 0).Err())
 		time.Sleep(sweepEvery + time.Second)
 		synctest.Wait()
-		require.Len(t, r.keys, 3*sweepChunk+1)
+		require.Equal(t, 3*sweepChunk+1, held())
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		require.Len(t, r.keys, 1)
+		require.Equal(t, 1, held())
 		stop()
 		require.NoError(t, <-ended)
 	})
