@@ -73,6 +73,10 @@ type cli struct {
 		Load   lab.ChatFlags `embed:""`
 		Churn  float64       `help:"users per second that leave and come back" default:"20"`
 	} `cmd:"" help:"Mix idle users, churn and texts."`
+	Drain struct {
+		Common lab.Options    `embed:""`
+		Drain  lab.DrainFlags `embed:""`
+	} `cmd:"" help:"Drain a node that holds all users while they chat; measure the gap that each sees."`
 	Hogs struct {
 		Common lab.Options  `embed:""`
 		Hogs   lab.HogFlags `embed:""`
@@ -148,6 +152,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return l.Seed(ctx, c.Seed.Config, c.Seed.DSN, c.Seed.Redis, c.Seed.Users, c.Seed.FirstUID)
 	case "quick":
 		return l.Quick(ctx, c.Quick.Common)
+	case "drain":
+		return l.Drain(ctx, c.Drain.Common, c.Drain.Drain)
 	case "hogs":
 		return l.Hogs(ctx, c.Hogs.Common, c.Hogs.Hogs)
 	case "floor":

@@ -47,6 +47,9 @@ func TestMistakesAreFoundBeforeAnythingStarts(t *testing.T) {
 		{"floor speaks TCP only, not tls", []string{"floor", "--local", "1", "--transport", "tls"}},
 		{"and no --fault", []string{"chat", "--local", "2", "--transport", "tcp,ws", "--fault", "kill chat2 at 1s"}},
 		{"--ca", []string{"chat", "--ca", "/nonexistent"}},
+		{"two nodes or more", []string{"drain", "--local", "1"}},
+		{"--stop needs --local", []string{"drain", "--stop"}},
+		{"one transport at a time", []string{"drain", "--transport", "tcp,ws"}},
 		{"--members 2 to", []string{"room", "-n", "1"}},
 		{"two members", []string{"room", "-n", "100", "--online", "0.01"}},
 		{"--remove must be", []string{"room", "--remove", "1"}},
@@ -64,7 +67,7 @@ func TestMistakesAreFoundBeforeAnythingStarts(t *testing.T) {
 func TestHelpAndDoctor(t *testing.T) {
 	var out bytes.Buffer
 	require.Equal(t, report.Pass, run(t.Context(), []string{"--help"}, &out, &out))
-	for _, verb := range []string{"doctor", "seed", "quick", "connect", "login", "idle", "ping", "chat", "room", "storm", "churn", "mixed", "hogs", "floor", "find-max", "report", "diff"} {
+	for _, verb := range []string{"doctor", "seed", "quick", "connect", "login", "idle", "ping", "chat", "room", "storm", "churn", "mixed", "drain", "hogs", "floor", "find-max", "report", "diff"} {
 		require.Contains(t, out.String(), verb)
 	}
 	out.Reset()

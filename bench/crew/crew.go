@@ -37,6 +37,7 @@ type Spec struct {
 	Seed         uint64
 	Cross        float64
 	KeepTo       int
+	Together     bool
 	Resume       bool
 	Reconnect    bool
 	TextBytes    int
@@ -97,7 +98,7 @@ func newOwn(s Spec) (*own, error) {
 	o.Fleet, err = swarm.New(swarm.Config{
 		Roots:    roots,
 		FirstUID: s.FirstUID, Users: s.Users, Rooms: s.Rooms, Place: place, Loops: s.Loops, Index: s.Index, Heartbeat: s.Heartbeat, Run: s.Run,
-		Seed: s.Seed, Cross: s.Cross, KeepTo: s.KeepTo, Resume: s.Resume, Reconnect: s.Reconnect, TextBytes: s.TextBytes, Marks: s.Marks, LoginTimeout: s.LoginTimeout,
+		Seed: s.Seed, Cross: s.Cross, KeepTo: s.KeepTo, Together: s.Together, Resume: s.Resume, Reconnect: s.Reconnect, TextBytes: s.TextBytes, Marks: s.Marks, LoginTimeout: s.LoginTimeout,
 	})
 	if err != nil {
 		o.closeTransport()

@@ -22,6 +22,7 @@ var histograms = map[string]string{
 	swarm.HLag:            "how late the generator itself was",
 	swarm.HMark:           "read mark stored and acknowledged, from when it was sent",
 	swarm.HOutage:         "a user without a connection",
+	swarm.HMove:           "a user on the way from a node that drains to the next",
 	swarm.HHistory:        "a page of history",
 	swarm.HFirst:          "text at the first member of a group, from the planned time",
 	swarm.HLast:           "text at the last member of a group, from the planned time",
@@ -43,7 +44,7 @@ var figureNames = func() []string {
 		"reordered", "corrupt", "misrouted", "wrong", "unanswered", "refused", "late", "acked", "delivered", "online",
 		"back50", "back90", "back99", "back100", "session_bytes", "everything_bytes", "knee",
 		"detection", "recovery",
-		"deliveries", "delivery_cpu", "floor_rate", "floor_cpu", "fanout_ratio", "rate_ratio", "removed", "afterremoval", "copies", "gaps",
+		"deliveries", "delivery_cpu", "moved", "told", "floor_rate", "floor_cpu", "fanout_ratio", "rate_ratio", "removed", "afterremoval", "copies", "gaps",
 	}
 	names = append(names, hogFigures()...)
 	for _, t := range []string{"tcp", "tls", "ws", "wss"} {

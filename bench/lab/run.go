@@ -62,12 +62,14 @@ type verb struct {
 	marks             float64
 	cross             float64
 	rooms             swarm.Rooms
-	crews             int  // crews that the verb makes itself, each with all users; 0: one is made for it
-	guests            int  // additional users, with the uids after those of the run
-	beside            int  // connections to other servers
-	tcp               bool // users connect by TCP only
-	turns             bool // users of several transports may take turns
-	cold              bool // caches of profiles and lists are empty at the start
+	crews             int           // crews that the verb makes itself, each with all users; 0: one is made for it
+	guests            int           // additional users, with the uids after those of the run
+	beside            int           // connections to other servers
+	together          bool          // all users are on one node
+	drain             time.Duration // [Limits] DrainTimeout of the chat nodes; 0: the default
+	tcp               bool          // users connect by TCP only
+	turns             bool          // users of several transports may take turns
+	cold              bool          // caches of profiles and lists are empty at the start
 	do                func(ctx context.Context, r *run) error
 }
 

@@ -44,7 +44,7 @@ func (r *run) setUp(ctx context.Context) error {
 	case r.Standalone:
 		r.layout, err = local.Standalone(ctx, r.Bin, r.Nodes, r.Users+r.verb.guests, r.screen)
 	case r.Local > 0:
-		r.layout, err = local.Cluster(ctx, local.Options{Bin: r.Bin, Chat: r.Local, Users: r.Users + r.verb.guests, Cold: r.verb.cold, Transports: r.transports, Faults: r.faults, Log: r.screen, Progress: r.screen.progress})
+		r.layout, err = local.Cluster(ctx, local.Options{Bin: r.Bin, Chat: r.Local, Users: r.Users + r.verb.guests, Cold: r.verb.cold, Transports: r.transports, Drain: r.verb.drain, Faults: r.faults, Log: r.screen, Progress: r.screen.progress})
 	}
 	if err != nil {
 		return setupError(err)
@@ -99,7 +99,7 @@ func (r *run) setUp(ctx context.Context) error {
 func (r *run) spec() crew.Spec {
 	return crew.Spec{
 		FirstUID: r.FirstUID, Users: r.Users, Rooms: r.verb.rooms, Status: r.Status, Secret: r.Secret, Loops: r.Loops, Heartbeat: r.Heartbeat,
-		Run: rand.Uint32() | 1, Seed: r.Seed, Cross: r.verb.cross, KeepTo: r.KeepTo, Resume: r.verb.resume, Reconnect: r.verb.reconnect, TextBytes: r.verb.text, Marks: r.verb.marks, Via: r.Via,
+		Run: rand.Uint32() | 1, Seed: r.Seed, Cross: r.verb.cross, KeepTo: r.KeepTo, Together: r.verb.together, Resume: r.verb.resume, Reconnect: r.verb.reconnect, TextBytes: r.verb.text, Marks: r.verb.marks, Via: r.Via,
 		Transport: r.transports[0], CA: r.ca,
 	}
 }

@@ -207,10 +207,12 @@ func (r *run) idleTurns(ctx context.Context, hold time.Duration) error {
 	}
 	r.rep.Tables = append(r.rep.Tables, table)
 	r.rep.Figures["online"], r.wantAll = float64(r.crew.Live().Online), r.Users
-	if ws, ok := r.rep.Figures["ws_session_bytes"]; ok && base.via == wire.TCP {
-		more := ws - median(base.rss)
-		r.budget("an idle WebSocket session", kib(ws), fmt.Sprintf("TCP's + 1 KiB, and 0.25 × the %d KiB that Centrifugo publishes", centrifugo>>10),
-			more <= 1<<10 && ws <= centrifugo/4, fmt.Sprintf("%+.2f KiB against TCP", more/1024))
+	for _, t := range r.teams {
+		if t.via == wire.WS && base.via == wire.TCP {
+			rss, more := median(t.rss), median(t.live)-median(base.live)
+			r.budget("an idle WebSocket session above TCP's", fmt.Sprintf("%+.2f KiB", more/1024), "1 KiB", more <= 1<<10, "heap and stacks, which vary less than RSS")
+			r.budget("an idle WebSocket session", kib(rss), kib(centrifugo/4), rss <= centrifugo/4, "RSS; a quarter of what Centrifugo publishes")
+		}
 	}
 	return nil
 }

@@ -168,6 +168,7 @@ type Options struct {
 	Bin         string // directory of the nodes' programs; "": beside this one, or built
 	Chat, Users int
 	Transports  []wire.Transport // how clients connect, besides TCP
+	Drain       time.Duration    // [Limits] DrainTimeout of the chat nodes; 0: the default
 	Cold        bool             // leave the caches of profiles and lists empty
 	Faults      []Fault          // links named here get a proxy
 	Log         io.Writer
@@ -196,6 +197,9 @@ func Cluster(ctx context.Context, o Options) (*Layout, error) {
 		Configure: func(n *launch.Node, _ int, f *launch.INI) error {
 			if n.Role() == launch.Chat {
 				f.Set("Limits", "HeartbeatRate", "0") // the load has few users that send as many heartbeats as they can
+				if o.Drain > 0 {
+					f.Set("Limits", "DrainTimeout", o.Drain.String())
+				}
 			}
 			return l.addLinks(n.Name(), o.Faults, f)
 		},

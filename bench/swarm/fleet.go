@@ -40,8 +40,9 @@ type Config struct {
 	// Cross is the share of pairs whose users are on different nodes, 0 to 1; if negative, the status node decides.
 	Cross float64
 	// KeepTo is the number of nodes that the users of this fleet use, whatever the status node says; 0: no limit.
-	// Index selects the nodes.
-	KeepTo int
+	// Index selects the nodes, unless Together is set: then all fleets use the same ones.
+	KeepTo   int
+	Together bool
 	// Marks is the share of texts that their recipients mark as read, 0 to 1.
 	Marks float64
 	// Resume requests resume tickets and reconnects with them.
@@ -67,6 +68,7 @@ type Fleet struct {
 	mu    sync.Mutex // guards the following
 	addrs []engine.Target
 	nodes []string
+	said  map[string]Place // nodes that users were placed on, by address
 
 	live liveCounters
 	want chan wanted
@@ -187,6 +189,29 @@ func (f *Fleet) addrIndex(p Place) uint16 {
 	return uint16(len(f.addrs) - 1)
 }
 
+// learn notes where nodes are, for users that are told to go there.
+func (f *Fleet) learn(places []Place) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.said == nil {
+		f.said = map[string]Place{}
+	}
+	for _, p := range places {
+		f.said[p.Said] = p
+	}
+}
+
+// known returns the index of the address that a node was said to have.
+func (f *Fleet) known(said string) (i uint16, ok bool) {
+	f.mu.Lock()
+	p, ok := f.said[said]
+	f.mu.Unlock()
+	if ok {
+		i = f.addrIndex(p)
+	}
+	return i, ok
+}
+
 func (f *Fleet) addr(i uint16) engine.Target {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -236,6 +261,7 @@ func (f *Fleet) Prepare(ctx context.Context) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
+	f.learn(places)
 	f.spread(places)
 	return f.all(ctx, func(s *Swarm) {
 		s.prepared = engine.Clock()
@@ -259,7 +285,11 @@ func (f *Fleet) spread(places []Place) {
 	}
 	slices.SortFunc(seen, func(a, b Place) int { return a.Addr.Compare(b.Addr) })
 	if k := f.cfg.KeepTo; 0 < k && k < len(seen) {
-		seen = append(seen, seen...)[f.cfg.Index%len(seen):][:k]
+		at := f.cfg.Index % len(seen)
+		if f.cfg.Together {
+			at = 0
+		}
+		seen = append(seen, seen...)[at:][:k]
 	} else if f.cfg.Cross < 0 || len(seen) < 2 {
 		return
 	}

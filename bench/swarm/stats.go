@@ -28,6 +28,7 @@ const (
 	HLag            = "lag"             // lateness of the generator
 	HMark           = "mark"            // 2146 to 2147: stored
 	HOutage         = "outage"          // of a user, from the loss of the connection to the next login
+	HMove           = "move"            // of a user, from the goodbye of a node that drains to the next login
 	HHistory        = "history"         // a page of history
 	HFirst          = "first"           // 1017 to a group, to the first member's 2144
 	HLast           = "last"            // to the last member's

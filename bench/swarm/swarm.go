@@ -45,10 +45,12 @@ type user struct {
 	lost    int64    // when the connection was lost; 0 if it was not
 	token   [tokenLen]byte
 	addr    uint16
+	left    uint16 // the address where the goodbye came from
 	state   state
 	tries   uint8
 	spent   bool // the token is used up, or may be, because it was sent; a resume ticket stays valid until a newer one is used
 	resume  bool // token is a resume ticket
+	moving  bool // the node said goodbye, because it drains; lost is when
 	muted   bool
 }
 
@@ -211,7 +213,7 @@ func (s *Swarm) Frame(c *engine.Conn, id wire.MsgID, body []byte) {
 	case wire.MsgGroupCreateRsp, wire.MsgGroupLinkRsp, wire.MsgGroupJoinRsp, wire.MsgGroupRemoveRsp:
 		s.groupReply(i, id, body)
 	case wire.MsgGoodbye:
-		s.st.errors["goodbye "+strconv.FormatInt(number(body, `"error":`), 10)]++
+		s.goodbye(u, body)
 	case wire.MsgReplaced:
 		s.st.errors["replaced by another login"]++
 	default:
@@ -246,7 +248,16 @@ func (s *Swarm) loginReply(i int, body []byte) {
 	s.fleet.live.online.Add(1)
 	s.st.counters["logins"]++
 	wasLost := u.lost != 0
-	if wasLost {
+	switch {
+	case u.moving:
+		u.moving = false
+		s.st.hist(HMove).Record(now - u.lost)
+		s.st.counters["moved"]++
+		if u.addr == u.left {
+			s.st.counters["returned"]++
+		}
+		u.lost = 0
+	case wasLost:
 		s.st.hist(HOutage).Record(now - u.lost)
 		s.st.counters["came back"]++
 		u.lost = 0
@@ -256,6 +267,24 @@ func (s *Swarm) loginReply(i int, body []byte) {
 	}
 	if s.phase != nil && !wasLost {
 		s.phase.loggedIn(s, i, now-u.planned)
+	}
+}
+
+// goodbye handles a 2101. A node that drains names the next one, where the user goes on.
+func (s *Swarm) goodbye(u *user, body []byte) {
+	code := wire.Code(number(body, `"error":`))
+	if code != wire.CodeDraining || !s.cfg.Reconnect {
+		s.st.errors["goodbye "+strconv.Itoa(int(code))]++
+		return
+	}
+	s.st.counters["goodbyes"]++
+	u.moving, u.lost, u.left = true, s.loop.Now(), u.addr
+	if to := text(body, `"to":"`); len(to) > 0 {
+		if next, ok := s.fleet.known(string(to)); ok {
+			u.addr = next
+		} else {
+			s.st.errors["goodbye that names an unknown node"]++
+		}
 	}
 }
 
@@ -280,8 +309,10 @@ func (s *Swarm) Closed(c *engine.Conn, err error) {
 	}
 	switch was {
 	case in:
-		s.st.fail("connection lost: " + reason(err))
-		u.lost = s.loop.Now()
+		if !u.moving {
+			s.st.fail("connection lost: " + reason(err))
+			u.lost = s.loop.Now()
+		}
 		s.book.Disturb(s.uid(i))
 		if u.chat != nil {
 			u.chat.inflight = 0
