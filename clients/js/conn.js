@@ -12,6 +12,7 @@ const CAPS = ['batch', 'resume', 'gap', 'groups', 'rows', 'marks', 'presence'];
 
 const PART_TIMEOUT = 3000; // how long a server may take to close after it said that it would
 const CHECK_TIMEOUT = 10000; // how long an answer to a heartbeat may take, at most half a period
+const ANSWER_TIMEOUT = 5000; // a server that sends nothing for so long after a request is sent a heartbeat, and has as long again
 const DEFAULT_HEARTBEAT = 10; // seconds, where the server grants no period
 const MAX_HEARTBEAT = 3600;
 const WINDOW_TEXTS = 64; // where the server grants no window
@@ -37,6 +38,8 @@ export class Conn {
   #beat; // timer
   #beatAt = 0; // when the unanswered heartbeat was sent; 0 if there is none
   #partTimer;
+  #askedAt = 0; // when something was sent that is answered; 0 if the server has sent anything since
+  #doubt = null; // timer
   #typed = { thread: 0, at: 0 };
 
   /**
@@ -125,6 +128,7 @@ export class Conn {
     this.err = err;
     clearTimeout(this.#beat);
     clearTimeout(this.#partTimer);
+    clearTimeout(this.#doubt);
     const ws = this.#ws;
     if (ws) {
       ws.onopen = ws.onmessage = ws.onclose = null;
@@ -179,6 +183,19 @@ export class Conn {
     this.#write(Msg.heartbeat, {});
   }
 
+  // expect looks soon whether the server still sends: something that it answers was sent. Until the next heartbeat a connection that
+  // swallows everything would pass for a good one.
+  #expect(wait = ANSWER_TIMEOUT) {
+    this.#askedAt ||= Date.now();
+    this.#doubt ??= setTimeout(() => {
+      this.#doubt = null;
+      if (!this.#askedAt || this.err) return;
+      const left = this.#askedAt + ANSWER_TIMEOUT - Date.now();
+      if (left > 0) this.#expect(left);
+      else this.check(ANSWER_TIMEOUT);
+    }, wait);
+  }
+
   // Requests
 
   /**
@@ -218,6 +235,7 @@ export class Conn {
       if (!call.bound.error) {
         try {
           this.#ws.send(wire.frame(call.id, call.json));
+          this.#expect();
           return;
         } catch (err) {
           call.reject(known(err, call.op));
@@ -280,6 +298,7 @@ export class Conn {
     this.freeTexts -= drafts.length;
     this.freeBytes -= bytes;
     this.#ws.send(wire.frame(Msg.text, json));
+    this.#expect();
   }
 
   #release(call) {
@@ -320,6 +339,7 @@ export class Conn {
     try {
       for (const f of this.#splitter.push(data)) {
         this.#lastRead = Date.now();
+        this.#askedAt = 0;
         const first = this.#first;
         this.#first = null;
         if (first) first(f);

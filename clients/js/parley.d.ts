@@ -466,7 +466,10 @@ export interface SessionOptions {
   cursors?: Cursor[];
   /** What {@link Session.data} was when `cursors` were saved. If the server works on other data now, they are not used. */
   data?: string;
-  /** The wished period of heartbeats, 5000 to 300000. Default: what the server grants, usually 30 s. */
+  /**
+   * The wished period of heartbeats, 5000 to 300000. Default: what the server grants, usually 30 s. A server that sends nothing for half
+   * a period after one, at most 10 s, counts as gone; as does one that sends nothing for 10 s after a text or a request.
+   */
   heartbeat?: number;
   /** How many texts may wait for their answer; past it send fails with `QueueFull`. Default 1024. */
   maxUnsent?: number;

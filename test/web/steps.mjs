@@ -166,6 +166,42 @@ await run(async () => {
   await carol.page.locator('mark', { hasText: 'Typo' }).waitFor();
   await carol.page.keyboard.press('Escape');
 
+  // A search that has not read everything says so, and goes on when it is asked to.
+  const far = await carol.page.evaluate(async () => {
+    const { seeker } = await import('./seek.js');
+    const c = { messages: [], more: true };
+    let pages = 0;
+    let stuck = false;
+    const older = async () => {
+      if (stuck) throw new Error('no network');
+      pages++;
+      c.messages.unshift({ id: 1000 - pages, kind: 'text', text: pages === 25 ? 'needle' : 'hay', time: new Date(2026, 0, 31 - pages) });
+      c.more = pages < 26;
+    };
+    const s = seeker({ older }, c, { draw: () => {}, goTo: () => {}, close: () => {} });
+    document.body.append(s.el);
+    const settled = async () => {
+      do await new Promise((r) => setTimeout(r, 5)); while (s.el.querySelector('output').textContent === '…');
+      return { pages, text: s.el.innerText.replace(/\s+/g, ' ').trim() };
+    };
+    const input = s.el.querySelector('input');
+    input.value = 'needle';
+    input.dispatchEvent(new Event('input'));
+    const seen = [await settled()];
+    for (stuck of [true, false, false]) {
+      s.el.querySelector('.seek-far button').click();
+      seen.push(await settled());
+    }
+    s.el.remove();
+    return seen;
+  });
+  assert.deepEqual(far, [
+    { pages: 20, text: 'None Searched back to 11 Jan 2026, 00:00. Search further' },
+    { pages: 20, text: 'None Older messages could not be loaded. Try again' },
+    { pages: 25, text: '1 / 1+ Searched back to 6 Jan 2026, 00:00. Search further' },
+    { pages: 26, text: '1 / 1' },
+  ]);
+
   // Pictures and checks at each width, light and dark, English and Chinese.
   for (const [size, [width, height]] of Object.entries(sizes)) {
     await carol.page.setViewportSize({ width, height });

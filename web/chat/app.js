@@ -9,6 +9,8 @@ import { Model } from './model.js';
 import { prefer, preference } from './shared/prefs.js';
 import { shell } from './shell.js';
 
+const HEARTBEAT = 15000; // ms: a person who only reads sees within 23 s that nothing can come
+
 const root = document.getElementById('app');
 const gate = new Gate('');
 const night = matchMedia('(prefers-color-scheme: dark)');
@@ -45,7 +47,7 @@ function settingsChanged({ language, theme }) {
 /** Signs in: by password, or with what was kept of an earlier session. */
 async function enter(credentials, kept) {
   const session = new Session({
-    gate, device: kept.device, storage: kept.storage, storageKey: kept.ticketKey, client: 'parley-web/1',
+    gate, device: kept.device, heartbeat: HEARTBEAT, storage: kept.storage, storageKey: kept.ticketKey, client: 'parley-web/1',
     ...(credentials ? { email: credentials.email, password: credentials.password } : {}),
   });
   const model = new Model(session, kept);

@@ -5,11 +5,11 @@ import { arrows, attr, announce, fill, h, icon, keyed, perFrame, tool } from './
 import { avatar, day, presence, sameDay } from './format.js';
 import { reason, t } from './i18n.js';
 import { make, versionOf } from './message.js';
+import { seeker } from './seek.js';
 
 const TOGETHER_MS = 5 * 60000; // texts of one sender within this time stand together
 const NEAR = 80; // pixels from the end that count as the end
 const AHEAD = 600; // pixels before the beginning where older texts are read
-const MAX_PAGES = 20; // that one search reads
 
 export function chat(model, c, { back, details }) {
   const title = h('h2', { tabindex: '-1' });
@@ -196,55 +196,11 @@ export function chat(model, c, { back, details }) {
       draw();
       write.focus();
     } else {
-      seek = seeker();
+      seek = seeker(model, c, { draw, goTo, close: toggleSeek });
       head.after(seek.el);
       seek.focus();
     }
     seekButton.setAttribute('aria-pressed', String(Boolean(seek)));
-  }
-
-  function seeker() {
-    const out = h('output', { 'aria-live': 'polite' });
-    const input = h('input', { type: 'search', placeholder: t('searchHere'), 'aria-label': t('searchHere'), autocomplete: 'off', enterkeyhint: 'search' });
-    const s = { query: '', at: 0, focus: () => input.focus() };
-    const matches = () => (s.query ? c.messages.filter((m) => m.kind === 'text' && !m.recalled && m.text.toLowerCase().includes(s.query.toLowerCase())) : []);
-    const tell = (found, busy) => { out.textContent = busy ? '…' : !s.query ? '' : found.length ? `${found.length - s.at} / ${found.length}${c.more ? '+' : ''}` : t('nothingFound'); };
-    async function show(step) {
-      let found = matches();
-      s.at = Math.max(0, s.at + step);
-      // Older texts are read until one matches.
-      for (let i = 0; s.query && s.at >= found.length && c.more && i < MAX_PAGES; i++) {
-        const asked = s.query;
-        tell(found, true);
-        try {
-          await model.older(c);
-        } catch {
-          break;
-        }
-        if (asked !== s.query) return;
-        found = matches();
-      }
-      s.at = Math.min(s.at, Math.max(0, found.length - 1));
-      tell(found, false);
-      draw();
-      const m = found[found.length - 1 - s.at];
-      if (m) setTimeout(() => goTo(m.id), 70);
-    }
-    input.addEventListener('input', () => {
-      s.query = input.value.trim();
-      s.at = 0;
-      show(0);
-    });
-    input.addEventListener('keydown', (e) => {
-      if (e.key === 'Enter') show(e.shiftKey ? -1 : 1);
-      else if (e.key === 'Escape') toggleSeek();
-      else return;
-      e.preventDefault();
-      e.stopPropagation();
-    });
-    s.el = h('div', { class: 'seek', role: 'search' }, h('div', { class: 'find' }, icon('search'), input), out,
-      tool('down', t('older'), () => show(1), { class: 'tool up' }), tool('down', t('newer'), () => show(-1)), tool('close', t('close'), () => toggleSeek()));
-    return s;
   }
 
   function goTo(id) {

@@ -24,7 +24,7 @@ export default {
   noChats: 'No conversations yet', noChatsHint: 'Add a friend by name, or make a group with friends.', loading: 'Loading…',
   // Conversation
   conversation: 'Conversation', messages: 'Messages', choose: 'Choose a conversation', chooseHint: 'Or press Ctrl K to search.', back: 'Back', details: 'Details', searchHere: 'Search in this conversation',
-  older: 'Older match', newer: 'Newer match', nothingFound: 'None', toEnd: 'To the newest message', newMessages: 'New', write: 'Message', send: 'Send', editing: 'Editing',
+  older: 'Older match', newer: 'Newer match', searchedTo: 'Searched back to {when}.', searchOn: 'Search further', searchFailed: 'Older messages could not be loaded.', nothingFound: 'None', toEnd: 'To the newest message', newMessages: 'New', write: 'Message', send: 'Send', editing: 'Editing',
   startPrivate: 'This is where you and {name} begin.', startGroup: 'This is where the group begins for you.', notLoaded: 'Not loaded',
   typing: 'typing…', isTyping: '{name} is typing…', areTyping: '{n} are typing…', online: 'online', offline: 'offline', seen: 'last seen {when}', seenNow: 'last seen just now', seenMinutes: 'last seen {n} min ago',
   today: 'Today', yesterday: 'Yesterday', edited: 'edited', recalled: 'Message recalled', recalledBy: '{name} recalled a message', sent: 'sent', received: 'delivered', read: 'read', seenByN: 'read by {n}',

@@ -18,6 +18,7 @@ const daysAgo = (d) => Math.round((midnight(new Date()) - midnight(d)) / DAY);
 
 export const sameDay = (a, b) => midnight(a) === midnight(b);
 export const clock = (d) => format(d, { hour: '2-digit', minute: '2-digit' });
+export const dateTime = (d) => format(d, { dateStyle: 'medium', timeStyle: 'short' });
 export const full = (d) => format(d, { dateStyle: 'full', timeStyle: 'short' });
 
 /** The time in a list: of today the hour, of this week the day, else the date. */

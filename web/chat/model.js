@@ -264,8 +264,13 @@ export class Model {
   }
 
   /** Reads older texts. */
-  async older(c) {
-    if (c.loading || !c.more || !c.loaded) return;
+  older(c) {
+    if (!c.more || !c.loaded) return Promise.resolve();
+    c.reading ??= this.#readOlder(c).finally(() => { c.reading = null; });
+    return c.reading;
+  }
+
+  async #readOlder(c) {
     c.loading = true;
     this.changed('thread', c.id);
     try {

@@ -74,11 +74,24 @@ describe('the server', { concurrency: true }, () => {
 
   test('has gone silent', () =>
     withCluster(async (cluster) => {
-      const { a, thread } = await cluster.pair({ heartbeat: 5000 });
+      const { a } = await cluster.pair({ heartbeat: 5000 });
       const ended = next(a, 'disconnected');
       cluster.link(a).stall(true);
+      assert.equal((await ended).error.name, 'Timeout');
+      await next(a, 'connected');
+    }));
+
+  // Heartbeats of 30 s would notice after 25 s at the earliest.
+  test('is behind a network that swallows everything, which is noticed soon after a text', () =>
+    withCluster(async (cluster) => {
+      const { a, thread } = await cluster.pair();
+      const ended = next(a, 'disconnected');
+      const swallowing = cluster.link(a);
+      cluster.network.filter = ({ link, id, body }) => (link === swallowing ? [] : [{ id, body }]);
+      const began = Date.now();
       const sending = a.send(thread, 'into the void');
       assert.equal((await ended).error.name, 'Timeout');
+      assert.ok(Date.now() - began < 24000, `noticed after ${Date.now() - began} ms`);
       assert.ok((await sending).messageId > 0, 'over the next connection');
     }));
 });

@@ -24,9 +24,10 @@ test('a fresh project installs the packed file, and the lines of the README work
     const installed = join(dir, 'node_modules', 'parley-client');
     assert.deepEqual(
       readdirSync(installed).sort(),
-      [...readdirSync(here).filter((name) => name.endsWith('.js')), 'parley.d.ts', 'package.json', 'README.md'].sort(),
+      [...readdirSync(here).filter((name) => name.endsWith('.js')), 'LICENSE', 'parley.d.ts', 'package.json', 'README.md'].sort(),
     );
     assert.ok(!existsSync(join(installed, 'node_modules')));
+    assert.equal(readFileSync(join(installed, 'LICENSE'), 'utf8'), readFileSync(join(here, '../../LICENSE'), 'utf8'), 'a copy of the root one');
 
     cpSync(join(here, 'node_modules', 'ws'), join(dir, 'node_modules', 'ws'), { recursive: true });
     const readme = readFileSync(join(here, 'README.md'), 'utf8');
