@@ -103,7 +103,11 @@ func greet(w io.Writer, c *standalone.Cluster, o standalone.Options, took time.D
 		page = "https://" + reachable(c.GateTLSAddr())
 		gates += ", " + page
 	}
-	fmt.Fprintf(w, "Parley is up after %d ms. Open the chat page twice and talk:\n\n  %s\n\n", took.Milliseconds(), page)
+	what := "Open the chat page"
+	if o.Demo {
+		what += fmt.Sprintf("; one click there has %s and %s talk", standalone.Demo[0].Name, standalone.Demo[1].Name)
+	}
+	fmt.Fprintf(w, "Parley is up after %d ms. %s:\n\n  %s\n\n", took.Milliseconds(), what, page)
 	fmt.Fprintf(w, "  gate        %s\n", gates)
 	fmt.Fprintf(w, "  status      %s (RPC)\n", reachable(c.StatusAddr()))
 	for i, n := range c.Chats() {

@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 
-import { ask, gate, Person, register, run, until } from './browser.mjs';
+import { ask, gate, PATIENCE, Person, register, run, until } from './browser.mjs';
 
 const sizes = { phone: [390, 844], tablet: [768, 1024], desktop: [1440, 900] };
 
@@ -221,6 +221,21 @@ await run(async () => {
   await carol.button('你:').click();
   await carol.item('设置').click();
   await carol.page.getByText('English').click();
+
+  // A demonstration: one click, and two people talk in two windows.
+  const visitor = await Person.open('visitor');
+  const demo = ['erin', 'dave'].map((name) => ({ name, email: `${name}@example.com`, password: `${name}-secret` }));
+  await visitor.context.route('**/page.json', (route) => route.fulfill({ json: { demo } }));
+  await visitor.page.reload();
+  const opened = visitor.page.waitForEvent('popup');
+  await visitor.button('Open both, side by side').click();
+  const beside = await opened;
+  beside.setDefaultTimeout(PATIENCE);
+  await visitor.page.locator('.me[aria-label*="erin"]').waitFor();
+  await beside.locator('.me[aria-label*="dave"]').waitFor();
+  assert.ok(!beside.url().includes('#'), beside.url());
+  await beside.reload();
+  await beside.locator('.me[aria-label*="dave"]').waitFor();
 
   // The end of a friendship, the end of a session.
   await carol.open('dave');

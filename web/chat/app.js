@@ -120,8 +120,15 @@ function atDoor(notice) {
 async function start() {
   dress();
   startLanguage();
-  const [about, kept] = await Promise.all([fetch('page.json').then((r) => r.json()).catch(() => ({})), restore()]);
+  const as = new URLSearchParams(location.hash.slice(1)).get('as');
+  const [about, kept] = await Promise.all([fetch('page.json').then((r) => r.json()).catch(() => ({})), as ? null : restore()]);
   demo = about.demo ?? [];
+  const user = demo.find((u) => u.name === as);
+  if (user) {
+    history.replaceState(null, '', location.pathname); // loaded again, it is this session's page
+    await enter(user, await fresh(false)).catch((error) => atDoor(reason(error)));
+    return;
+  }
   if (!kept) {
     atDoor(null);
     return;

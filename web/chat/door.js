@@ -1,6 +1,6 @@
 // The door: sign in, create an account, set a new password.
 
-import { busy, field, wrongBox } from './dialogs.js';
+import { busy, field, toast, wrongBox } from './dialogs.js';
 import { h, icon } from './dom.js';
 import { avatar } from './format.js';
 import { chooseLanguage, otherLanguage, reason, t } from './i18n.js';
@@ -75,8 +75,16 @@ export function door(root, { gate, demo, notice, enter, toggleTheme }) {
       h('label', { class: 'switch' }, h('span', {}, t('stay')), stay), wrong.el,
       h('button', { class: 'button primary wide' }, t('signIn')));
     submitting(form, wrong, () => enter({ email: address.input.value.trim(), password: password.input.value }, stay.checked));
+    /** Signs in as the first here, and as the second in a window beside this one. */
+    const both = (e) => {
+      const width = Math.round(screen.availWidth / 2);
+      const other = open(`#as=${encodeURIComponent(demo[1].name)}`, '', `popup,width=${width},height=${screen.availHeight},left=${screen.availLeft + width},top=${screen.availTop}`);
+      if (!other) toast(t('demoBlocked', { name: demo[1].name }));
+      busy(e.currentTarget, () => enter(demo[0], true), (error) => wrong.show(reason(error)));
+    };
     const tryOut = demo.length > 0 && h('section', { class: 'demo', 'aria-label': t('demo') },
       h('p', {}, t('demoHint')),
+      demo.length > 1 && h('button', { type: 'button', class: 'button wide both', on: { click: both } }, icon('people'), t('demoBoth')),
       h('div', {}, demo.map((user, i) => h('button', {
         type: 'button', class: 'button', on: { click: (e) => busy(e.currentTarget, () => enter(user, true), (error) => wrong.show(reason(error))) },
       }, avatar(i + 1, user.name, { size: 'small' }), user.name))));

@@ -9,7 +9,7 @@ export default {
   signOutAllText: 'All your sessions end, on this device and all others.',
   signOutUnsent: '{n} {n|message is|messages are} not sent yet and will be lost.',
   noAccount: 'New here?', haveAccount: 'You have an account?', forgot: 'Forgot your password?', backToSignIn: 'Back to sign in', or: 'or',
-  demo: 'Try it', demoHint: 'Try it as one of two friends. Open a second window for the other, and talk.',
+  demo: 'Try it', demoHint: 'Two friends, for trying it out. Open a window for each, and talk.', demoBoth: 'Open both, side by side', demoBlocked: 'The browser does not open a second window. Open one yourself, and choose {name}.',
   email: 'E-mail', password: 'Password', newPassword: 'New password', oldPassword: 'Present password', setPassword: 'Set password', name: 'Name',
   nameHint: 'Friends find you by it.', passwordHint: 'At least 6 characters.', stay: 'Stay signed in',
   code: 'Verification code', sendCode: 'Send code', sendAgain: 'Send again', codeHint: 'Six digits, by e-mail; valid for ten minutes.',

@@ -39,7 +39,7 @@ export function panel(model, c, { close, open }) {
       h('div', { class: 'hero' }, avatar(uid, name, { size: 'big', online: p?.online }), h('h3', {}, name, onlineWord(p)),
         h('p', { class: 'faint' }, profile ? `@${profile.name}` : ''), p && h('p', { class: 'faint small' }, presence(p))),
       section(null,
-        friend && action('block', t('unfriend'), () => sure(t('unfriendTitle', { name }), t('unfriendText'), t('unfriend'), async () => {
+        friend && action('remove-user', t('unfriend'), () => sure(t('unfriendTitle', { name }), t('unfriendText'), t('unfriend'), async () => {
           await model.session.unfriend(uid);
           model.peopleChanged();
         }), true),

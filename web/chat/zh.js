@@ -4,7 +4,7 @@ export default {
   pitch: '一言既出，必达。', pitchMore: '每条消息先存储、再确认；所有人看到的顺序相同，断网、服务器重启都不丢失。', pitchFoot: 'Parley：用 Go 编写的分布式聊天服务器。',
   signIn: '登录', signOut: '退出登录', signOutAll: '在所有设备上退出', createAccount: '注册账号', signOutAllText: '你在本设备和其他所有设备上的会话都会结束。', signOutUnsent: '还有 {n} 条消息未发送，退出后将丢失。',
   noAccount: '还没有账号？', haveAccount: '已有账号？', forgot: '忘记密码？', backToSignIn: '返回登录', or: '或',
-  demo: '试用', demoHint: '以两位好友之一的身份试用。再开一个窗口登录另一位，就能聊天。', email: '邮箱', password: '密码', newPassword: '新密码', oldPassword: '当前密码', setPassword: '设置密码', name: '用户名',
+  demo: '试用', demoHint: '两位好友，供试用。为每位打开一个窗口，即可聊天。', demoBoth: '并排打开两个窗口', demoBlocked: '浏览器没有打开第二个窗口。请自行打开一个，并选择 {name}。', email: '邮箱', password: '密码', newPassword: '新密码', oldPassword: '当前密码', setPassword: '设置密码', name: '用户名',
   nameHint: '好友通过它找到你。', passwordHint: '至少 6 个字符。', stay: '保持登录', code: '验证码', sendCode: '发送验证码', sendAgain: '重新发送', codeHint: '六位数字，发送到邮箱，十分钟内有效。', codeHintDemo: '六位数字，服务器会打印在终端里。', resetLead: '需要邮件中的验证码。你的所有会话都会结束。',
   fillIn: '请填写此项。', signInAgain: '请重新登录。', theme: '外观', language: '语言', auto: '跟随系统', light: '浅色', dark: '深色', replacedTitle: '已在别处登录', replacedText: '另一个窗口接管了此会话。', unreachable: '无法连接服务器',
   lists: '会话与联系人', chats: '聊天', people: '联系人', you: '你', settings: '设置', new: '新建', search: '搜索', clear: '清除', addFriend: '添加好友', newGroup: '新建群聊', joinLink: '通过链接加入', unread: '未读', draft: '草稿：', nothingYet: '还没有消息',

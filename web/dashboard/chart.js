@@ -32,7 +32,7 @@ export function path(points, x, y) {
       pen = 'M';
       continue;
     }
-    out += `${pen}${x(t).toFixed(1)} ${y(v).toFixed(1)}`;
+    out += `${pen}${x(t).toFixed(1)} ${y(v).toFixed(1)}${pen === 'M' ? 'h0' : ''}`; // so that a point between holes is drawn
     pen = 'L';
   }
   return out;
@@ -90,6 +90,9 @@ export class Chart {
     }
     shown.forEach((s) => {
       parts.push(svg('path', { class: `line ${s.color}`, d: path(s.points, x, y) }));
+      const value = (i) => s.points[i]?.[1] ?? null;
+      const alone = s.points.filter((_, i) => value(i) !== null && value(i - 1) === null && value(i + 1) === null);
+      parts.push(...alone.map(([at, v]) => svg('circle', { class: `dot ${s.color}`, cx: x(at), cy: y(v), r: 2 })));
       const last = s.points.at(-1);
       if (last && last[1] !== null) {
         parts.push(svg('circle', { class: `dot ${s.color}`, cx: x(last[0]), cy: y(last[1]), r: 3 }));

@@ -2,6 +2,9 @@
 
 const kept = 3_600_000;
 
+// Without texts there is no time that one took: 0 is a hole in the curve.
+const measured = (name, value) => (value === 0 && name.endsWith('_ms') ? null : value);
+
 /** Keeps the points of the curves: [time, value], oldest first. */
 export class History {
   constructor() {
@@ -14,8 +17,8 @@ export class History {
   /** Takes what /api/v1/curves answered. */
   load(curves) {
     this.step = curves.step_ms;
-    const points = (values) => values.map((v, i) => [curves.at_ms[i], v]);
-    const all = (of) => Object.fromEntries(Object.entries(of).map(([name, values]) => [name, points(values)]));
+    const points = (name, values) => values.map((v, i) => [curves.at_ms[i], measured(name, v)]);
+    const all = (of) => Object.fromEntries(Object.entries(of).map(([name, values]) => [name, points(name, values)]));
     this.cluster = all(curves.cluster);
     this.nodes = Object.fromEntries(Object.entries(curves.nodes).map(([name, of]) => [name, all(of)]));
     this.settled = curves.at_ms.at(-1) ?? 0;
@@ -30,7 +33,7 @@ export class History {
       if (points.length > 0 && points.at(-1)[0] > this.settled) {
         points.pop();
       }
-      points.push([at, value]);
+      points.push([at, measured(name, value)]);
       while (points[0][0] < at - kept) {
         points.shift();
       }
