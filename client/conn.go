@@ -66,6 +66,7 @@ type welcome struct {
 	Applications []wire.Application `json:"apply_list"`
 	Caps         []string           `json:"caps"`
 	Resume       string             `json:"resume"`
+	Other        string             `json:"other"`
 	Window       int                `json:"window"`
 	HeartbeatS   int                `json:"heartbeat_s"`
 	Node         string             `json:"node"`
@@ -201,7 +202,11 @@ func (c *Conn) Applications() []Application {
 // Ticket returns the ticket for the next login, at this or any other node. Its Resume is empty if the server grants
 // none; log in at the gate then.
 func (c *Conn) Ticket() Ticket {
-	return Ticket{Addr: c.addr, UID: c.welcome.UID, Resume: c.welcome.Resume}
+	t := Ticket{Addr: c.addr, UID: c.welcome.UID, Resume: c.welcome.Resume}
+	if c.welcome.Other != "" {
+		t.Other = nextAddr(c.addr, c.welcome.Other)
+	}
+	return t
 }
 
 // Node returns the name of the chat node, or "" if it does not tell.

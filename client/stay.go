@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -87,8 +88,11 @@ func (s *Session) login(ctx context.Context) (conn *Conn, resumed bool, err erro
 	if s.ticket.Resume != "" || s.ticket.Token != "" {
 		resumed = s.ticket.Resume != ""
 		addrs := []string{s.ticket.Addr}
+		if s.ticket.Other != "" && s.opts.Gate == nil { // a gate knows better
+			addrs = append(addrs, s.ticket.Other)
+		}
 		for _, i := range rand.Perm(len(s.opts.Nodes)) {
-			if s.opts.Nodes[i] != s.ticket.Addr {
+			if !slices.Contains(addrs, s.opts.Nodes[i]) {
 				addrs = append(addrs, s.opts.Nodes[i])
 			}
 		}

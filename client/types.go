@@ -180,6 +180,7 @@ type Ticket struct {
 	UID    int32
 	Token  string // good for 10 minutes
 	Resume string // good for a day on any node, until the next one is used; wins over Token
+	Other  string // a node to go to with Resume if Addr does not answer; may be empty
 }
 
 // Format writes the address and the user, never the secrets, whatever the verb.

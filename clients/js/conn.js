@@ -106,6 +106,7 @@ export class Conn {
     this.applications = wire.listOf(w.apply_list).filter((a) => int(a.status) === 0).map(wire.applicationOf);
     this.caps = new Set(wire.listOf(w.caps));
     this.resume = str(w.resume);
+    this.other = str(w.other);
     this.node = str(w.node);
     this.data = str(w.data);
     this.maxTexts = int(w.window) > 0 ? int(w.window) : WINDOW_TEXTS;

@@ -262,8 +262,9 @@ export class Core {
 
   // attach makes conn the session's connection.
   #attach(conn, resumed) {
-    // Nodes of before are tried when this one does not answer: a page that was loaded again has no password to ask the gate.
-    const before = new Set([this.last?.url, this.ticket?.url, ...(this.ticket?.nodes ?? [])]);
+    // Another node, and those of before, are tried when this one does not answer: a page that was loaded again has no password to ask
+    // the gate.
+    const before = new Set([conn.other, this.last?.url, this.ticket?.url, ...(this.ticket?.nodes ?? [])]);
     before.delete(conn.url);
     const nodes = [...before].filter(isURL).slice(0, MAX_NODES);
     this.conn = this.last = conn;

@@ -132,7 +132,7 @@ export interface Ticket {
   resume?: string;
   /** The WebSocket address of the chat node, such as `ws://127.0.0.1:8092/`. */
   url: string;
-  /** Further nodes where a resume ticket can be used; a session remembers the last few. */
+  /** Further nodes where a resume ticket can be used; a session remembers one that its node names, and the last few. */
   nodes?: string[];
 }
 

@@ -2,6 +2,7 @@ package chat
 
 import (
 	"context"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -64,6 +65,9 @@ func (s *Server) addrOf(node string, via wire.Transport) string {
 	return addressIn(&n.Lease, via)
 }
 
+// otherNode returns the address, for a transport, of some other node that takes logins by it, "" if there is none.
+func (s *Server) otherNode(via wire.Transport) string { return s.next.any(s.presence.View(), via) }
+
 // chooser chooses nodes for clients that leave this one. Its zero value is not usable: self must be set.
 type chooser struct {
 	self string
@@ -100,4 +104,19 @@ func (c *chooser) choose(v *presence.View, via wire.Transport) (best string) {
 		c.sent[best]++
 	}
 	return best
+}
+
+// any returns the address of one of the other nodes that take logins by a transport, each as likely as the others, "" if there is none.
+func (c *chooser) any(v *presence.View, via wire.Transport) (addr string) {
+	seen := 0
+	for _, n := range v.Nodes() {
+		at := addressIn(&n.Lease, via)
+		if !c.takes(n) || at == "" {
+			continue
+		}
+		if seen++; rand.IntN(seen) == 0 {
+			addr = at
+		}
+	}
+	return addr
 }

@@ -213,7 +213,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 		Log: s.log, Context: ctx, Node: cfg.SelfServer.Name, Store: s.store, Presence: s.presence, Users: s.users,
 		Registry: s.registry, Texts: s.texts, Lease: s.lease, Ender: s.ender, Janitor: s.janitor, Kicker: s.kicker, Turns: s.turns,
 		Deliver: s.delivery.Router.Deliver, TellElsewhere: s.delivery.TellElsewhere, Static: s.delivery.Peers.Static,
-		Groups: s.delivery.Groups, Moved: func(uid int32) { s.delivery.Watch.Changed(uid) },
+		OtherNode: s.otherNode, Groups: s.delivery.Groups, Moved: func(uid int32) { s.delivery.Watch.Changed(uid) },
 		Wheel: s.wheel, Stock: &s.metrics.legacy,
 		Granted: s.metrics.logins, Unheard: s.metrics.loginsUnheard, Abandoned: s.metrics.abandoned, Refused: s.metrics.loginsRefused,
 		Seconds: s.metrics.loginSeconds, HandlerSeconds: s.metrics.handlerSeconds,

@@ -239,3 +239,28 @@ func TestOnlyTLSOpensAnEncryptedPort(t *testing.T) {
 	_, err := tls.Dial("tcp", n.Address(wire.TLS), old)
 	require.Error(t, err)
 }
+
+// A client that only has a ticket finds another node when its own is gone, by each transport.
+func TestATicketLeadsToAnotherNodeWhenItsNodeIsGone(t *testing.T) {
+	secure, trust, _ := secured(t)
+	f := newFixture(t, len(transports)+1)
+	a := f.start("chat1", secure)
+	alone := f.login(a, len(transports)+1)
+	require.Empty(t, alone.Ticket().Other, "there is none")
+	b := f.start("chat2", secure)
+	eventually(t, "chat1 to know chat2", func() bool { return a.nextNode(wire.WSS) != "" })
+	var tickets []client.Ticket
+	for i, via := range transports {
+		c := f.loginVia(a, i+1, via, client.Options{TLS: trust})
+		require.Equal(t, addressOf(b, via), c.Ticket().Other)
+		tickets = append(tickets, c.Ticket())
+		require.NoError(t, c.Close())
+	}
+	f.end(a)
+	for i, via := range transports {
+		s, err := client.Open(t.Context(), client.SessionOptions{Ticket: tickets[i], Options: client.Options{TLS: trust}})
+		require.NoError(t, err, via)
+		require.Equal(t, "chat2", s.Node())
+		require.NoError(t, s.Close())
+	}
+}

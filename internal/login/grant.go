@@ -18,6 +18,7 @@ type grant struct {
 	node      string
 	caps      []string
 	resume    string
+	other     string // address of another node; "" if there is none
 	window    int
 	heartbeat time.Duration
 	data      string // id of the data; "" if not known
@@ -49,6 +50,9 @@ func (g *grant) frame(profile, lists []byte) ([]byte, error) {
 		}
 		if g.resume != "" {
 			b = wire.AppendString(append(b, `,"resume":`...), g.resume)
+		}
+		if g.other != "" {
+			b = wire.AppendString(append(b, `,"other":`...), g.other)
 		}
 	}
 	b = append(append(append(b, ','), lists...), '}')

@@ -92,6 +92,8 @@ type Deps struct {
 	Deliver       func([]session.Push, *session.Cork)
 	TellElsewhere func([]presence.Location)
 	Static        func(node string) bool
+	// OtherNode returns the address of another node that takes logins by a transport, "" if there is none.
+	OtherNode func(wire.Transport) string
 	// Groups puts a session into the index of its groups.
 	Groups Groups
 	// Wheel and Stock are for the policies of stock clients.
@@ -250,7 +252,7 @@ func (a *attempt) grantNative(ctx context.Context) {
 		g.window = min(a.req.Window, g.window)
 	}
 	if slices.Contains(g.caps, wire.CapResume) {
-		g.resume = newTicket()
+		g.resume, g.other = newTicket(), a.d.OtherNode(a.session.Transport())
 	}
 }
 
