@@ -160,7 +160,7 @@ var rules = []rule{
 		"internal/gate",
 		[]string{
 			"internal/store", "internal/presence", "internal/wire", "internal/rpc", "internal/certs", "internal/config", "internal/obs",
-			"internal/slots", "internal/admission", "internal/flight", "internal/memredis", "internal/names", "internal/recent", "web", "kitex_gen/...",
+			"internal/slots", "internal/admission", "internal/flight", "internal/memredis", "internal/names", "internal/proxyproto", "internal/recent", "web", "kitex_gen/...",
 		},
 		"a node imports no other node, nor a chat node's layers",
 	},

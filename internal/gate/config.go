@@ -32,6 +32,7 @@ type Listen struct {
 	VarifyAddr     string        `help:"HOST:PORT of VarifyService; keep it on loopback; with an empty value, or a Host in [VarifyServer], it is not served"`
 	MaxConns       int           `help:"maximum number of connections, about 50 KiB each; beyond it, the network with most unfinished requests loses its oldest one" min:"1" max:"100000"`
 	TrustedProxies []string      `help:"networks (CIDR) whose X-Forwarded-For is trusted; none by default"`
+	ProxyFrom      []string      `help:"networks (CIDR) of proxies that begin each connection with a header of the PROXY protocol, version 1 or 2, which says the client's address; other connections from there are closed; none by default"`
 	AllowedOrigins []string      `help:"web pages that may call the gate from a browser, as SCHEME://HOST[:PORT]; * allows all, empty none"`
 	Page           bool          `help:"serve the chat page at /"`
 	DrainTimeout   time.Duration `help:"longest wait for requests in flight when the gate stops" min:"100ms" max:"5m"`
@@ -39,7 +40,16 @@ type Listen struct {
 
 // Validate checks the addresses to listen on.
 func (l Listen) Validate() error {
-	return errors.Join(l.Endpoint.Validate(), config.OptionalPort("TLSPort", l.TLSPort))
+	faults := []error{l.Endpoint.Validate(), config.OptionalPort("TLSPort", l.TLSPort)}
+	for _, list := range []struct {
+		key      string
+		networks []string
+	}{{"TrustedProxies", l.TrustedProxies}, {"ProxyFrom", l.ProxyFrom}} {
+		if _, err := config.Networks(list.networks); err != nil {
+			faults = append(faults, config.Faultf(list.key, "%v", err))
+		}
+	}
+	return errors.Join(faults...)
 }
 
 // tlsAddr is where to listen for HTTPS, if TLSPort is set.
@@ -198,9 +208,6 @@ func (c Config) Validate() error {
 	faults := []error{config.ValidateSections(c), origins(c.Gate.AllowedOrigins).validate()}
 	if a := c.Gate.VarifyAddr; a != "" {
 		faults = append(faults, config.ListenAddress("GateServer.VarifyAddr", a))
-	}
-	if _, err := config.Networks(c.Gate.TrustedProxies); err != nil {
-		faults = append(faults, config.Fault{Section: "GateServer", Key: "TrustedProxies", Problem: err.Error()})
 	}
 	if c.Gate.TLSPort != "" && c.TLS.Cert == "" {
 		faults = append(faults, config.Faultf("TLS.Cert", "must be set for TLSPort of [GateServer]"))

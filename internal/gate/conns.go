@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
 	"syscall"
 	"time"
 
@@ -21,18 +22,22 @@ import (
 type conns struct {
 	table   *admission.Table
 	limit   int                 // connections in total
-	dropped func(reason string) // counts a connection closed or refused because of a limit
+	dropped func(reason string) // counts a connection closed or refused because of a limit, or of its proxy
+	proxies []netip.Prefix      // begin each connection with a header of the PROXY protocol
 }
 
 // dropDescriptors is the reason for a drop when the process cannot open more files.
 const dropDescriptors = "descriptors"
+
+// dropHeader is the reason for a drop when a proxy does not begin with a header of the PROXY protocol.
+const dropHeader = "header"
 
 // newConns returns an empty conns. limit bounds the connections in total, perNetwork those of each network that is not
 // exempt; 0: unlimited.
 func newConns(limit, perNetwork int, exempt func(netip.Addr) bool, dropped func(string)) *conns {
 	return &conns{admission.New(admission.Limits{
 		Connections: limit, Waiting: limit, PerNetwork: perNetwork, DisplaceOwn: true, Exempt: exempt,
-	}), limit, dropped}
+	}), limit, dropped, nil}
 }
 
 func (cs *conns) drop(c admission.Conn, reason string) {
@@ -74,8 +79,12 @@ func (l *listener) Accept() (net.Conn, error) {
 			return nil, err // net/http tries again after a pause
 		}
 		now := time.Now()
-		c := &conn{TCPConn: tcp.(*net.TCPConn), conns: cs, accepted: now, due: now.Add(readTimeout)}
-		evicted, reached, ok := cs.table.Admit(&c.entry, remoteAddr(tcp), now)
+		from := addrOf(tcp.RemoteAddr())
+		c := &conn{TCPConn: tcp.(*net.TCPConn), conns: cs, accepted: now, due: now.Add(readTimeout), proxied: within(cs.proxies, from)}
+		if c.proxied {
+			from = netip.Addr{} // the proxy is still to say it
+		}
+		evicted, reached, ok := cs.table.Admit(&c.entry, from, now)
 		cs.drop(evicted, reached.String())
 		switch {
 		case !ok:
@@ -99,6 +108,12 @@ type conn struct {
 	// due is when the request must have been read, the handshake included; zero once it has. Only the goroutine that serves
 	// the connection uses it.
 	due time.Time
+
+	// proxied says that a proxy begins with the client's address.
+	proxied bool
+	named   sync.Once // guards the following
+	client  net.Addr  // nil: the proxy has named none, so it is the proxy's
+	rest    []byte    // what came behind the header
 }
 
 // SetReadDeadline implements net.Conn. While a request is being read, no deadline is later than due: net/http would grant
@@ -146,8 +161,9 @@ func (c *conn) answered() {
 	c.conns.table.Silent(&c.entry, now)
 }
 
-func remoteAddr(c net.Conn) netip.Addr {
-	peer, err := netip.ParseAddrPort(c.RemoteAddr().String())
+// addrOf returns the address without the port; it is not valid if there is none.
+func addrOf(a net.Addr) netip.Addr {
+	peer, err := netip.ParseAddrPort(a.String())
 	if err != nil {
 		return netip.Addr{}
 	}

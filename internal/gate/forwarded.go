@@ -54,8 +54,11 @@ func parseHop(hop string) (netip.Addr, bool) {
 	return addr.Unmap().WithZone(""), err == nil
 }
 
-func (s *Server) trusted(addr netip.Addr) bool {
-	for _, p := range s.proxies {
+func (s *Server) trusted(addr netip.Addr) bool { return within(s.proxies, addr) }
+
+// within reports whether one of the networks has an address.
+func within(networks []netip.Prefix, addr netip.Addr) bool {
+	for _, p := range networks {
 		if p.Contains(addr) {
 			return true
 		}

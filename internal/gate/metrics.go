@@ -47,7 +47,7 @@ func newMetrics(reg prometheus.Registerer, hashing *slots.Slots) *metrics {
 		remembered: f.NewCounter(prometheus.CounterOpts{Name: "parley_gate_logins_remembered_total", Help: "Logins whose password needed no hash because it was verified recently."}),
 		throttled:  counter("throttled_total", "Requests refused by a limit (account, address, mailbox, code_address).", "limit"),
 		crowded:    counter("logins_crowded_total", "Logins refused as busy because others of the same account or address were under way (account, address).", "limit"),
-		dropped:    counter("connections_dropped_total", "Connections closed before their request was complete, by reason (full, address, descriptors).", "reason"),
+		dropped:    counter("connections_dropped_total", "Connections closed before their request was complete, by reason (full, address, descriptors, header).", "reason"),
 		mails:      counter("mails_total", "Verification codes by result (sent, refused, busy, store, throttled).", "result"),
 		places:     counter("placements_total", "Calls to status servers by result (ok, refused, unreachable).", "result"),
 		kicks:      counter("kicks_total", "Sessions ended after a new password or a deletion by result (ok; left in the mailbox of a node that did not answer; gone, in that of a node without a lease; failed).", "result"),

@@ -158,6 +158,9 @@ func (s *Server) listen() (err error) {
 		}
 	}()
 	s.conns = newConns(s.cfg.Gate.MaxConns, s.cfg.Limits.ConnsPerAddress, s.manyBehind, s.metrics.drop)
+	if s.conns.proxies, err = config.Networks(s.cfg.Gate.ProxyFrom); err != nil {
+		return config.Invalid(fmt.Errorf("gate: [GateServer] ProxyFrom %w", err))
+	}
 	if s.ln, err = s.conns.listen(s.cfg.Gate.Addr()); err != nil {
 		return config.Dependency(fmt.Errorf("gate: %w", err))
 	}

@@ -43,7 +43,7 @@ type Options struct {
 	// HTTPS and the nodes take clients by TLS too, on the ports below, which count up as those above do.
 	Cert, Key                     string
 	GateTLSPort, TLSPort, WSSPort int
-	// ProxyFrom is [SelfServer] ProxyFrom of the chat nodes.
+	// ProxyFrom is that of the gate and of the chat nodes.
 	ProxyFrom []string
 	// Nodes is how many chat nodes run, 1 to 16.
 	Nodes int
@@ -205,6 +205,7 @@ func (c *Cluster) openNodes(reg prometheus.Registerer) error {
 	}
 	g := gate.LocalConfig()
 	g.Gate.Host, g.Gate.Port, g.Gate.VarifyAddr = o.Host, o.GatePort, c.addr(o.VarifyPort, 0)
+	g.Gate.ProxyFrom = o.ProxyFrom
 	g.Status.Addrs = []string{c.status.Addr()}
 	if o.Cert != "" {
 		g.TLS, g.Gate.TLSPort = config.TLS{Cert: o.Cert, Key: o.Key}, strconv.Itoa(o.GateTLSPort)

@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -31,6 +33,8 @@ func TestProxiesLeadToThePageAndToEachNode(t *testing.T) {
 
 	options := standalone.LocalOptions()
 	options.ProxyFrom = []string{"127.0.0.2"} // HAProxy's, below
+	var log logs
+	options.Log = slog.New(slog.NewJSONHandler(&log, nil))
 	c, err := standalone.Start(t.Context(), options)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
@@ -100,6 +104,8 @@ func TestProxiesLeadToThePageAndToEachNode(t *testing.T) {
 				defer conns[i].Close()
 				require.Equal(t, fmt.Sprint("chat", i+1), conns[i].Node())
 			}
+			require.Contains(t, log.String(), `"event":"login_ok","remote":"127.0.0.1"`, "the client's address")
+			require.NotContains(t, log.String(), `"remote":"127.0.0.2"`, "HAProxy's")
 			said := "through " + p.program
 			_, err = conns[0].SendText(t.Context(), client.User(conns[1].Profile().UID), said)
 			require.NoError(t, err)
@@ -114,6 +120,24 @@ func TestProxiesLeadToThePageAndToEachNode(t *testing.T) {
 			}
 		})
 	}
+}
+
+// logs are what a cluster has logged.
+type logs struct {
+	mu   sync.Mutex // guards the following
+	text strings.Builder
+}
+
+func (l *logs) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 // run runs a program until the test ends.
