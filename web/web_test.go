@@ -99,8 +99,8 @@ func TestTheFirstPaintWaitsForNoModule(t *testing.T) {
 	h := Chat(Options{})
 	require.Empty(t, get(t, h, http.MethodGet, "/").Header.Get("Cross-Origin-Opener-Policy"))
 	html := body(t, get(t, h, http.MethodGet, "/"))
-	template := regexp.MustCompile(`(?s)<template id="modules">.*?</template>`)
-	require.Regexp(t, template, html)
+	template := regexp.MustCompile(`(?s)<template.*?</template>`)
+	require.Len(t, template.FindAllString(html, -1), 2)
 	var loaded []string
 	for _, m := range regexp.MustCompile(`(?:src|href)="([^#"]+)"`).FindAllStringSubmatch(template.ReplaceAllString(html, ""), -1) {
 		loaded = append(loaded, m[1])
@@ -123,12 +123,30 @@ func TestThePagePreloadsEachModule(t *testing.T) {
 	for _, m := range regexp.MustCompile(`<link rel="modulepreload" href="([^"]+)">`).FindAllStringSubmatch(html, -1) {
 		got = append(got, m[1])
 	}
+	door := importedBy(p, "/app.js", make(map[string]bool))
+	require.Less(t, len(door), len(got)/2)
+	first, _, _ := strings.Cut(html, `<template id="more">`)
+	for _, name := range got {
+		require.Equal(t, strings.Contains(first, `"`+name+`"`), door["/"+name], "%s: what the door needs comes first, and nothing else", name)
+	}
 	slices.Sort(want)
 	slices.Sort(got)
 	require.Equal(t, want, got)
 	for _, inline := range []string{` style="`, "<style", "<script>", " onclick"} {
 		require.NotContains(t, html, inline, "the policy forbids it")
 	}
+}
+
+// importedBy adds a module, and what it imports at once, to the names found.
+func importedBy(p *page, name string, found map[string]bool) map[string]bool {
+	if found[name] {
+		return found
+	}
+	found[name] = true
+	for _, m := range regexp.MustCompile(`(?m)(?:^import|^export|from) .*'(\.[^']+)';$`).FindAllStringSubmatch(string(p.files[name].plain), -1) {
+		importedBy(p, path.Join(path.Dir(name), m[1]), found)
+	}
+	return found
 }
 
 // Both languages of a page have the same texts, and each text that the page asks for exists.
