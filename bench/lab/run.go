@@ -24,15 +24,16 @@ import (
 // run is one run of a verb, from the set-up to the report.
 type run struct {
 	plan
-	verb   verb
-	began  time.Time
-	rep    *report.Report
-	layout *local.Layout // nil: an existing cluster
-	crew   crew.Crew
-	teams  []*team      // of several transports
-	db     *seed.Stores // nil: unknown
-	nodes  *watch.Nodes
-	screen *screen
+	verb    verb
+	began   time.Time
+	rep     *report.Report
+	layout  *local.Layout // nil: an existing cluster
+	crew    crew.Crew
+	teams   []*team      // of several transports
+	started int          // workers
+	db      *seed.Stores // nil: unknown
+	nodes   *watch.Nodes
+	screen  *screen
 
 	main     *hist.Hist // of the stage that the figures describe
 	lag      *hist.Hist

@@ -60,8 +60,9 @@ func (r *run) workers(ctx context.Context, s crew.Spec) (crew.Crew, error) {
 		stop()
 		return nil, err
 	}
-	for i := range r.Workers {
-		name := fmt.Sprintf("worker%d", i+1)
+	for range r.Workers {
+		r.started++ // several crews may have workers
+		name := fmt.Sprintf("worker%d", r.started)
 		p, err := local.Program(ctx, name, filepath.Join(dir, name+".log"), "", "worker", "--join", ln.Addr().String(), "--key-file", keyFile)
 		if err != nil {
 			return fail(err)
