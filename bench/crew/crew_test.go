@@ -11,12 +11,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"parley/bench/engine"
 	"parley/bench/schedule"
 	"parley/bench/seed"
 	"parley/bench/swarm"
 	"parley/internal/standalone"
 	"parley/internal/store"
 	"parley/internal/store/sqlite"
+	"parley/internal/wire"
 )
 
 // pipes returns connections to n workers, as between processes.
@@ -207,4 +209,28 @@ func seededGroups(t *testing.T, cluster *standalone.Cluster, db *store.Store, us
 		require.NoError(t, err)
 		require.Greater(t, len(rows), 1, "each group was written to")
 	}
+}
+
+func TestAddressesOfTransports(t *testing.T) {
+	for _, c := range []struct {
+		via              wire.Transport
+		said, name, path string
+	}{
+		{wire.TCP, "10.0.0.5:8090", "10.0.0.5:8090", ""},
+		{wire.TLS, "chat1.example.org:8443", "chat1.example.org:8443", ""},
+		{wire.WS, "ws://10.0.0.5:8110/", "10.0.0.5:8110", "/"},
+		{wire.WS, "ws://chat.example.org/node1", "chat.example.org:80", "/node1"},
+		{wire.WSS, "wss://chat.example.org", "chat.example.org:443", ""},
+	} {
+		got, err := Spec{Transport: c.via}.target(c.said)
+		require.NoError(t, err, c.said)
+		require.Equal(t, engine.Target{Via: c.via, Name: c.name, Path: c.path}, got)
+	}
+	_, err := Spec{Transport: wire.WS}.target("")
+	require.ErrorContains(t, err, "no address for clients that use ws")
+	_, err = Spec{Transport: wire.WS}.target("10.0.0.5:8110")
+	require.Error(t, err)
+
+	_, err = Spec{CA: []byte("none")}.roots()
+	require.Error(t, err)
 }
