@@ -25,6 +25,8 @@ type DrainFlags struct {
 	Over time.Duration `help:"time over which the node spreads the goodbyes" default:"20s"`
 	Stop bool          `help:"stop the node with SIGTERM (--local), in place of a drain by an operator"`
 	Size int           `help:"size of a text in bytes, 72 to 4096" default:"100"`
+	// Token is the [Ops] Token of a running cluster's status node.
+	Token string `name:"ops-token" help:"[Ops] Token of the status node of --ops, if it has one" env:"PARLEY_OPS_TOKEN"`
 }
 
 // before and after are how long the load runs before the drain and after its last goodbye.
@@ -168,17 +170,17 @@ func (r *run) drainLater(ctx context.Context, f DrainFlags, api, node string) (*
 	if f.Stop {
 		return nil, r.layout.Do(ctx, local.Fault{What: "term", Node: node})
 	}
-	return r.drainNode(ctx, api, node, f.Over)
+	return r.drainNode(ctx, f, api, node)
 }
 
 // drainNode asks for a drain, and waits for the node's report on it.
-func (r *run) drainNode(ctx context.Context, api, node string, over time.Duration) (*moving, error) {
+func (r *run) drainNode(ctx context.Context, f DrainFlags, api, node string) (*moving, error) {
 	at := "http://" + api + "/api/v1/nodes/" + url.PathEscape(node)
-	pace := map[string]int64{"over_ms": over.Milliseconds(), "rate": min(int64(2*float64(r.Users)/over.Seconds())+500, 10_000)}
-	if err := ask(ctx, http.MethodPost, at+"/drain", pace, &struct{}{}); err != nil {
+	pace := map[string]int64{"over_ms": f.Over.Milliseconds(), "rate": min(int64(2*float64(r.Users)/f.Over.Seconds())+500, 10_000)}
+	if err := f.ask(ctx, http.MethodPost, at+"/drain", pace, &struct{}{}); err != nil {
 		return nil, fmt.Errorf("drain of %s: %w", node, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, over+30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, f.Over+30*time.Second)
 	defer cancel()
 	for {
 		select {
@@ -189,14 +191,14 @@ func (r *run) drainNode(ctx context.Context, api, node string, over time.Duratio
 		var n struct {
 			Moving *moving `json:"moving"`
 		}
-		if err := ask(ctx, http.MethodGet, at, nil, &n); err == nil && n.Moving != nil && n.Moving.EndedMS != 0 {
+		if err := f.ask(ctx, http.MethodGet, at, nil, &n); err == nil && n.Moving != nil && n.Moving.EndedMS != 0 {
 			return n.Moving, nil
 		}
 	}
 }
 
 // ask makes a request to /api/v1.
-func ask(ctx context.Context, method, at string, in, out any) error {
+func (f DrainFlags) ask(ctx context.Context, method, at string, in, out any) error {
 	body, err := json.Marshal(in)
 	if err != nil {
 		return err
@@ -208,6 +210,9 @@ func ask(ctx context.Context, method, at string, in, out any) error {
 		return err
 	}
 	req.Header.Set(obs.ActionHeader, "1")
+	if f.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+f.Token)
+	}
 	rsp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return err

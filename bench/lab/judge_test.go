@@ -55,6 +55,7 @@ func TestSecretsAreNotInTheReport(t *testing.T) {
 		{"chat", "--secret=canary one", "--agent-key=canary*two"},
 		{"chat", "--agent-key", "canary*two"},
 		{"chat", "--agent-key"},
+		{"drain", "--ops-token", "canary"},
 	} {
 		r := &run{}
 		r.argv = args

@@ -162,7 +162,7 @@ func (r *run) command() string {
 }
 
 // secretFlags are the flags whose values must not appear in reports.
-var secretFlags = []string{"--secret", "--agent-key"}
+var secretFlags = []string{"--secret", "--agent-key", "--ops-token"}
 
 const hidden = "***"
 
