@@ -60,7 +60,7 @@ async function start() {
   demo = about.demo ?? [];
   const user = demo.find((u) => u.name === as);
   if (user) {
-    history.replaceState(null, '', location.pathname); // loaded again, it is this session's page
+    history.replaceState({ talk: true }, '', location.pathname); // loaded again, it is this session's page
     await enter(user, await fresh(false)).catch((error) => atDoor(reason(error)));
     return;
   }

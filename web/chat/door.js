@@ -79,6 +79,7 @@ export function door(root, { gate, demo, notice, enter, toggleTheme }) {
     const both = (e) => {
       const width = Math.round(screen.availWidth / 2);
       const other = open(`#as=${encodeURIComponent(demo[1].name)}`, '', `popup,width=${width},height=${screen.availHeight},left=${screen.availLeft + width},top=${screen.availTop}`);
+      history.replaceState({ talk: true }, '');
       if (!other) toast(t('demoBlocked', { name: demo[1].name }));
       busy(e.currentTarget, () => enter(demo[0], true), (error) => wrong.show(reason(error)));
     };

@@ -179,13 +179,15 @@ export function shell(root, model, { settingsChanged, logout }) {
   addEventListener('online', network);
   addEventListener('offline', network);
 
-  /** A link to a group in the address leads to its dialog; a wide screen opens the newest conversation. */
+  /** A link to a group in the address leads to its dialog; a wide screen opens the newest conversation, as does who came to talk at once. */
   function begin() {
     const code = new URLSearchParams(location.hash.slice(1)).get('join');
     if (location.hash) history.replaceState(history.state, '', location.pathname);
     if (code) joinByLink(model, open, code);
-    const c = model.conversations.get(history.state?.conversation) ?? (matchMedia('(max-width: 720px)').matches ? null : model.list()[0]);
-    if (c) open(c, { focus: !code, push: false });
+    const narrow = matchMedia('(max-width: 720px)').matches;
+    const atOnce = narrow && history.state?.talk;
+    const c = model.conversations.get(history.state?.conversation) ?? (narrow && !atOnce ? null : model.list()[0]);
+    if (c) open(c, { focus: !code, push: Boolean(atOnce) });
   }
 
   drawBanner();
