@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,7 +22,10 @@ const gateTimeout = 15 * time.Second
 // maxGateReply bounds what is read of an answer, in bytes; real ones are below 1 KiB.
 const maxGateReply = 64 << 10
 
-var errGateURL = errors.New("client: not an http or https address")
+var (
+	errGateURL    = errors.New("client: not an http or https address")
+	errNotOffered = errors.New("the chat node does not offer")
+)
 
 // Gate speaks to a gate node over HTTP: accounts and logins. It is safe for concurrent use. Passwords travel as typed,
 // so use https, or a loopback address, where others can listen.
@@ -109,14 +113,16 @@ func (g *Gate) Login(ctx context.Context, email, password string) (Ticket, error
 	if err != nil {
 		return Ticket{}, err
 	}
-	if reply.UID < 1 || reply.Token == "" || reply.Port == "" {
+	if reply.UID < 1 || reply.Token == "" {
 		return Ticket{}, fmt.Errorf("gate login: %w", ErrProtocol)
 	}
-	addr := net.JoinHostPort(reply.Host, reply.Port)
-	if g.Transport != "" && g.Transport != TransportTCP {
-		if addr = reply.Addresses[g.Transport]; addr == "" {
-			return Ticket{}, fmt.Errorf("gate login: the chat node does not offer %q", g.Transport)
-		}
+	via := cmp.Or(g.Transport, TransportTCP)
+	addr := reply.Addresses[via]
+	if via == TransportTCP && reply.Port != "" { // older gates send nothing else
+		addr = net.JoinHostPort(reply.Host, reply.Port)
+	}
+	if addr == "" {
+		return Ticket{}, fmt.Errorf("gate login: %w %q", errNotOffered, via)
 	}
 	if g.Transport == TransportTLS {
 		addr = tlsScheme + addr

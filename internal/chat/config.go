@@ -30,7 +30,7 @@ type Config struct {
 func DefaultConfig() Config {
 	commits := commit.DefaultConfig()
 	return Config{
-		SelfServer: config.Self{Name: "chat1", Host: "127.0.0.1", Port: 8090, RPCPort: 15055},
+		SelfServer: config.Self{Name: "chat1", Host: "127.0.0.1", Port: "8090", RPCPort: 15055},
 		Redis:      config.DefaultRedis(),
 		Mysql:      config.DefaultMySQL(),
 		Log:        config.DefaultLog(),
@@ -78,7 +78,7 @@ func DefaultConfig() Config {
 // LocalConfig returns a node on free loopback ports, for tests and for all nodes in one process.
 func LocalConfig(name string) Config {
 	c := DefaultConfig()
-	c.SelfServer.Name, c.SelfServer.Port, c.SelfServer.RPCPort, c.SelfServer.WSPort = name, 0, 0, "0"
+	c.SelfServer.Name, c.SelfServer.Port, c.SelfServer.RPCPort, c.SelfServer.WSPort = name, "0", 0, "0"
 	c.Ops.Addr = "127.0.0.1:0"
 	return c
 }
@@ -97,6 +97,9 @@ func (c *Config) Validate() error {
 	}
 	if (c.SelfServer.TLSPort != "" || c.SelfServer.WSSPort != "") && c.TLS.Cert == "" {
 		errs = append(errs, config.Faultf("TLS.Cert", "must be set for TLSPort and WSSPort"))
+	}
+	if s := &c.SelfServer; s.Port == "" && s.WSPort == "" && s.TLSPort == "" && s.WSSPort == "" {
+		errs = append(errs, config.Faultf("SelfServer.Port", "and the other ports for clients are all empty"))
 	}
 	return errors.Join(errs...)
 }

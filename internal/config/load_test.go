@@ -50,7 +50,7 @@ type nodeConfig struct {
 
 func nodeDefaults() nodeConfig {
 	return nodeConfig{
-		Self:  Self{Name: "chat1", Host: "127.0.0.1", Port: 8090, RPCPort: 50055},
+		Self:  Self{Name: "chat1", Host: "127.0.0.1", Port: "8090", RPCPort: 50055},
 		Redis: DefaultRedis(), MySQL: DefaultMySQL(), Log: DefaultLog(), Ops: DefaultOps(),
 	}
 }
@@ -295,7 +295,7 @@ func TestKubernetesServiceLinksAreIgnored(t *testing.T) {
 	loaded, _, err := load(t, &cfg, "", append(links, "PARLEY_REDIS_HOST=redis", "PARLEY_MYSQL_PORT_=", "PARLEY_LOG_LEVEL=warn"))
 	require.NoError(t, err)
 	require.Equal(t, 6379, cfg.Redis.Port)
-	require.Equal(t, 8090, cfg.Self.Port)
+	require.Equal(t, "8090", cfg.Self.Port)
 	require.Equal(t, "redis", cfg.Redis.Host, "ours count")
 	require.Len(t, loaded.Warnings, 1, "said once")
 	for _, link := range links {
@@ -310,8 +310,8 @@ func TestKubernetesServiceLinksAreIgnored(t *testing.T) {
 // F12
 func TestAllFaultsAreToldAtOnce(t *testing.T) {
 	cfg := nodeDefaults()
-	_, _, err := load(t, &cfg, "[Redis]\nAdr=x\nPort=70000\n[SelfServer]\nName=a b\nPort=y\nAdvertise=tcp://x\n", []string{"PARLEY_LOG_LEVL=info", "PARLEY_LOG_LEVEL=loud"}, "--check", "--cluster.secret=short")
-	require.EqualError(t, err, "node.ini:6: [SelfServer] Port: \"y\" is not a whole number\n"+
+	_, _, err := load(t, &cfg, "[Redis]\nAdr=x\nPort=70000\n[SelfServer]\nName=a b\nRPCPort=y\nAdvertise=tcp://x\n", []string{"PARLEY_LOG_LEVL=info", "PARLEY_LOG_LEVEL=loud"}, "--check", "--cluster.secret=short")
+	require.EqualError(t, err, "node.ini:6: [SelfServer] RPCPort: \"y\" is not a whole number\n"+
 		"node.ini:2: [Redis] unknown key \"Adr\", did you mean \"Addr\"?\n"+
 		"unknown variable PARLEY_LOG_LEVL, did you mean PARLEY_LOG_LEVEL?\n"+
 		"node.ini:3: [Redis] Port is 70000, at most 65535\n"+
@@ -393,7 +393,7 @@ func TestSeedFiles(t *testing.T) {
 	cfg := nodeDefaults()
 	loaded, _, err := load(t, &cfg, seed, nil)
 	require.NoError(t, err)
-	require.Equal(t, Self{Name: "chatserver1", Host: "0.0.0.0", Port: 8090, RPCPort: 50055}, cfg.Self)
+	require.Equal(t, Self{Name: "chatserver1", Host: "0.0.0.0", Port: "8090", RPCPort: 50055}, cfg.Self)
 	require.Equal(t, "123456.", cfg.MySQL.Passwd)
 	require.Equal(t, []Peer{{"chatserver2", "127.0.0.1", 50056}}, cfg.Peers.Nodes)
 	require.Equal(t, []string{"node does not use [GateServer] [VarifyServer] [StatusServer]"}, loaded.Warnings)

@@ -18,7 +18,7 @@ import (
 type Self struct {
 	Name         string `help:"name of this node in Redis and for its peers, unique in the cluster"`
 	Host         string `help:"address to listen on for clients and peers; empty or 0.0.0.0 means all"`
-	Port         int    `help:"TCP port for clients; 0 means a free port" min:"0" max:"65535"`
+	Port         string `help:"TCP port for clients; 0 means a free port, empty means none, and so no stock clients"`
 	RPCPort      int    `help:"RPC port for peers and foreign callers; 0 means a free port" min:"0" max:"65535"`
 	Advertise    string `help:"HOST or HOST:PORT that clients connect to; empty means Host and Port, or this machine's first address if Host means all"`
 	AdvertiseRPC string `help:"HOST or HOST:PORT that peers connect to; empty means the host of Advertise, else as for Advertise"`
@@ -46,20 +46,20 @@ func (s Self) Validate() error {
 	}
 	return errors.Join(append(faults, hostFault("Host", s.Host),
 		advertiseFault("Advertise", s.Advertise), advertiseFault("AdvertiseRPC", s.AdvertiseRPC),
-		OptionalPort("WSPort", s.WSPort), webFault("AdvertiseWS", s.AdvertiseWS),
+		OptionalPort("Port", s.Port), OptionalPort("WSPort", s.WSPort), webFault("AdvertiseWS", s.AdvertiseWS),
 		OptionalPort("TLSPort", s.TLSPort), advertiseFault("AdvertiseTLS", s.AdvertiseTLS),
 		OptionalPort("WSSPort", s.WSSPort), webFault("AdvertiseWSS", s.AdvertiseWSS))...)
 }
 
 const nameLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
 
-// ListenAddr is where to listen for clients.
-func (s Self) ListenAddr() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.Port)) }
+// ListenAddr is where to listen for TCP clients, "" for nowhere.
+func (s Self) ListenAddr() string { return s.optional(s.Port) }
 
 // RPCListenAddr is where to listen for peers.
 func (s Self) RPCListenAddr() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.RPCPort)) }
 
-// ClientAddr is the address clients are told, host:port. port is the one that was bound.
+// ClientAddr is the address TCP clients are told, host:port. port is the one that was bound.
 func (s Self) ClientAddr(port int) string { return advertised(s.Advertise, s.Host, port) }
 
 // RPCAddr is the address peers are told, host:port. port is the one that was bound.

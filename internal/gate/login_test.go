@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"parley/internal/wire"
+	"parley/kitex_gen/message"
 )
 
 func TestLegacyRowIsUpgradedAtLogin(t *testing.T) {
@@ -289,4 +290,10 @@ func TestStatusServers(t *testing.T) {
 			require.Equal(t, `{"error":1002}`, f.post("/user_login", `{"email":"alice@example.com","passwd":"abcdef"}`))
 		}
 	})
+}
+
+func TestAddressesAreThoseThatANodeOffers(t *testing.T) {
+	all := addressesOf(&message.GetChatServerRsp{Host: "10.0.0.5", Port: "8090", Tls: "a:1", Ws: "ws://a:2/", Wss: "wss://a:3/"})
+	require.Equal(t, addresses{TCP: "10.0.0.5:8090", TLS: "a:1", WS: "ws://a:2/", WSS: "wss://a:3/"}, all)
+	require.Equal(t, addresses{TLS: "a:1"}, addressesOf(&message.GetChatServerRsp{Tls: "a:1"}), "a node without a port for TCP")
 }

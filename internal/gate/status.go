@@ -22,7 +22,7 @@ type placed struct {
 
 // addresses are where a chat node takes clients, by transport; what it does not offer is absent.
 type addresses struct {
-	TCP string `json:"tcp"`           // host:port
+	TCP string `json:"tcp,omitempty"` // host:port
 	TLS string `json:"tls,omitempty"` // host:port
 	WS  string `json:"ws,omitempty"`  // URL
 	WSS string `json:"wss,omitempty"` // URL
@@ -66,18 +66,22 @@ func (p *statusPool) place(ctx context.Context, uid int32) (placed, error) {
 			p.metrics.places.WithLabelValues("refused").Inc()
 			return placed{}, wire.Refuse(wire.CodeRPC, safeError(fmt.Sprintf("status server %s answered %d", p.servers[at].addr, rsp.Error)))
 		}
-		if rsp.Host == "" || rsp.Port == "" || rsp.Token == "" {
+		where := addressesOf(rsp)
+		if where == (addresses{}) || rsp.Token == "" {
 			p.metrics.places.WithLabelValues("refused").Inc()
-			return placed{}, wire.Refuse(wire.CodeRPC, safeError("status server "+p.servers[at].addr+" answered without host, port or token"))
+			return placed{}, wire.Refuse(wire.CodeRPC, safeError("status server "+p.servers[at].addr+" answered without an address or a token"))
 		}
 		p.metrics.places.WithLabelValues("ok").Inc()
-		return placed{rsp.Host, rsp.Port, rsp.Token, addressesOf(rsp)}, nil
+		return placed{rsp.Host, rsp.Port, rsp.Token, where}, nil
 	}
 	return placed{}, wire.Refuse(wire.CodeRPC, safeError(strings.Join(causes, "; ")))
 }
 
 func addressesOf(rsp *message.GetChatServerRsp) addresses {
-	a := addresses{TCP: net.JoinHostPort(rsp.Host, rsp.Port), TLS: rsp.Tls, WS: rsp.Ws, WSS: rsp.Wss}
+	a := addresses{TLS: rsp.Tls, WS: rsp.Ws, WSS: rsp.Wss}
+	if rsp.Host != "" && rsp.Port != "" {
+		a.TCP = net.JoinHostPort(rsp.Host, rsp.Port)
+	}
 	if a.WSS == "" && strings.HasPrefix(a.WS, "wss://") {
 		a.WS, a.WSS = "", a.WS // a proxy in front of the node speaks TLS
 	}

@@ -13,7 +13,7 @@ import (
 type Lease struct {
 	Name       string `json:"name"`   // 1-64 of A-Z a-z 0-9 . _ -
 	Boot       string `json:"boot"`   // random id of this process' life
-	ClientAddr string `json:"client"` // host:port as clients reach it
+	ClientAddr string `json:"client"` // host:port as clients reach it by TCP; "" if they cannot
 	Web        Web    `json:"web,omitzero"`
 	RPCAddr    string `json:"rpc"` // host:port as peers reach it
 	Version    string `json:"version,omitempty"`

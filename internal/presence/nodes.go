@@ -177,7 +177,7 @@ func sameLease(a, b Node) bool { return a.Live == b.Live && a.Lease == b.Lease }
 func (v *View) open() []Node {
 	var open []Node
 	for _, n := range v.nodes {
-		if n.Open() && n.ClientAddr != "" {
+		if n.Open() && (n.ClientAddr != "" || n.Web != Web{}) {
 			open = append(open, n)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 // A Placement tells a user where to log in.
 type Placement struct {
 	Node       string
-	ClientAddr string // host:port
+	ClientAddr string // host:port; "" if the node takes no clients by TCP
 	Web        Web    // how else clients reach it
 	Token      string // valid once, on any node, for TokenTTL
 }

@@ -185,8 +185,8 @@ func (c *Cluster) openNodes(reg prometheus.Registerer) error {
 	for i := range o.Nodes {
 		cfg := chat.LocalConfig("chat" + strconv.Itoa(i+1))
 		cfg.SelfServer.Host = o.Host
-		cfg.SelfServer.Port, cfg.SelfServer.RPCPort = port(o.ChatPort, i), port(o.RPCPort, i)
-		cfg.SelfServer.WSPort = strconv.Itoa(port(o.WSPort, i))
+		cfg.SelfServer.Port, cfg.SelfServer.WSPort = strconv.Itoa(port(o.ChatPort, i)), strconv.Itoa(port(o.WSPort, i))
+		cfg.SelfServer.RPCPort = port(o.RPCPort, i)
 		if o.Cert != "" {
 			cfg.TLS = config.TLS{Cert: o.Cert, Key: o.Key}
 			cfg.SelfServer.TLSPort, cfg.SelfServer.WSSPort = strconv.Itoa(port(o.TLSPort, i)), strconv.Itoa(port(o.WSSPort, i))

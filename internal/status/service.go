@@ -70,7 +70,7 @@ func (s *service) placeAll(ctx context.Context, uids []int32) ([]*message.GetCha
 	replies := make([]*message.GetChatServerRsp, len(placed))
 	for i, p := range placed {
 		host, port, err := net.SplitHostPort(p.ClientAddr)
-		if err != nil { // a lease with such an address is not of our making
+		if err != nil && p.ClientAddr != "" { // a lease with such an address is not of our making
 			if s.noise.Allow() {
 				s.log.Warn("malformed client address in the lease of a chat node; check its [SelfServer] Advertise", "peer", p.Node, "addr", p.ClientAddr)
 			}

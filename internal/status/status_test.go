@@ -378,6 +378,20 @@ func TestReadiness(t *testing.T) {
 	require.NoError(t, <-done)
 }
 
+func TestANodeWithoutTCPIsPlacedAt(t *testing.T) {
+	f := newFixture(t)
+	lease := presence.Lease{Name: "chat1", Boot: "b", Web: presence.Web{TLS: "127.0.0.1:8130"}, RPCAddr: "127.0.0.1:1"}
+	require.NoError(t, f.presence.TakeLease(t.Context(), lease, ""))
+	require.NoError(t, f.presence.ReportLoad(t.Context(), "chat1", 0, nil))
+	addr, stop := f.start(t, status.LocalConfig())
+	rsp, err := client(t, rpc.ClientConfig{}, addr).GetChatServer(t.Context(), &message.GetChatServerReq{Uid: 1})
+	require.NoError(t, err)
+	require.Zero(t, rsp.Error)
+	require.NotEmpty(t, rsp.Token)
+	require.Equal(t, []string{"", "", "127.0.0.1:8130"}, []string{rsp.Host, rsp.Port, rsp.Tls})
+	require.NoError(t, stop())
+}
+
 // E9: Redis is not blamed for what a chat node wrote there.
 func TestAMalformedLeaseIsNamed(t *testing.T) {
 	f := newFixture(t)

@@ -2,6 +2,7 @@ package conform
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 
@@ -28,6 +29,9 @@ func (e *env) address(reply object) (string, error) {
 // offered is where a node takes clients by the target's transport: host and port are TCP's, others knows the rest.
 func (e *env) offered(host, port string, others func(via string) string) (string, error) {
 	if e.t.Transport == "" || e.t.Transport == client.TransportTCP {
+		if port == "" {
+			return "", errors.New("the chat node does not offer tcp")
+		}
 		return net.JoinHostPort(host, port), nil
 	}
 	addr := others(e.t.Transport)
