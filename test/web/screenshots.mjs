@@ -39,6 +39,7 @@ try {
     for (const page of Object.values(pages)) await page.locator('.msg[data-id] .said', { hasText: text }).waitFor();
   }
   await pages.alice.locator('.msg.own').last().locator('.tick.read').waitFor();
+  await pages.bob.waitForTimeout(3000); // the next that is told of typing, after that of his last text
   await pages.bob.locator('textarea').pressSequentially('Half past nine');
   await pages.alice.locator('.chat-sub.typing').waitFor();
   await pages.alice.bringToFront();
