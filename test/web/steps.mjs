@@ -232,8 +232,8 @@ await run(async () => {
   const beside = await opened;
   beside.setDefaultTimeout(PATIENCE);
   await visitor.page.locator('.me[aria-label*="erin"]').waitFor();
-  // The window may be so narrow that the conversation covers the list and what belongs to it.
-  const talking = () => beside.locator('.me[aria-label*="dave"]').waitFor({ state: 'attached' });
+  // The newest conversation is open. Where the window is narrow, it covers what belongs to the list.
+  const talking = () => beside.locator('.shell[data-pane="chat"] .me[aria-label*="dave"]').waitFor({ state: 'attached' });
   await talking();
   assert.ok(!beside.url().includes('#'), beside.url());
   await beside.reload();
