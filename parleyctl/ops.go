@@ -31,27 +31,13 @@ const opsTimeout = 20 * time.Second
 func (f *opsFlags) do(ctx context.Context, method, path string, in, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, opsTimeout)
 	defer cancel()
-	var sent io.Reader
-	if in != nil {
-		body, err := json.Marshal(in)
-		if err != nil {
-			return err
-		}
-		sent = bytes.NewReader(body)
-	}
 	base := f.Ops
 	if !strings.Contains(base, "://") {
 		base = "http://" + base
 	}
-	r, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(base, "/")+"/api/v1/"+path, sent)
+	r, err := obs.NewRequest(ctx, method, strings.TrimSuffix(base, "/")+"/api/v1/"+path, f.Token, in)
 	if err != nil {
 		return usageError{fmt.Errorf("--ops: %w", err)}
-	}
-	if f.Token != "" {
-		r.Header.Set("Authorization", "Bearer "+f.Token)
-	}
-	if method == http.MethodPost {
-		r.Header.Set(obs.ActionHeader, "1")
 	}
 	rsp, err := http.DefaultClient.Do(r)
 	if errors.Is(err, syscall.ECONNREFUSED) {

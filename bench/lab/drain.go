@@ -199,19 +199,11 @@ func (r *run) drainNode(ctx context.Context, f DrainFlags, api, node string) (*m
 
 // ask makes a request to /api/v1.
 func (f DrainFlags) ask(ctx context.Context, method, at string, in, out any) error {
-	body, err := json.Marshal(in)
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, at, bytes.NewReader(body))
+	req, err := obs.NewRequest(ctx, method, at, f.Token, in)
 	if err != nil {
 		return err
-	}
-	req.Header.Set(obs.ActionHeader, "1")
-	if f.Token != "" {
-		req.Header.Set("Authorization", "Bearer "+f.Token)
 	}
 	rsp, err := http.DefaultClient.Do(req)
 	if err != nil {

@@ -1,9 +1,12 @@
 package obs
 
 import (
+	"bytes"
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -16,6 +19,30 @@ import (
 // ActionHeader must be sent with every action. A web page of another origin cannot send it: its browser would first ask
 // this listener, which does not allow it.
 const ActionHeader = "Parley-Action"
+
+// NewRequest returns a request to the API of a status node, with in as its body in JSON, unless in is nil. token is [Ops] Token, ""
+// without one.
+func NewRequest(ctx context.Context, method, url, token string, in any) (*http.Request, error) {
+	var body io.Reader
+	if in != nil {
+		sent, err := json.Marshal(in)
+		if err != nil {
+			return nil, err
+		}
+		body = bytes.NewReader(sent)
+	}
+	r, err := http.NewRequestWithContext(ctx, method, url, body)
+	if err != nil {
+		return nil, err
+	}
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	if method == http.MethodPost {
+		r.Header.Set(ActionHeader, "1")
+	}
+	return r, nil
+}
 
 // maxActionBytes bounds the body of an action.
 const maxActionBytes = 16 << 10
