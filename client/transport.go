@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"parley/internal/websocket"
+	"parley/internal/wire"
 )
 
 // The transports, as Gate.Transport names them.
@@ -86,15 +87,7 @@ func parseAddr(addr string) (scheme, host string, u *url.URL, err error) {
 	if err != nil || u.Scheme != TransportWS && u.Scheme != TransportWSS || u.Hostname() == "" {
 		return "", "", nil, fmt.Errorf("%w: %q", errTransport, addr)
 	}
-	host = u.Host
-	if u.Port() == "" {
-		port := "80"
-		if u.Scheme == TransportWSS {
-			port = "443"
-		}
-		host = net.JoinHostPort(u.Hostname(), port)
-	}
-	return u.Scheme, host, u, nil
+	return u.Scheme, wire.HostPort(u), u, nil
 }
 
 // nextAddr is where a node sends a client that is connected to addr. It names an address of the same transport, and that of

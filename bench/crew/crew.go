@@ -184,10 +184,7 @@ func (s Spec) target(said string) (engine.Target, error) {
 	if err != nil || u.Hostname() == "" {
 		return t, fmt.Errorf("its address %q is no URL", said)
 	}
-	t.Name, t.Path = u.Host, u.Path
-	if u.Port() == "" {
-		t.Name = net.JoinHostPort(u.Hostname(), map[wire.Transport]string{wire.WS: "80", wire.WSS: "443"}[s.Transport])
-	}
+	t.Name, t.Path = wire.HostPort(u), u.Path
 	return t, nil
 }
 

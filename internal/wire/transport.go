@@ -1,5 +1,10 @@
 package wire
 
+import (
+	"net"
+	"net/url"
+)
+
 // Transport is how a client is connected to its node.
 type Transport uint8
 
@@ -31,3 +36,14 @@ func (t Transport) Web() bool { return t >= WS }
 
 // Encrypted reports whether it runs under TLS.
 func (t Transport) Encrypted() bool { return t&1 != 0 }
+
+// HostPort returns the host:port of a URL of WebSocket.
+func HostPort(u *url.URL) string {
+	switch {
+	case u.Port() != "":
+		return u.Host
+	case u.Scheme == WSS.String():
+		return net.JoinHostPort(u.Hostname(), "443")
+	}
+	return net.JoinHostPort(u.Hostname(), "80")
+}
