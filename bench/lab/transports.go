@@ -83,18 +83,23 @@ func (r *run) turns(ctx context.Context, do func(t *team, round int) error) erro
 // loadTurns runs a load in turns. counter is of the operations that the nodes' CPU is divided by.
 func (r *run) loadTurns(ctx context.Context, p swarm.Phase, main, counter string) error {
 	return r.turns(ctx, func(t *team, round int) error {
-		before, known := r.nodesCPU()
-		out, err := r.phase(ctx, step{name: fmt.Sprintf("%s %d", t.via, round+1), Phase: p, main: main, measured: true, turn: true})
-		if err != nil {
-			return err
-		}
-		after, _ := r.nodesCPU()
-		t.add(out, main, max(p.For, p.Load.For))
-		if known {
-			t.cost = append(t.cost, (after-before)/float64(max(out.Counters[counter], 1)))
-		}
-		return nil
+		return r.turn(ctx, t, round, p, main, counter)
 	})
+}
+
+// turn runs a phase with the users of one transport, and measures it.
+func (r *run) turn(ctx context.Context, t *team, round int, p swarm.Phase, main, counter string) error {
+	before, known := r.nodesCPU()
+	out, err := r.phase(ctx, step{name: fmt.Sprintf("%s %d", t.via, round+1), Phase: p, main: main, measured: true, turn: true})
+	if err != nil {
+		return err
+	}
+	after, _ := r.nodesCPU()
+	t.add(out, main, max(p.For, p.Load.For))
+	if known {
+		t.cost = append(t.cost, (after-before)/float64(max(out.Counters[counter], 1)))
+	}
+	return nil
 }
 
 // add adds a turn; length 0 means that of the phase.
@@ -115,18 +120,9 @@ func (r *run) loginTurns(ctx context.Context, concurrency int) error {
 		if err := t.crew.Prepare(ctx); err != nil { // a token serves once
 			return setupError(err)
 		}
-		before, known := r.nodesCPU()
-		out, err := r.phase(ctx, step{
-			name: fmt.Sprintf("%s %d", t.via, round+1), main: swarm.HFull, measured: true, turn: true,
-			Phase: swarm.Phase{Kind: "login", Concurrency: concurrency},
-		})
+		err := r.turn(ctx, t, round, swarm.Phase{Kind: "login", Concurrency: concurrency}, swarm.HFull, "logins")
 		if err != nil {
 			return err
-		}
-		after, _ := r.nodesCPU()
-		t.add(out, swarm.HFull, 0)
-		if known {
-			t.cost = append(t.cost, (after-before)/float64(max(out.Counters["logins"], 1)))
 		}
 		if _, err = r.phase(ctx, step{name: "log out", Phase: swarm.Phase{Kind: "close"}}); err == nil {
 			_, err = r.phase(ctx, step{name: "settle", Phase: swarm.Phase{Kind: "hold", For: time.Second}})
