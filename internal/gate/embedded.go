@@ -21,10 +21,8 @@ func Embedded() []memredis.Script {
 	}
 }
 
-func inMillis(s string) time.Duration { return time.Duration(memredis.Int(s)) * time.Millisecond }
-
 func failEmbedded(tx *memredis.Tx, keys, args []string, n int) {
-	limit, window, lock, most := memredis.Int(args[1]), inMillis(args[2]), inMillis(args[3]), inMillis(args[4])
+	limit, window, lock, most := memredis.Int(args[1]), memredis.Millis(args[2]), memredis.Millis(args[3]), memredis.Millis(args[4])
 	fails := tx.IncrBy(keys[0], n)
 	if fails < limit {
 		if fails == n {
@@ -54,7 +52,7 @@ func takeAttemptEmbedded(tx *memredis.Tx, keys, args []string) any {
 	if busy := tx.ZCard(keys[2]); busy > 0 && fails+busy >= memredis.Int(args[1]) {
 		return []any{2, 0}
 	}
-	timeout := inMillis(args[5])
+	timeout := memredis.Millis(args[5])
 	tx.ZAdd(keys[2], float64(tx.NowMS()+timeout.Milliseconds()), args[0])
 	tx.Expire(keys[2], 2*timeout)
 	return []any{0, 0}
@@ -84,12 +82,12 @@ func slidingWindowEmbedded(tx *memredis.Tx, keys, args []string) any {
 	}
 	tx.LPush(keys[0], args[0])
 	tx.LTrim(keys[0], 0, limit-1)
-	tx.Expire(keys[0], inMillis(args[1]))
+	tx.Expire(keys[0], memredis.Millis(args[1]))
 	return 0
 }
 
 func storeCodeEmbedded(tx *memredis.Tx, keys, args []string) any {
-	tx.Set(keys[0], args[0], inMillis(args[1]))
+	tx.Set(keys[0], args[0], memredis.Millis(args[1]))
 	tx.Del(keys[1])
 	return 1
 }
@@ -102,7 +100,7 @@ func takeCodeEmbedded(tx *memredis.Tx, keys, args []string) any {
 	ttl, most := tx.PTTL(keys[0]), memredis.Int(args[2])
 	if ttl < 0 {
 		ttl = memredis.Int(args[3])
-		tx.Expire(keys[0], inMillis(args[3]))
+		tx.Expire(keys[0], memredis.Millis(args[3]))
 	}
 	tries := tx.IncrBy(keys[1], 1)
 	tx.Expire(keys[1], time.Duration(ttl)*time.Millisecond)
@@ -124,7 +122,7 @@ func putCodeBackEmbedded(tx *memredis.Tx, keys, args []string) any {
 	if tx.Exists(keys[0]) {
 		return 0
 	}
-	life := inMillis(args[2])
+	life := memredis.Millis(args[2])
 	tx.Set(keys[0], args[0], life)
 	if tries := memredis.Int(args[1]); tries > 0 {
 		tx.Set(keys[1], strconv.Itoa(tries), life)

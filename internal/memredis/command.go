@@ -65,8 +65,8 @@ func init() { // the map refers to itself through evalSHA
 		"type":    {1, func(tx *Tx, a []string) any { return tx.Type(a[0]) }},
 		"exists":  {1, func(tx *Tx, a []string) any { return count(a, tx.Exists) }},
 		"del":     {1, func(tx *Tx, a []string) any { return tx.Del(a...) }},
-		"expire":  {2, func(tx *Tx, a []string) any { return one(tx.Expire(a[0], span(a[1], time.Second))) }},
-		"pexpire": {2, func(tx *Tx, a []string) any { return one(tx.Expire(a[0], span(a[1], time.Millisecond))) }},
+		"expire":  {2, func(tx *Tx, a []string) any { return one(tx.Expire(a[0], Seconds(a[1]))) }},
+		"pexpire": {2, func(tx *Tx, a []string) any { return one(tx.Expire(a[0], Millis(a[1]))) }},
 		"persist": {1, func(tx *Tx, a []string) any { return one(tx.Persist(a[0])) }},
 		"pttl":    {1, func(tx *Tx, a []string) any { return tx.PTTL(a[0]) }},
 		"ttl": {1, func(tx *Tx, a []string) any {
@@ -141,8 +141,6 @@ func orNil(s string, ok bool) any {
 	return s
 }
 
-func span(s string, unit time.Duration) time.Duration { return time.Duration(Int(s)) * unit }
-
 func keysLike(tx *Tx, args []string) any {
 	out := []string{}
 	for key := range tx.r.keys {
@@ -157,13 +155,13 @@ func keysLike(tx *Tx, args []string) any {
 func setString(tx *Tx, args []string) any {
 	ttl, unlessExists := time.Duration(0), false
 	for i := 2; i < len(args); i++ {
-		unit := time.Millisecond
+		unit := Millis
 		switch strings.ToLower(args[i]) {
 		case "nx":
 			unlessExists = true
 			continue
 		case "ex":
-			unit = time.Second
+			unit = Seconds
 		case "px":
 		default:
 			panic(Error("ERR memredis has no SET with " + args[i]))
@@ -171,7 +169,7 @@ func setString(tx *Tx, args []string) any {
 		if i++; i == len(args) {
 			panic(Error("ERR syntax error"))
 		}
-		if ttl = span(args[i], unit); ttl <= 0 {
+		if ttl = unit(args[i]); ttl <= 0 {
 			panic(errExpire)
 		}
 	}

@@ -420,6 +420,12 @@ func (tx *Tx) ZRange(key string, start, stop int) []Field {
 	return out
 }
 
+// Seconds returns s, an integer, as a duration.
+func Seconds(s string) time.Duration { return time.Duration(Int(s)) * time.Second }
+
+// Millis returns s, an integer, as a duration.
+func Millis(s string) time.Duration { return time.Duration(Int(s)) * time.Millisecond }
+
 // Int returns s as an integer, as Lua's tonumber does. It panics with an Error if s is none.
 func Int(s string) int {
 	n, err := strconv.Atoi(s)

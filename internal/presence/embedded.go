@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"parley/internal/memredis"
 )
@@ -28,9 +27,6 @@ func Embedded() []memredis.Script {
 		{Lua: groupDropScript, Go: groupDropEmbedded},
 	}
 }
-
-func inSeconds(s string) time.Duration { return time.Duration(memredis.Int(s)) * time.Second }
-func inMillis(s string) time.Duration  { return time.Duration(memredis.Int(s)) * time.Millisecond }
 
 func claimEmbedded(tx *memredis.Tx, keys, args []string) any {
 	resuming, presented, device, mine, mode := args[0] == "resume", args[1], args[2], args[3], claimMode(args[10])
@@ -102,7 +98,7 @@ func claimEmbedded(tx *memredis.Tx, keys, args []string) any {
 		return reply(claimDevices, "")
 	}
 
-	life := inSeconds(args[5])
+	life := memredis.Seconds(args[5])
 	tx.HSet(keys[2], device, mine)
 	tx.Expire(keys[2], life)
 	tx.Set(keys[3], args[4], life)
@@ -113,9 +109,9 @@ func claimEmbedded(tx *memredis.Tx, keys, args []string) any {
 	now, record, next := strconv.FormatInt(tx.NowMS(), 10), mine+" "+displaced, args[6]
 	switch {
 	case !resuming:
-		tx.Set(keys[0], was.issued+" "+record, inMillis(args[8]))
+		tx.Set(keys[0], was.issued+" "+record, memredis.Millis(args[8]))
 		if next != "" {
-			tx.Set(keys[4], now+" - - "+next+" - -", inSeconds(args[7]))
+			tx.Set(keys[4], now+" - - "+next+" - -", memredis.Seconds(args[7]))
 		} else if device != "" {
 			tx.Del(keys[4])
 		}
@@ -124,9 +120,9 @@ func claimEmbedded(tx *memredis.Tx, keys, args []string) any {
 		if presented == was.current {
 			other = "-"
 		}
-		tx.Set(keys[4], now+" "+record+" "+next+" "+presented+" "+other, inSeconds(args[7]))
+		tx.Set(keys[4], now+" "+record+" "+next+" "+presented+" "+other, memredis.Seconds(args[7]))
 	default:
-		tx.Set(keys[4], was.issued+" "+record+" - - -", inMillis(args[8]))
+		tx.Set(keys[4], was.issued+" "+record+" - - -", memredis.Millis(args[8]))
 	}
 	return reply(claimGranted, old)
 }
@@ -166,7 +162,7 @@ func dropSession(tx *memredis.Tx, session, nodeOf, seen string, args []string, t
 	left := tx.HGetAll(session)
 	if len(left) == 0 {
 		tx.Del(nodeOf)
-		tx.Set(seen, strconv.FormatInt(tx.Now().Unix()/60, 10), inSeconds(args[3]))
+		tx.Set(seen, strconv.FormatInt(tx.Now().Unix()/60, 10), memredis.Seconds(args[3]))
 		return 1
 	}
 	node := ""
@@ -175,7 +171,7 @@ func dropSession(tx *memredis.Tx, session, nodeOf, seen string, args []string, t
 			node = rest[:end]
 		}
 	}
-	tx.Set(nodeOf, node, inSeconds(args[2]))
+	tx.Set(nodeOf, node, memredis.Seconds(args[2]))
 	return 1
 }
 
@@ -187,12 +183,12 @@ func kickEmbedded(tx *memredis.Tx, keys, args []string) any {
 	} else if n == most {
 		tx.RPush(keys[0], args[2])
 	}
-	tx.Expire(keys[0], inSeconds(args[3]))
+	tx.Expire(keys[0], memredis.Seconds(args[3]))
 	return fits
 }
 
 func revokeEmbedded(tx *memredis.Tx, keys, args []string) any {
-	tx.Set(keys[0], strconv.FormatInt(tx.NowMS(), 10), inSeconds(args[0]))
+	tx.Set(keys[0], strconv.FormatInt(tx.NowMS(), 10), memredis.Seconds(args[0]))
 	return 1
 }
 
@@ -215,7 +211,7 @@ func placeEmbedded(tx *memredis.Tx, keys, args []string) any {
 	picked := make([]bool, n)
 	reply := make([]any, 1, 1+len(digests))
 	reply[0] = int(tx.NowMS())
-	life := inMillis(args[0])
+	life := memredis.Millis(args[0])
 	lapse := float64(tx.NowMS() + life.Milliseconds())
 	for _, digest := range digests {
 		best := slices.MinFunc(nodes, func(a, b *node) int {
@@ -280,7 +276,7 @@ func leaseTakeEmbedded(tx *memredis.Tx, keys, args []string) any {
 			return held
 		}
 	}
-	tx.Set(keys[0], args[0], inMillis(args[3]))
+	tx.Set(keys[0], args[0], memredis.Millis(args[3]))
 	return ""
 }
 
@@ -292,7 +288,7 @@ func leaseExtendEmbedded(tx *memredis.Tx, keys, args []string) any {
 	if boot, ok := bootOf(held); !ok || boot != args[1] {
 		return []any{0, held}
 	}
-	tx.Set(keys[0], args[0], inMillis(args[2]))
+	tx.Set(keys[0], args[0], memredis.Millis(args[2]))
 	return []any{1}
 }
 
