@@ -115,7 +115,7 @@ func (o Options) check(figures []string) (p plan, err error) {
 		return p, errors.New("several transports need --rounds of at least 1, and no --fault")
 	}
 	if p.Standalone && slices.ContainsFunc(p.transports, wire.Transport.Encrypted) {
-		return p, errors.New("standalone has no TLS: use --local")
+		return p, errors.New("--standalone has no TLS: use --local")
 	}
 	if o.Local < 0 || o.Local > maxNodes || o.Nodes < 1 || o.Nodes > 16 {
 		return p, fmt.Errorf("--local must be 1 to %d, and --nodes 1 to 16", maxNodes)

@@ -59,10 +59,10 @@ func (s Self) ListenAddr() string { return s.optional(s.Port) }
 // RPCListenAddr is where to listen for peers.
 func (s Self) RPCListenAddr() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.RPCPort)) }
 
-// ClientAddr is the address TCP clients are told, host:port. port is the one that was bound.
+// ClientAddr returns the host:port that TCP clients are told. port is the port that was bound.
 func (s Self) ClientAddr(port int) string { return advertised(s.Advertise, s.Host, port) }
 
-// RPCAddr is the address peers are told, host:port. port is the one that was bound.
+// RPCAddr returns the host:port that peers are told. port is the port that was bound.
 func (s Self) RPCAddr(port int) string { return s.addr(s.AdvertiseRPC, port) }
 
 // WSListenAddr is where to listen for WebSocket clients, "" for nowhere.

@@ -181,7 +181,7 @@ func TestHonestLoginsPassBesideHeldConnections(t *testing.T) {
 		require.NoError(t, err, "login %d", i)
 		require.Contains(t, string(text), `"error":0`, "login %d", i)
 	}
-	// A connection that is let in counts before the one that it displaces has been closed.
+	// A new connection counts before the gate has closed the one that it displaces.
 	require.LessOrEqual(t, f.conns.len(), f.cfg.Gate.MaxConns+1)
 }
 

@@ -153,7 +153,7 @@ func firstWord(err error) any {
 	return word
 }
 
-// equal compares replies. Numbers of a second and more are times, and the server's may be less by the lag.
+// equal reports whether two replies are the same. A number from 1,000 on is a time in ms, and the server's may be lower by lag.
 func equal(got, want any, lag time.Duration) bool {
 	switch got := got.(type) {
 	case []any:

@@ -32,9 +32,9 @@ var (
 	retryAll   = retry{max: 10, duplicates: true}
 )
 
-// unwatched is the caller's context, made to look to database/sql and its drivers as one that never ends: they start or
-// wake a goroutine for each statement to watch one that can. The connections of package mysql watch Caller by cheaper means.
-// A statement of SQLite, which waits for nobody once its transaction has begun, runs to its end.
+// unwatched hides from database/sql and the drivers that the caller's context can end. To watch such a context they start
+// or wake a goroutine for each statement. The connections of package mysql watch Caller at less cost. A statement of SQLite
+// runs to its end: once its transaction has begun it waits for no one.
 type unwatched struct{ caller context.Context }
 
 // callerKey is the context key for Caller.

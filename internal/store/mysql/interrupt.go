@@ -63,7 +63,7 @@ func (w watch) end(err error) error {
 	return w.reason(err)
 }
 
-// reason returns the error of the context instead of one that its end has caused.
+// reason returns the error of the context, if it has ended, in place of err.
 func (w watch) reason(err error) error {
 	if err != nil && err != io.EOF && w.ctx.Err() != nil {
 		return w.ctx.Err()
