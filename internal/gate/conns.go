@@ -42,8 +42,8 @@ func newConns(limit, perNetwork int, exempt func(netip.Addr) bool, dropped func(
 
 func (cs *conns) drop(c admission.Conn, reason string) {
 	if c != nil {
+		cs.dropped(reason) // first, so that who sees the end of the connection finds it counted
 		c.Evict()
-		cs.dropped(reason)
 	}
 }
 

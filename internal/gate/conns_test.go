@@ -227,3 +227,20 @@ func TestWithoutDescriptorsTheOldestConnectionGoes(t *testing.T) {
 	require.Zero(t, f.conns.len())
 	require.Equal(t, 1.0, f.metric("connections_dropped_total", "reason", dropDescriptors))
 }
+
+type closedLast struct{ counted func() bool }
+
+func (c closedLast) Evict() {
+	if !c.counted() {
+		panic("closed before it was counted")
+	}
+}
+
+// Who sees the end of a connection and reads the metrics then finds it there.
+func TestADroppedConnectionIsCountedBeforeItIsClosed(t *testing.T) {
+	t.Parallel()
+	var counted bool
+	cs := newConns(1, 1, nil, func(string) { counted = true })
+	require.NotPanics(t, func() { cs.drop(closedLast{func() bool { return counted }}, dropHeader) })
+	require.True(t, counted)
+}

@@ -54,7 +54,9 @@ func TestAListedProxyOfTheGateSaysWhoseConnectionItIs(t *testing.T) {
 	}
 	require.Equal(t, http.StatusOK, answer(t, pieces))
 
-	// Three of one client, which may have two: the oldest goes. Another client's stays.
+	// Three of one client, which may have two: the oldest goes. Another client's stays. The answer to a request leaves before its
+	// connection is closed, and until then it takes one of the two places.
+	require.Eventually(t, func() bool { return f.conns.len() == 0 }, patience, time.Millisecond)
 	held := []net.Conn{f.dial(proxy("192.0.2.2")), f.dial(proxy("192.0.2.1")), f.dial(proxy("192.0.2.1"))}
 	named := func(n int) func() bool { return func() bool { return f.conns.len() == n } }
 	require.Eventually(t, named(3), patience, time.Millisecond)
