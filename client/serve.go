@@ -370,15 +370,6 @@ func (s *Session) sync(ctx context.Context, conn *Conn) (since string, err error
 	}
 }
 
-// setBack deals with a thread that ends before what of it was handed on.
-func (s *Session) setBack(ctx context.Context, conn *Conn, thread, last int64) error {
-	s.ord.setBack(thread, last)
-	if err := s.hand(ctx, conn, DataReplaced{ThreadID: thread, LastID: last}); err != nil {
-		return err
-	}
-	return s.pull(ctx, conn, thread)
-}
-
 // handTexts hands on texts that are in order; none is nothing.
 func (s *Session) handTexts(ctx context.Context, conn *Conn, thread int64, msgs []Message) error {
 	if len(msgs) == 0 {

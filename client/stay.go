@@ -162,27 +162,6 @@ func (s *Session) attach(conn *Conn) {
 	s.box.attach(conn)
 }
 
-// dataChanged reports whether conn's server works on other data than the session so far; then all starts anew.
-func (s *Session) dataChanged(conn *Conn) bool {
-	before, now := s.data, conn.Data()
-	if now == "" {
-		return false
-	}
-	s.data = now
-	if before == now {
-		return false
-	}
-	if before == "" {
-		s.mu.Lock()
-		s.seenData = now
-		s.mu.Unlock()
-		return false
-	}
-	s.ord, s.since = order{self: s.ord.self}, ""
-	s.receipts.rest() // other threads have these ids now
-	return true
-}
-
 func (s *Session) detach() {
 	s.mu.Lock()
 	s.conn = nil

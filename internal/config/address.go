@@ -55,46 +55,6 @@ func Networks(list []string) ([]netip.Prefix, error) {
 	return out, nil
 }
 
-// advertiseFault checks what others are told: HOST or HOST:PORT, or nothing.
-func advertiseFault(key, value string) error {
-	host, port, err := net.SplitHostPort(value)
-	if value == "" || isHost(value) {
-		host, port, err = value, "1", nil
-	}
-	switch {
-	case value == "":
-		return nil
-	case strings.Contains(value, "://"):
-		return Faultf(key, "is %q, want HOST or HOST:PORT without a scheme", value)
-	case strings.HasPrefix(value, "[") && strings.HasSuffix(value, "]") && isHost(strings.Trim(value, "[]")):
-		return Faultf(key, "is %q, want the address without brackets, or [ADDRESS]:PORT", value)
-	case err != nil:
-		return Faultf(key, "is %q, want HOST or HOST:PORT", value)
-	case host == "":
-		return Faultf(key, "is %q, which names no host", value)
-	case !isHost(host):
-		return Faultf(key, "is %q, whose host is neither a name nor an address", value)
-	case !isPort(port, 1):
-		return Faultf(key, "is %q, want a port from 1 to 65535", value)
-	}
-	if ip, err := netip.ParseAddr(host); err == nil && ip.IsUnspecified() {
-		return Faultf(key, "is %q, which no client can connect to", value)
-	}
-	return nil
-}
-
-// webFault checks what WebSocket clients are told: HOST, HOST:PORT or a URL, or nothing.
-func webFault(key, value string) error {
-	if !strings.Contains(value, "://") {
-		return advertiseFault(key, value)
-	}
-	u, err := url.Parse(value)
-	if err != nil || u.Scheme != "ws" && u.Scheme != "wss" || !isHost(u.Hostname()) || u.User != nil || u.Fragment != "" {
-		return Faultf(key, "is %q, want HOST, HOST:PORT or a URL that begins with ws:// or wss://", value)
-	}
-	return nil
-}
-
 // IsOrigin reports whether s is the origin of a web page as browsers write it, SCHEME://HOST[:PORT].
 func IsOrigin(s string) bool {
 	u, err := url.Parse(s)

@@ -28,9 +28,6 @@ const (
 	MaxHeld = 64 << 10
 	// maxAppliedHeld bounds the held friend requests, so that many accounts cannot displace texts.
 	maxAppliedHeld = 16
-	// maxMerged bounds the body of merged texts. llfcchat's servers cannot send more, so its clients were never
-	// tested with more.
-	maxMerged = 32000
 	// maxReplies and maxReplyBytes bound the waiting replies. A client has at most 16 queued requests and 64 texts in
 	// flight, and a client that does not read must not hold more memory than a native one.
 	maxReplies    = 128

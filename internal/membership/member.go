@@ -23,9 +23,6 @@ const (
 	tick         = time.Second     // interval of load reports and fence reads
 )
 
-// youngRedis is how long logins wait after Redis lost its data, while the nodes write their sessions back.
-const youngRedis = 6 * time.Second
-
 // A Member is this node's place in the cluster: a lease in Redis and a fence row in SQL. KeepLease maintains the
 // lease and KeepFence the row, each in its own goroutine and on its own server, so that a server that stalls delays
 // nothing on the other. A login needs both. A text needs only the fence row, so texts go on while Redis is away.
@@ -199,17 +196,4 @@ func (m *Member) Join(ctx context.Context) error {
 		return err
 	}
 	return m.report(ctx)
-}
-
-// noteGenerationLocked reports whether Redis lost its data since the last call.
-func (m *Member) noteGenerationLocked(gen string, ageMS int64) (lost bool) {
-	if gen == m.gen {
-		return false
-	}
-	lost = m.gen != ""
-	m.gen = gen
-	if wait := youngRedis - time.Duration(ageMS)*time.Millisecond; wait > 0 {
-		m.genFrom = time.Now().Add(wait)
-	}
-	return lost
 }
