@@ -252,7 +252,7 @@ func (a *attempt) grantNative(ctx context.Context) {
 		g.window = min(a.req.Window, g.window)
 	}
 	if slices.Contains(g.caps, wire.CapResume) {
-		g.resume, g.other = newTicket(), a.d.OtherNode(a.session.Transport())
+		g.resume, g.other = presence.NewToken(), a.d.OtherNode(a.session.Transport())
 	}
 }
 

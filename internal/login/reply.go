@@ -1,8 +1,6 @@
 package login
 
 import (
-	"crypto/rand"
-	"encoding/base64"
 	"slices"
 	"strconv"
 	"time"
@@ -67,11 +65,4 @@ func intersect(asked, offered []string) []string {
 		}
 	}
 	return out
-}
-
-// newTicket returns 32 random bytes, as a token is made.
-func newTicket() string {
-	var b [32]byte
-	rand.Read(b[:])
-	return base64.RawURLEncoding.EncodeToString(b[:])
 }
