@@ -33,7 +33,7 @@ type Conn struct {
 	rd   *bufio.Reader
 	body []byte
 
-	lastRead atomic.Int64 // unix nanoseconds of the last frame
+	lastRead atomic.Int64 // unix nanoseconds of the last frame; reading while its receiver has it
 
 	mu      sync.Mutex    // guards the following
 	err     error         // set once: why the connection ended
@@ -49,7 +49,9 @@ type Conn struct {
 	typed   int64                // the thread of the latest notice of typing
 	typedAt time.Time            // when it was sent
 	beat    *time.Timer
-	beatAt  int64 // unix nanoseconds of the unanswered heartbeat, 0 if none
+	beatAt  int64       // unix nanoseconds of the unanswered heartbeat, 0 if none
+	doubt   *time.Timer // runs while askedAt is looked after; nil before the first request
+	askedAt int64       // unix nanoseconds of the first request since the last frame, 0 if none
 
 	closing  chan struct{} // closed with the socket
 	done     chan struct{} // closed when the reader and the flusher have ended
@@ -274,6 +276,9 @@ func (c *Conn) fail(err error) {
 	if c.beat != nil {
 		c.beat.Stop()
 	}
+	if c.doubt != nil {
+		c.doubt.Stop()
+	}
 	close(c.closing)
 	c.mu.Unlock()
 
@@ -283,32 +288,6 @@ func (c *Conn) fail(err error) {
 		call.reply <- answer{err: err}
 	}
 	failTexts(texts, fmt.Errorf("send: %w", err))
-}
-
-// heartbeat runs twice a period: it sends one, then looks whether anything came back.
-func (c *Conn) heartbeat() {
-	period := c.Heartbeat()
-	wait := min(period/2, 10*time.Second)
-	c.mu.Lock()
-	if c.err != nil {
-		c.mu.Unlock()
-		return
-	}
-	if c.beatAt != 0 {
-		silent := c.lastRead.Load() < c.beatAt
-		c.beatAt = 0
-		c.beat.Reset(period - wait)
-		c.mu.Unlock()
-		if silent {
-			c.fail(ErrTimeout)
-		}
-		return
-	}
-	c.beatAt = time.Now().UnixNano()
-	c.beat.Reset(wait)
-	// Even when the queue is full: a frame of 4 bytes more, at most one in flight.
-	c.enqueueLocked(wire.MsgHeartbeat, nil)
-	c.mu.Unlock()
 }
 
 // readFrame returns the next frame. The body is valid until the next call.

@@ -314,6 +314,92 @@ func TestHeartbeats(t *testing.T) {
 	})
 }
 
+// A network that swallows everything is noticed soon after a request, not at the next heartbeat; a server that works on a request
+// for long is not.
+func TestASilentNetworkIsNoticedSoonAfterARequest(t *testing.T) {
+	for name, beats := range map[string]bool{"silent network": false, "slow request": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var wg sync.WaitGroup
+				near, far := net.Pipe()
+				wg.Go(func() {
+					rd := bufio.NewReader(far)
+					for {
+						switch id, _, err := readFake(rd); {
+						case err != nil:
+							return
+						case id == wire.MsgLogin:
+							frame, _ := wire.AppendFrame(nil, wire.MsgLoginRsp, []byte(`{"error":0,"uid":1,"heartbeat_s":300}`))
+							far.Write(frame)
+						case id == wire.MsgHeartbeat && beats:
+							far.Write(wire.HeartbeatFrame)
+						}
+					}
+				})
+				c, err := Dial(t.Context(), Ticket{UID: 1, Token: "x"}, Options{
+					RequestTimeout: time.Minute, Dial: func(context.Context, string, string) (net.Conn, error) { return near, nil },
+				})
+				require.NoError(t, err)
+				time.Sleep(20 * time.Second)
+				began := time.Now()
+				for range 2 { // a second one begins no new wait
+					go func() { _, _ = c.SendText(t.Context(), User(2), "hello") }()
+					time.Sleep(4 * time.Second)
+				}
+				_, err = c.Search(t.Context(), "bob")
+				require.ErrorIs(t, err, ErrTimeout)
+				if want := 2 * answerTimeout; beats {
+					require.NoError(t, c.Err())
+				} else {
+					require.ErrorIs(t, c.Err(), ErrTimeout)
+					require.InDelta(t, want.Seconds(), time.Since(began).Seconds(), 1)
+				}
+				c.Close()
+				<-c.Done()
+				wg.Wait()
+			})
+		})
+	}
+}
+
+// Who handles an event for long does not take the server for silent.
+func TestASlowReceiverIsNotASilentServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var wg sync.WaitGroup
+		near, far := net.Pipe()
+		wg.Go(func() {
+			rd := bufio.NewReader(far)
+			for {
+				switch id, _, err := readFake(rd); {
+				case err != nil:
+					return
+				case id == wire.MsgLogin: // heartbeats get no answer: nobody would read it
+					frame, _ := wire.AppendFrame(nil, wire.MsgLoginRsp, []byte(`{"error":0,"uid":1,"heartbeat_s":20}`))
+					far.Write(frame)
+					frame, _ = wire.AppendFrame(nil, wire.MsgApplied, []byte(`{"error":0,"applyuid":2,"name":"bob"}`))
+					far.Write(frame)
+				}
+			}
+		})
+		slow := make(chan struct{})
+		c, err := Dial(t.Context(), Ticket{UID: 1, Token: "x"}, Options{
+			Dial: func(context.Context, string, string) (net.Conn, error) { return near, nil },
+			OnEvent: func(e Event) {
+				if _, ended := e.(Disconnected); !ended {
+					time.Sleep(2 * time.Minute)
+					close(slow)
+				}
+			},
+		})
+		require.NoError(t, err)
+		<-slow
+		require.NoError(t, c.Err())
+		c.Close()
+		<-c.Done()
+		wg.Wait()
+	})
+}
+
 func TestServerThatDoesNotRead(t *testing.T) {
 	near, far := net.Pipe()
 	defer far.Close()

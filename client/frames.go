@@ -42,6 +42,9 @@ func (c *Conn) enqueue(ctx context.Context, id wire.MsgID, body []byte, wait *ca
 	}
 	c.replies[replyID] = wait
 	c.enqueueLocked(id, body)
+	if wait != nil {
+		c.expectLocked()
+	}
 	return nil
 }
 
@@ -136,11 +139,12 @@ func (c *Conn) read() {
 			c.fail(fmt.Errorf("client: connection: %w", err))
 			break
 		}
-		c.lastRead.Store(time.Now().UnixNano())
+		c.lastRead.Store(reading)
 		if err := c.frame(id, body, len(body)+wire.HeaderLen); err != nil {
 			c.fail(err)
 			break
 		}
+		c.lastRead.Store(time.Now().UnixNano())
 	}
 	c.flushers.Wait()
 	err := c.Err()

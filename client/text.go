@@ -151,6 +151,7 @@ func (c *Conn) queueTexts(call *textCall, body []byte) error {
 		c.texts[call.results[i].UniqueID] = call
 	}
 	c.enqueueLocked(wire.MsgText, body)
+	c.expectLocked()
 	return nil
 }
 
