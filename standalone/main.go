@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"os/signal"
 	"syscall"
 	"time"
 
@@ -54,6 +56,11 @@ func run(ctx context.Context, p config.Process) error {
 	}
 	o.Data, o.Host, o.Nodes, o.Demo, o.Crowd = flags.Data, flags.Host, flags.Nodes, flags.Demo, flags.Crowd
 	o.Cert, o.Key = flags.TLSCert, flags.TLSKey
+	o.Reread = func() <-chan os.Signal {
+		hup := make(chan os.Signal, 1)
+		signal.Notify(hup, syscall.SIGHUP) // until the process ends
+		return hup
+	}
 	o.Log, o.Codes = obs.NewLogger(p.Stderr, flags.Log, "auto", ""), p.Stdout
 
 	began := time.Now()

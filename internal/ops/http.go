@@ -14,7 +14,7 @@ func WriteResult(w http.ResponseWriter, v any, err error) {
 		obs.WriteJSON(w, http.StatusOK, v)
 		return
 	}
-	refusal := &Error{Code: wire.CodeInternal, Reason: "the node does not answer: " + obs.ErrorClass(err)}
+	refusal := &Error{Code: wire.CodeInternal, Reason: "not done, see the log of the node that was asked: " + obs.ErrorClass(err)}
 	status := http.StatusBadGateway
 	if errors.As(err, &refusal) {
 		switch refusal.Code {

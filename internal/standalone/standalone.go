@@ -43,6 +43,8 @@ type Options struct {
 	// HTTPS and the nodes take clients by TLS too, on the ports below, which count up as those above do.
 	Cert, Key                     string
 	GateTLSPort, TLSPort, WSSPort int
+	// Reread returns, for each of them, what has the files read again at once. Nil: nothing has.
+	Reread func() <-chan os.Signal
 	// ProxyFrom is that of the gate and of the chat nodes.
 	ProxyFrom []string
 	// Nodes is how many chat nodes run, 1 to 16.
@@ -103,6 +105,9 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 	}
 	if (o.Cert == "") != (o.Key == "") {
 		return nil, config.Usage(errors.New("standalone: a certificate needs its key, and a key its certificate"))
+	}
+	if o.Reread == nil {
+		o.Reread = func() <-chan os.Signal { return nil }
 	}
 	c := &Cluster{opt: o}
 	err := c.open(ctx)
@@ -196,6 +201,7 @@ func (c *Cluster) openNodes(reg prometheus.Registerer) error {
 		cfg.Limits.DrainTimeout = 3 * time.Second
 		n, err := chat.New(cfg, chat.Deps{
 			Log: o.Log.With("node", cfg.SelfServer.Name), Metrics: node(cfg.SelfServer.Name), Store: c.store, Presence: c.pr,
+			Reread: o.Reread(),
 		})
 		if err != nil {
 			return fmt.Errorf("standalone: %w", err)
@@ -215,7 +221,7 @@ func (c *Cluster) openNodes(reg prometheus.Registerer) error {
 		return fmt.Errorf("standalone: %w", err)
 	}
 	c.gate, err = gate.New(g, gate.Deps{
-		Log: o.Log.With("node", "gate1"), Metrics: node("gate1"), Store: c.store, Presence: c.pr, Redis: c.rdb, Mail: mail,
+		Log: o.Log.With("node", "gate1"), Metrics: node("gate1"), Store: c.store, Presence: c.pr, Redis: c.rdb, Mail: mail, Reread: o.Reread(),
 		Page: web.Chat(web.Options{Demo: c.demoUsers()}),
 	})
 	if err != nil {
