@@ -98,8 +98,15 @@ func absent(dir string, names []string) string {
 	return ""
 }
 
-// Self returns the path of this program.
-func Self() (string, error) { return os.Executable() }
+// Self returns the path of this program, to run it again as a worker or a server. It fails in a test binary, which would run its
+// tests again, and so on without end.
+func Self() (string, error) {
+	path, err := os.Executable()
+	if err == nil && strings.HasSuffix(path, ".test") {
+		return "", fmt.Errorf("bench: %s is a test and cannot be started as a part of bench: run a built bench", filepath.Base(path))
+	}
+	return path, err
+}
 
 // Standalone starts the whole cluster in one process with embedded stores. bin is the directory of the program; see
 // Options.
