@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,37 +11,6 @@ import (
 
 	"parley/client"
 )
-
-// recipient is to whom texts go: a friend or a group.
-type recipient struct {
-	uid    int32
-	thread int64
-	name   string
-}
-
-func (r recipient) none() bool { return r.uid == 0 && r.thread == 0 }
-
-func (r recipient) dest() client.To {
-	if r.thread != 0 {
-		return client.InThread(r.thread)
-	}
-	return client.User(r.uid)
-}
-
-// String says who it is, and the number by which it can be told from others of the name.
-func (r recipient) String() string {
-	if r.thread != 0 {
-		return fmt.Sprintf("the group %s (#%d)", printable(r.name), r.thread)
-	}
-	return fmt.Sprintf("%s (uid %d)", printable(r.name), r.uid)
-}
-
-func (t *talk) setRecipient(to recipient) {
-	t.mu.Lock()
-	t.to = to
-	t.mu.Unlock()
-	t.print.notice("texts go to %s", to)
-}
 
 const groupHelp = `/to GROUP                talk to this group; #12 is the group with that number
 /group                   list your groups
@@ -147,91 +115,6 @@ func count(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// threadsKnown lists the threads and remembers which are groups, and their names.
-func (t *talk) threadsKnown(ctx context.Context) ([]client.Thread, error) {
-	threads, err := t.s.Threads(ctx)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, th := range threads {
-		t.groups[th.ID] = th.Name
-	}
-	return threads, err
-}
-
-// presentThreads lists the threads as threadsKnown does; none if they cannot be read now.
-func (t *talk) presentThreads(ctx context.Context) []client.Thread {
-	ctx, cancel := context.WithTimeout(ctx, t.cmd.Timeout)
-	defer cancel()
-	threads, err := t.threadsKnown(ctx)
-	if err != nil {
-		return nil
-	}
-	return threads
-}
-
-// present returns those of threads that are groups that the user is in.
-func present(threads []client.Thread) (groups []client.Thread) {
-	for _, th := range threads {
-		if !th.Private && th.Left == 0 {
-			groups = append(groups, th)
-		}
-	}
-	return groups
-}
-
-// groupName returns the name of a thread's group; "" for a private thread, and while a group's name cannot be read.
-func (t *talk) groupName(thread int64) string {
-	t.mu.Lock()
-	name, known := t.groups[thread]
-	t.mu.Unlock()
-	if known {
-		return name
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	if _, err := t.threadsKnown(ctx); err != nil {
-		return ""
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.groups[thread]
-}
-
-// findGroup finds a group by its number with # before it, else by name, one that the user is in before one that it has left,
-// else by a name written in other capitals.
-func (t *talk) findGroup(ctx context.Context, who string) (client.Thread, bool, error) {
-	threads, err := t.threadsKnown(ctx)
-	if err != nil {
-		return client.Thread{}, false, err
-	}
-	matches := []func(client.Thread) bool{
-		func(th client.Thread) bool { return "#"+strconv.FormatInt(th.ID, 10) == who },
-		func(th client.Thread) bool { return th.Left == 0 && th.Name == who },
-		func(th client.Thread) bool { return th.Left == 0 && strings.EqualFold(th.Name, who) },
-		func(th client.Thread) bool { return strings.EqualFold(th.Name, who) },
-	}
-	for _, match := range matches {
-		var found []client.Thread
-		for _, th := range threads {
-			if !th.Private && match(th) {
-				found = append(found, th)
-			}
-		}
-		switch len(found) {
-		case 0:
-			continue
-		case 1:
-			return found[0], true, nil
-		}
-		numbers := make([]string, len(found))
-		for i, th := range found {
-			numbers[i] = fmt.Sprintf("#%d", th.ID)
-		}
-		return client.Thread{}, false, fmt.Errorf("you have %d groups called %s: choose by number, %s", len(found), printable(who), join(numbers, "or"))
-	}
-	return client.Thread{}, false, nil
-}
-
 // join lists things as a sentence does: "a, b and c".
 func join(list []string, word string) string {
 	if len(list) < 2 {
@@ -239,97 +122,6 @@ func join(list []string, word string) string {
 	}
 	last := len(list) - 1
 	return strings.Join(list[:last], ", ") + " " + word + " " + list[last]
-}
-
-// who returns what to call a user in a sentence.
-func (t *talk) who(uid int32) string {
-	if uid == t.self.UID {
-		return "you"
-	}
-	return printable(t.name(uid))
-}
-
-func (t *talk) whoAll(uids []int32) string {
-	const most = 10
-	var list []string
-	for _, uid := range uids[:min(len(uids), most)] {
-		list = append(list, t.who(uid))
-	}
-	if more := len(uids) - most; more > 0 {
-		list = append(list, fmt.Sprintf("%d more", more))
-	}
-	return join(list, "and")
-}
-
-// sentence tells of an event.
-func (t *talk) sentence(e *client.GroupEvent) string {
-	by, whom := t.who(e.By), t.whoAll(e.UIDs)
-	either := func(on, off string) string {
-		if e.On {
-			return by + " " + on
-		}
-		return by + " " + off
-	}
-	switch e.What {
-	case client.GroupCreated:
-		if whom == "" {
-			return by + " made the group"
-		}
-		return fmt.Sprintf("%s made the group, with %s", by, whom)
-	case client.GroupJoined:
-		return by + " joined by a link"
-	case client.GroupInvited:
-		return fmt.Sprintf("%s added %s", by, whom)
-	case client.GroupLeft:
-		return by + " left"
-	case client.GroupRemoved:
-		return fmt.Sprintf("%s removed %s", by, whom)
-	case client.GroupRole:
-		if e.Role == client.RoleAdmin {
-			return fmt.Sprintf("%s made %s an admin", by, whom)
-		}
-		return fmt.Sprintf("%s made %s an ordinary member", by, whom)
-	case client.GroupOwner:
-		return fmt.Sprintf("%s made %s the owner", by, whom)
-	case client.GroupRenamed:
-		return fmt.Sprintf("%s named the group %s", by, printable(e.Name))
-	case client.GroupMuted:
-		return fmt.Sprintf("%s muted %s until %s", by, whom, t.print.clock(e.Until))
-	case client.GroupUnmuted:
-		return fmt.Sprintf("%s let %s write again", by, whom)
-	case client.GroupMuteAll:
-		return either("muted everybody but the admins", "let everybody write again")
-	case client.GroupHistory:
-		return either("opened the earlier messages to new members", "closed the earlier messages to new members")
-	case client.GroupDissolved:
-		return by + " dissolved the group"
-	}
-	return fmt.Sprintf("%s changed the group (%s)", by, printable(string(e.What)))
-}
-
-// membership follows what an event that has just come by changes for this user.
-func (t *talk) membership(m client.Message) {
-	e := m.Event
-	if e == nil {
-		return
-	}
-	if (e.What == client.GroupCreated || e.What == client.GroupInvited) && slices.Contains(e.UIDs, t.self.UID) {
-		t.print.notice("to write to this group: /to %s", printable(t.groupName(m.ThreadID)))
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	switch {
-	case e.What == client.GroupRenamed:
-		t.groups[m.ThreadID] = e.Name
-		if t.to.thread == m.ThreadID {
-			t.to.name = e.Name
-		}
-	case e.What == client.GroupDissolved, e.What == client.GroupLeft && e.By == t.self.UID,
-		e.What == client.GroupRemoved && slices.Contains(e.UIDs, t.self.UID):
-		if t.to.thread == m.ThreadID {
-			t.to = recipient{}
-		}
-	}
 }
 
 func (t *talk) listGroups(ctx context.Context) error {
@@ -374,24 +166,6 @@ func nameTooLong(name string) error {
 	if n := utf8.RuneCountInString(name); n > client.MaxGroupName {
 		return fmt.Errorf("the name has %d characters; at most %d are possible", n, client.MaxGroupName)
 	}
-	return nil
-}
-
-func (t *talk) joinGroup(ctx context.Context, code string) error {
-	if code == "" {
-		return errors.New("usage: /group join CODE")
-	}
-	thread, name, err := t.s.JoinByLink(ctx, code)
-	if client.CodeOf(err) == client.CodeNotAllowed {
-		return errors.New("the code is wrong, used up, expired or revoked; or you were removed from its group, and need an invitation")
-	}
-	if err != nil {
-		return err
-	}
-	t.mu.Lock()
-	t.groups[thread] = name
-	t.mu.Unlock()
-	t.setRecipient(recipient{thread: thread, name: name})
 	return nil
 }
 
@@ -556,65 +330,6 @@ func (t *talk) openHistory(ctx context.Context, g client.Group, arg string) erro
 		return errors.New("usage: /group history on, or off")
 	}
 	return t.s.SetHistoryForNew(ctx, g.ThreadID, on)
-}
-
-func (t *talk) createLink(ctx context.Context, g client.Group, rest string) error {
-	usage := errors.New("usage: /group link, or /group link TIME USES, with a time such as 1h or 72h")
-	var ttl time.Duration
-	var uses int
-	fields := strings.Fields(rest)
-	if len(fields) > 2 {
-		return usage
-	}
-	for i, f := range fields {
-		var err error
-		if i == 0 {
-			ttl, err = time.ParseDuration(f)
-		} else {
-			uses, err = strconv.Atoi(f)
-		}
-		if err != nil {
-			return usage
-		}
-	}
-	l, err := t.s.CreateLink(ctx, g.ThreadID, ttl, uses)
-	if err != nil {
-		return err
-	}
-	t.print.notice("code %s, for %s until %s: they join with /group join %s", l.Code, people(l.Uses), t.print.clock(l.Expires), l.Code)
-	return nil
-}
-
-func people(n int) string {
-	if n == 1 {
-		return "1 person"
-	}
-	return fmt.Sprintf("%d people", n)
-}
-
-func (t *talk) listLinks(ctx context.Context, g client.Group, _ string) error {
-	links, err := t.s.Links(ctx, g.ThreadID)
-	if err != nil {
-		return err
-	}
-	for _, l := range links {
-		t.print.notice("code %s, made by %s, for %s until %s", l.Code, t.who(l.By), people(l.Uses), t.print.clock(l.Expires))
-	}
-	if len(links) == 0 {
-		t.print.notice("there is no code; /group link makes one")
-	}
-	return nil
-}
-
-func (t *talk) revokeLink(ctx context.Context, g client.Group, code string) error {
-	if code == "" {
-		return errors.New("usage: /group revoke CODE")
-	}
-	if err := t.s.RevokeLink(ctx, g.ThreadID, code); err != nil {
-		return err
-	}
-	t.print.notice("the code %s is useless now", printable(code))
-	return nil
 }
 
 func (t *talk) dissolve(ctx context.Context, g client.Group, name string) error {

@@ -10,7 +10,6 @@
 package admission
 
 import (
-	"container/heap"
 	"net/netip"
 	"sync"
 	"time"
@@ -228,39 +227,6 @@ func (t *Table) withinLocked(n *network, addr netip.Addr, now time.Time) (own bo
 	return own, reached
 }
 
-// roomLocked finds room for a connection of network n, which may be nil, evicting another connection if that helps.
-// It charges the total rate after the checks of the network, so that a network that is refused does not use it up.
-func (t *Table) roomLocked(n *network, addr netip.Addr, now time.Time) (evicted Conn, reached Reason, ok bool) {
-	own, reached := t.withinLocked(n, addr, now)
-	if reached != Admitted && !own {
-		return nil, reached, false
-	}
-	if r := float32(t.limits.Rate); r > 0 && !t.all.Take(now, 1, r, r) {
-		return nil, Rate, false
-	}
-	switch {
-	case own:
-		return t.takeLocked(n.lists[silent].first), Network, true
-	case t.limits.Connections > 0 && t.conns >= t.limits.Connections:
-		reached = Full
-	case t.waiting[silent]+t.waiting[busy] >= t.limits.Waiting:
-		reached = Waiting
-	default:
-		return nil, Admitted, true
-	}
-	evicted, ok = t.evictLocked(n)
-	return evicted, reached, ok
-}
-
-// Displace evicts the connection that would have to make room for a new network, for the caller to close. It returns
-// nil if there is none.
-func (t *Table) Displace() Conn {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	evicted, _ := t.evictLocked(nil)
-	return evicted
-}
-
 // Pause returns how long a listener should wait before it accepts: as long as the next connection would evict one
 // that has not had its Grace. Meanwhile clients wait in the kernel's backlog, where they cost next to nothing.
 func (t *Table) Pause(now time.Time) time.Duration {
@@ -278,45 +244,6 @@ func (t *Table) Pause(now time.Time) time.Duration {
 func (t *Table) exempt(addr netip.Addr) bool {
 	return !addr.IsValid() || t.limits.Exempt != nil && t.limits.Exempt(addr)
 }
-
-// evictLocked evicts a waiting connection to make room for one of network n, which may be nil. The caller must close
-// it; it is nil if it was not bound yet. Silent connections are evicted first, the oldest of the network with the
-// most. Busy connections are served in order, so the newest is evicted, and only in favour of a network with fewer.
-// evictLocked returns false if no connection can be evicted.
-func (t *Table) evictLocked(n *network) (Conn, bool) {
-	var w *waiting
-	switch {
-	case len(t.most[silent].networks) > 0:
-		w = t.most[silent].networks[0].lists[silent].first
-	case len(t.most[busy].networks) > 0:
-		top := t.most[busy].networks[0]
-		mine := 0
-		if n != nil {
-			mine = n.lists[busy].n
-		}
-		if top.lists[busy].n <= mine+1 {
-			return nil, false
-		}
-		w = top.lists[busy].last
-	default:
-		return nil, false
-	}
-	return t.takeLocked(w), true
-}
-
-func (t *Table) takeLocked(w *waiting) Conn {
-	t.removeLocked(w)
-	if w.conn == nil {
-		w.conn = evictedEarly{}
-		return nil
-	}
-	return w.conn
-}
-
-// evictedEarly marks an entry that was evicted before Bind.
-type evictedEarly struct{}
-
-func (evictedEarly) Evict() {}
 
 // Bind sets the connection to close on eviction. It returns false if the entry has been evicted already; the caller
 // must then close the connection.
@@ -457,104 +384,4 @@ func (t *Table) Counts() (conns, waiting int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.conns, t.waiting[silent] + t.waiting[busy]
-}
-
-func (t *Table) addLocked(w *waiting) {
-	n := w.network
-	n.lists[w.kind].add(w)
-	t.waiting[w.kind]++
-	t.most[w.kind].changed(n, w.kind)
-}
-
-// removeLocked removes w from its network.
-func (t *Table) removeLocked(w *waiting) {
-	n := w.network
-	n.lists[w.kind].remove(w)
-	t.waiting[w.kind]--
-	t.most[w.kind].changed(n, w.kind)
-	w.network = nil
-}
-
-// list is a doubly linked list of waiting connections, oldest first.
-type list struct {
-	first, last *waiting
-	n           int
-}
-
-func (l *list) add(w *waiting) {
-	w.next, w.prev = nil, l.last
-	if l.last != nil {
-		l.last.next = w
-	} else {
-		l.first = w
-	}
-	l.last = w
-	l.n++
-}
-
-func (l *list) remove(w *waiting) {
-	if w.prev != nil {
-		w.prev.next = w.next
-	} else {
-		l.first = w.next
-	}
-	if w.next != nil {
-		w.next.prev = w.prev
-	} else {
-		l.last = w.prev
-	}
-	w.next, w.prev = nil, nil
-	l.n--
-}
-
-// ranking is a heap of the networks with waiting connections of one kind. The network with the most is on top; among
-// equals, the one whose oldest has waited longest.
-type ranking struct {
-	networks []*network
-	kind     int
-}
-
-// changed restores the position of n after its list has changed.
-func (r *ranking) changed(n *network, kind int) {
-	r.kind = kind
-	switch at := n.rank[kind]; {
-	case n.lists[kind].n == 0:
-		heap.Remove(r, at)
-	case at < 0:
-		heap.Push(r, n)
-	default:
-		heap.Fix(r, at)
-	}
-}
-
-func (r *ranking) Len() int { return len(r.networks) }
-
-func (r *ranking) Less(i, j int) bool {
-	a, b := &r.networks[i].lists[r.kind], &r.networks[j].lists[r.kind]
-	if a.n != b.n {
-		return a.n > b.n
-	}
-	return a.first.since.Before(b.first.since)
-}
-
-func (r *ranking) Swap(i, j int) {
-	r.networks[i], r.networks[j] = r.networks[j], r.networks[i]
-	r.networks[i].rank[r.kind], r.networks[j].rank[r.kind] = i, j
-}
-
-// Push implements heap.Interface.
-func (r *ranking) Push(x any) {
-	n := x.(*network)
-	n.rank[r.kind] = len(r.networks)
-	r.networks = append(r.networks, n)
-}
-
-// Pop implements heap.Interface.
-func (r *ranking) Pop() any {
-	last := len(r.networks) - 1
-	n := r.networks[last]
-	r.networks[last] = nil
-	r.networks = r.networks[:last]
-	n.rank[r.kind] = -1
-	return n
 }
