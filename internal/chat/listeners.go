@@ -5,7 +5,6 @@ import (
 	"net"
 	"strconv"
 
-	"parley/internal/presence"
 	"parley/internal/transport"
 	"parley/internal/wire"
 )
@@ -62,19 +61,6 @@ func (ls listeners) addr(via wire.Transport) string {
 		}
 	}
 	return ""
-}
-
-// addressIn is where clients of a node connect by a transport, "" for nowhere.
-func addressIn(l *presence.Lease, via wire.Transport) string {
-	switch via {
-	case wire.TLS:
-		return l.Web.TLS
-	case wire.WS:
-		return l.Web.WS
-	case wire.WSS:
-		return l.Web.WSS
-	}
-	return l.ClientAddr
 }
 
 func portOf(a net.Addr) int {
