@@ -55,7 +55,7 @@ func TestLimits(t *testing.T) {
 	table("A client and a chat node", l, []limit{
 		{"frame before login; after", size(wire.MaxLoginBody) + "; " + size(l.MaxFrameBytes), "MaxFrameBytes", "closed", "chat_bad_frames_total"},
 		{"text", fmt.Sprintf("%s; %d per request", size(wire.MaxText), wire.MaxTexts), "", "2005 for the text, or for the request", "chat_refusals_total"},
-		{"time to log in", fmt.Sprintf("%v; of silent connections it shrinks evenly to %v while %d to %d connections wait",
+		{"time to log in", fmt.Sprintf("%v; for silent connections it shrinks evenly to %v while %d to %d connections wait",
 			l.LoginTimeout, l.MinLoginTimeout, l.Unauthenticated/2, l.Unauthenticated), "LoginTimeout MinLoginTimeout", "closed", "chat_login_timeouts_total"},
 		{
 			"connections that have not logged in", fmt.Sprint(l.Unauthenticated, " per node"), "Unauthenticated",
