@@ -123,8 +123,8 @@ func (e *Ender) Kick(uid int32, sid string) (pending *session.Session) {
 	}
 	old, pending := e.d.Registry.Supersede(uid, id)
 	if old != nil {
+		e.d.Replaced.Inc() // first, so that who is told finds it counted
 		e.Finish(old, ReplacedFrame(uid))
-		e.d.Replaced.Inc()
 	}
 	return pending
 }
