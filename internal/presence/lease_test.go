@@ -23,14 +23,14 @@ func TestLease(t *testing.T) {
 		require.NotErrorIs(t, p.TakeLease(ctx, other, ""), ErrLeaseLost)
 
 		ttl := p.rdb.PTTL(ctx, p.keys.lease("n1")).Val()
-		require.LessOrEqual(t, ttl, DefaultLease)
-		require.Greater(t, ttl, DefaultLease/2)
-		require.NoError(t, p.rdb.PExpire(ctx, p.keys.lease("n1"), time.Second).Err())
+		require.LessOrEqual(t, ttl, p.opt.Lease)
+		require.Greater(t, ttl, p.opt.Lease/2)
+		require.NoError(t, p.rdb.PExpire(ctx, p.keys.lease("n1"), p.opt.Lease/4).Err())
 		mine.Draining = true
 		gen, err := p.ExtendLease(ctx, mine)
 		require.NoError(t, err)
 		require.NotEmpty(t, gen)
-		require.Greater(t, p.rdb.PTTL(ctx, p.keys.lease("n1")).Val(), DefaultLease/2)
+		require.Greater(t, p.rdb.PTTL(ctx, p.keys.lease("n1")).Val(), p.opt.Lease/2)
 		require.ErrorAs(t, p.TakeLease(ctx, other, ""), &held)
 		require.True(t, held.Holder.Draining, "extending writes the fields")
 
@@ -65,12 +65,12 @@ func TestLease(t *testing.T) {
 
 func TestLeaseLapses(t *testing.T) {
 	on(t, func(t *testing.T, b *backend) {
-		ctx, p := t.Context(), b.open(t, Options{Lease: time.Second})
+		ctx, p := t.Context(), b.open(t, Options{})
 		l := startNode(t, p, "n1")
 		nodes, err := p.Nodes(ctx)
 		require.NoError(t, err)
 		require.Equal(t, []Node{{Lease: l, Live: true}}, nodes)
-		b.pass(2 * time.Second)
+		require.NoError(t, p.rdb.PExpire(ctx, p.keys.lease("n1"), time.Millisecond).Err())
 		eventually(t, "the lease lapses", func() bool {
 			nodes, err := p.Nodes(ctx)
 			return err == nil && !nodes[0].Live
