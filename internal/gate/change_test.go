@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -45,7 +46,7 @@ func TestChangePasswordEndsWhatTheOldOneOpened(t *testing.T) {
 		f.chat.mu.Lock()
 		defer f.chat.mu.Unlock()
 		return len(f.chat.kicked) == 1 && f.chat.kicked[0] == fmt.Sprintf("%d/s1", uid)
-	}, kickTimeout*10, kickTimeout/100)
+	}, patience, time.Millisecond)
 	require.Equal(t, wire.CodePasswdInvalid, f.login("a@example.com", "oldpass").Error)
 	require.Equal(t, wire.CodeOK, f.login("a@example.com", "newpass").Error)
 }

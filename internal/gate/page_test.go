@@ -75,6 +75,7 @@ func TestAConnectionOfThePageIsNotHeld(t *testing.T) {
 		c.Gate.Page, c.Limits.ThrottleLoopback, c.Limits.ConnsPerAddress = true, true, 3
 	})
 	f.newUser("alice", "alice@example.com", "abcdef")
+	require.Eventually(t, func() bool { return f.conns.len() == 0 }, patience, time.Millisecond) // those have places until they are closed
 	kept := make([]net.Conn, 3)
 	readers := make([]*bufio.Reader, len(kept))
 	for i := range kept {

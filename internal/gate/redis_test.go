@@ -27,13 +27,13 @@ func TestOnRealRedis(t *testing.T) {
 				require.NoError(t, admin.ClusterAddSlotsRange(ctx, 0, 16383).Err())
 				require.Eventually(t, func() bool {
 					return admin.Set(ctx, "probe", "1", 0).Err() == nil
-				}, 10*time.Second, 10*time.Millisecond)
+				}, patience, 10*time.Millisecond)
 				require.NoError(t, admin.Close())
 			}
 			rdb := redis.NewUniversalClient(&redis.UniversalOptions{Addrs: []string{srv.Addr()}, IsClusterMode: clustered, DisableIdentity: true})
 			t.Cleanup(func() { _ = rdb.Close() })
 
-			c := &codes{rdb: rdb, timeout: 30 * time.Second, secret: []byte("s"), cluster: clustered, plain: true}
+			c := &codes{rdb: rdb, timeout: patience, secret: []byte("s"), cluster: clustered, plain: true}
 			require.NoError(t, c.store(ctx, "a@example.com", "123456"))
 			for range codeTries - 1 {
 				_, err := c.use(ctx, "a@example.com", "654321")
@@ -42,7 +42,7 @@ func TestOnRealRedis(t *testing.T) {
 			got, err := c.use(ctx, "a@example.com", "123456")
 			require.NoError(t, err)
 			require.EqualValues(t, codeTries, got.tries)
-			require.InDelta(t, codeTTL, got.ttl, float64(5*time.Second))
+			require.InDelta(t, codeTTL, got.ttl, float64(patience))
 			_, err = c.use(ctx, "a@example.com", "123456")
 			require.ErrorIs(t, err, errNoCode)
 			require.NoError(t, c.putBack(ctx, got, true))
@@ -54,7 +54,7 @@ func TestOnRealRedis(t *testing.T) {
 			require.Equal(t, "0a9f", got.value)
 
 			limits := DefaultConfig().Limits
-			a := &accountLimit{rdb: rdb, timeout: 30 * time.Second, secret: []byte("s"), limits: limits}
+			a := &accountLimit{rdb: rdb, timeout: patience, secret: []byte("s"), limits: limits}
 			var open []attempt
 			for range limits.AccountFailures {
 				at, wait, busy, err := a.beginAttempt(ctx, "a@example.com")
@@ -77,10 +77,10 @@ func TestOnRealRedis(t *testing.T) {
 			_, wait, busy, err := a.beginAttempt(ctx, "a@example.com")
 			require.NoError(t, err)
 			require.False(t, busy)
-			require.InDelta(t, limits.AccountLock, wait, float64(5*time.Second))
+			require.InDelta(t, limits.AccountLock, wait, float64(patience))
 			require.NoError(t, a.succeeded(ctx, "a@example.com"))
 
-			h := &hourly{rdb: rdb, timeout: 30 * time.Second, secret: []byte("s"), name: "codemail", limit: 2, now: time.Now}
+			h := &hourly{rdb: rdb, timeout: patience, secret: []byte("s"), name: "codemail", limit: 2, now: time.Now}
 			for _, want := range []bool{true, true, false} {
 				wait, err := h.take(ctx, "a@example.com")
 				require.NoError(t, err)
