@@ -30,6 +30,9 @@ const firstUID = 1001
 // patience bounds what takes no promised time, on a machine that is busy with other things too.
 const patience = time.Minute
 
+// patient bears a busy machine: Redis has time for each answer, and a node that comes late to extend its lease has it still.
+var patient = presence.Options{Timeout: patience, Lease: 3 * presence.DefaultLease}
+
 // fixture is a cluster of chat nodes over one miniredis and one SQLite file.
 type fixture struct {
 	t        testing.TB
@@ -55,7 +58,7 @@ type node struct {
 func newFixture(t testing.TB, users int) *fixture {
 	t.Helper()
 	f := &fixture{t: t, redis: miniredis.RunT(t), nodes: make(map[string]*node)}
-	f.rdb = redis.NewClient(&redis.Options{Addr: f.redis.Addr(), Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true})
+	f.rdb = redis.NewClient(&redis.Options{Addr: f.redis.Addr(), Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true, ReadTimeout: patience, WriteTimeout: patience})
 	t.Cleanup(func() { f.rdb.Close() })
 	require.NoError(t, presence.SeedGeneration(t.Context(), f.rdb))
 	f.store, f.file = storetest.SQLite(t)
@@ -73,7 +76,7 @@ func newFixture(t testing.TB, users int) *fixture {
 	var err error
 	f.threads, err = f.store.SeedFriends(t.Context(), pairs)
 	require.NoError(t, err)
-	f.presence = presence.New(f.rdb, presence.Options{})
+	f.presence = presence.New(f.rdb, patient)
 	t.Cleanup(f.presence.Close)
 	stopClock := make(chan struct{})
 	var clock sync.WaitGroup
@@ -108,7 +111,7 @@ func (f *fixture) start(name string, change ...func(*Config)) *node {
 	if os.Getenv("PARLEY_TEST_LOG") != "" {
 		out = os.Stderr
 	}
-	n := &node{presence: presence.New(f.rdb, presence.Options{}), reg: prometheus.NewRegistry(), done: make(chan error, 1)}
+	n := &node{presence: presence.New(f.rdb, patient), reg: prometheus.NewRegistry(), done: make(chan error, 1)}
 	var err error
 	n.Server, err = New(cfg, Deps{
 		Log: slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", name), Store: f.store, Presence: n.presence,

@@ -347,21 +347,20 @@ func TestTextsCanBeChangedForAWhile(t *testing.T) {
 	time.Sleep(2 * time.Millisecond) // the window is 0
 	a.change(wire.MsgRecall, f.threads[0], seq, "", wire.CodeNotAllowed)
 	require.NotZero(t, a.change(wire.MsgEdit, f.threads[0], seq, "two", wire.CodeOK))
-	refused := 0
-	for i := range 500 {
-		a.send(wire.MsgEdit, map[string]any{"thread_id": f.threads[0], "msg_id": seq, "content": fmt.Sprint(i)})
+	edits := 0
+	for began := time.Now(); edits < 200; edits++ {
+		a.send(wire.MsgEdit, map[string]any{"thread_id": f.threads[0], "msg_id": seq, "content": fmt.Sprint(edits)})
 		f := a.until(func(f frame) bool { return f.id == wire.MsgEditRsp })
 		var reply struct {
 			Error wire.Code `json:"error"`
 		}
 		f.into(t, &reply)
 		if reply.Error == wire.CodeRateLimited {
-			refused++
 			break
 		}
 		require.Equal(t, wire.CodeOK, reply.Error)
+		require.LessOrEqual(t, float64(edits), 60+10*time.Since(began).Seconds(), "a slow machine may never come to the limit")
 	}
-	require.Equal(t, 1, refused, "the rate is bounded")
 }
 
 // Two devices of one user, and the other member, each by a client.Session: all bring the same messages in the same order.

@@ -76,6 +76,9 @@ func TestOfTwoRacingLoginsExactlyOneSurvives(t *testing.T) {
 				}
 				defer c.Close()
 			}
+			if conns[0] == nil || conns[1] == nil {
+				return
+			}
 			deadline := time.After(patience)
 			select { // one of them ends
 			case <-conns[0].Done():
