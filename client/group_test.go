@@ -511,5 +511,7 @@ func TestSessionInAGroupThroughCuts(t *testing.T) {
 	for _, id := range must {
 		require.True(t, seen[id], "message %d is missing", id)
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	t.Logf("%d messages, %d logins", len(got), len(f.logins))
 }

@@ -510,6 +510,8 @@ func TestSessionThroughCuts(t *testing.T) {
 			counts[m.Sender]++
 		}
 	}
+	f.mu.Lock() // a session may be logging in once more
+	defer f.mu.Unlock()
 	require.Len(t, f.threads[7].msgs, 2*perSide)
 	t.Logf("%d logins", len(f.logins))
 	require.Greater(t, len(f.logins), 10, "the cuts cut")
