@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"parley/bench/schedule"
 	"parley/bench/seed"
 	"parley/bench/swarm"
+	"parley/bench/watch"
 	"parley/internal/standalone"
 	"parley/internal/store"
 	"parley/internal/store/sqlite"
@@ -38,6 +40,20 @@ func pipes(t *testing.T, n int) (conns []net.Conn) {
 		conns = append(conns, ours)
 	}
 	return conns
+}
+
+// awaitLinks waits until the two nodes of a cluster know each other. They look once a second, and until then a text for the other
+// node is not pushed.
+func awaitLinks(t *testing.T, cluster *standalone.Cluster) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		res, err := http.Get("http://" + cluster.OpsAddr() + "/metrics")
+		if err != nil {
+			return false
+		}
+		defer res.Body.Close()
+		return watch.Parse(res.Body)["parley_peer_links"] == 2
+	}, time.Minute, 10*time.Millisecond)
 }
 
 func TestManyWorkersAreOneCrew(t *testing.T) {
@@ -65,7 +81,7 @@ func TestManyWorkersAreOneCrew(t *testing.T) {
 	require.EqualValues(t, users-33, must(swarm.Phase{Kind: "login", Concurrency: 9, Users: users}).Counters["logins"])
 	require.EqualValues(t, users, c.Live().Online)
 	require.Len(t, c.Nodes(), 2)
-	must(swarm.Phase{Kind: "hold", For: 1500 * time.Millisecond}) // nodes check for new peers once a second
+	awaitLinks(t, cluster)
 	require.EqualValues(t, users/2, must(swarm.Phase{Kind: "threads"}).Counters["threads"])
 	load, err := schedule.Parse("constant", 300, time.Second, 1)
 	require.NoError(t, err)
@@ -101,6 +117,7 @@ func TestHistoryFromTheStoreItself(t *testing.T) {
 	db, err := sqlite.Open(t.Context(), filepath.Join(cluster.DataDir(), "parley.db"))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	awaitLinks(t, cluster)
 	t.Run("groups that were seeded", func(t *testing.T) { seededGroups(t, cluster, db, users) })
 	for name, make := range map[string]func(Spec) (Crew, error){
 		"one process": New,
@@ -190,7 +207,7 @@ func seededGroups(t *testing.T, cluster *standalone.Cluster, db *store.Store, us
 	load, err := schedule.Parse("constant", texts, time.Second, 1)
 	require.NoError(t, err)
 	for _, p := range []swarm.Phase{
-		{Kind: "login", Concurrency: 9}, {Kind: "hold", For: 1500 * time.Millisecond}, {Kind: "chat", Load: load, Patience: 20 * time.Second}, {Kind: "close"},
+		{Kind: "login", Concurrency: 9}, {Kind: "chat", Load: load, Patience: 20 * time.Second}, {Kind: "close"},
 	} {
 		out, err := c.Run(ctx, p)
 		require.NoError(t, err)

@@ -68,12 +68,11 @@ func TestNodesAreWatched(t *testing.T) {
 
 func TestSelfKnowsWhatItUses(t *testing.T) {
 	w := StartSelf()
-	for began := time.Now(); time.Since(began) < 60*time.Millisecond; {
+	var s Self
+	for s.CPU == 0 || s.GCs == 0 {
 		runtime.GC()
+		s = w.Read()
 	}
-	s := w.Read()
-	require.Positive(t, s.CPU)
-	require.Positive(t, s.GCs)
 	sum := Worst(s, Self{CPU: 1, SchedP99: 99})
 	require.InDelta(t, s.CPU+1, sum.CPU, 1e-9)
 	require.EqualValues(t, 99, sum.SchedP99)
