@@ -51,7 +51,7 @@ func TestAnOperatorDrainsANodeAndEndsASession(t *testing.T) {
 			if len(have) == len(want) && have["chat1"] == want["chat1"] && have["chat2"] == want["chat2"] {
 				return
 			}
-			require.Less(t, time.Since(began), time.Minute, "%v", have)
+			require.Less(t, time.Since(began), patience, "%v", have)
 		}
 	}
 	awaitSessions(map[string]int{"chat1": 1, "chat2": 1})
@@ -60,15 +60,15 @@ func TestAnOperatorDrainsANodeAndEndsASession(t *testing.T) {
 
 	expect("chat1 is drained: 1 of 1 clients moved, gap p50", "node", "drain", "chat1", "--over=100ms")
 	awaitSessions(map[string]int{"chat1": 0, "chat2": 2})
-	require.Equal(t, "chat2", sessions["chat1"].Node())
-	expect("nothing to move", "rebalance") // a drained node gets nobody
+	require.Eventually(t, func() bool { return sessions["chat1"].Node() == "chat2" }, patience, time.Millisecond) // the node knows first
+	expect("nothing to move", "rebalance")                                                                        // a drained node gets nobody
 	expect("", "node", "undrain", "chat1")
 	awaitSessions(map[string]int{"chat1": 0, "chat2": 2})
 	for began := time.Now(); ; time.Sleep(50 * time.Millisecond) { // the next look shows the node open
 		if stdout := expect("", "rebalance", "--dry-run"); stdout == "chat2 -> chat1  1 sessions\n" {
 			break
 		}
-		require.Less(t, time.Since(began), time.Minute)
+		require.Less(t, time.Since(began), patience)
 	}
 	expect("chat2 -> chat1  1 sessions", "rebalance")
 	awaitSessions(map[string]int{"chat1": 1, "chat2": 1})
@@ -76,10 +76,9 @@ func TestAnOperatorDrainsANodeAndEndsASession(t *testing.T) {
 	uid := sessions["chat2"].Profile().UID
 	expect("native", "session", "list", "--limit=0")
 	expect("1 sessions ended", "session", "kick", jsonOf(uid))
-	awaitEnd := time.After(time.Minute)
 	select {
 	case <-sessions["chat2"].Done():
-	case <-awaitEnd:
+	case <-time.After(patience):
 		t.Fatal("the session goes on")
 	}
 
