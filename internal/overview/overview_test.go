@@ -81,6 +81,12 @@ type fakeNode struct {
 	asked   []string
 }
 
+func (n *fakeNode) fail(err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.err = err
+}
+
 func (n *fakeNode) did(what string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -216,7 +222,7 @@ func TestActionsAreAuditedAndAppearAsEvents(t *testing.T) {
 	code, text := a.do(t, "POST", "/api/v1/sessions/kick", `{"uid":7}`, obs.ActionHeader, "1")
 	require.Equal(t, http.StatusOK, code)
 	require.JSONEq(t, `{"ended":2,"failed":{}}`, text)
-	nodes["chat2"].err = ops.Refusef(2002, "no other node takes logins")
+	nodes["chat2"].fail(ops.Refusef(2002, "no other node takes logins"))
 	code, text = a.do(t, "POST", "/api/v1/nodes/chat2/drain", "", obs.ActionHeader, "1")
 	require.Equal(t, http.StatusConflict, code)
 	require.JSONEq(t, `{"error":"no other node takes logins"}`, text)
@@ -273,9 +279,7 @@ func TestWhatIsShownIsNeverOlderThanTwoSeconds(t *testing.T) {
 	a := serve(t, "", nodes)
 	c := a.After(t.Context(), 0)
 	require.Equal(t, 40, c.Sessions)
-	nodes["chat2"].mu.Lock()
-	nodes["chat2"].err = context.DeadlineExceeded
-	nodes["chat2"].mu.Unlock()
+	nodes["chat2"].fail(context.DeadlineExceeded)
 	began := time.Now()
 	for {
 		c = a.After(t.Context(), c.Seq)
@@ -296,7 +300,7 @@ func TestWhatIsShownIsNeverOlderThanTwoSeconds(t *testing.T) {
 // viewOf returns leases of the nodes, at the address NAME:1.
 func viewOf(t *testing.T, nodes map[string]*fakeNode) func() *presence.View {
 	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr(), Protocol: 2, DisableIdentity: true})
-	p := presence.New(rdb, presence.Options{})
+	p := presence.New(rdb, presence.Options{Timeout: time.Minute})
 	t.Cleanup(func() { p.Close(); rdb.Close() })
 	for name := range nodes {
 		require.NoError(t, p.TakeLease(t.Context(), presence.Lease{Name: name, Boot: "boot", RPCAddr: name + ":1"}, ""))
