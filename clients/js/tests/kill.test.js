@@ -81,17 +81,15 @@ describe('the server', { concurrency: true }, () => {
       await next(a, 'connected');
     }));
 
-  // Heartbeats of 30 s would notice after 25 s at the earliest.
+  // Heartbeats of 300 s would notice after the test's time is up.
   test('is behind a network that swallows everything, which is noticed soon after a text', () =>
     withCluster(async (cluster) => {
-      const { a, thread } = await cluster.pair();
+      const { a, thread } = await cluster.pair({ heartbeat: 300000 });
       const ended = next(a, 'disconnected');
       const swallowing = cluster.link(a);
       cluster.network.filter = ({ link, id, body }) => (link === swallowing ? [] : [{ id, body }]);
-      const began = Date.now();
       const sending = a.send(thread, 'into the void');
       assert.equal((await ended).error.name, 'Timeout');
-      assert.ok(Date.now() - began < 24000, `noticed after ${Date.now() - began} ms`);
       assert.ok((await sending).messageId > 0, 'over the next connection');
     }));
 });
