@@ -4,7 +4,6 @@ import (
 	"context"
 	"math/rand/v2"
 	"net"
-	"net/http"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -16,7 +15,6 @@ import (
 	"parley/bench/schedule"
 	"parley/bench/seed"
 	"parley/bench/swarm"
-	"parley/bench/watch"
 	"parley/internal/standalone"
 	"parley/internal/store"
 	"parley/internal/store/sqlite"
@@ -40,20 +38,6 @@ func pipes(t *testing.T, n int) (conns []net.Conn) {
 		conns = append(conns, ours)
 	}
 	return conns
-}
-
-// awaitLinks waits until the two nodes of a cluster know each other. They look once a second, and until then a text for the other
-// node is not pushed.
-func awaitLinks(t *testing.T, cluster *standalone.Cluster) {
-	t.Helper()
-	require.Eventually(t, func() bool {
-		res, err := http.Get("http://" + cluster.OpsAddr() + "/metrics")
-		if err != nil {
-			return false
-		}
-		defer res.Body.Close()
-		return watch.Parse(res.Body)["parley_peer_links"] == 2
-	}, time.Minute, 10*time.Millisecond)
 }
 
 func TestManyWorkersAreOneCrew(t *testing.T) {
@@ -81,7 +65,6 @@ func TestManyWorkersAreOneCrew(t *testing.T) {
 	require.EqualValues(t, users-33, must(swarm.Phase{Kind: "login", Concurrency: 9, Users: users}).Counters["logins"])
 	require.EqualValues(t, users, c.Live().Online)
 	require.Len(t, c.Nodes(), 2)
-	awaitLinks(t, cluster)
 	require.EqualValues(t, users/2, must(swarm.Phase{Kind: "threads"}).Counters["threads"])
 	load, err := schedule.Parse("constant", 300, time.Second, 1)
 	require.NoError(t, err)
@@ -117,7 +100,6 @@ func TestHistoryFromTheStoreItself(t *testing.T) {
 	db, err := sqlite.Open(t.Context(), filepath.Join(cluster.DataDir(), "parley.db"))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	awaitLinks(t, cluster)
 	t.Run("groups that were seeded", func(t *testing.T) { seededGroups(t, cluster, db, users) })
 	for name, make := range map[string]func(Spec) (Crew, error){
 		"one process": New,

@@ -3,7 +3,6 @@ package swarm
 import (
 	"context"
 	"net"
-	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
@@ -15,7 +14,6 @@ import (
 
 	"parley/bench/engine"
 	"parley/bench/schedule"
-	"parley/bench/watch"
 	"parley/internal/rpc"
 	"parley/internal/standalone"
 	"parley/kitex_gen/message"
@@ -23,7 +21,7 @@ import (
 )
 
 // startFleet runs a standalone cluster of two nodes, and a fleet of users in its database.
-func startFleet(t *testing.T, users int, change func(*Config)) (*Fleet, *standalone.Cluster) {
+func startFleet(t *testing.T, users int, change func(*Config)) *Fleet {
 	t.Helper()
 	o := standalone.LocalOptions()
 	o.Demo, o.Crowd = false, users
@@ -55,21 +53,7 @@ func startFleet(t *testing.T, users int, change func(*Config)) (*Fleet, *standal
 	require.NoError(t, err)
 	t.Cleanup(f.Close)
 	require.NoError(t, f.Prepare(t.Context()))
-	return f, cluster
-}
-
-// awaitLinks waits until the two nodes of a cluster know each other. They look once a second, and until then a text for the other
-// node is not pushed.
-func awaitLinks(t *testing.T, cluster *standalone.Cluster) {
-	t.Helper()
-	require.Eventually(t, func() bool {
-		res, err := http.Get("http://" + cluster.OpsAddr() + "/metrics")
-		if err != nil {
-			return false
-		}
-		defer res.Body.Close()
-		return watch.Parse(res.Body)["parley_peer_links"] == 2
-	}, time.Minute, 10*time.Millisecond)
+	return f
 }
 
 func (f *Fleet) must(t *testing.T, p Phase) *Outcome {
@@ -91,7 +75,7 @@ func load(shape string, rate float64, d time.Duration) schedule.Load {
 
 func TestADayOfAFleet(t *testing.T) {
 	const users = 60
-	f, cluster := startFleet(t, users, func(c *Config) { c.Resume, c.Marks = true, .5 })
+	f := startFleet(t, users, func(c *Config) { c.Resume, c.Marks = true, .5 })
 	o := f.must(t, Phase{Kind: "login", Concurrency: 16})
 	require.EqualValues(t, users, o.Counters["logins"], "%+v", o.Errors)
 	require.EqualValues(t, users, o.Hist(HFull).Count())
@@ -105,7 +89,6 @@ func TestADayOfAFleet(t *testing.T) {
 	require.Empty(t, o.Errors)
 	require.InEpsilon(t, 1000, o.Hist(HPing).Count(), .3)
 
-	awaitLinks(t, cluster)
 	o = f.must(t, Phase{Kind: "chat", Load: load("constant", 600, time.Second), Warmup: 300 * time.Millisecond, Patience: 20 * time.Second})
 	require.Empty(t, o.Errors)
 	require.EqualValues(t, 600+180, o.Ledger.Acked, "%+v", o.Ledger)
@@ -139,7 +122,7 @@ func TestADayOfAFleet(t *testing.T) {
 }
 
 func TestConnectWithoutLogin(t *testing.T) {
-	f, _ := startFleet(t, 20, nil)
+	f := startFleet(t, 20, nil)
 	o := f.must(t, Phase{Kind: "connect", Concurrency: 4})
 	require.EqualValues(t, 20, o.Hist(HConnect).Count(), "%+v", o.Errors)
 	require.Zero(t, f.Live().Online)
@@ -151,7 +134,7 @@ func TestConnectWithoutLogin(t *testing.T) {
 func TestOldTokensAreNotTried(t *testing.T) {
 	const users = 20
 	var placed atomic.Int32
-	f, _ := startFleet(t, users, func(c *Config) {
+	f := startFleet(t, users, func(c *Config) {
 		place := c.Place
 		c.Place = func(ctx context.Context, uids []int32) ([]Place, error) {
 			placed.Add(int32(len(uids)))
@@ -248,7 +231,7 @@ func TestAnAttemptWithoutAnAnswerIsGivenUp(t *testing.T) {
 
 // F6: the fleet has more users than were created.
 func TestAUserThatDoesNotExistIsNotTriedAgain(t *testing.T) {
-	f, _ := startFleet(t, 10, func(c *Config) { c.Users += 4 })
+	f := startFleet(t, 10, func(c *Config) { c.Users += 4 })
 	o := f.must(t, Phase{Kind: "login", Concurrency: 4})
 	require.EqualValues(t, 10, o.Counters["logins"], "%+v", o.Errors)
 	require.EqualValues(t, 4, o.Errors["login refused 1011"], "%+v", o.Errors)

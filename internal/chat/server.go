@@ -415,6 +415,9 @@ func (s *Server) seeNodes(v *presence.View) {
 	s.delivery.Watch.Lives(v.Nodes())
 }
 
+// LinkNodes links the nodes that are alive by the latest view of the leases. The node does so by itself within a second.
+func (s *Server) LinkNodes() { s.delivery.LinkNodes() }
+
 // found takes a session whose place in Redis was lost, or in doubt, and is not any more.
 func (s *Server) found(sess *session.Session) {
 	s.delivery.MayHaveMissed(sess)

@@ -98,7 +98,8 @@ type Cluster struct {
 	err error
 }
 
-// Start runs a cluster. It returns when the gate can place users; ctx bounds that, and nothing later. Close ends it.
+// Start runs a cluster. It returns when the gate can place users and the chat nodes know each other; ctx bounds that, and nothing
+// later. Close ends it.
 func Start(ctx context.Context, o Options) (*Cluster, error) {
 	if o.Nodes < 1 || o.Nodes > 16 {
 		return nil, config.Usage(fmt.Errorf("standalone: %d chat nodes, want 1 to 16", o.Nodes))
@@ -261,6 +262,9 @@ func (c *Cluster) serve(ctx context.Context) error {
 			}
 		}
 		if live == len(c.chats) {
+			for _, n := range c.chats {
+				n.LinkNodes()
+			}
 			return nil
 		}
 		select {

@@ -1,7 +1,9 @@
 package standalone
 
 import (
+	"io"
 	"net"
+	"net/http"
 	"strconv"
 	"testing"
 	"time"
@@ -54,6 +56,23 @@ func TestDemoUsersTalkAndARestartKeepsThem(t *testing.T) {
 	}
 	require.Zero(t, talk("first life"))
 	require.Equal(t, 1, talk("second life"))
+}
+
+// A text to a user of another node is pushed from the start on.
+func TestTheNodesKnowEachOtherFromTheStart(t *testing.T) {
+	o := LocalOptions()
+	o.Nodes = 3
+	c, err := Start(t.Context(), o)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, c.Close()) }()
+	res, err := http.Get("http://" + c.OpsAddr() + "/metrics")
+	require.NoError(t, err)
+	defer res.Body.Close()
+	metrics, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	for _, n := range []string{"chat1", "chat2", "chat3"} {
+		require.Contains(t, string(metrics), `parley_peer_links{node="`+n+`"} 2`+"\n")
+	}
 }
 
 func TestATakenPortFailsAtStart(t *testing.T) {
