@@ -28,13 +28,14 @@ func TestSeededBugsAreCaught(t *testing.T) {
 	const users = 20
 	bin := t.TempDir()
 	require.NoError(t, launch.BuildTagged(t.Context(), bin, false, "seededbugs", "chatnode", "statusnode"))
-	servers := launchtest.Start(t, launch.Options{Bin: bin, OnRedis: seed.Generation})
-	redis, err := seed.RedisAt(servers.RedisAddr())
-	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	require.NoError(t, seed.Run(ctx, seed.Options{DSN: servers.DSN(), Redis: redis, Users: users}))
+	free := make(chan *launch.Cluster, 3) // Redis and MariaDB for so many runs at once, which mostly wait
+	for range cap(free) {
+		free <- startServers(t, users)
+	}
 	start := func(t *testing.T, bug string) (nodes *launch.Cluster, o Options) {
+		t.Parallel()
+		servers := <-free
+		t.Cleanup(func() { free <- servers }) // after the nodes have ended
 		nodes = startNodes(t, servers, launch.Options{Bin: bin, Env: []string{"PARLEY_SEEDED_BUG=" + bug}})
 		return nodes, Options{
 			Status: []string{nodes.StatusAddr(0)}, Config: nodes.Chat[0].ConfigPath(), Users: users, Workers: 1, Loops: 1, Nodes: 2, Seed: 7,
@@ -95,6 +96,18 @@ func TestSeededBugsAreCaught(t *testing.T) {
 			require.True(t, r.Ledger.HistoryChecked)
 		})
 	}
+}
+
+// startServers starts Redis and MariaDB with users in them.
+func startServers(t *testing.T, users int) *launch.Cluster {
+	t.Helper()
+	servers := launchtest.Start(t, launch.Options{OnRedis: seed.Generation})
+	redis, err := seed.RedisAt(servers.RedisAddr())
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	require.NoError(t, seed.Run(ctx, seed.Options{DSN: servers.DSN(), Redis: redis, Users: users}))
+	return servers
 }
 
 // startNodes starts a status node and two chat nodes with servers that are already running.

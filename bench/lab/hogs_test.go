@@ -16,6 +16,7 @@ func TestHogsAreMeasured(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds and starts the standalone binary")
 	}
+	t.Parallel()
 	l, out := lab()
 	o := Options{
 		Standalone: true, Users: 4, Workers: 1, Loops: 1, Seed: 7, Heartbeat: 30 * time.Second, MaxLag: time.Minute,

@@ -52,6 +52,7 @@ func kept(t *testing.T, o Options) *report.Report {
 }
 
 func TestAssertionsDecideTheExitCode(t *testing.T) {
+	t.Parallel()
 	c, o := startCluster(t, 40)
 	o.Budgets = false // a busy machine moves clients late
 	o.Users = 20

@@ -11,6 +11,7 @@ import (
 
 // TestTextsToGroups has members online and offline, and removes some while texts are sent.
 func TestTextsToGroups(t *testing.T) {
+	t.Parallel()
 	_, o := startCluster(t, 24)
 	o.Users = 0
 	o.Assert = "copies>100,afterremoval==0,missed==0,removed==6,online==20"
