@@ -32,6 +32,9 @@ func (e *ClosedError) Unwrap() error { return io.EOF }
 
 // ClientHandshake is a client's side of the handshake, as bytes. The zero value is ready.
 type ClientHandshake struct {
+	// Foreign makes it one with any server: it does not ask for Parley's subprotocol.
+	Foreign bool
+
 	key  string
 	held head
 }
@@ -41,8 +44,12 @@ func (h *ClientHandshake) Request(u *url.URL) []byte {
 	var raw [16]byte
 	rand.Read(raw[:]) // never fails: crypto/rand ends the process instead
 	h.key = base64.StdEncoding.EncodeToString(raw[:])
+	protocol := "Sec-WebSocket-Protocol: " + Protocol + "\r\n"
+	if h.Foreign {
+		protocol = ""
+	}
 	return fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-		"Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: %s\r\n\r\n", u.RequestURI(), u.Host, h.key, Protocol)
+		"Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n%s\r\n", u.RequestURI(), u.Host, h.key, protocol)
 }
 
 // Next takes data of the answer and returns the rest of it once the stream is open. ok is false while more is to come.
@@ -61,7 +68,7 @@ func (h *ClientHandshake) Next(data []byte) (rest []byte, ok bool, err error) {
 		return nil, false, fmt.Errorf("HTTP %s", r.Status)
 	case !hasToken(r.Header, "Upgrade", "websocket") || !hasToken(r.Header, "Connection", "upgrade") || r.Header.Get("Sec-Websocket-Accept") != acceptOf(h.key):
 		return nil, false, errors.New("not the answer of a WebSocket server")
-	case r.Header.Get("Sec-Websocket-Protocol") != Protocol:
+	case !h.Foreign && r.Header.Get("Sec-Websocket-Protocol") != Protocol:
 		return nil, false, errors.New("the server does not speak " + Protocol)
 	}
 	return rest, true, nil
@@ -214,6 +221,11 @@ func (c *Conn) CloseWrite(status Status) error {
 // AppendMessage appends a client's binary message.
 func AppendMessage(dst []byte, mask [4]byte, payload []byte) []byte {
 	return appendMasked(dst, opBinary, mask, payload)
+}
+
+// AppendText appends a client's text message.
+func AppendText(dst []byte, mask [4]byte, payload []byte) []byte {
+	return appendMasked(dst, opText, mask, payload)
 }
 
 // AppendPong appends a client's answer to a ping.

@@ -91,6 +91,8 @@ type Decoder struct {
 	MaxMessage int
 	// Client makes it a client's: a server's frames are not masked.
 	Client bool
+	// Text has it take text messages like binary ones, without a look at their UTF-8. Parley's servers and clients send none.
+	Text bool
 
 	head    [maxHeader]byte
 	have    uint8 // bytes of head
@@ -182,15 +184,15 @@ func (d *Decoder) early() error {
 		return protocolError("reserved bits are set")
 	case (d.head[1]&bitMask != 0) == d.Client:
 		return protocolError("a client's frame without a mask, or a server's with one")
-	case op == opText:
+	case op == opText && !d.Text:
 		return &Error{Status: StatusUnsupported, Problem: "text message"}
-	case op != opContinuation && op != opBinary && op != opClose && op != opPing && op != opPong:
+	case op != opContinuation && op != opText && op != opBinary && op != opClose && op != opPing && op != opPong:
 		return protocolError("unknown opcode")
 	case op >= opClose && (n > maxControl || d.head[0]&bitFin == 0):
 		return protocolError("control frame that is too long or fragmented")
 	case op == opContinuation && !d.message:
 		return protocolError("continuation of nothing")
-	case op == opBinary && d.message:
+	case (op == opBinary || op == opText) && d.message:
 		return protocolError("message within a message")
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -284,4 +285,27 @@ func TestAWriteAllocatesNothing(t *testing.T) {
 func TestErrorsNameTheirStatus(t *testing.T) {
 	require.Equal(t, StatusProtocol, StatusOf(errors.New("another")))
 	require.Equal(t, StatusTooBig, StatusOf(&Error{Status: StatusTooBig}))
+}
+
+func TestTextIsTakenWhereItIsWanted(t *testing.T) {
+	d := Decoder{Text: true}
+	stream := slices.Concat(fromClient(0x01, "te"), fromClient(0x89, "ping"), fromClient(0x80, "xt"), fromClient(0x82, "binary"))
+	require.Equal(t, heard{messages: []string{"text", "binary"}, control: []string{"ping ping"}}, decode(&d, stream, 3))
+	d = Decoder{Text: true}
+	require.True(t, decode(&d, slices.Concat(fromClient(0x01, "te"), fromClient(0x81, "xt")), 3).failed, "message within a message")
+	require.Equal(t, fromClient(0x81, "text"), AppendText(nil, testMask, []byte("text")))
+}
+
+func TestAForeignServerIsNotAskedForParley(t *testing.T) {
+	u := &url.URL{Host: "localhost", Path: "/"}
+	h := ClientHandshake{Foreign: true}
+	require.NotContains(t, string(h.Request(u)), Protocol)
+	rest, ok, err := h.Next([]byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " + acceptOf(h.key) + "\r\n\r\nrest"))
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.Equal(t, "rest", string(rest))
+	own := ClientHandshake{}
+	require.Contains(t, string(own.Request(u)), Protocol)
+	_, _, err = own.Next([]byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " + acceptOf(own.key) + "\r\n\r\n"))
+	require.ErrorContains(t, err, "does not speak")
 }
