@@ -26,7 +26,7 @@ type Handler interface {
 	// Opened is called when the connection is established and frames may be sent, after the handshakes of TLS and
 	// WebSocket.
 	Opened(c *Conn)
-	// Frame is called with a received frame. body is valid until Frame returns.
+	// Frame is called with a received frame. body is valid until Frame returns, and the handler may change it.
 	Frame(c *Conn, id wire.MsgID, body []byte)
 	// Closed is called when the connection has ended or could not be made, once for each Dial.
 	Closed(c *Conn, err error)

@@ -81,6 +81,7 @@ type Conn struct {
 	up       bool // TCP is established
 	open     bool // frames may be sent
 	gone     bool
+	raw      bool // Target.Raw
 	wantOut  bool // EPOLLOUT is requested
 	isDirty  bool
 	wasMuted bool
@@ -268,7 +269,7 @@ func (l *Loop) arm(d, next int64) error {
 
 // Dial starts a connection. The handler learns the outcome, but not before Dial has returned.
 func (l *Loop) Dial(to Target, tag int) *Conn {
-	c := &Conn{Tag: tag, loop: l, fd: -1, via: newStream(to, l.config(to))}
+	c := &Conn{Tag: tag, loop: l, fd: -1, raw: to.Raw, via: newStream(to, l.config(to))}
 	if k := len(l.free); k > 0 {
 		c.slot = l.free[k-1]
 		l.free = l.free[:k-1]
@@ -288,7 +289,7 @@ func (l *Loop) Dial(to Target, tag int) *Conn {
 
 // config returns the configuration of TLS for a target. Connections to one server share it.
 func (l *Loop) config(to Target) *tls.Config {
-	if !to.Via.Encrypted() {
+	if to.Raw || !to.Via.Encrypted() {
 		return nil
 	}
 	protocol := websocket.Protocol
@@ -420,6 +421,10 @@ func (c *Conn) take(frames []byte, end bool) error {
 		if h.Opened(c); c.gone {
 			return ErrClosed
 		}
+	}
+	if c.raw {
+		h.Frame(c, 0, frames)
+		return nil
 	}
 	for {
 		id, body, rest, ok, err := c.in.Next(frames, wire.MaxBody)

@@ -25,6 +25,9 @@ type Target struct {
 	// Name is the host, with its port if it has one, as the server knows itself: it must be in the certificate of a
 	// server with TLS, and stands in the handshake of WebSocket. Path is that of the URL. TCP needs neither.
 	Name, Path string
+	// Raw is for a server that does not speak in Parley's frames. The handler's Frame gets all bytes as they come, with the
+	// id 0. Via is ignored.
+	Raw bool
 }
 
 // stream is what lies between the socket and the frames of a connection that is more than TCP. It has no goroutine:
@@ -41,7 +44,7 @@ type stream struct {
 
 // newStream returns nil for TCP. config is for a transport with TLS.
 func newStream(to Target, config *tls.Config) *stream {
-	if to.Via == wire.TCP {
+	if to.Raw || to.Via == wire.TCP {
 		return nil
 	}
 	s := &stream{web: to.Via.Web(), in: websocket.Decoder{Client: true}}
