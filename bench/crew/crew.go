@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"parley/bench/engine"
+	"parley/bench/foreign"
 	"parley/bench/swarm"
 	"parley/bench/watch"
 	"parley/internal/rpc"
@@ -30,6 +31,8 @@ type Spec struct {
 	Status       []string // status nodes, host:port
 	Secret       string   // cluster secret
 	Fixed        string   // host:port of a server without tokens, instead of Status
+	Foreign      string   // kind of a server that is not Parley's, with Address instead of Status
+	Address      string
 	Loops        int
 	Index        int
 	Heartbeat    time.Duration
@@ -71,6 +74,7 @@ type History func(ctx context.Context, of []swarm.Conversation, enter func([]swa
 // own is a fleet in this process.
 type own struct {
 	*swarm.Fleet
+	foreign   foreign.Server // nil: Parley
 	transport *rpc.Client
 	watch     *watch.SelfWatch
 }
@@ -86,6 +90,13 @@ func New(s Spec) (Crew, error) {
 
 func newOwn(s Spec) (*own, error) {
 	o := &own{watch: watch.StartSelf()}
+	if s.Foreign != "" {
+		var err error
+		if o.foreign, err = foreign.New(s.Foreign, s.Address, s.Run); err != nil {
+			return nil, err
+		}
+		s.Fixed = o.foreign.Address()
+	}
 	place, err := o.placer(s)
 	if err != nil {
 		return nil, err
@@ -96,7 +107,7 @@ func newOwn(s Spec) (*own, error) {
 		return nil, err
 	}
 	o.Fleet, err = swarm.New(swarm.Config{
-		Roots:    roots,
+		Roots: roots, Foreign: o.foreign,
 		FirstUID: s.FirstUID, Users: s.Users, Rooms: s.Rooms, Place: place, Loops: s.Loops, Index: s.Index, Heartbeat: s.Heartbeat, Run: s.Run,
 		Seed: s.Seed, Cross: s.Cross, KeepTo: s.KeepTo, Together: s.Together, Resume: s.Resume, Reconnect: s.Reconnect, TextBytes: s.TextBytes, Marks: s.Marks, LoginTimeout: s.LoginTimeout,
 	})
@@ -117,14 +128,14 @@ func Placer(s Spec) (place swarm.Placer, close func(), err error) {
 // placer asks the status nodes for many users at once, as the gate would.
 func (o *own) placer(s Spec) (swarm.Placer, error) {
 	if s.Fixed != "" {
-		to, err := netip.ParseAddrPort(s.Fixed)
+		to, err := resolve(context.Background(), &sync.Map{}, s.Fixed)
 		if err != nil {
-			return nil, fmt.Errorf("crew: server %q: %w", s.Fixed, err)
+			return nil, err
 		}
 		return func(_ context.Context, uids []int32) ([]swarm.Place, error) {
 			places := make([]swarm.Place, len(uids))
 			for i := range places {
-				places[i] = swarm.Place{Target: engine.Target{Addr: to}, Node: s.Fixed, Token: "-------------------------------------------"}
+				places[i] = swarm.Place{Target: engine.Target{Addr: to, Raw: s.Foreign != ""}, Node: s.Fixed, Token: "-------------------------------------------"}
 			}
 			return places, nil
 		}, nil
@@ -209,10 +220,10 @@ func resolve(ctx context.Context, known *sync.Map, hostport string) (netip.AddrP
 		host, port, _ := net.SplitHostPort(hostport)
 		ips, lookupErr := net.DefaultResolver.LookupNetIP(ctx, "ip4", host)
 		if lookupErr != nil || len(ips) == 0 {
-			return addr, fmt.Errorf("crew: chat node address %q: %w", hostport, errors.Join(err, lookupErr))
+			return addr, fmt.Errorf("crew: address %q: %w", hostport, errors.Join(err, lookupErr))
 		}
 		if addr, err = netip.ParseAddrPort(ips[0].String() + ":" + port); err != nil {
-			return addr, fmt.Errorf("crew: chat node address %q: %w", hostport, err)
+			return addr, fmt.Errorf("crew: address %q: %w", hostport, err)
 		}
 	}
 	known.Store(hostport, addr)
@@ -247,8 +258,16 @@ func (o *own) Run(ctx context.Context, p swarm.Phase) (*swarm.Outcome, error) {
 	return out, err
 }
 
+// forgetTime bounds the clean-up on a foreign server.
+const forgetTime = 5 * time.Second
+
 func (o *own) Close() {
 	o.Fleet.Close()
+	if o.foreign != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), forgetTime)
+		_ = o.foreign.Forget(ctx) // what is left is named after the run
+		cancel()
+	}
 	o.closeTransport()
 }
 

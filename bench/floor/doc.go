@@ -20,11 +20,17 @@ var Kinds = []string{"net", "netpoll", "epoll"}
 // It is the baseline for texts to a group.
 const Fan = "fan"
 
+// Echo is another kind: Go's net with a goroutine per connection, which writes back whatever it reads, frames or not. It is the
+// baseline for any server.
+const Echo = "echo"
+
 // Serve runs a server on a free loopback port until ctx ends. It calls ready with the address.
 func Serve(ctx context.Context, kind string, ready func(addr string)) error {
 	switch kind {
 	case "net":
-		return serveNet(ctx, ready)
+		return serveNet(ctx, answer, ready)
+	case Echo:
+		return serveNet(ctx, func(out, data []byte) (replies, rest []byte) { return append(out, data...), nil }, ready)
 	case "netpoll":
 		return serveNetpoll(ctx, ready)
 	case "epoll", Fan:
@@ -65,7 +71,7 @@ func fanned(data []byte) (frames, rest []byte) {
 	return data[:n], data[n:]
 }
 
-func serveNet(ctx context.Context, ready func(string)) error {
+func serveNet(ctx context.Context, answer func(out, data []byte) (replies, rest []byte), ready func(string)) error {
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		return err

@@ -30,6 +30,9 @@ func (c *Config) wheel() (step int64, steps int) {
 // wheels of all generators of a machine turn at the same moments. Otherwise 57 nodes and 57 generators on two cores
 // would be woken for each single heartbeat, which costs several times as much as the heartbeat.
 func (s *Swarm) beat(now int64) int64 {
+	if s.speakers != nil {
+		return never // foreign servers ask for signs of life
+	}
 	step, steps := s.cfg.wheel()
 	if s.beatAt == 0 {
 		s.beatAt = now + step - time.Now().UnixNano()%step

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"parley/bench/ledger"
+	"parley/bench/scan"
 	"parley/internal/wire"
 )
 
@@ -48,6 +49,14 @@ func (s *Swarm) sendText(i int, counter uint32) {
 	u := &s.users[i]
 	c := u.chat
 	t := s.book.Text(c.side, counter)
+	if s.speakers != nil {
+		b := t.AppendText(s.buf[:0], s.cfg.TextBytes)
+		s.buf = b[:0]
+		c.inflight++
+		s.book.Sent(c.side, counter, s.loop.Now())
+		s.speakers[i].Say(counter, b)
+		return
+	}
 	b := append(s.buf[:0], 0, 0, 0, 0)
 	b = strconv.AppendInt(append(b, `{"fromuid":`...), int64(t.From), 10)
 	b = strconv.AppendInt(append(b, `,"touid":`...), int64(t.To), 10)
@@ -75,72 +84,93 @@ func (s *Swarm) textReply(i int, body []byte) {
 		s.st.fail("an unexpected 1018")
 		return
 	}
-	now := s.loop.Now()
 	answered := 0
 	ok := eachText(body, func(e *element) {
 		run, _, counter, ours := ledger.ParseUniqueID(e.unique)
-		if !ours || run != s.cfg.Run {
+		switch {
+		case !ours || run != s.cfg.Run:
 			s.st.fail("a 1018 of an unknown text")
-			return
+		case e.status == wire.StatusFailed:
+			answered += s.refused(c, counter, strconv.FormatInt(e.code, 10))
+		default:
+			answered += s.acked(c, counter, e.seq)
 		}
-		if e.status == wire.StatusFailed {
-			if a, ok := s.book.Refused(c.side, counter); ok && a.First {
-				answered++
-				s.st.fail("text refused " + strconv.FormatInt(e.code, 10))
-			}
-			return
-		}
-		a, ok := s.book.Acked(c.side, counter, e.seq)
-		if !ok || !a.First {
-			return
-		}
-		answered++
-		s.st.counters["acked"]++
-		r := s.phase
-		if r == nil || r.Kind != "chat" && r.Kind != "mixed" {
-			return
-		}
+	})
+	if !ok {
+		s.st.fail("a 1018 that cannot be read, or error " + strconv.FormatInt(scan.Number(body, `"error":`), 10))
+		return
+	}
+	s.answered(i, answered)
+}
+
+// acked records an acknowledgement, and returns the number of texts that it answers, 0 or 1.
+func (s *Swarm) acked(c *chatter, counter uint32, seq int64) int {
+	a, ok := s.book.Acked(c.side, counter, seq)
+	if !ok || !a.First {
+		return 0
+	}
+	s.st.counters["acked"]++
+	if r := s.phase; r != nil && (r.Kind == "chat" || r.Kind == "mixed") {
+		now := s.loop.Now()
 		if a.Planned >= r.measureFrom {
 			s.st.hist(HAck).Record(now - a.Planned)
 			s.st.hist(HAckService).Record(now - a.Sent)
 		}
 		r.inflight--
 		r.done(s, now-a.Planned)
-	})
-	if !ok {
-		s.st.fail("a 1018 that cannot be read, or error " + strconv.FormatInt(number(body, `"error":`), 10))
-		return
 	}
-	c.inflight = max(c.inflight-answered, 0)
+	return 1
+}
+
+// refused records a refusal, likewise.
+func (s *Swarm) refused(c *chatter, counter uint32, why string) int {
+	if a, ok := s.book.Refused(c.side, counter); !ok || !a.First {
+		return 0
+	}
+	s.st.fail("text refused " + why)
+	return 1
+}
+
+// answered goes on after n answers to a user's texts.
+func (s *Swarm) answered(i, n int) {
+	c := s.users[i].chat
+	c.inflight = max(c.inflight-n, 0)
 	if r := s.phase; r != nil {
-		r.answered(s, answered)
+		r.answered(s, n)
 	}
 	s.write(i)
 }
 
 // textPush handles a 1019.
 func (s *Swarm) textPush(i int, body []byte) {
-	now := s.loop.Now()
-	from := int32(number(body, `"fromuid":`))
-	thread := number(body, `"thread_id":`)
+	from := int32(scan.Number(body, `"fromuid":`))
+	thread := scan.Number(body, `"thread_id":`)
 	ok := eachText(body, func(e *element) {
-		a, ok := s.book.Delivered(s.uid(i), from, thread, e.seq, e.content, now)
-		if !ok || !a.First {
-			return
-		}
-		s.st.counters["delivered"]++
-		s.mark(i, thread, e.seq)
-		if r := s.phase; r != nil && (r.Kind == "chat" || r.Kind == "mixed") {
-			r.delivered++
-			if a.Planned >= r.measureFrom {
-				s.st.hist(HDeliver).Record(now - a.Planned)
-				s.st.hist(HDeliverService).Record(now - a.Sent)
-			}
+		if s.delivered(i, from, thread, e.seq, e.content) {
+			s.mark(i, thread, e.seq)
 		}
 	})
 	if !ok {
 		s.st.fail("a 1019 that cannot be read")
 	}
+}
+
+// delivered records a text that came to a user, and reports whether it came for the first time.
+func (s *Swarm) delivered(i int, from int32, thread, seq int64, content []byte) bool {
+	now := s.loop.Now()
+	a, ok := s.book.Delivered(s.uid(i), from, thread, seq, content, now)
+	if !ok || !a.First {
+		return false
+	}
+	s.st.counters["delivered"]++
+	if r := s.phase; r != nil && (r.Kind == "chat" || r.Kind == "mixed") {
+		r.delivered++
+		if a.Planned >= r.measureFrom {
+			s.st.hist(HDeliver).Record(now - a.Planned)
+			s.st.hist(HDeliverService).Record(now - a.Sent)
+		}
+	}
+	return true
 }
 
 // element is one text of a 1018 or 1019. The slices are borrowed.
@@ -176,8 +206,8 @@ func eachText(body []byte, f func(*element)) bool {
 		}
 		one := rest[:end]
 		f(&element{
-			seq: number(one, `"message_id":`), code: number(one, `"code":`), status: number(one, `"status":`),
-			unique: text(one, `"unique_id":"`), content: text(one, `"content":"`),
+			seq: scan.Number(one, `"message_id":`), code: scan.Number(one, `"code":`), status: scan.Number(one, `"status":`),
+			unique: scan.Text(one, `"unique_id":"`), content: scan.Text(one, `"content":"`),
 		})
 		if rest = rest[end+1:]; len(rest) > 0 && rest[0] == ',' {
 			rest = rest[1:]
@@ -196,35 +226,4 @@ func eachDecoded(body []byte, f func(*element)) bool {
 		f(&element{c.Seq, int64(c.Code), int64(c.Status), []byte(c.UniqueID), []byte(c.Content)})
 	}
 	return true
-}
-
-// number returns the integer after a key, or 0.
-func number(b []byte, key string) (n int64) {
-	at := bytes.Index(b, []byte(key))
-	if at < 0 {
-		return 0
-	}
-	for _, c := range b[at+len(key):] {
-		if c == ' ' && n == 0 {
-			continue
-		}
-		if c < '0' || c > '9' {
-			break
-		}
-		n = n*10 + int64(c-'0')
-	}
-	return n
-}
-
-// text returns the string after a key that ends with its opening quote, or nil. The string must not contain escapes.
-func text(b []byte, key string) []byte {
-	at := bytes.Index(b, []byte(key))
-	if at < 0 {
-		return nil
-	}
-	b = b[at+len(key):]
-	if end := bytes.IndexByte(b, '"'); end >= 0 {
-		return b[:end]
-	}
-	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"parley/bench/engine"
+	"parley/bench/foreign"
 	"parley/bench/schedule"
 )
 
@@ -50,6 +51,9 @@ type Config struct {
 	// Reconnect reconnects users whose connection is lost during a phase.
 	Reconnect bool
 	TextBytes int // 0: 100
+	// Foreign is the server that the users speak to, if it is not Parley's. There are phases of the kinds connect, login,
+	// threads, hold, chat, storm, churn and close then.
+	Foreign foreign.Server
 	// Roots are the authorities that sign the certificates of nodes with TLS; nil: those of the system.
 	Roots *x509.CertPool
 	// LoginTimeout bounds an attempt to connect and log in; 0 means 10 s.
@@ -228,6 +232,11 @@ const placeBatch = 500
 
 // Prepare obtains a token for each user.
 func (f *Fleet) Prepare(ctx context.Context) error {
+	if f.cfg.Foreign != nil {
+		if err := f.cfg.Foreign.Prepare(ctx, f.cfg.FirstUID, f.cfg.Users); err != nil {
+			return err
+		}
+	}
 	type batch struct{ from, to int }
 	work := make(chan batch)
 	places := make([]Place, f.cfg.Users)

@@ -33,13 +33,19 @@ func (s *Swarm) threadsReply(i int, body []byte) {
 	me, other := s.uid(i), s.uid(i+1)
 	for _, t := range reply.Threads {
 		if t.Type == "private" && (t.User1 == me && t.User2 == other || t.User1 == other && t.User2 == me) {
-			s.users[i].chat = &chatter{side: s.book.Open(me, other, t.ID), partner: i + 1, thread: t.ID, cursor: t.LastSeq}
-			s.users[i+1].chat = &chatter{side: s.book.Open(other, me, t.ID), partner: i, thread: t.ID, cursor: t.LastSeq}
-			s.st.counters["threads"]++
+			s.pair(i, t.ID, t.LastSeq)
 			return
 		}
 	}
 	s.st.fail("no thread with the partner: are they friends? (bench seed)")
+}
+
+// pair opens both directions of the conversation of a user and the next one.
+func (s *Swarm) pair(i int, thread, cursor int64) {
+	me, other := s.uid(i), s.uid(i+1)
+	s.users[i].chat = &chatter{side: s.book.Open(me, other, thread), partner: i + 1, thread: thread, cursor: cursor}
+	s.users[i+1].chat = &chatter{side: s.book.Open(other, me, thread), partner: i, thread: thread, cursor: cursor}
+	s.st.counters["threads"]++
 }
 
 // askHistory requests the next page of a user's thread.

@@ -3,6 +3,7 @@ package swarm
 import (
 	"strconv"
 
+	"parley/bench/scan"
 	"parley/internal/wire"
 )
 
@@ -36,10 +37,10 @@ func (s *Swarm) markReply(i int, body []byte) {
 	if c.marks = c.marks[1:]; len(c.marks) == 0 {
 		c.marks = nil
 	}
-	switch code := number(body, `"error":`); {
+	switch code := scan.Number(body, `"error":`); {
 	case code != 0:
 		s.st.fail("mark refused " + strconv.FormatInt(code, 10))
-	case number(body, `"read":`) < m.read:
+	case scan.Number(body, `"read":`) < m.read:
 		s.st.fail("a mark that went back")
 	default:
 		s.st.counters["marks"]++

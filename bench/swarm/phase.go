@@ -259,7 +259,11 @@ func (r *running) loadMain(s *Swarm, now int64) int64 {
 		}
 	case "threads":
 		for r.inflight < 64 && r.next+1 < r.goal {
-			if i := r.next; s.users[i].state == in && s.users[i+1].state == in && s.users[i].chat == nil {
+			switch i := r.next; {
+			case s.users[i].state != in || s.users[i+1].state != in || s.users[i].chat != nil:
+			case s.speakers != nil:
+				s.pair(i, int64(s.uid(i)), 0) // there is nothing to ask
+			default:
 				r.inflight++
 				s.askThread(i)
 			}

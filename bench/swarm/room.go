@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"parley/bench/ledger"
+	"parley/bench/scan"
 	"parley/internal/wire"
 )
 
@@ -94,10 +95,10 @@ func (s *Swarm) enter(i int) {
 // groupReply handles the answers about groups.
 func (s *Swarm) groupReply(i int, id wire.MsgID, body []byte) {
 	r, g := s.phase, s.room(i)
-	code := wire.Code(number(body, `"error":`))
+	code := wire.Code(scan.Number(body, `"error":`))
 	switch {
 	case id == wire.MsgGroupRemoveRsp:
-		s.removed(i, code, number(body, `"msg_id":`))
+		s.removed(i, code, scan.Number(body, `"msg_id":`))
 		return
 	case r == nil || r.Kind != "found" && r.Kind != "join":
 		s.st.fail("an unexpected " + id.String())
@@ -105,17 +106,17 @@ func (s *Swarm) groupReply(i int, id wire.MsgID, body []byte) {
 	case code != 0:
 		s.st.fail(id.String() + ": refused with " + strconv.Itoa(int(code)))
 	case id == wire.MsgGroupCreateRsp:
-		g.thread, g.last = number(body, `"thread_id":`), number(body, `"msg_id":`)
+		g.thread, g.last = scan.Number(body, `"thread_id":`), scan.Number(body, `"msg_id":`)
 		b := append(s.buf[:0], 0, 0, 0, 0)
 		b = strconv.AppendInt(append(b, `{"thread_id":`...), g.thread, 10)
 		b = strconv.AppendInt(append(b, `,"uses":`...), wire.LinkMaxUses, 10)
 		s.users[i].conn.Send(s.framed(append(b, '}'), wire.MsgGroupLink))
 		return
 	case id == wire.MsgGroupLinkRsp:
-		g.code = string(text(body, `"code":"`))
+		g.code = string(scan.Text(body, `"code":"`))
 		s.st.counters["groups"]++
 	case id == wire.MsgGroupJoinRsp:
-		g.last = max(g.last, number(body, `"msg_id":`))
+		g.last = max(g.last, scan.Number(body, `"msg_id":`))
 		s.st.counters["joined"]++
 	}
 	r.completed(s, i, s.loop.Now()-s.users[i].planned)
@@ -156,7 +157,7 @@ func (s *Swarm) groupPush(i int, body []byte) {
 	now := s.loop.Now()
 	s.st.counters["frames"]++
 	s.st.counters["frame bytes"] += int64(len(body) + wire.HeaderLen)
-	p := &s.pushed[number(body, `"msg_id":`)%int64(len(s.pushed))]
+	p := &s.pushed[scan.Number(body, `"msg_id":`)%int64(len(s.pushed))]
 	if !bytes.Equal(p.body, body) {
 		var push wire.GroupPush
 		if wire.Decode(body, &push) != nil || len(push.Chats) == 0 {
@@ -188,7 +189,7 @@ func (s *Swarm) groupPush(i int, body []byte) {
 
 // gapNotice handles a 2104.
 func (s *Swarm) gapNotice(i int, body []byte) {
-	s.book.Gap(s.uid(i), number(body, `"from_seq":`))
+	s.book.Gap(s.uid(i), scan.Number(body, `"from_seq":`))
 }
 
 // expelSome has the owner of each group remove a share of the members who only read, one after the other, starting

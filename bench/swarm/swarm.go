@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"parley/bench/engine"
+	"parley/bench/foreign"
 	"parley/bench/ledger"
+	"parley/bench/scan"
 	"parley/internal/wire"
 )
 
@@ -65,6 +67,7 @@ type Swarm struct {
 	rng   *rand.Rand
 	book  *ledger.Book
 
+	speakers []foreign.Speaker // by user; nil: everybody speaks Parley's protocol
 	rooms    []room
 	pushed   [16]pushed // recently received 2144s, by a hash of their number
 	fanned   []int64    // due times of frames that the floor server writes to all users
@@ -100,6 +103,9 @@ func newSwarm(f *Fleet, index, from, to int) (*Swarm, error) {
 			}
 			s.openRooms()
 		}
+	}
+	if f.cfg.Foreign != nil {
+		s.learnToSpeak()
 	}
 	s.loop, err = engine.New(s, f.cfg.sourceOptions(index))
 	return s, err
@@ -143,6 +149,10 @@ func (s *Swarm) Opened(c *engine.Conn) {
 		return
 	}
 	u.state = loggingIn
+	if s.speakers != nil {
+		s.speakers[c.Tag].Begin()
+		return
+	}
 	c.Send(s.loginFrame(c.Tag))
 	u.spent = !u.resume
 }
@@ -183,6 +193,10 @@ func (s *Swarm) Frame(c *engine.Conn, id wire.MsgID, body []byte) {
 	i := c.Tag
 	u := &s.users[i]
 	if u.conn != c {
+		return
+	}
+	if s.speakers != nil {
+		s.heard(i, body)
 		return
 	}
 	switch id {
@@ -227,7 +241,7 @@ func (s *Swarm) loginReply(i int, body []byte) {
 		s.st.fail("an unexpected 1006")
 		return
 	}
-	if code := number(body, `"error":`); code != 0 {
+	if code := scan.Number(body, `"error":`); code != 0 {
 		s.st.fail("login refused " + strconv.FormatInt(code, 10))
 		u.spent = u.spent || code == int64(wire.CodeTokenInvalid)
 		if code == int64(wire.CodeUIDInvalid) {
@@ -236,13 +250,19 @@ func (s *Swarm) loginReply(i int, body []byte) {
 		s.drop(i, false)
 		return
 	}
-	now := s.loop.Now()
-	s.st.hist(HLogin).Record(now - u.opened)
-	s.st.hist(HFull).Record(now - u.planned)
-	if ticket := text(body, `"resume":"`); s.cfg.Resume && len(ticket) == tokenLen {
+	if ticket := scan.Text(body, `"resume":"`); s.cfg.Resume && len(ticket) == tokenLen {
 		copy(u.token[:], ticket)
 		u.resume, u.spent = true, false
 	}
+	s.entered(i)
+}
+
+// entered records that a user is logged in.
+func (s *Swarm) entered(i int) {
+	u := &s.users[i]
+	now := s.loop.Now()
+	s.st.hist(HLogin).Record(now - u.opened)
+	s.st.hist(HFull).Record(now - u.planned)
 	u.state, u.tries = in, 0
 	s.online++
 	s.fleet.live.online.Add(1)
@@ -262,7 +282,7 @@ func (s *Swarm) loginReply(i int, body []byte) {
 		s.st.counters["came back"]++
 		u.lost = 0
 	}
-	if u.chat != nil {
+	if u.chat != nil && s.speakers == nil {
 		s.resend(i)
 	}
 	if s.phase != nil && !wasLost {
@@ -272,14 +292,14 @@ func (s *Swarm) loginReply(i int, body []byte) {
 
 // goodbye handles a 2101. A node that drains names the next one, where the user goes on.
 func (s *Swarm) goodbye(u *user, body []byte) {
-	code := wire.Code(number(body, `"error":`))
+	code := wire.Code(scan.Number(body, `"error":`))
 	if code != wire.CodeDraining || !s.cfg.Reconnect {
 		s.st.errors["goodbye "+strconv.Itoa(int(code))]++
 		return
 	}
 	s.st.counters["goodbyes"]++
 	u.moving, u.lost, u.left = true, s.loop.Now(), u.addr
-	if to := text(body, `"to":"`); len(to) > 0 {
+	if to := scan.Text(body, `"to":"`); len(to) > 0 {
 		if next, ok := s.fleet.known(string(to)); ok {
 			u.addr = next
 		} else {

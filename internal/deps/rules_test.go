@@ -242,6 +242,7 @@ var rules = []rule{
 		"the only part of bench that writes into the stores",
 	},
 	{"bench/engine", []string{"internal/websocket", "internal/wire"}, "moves bytes and frames, and does not know what is in them"},
+	{"bench/foreign", []string{"bench/ledger", "bench/scan", "internal/websocket"}, "what foreign servers are told and say: it knows no connection"},
 	{
 		"bench/local",
 		[]string{"lab/launch", "lab/faultproxy", "internal/certs", "internal/wire", "bench/seed"},
