@@ -86,6 +86,11 @@ type cli struct {
 		Concurrency int           `help:"unanswered heartbeats" default:"256"`
 		Turn        time.Duration `help:"length of a turn" default:"1s"`
 	} `cmd:"" help:"Compare heartbeats on a chat node with bare echo servers, in turns."`
+	Compare struct {
+		Common  lab.Options      `embed:""`
+		Load    lab.CompareFlags `embed:""`
+		Servers []string         `arg:"" optional:"" help:"servers that run already, as NAME=ADDRESS; NAME is centrifugo, echo, nats or tinode, or one of them and a hyphen and anything; echo alone starts one" placeholder:"NAME=ADDRESS"`
+	} `cmd:"" help:"Compare Parley with other servers, in turns: logins, texts, what was lost. See docs/COMPARE.md."`
 	FindMax struct {
 		Common lab.Options   `embed:""`
 		Load   lab.ChatFlags `embed:""`
@@ -158,6 +163,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return l.Hogs(ctx, c.Hogs.Common, c.Hogs.Hogs)
 	case "floor":
 		return l.Floor(ctx, c.Floor.Common, c.Floor.Concurrency, c.Floor.Turn)
+	case "compare", "compare <servers>":
+		return l.Compare(ctx, c.Compare.Common, c.Compare.Load, c.Compare.Servers)
 	case "find-max":
 		f := c.FindMax
 		return l.FindMax(ctx, f.Common, f.Load, f.SLO, f.From, f.To, f.Steps)

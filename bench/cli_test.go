@@ -55,6 +55,16 @@ func TestMistakesAreFoundBeforeAnythingStarts(t *testing.T) {
 		{"--remove must be", []string{"room", "--remove", "1"}},
 		{"there must be a group for each", []string{"room", "--workers", "2"}},
 		{"not by --users", []string{"room", "-u", "100"}},
+		{"there is no driver for", []string{"compare", "carrierpigeon=tcp://127.0.0.1:1"}},
+		{"two servers are called echo", []string{"compare", "echo", "echo=tcp://127.0.0.1:1"}},
+		{"needs an address", []string{"compare", "nats"}},
+		{"must begin with ws://", []string{"compare", "centrifugo=wss://127.0.0.1:1"}},
+		{"no server is called nats", []string{"compare", "echo", "--pid", "nats=1"}},
+		{"no process has this number", []string{"compare", "echo", "--pid", "echo=0"}},
+		{"nor both 0", []string{"compare", "--rate", "0", "--closed", "0"}},
+		{"--rounds", []string{"compare", "echo", "--rounds", "0"}},
+		{"takes no --fault", []string{"compare", "--local", "2", "--fault", "kill chat2 at 1s"}},
+		{"compare speaks TCP only, not ws", []string{"compare", "--transport", "ws"}},
 		{"seed wants --config", []string{"seed", "-u", "10"}},
 		{"no such file", []string{"diff", "/nonexistent/a", "/nonexistent/b"}},
 	} {
@@ -67,7 +77,7 @@ func TestMistakesAreFoundBeforeAnythingStarts(t *testing.T) {
 func TestHelpAndDoctor(t *testing.T) {
 	var out bytes.Buffer
 	require.Equal(t, report.Pass, run(t.Context(), []string{"--help"}, &out, &out))
-	for _, verb := range []string{"doctor", "seed", "quick", "connect", "login", "idle", "ping", "chat", "room", "storm", "churn", "mixed", "drain", "hogs", "floor", "find-max", "report", "diff"} {
+	for _, verb := range []string{"doctor", "seed", "quick", "connect", "login", "idle", "ping", "chat", "room", "storm", "churn", "mixed", "drain", "hogs", "floor", "compare", "find-max", "report", "diff"} {
 		require.Contains(t, out.String(), verb)
 	}
 	out.Reset()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -166,11 +167,14 @@ var secretFlags = []string{"--secret", "--agent-key", "--ops-token"}
 
 const hidden = "***"
 
-// hideSecrets replaces the values of secret flags, whether they follow "=" or are separate arguments.
+// hideSecrets replaces the values of secret flags, whether they follow "=" or are separate arguments, and the passwords in
+// the addresses of servers.
 func hideSecrets(args []string) {
 	for i := 0; i < len(args); i++ {
-		name, _, joined := strings.Cut(args[i], "=")
+		name, value, joined := strings.Cut(args[i], "=")
 		switch {
+		case strings.Contains(value, "://") && strings.Contains(value, "@"):
+			args[i] = name + "=" + withoutPassword(value)
 		case !slices.Contains(secretFlags, name):
 		case joined:
 			args[i] = name + "=" + hidden
@@ -179,6 +183,14 @@ func hideSecrets(args []string) {
 			args[i] = hidden
 		}
 	}
+}
+
+// withoutPassword returns a URL for reports.
+func withoutPassword(address string) string {
+	if u, err := url.Parse(address); err == nil {
+		return u.Redacted()
+	}
+	return hidden
 }
 
 // stageDone reports a stage that is not a phase of the users.
@@ -197,6 +209,7 @@ type step struct {
 	faults   bool   // the fault plan runs during this phase
 	show     bool   // the report includes its histogram
 	turn     bool   // one of many: the report does not include its histograms
+	foreign  bool   // on a server that is not Parley's: its ledger is not the run's
 }
 
 // phase runs a phase and reports it.
@@ -258,11 +271,13 @@ func (r *run) enter(s step, o *swarm.Outcome, at float64) {
 	for k, v := range o.Errors {
 		r.rep.Errors[s.name+": "+k] += v
 	}
-	if o.Ledger.Planned > 0 {
+	if o.Ledger.Planned > 0 && !s.foreign {
 		l := o.Ledger // cumulative over the fleet
 		r.rep.Ledger = &l
 	}
-	r.unfinished += o.Counters["unfinished"]
+	if !s.foreign {
+		r.unfinished += o.Counters["unfinished"]
+	}
 	if s.measured {
 		r.main.Add(h)
 		r.lag.Add(o.Hist(swarm.HLag))
