@@ -40,10 +40,13 @@ NO_RACE   := modernc.org/libc/... modernc.org/memory modernc.org/sqlite/lib gith
 RACE_TEST := GORACE="atexit_sleep_ms=0 $$GORACE" CGO_ENABLED=1 $(GO) test -race -shuffle=on -vet=off -parallel 4 \
 	-toolexec 'nice -n 10 env GOGC=400' $(NO_RACE:%=-gcflags=%=-race=false)
 
+# The drivers of bench compare are tested against real servers, in a module of their own that keeps these out of go.mod.
+COMPARE := bench/compare
+
 GOFILES = $(shell find . -name '*.go' -not -path './kitex_gen/*' -not -path './data/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help gen build run cluster test chaos soak check race fuzz bench-micro bench-gate docs dist install clean fmt servers screenshots paint macos
+.PHONY: help gen build run cluster test compare chaos soak check race fuzz bench-micro bench-gate docs dist install clean fmt servers screenshots paint macos
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +71,10 @@ cluster: build ## start redis-server, mariadbd and five nodes on this machine; A
 test: servers ## run all tests with the race detector, over real servers; PKGS=./internal/wire for some
 	$(RACE_TEST) -timeout $(TEST_TIMEOUT) $(PKGS)
 	$(GO) test -vet=off -run Alloc $(ALLOC_PKGS) # the race detector allocates by itself, so those tests skip above
+	@$(MAKE) --no-print-directory compare
+
+compare: ## test the drivers of bench compare over NATS and Centrifuge servers; without the race detector, which would compile these once more
+	cd $(COMPARE) && $(GO) test -vet=off ./...
 
 chaos: servers ## break real clusters on purpose and check the promises; ARGS='--list', '--bars D1,P3', '--short'
 	@$(GO) run ./test/chaos $(ARGS)
@@ -81,6 +88,7 @@ check: ## formatting, vet, staticcheck, and whether go.mod and kitex_gen/ are cu
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 	$(GO) mod tidy -diff
+	cd $(COMPARE) && $(GO) vet ./... && "$$(cd - >/dev/null && $(GO) tool -n staticcheck)" ./... && $(GO) mod tidy -diff
 	@.ci/gen --check
 
 fmt: ## format the Go files
