@@ -37,7 +37,7 @@
 // The teller, a single goroutine, sends one frame to each session whose states differ, and at most one per
 // Config.Spacing. If much waits for a client already, its states stay in the table.
 //
-// A change is thus told after News, one call, one read and at most Spacing. The end of a lease is told after the next
+// A change is thus told after News, one call, Gather, one read and at most Spacing. The end of a lease is told after the next
 // read of the leases, one read and Spacing.
 //
 // # Bounds

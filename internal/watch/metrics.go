@@ -13,7 +13,10 @@ type metrics struct {
 	panics                           prometheus.Counter
 }
 
-func newMetrics(reg prometheus.Registerer, size func() (sessions, pairs, users int)) *metrics {
+// sizes are the sizes of a table and its queues.
+type sizes struct{ sessions, pairs, users, unread, untold int }
+
+func newMetrics(reg prometheus.Registerer, size func() sizes) *metrics {
 	f := promauto.With(reg)
 	counter := func(name, help string) prometheus.Counter {
 		return f.NewCounter(prometheus.CounterOpts{Name: "parley_watch_" + name, Help: help})
@@ -21,9 +24,11 @@ func newMetrics(reg prometheus.Registerer, size func() (sessions, pairs, users i
 	gauge := func(name, help string, read func() int) {
 		f.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_watch_" + name, Help: help}, func() float64 { return float64(read()) })
 	}
-	gauge("sessions", "Sessions of this node that watch users or have sent typing notices.", func() int { n, _, _ := size(); return n })
-	gauge("pairs", "Pairs of a session of this node and a watched user.", func() int { _, n, _ := size(); return n })
-	gauge("users", "Users who are watched by sessions of this node.", func() int { _, _, n := size(); return n })
+	gauge("sessions", "Sessions of this node that watch users or have sent typing notices.", func() int { return size().sessions })
+	gauge("pairs", "Pairs of a session of this node and a watched user.", func() int { return size().pairs })
+	gauge("users", "Users who are watched by sessions of this node.", func() int { return size().users })
+	gauge("unread", "Watched users whose presence must be read from Redis.", func() int { return size().unread })
+	gauge("untold", "Sessions with changed presence that they have not been told yet.", func() int { return size().untold })
 	return &metrics{
 		frames:         counter("frames_total", "Frames sent to sessions about changed presence."),
 		states:         counter("states_total", "Presence states sent in frames about changes."),

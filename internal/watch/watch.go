@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,6 +32,7 @@ type Config struct {
 	Sets     time.Duration // a session may replace its set once in this time, and SetBurst times at once
 	SetBurst int
 	Batch    int           // users per read of Redis
+	Gather   time.Duration // after a change, how long others are gathered for the same read
 	News     time.Duration // interval between messages to another node
 	MaxNews  int           // changed users per message; beyond it the other nodes read all users again
 	Spacing  time.Duration // minimum time between frames to one session
@@ -44,7 +46,7 @@ type Config struct {
 // DefaultConfig returns the bounds of docs/LIMITS.md.
 func DefaultConfig() Config {
 	return Config{
-		Pairs: 2_000_000, PerWatch: wire.MaxWatched, Sets: time.Second, SetBurst: 10, Batch: 256,
+		Pairs: 2_000_000, PerWatch: wire.MaxWatched, Sets: time.Second, SetBurst: 10, Batch: 256, Gather: 100 * time.Millisecond,
 		News: 500 * time.Millisecond, MaxNews: 4096, Spacing: time.Second, Backlog: 16 << 10,
 		Timeout: 2 * time.Second, Retry: 250 * time.Millisecond, Audit: 64, Typing: 3 * time.Second,
 	}
@@ -95,6 +97,7 @@ type Watches[C Client] struct {
 
 	table  table[C]
 	read   chan struct{} // holds a token while there may be dirty users
+	soon   atomic.Bool   // such a token comes within Config.Gather
 	tell   chan struct{} // holds a token while sessions may have changes
 	check  chan struct{} // holds a token while rights may have to be read
 	news   news
@@ -170,11 +173,11 @@ func (w *Watches[C]) sleep(d time.Duration) bool {
 	}
 }
 
-func (w *Watches[C]) size() (sessions, pairs, users int) {
+func (w *Watches[C]) size() sizes {
 	t := &w.table
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.watchers), t.pairs, len(t.users)
+	return sizes{len(t.watchers), t.pairs, len(t.users), len(t.dirty) + len(t.doubtful), len(t.changed)}
 }
 
 // Set makes a session watch the given users and no others. It passes their current states to answer, in the order of
@@ -238,10 +241,14 @@ func (w *Watches[C]) Changed(uids ...int32) {
 	w.news.changed(uids, w.cfg.MaxNews)
 }
 
-// soil marks users dirty.
+// soil marks users dirty. They are read a little later, because others change too, and a read costs as much for one user as
+// for several.
 func (w *Watches[C]) soil(uids []int32) {
-	if w.table.soil(uids) {
-		signal(w.read)
+	if w.table.soil(uids) && w.soon.CompareAndSwap(false, true) {
+		time.AfterFunc(w.cfg.Gather, func() {
+			w.soon.Store(false)
+			signal(w.read)
+		})
 	}
 }
 
