@@ -68,6 +68,10 @@ type cli struct {
 		Common lab.Options   `embed:""`
 		Load   lab.LoadFlags `embed:""`
 	} `cmd:"" help:"Let users leave and come back at a steady rate."`
+	Presence struct {
+		Common lab.Options       `embed:""`
+		Load   lab.PresenceFlags `embed:""`
+	} `cmd:"" help:"Let friends who watch one another come and go, then all at once; check what each was told."`
 	Mixed struct {
 		Common lab.Options   `embed:""`
 		Load   lab.ChatFlags `embed:""`
@@ -190,6 +194,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return l.Storm(ctx, c.Storm.Common, c.Storm.Spread, c.Storm.Limit)
 	case "churn":
 		return l.Churn(ctx, c.Churn.Common, c.Churn.Load)
+	case "presence":
+		return l.Presence(ctx, c.Presence.Common, c.Presence.Load)
 	case "mixed":
 		return l.Mixed(ctx, c.Mixed.Common, c.Mixed.Load, c.Mixed.Churn)
 	case "worker":

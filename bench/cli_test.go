@@ -65,6 +65,10 @@ func TestMistakesAreFoundBeforeAnythingStarts(t *testing.T) {
 		{"--rounds", []string{"compare", "echo", "--rounds", "0"}},
 		{"takes no --fault", []string{"compare", "--local", "2", "--fault", "kill chat2 at 1s"}},
 		{"compare speaks TCP only, not ws", []string{"compare", "--transport", "ws"}},
+		{"needs --local", []string{"presence"}},
+		{"--friends must be", []string{"presence", "--local", "1", "--friends", "501"}},
+		{"no closed loop", []string{"presence", "--local", "1", "--closed", "5"}},
+		{"there must be a circle for each", []string{"presence", "--local", "1", "-u", "100", "--workers", "3"}},
 		{"seed wants --config", []string{"seed", "-u", "10"}},
 		{"no such file", []string{"diff", "/nonexistent/a", "/nonexistent/b"}},
 	} {
@@ -77,7 +81,7 @@ func TestMistakesAreFoundBeforeAnythingStarts(t *testing.T) {
 func TestHelpAndDoctor(t *testing.T) {
 	var out bytes.Buffer
 	require.Equal(t, report.Pass, run(t.Context(), []string{"--help"}, &out, &out))
-	for _, verb := range []string{"doctor", "seed", "quick", "connect", "login", "idle", "ping", "chat", "room", "storm", "churn", "mixed", "drain", "hogs", "floor", "compare", "find-max", "report", "diff"} {
+	for _, verb := range []string{"doctor", "seed", "quick", "connect", "login", "idle", "ping", "chat", "room", "storm", "churn", "presence", "mixed", "drain", "hogs", "floor", "compare", "find-max", "report", "diff"} {
 		require.Contains(t, out.String(), verb)
 	}
 	out.Reset()

@@ -74,6 +74,28 @@ func TestSeededBugsAreCaught(t *testing.T) {
 			require.Zero(t, r.Left.Wrong(), r.Left)
 		})
 	}
+	for bug, within := range map[string]time.Duration{"": 2 * time.Second, "presence": 200 * time.Millisecond} {
+		t.Run("bug "+bug+" in presence", func(t *testing.T) {
+			_, o := start(t, bug)
+			o.Budgets = false
+			l, out := lab()
+			code := l.Presence(t.Context(), o, PresenceFlags{
+				LoadFlags: LoadFlags{Rate: 20, Shape: "constant", For: 500 * time.Millisecond}, Friends: 9, Away: 200 * time.Millisecond, Within: within,
+			})
+			r := kept(t, o)
+			if bug == "" {
+				require.Equal(t, report.Pass, code, out)
+				require.Zero(t, r.Figures["presence_wrong"], r.Figures)
+				require.Zero(t, r.Figures["presence_frames_extra"], r.Figures)
+			} else {
+				require.Equal(t, report.Incorrect, code, out)
+				require.Positive(t, r.Figures["presence_wrong"], "a user is shown to nobody")
+				require.Positive(t, r.Figures["presence_frames_extra"], "frames have no spacing")
+			}
+			require.EqualValues(t, users, r.Figures["online"])
+			require.NotNil(t, r.Histogram("told"))
+		})
+	}
 	for bug, counter := range map[string]func(*ledger.Summary) int64{
 		"drop":      func(l *ledger.Summary) int64 { return l.Missed },
 		"duplicate": func(l *ledger.Summary) int64 { return l.Duplicated },

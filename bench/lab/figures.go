@@ -26,6 +26,7 @@ var histograms = map[string]string{
 	swarm.HHistory:        "a page of history",
 	swarm.HFirst:          "text at the first member of a group, from the planned time",
 	swarm.HLast:           "text at the last member of a group, from the planned time",
+	swarm.HTold:           "a friend goes online or offline, to the push that tells of it",
 }
 
 // figures makes figures of a histogram, for use in assertions.
@@ -45,6 +46,7 @@ var figureNames = func() []string {
 		"back50", "back90", "back99", "back100", "session_bytes", "everything_bytes", "knee",
 		"detection", "recovery",
 		"deliveries", "delivery_cpu", "moved", "told", "floor_rate", "floor_cpu", "fanout_ratio", "rate_ratio", "removed", "afterremoval", "copies", "gaps",
+		"changes", "presence_frames", "presence_frames_extra", "presence_wrong", "presence_right", "presence_queue", "change_cpu", "exchange_cpu",
 	}
 	names = append(names, hogFigures()...)
 	for _, t := range []string{"tcp", "tls", "ws", "wss"} {

@@ -162,6 +162,9 @@ func (r *run) judge(err error) {
 			reasons(report.Missed, fmt.Sprintf("%d texts were never answered", l.Unanswered))
 		}
 	}
+	if len(r.wrong) > 0 {
+		reasons(report.Incorrect, r.wrong...)
+	}
 	if l := rep.Left; l != nil && l.Wrong() > 0 {
 		reasons(report.Incorrect, "the cluster has not forgotten users who have gone: "+l.String())
 	}

@@ -100,13 +100,21 @@ func (l Lab) Room(ctx context.Context, o Options, f RoomFlags) int {
 	return execute(ctx, l.options(o), v)
 }
 
-// seedRooms makes the groups in SQL where that is known: to have each member join takes two frames and a login.
+// seedRooms makes the groups, or circles of friends, in SQL where that is known: to have each member join takes two
+// frames and a login.
 func (r *run) seedRooms(ctx context.Context) (err error) {
 	rooms := &r.verb.rooms
 	if rooms.Members == 0 || r.db == nil {
 		return nil
 	}
 	began, groups := time.Now(), r.verb.users/rooms.Members
+	if rooms.Watch {
+		r.screen.say(fmt.Sprintf("seeding %d circles of %d friends", groups, rooms.Members))
+		if err = r.db.Circles(ctx, r.FirstUID, groups, rooms.Members); err == nil {
+			r.stageDone("friends", began, "seeded")
+		}
+		return err
+	}
 	r.screen.say(fmt.Sprintf("seeding %d groups of %d", groups, rooms.Members))
 	if rooms.Threads, err = r.db.Groups(ctx, r.FirstUID, groups, rooms.Members); err == nil {
 		r.stageDone("groups", began, "seeded")

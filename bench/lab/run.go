@@ -50,7 +50,8 @@ type run struct {
 
 	cores []float64 // maximum number of cores of each generator process while it was measured
 
-	unfinished int64 // operations without an answer at the end of their phases
+	unfinished int64    // operations without an answer at the end of their phases
+	wrong      []string // what was incorrect beside the ledger
 }
 
 // verb is a command of the lab.

@@ -263,9 +263,10 @@ func (l Lab) Ping(ctx context.Context, o Options, f LoadFlags) int {
 
 // Default rates, in operations per second.
 const (
-	pingRate  = 5000
-	chatRate  = 1000
-	churnRate = 200
+	pingRate     = 5000
+	chatRate     = 1000
+	churnRate    = 200
+	presenceRate = 50
 )
 
 // ChatFlags are the flags of a load of texts.

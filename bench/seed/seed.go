@@ -185,7 +185,7 @@ func Warm(ctx context.Context, o Options) error {
 	}
 	err := parallel(ctx, &o, "caches", o.Users, batch, func(ctx context.Context, from, to int) error {
 		for i := from; i < to; i++ {
-			if err := warm(ctx, pr, o.FirstUID, int32(i)); err != nil {
+			if err := warm(ctx, pr, o.FirstUID+int32(i), o.FirstUID+int32(i^1)); err != nil {
 				return err
 			}
 		}
@@ -198,8 +198,7 @@ func Warm(ctx context.Context, o Options) error {
 }
 
 // warm writes what a chat node would write after loading a user from SQL.
-func warm(ctx context.Context, pr *presence.Presence, first, i int32) error {
-	uid, friend := first+i, first+(i^1)
+func warm(ctx context.Context, pr *presence.Presence, uid int32, friends ...int32) error {
 	profile := wire.Profile{UID: uid, Name: name(uid), Nick: name(uid)}
 	data, err := wire.Encode(profile)
 	if err != nil {
@@ -208,15 +207,22 @@ func warm(ctx context.Context, pr *presence.Presence, first, i int32) error {
 	if err := pr.PutProfile(ctx, uid, profile.Name, data); err != nil {
 		return err
 	}
-	other, err := wire.Encode(wire.Friend{Profile: wire.Profile{UID: friend, Name: name(friend), Nick: name(friend)}})
-	if err != nil {
-		return err
+	list := []byte(`"apply_list":[],"friend_list":[`)
+	for i, friend := range friends {
+		other, err := wire.Encode(wire.Friend{Profile: wire.Profile{UID: friend, Name: name(friend), Nick: name(friend)}})
+		if err != nil {
+			return err
+		}
+		if i > 0 {
+			list = append(list, ',')
+		}
+		list = append(list, other...)
 	}
 	version, err := pr.ListsVersion(ctx, uid)
 	if err != nil {
 		return err
 	}
-	return pr.PutLists(ctx, uid, version, append(append([]byte(`"apply_list":[],"friend_list":[`), other...), ']'))
+	return pr.PutLists(ctx, uid, version, append(list, ']'))
 }
 
 // parallel processes a range in batches on several goroutines.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -78,6 +79,31 @@ func SeedGroups(ctx context.Context, st *store.Store, first int32, n, members in
 		return nil, fmt.Errorf("seed: %w", err)
 	}
 	return threads, nil
+}
+
+// Circles makes n circles of so many users each, who are friends of one another, and puts their lists into the caches.
+// The users of a circle follow one another, from first on.
+func (s *Stores) Circles(ctx context.Context, first int32, n, members int) error {
+	o := Options{Progress: func(string, int, int) {}}
+	err := parallel(ctx, &o, "circles", n, 1, func(ctx context.Context, k, _ int) error {
+		uids := make([]int32, members)
+		for i := range uids {
+			uids[i] = first + int32(k*members+i)
+		}
+		if err := s.sql.SeedCircle(ctx, uids); err != nil {
+			return err
+		}
+		for i, uid := range uids {
+			if err := warm(ctx, s.presence, uid, slices.Delete(slices.Clone(uids), i, i+1)...); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("seed: %w", err)
+	}
+	return nil
 }
 
 // Message is a row in the history of a thread.

@@ -103,8 +103,9 @@ type Phase struct {
 	Concurrency int
 	For         time.Duration // for hold, and for a closed loop
 	Users       int           // for connect, login, threads: number of this process's users; 0: all
-	Patience    time.Duration // maximum wait for answers after the end of the load; 0: 5 s
+	Patience    time.Duration // maximum wait for answers, and for news of friends, after the end of the load; 0: 5 s
 	Spread      time.Duration // storm: users return at random times within it
+	Away        time.Duration // churn: users return after it
 	Again       bool          // connect, login: close and repeat until For has passed
 	Mute        int           // hold: number of users that stop reading
 	Churn       schedule.Load // chat: users who do not chat leave and return at the same time

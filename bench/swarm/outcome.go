@@ -88,7 +88,8 @@ func (r *running) over(s *Swarm, now int64) bool {
 	case "close":
 		return true
 	case "storm":
-		return r.stopping || r.finished >= r.goal || r.For > 0 && now >= r.end
+		back := r.finished >= r.goal || r.For > 0 && now >= r.end
+		return r.stopping || back && r.toldAll(s, now)
 	case "threads", "verify":
 		if r.stopping {
 			return true
@@ -112,7 +113,7 @@ func (r *running) over(s *Swarm, now int64) bool {
 	if r.deadline == 0 {
 		r.deadline = now + int64(r.Patience)
 	}
-	settled := r.inflight <= 0
+	settled := r.inflight <= 0 && (r.stopping || s.allRight())
 	if r.Kind == "chat" {
 		n := s.book.Counts()
 		settled = n.Acked+n.Refused >= n.Planned && n.Delivered >= n.Acked && s.book.Settled()
@@ -123,6 +124,14 @@ func (r *running) over(s *Swarm, now int64) bool {
 		}
 	}
 	return settled || now >= r.deadline
+}
+
+// toldAll reports whether all users know the truth about their friends, or Patience has passed.
+func (r *running) toldAll(s *Swarm, now int64) bool {
+	if r.deadline == 0 {
+		r.deadline = now + int64(r.Patience)
+	}
+	return s.allRight() || now >= r.deadline
 }
 
 // late ends phases that only wait for answers.

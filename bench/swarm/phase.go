@@ -192,6 +192,9 @@ func (r *running) tick(s *Swarm, now int64) int64 {
 		if r.Kind == "chat" {
 			s.spreads(r.measureFrom)
 		}
+		if r.Kind != "close" {
+			s.lookAtViews(r)
+		}
 		o := s.st.outcome(float64(now-r.start)/1e9, int64(s.online))
 		o.Ledger = s.book.Summary()
 		r.results <- o
@@ -344,12 +347,17 @@ func (r *running) operate(s *Swarm, planned int64) {
 	}
 }
 
-// leaveAndReturn ends a user's session gracefully and logs the user in again.
+// leaveAndReturn ends a user's session gracefully and logs the user in again, at once or after the phase's Away.
 func (s *Swarm) leaveAndReturn(i int, planned int64) {
 	u := &s.users[i]
-	u.planned = planned
 	u.conn.Close(false)
-	u.state, u.tries = waiting, 0
+	u.tries = 0
+	if away := int64(s.phase.Away); away > 0 {
+		u.planned = planned + away
+		s.retryAt(i, u.planned)
+		return
+	}
+	u.planned, u.state = planned, waiting
 	s.tryAgain(i)
 }
 

@@ -10,15 +10,17 @@ import (
 	"parley/internal/wire"
 )
 
-// Rooms divides the users of a fleet into groups; the zero value makes none. The users of a group are consecutive and
-// belong to one Swarm: the first is its owner, the first Senders write, and the last are offline when the group is
-// measured.
+// Rooms divides the users of a fleet into groups, or circles of friends; the zero value makes none. The users of a
+// group are consecutive and belong to one Swarm: the first is its owner, the first Senders write, and the last are
+// offline when the group is measured.
 type Rooms struct {
 	Members int
 	Online  int // of Members
 	Senders int // of Online
 	// Threads are the groups of all users, in order; nil: the owners make groups, and the others join them.
 	Threads []int64
+	// Watch makes circles of friends instead, who watch one another's presence.
+	Watch bool
 }
 
 // unit returns the number of users that belong together.
@@ -58,7 +60,7 @@ type room struct {
 // away reports whether a user is to be offline.
 func (s *Swarm) away(i int) bool {
 	m := s.cfg.Rooms
-	return m.Members > 0 && i%m.Members >= m.Online
+	return len(s.rooms) > 0 && i%m.Members >= m.Online
 }
 
 func (s *Swarm) room(i int) *room { return &s.rooms[i/s.cfg.Rooms.Members] }

@@ -32,6 +32,7 @@ const (
 	HHistory        = "history"         // a page of history
 	HFirst          = "first"           // 1017 to a group, to the first member's 2144
 	HLast           = "last"            // to the last member's
+	HTold           = "told"            // a friend goes online or offline, to the 2153
 )
 
 // Interval is one second of a phase. Second counts from the phase's start. The other fields except Online count
@@ -67,6 +68,7 @@ type Outcome struct {
 	Ledger   ledger.Summary
 	Seconds  float64   // duration: the longest of the parts
 	BackAt   []float64 // when each user was logged in, in seconds since the start; only for storms
+	RightAt  []float64 // when each user knew the truth about its friends, likewise
 	// Cores is the number of cores each generator process used; the parent of the process sets it.
 	Cores []float64
 }
@@ -110,6 +112,7 @@ func Merge(parts []*Outcome) (*Outcome, error) {
 		o.Ledger.Add(p.Ledger)
 		o.Seconds = max(o.Seconds, p.Seconds)
 		o.BackAt = append(o.BackAt, p.BackAt...)
+		o.RightAt = append(o.RightAt, p.RightAt...)
 		o.Cores = append(o.Cores, p.Cores...)
 	}
 	slices.SortStableFunc(o.Signs, func(a, b Sign) int { return cmp.Compare(a.At, b.At) })
@@ -170,6 +173,7 @@ type stats struct {
 	now      Interval
 	recent   *hist.Hist // of the current second
 	backAt   []float64
+	rightAt  []float64
 
 	fine                      bool  // tenths and signs are wanted
 	start                     int64 // of the phase
@@ -230,7 +234,7 @@ func (s *stats) turn(second int, online int64) {
 
 func (s *stats) outcome(seconds float64, online int64) *Outcome {
 	s.turn(s.now.Second+1, online)
-	o := &Outcome{Counters: s.counters, Errors: s.errors, Hists: map[string][]byte{}, Series: s.series, Seconds: seconds, BackAt: s.backAt, Tenths: s.tenths, Signs: s.signs}
+	o := &Outcome{Counters: s.counters, Errors: s.errors, Hists: map[string][]byte{}, Series: s.series, Seconds: seconds, BackAt: s.backAt, RightAt: s.rightAt, Tenths: s.tenths, Signs: s.signs}
 	for name, h := range s.hists {
 		if h.Count() > 0 {
 			o.Hists[name] = h.Pack()

@@ -73,6 +73,9 @@ type Swarm struct {
 	fanned   []int64    // due times of frames that the floor server writes to all users
 	fannedTo int        // number of users that have received the oldest
 
+	views []view  // of the users, if they watch one another
+	turns []int64 // when each last went online or offline
+
 	online   int
 	retry    retryQueue
 	beatAt   int64 // next turn of the heartbeat wheel
@@ -95,7 +98,9 @@ func newSwarm(f *Fleet, index, from, to int) (*Swarm, error) {
 		rng: rand.New(rand.NewPCG(f.cfg.Seed, uint64(f.cfg.Index*1000+index))), book: ledger.New(f.cfg.Run),
 	}
 	var err error
-	if n := f.cfg.Rooms.Members; n > 0 {
+	if n := f.cfg.Rooms.Members; n > 0 && f.cfg.Rooms.Watch {
+		s.views, s.turns = make([]view, len(s.users)), make([]int64, len(s.users))
+	} else if n > 0 {
 		s.rooms = make([]room, len(s.users)/n)
 		if threads := f.cfg.Rooms.Part(from, to).Threads; threads != nil {
 			for k := range s.rooms {
@@ -173,6 +178,9 @@ func (s *Swarm) loginFrame(i int) []byte {
 	if s.cfg.Marks > 0 {
 		b = append(b, `,"gap","marks"`...)
 	}
+	if s.views != nil {
+		b = append(b, `,"gap","presence"`...)
+	}
 	if s.cfg.Resume {
 		b = append(b, `,"resume"`...)
 	}
@@ -222,6 +230,10 @@ func (s *Swarm) Frame(c *engine.Conn, id wire.MsgID, body []byte) {
 		s.markReply(i, body)
 	case wire.MsgMarkPush:
 		s.st.counters["marks of others"]++
+	case wire.MsgWatchRsp:
+		s.watchReply(i, body)
+	case wire.MsgOnline:
+		s.onlinePush(i, body)
 	case wire.MsgGap:
 		s.gapNotice(i, body)
 	case wire.MsgGroupCreateRsp, wire.MsgGroupLinkRsp, wire.MsgGroupJoinRsp, wire.MsgGroupRemoveRsp:
@@ -266,6 +278,7 @@ func (s *Swarm) entered(i int) {
 	u.state, u.tries = in, 0
 	s.online++
 	s.fleet.live.online.Add(1)
+	s.turned(i, true)
 	s.st.counters["logins"]++
 	wasLost := u.lost != 0
 	switch {
@@ -323,6 +336,7 @@ func (s *Swarm) Closed(c *engine.Conn, err error) {
 	if was == in {
 		s.online--
 		s.fleet.live.online.Add(-1)
+		s.turned(i, false)
 	}
 	if s.closing || errors.Is(err, engine.ErrClosed) && was != connecting && was != loggingIn {
 		return // intended

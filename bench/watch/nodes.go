@@ -230,28 +230,53 @@ var trouble = regexp.MustCompile(`^parley_\w*(abandoned|bad_|bisected|dropped|er
 
 // scrape reads the wanted metrics and the troubles of a process; an empty addr yields nothing.
 func (n *Nodes) scrape(ctx context.Context, addr string) (m, troubles map[string]float64) {
-	if addr == "" {
-		return nil, nil
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/metrics", nil)
-	if err != nil {
-		return nil, nil
-	}
-	rsp, err := n.http.Do(req)
-	if err != nil {
-		return nil, nil // gone or stopped, as the sample then shows
-	}
-	defer rsp.Body.Close()
 	m, troubles = map[string]float64{}, map[string]float64{}
-	each(io.LimitReader(rsp.Body, 4<<20), func(name, labels string, v float64) {
+	if !n.read(ctx, addr, func(name, labels string, v float64) {
 		if wanted[name] {
 			m[name] += v
 		}
 		if v > 0 && trouble.MatchString(name) {
 			troubles[name+labels] = v
 		}
-	})
+	}) {
+		return nil, nil
+	}
 	return m, troubles
+}
+
+// read calls f for the metrics of a process. It returns false if the process does not answer, as when it is gone or
+// stopped, or if addr is empty.
+func (n *Nodes) read(ctx context.Context, addr string, f func(name, labels string, v float64)) bool {
+	if addr == "" {
+		return false
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/metrics", nil)
+	if err != nil {
+		return false
+	}
+	rsp, err := n.http.Do(req)
+	if err != nil {
+		return false
+	}
+	defer rsp.Body.Close()
+	each(io.LimitReader(rsp.Body, 4<<20), f)
+	return true
+}
+
+// Sum adds up over all processes, now, the values of each metric whose name matches.
+func (n *Nodes) Sum(ctx context.Context, match *regexp.Regexp) map[string]float64 {
+	n.mu.Lock()
+	watched := n.watched
+	n.mu.Unlock()
+	sum := map[string]float64{}
+	for _, w := range watched {
+		n.read(ctx, w.Ops, func(name, _ string, v float64) {
+			if match.MatchString(name) {
+				sum[name] += v
+			}
+		})
+	}
+	return sum
 }
 
 // Parse parses Prometheus' text format and adds up the values of each name over its labels.

@@ -14,5 +14,5 @@ func seedBugs(d commit.Deps) commit.Deps { return d }
 // seedFence does nothing either.
 func seedFence(f membership.FenceStore) membership.FenceStore { return f }
 
-// seedGroups does nothing either.
-func seedGroups(d delivery.Deps) delivery.Deps { return d }
+// seedDelivery does nothing either.
+func seedDelivery(d delivery.Deps) delivery.Deps { return d }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -22,13 +23,13 @@ import (
 
 // seedBugs gives the node the bug that PARLEY_SEEDED_BUG names, once in its life: drop, duplicate, swap, corrupt or misroute
 // one push, and the first three of them also the rows of a group; ack a text before it is committed, and never commit it; lose
-// one that way, and its push as well. Three bugs are there always: with fence it stores texts after it was taken for dead, with
+// one that way, and its push as well. Four bugs are there always: with fence it stores texts after it was taken for dead, with
 // membership it stores texts for as long as it believes that their sender may write, with index it does not notice that members
-// of a group have left. Only a build with the tag has this: the load lab and bar V7 of test/chaos must find each.
+// of a group have left, with presence it shows one user to nobody and does not space frames of changed presence. Only a build with the tag has this: the load lab and bar V7 of test/chaos must find each.
 func seedBugs(d commit.Deps) commit.Deps {
 	b := &bug{kind: os.Getenv("PARLEY_SEEDED_BUG"), deliver: d.Deliver, publish: d.Publish}
 	switch b.kind {
-	case "", "index": // see seedGroups
+	case "", "index", "presence": // see seedDelivery
 	case "drop", "duplicate", "swap", "corrupt", "misroute":
 		d.Deliver, d.Publish = b.push, b.rows
 	case "ack", "lose":
@@ -247,12 +248,29 @@ func (t trusting) Append(ctx context.Context, node, boot string, msgs []store.Ne
 	return err
 }
 
-// seedGroups makes a node with the bug index believe that who was once a member of a group still is.
-func seedGroups(d delivery.Deps) delivery.Deps {
-	if os.Getenv("PARLEY_SEEDED_BUG") == "index" {
+// seedDelivery makes a node with the bug index believe that who was once a member of a group still is. With presence
+// no watcher may see the first user that was watched, and the frames to a session have no spacing.
+func seedDelivery(d delivery.Deps) delivery.Deps {
+	switch os.Getenv("PARLEY_SEEDED_BUG") {
+	case "index":
 		d.Groups = clinging{d.Groups}
+	case "presence":
+		d.Rights, d.Watch.Spacing = &blind{Rights: d.Rights}, 0
 	}
 	return d
+}
+
+// blind are rights to see all users but one.
+type blind struct {
+	delivery.Rights
+	hidden atomic.Int32
+}
+
+// VisibleTo leaves the first user out that was ever asked for.
+func (b *blind) VisibleTo(ctx context.Context, watcher int32, of []int32) ([]int32, error) {
+	b.hidden.CompareAndSwap(0, of[0])
+	visible, err := b.Rights.VisibleTo(ctx, watcher, of)
+	return slices.DeleteFunc(visible, func(uid int32) bool { return uid == b.hidden.Load() }), err
 }
 
 // clinging is a store whose members never leave.

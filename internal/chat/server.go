@@ -184,7 +184,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 		stop()
 		return nil, err
 	}
-	s.delivery = delivery.New(seedGroups(delivery.Deps{
+	s.delivery = delivery.New(seedDelivery(delivery.Deps{
 		Log: s.log, Metrics: d.Metrics, Node: cfg.SelfServer.Name, Boot: s.lease.Boot, Groups: s.store, Presence: s.presence,
 		Watch: watchConfig(&cfg.Limits), Rights: s.store,
 		Registry: s.registry, Settled: s.lease.Settled,

@@ -106,12 +106,8 @@ func (s *Store) SeedFriends(ctx context.Context, pairs [][2]int32) ([]int64, err
 		var ids []int64
 		err := s.transact(ctx, retryAll, func(ctx context.Context, t *tx) error {
 			ids = ids[:0]
-			for rows := args; len(rows) > 0; {
-				n := insertShape(len(rows) / 2)
-				if _, err := t.exec(ctx, qFriendsPut, n, rows[:2*n]...); err != nil {
-					return err
-				}
-				rows = rows[2*n:]
+			if err := t.putFriends(ctx, args); err != nil {
+				return err
 			}
 			for _, p := range part {
 				id, err := t.ensurePair(ctx, p[0], p[1])
@@ -129,4 +125,34 @@ func (s *Store) SeedFriends(ctx context.Context, pairs [][2]int32) ([]int64, err
 		at += len(part)
 	}
 	return threads, nil
+}
+
+// SeedCircle makes each of some users a friend of each other one, without private threads, as in a migrated database.
+// Users who are friends stay as they are. It is one transaction.
+func (s *Store) SeedCircle(ctx context.Context, uids []int32) error {
+	args := make([]any, 0, 2*len(uids)*len(uids))
+	for _, a := range uids {
+		for _, b := range uids {
+			if a != b {
+				args = append(args, a, b)
+			}
+		}
+	}
+	err := s.transact(ctx, retryAll, func(ctx context.Context, t *tx) error { return t.putFriends(ctx, args) })
+	if err != nil {
+		return fmt.Errorf("store: seed a circle of friends: %w", err)
+	}
+	return nil
+}
+
+// putFriends writes rows of a user and a friend.
+func (t *tx) putFriends(ctx context.Context, rows []any) error {
+	for len(rows) > 0 {
+		n := insertShape(len(rows) / 2)
+		if _, err := t.exec(ctx, qFriendsPut, n, rows[:2*n]...); err != nil {
+			return err
+		}
+		rows = rows[2*n:]
+	}
+	return nil
 }

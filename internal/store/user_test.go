@@ -3,6 +3,7 @@ package store_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -187,6 +188,15 @@ func testSeed(t *testing.T, d *database) {
 	access, err := s.Access(t.Context(), ids)
 	require.NoError(t, err)
 	require.Equal(t, store.Access{User1: 50150, User2: 50151, Friends: true}, access[ids[50]])
+	circle := []int32{50000, 50002, 50150, 50290}
+	for range 2 { // friends stay friends
+		require.NoError(t, s.SeedCircle(t.Context(), circle))
+		for i, uid := range circle {
+			seen, err := s.VisibleTo(t.Context(), uid, circle)
+			require.NoError(t, err)
+			require.ElementsMatch(t, slices.Concat(circle[:i], circle[i+1:]), seen)
+		}
+	}
 	_, err = s.SeedFriends(t.Context(), [][2]int32{{1, 1}})
 	require.ErrorIs(t, err, store.ErrSelf)
 }
