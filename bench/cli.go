@@ -112,7 +112,8 @@ type cli struct {
 		B string `arg:"" help:"JSON of another" type:"existingfile"`
 	} `cmd:"" help:"Compare the figures of two reports."`
 	FloorServer struct {
-		Kind string `required:""`
+		Kind    string `required:""`
+		Members int
 	} `cmd:"" hidden:""`
 	Worker struct {
 		Join    string `required:""`
@@ -177,7 +178,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case "diff <a> <b>":
 		return l.Diff(c.Diff.A, c.Diff.B)
 	case "floor-server":
-		return fail(lab.FloorServer(ctx, c.FloorServer.Kind, func(s string) { fmt.Fprintln(stdout, s) }))
+		return fail(lab.FloorServer(ctx, c.FloorServer.Kind, c.FloorServer.Members, func(s string) { fmt.Fprintln(stdout, s) }))
 	case "connect":
 		return l.Connect(ctx, c.Connect.Common, c.Connect.Concurrency)
 	case "login":

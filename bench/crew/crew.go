@@ -30,9 +30,9 @@ type Spec struct {
 	Rooms        swarm.Rooms
 	Status       []string // status nodes, host:port
 	Secret       string   // cluster secret
-	Fixed        string   // host:port of a server without tokens, instead of Status
 	Foreign      string   // kind of a server that is not Parley's, with Address instead of Status
 	Address      string
+	Fixed        []string // host:port of servers without tokens, instead of Status; groups take turns
 	Loops        int
 	Index        int
 	Heartbeat    time.Duration
@@ -95,7 +95,7 @@ func newOwn(s Spec) (*own, error) {
 		if o.foreign, err = foreign.New(s.Foreign, s.Address, s.Run); err != nil {
 			return nil, err
 		}
-		s.Fixed = o.foreign.Address()
+		s.Fixed = []string{o.foreign.Address()}
 	}
 	place, err := o.placer(s)
 	if err != nil {
@@ -125,20 +125,29 @@ func Placer(s Spec) (place swarm.Placer, close func(), err error) {
 	return place, o.closeTransport, err
 }
 
-// placer asks the status nodes for many users at once, as the gate would.
-func (o *own) placer(s Spec) (swarm.Placer, error) {
-	if s.Fixed != "" {
-		to, err := resolve(context.Background(), &sync.Map{}, s.Fixed)
+// fixed places all users of a group at one server without tokens.
+func (s Spec) fixed() (swarm.Placer, error) {
+	servers := make([]swarm.Place, len(s.Fixed))
+	for i, at := range s.Fixed {
+		to, err := resolve(context.Background(), &sync.Map{}, at)
 		if err != nil {
 			return nil, err
 		}
-		return func(_ context.Context, uids []int32) ([]swarm.Place, error) {
-			places := make([]swarm.Place, len(uids))
-			for i := range places {
-				places[i] = swarm.Place{Target: engine.Target{Addr: to, Raw: s.Foreign != ""}, Node: s.Fixed, Token: "-------------------------------------------"}
-			}
-			return places, nil
-		}, nil
+		servers[i] = swarm.Place{Target: engine.Target{Addr: to, Raw: s.Foreign != ""}, Node: at, Token: "-------------------------------------------"}
+	}
+	return func(_ context.Context, uids []int32) ([]swarm.Place, error) {
+		places := make([]swarm.Place, len(uids))
+		for i, uid := range uids {
+			places[i] = servers[int(uid-s.FirstUID)/max(s.Rooms.Members, 1)%len(servers)]
+		}
+		return places, nil
+	}, nil
+}
+
+// placer asks the status nodes for many users at once, as the gate would.
+func (o *own) placer(s Spec) (swarm.Placer, error) {
+	if len(s.Fixed) > 0 {
+		return s.fixed()
 	}
 	if len(s.Status) == 0 {
 		return nil, errors.New("crew: no status node given")

@@ -161,11 +161,11 @@ func TestHistoryFromTheStoreItself(t *testing.T) {
 }
 
 func TestSpecsThatCannotWork(t *testing.T) {
-	for _, s := range []Spec{{Users: 2}, {Users: 2, Fixed: "nowhere"}, {Fixed: "127.0.0.1:1"}} {
+	for _, s := range []Spec{{Users: 2}, {Users: 2, Fixed: []string{"nowhere"}}, {Fixed: []string{"127.0.0.1:1"}}} {
 		_, err := New(s)
 		require.Error(t, err, "%+v", s)
 	}
-	c := Many(Spec{Users: 2, Fixed: "nowhere"}, pipes(t, 1), func() {})
+	c := Many(Spec{Users: 2, Fixed: []string{"nowhere"}}, pipes(t, 1), func() {})
 	require.ErrorContains(t, c.Prepare(t.Context()), "worker 1")
 	_, err := c.Run(t.Context(), swarm.Phase{Kind: "close"})
 	require.ErrorContains(t, err, "not prepared")

@@ -16,33 +16,37 @@ import (
 // epoll loop on one thread.
 var Kinds = []string{"net", "netpoll", "epoll"}
 
-// Fan is another kind: a bare epoll loop that writes each received 2144 to all connections, with one write(2) each.
-// It is the baseline for texts to a group.
+// Fan is another kind: a bare epoll loop that writes each received 2144 to all connections of a group, with one write(2)
+// each. It is the baseline for texts to groups.
 const Fan = "fan"
 
 // Echo is another kind: Go's net with a goroutine per connection, which writes back whatever it reads, frames or not. It is the
 // baseline for any server.
 const Echo = "echo"
 
-// Serve runs a server on a free loopback port until ctx ends. It calls ready with the address.
-func Serve(ctx context.Context, kind string, ready func(addr string)) error {
+// Serve runs a server on a free loopback port until ctx ends. It calls ready with the address. Users whose uids divided
+// by members are the same number are a group of Fan.
+func Serve(ctx context.Context, kind string, members int, ready func(addr string)) error {
 	switch kind {
 	case "net":
 		return serveNet(ctx, answer, ready)
 	case Echo:
-		return serveNet(ctx, func(out, data []byte) (replies, rest []byte) { return append(out, data...), nil }, ready)
+		return serveNet(ctx, func(out, data []byte, _ func([]byte)) (replies, rest []byte) { return append(out, data...), nil }, ready)
 	case "netpoll":
 		return serveNetpoll(ctx, ready)
-	case "epoll", Fan:
-		return serveEpoll(ctx, kind == Fan, ready)
+	case "epoll":
+		return serveEpoll(ctx, 0, ready)
+	case Fan:
+		return serveEpoll(ctx, max(members, 1), ready)
 	}
 	return fmt.Errorf("floor: no server of kind %q", kind)
 }
 
 var loginReply = wire.AppendCode(nil, wire.MsgLoginRsp, wire.CodeOK, 0)
 
-// answer appends the replies to all whole frames of data to out and returns the rest of data.
-func answer(out, data []byte) (replies, rest []byte) {
+// answer appends the replies to all whole frames of data to out and returns the rest of data. It calls login, unless nil,
+// with the body of a 1005.
+func answer(out, data []byte, login func(body []byte)) (replies, rest []byte) {
 	for len(data) >= wire.HeaderLen {
 		id, n := wire.ParseHeader(data)
 		if len(data) < wire.HeaderLen+n {
@@ -50,6 +54,9 @@ func answer(out, data []byte) (replies, rest []byte) {
 		}
 		if id == wire.MsgLogin {
 			out = append(out, loginReply...)
+			if login != nil {
+				login(data[wire.HeaderLen : wire.HeaderLen+n])
+			}
 		} else {
 			out = append(out, wire.HeartbeatFrame...)
 		}
@@ -71,7 +78,7 @@ func fanned(data []byte) (frames, rest []byte) {
 	return data[:n], data[n:]
 }
 
-func serveNet(ctx context.Context, answer func(out, data []byte) (replies, rest []byte), ready func(string)) error {
+func serveNet(ctx context.Context, answer func(out, data []byte, login func([]byte)) (replies, rest []byte), ready func(string)) error {
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -100,7 +107,7 @@ func serveNet(ctx context.Context, answer func(out, data []byte) (replies, rest 
 					return
 				}
 				var rest []byte
-				out, rest = answer(out[:0], in[:held+n])
+				out, rest = answer(out[:0], in[:held+n], nil)
 				held = copy(in, rest)
 				if _, err := conn.Write(out); err != nil {
 					return

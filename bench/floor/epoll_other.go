@@ -7,6 +7,6 @@ import (
 	"errors"
 )
 
-func serveEpoll(context.Context, bool, func(string)) error {
+func serveEpoll(context.Context, int, func(string)) error {
 	return errors.New("floor: epoll needs Linux")
 }

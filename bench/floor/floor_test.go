@@ -2,6 +2,7 @@ package floor
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"runtime"
@@ -21,7 +22,7 @@ func TestEveryKindAnswersEveryFrame(t *testing.T) {
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			addr, done := make(chan string, 1), make(chan error, 1)
-			go func() { done <- Serve(ctx, kind, func(a string) { addr <- a }) }()
+			go func() { done <- Serve(ctx, kind, 0, func(a string) { addr <- a }) }()
 			conn, err := net.Dial("tcp", <-addr)
 			require.NoError(t, err)
 			defer conn.Close()
@@ -55,24 +56,24 @@ func TestEveryKindAnswersEveryFrame(t *testing.T) {
 			require.NoError(t, <-done)
 		})
 	}
-	require.Error(t, Serve(t.Context(), "magic", nil))
+	require.Error(t, Serve(t.Context(), "magic", 0, nil))
 }
 
-func TestAFanWritesWhatOneSendsToAll(t *testing.T) {
+func TestAFanWritesWhatOneSendsToItsGroup(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("needs Linux")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	addr, done := make(chan string, 1), make(chan error, 1)
-	go func() { done <- Serve(ctx, Fan, func(a string) { addr <- a }) }()
+	go func() { done <- Serve(ctx, Fan, 3, func(a string) { addr <- a }) }()
 	at := <-addr
 	var conns []net.Conn
-	for range 3 {
+	for uid := range 4 { // the last is in another group
 		conn, err := net.Dial("tcp", at)
 		require.NoError(t, err)
 		defer conn.Close()
 		require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
-		login, err := wire.AppendFrame(nil, wire.MsgLogin, []byte(`{"uid":1}`))
+		login, err := wire.AppendFrame(nil, wire.MsgLogin, fmt.Appendf(nil, `{"uid":%d}`, 3+uid))
 		require.NoError(t, err)
 		_, err = conn.Write(login)
 		require.NoError(t, err)
@@ -87,7 +88,15 @@ func TestAFanWritesWhatOneSendsToAll(t *testing.T) {
 		_, err = conns[1].Write(b)
 		require.NoError(t, err)
 	}
-	for _, conn := range conns {
+	ask, err := wire.AppendFrame(nil, wire.MsgHeartbeat, nil)
+	require.NoError(t, err)
+	_, err = conns[3].Write(ask)
+	require.NoError(t, err)
+	answer := make([]byte, len(wire.HeartbeatFrame))
+	_, err = io.ReadFull(conns[3], answer)
+	require.NoError(t, err)
+	require.Equal(t, wire.HeartbeatFrame, answer, "and nothing before it")
+	for _, conn := range conns[:3] {
 		got := make([]byte, len(two))
 		_, err := io.ReadFull(conn, got)
 		require.NoError(t, err)

@@ -21,7 +21,7 @@ func TestServersTakeTurnsUnderOneLoad(t *testing.T) {
 	at := make(chan string, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- floor.Serve(ctx, floor.Echo, func(addr string) { at <- addr }) }()
+	go func() { done <- floor.Serve(ctx, floor.Echo, 0, func(addr string) { at <- addr }) }()
 	t.Cleanup(func() { cancel(); require.NoError(t, <-done) })
 	code := l.Compare(t.Context(), o, f, []string{"echo=tcp://" + <-at})
 	require.Equal(t, report.Pass, code, out)

@@ -28,8 +28,8 @@ type rival struct {
 }
 
 // FloorServer implements `bench floor-server`.
-func FloorServer(ctx context.Context, kind string, say func(string)) error {
-	return floor.Serve(ctx, kind, func(addr string) { say("listening on " + addr) })
+func FloorServer(ctx context.Context, kind string, members int, say func(string)) error {
+	return floor.Serve(ctx, kind, members, func(addr string) { say("listening on " + addr) })
 }
 
 // Floor compares heartbeats on a chat node with the same frames on servers that do nothing else, in alternating
@@ -66,7 +66,7 @@ func (l Lab) Floor(ctx context.Context, o Options, concurrency int, turn time.Du
 				return setupError(err)
 			}
 			s := r.spec()
-			s.Fixed = addr.String()
+			s.Fixed = []string{addr.String()}
 			if err := r.enlist(ctx, &rivals, kind, p.Pid, s); err != nil {
 				return err
 			}

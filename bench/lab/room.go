@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"parley/bench/crew"
 	"parley/bench/floor"
 	"parley/bench/local"
 	"parley/bench/swarm"
@@ -26,7 +25,7 @@ type RoomFlags struct {
 	Senders   int     `help:"members of each group who write; a user may send 50 texts per second" default:"16"`
 	Remove    float64 `help:"share of the online members who are removed, one by one, from the middle of the load on, 0 to 0.9" default:"0"`
 	Size      int     `help:"size of a text in bytes, 72 to 4096" default:"100"`
-	Floor     bool    `help:"also measure a bare loop that writes frames of the same size to as many sockets" default:"true" negatable:""`
+	Floor     bool    `help:"also measure a bare loop that writes frames of the same size to as many sockets, group by group" default:"true" negatable:""`
 	NoVerify  bool    `help:"do not read the history back"`
 }
 
@@ -70,7 +69,7 @@ func (l Lab) Room(ctx context.Context, o Options, f RoomFlags) int {
 	}
 	v.users += v.users % 2 // users are seeded in pairs
 	if f.Floor {
-		v.beside = v.rooms.Online
+		v.beside = f.Groups * v.rooms.Online
 	}
 	v.do = func(ctx context.Context, r *run) error {
 		p, err := f.phase("chat", roomRate, r.Seed)
@@ -93,7 +92,7 @@ func (l Lab) Room(ctx context.Context, o Options, f RoomFlags) int {
 			}
 		}
 		if f.Floor {
-			return r.fanFloor(ctx, p, frame, cost)
+			return r.fanFloor(ctx, f, p, frame, cost)
 		}
 		return nil
 	}
@@ -189,27 +188,40 @@ func (r *run) nodesCPU() (sum float64, known bool) {
 	return sum, known
 }
 
-// fanFloor offers the same load of frames to a bare server, which writes each to as many sockets as a group has
-// members online.
-func (r *run) fanFloor(ctx context.Context, p swarm.Phase, frame int, cost float64) error {
+// fanFloor offers the same load of frames to bare servers, as many as there are nodes, which write each to as many sockets
+// as a group has members online, and have as many as all groups together.
+func (r *run) fanFloor(ctx context.Context, f RoomFlags, p swarm.Phase, frame int, cost float64) error {
 	dir, err := os.MkdirTemp("", "parley-floor-")
 	if err != nil {
 		return setupError(err)
 	}
 	defer os.RemoveAll(dir)
-	proc, err := local.Program(ctx, floor.Fan, filepath.Join(dir, "log"), "listening on ", "floor-server", "--kind", floor.Fan)
-	if err != nil {
-		return setupError(err)
+	members, s := r.verb.rooms.Online, r.spec()
+	s.Transport, s.Users, s.Rooms, s.Loops = wire.TCP, f.Groups*members, swarm.Rooms{Members: members, Online: members}, 1
+	s.FirstUID = int32(members) // the servers see from a uid which group it is in
+	var procs []*local.Process
+	used := func() (sum float64) {
+		for _, p := range procs {
+			cpu, _, _ := watch.Process(p.Pid())
+			sum += cpu
+		}
+		return sum
 	}
-	defer func() { _ = proc.Kill() }() // nothing else uses it
-	addr, err := local.ReadyAddr(proc)
-	if err != nil {
-		return setupError(err)
+	for i := range min(max(len(r.crew.Nodes()), 1), f.Groups) {
+		name := fmt.Sprintf("floor%d", i+1)
+		proc, err := local.Program(ctx, name, filepath.Join(dir, name+".log"), "listening on ", "floor-server", "--kind", floor.Fan, "--members", fmt.Sprint(members))
+		if err != nil {
+			return setupError(err)
+		}
+		defer func() { _ = proc.Kill() }() // nothing else uses it
+		addr, err := local.ReadyAddr(proc)
+		if err != nil {
+			return setupError(err)
+		}
+		procs, s.Fixed = append(procs, proc), append(s.Fixed, addr.String())
+		r.nodes.Add(watch.Watched{Name: name, Pid: proc.Pid})
 	}
-	r.nodes.Add(watch.Watched{Name: "floor", Pid: proc.Pid})
-	s := r.spec()
-	s.Transport, s.Fixed, s.Users, s.Rooms, s.Loops = wire.TCP, addr.String(), r.verb.rooms.Online, swarm.Rooms{}, 1
-	c, err := crew.New(s)
+	c, err := r.newCrew(ctx, s)
 	if err != nil {
 		return setupError(err)
 	}
@@ -217,23 +229,26 @@ func (r *run) fanFloor(ctx context.Context, p swarm.Phase, frame int, cost float
 	if err := c.Prepare(ctx); err != nil {
 		return setupError(err)
 	}
-	if _, err := c.Run(ctx, swarm.Phase{Kind: "login", Concurrency: 64}); err != nil {
+	out, err := c.Run(ctx, swarm.Phase{Kind: "login", Concurrency: r.loginsAtOnce()})
+	if err == nil && int(out.Counters["logins"]) < s.Users {
+		err = fmt.Errorf("only %d of %d users could log in at the bare servers", out.Counters["logins"], s.Users)
+	}
+	if err != nil {
 		return err
 	}
 	fan := swarm.Phase{Kind: "fan", Load: p.Load, Concurrency: p.Concurrency, For: p.For, Size: frame}
 	r.screen.say("measuring a bare loop of writes")
 	began := time.Now()
-	before, _, _ := watch.Process(proc.Pid())
-	out, err := c.Run(ctx, fan)
-	if err != nil {
+	before := used()
+	if out, err = c.Run(ctx, fan); err != nil {
 		return err
 	}
-	after, _, _ := watch.Process(proc.Pid())
+	after := used()
 	r.stageDone("floor", began, "")
 	writes := out.Counters["frames"]
 	rate, each := float64(writes)/max(fan.Load.For, fan.For).Seconds(), (after-before)*1e6/float64(max(writes, 1))
 	r.rep.Figures["floor_rate"], r.rep.Figures["floor_cpu"] = rate, each/1e6
-	r.headline("a bare loop's writes", fmt.Sprintf("%.0f/s", rate), fmt.Sprintf("frames of %d bytes to %d sockets; %.2f µs of CPU for each", frame, s.Users, each))
+	r.headline("a bare loop's writes", fmt.Sprintf("%.0f/s", rate), fmt.Sprintf("frames of %d bytes, each to the sockets of one group, by %d servers with %d sockets in all; %.2f µs of CPU for each", frame, len(procs), s.Users, each))
 	if cost > 0 && each > 0 {
 		r.rep.Figures["fanout_ratio"] = cost / each
 		r.headline("CPU for a delivery, of a bare write", fmt.Sprintf("%.2f ×", cost/each), "a frame holds several texts when they are stored together; each of the bare loop's counts as one")

@@ -55,6 +55,9 @@ type room struct {
 	last   int64  // number of the last row known to the loop
 	expel  int    // the next member to remove
 	fewest int    // minimum number of online members that stay
+
+	fanned   []int64 // due times of frames that the floor server writes to all members
+	fannedTo int     // number of members that have received the oldest
 }
 
 // away reports whether a user is to be offline.
@@ -243,22 +246,24 @@ func (s *Swarm) spreads(from int64) {
 	})
 }
 
-// fan sends a frame that the floor server writes to all users.
+// fan sends a frame that the floor server writes to all members of a user's group.
 func (s *Swarm) fan(i int, planned int64) {
 	s.users[i].conn.Send(s.framed(make([]byte, s.phase.Size), wire.MsgGroupPush))
-	s.fanned = append(s.fanned, planned)
+	g := s.room(i)
+	g.fanned = append(g.fanned, planned)
 }
 
-// fannedOut handles such a frame, of which one arrives per user.
-func (s *Swarm) fannedOut(r *running) {
+// fannedOut handles such a frame, of which one arrives per member.
+func (s *Swarm) fannedOut(r *running, i int) {
 	s.st.counters["frames"]++
-	if s.fannedTo++; s.fannedTo < s.online {
+	g := s.room(i)
+	if g.fannedTo++; g.fannedTo < s.cfg.Rooms.Online {
 		return
 	}
-	s.fannedTo = 0
+	g.fannedTo = 0
 	r.inflight--
-	if len(s.fanned) > 0 {
-		r.done(s, s.loop.Now()-s.fanned[0])
-		s.fanned = s.fanned[1:]
+	if len(g.fanned) > 0 {
+		r.done(s, s.loop.Now()-g.fanned[0])
+		g.fanned = g.fanned[1:]
 	}
 }

@@ -70,8 +70,6 @@ type Swarm struct {
 	speakers []foreign.Speaker // by user; nil: everybody speaks Parley's protocol
 	rooms    []room
 	pushed   [16]pushed // recently received 2144s, by a hash of their number
-	fanned   []int64    // due times of frames that the floor server writes to all users
-	fannedTo int        // number of users that have received the oldest
 
 	views []view  // of the users, if they watch one another
 	turns []int64 // when each last went online or offline
@@ -222,7 +220,7 @@ func (s *Swarm) Frame(c *engine.Conn, id wire.MsgID, body []byte) {
 		s.historyReply(i, body)
 	case wire.MsgGroupPush:
 		if r := s.phase; r != nil && r.Kind == "fan" {
-			s.fannedOut(r)
+			s.fannedOut(r, i)
 		} else if len(s.rooms) > 0 {
 			s.groupPush(i, body)
 		}
