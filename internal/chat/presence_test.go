@@ -70,6 +70,19 @@ func TestFriendsOnOtherNodesAreSeenToComeAndGo(t *testing.T) {
 	require.NoError(t, carol.Block(t.Context(), u1))
 	require.Equal(t, client.Presence{UID: u3}, expectOnline(t, alice, u3, false), "a user who has blocked this one was never seen")
 
+	// An account is deleted, as the gate does it. Of an offline user too nothing is seen any more.
+	require.NoError(t, carol.Unblock(t.Context(), u1))
+	require.NoError(t, alice.Apply(t.Context(), u3, "", ""))
+	_, err = carol.Approve(t.Context(), u1, "")
+	require.NoError(t, err)
+	expectOnline(t, alice, u3, true)
+	require.NoError(t, carol.Close())
+	require.NotZero(t, expectOnline(t, alice, u3, false).LastSeen)
+	_, err = f.store.DeleteUser(t.Context(), u3, "x")
+	require.NoError(t, err)
+	require.NoError(t, f.presence.LeaveDeletion(t.Context(), u3))
+	require.Equal(t, client.Presence{UID: u3}, expectOnline(t, alice, u3, false), "a user without an account was never seen")
+
 	before := time.Now().Truncate(time.Minute)
 	require.NoError(t, bob.Close())
 	seen := expectOnline(t, alice, u2, false).LastSeen

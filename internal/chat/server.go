@@ -178,7 +178,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 	}
 	s.reconciler = reconcile.New(d.reconcileConfig(), reconcile.Deps{
 		Log: d.Log, Metrics: d.Metrics, Presence: d.Presence, Registry: s.registry,
-		Entry: s.ender.Entry, End: func(uid int32, sid string) { s.ender.Kick(uid, sid) }, Release: s.janitor.Release, Missed: s.found,
+		Entry: s.ender.Entry, End: func(uid int32, sid string) { s.ender.Kick(uid, sid) }, Deleted: func(uid int32) { s.delivery.Watch.Deleted(uid) }, Release: s.janitor.Release, Missed: s.found,
 	})
 	if err := s.listen(d); err != nil {
 		stop()

@@ -27,6 +27,9 @@ func (s *Server) deleteAccount(ctx context.Context, req *request) (any, error) {
 	s.audit.event("account_deleted", req.addr, cred.UID)
 	s.endSessions(ctx, "account_deleted", cred.UID, done.Name, store.Key(in.Email.text))
 	s.bumpLists(ctx, done.Related)
+	if err := s.presence.LeaveDeletion(ctx, cred.UID); err != nil && s.noise.Allow() {
+		s.log.Warn("friends who are logged in go on seeing when a deleted user was last online", "err", safe(err))
+	}
 	return deleteReply{UID: cred.UID}, nil
 }
 

@@ -44,6 +44,9 @@ func TestADeletedAccountLeavesNothingThatLogsIn(t *testing.T) {
 	f.chat.mu.Lock()
 	require.Equal(t, []string{strconv.Itoa(int(uid)) + "/00000000000000aa"}, f.chat.kicked)
 	f.chat.mu.Unlock()
+	report, err := f.presence.Report(t.Context(), "chat1", 1, nil, presence.Kicks{})
+	require.NoError(t, err)
+	require.Equal(t, []presence.Kick{{UID: uid}}, report.Sessions, "nodes are told, for those who watch")
 	require.True(t, f.mr.Exists("utokmin_"+strconv.Itoa(int(uid))), "tokens and tickets are refused")
 	for _, get := range []func() ([]byte, error){
 		func() ([]byte, error) { return f.presence.ProfileByUID(t.Context(), uid) },

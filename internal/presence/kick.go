@@ -30,7 +30,7 @@ type Kicks struct {
 	first string
 }
 
-// A Kick names a session to be ended.
+// A Kick names a session to be ended, or with an empty SID a user whose account was deleted.
 type Kick struct {
 	UID int32
 	SID string
@@ -123,7 +123,20 @@ func (p *Presence) LeaveKick(ctx context.Context, at Location) error {
 	if err := at.check(); err != nil {
 		return err
 	}
-	j := &kickJob{key: p.keys.kicks(at.Node), at: at}
+	return p.leaveKick(ctx, at.Node, Kick{at.UID, at.SID})
+}
+
+// LeaveDeletion leaves in the mailboxes of all nodes that a user's account was deleted. Earlier versions ignore that.
+func (p *Presence) LeaveDeletion(ctx context.Context, uid int32) error {
+	nodes, err := p.Nodes(ctx)
+	for _, n := range nodes {
+		err = errors.Join(err, p.leaveKick(ctx, n.Name, Kick{UID: uid}))
+	}
+	return err
+}
+
+func (p *Presence) leaveKick(ctx context.Context, node string, k Kick) error {
+	j := &kickJob{key: p.keys.kicks(node), kick: k}
 	if err := p.commands.do(ctx, j, true); err != nil {
 		return failed("leave kick", err)
 	}
@@ -136,7 +149,7 @@ func (p *Presence) LeaveKick(ctx context.Context, at Location) error {
 type kickJob struct {
 	batch.Part
 	key  string
-	at   Location
+	kick Kick
 	cmd  *redis.Cmd
 	fits bool
 }
@@ -145,7 +158,7 @@ func (j *kickJob) weight() int { return 1 }
 
 func (j *kickJob) add(ctx context.Context, pipe redis.Pipeliner) {
 	j.cmd = pipe.EvalSha(ctx, kickScript.Hash(), []string{j.key},
-		strconv.FormatInt(int64(j.at.UID), 10)+"|"+j.at.SID, maxKicks, kicksFull, seconds(SessionTTL))
+		strconv.FormatInt(int64(j.kick.UID), 10)+"|"+j.kick.SID, maxKicks, kicksFull, seconds(SessionTTL))
 }
 
 func (j *kickJob) finish() error {

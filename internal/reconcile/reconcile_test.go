@@ -40,6 +40,7 @@ type bed struct {
 	ended    []string   // sids
 	released []string
 	missed   []int32 // uids
+	deleted  []int32 // uids
 }
 
 func newBed(t *testing.T) *bed {
@@ -67,6 +68,11 @@ func (b *bed) reconciler(cfg Config) *Reconciler {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			b.ended = append(b.ended, sid)
+		},
+		Deleted: func(uid int32) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.deleted = append(b.deleted, uid)
 		},
 		Release: func(l presence.Location) {
 			b.mu.Lock()
@@ -366,6 +372,8 @@ func TestKicksOfTheMailboxAreCarriedOutAndHandled(t *testing.T) {
 	b := newBed(t)
 	b.login(7)
 	require.NoError(t, b.presence.LeaveKick(t.Context(), presence.Location{UID: 7, SID: sid(7), Node: "n1", Boot: "b1"}))
+	require.NoError(t, b.presence.TakeLease(t.Context(), presence.Lease{Name: "n1", Boot: "b1"}, ""))
+	require.NoError(t, b.presence.LeaveDeletion(t.Context(), 8))
 	r := b.reconciler(DefaultConfig())
 	for range 3 {
 		kicks, err := b.presence.Report(t.Context(), "n1", 1, nil, r.Handled())
@@ -373,6 +381,7 @@ func TestKicksOfTheMailboxAreCarriedOutAndHandled(t *testing.T) {
 		r.Reported(kicks, nil)
 	}
 	require.Equal(t, []string{sid(7)}, b.endedNow())
+	require.Equal(t, []int32{8}, b.deleted)
 	require.Equal(t, 1.0, value(r.metrics.kicked))
 	require.False(t, b.mini.Exists("kicks_{logincount}_n1"))
 }

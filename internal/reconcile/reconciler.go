@@ -50,6 +50,8 @@ type Deps struct {
 	// End ends a session of this node and tells its client that it was replaced. It does nothing if there is no such
 	// session.
 	End func(uid int32, sid string)
+	// Deleted is called for a user whose account was deleted; with 0, any accounts may have been.
+	Deleted func(uid int32)
 	// Release removes an ended session from Redis, in the background.
 	Release func(presence.Location)
 	// Missed is called for a live session that has its place in Redis back. Other nodes could not find it in the
@@ -139,7 +141,7 @@ func (r *Reconciler) Handled() presence.Kicks {
 	return r.handled
 }
 
-// Reported receives the outcome of a report, which reads the node's mailbox, and ends the sessions named there. The
+// Reported receives the outcome of a report, which reads the node's mailbox, and does what is left there. The
 // kicks stay in Redis until the next report removes them: if this process dies first, the next one of the same node
 // reads them again.
 func (r *Reconciler) Reported(kicks presence.Kicks, err error) {
@@ -150,9 +152,16 @@ func (r *Reconciler) Reported(kicks presence.Kicks, err error) {
 		return
 	}
 	now := time.Now()
-	r.metrics.kicked.Add(float64(len(kicks.Sessions)))
 	for _, k := range kicks.Sessions {
+		if k.SID == "" {
+			r.deps.Deleted(k.UID)
+			continue
+		}
+		r.metrics.kicked.Inc()
 		r.deps.End(k.UID, k.SID)
+	}
+	if kicks.Full {
+		r.deps.Deleted(0)
 	}
 	r.mu.Lock()
 	trouble := r.trouble || kicks.Full || !r.reported.IsZero() && now.Sub(r.reported) > reportGap

@@ -30,7 +30,8 @@
 // A session may see the presence of a friend who has not opted out; all others are shown as offline. The truth about
 // this is in SQL. A change is announced (RightsChanged) after its commit in the same way, and one goroutine reads the
 // rights of each affected pair of a watcher and a watched user again. When the life of a node ends, the rights of all
-// pairs are read again, because the node may have committed a change without announcing it. Set reads the rights
+// pairs are read again, because the node may have committed a change without announcing it. The deletion of an account
+// is left for every node in its mailbox (Deleted). Set reads the rights
 // after it has put the session into the table, and applies its result only to pairs whose rights have not been read
 // because of a change since.
 //

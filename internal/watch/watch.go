@@ -259,6 +259,15 @@ func (w *Watches[C]) RightsChanged(watcher, of int32) {
 	w.news.rightsChanged(change{of, watcher}, w.cfg.MaxNews)
 }
 
+// Deleted announces that a user's account was deleted, to this node only; with uid 0, that any accounts may have been.
+func (w *Watches[C]) Deleted(uid int32) {
+	if uid == 0 {
+		w.recheckAll()
+		return
+	}
+	w.recheck([]change{{of: uid}})
+}
+
 // All marks all users dirty, for when it is unknown what has changed.
 func (w *Watches[C]) All() {
 	w.metrics.all.Inc()
