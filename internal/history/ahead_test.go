@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -16,7 +17,7 @@ import (
 // counted counts the calls that read rows.
 type counted struct {
 	*store.Store
-	reads, hidden int
+	reads, hidden, contents int
 }
 
 func (c *counted) HistoryTo(ctx context.Context, thread, after, upto int64, limit, maxBytes int) ([]store.Message, bool, error) {
@@ -34,7 +35,12 @@ func (c *counted) Hidden(ctx context.Context, uid int32, spans []store.Span) (ma
 	return c.Store.Hidden(ctx, uid, spans)
 }
 
-// Fifty changed threads take one read of rows and one of hidden rows, and the pages are the same as when read one by
+func (c *counted) Contents(ctx context.Context, uid int32, ids []store.TextID) (map[store.TextID]store.Message, error) {
+	c.contents++
+	return c.Store.Contents(ctx, uid, ids)
+}
+
+// Fifty changed threads take one read of rows, one of hidden rows and one of edited texts, and the pages are the same as when read one by
 // one.
 func TestPagesOfManyThreadsAreReadAtOnce(t *testing.T) {
 	const me, threads = 1001, 50
@@ -59,6 +65,12 @@ func TestPagesOfManyThreadsAreReadAtOnce(t *testing.T) {
 		require.NoError(t, st.Append(t.Context(), "n1", boot, msgs, make([]store.Appended, len(msgs))))
 		if i%10 == 0 {
 			require.NoError(t, st.Hide(t.Context(), "n1", boot, me, id, []int64{3}))
+		}
+		if i%3 == 0 {
+			for _, content := range []string{"edited", "edited again"} {
+				_, err := st.Edit(t.Context(), "n1", boot, me, id, 2, content, time.Hour)
+				require.NoError(t, err)
+			}
 		}
 	}
 	list, err := st.Threads(t.Context(), me, 0, 100)
@@ -86,6 +98,7 @@ func TestPagesOfManyThreadsAreReadAtOnce(t *testing.T) {
 	}
 	require.Equal(t, 1, src.reads)
 	require.Equal(t, 1, src.hidden)
+	require.Equal(t, 1, src.contents)
 
 	_, n, err = history.ReadAhead(t.Context(), src, starts, view, 500, 5*history.ElementBytes)
 	require.NoError(t, err)

@@ -145,30 +145,29 @@ func (v View) rows(
 			}
 		}
 	}
-	return rows, v.addContents(ctx, src, thread, within, msgs, rows, edits)
+	return rows, v.addContents(ctx, src, within, msgs, rows, edits)
 }
 
 // addContents adds the current content of the edited text to the rows that announce edits.
 func (v View) addContents(
-	ctx context.Context, src Source, thread int64, within Range, msgs []store.Message, rows []wire.StoredText, edits []int,
+	ctx context.Context, src Source, within Range, msgs []store.Message, rows []wire.StoredText, edits []int,
 ) error {
-	var seqs []int64
+	var ids []store.TextID
 	for _, i := range edits {
-		if seq, ok := msgs[i].ChangedText(); ok && seq >= within.First {
-			seqs = append(seqs, seq)
+		if id, ok := changed(&msgs[i], within); ok && !slices.Contains(ids, id) {
+			ids = append(ids, id)
 		}
 	}
-	if len(seqs) == 0 {
+	if len(ids) == 0 {
 		return nil
 	}
-	slices.Sort(seqs)
-	texts, err := src.Contents(ctx, v.UID, thread, slices.Compact(seqs))
+	texts, err := src.Contents(ctx, v.UID, ids)
 	if err != nil {
 		return err
 	}
 	for _, i := range edits {
-		seq, _ := msgs[i].ChangedText()
-		text, ok := texts[seq]
+		id, _ := changed(&msgs[i], within)
+		text, ok := texts[id]
 		if !ok || within.left() && text.EditedSeq > within.Last {
 			continue
 		}
@@ -177,6 +176,12 @@ func (v View) addContents(
 		}
 	}
 	return nil
+}
+
+// changed returns the text that a row announces an edit of, if it is within what the user may read.
+func changed(row *store.Message, within Range) (store.TextID, bool) {
+	seq, ok := row.ChangedText()
+	return store.TextID{Thread: row.ThreadID, Seq: seq}, ok && row.Kind == store.KindEdit && seq >= within.First
 }
 
 // EditContent returns the content of a row that announces an edit, with the current text.

@@ -168,7 +168,7 @@ func testHistories(t *testing.T, d *database) {
 }
 
 // BenchmarkSync is all that a sync since an earlier one reads for a user with 1,000 threads of which 50 have changed, and with
-// 10,000; and, for comparison, the read of all threads. Rows are those that MariaDB read.
+// 10,000, with the texts of which those rows announce edits; and, for comparison, the read of all threads. Rows are those that MariaDB read.
 func BenchmarkSync(b *testing.B) {
 	for _, threads := range []int{1000, 10000} {
 		d := newMariaDB(b, launchtest.MariaDB(b))
@@ -244,6 +244,19 @@ func BenchmarkSync(b *testing.B) {
 			_, err = s.ThreadMarks(b.Context(), 2000, list)
 			require.NoError(b, err)
 		})
+		edited := make([]store.TextID, 50)
+		for i := range edited {
+			edited[i] = store.TextID{Thread: ids[i], Seq: 20}
+		}
+		for name, chunk := range map[string]int{"edited texts": len(edited), "edited texts one by one": 1} {
+			run(name, func(b *testing.B) {
+				for part := range slices.Chunk(edited, chunk) {
+					texts, err := s.Contents(b.Context(), 2000, part)
+					require.NoError(b, err)
+					require.Len(b, texts, len(part))
+				}
+			})
+		}
 		run("all threads", func(b *testing.B) {
 			for after := int64(0); ; {
 				list, err := s.Threads(b.Context(), 2000, after, 500)

@@ -28,9 +28,9 @@ var (
 	qTextEdit   = same("UPDATE chat_message SET content=?,edited_ms=?,edited_seq=? WHERE thread_id=? AND seq=?")
 
 	// The present content of texts, but for those that were recalled or that the user has hidden.
-	qContents = sameList(`SELECT m.seq,m.content,m.type,m.edited_ms,m.edited_seq FROM chat_message m
+	qContents = sameList(`SELECT m.thread_id,m.seq,m.content,m.type,m.edited_ms,m.edited_seq FROM chat_message m
 		LEFT JOIN hidden_message h ON h.user_id=? AND h.thread_id=m.thread_id AND h.seq=m.seq
-		WHERE m.thread_id=? AND m.status=0 AND h.seq IS NULL AND m.seq IN (@)`, "?", ",")
+		WHERE m.status=0 AND h.seq IS NULL AND (@)`, "m.thread_id=? AND m.seq=?", " OR ")
 
 	qHidden      = sameList("@", "SELECT thread_id,seq FROM hidden_message WHERE user_id=? AND thread_id=? AND seq>? AND seq<=?", " UNION ALL ")
 	qThreadSeq   = same("SELECT last_seq FROM chat_thread WHERE id=?")
@@ -257,19 +257,27 @@ func (m *Message) ChangedText() (seq int64, ok bool) {
 	return e.MsgID, true
 }
 
-// Contents reads texts as they are now: Seq, Content, Type, EditedMS and EditedSeq of each. Those that were recalled, and those that uid
-// has hidden, are missing in the result.
-func (s *Store) Contents(ctx context.Context, uid int32, thread int64, seqs []int64) (map[int64]Message, error) {
-	texts := make(map[int64]Message, len(seqs))
-	for part := range slices.Chunk(seqs, maxList) {
-		args := appendPadded([]any{uid, thread}, part)
-		if err := s.each(ctx, qContents, len(args)-2, args, func(rows *sql.Rows) error {
-			m := Message{ThreadID: thread}
-			err := rows.Scan(&m.Seq, &m.Content, &m.Type, &m.EditedMS, &m.EditedSeq)
-			texts[m.Seq] = m
+// TextID identifies a text.
+type TextID struct{ Thread, Seq int64 }
+
+// Contents reads texts as they are now: ThreadID, Seq, Content, Type, EditedMS and EditedSeq of each. Those that were
+// recalled, and those that uid has hidden, are missing in the result.
+func (s *Store) Contents(ctx context.Context, uid int32, ids []TextID) (map[TextID]Message, error) {
+	texts := make(map[TextID]Message, len(ids))
+	for part := range slices.Chunk(ids, maxList) {
+		n := padded(len(part))
+		args := append(make([]any, 0, 1+2*n), uid)
+		for i := range n {
+			id := part[min(i, len(part)-1)]
+			args = append(args, id.Thread, id.Seq)
+		}
+		if err := s.each(ctx, qContents, n, args, func(rows *sql.Rows) error {
+			var m Message
+			err := rows.Scan(&m.ThreadID, &m.Seq, &m.Content, &m.Type, &m.EditedMS, &m.EditedSeq)
+			texts[TextID{m.ThreadID, m.Seq}] = m
 			return err
 		}); err != nil {
-			return nil, fmt.Errorf("store: %d texts of thread %d: %w", len(seqs), thread, err)
+			return nil, fmt.Errorf("store: contents of %d texts: %w", len(ids), err)
 		}
 	}
 	return texts, nil

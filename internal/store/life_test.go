@@ -89,7 +89,7 @@ func testRecall(t *testing.T, d *database) {
 	for _, m := range all {
 		require.NotContains(t, m.Content, "secret")
 	}
-	texts, err := c.s.Contents(ctx, b, thread, []int64{secret})
+	texts, err := c.s.Contents(ctx, b, []store.TextID{{thread, secret}})
 	require.NoError(t, err)
 	require.Empty(t, texts)
 
@@ -138,15 +138,15 @@ func testEdit(t *testing.T, d *database) {
 	done, err = edit(a, "three", always)
 	require.NoError(t, err)
 	require.Equal(t, int64(len(all))+1, done.Event.Seq)
-	texts, err := c.s.Contents(ctx, b, thread, []int64{seq, seq})
+	texts, err := c.s.Contents(ctx, b, []store.TextID{{thread, seq}, {thread, seq}})
 	require.NoError(t, err)
 	require.Equal(t, "three", texts[seq].Content)
 	require.Equal(t, done.Event.Seq, texts[seq].EditedSeq)
 	require.NoError(t, c.s.Hide(ctx, c.node, c.boot, b, thread, []int64{seq}))
-	texts, err = c.s.Contents(ctx, b, thread, []int64{seq})
+	texts, err = c.s.Contents(ctx, b, []store.TextID{{thread, seq}})
 	require.NoError(t, err)
 	require.Empty(t, texts, "hidden")
-	texts, err = c.s.Contents(ctx, a, thread, []int64{seq})
+	texts, err = c.s.Contents(ctx, a, []store.TextID{{thread, seq}})
 	require.NoError(t, err)
 	require.Len(t, texts, 1)
 }
