@@ -9,6 +9,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime/trace"
+	"strconv"
 	"sync"
 	"time"
 
@@ -133,8 +135,8 @@ type Committer struct {
 func New(cfg Config, deps Deps) *Committer {
 	c := &Committer{cfg: cfg, deps: deps, metrics: newMetrics(deps.Metrics)}
 	c.deps.Log = deps.Log.With("pkg", "commit")
-	for range cfg.Shards {
-		s := newShard(c)
+	for i := range cfg.Shards {
+		s := newShard(c, i)
 		c.shards = append(c.shards, s)
 		c.wg.Go(s.run)
 	}
@@ -155,7 +157,11 @@ func (c *Committer) Append(req *Request) error {
 	c.bytes += req.Bytes
 	c.mu.Unlock()
 	req.queued = time.Now()
-	if err := c.shards[uint64(req.Thread)%uint64(len(c.shards))].enqueue(req); err != nil {
+	s := c.shards[uint64(req.Thread)%uint64(len(c.shards))]
+	if trace.IsEnabled() {
+		trace.Log(context.Background(), "text queued", strconv.Itoa(s.index)) // bench/textpath follows each text
+	}
+	if err := s.enqueue(req); err != nil {
 		c.release(req)
 		return err
 	}

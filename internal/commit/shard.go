@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"runtime/trace"
 	"slices"
 	"sync"
 	"time"
@@ -21,7 +23,8 @@ const minSQL = 250 * time.Millisecond
 
 // A shard commits the texts of its share of the threads, one transaction at a time.
 type shard struct {
-	c *Committer
+	c     *Committer
+	index int // among the committer's shards
 
 	queue *batch.Queue[*Request] // a request's weight is its number of texts
 
@@ -47,9 +50,9 @@ type shard struct {
 // place says which text of which request a row of msgs holds.
 type place struct{ req, text int }
 
-func newShard(c *Committer) *shard {
+func newShard(c *Committer, index int) *shard {
 	s := &shard{
-		c:     c,
+		c: c, index: index,
 		queue: batch.NewQueue[*Request](batch.Limits{BatchWeight: c.cfg.Batch}), members: recent.New[int64, member](maxMembers),
 		writers: recent.New[store.GroupKey, int32](maxMembers),
 	}
@@ -83,12 +86,17 @@ func (s *shard) run() {
 // commit stores one batch, delivers it and answers each request exactly once, even if a step panics.
 func (s *shard) commit(requests []*Request) {
 	s.batch = requests
+	if trace.IsEnabled() {
+		trace.Log(context.Background(), "texts taken", fmt.Sprintf("%d %d", s.index, len(requests)))
+	}
 	s.guard(s.decide)
+	answering := trace.StartRegion(context.Background(), "answer")
 	for _, r := range requests {
 		s.guard(func() { s.answer(r) })
 	}
 	s.cork.Release() // pushes and answers to one session share a write
-	clear(s.msgs)    // an idle shard must not keep texts alive
+	answering.End()
+	clear(s.msgs) // an idle shard must not keep texts alive
 }
 
 func (s *shard) guard(f func()) {
@@ -128,7 +136,7 @@ func (s *shard) decide() {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 
-	s.authorise(ctx)
+	trace.WithRegion(ctx, "authorise", func() { s.authorise(ctx) })
 	s.store(ctx, boot)
 }
 
@@ -242,7 +250,7 @@ func (s *shard) store(ctx context.Context, boot string) {
 			s.c.metrics.stored.Inc()
 		}
 	}
-	s.deliver()
+	trace.WithRegion(ctx, "push", s.deliver)
 }
 
 // codeOf distinguishes a text that can never be stored from an internal failure.

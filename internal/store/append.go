@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"fmt"
 	"math"
+	"runtime/trace"
 	"slices"
 	"time"
 	"unicode/utf8"
@@ -277,6 +278,7 @@ func (b *batch) claim(rows []int) {
 // lock checks the fence, as checkFence does, and in the same round trip locks the threads of rows by ascending id and
 // reads their last sequence numbers.
 func (b *batch) lock(ctx context.Context, t *tx, rows []int) error {
+	defer trace.StartRegion(ctx, "lock").End()
 	b.threads = b.threads[:0]
 	for i, row := range rows {
 		id := b.msgs[row].ThreadID
@@ -454,6 +456,7 @@ func (b *batch) number(rows []int, known map[messageID]storedMessage) {
 
 // insert inserts the rows that number has numbered.
 func (b *batch) insert(ctx context.Context, t *tx, rows []int) error {
+	defer trace.StartRegion(ctx, "insert").End()
 	q, columns := qMessagesPut, messageColumns
 	if b.typed(rows) {
 		q, columns = qTypedPut, longColumns
@@ -491,6 +494,7 @@ func (b *batch) typed(rows []int) bool {
 
 // bump writes the new last sequence numbers.
 func (b *batch) bump(ctx context.Context, t *tx) error {
+	defer trace.StartRegion(ctx, "threads").End()
 	b.args = b.args[:0]
 	for _, th := range b.threads {
 		if th.grown {

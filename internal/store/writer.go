@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"math/rand/v2"
+	"runtime/trace"
 	"sync"
 	"time"
 )
@@ -324,7 +325,7 @@ func (s *Store) attempt(ctx context.Context, t *tx, fn func(context.Context, *tx
 		s.abort(ctx, w)
 		return err
 	}
-	_, err = w.conn.ExecContext(unwatched{ctx}, s.d.commit)
+	trace.WithRegion(ctx, "commit", func() { _, err = w.conn.ExecContext(unwatched{ctx}, s.d.commit) })
 	ended = true
 	if err != nil {
 		s.abort(ctx, w)
