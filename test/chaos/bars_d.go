@@ -51,6 +51,11 @@ var deliveryBars = []Bar{
 		Fault: "the RPC link to a chat node silent for 30 s",
 		Want:  "senders acknowledged (p99 ≤ 3 × before, or 250 ms); all delivered within 5 s of the repair (judged at 15 s); lost 0",
 	},
+	{
+		ID: "D8", Run: killWriters,
+		Fault: "kill -9 of a process with four transactions of texts under way, at a random moment of them, 1,000 times; the next one resends what was not acknowledged",
+		Want:  "acknowledged texts lost 0, doubled 0; each thread is dense and in order",
+	},
 }
 
 // killNodes implements bar D1.

@@ -46,6 +46,7 @@ type flags struct {
 	Inside   string `hidden:"" help:"Run one bar in this network namespace and write its result to FILE."`
 	Template string `hidden:"" help:"Data of mariadbd to begin with."`
 	Sender   string `hidden:"" help:"Be the client of bar D3 that FILE describes."`
+	Appender bool   `hidden:"" help:"Be the process of bar D8 that standard input describes."`
 }
 
 func main() {
@@ -74,6 +75,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	if f.Sender != "" {
 		return beSender(ctx, f.Sender, stdout, stderr)
+	}
+	if f.Appender {
+		return beAppender(ctx, os.Stdin, stdout, stderr)
 	}
 	chosen, err := choose(allBars(), f.Bars)
 	if err != nil {
