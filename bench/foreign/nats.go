@@ -153,7 +153,7 @@ func (u *natsUser) Begin() {
 }
 
 // welcomed goes on when the server has accepted the connection. Answers come to INBOX.a, acknowledgements to INBOX.k.COUNTER and
-// texts to INBOX.t.
+// texts to INBOX.t, which a consumer wants subscribed to by its full name.
 func (u *natsUser) welcomed() {
 	config, err := json.Marshal(map[string]any{
 		"stream_name": u.server.stream(),
@@ -165,7 +165,7 @@ func (u *natsUser) welcomed() {
 	if err != nil {
 		panic(err) // strings and numbers always encode
 	}
-	u.line.Send(fmt.Appendf(nil, "SUB %s.> 1\r\nPUB $JS.API.CONSUMER.CREATE.%s %s.a %d\r\n%s\r\n", u.inbox, u.server.stream(), u.inbox, len(config), config))
+	u.line.Send(fmt.Appendf(nil, "SUB %[1]s.a 1\r\nSUB %[1]s.k.* 2\r\nSUB %[1]s.t 3\r\nPUB $JS.API.CONSUMER.CREATE.%[2]s %[1]s.a %[3]d\r\n%[4]s\r\n", u.inbox, u.server.stream(), len(config), config))
 }
 
 func (u *natsUser) Say(counter uint32, content []byte) {
