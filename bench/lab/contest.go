@@ -35,6 +35,9 @@ type CompareFlags struct {
 	Pid         []string      `help:"processes of a server on this machine, for its CPU per text" placeholder:"NAME=PID[+PID]"`
 }
 
+// compareUsers is the default number of users: so many that Parley's limit per user, 50 texts per second, does not decide.
+const compareUsers = 800
+
 // parleyName is what Parley is called among the contenders.
 const parleyName = "parley"
 
@@ -137,7 +140,7 @@ func (l Lab) Compare(ctx context.Context, o Options, f CompareFlags, servers []s
 		return l.refuse(err)
 	}
 	v := verb{
-		name: "compare", what: "the same users and texts at several servers, taking turns in one run", users: 200, cross: -1, text: f.Size, crews: len(all), tcp: true,
+		name: "compare", what: "the same users and texts at several servers, taking turns in one run", users: compareUsers, cross: -1, text: f.Size, crews: len(all), tcp: true,
 	}
 	v.do = func(ctx context.Context, r *run) error {
 		for _, c := range all {
