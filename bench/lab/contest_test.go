@@ -2,7 +2,6 @@ package lab
 
 import (
 	"context"
-	"strconv"
 	"testing"
 	"time"
 
@@ -15,7 +14,7 @@ import (
 // TestServersTakeTurnsUnderOneLoad compares standalone with a bare echo. Both get the same texts, and all of them must be accounted
 // for.
 func TestServersTakeTurnsUnderOneLoad(t *testing.T) {
-	_, o := startCluster(t, 20)
+	_, o := startCluster(t, 400) // so many that none of them sends more than a user may
 	o.MaxLag, o.Rounds = time.Second, 2
 	l, out := lab()
 	f := CompareFlags{Rate: 200, Shape: "constant", Closed: 8, For: 500 * time.Millisecond, Size: 100, Concurrency: 8}
@@ -42,14 +41,8 @@ func TestServersTakeTurnsUnderOneLoad(t *testing.T) {
 	}
 	require.Equal(t, []string{"200", "200"}, []string{r.Tables[0].Rows[0][1], r.Tables[0].Rows[1][1]}, "the same load was offered to both")
 	for _, row := range r.Tables[3].Rows { // sent, acknowledged, refused, unanswered, delivered, then faults
-		n := make([]int, len(row))
-		for i := range row[1:] {
-			var err error
-			n[i+1], err = strconv.Atoi(row[i+1])
-			require.NoError(t, err)
-		}
-		require.Equal(t, n[1], n[2]+n[3], "%v: so few users may be refused texts", row)
-		require.Equal(t, n[2], n[5], row)
+		require.Equal(t, row[1], row[2], row)
+		require.Equal(t, row[1], row[5], row)
 		require.Equal(t, []string{"0", "0", "0", "0"}, row[6:], row)
 	}
 	require.Positive(t, r.Ledger.Acked, "Parley's own books decide")
