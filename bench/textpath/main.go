@@ -1,23 +1,21 @@
 // Command textpath shows where texts spend their time in a chat node, from when the node sees the frame until the answer is
 // written. It reads runtime traces, such as those of /debug/pprof/trace, in which package commit marks each text and
-// package store each statement.
+// package store each statement, as the text that `go tool trace -d=parsed` makes of them: the form of the traces themselves changes with Go.
 package main
 
 import (
 	"bufio"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"strings"
 )
 
 func main() {
 	svg := flag.String("o", "", "write the chart to this `file`, as SVG")
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: textpath [-o FILE] LABEL=TRACE ...")
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: textpath [-o FILE] LABEL=FILE ...")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
@@ -36,7 +34,7 @@ func run(args []string, svg string, out io.Writer) error {
 	for _, arg := range args {
 		label, file, ok := strings.Cut(arg, "=")
 		if !ok {
-			return fmt.Errorf("%q is not LABEL=TRACE", arg)
+			return fmt.Errorf("%q is not LABEL=FILE", arg)
 		}
 		texts, err := parse(file)
 		if err != nil {
@@ -57,23 +55,17 @@ func run(args []string, svg string, out io.Writer) error {
 }
 
 // parse returns the texts of a trace that were queued and answered within it.
-func parse(file string) (texts []text, err error) {
-	// The form of traces changes with Go; its own tool knows the current one.
-	cmd := exec.Command("go", "tool", "trace", "-d=parsed", file)
-	cmd.Stderr = os.Stderr
-	pipe, err := cmd.StdoutPipe()
+func parse(file string) ([]text, error) {
+	f, err := os.Open(file)
 	if err != nil {
 		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
+	defer f.Close()
 	p := newParser()
-	lines := bufio.NewScanner(pipe)
+	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		p.line(lines.Text())
 	}
-	_, _ = io.Copy(io.Discard, pipe) // after an error, so that the tool can end
-	return p.done, errors.Join(lines.Err(), cmd.Wait())
+	return p.done, lines.Err()
 }

@@ -91,5 +91,5 @@ func TestWhatIsNoTraceIsRefused(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "x")
 	require.NoError(t, os.WriteFile(file, []byte("no trace"), 0o600))
 	require.ErrorContains(t, run([]string{"load=" + file}, "", os.Stdout), file)
-	require.ErrorContains(t, run([]string{file}, "", os.Stdout), "LABEL=TRACE")
+	require.ErrorContains(t, run([]string{file}, "", os.Stdout), "LABEL=FILE")
 }
