@@ -199,6 +199,7 @@ func (r *run) fanFloor(ctx context.Context, f RoomFlags, p swarm.Phase, frame in
 	members, s := r.verb.rooms.Online, r.spec()
 	s.Transport, s.Users, s.Rooms, s.Loops = wire.TCP, f.Groups*members, swarm.Rooms{Members: members, Online: members}, 1
 	s.FirstUID = int32(members) // the servers see from a uid which group it is in
+	s.Cross, s.KeepTo = -1, 0   // a group is at one server
 	var procs []*local.Process
 	used := func() (sum float64) {
 		for _, p := range procs {

@@ -373,6 +373,7 @@ func TestKicksOfTheMailboxAreCarriedOutAndHandled(t *testing.T) {
 	b.login(7)
 	require.NoError(t, b.presence.LeaveKick(t.Context(), presence.Location{UID: 7, SID: sid(7), Node: "n1", Boot: "b1"}))
 	require.NoError(t, b.presence.TakeLease(t.Context(), presence.Lease{Name: "n1", Boot: "b1"}, ""))
+	require.NoError(t, b.presence.ReportLoad(t.Context(), "n1", 1, nil))
 	require.NoError(t, b.presence.LeaveDeletion(t.Context(), 8))
 	r := b.reconciler(DefaultConfig())
 	for range 3 {

@@ -816,6 +816,9 @@ func testDeleteUserInGroups(t *testing.T, d *database) {
 	heirAdmin := c.group(gone, m, b, a)
 	admin(gone, heirAdmin, b)
 	heirMember := c.group(gone, m)
+	for created := time.Now().UnixMilli(); time.Now().UnixMilli() <= created+1; { // a joins later, by the clock too
+		time.Sleep(time.Millisecond)
+	}
 	c.invite(gone, heirMember, a)
 	alone := c.group(gone)
 	_, err := c.s.CreateLink(ctx, c.node, c.boot, gone, alone, 0, 1)
