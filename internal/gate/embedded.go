@@ -45,11 +45,11 @@ func takeAttemptEmbedded(tx *memredis.Tx, keys, args []string) any {
 	if wait := tx.PTTL(keys[1]); wait > 0 {
 		return []any{1, wait}
 	}
-	fails := 0
-	if s, ok := tx.Get(keys[0]); ok {
-		fails = memredis.Int(s)
+	fails, ok := tx.Get(keys[0])
+	if !ok {
+		fails = "0"
 	}
-	if busy := tx.ZCard(keys[2]); busy > 0 && fails+busy >= memredis.Int(args[1]) {
+	if busy := tx.ZCard(keys[2]); busy > 0 && memredis.Int(fails)+busy >= memredis.Int(args[1]) {
 		return []any{2, 0}
 	}
 	timeout := memredis.Millis(args[5])
