@@ -65,7 +65,9 @@ func TestLinksLead(t *testing.T) {
 			_, err := os.Stat(filepath.Join(root, target))
 			require.NoError(t, err, "%s links to %s", page, m[1])
 			if fragment != "" {
-				require.True(t, anchors(texts[target])[fragment], "%s links to %s, which has no such heading", page, m[1])
+				to, err := os.ReadFile(filepath.Join(root, target))
+				require.NoError(t, err)
+				require.True(t, anchors(string(to))[fragment], "%s links to %s, which has no such heading", page, m[1])
 			}
 		}
 	}
