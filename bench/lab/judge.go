@@ -33,7 +33,8 @@ func (r *run) generatorFault() string {
 		return fmt.Sprintf("the generator itself was late: by %s (p99) where %s were measured; %s", hist.Format(lag), hist.Format(latency), why)
 	}
 	for i, used := range r.cores {
-		if used > .93*float64(r.Loops) && r.main.Count() > 0 {
+		own := i >= len(r.Agents) && r.Workers <= 1
+		if used > .93*float64(r.Loops) && r.main.Count() > 0 && !(own && r.shared) {
 			return fmt.Sprintf("%s was the bottleneck: it used %.2f of the %d cores its loops can use; give it --workers or --loops", r.generator(i), used, r.Loops)
 		}
 	}

@@ -23,6 +23,11 @@ func TestOneOverloadedAgentMakesTheRunInvalid(t *testing.T) {
 	r.enter(s, &swarm.Outcome{Cores: []float64{.1, .97}}, 1)
 	require.Contains(t, r.generatorFault(), "the agent at 10.0.0.9:7070 was the bottleneck")
 
+	r.shared = true
+	require.NotEmpty(t, r.generatorFault(), "an agent is a process of its own")
+	r.Agents = nil
+	require.Empty(t, r.generatorFault(), "this process also did something else")
+
 	late := hist.New()
 	late.Record(int64(time.Second))
 	r.cores = nil

@@ -59,6 +59,7 @@ type Options struct {
 	stdout io.Writer
 	stderr io.Writer
 	argv   []string
+	shared bool
 }
 
 // maxNodes bounds the chat nodes on this machine; a million connections need 57.

@@ -33,7 +33,7 @@ func startCluster(t *testing.T, users int) (*standalone.Cluster, Options) {
 
 func lab() (Lab, *bytes.Buffer) {
 	var out bytes.Buffer
-	return Lab{Stdout: &out, Stderr: &out, Args: []string{"chat"}}, &out
+	return Lab{Stdout: &out, Stderr: &out, Args: []string{"chat"}, Shared: true}, &out
 }
 
 func chatFlags(rate float64, d time.Duration) ChatFlags {

@@ -20,10 +20,11 @@ import (
 type Lab struct {
 	Stdout, Stderr io.Writer
 	Args           []string // without the name of the program
+	Shared         bool     // others work in this process too, so that its processor time says nothing of the generator
 }
 
 func (l Lab) options(o Options) Options {
-	o.stdout, o.stderr, o.argv = l.Stdout, l.Stderr, slices.Clone(l.Args)
+	o.stdout, o.stderr, o.argv, o.shared = l.Stdout, l.Stderr, slices.Clone(l.Args), l.Shared
 	return o
 }
 
