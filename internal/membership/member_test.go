@@ -124,8 +124,9 @@ func (f *fakeServers) stall(redis, sql bool) {
 	f.stallRed, f.stallSQL = redis, sql
 }
 
-// look returns a copy of the state.
+// look returns a copy of the state, once what is due now is done: the test wakes up in the same instant as the member.
 func (f *fakeServers) look() (leased bool, lapsed, reads, ended, loads int) {
+	synctest.Wait()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return time.Now().Before(f.until), f.lapsed, f.reads, f.ended, f.loads
