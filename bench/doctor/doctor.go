@@ -25,6 +25,7 @@ type Finding struct {
 // Plan is the size of a run.
 type Plan struct {
 	Connections int // of all processes together
+	Beside      int // those of them that do not lead to chat nodes
 	Processes   int // processes that share them, at least 1
 	Sources     int // loopback addresses per process; 64
 	Servers     int // chat nodes on this machine, 0 for none
@@ -58,9 +59,9 @@ func Examine(p Plan) []Finding {
 			fmt.Sprintf("--workers %d shares the connections out; or raise it: ulimit -n %d", (int64(p.Connections)+soft-sparedFiles-1)/max(soft-sparedFiles, 1), each+sparedFiles))
 		if p.Servers > 0 {
 			// A chat node accepts connections up to nine tenths of its limit.
-			room := soft * 9 / 10 * int64(p.Servers)
-			add("descriptors of the chat nodes", fmt.Sprintf("%d nodes of %d", p.Servers, soft*9/10), room, int64(p.Connections),
-				fmt.Sprintf("--local %d", (int64(p.Connections)+soft*9/10-1)/max(soft*9/10, 1)))
+			room, served := soft*9/10*int64(p.Servers), int64(p.Connections-p.Beside)
+			add("descriptors of the chat nodes", fmt.Sprintf("%d nodes of %d", p.Servers, soft*9/10), room, served,
+				fmt.Sprintf("--local %d", (served+soft*9/10-1)/max(soft*9/10, 1)))
 		}
 	}
 	if max := readInt("/proc/sys/fs/file-max"); max > 0 {

@@ -22,7 +22,7 @@ func (r *run) setUp(ctx context.Context) error {
 	if r.verb.cold && r.Local == 0 {
 		return setupError(errors.New("--cold needs --local: it is the seeding that leaves the caches empty"))
 	}
-	want := doctor.Plan{Connections: r.Users + r.verb.guests + r.verb.beside, Processes: max(r.Workers, len(r.Agents), 1), Sources: 64}
+	want := doctor.Plan{Connections: r.Users + r.verb.guests + r.verb.beside, Beside: r.verb.beside, Processes: max(r.Workers, len(r.Agents), 1), Sources: 64}
 	switch {
 	case r.Standalone:
 		want.Servers = 1 // a single process, however many nodes
