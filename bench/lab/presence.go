@@ -109,10 +109,14 @@ var (
 func (r *run) comeAndGo(ctx context.Context, p swarm.Phase, t *report.Table) error {
 	counted := r.nodes.Sum(ctx, watchCounters)
 	used, known := r.nodesCPU()
-	queues, exchange := r.followQueues(ctx), r.profileExchange(ctx, p.Warmup, p.Load.For)
+	profiled, stop := context.WithCancel(ctx)
+	defer stop()
+	queues, exchange := r.followQueues(ctx), r.profileExchange(profiled, p.Warmup, p.Load.For)
 	out, err := r.phase(ctx, step{name: "churn", Phase: p, main: swarm.HTold, measured: true, faults: true})
 	lengths := queues()
 	if err != nil {
+		stop()
+		exchange()
 		return err
 	}
 	after, _ := r.nodesCPU()
@@ -259,7 +263,11 @@ func (r *run) profileExchange(ctx context.Context, warmup, length time.Duration)
 			continue
 		}
 		wg.Go(func() {
-			time.Sleep(warmup)
+			select {
+			case <-time.After(warmup):
+			case <-ctx.Done():
+				return
+			}
 			used, err := watch.Profile(ctx, n.Ops, seconds, calling, reading)
 			mu.Lock()
 			defer mu.Unlock()
