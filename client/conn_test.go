@@ -266,37 +266,46 @@ func TestSlowConsumerOfWhatCannotBeReadBack(t *testing.T) {
 	require.ErrorIs(t, c.Err(), ErrSlowConsumer)
 }
 
+// pipe returns a Dial to a server in this bubble, which answers the login with the given 1006 and passes what comes then to on. wait
+// waits for its end.
+func pipe(login string, on func(far net.Conn, id wire.MsgID)) (dial func(context.Context, string, string) (net.Conn, error), wait func()) {
+	var wg sync.WaitGroup
+	dial = func(context.Context, string, string) (net.Conn, error) {
+		near, far := net.Pipe()
+		wg.Go(func() {
+			rd := bufio.NewReader(far)
+			for {
+				id, _, err := readFake(rd)
+				if err != nil {
+					return
+				}
+				if id == wire.MsgLogin {
+					frame, _ := wire.AppendFrame(nil, wire.MsgLoginRsp, []byte(login))
+					far.Write(frame)
+				}
+				on(far, id)
+			}
+		})
+		return near, nil
+	}
+	return dial, wg.Wait
+}
+
 func TestHeartbeats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		answer := true
 		var mu sync.Mutex
 		beats := 0
-		var wg sync.WaitGroup
-		dial := func(context.Context, string, string) (net.Conn, error) {
-			near, far := net.Pipe()
-			wg.Go(func() {
-				rd := bufio.NewReader(far)
-				for {
-					id, _, err := readFake(rd)
-					if err != nil {
-						return
-					}
-					switch id {
-					case wire.MsgLogin:
-						frame, _ := wire.AppendFrame(nil, wire.MsgLoginRsp, []byte(`{"error":0,"uid":1,"heartbeat_s":20}`))
-						far.Write(frame)
-					case wire.MsgHeartbeat:
-						mu.Lock()
-						beats++
-						if answer {
-							far.Write(wire.HeartbeatFrame)
-						}
-						mu.Unlock()
-					}
+		dial, wait := pipe(`{"error":0,"uid":1,"heartbeat_s":20}`, func(far net.Conn, id wire.MsgID) {
+			if id == wire.MsgHeartbeat {
+				mu.Lock()
+				beats++
+				if answer {
+					far.Write(wire.HeartbeatFrame)
 				}
-			})
-			return near, nil
-		}
+				mu.Unlock()
+			}
+		})
 		c, err := Dial(t.Context(), Ticket{UID: 1, Token: "x"}, Options{Dial: dial})
 		require.NoError(t, err)
 		time.Sleep(200 * time.Second)
@@ -310,7 +319,7 @@ func TestHeartbeats(t *testing.T) {
 		synctest.Wait()
 		require.ErrorIs(t, c.Err(), ErrTimeout)
 		<-c.Done()
-		wg.Wait()
+		wait()
 	})
 }
 
@@ -320,25 +329,12 @@ func TestASilentNetworkIsNoticedSoonAfterARequest(t *testing.T) {
 	for name, beats := range map[string]bool{"silent network": false, "slow request": true} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var wg sync.WaitGroup
-				near, far := net.Pipe()
-				wg.Go(func() {
-					rd := bufio.NewReader(far)
-					for {
-						switch id, _, err := readFake(rd); {
-						case err != nil:
-							return
-						case id == wire.MsgLogin:
-							frame, _ := wire.AppendFrame(nil, wire.MsgLoginRsp, []byte(`{"error":0,"uid":1,"heartbeat_s":300}`))
-							far.Write(frame)
-						case id == wire.MsgHeartbeat && beats:
-							far.Write(wire.HeartbeatFrame)
-						}
+				dial, wait := pipe(`{"error":0,"uid":1,"heartbeat_s":300}`, func(far net.Conn, id wire.MsgID) {
+					if id == wire.MsgHeartbeat && beats {
+						far.Write(wire.HeartbeatFrame)
 					}
 				})
-				c, err := Dial(t.Context(), Ticket{UID: 1, Token: "x"}, Options{
-					RequestTimeout: time.Minute, Dial: func(context.Context, string, string) (net.Conn, error) { return near, nil },
-				})
+				c, err := Dial(t.Context(), Ticket{UID: 1, Token: "x"}, Options{RequestTimeout: time.Minute, Dial: dial})
 				require.NoError(t, err)
 				time.Sleep(20 * time.Second)
 				began := time.Now()
@@ -356,7 +352,7 @@ func TestASilentNetworkIsNoticedSoonAfterARequest(t *testing.T) {
 				}
 				c.Close()
 				<-c.Done()
-				wg.Wait()
+				wait()
 			})
 		})
 	}
@@ -365,25 +361,16 @@ func TestASilentNetworkIsNoticedSoonAfterARequest(t *testing.T) {
 // Who handles an event for long does not take the server for silent.
 func TestASlowReceiverIsNotASilentServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var wg sync.WaitGroup
-		near, far := net.Pipe()
-		wg.Go(func() {
-			rd := bufio.NewReader(far)
-			for {
-				switch id, _, err := readFake(rd); {
-				case err != nil:
-					return
-				case id == wire.MsgLogin: // heartbeats get no answer: nobody would read it
-					frame, _ := wire.AppendFrame(nil, wire.MsgLoginRsp, []byte(`{"error":0,"uid":1,"heartbeat_s":20}`))
-					far.Write(frame)
-					frame, _ = wire.AppendFrame(nil, wire.MsgApplied, []byte(`{"error":0,"applyuid":2,"name":"bob"}`))
-					far.Write(frame)
-				}
+		// Heartbeats get no answer: nobody would read it.
+		dial, wait := pipe(`{"error":0,"uid":1,"heartbeat_s":20}`, func(far net.Conn, id wire.MsgID) {
+			if id == wire.MsgLogin {
+				frame, _ := wire.AppendFrame(nil, wire.MsgApplied, []byte(`{"error":0,"applyuid":2,"name":"bob"}`))
+				far.Write(frame)
 			}
 		})
 		slow := make(chan struct{})
 		c, err := Dial(t.Context(), Ticket{UID: 1, Token: "x"}, Options{
-			Dial: func(context.Context, string, string) (net.Conn, error) { return near, nil },
+			Dial: dial,
 			OnEvent: func(e Event) {
 				if _, ended := e.(Disconnected); !ended {
 					time.Sleep(2 * time.Minute)
@@ -396,7 +383,7 @@ func TestASlowReceiverIsNotASilentServer(t *testing.T) {
 		require.NoError(t, c.Err())
 		c.Close()
 		<-c.Done()
-		wg.Wait()
+		wait()
 	})
 }
 
