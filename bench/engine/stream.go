@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"net/url"
@@ -160,7 +159,7 @@ func (s *stream) decode(data []byte, to sink) error {
 				return err
 			}
 		case websocket.Ping:
-			if err := s.send(websocket.AppendPong(nil, randomMask(), part.Payload)); err != nil {
+			if err := s.send(websocket.AppendPong(nil, websocket.WeakMask(), part.Payload)); err != nil {
 				return err
 			}
 		case websocket.Close:
@@ -177,7 +176,7 @@ func (s *stream) seal(dst []byte) ([]byte, error) {
 	if s.open && len(s.plain) > 0 {
 		b := s.plain
 		if s.web {
-			b = websocket.AppendMessage(dst[len(dst):], randomMask(), b) // dst has room, as a rule
+			b = websocket.AppendMessage(dst[len(dst):], websocket.WeakMask(), b) // dst has room, as a rule
 		}
 		err = s.send(b)
 		s.plain = emptied(s.plain)
@@ -201,7 +200,7 @@ func (s *stream) bye() {
 		return
 	}
 	if s.web {
-		_ = s.send(websocket.AppendClose(nil, randomMask(), websocket.StatusNormal)) // the end of the stream follows in any case
+		_ = s.send(websocket.AppendClose(nil, websocket.WeakMask(), websocket.StatusNormal)) // the end of the stream follows in any case
 	}
 	if s.tls != nil {
 		_ = s.tls.conn.CloseWrite() // likewise
@@ -226,11 +225,6 @@ func (s *stream) end() {
 	if s.tls != nil && s.tls.next != nil {
 		s.tls.stop()
 	}
-}
-
-func randomMask() (m [4]byte) {
-	r := rand.Uint32() // a load generator has no proxies to confuse
-	return [4]byte{byte(r), byte(r >> 8), byte(r >> 16), byte(r >> 24)}
 }
 
 // tlsClient is crypto/tls over bytes. After the handshake it is asked for as much as the bytes yield, as

@@ -29,9 +29,9 @@ const Echo = "echo"
 func Serve(ctx context.Context, kind string, members int, ready func(addr string)) error {
 	switch kind {
 	case "net":
-		return serveNet(ctx, answer, ready)
+		return serveNet(ctx, answerAlone, ready)
 	case Echo:
-		return serveNet(ctx, func(out, data []byte, _ func([]byte)) (replies, rest []byte) { return append(out, data...), nil }, ready)
+		return serveNet(ctx, func(out, data []byte) (replies, rest []byte) { return append(out, data...), nil }, ready)
 	case "netpoll":
 		return serveNetpoll(ctx, ready)
 	case "epoll":
@@ -65,6 +65,9 @@ func answer(out, data []byte, login func(body []byte)) (replies, rest []byte) {
 	return out, data
 }
 
+// answerAlone is answer for servers that know no groups.
+func answerAlone(out, data []byte) (replies, rest []byte) { return answer(out, data, nil) }
+
 // fanned splits data into the complete 2144s at its beginning and the rest.
 func fanned(data []byte) (frames, rest []byte) {
 	n := 0
@@ -78,7 +81,7 @@ func fanned(data []byte) (frames, rest []byte) {
 	return data[:n], data[n:]
 }
 
-func serveNet(ctx context.Context, answer func(out, data []byte, login func([]byte)) (replies, rest []byte), ready func(string)) error {
+func serveNet(ctx context.Context, answer func(out, data []byte) (replies, rest []byte), ready func(string)) error {
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -107,7 +110,7 @@ func serveNet(ctx context.Context, answer func(out, data []byte, login func([]by
 					return
 				}
 				var rest []byte
-				out, rest = answer(out[:0], in[:held+n], nil)
+				out, rest = answer(out[:0], in[:held+n])
 				held = copy(in, rest)
 				if _, err := conn.Write(out); err != nil {
 					return

@@ -26,7 +26,7 @@ func serveNetpoll(ctx context.Context, ready func(string)) error {
 		if err != nil {
 			return err
 		}
-		out, rest := answer(make([]byte, 0, 64), data, nil)
+		out, rest := answerAlone(make([]byte, 0, 64), data)
 		if err := r.Skip(len(data) - len(rest)); err != nil {
 			return err
 		}

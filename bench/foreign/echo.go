@@ -24,12 +24,12 @@ func (*echo) Forget(context.Context) error              { return nil }
 func (*echo) Speaker(_, _ int32, line Line) Speaker     { return &echoer{line: line} }
 
 type echoer struct {
-	line Line
-	held []byte
+	line   Line
+	stream parts
 }
 
 func (e *echoer) Begin() {
-	e.held = e.held[:0]
+	e.stream = parts{}
 	e.line.LoggedIn()
 }
 
@@ -38,27 +38,19 @@ func (e *echoer) Say(_ uint32, content []byte) {
 	e.line.Send([]byte{'\n'})
 }
 
-var errLongLine = errors.New("a line that nobody sent")
+var errStray = errors.New("a line that nobody sent")
 
-func (e *echoer) Heard(data []byte) error {
-	if len(e.held) > 0 {
-		data = append(e.held, data...)
+func (e *echoer) Heard(data []byte) error { return e.stream.take(data, 64<<10, e.one) }
+
+func (e *echoer) one(data []byte) (rest []byte, err error) {
+	line, rest, ok := bytes.Cut(data, []byte{'\n'})
+	if !ok {
+		return nil, nil
 	}
-	for {
-		line, rest, ok := bytes.Cut(data, []byte{'\n'})
-		if !ok {
-			break
-		}
-		t, known, _ := ledger.ParseText(line)
-		if !known {
-			return errLongLine
-		}
-		e.line.Echoed(t.Counter, line)
-		data = rest
+	t, known, _ := ledger.ParseText(line)
+	if !known {
+		return nil, errStray
 	}
-	if len(data) > 64<<10 {
-		return errLongLine
-	}
-	e.held = append(e.held[:0], data...)
-	return nil
+	e.line.Echoed(t.Counter, line)
+	return rest, nil
 }

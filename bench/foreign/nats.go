@@ -147,7 +147,7 @@ type natsUser struct {
 }
 
 func (u *natsUser) Begin() {
-	u.in.held = u.in.held[:0]
+	u.in.stream = parts{}
 	u.inbox = fmt.Sprintf("_INBOX.%08x.%d.%d", u.server.run, u.uid, u.server.logins.Add(1))
 	u.line.Send(u.server.connect)
 }
@@ -235,7 +235,7 @@ type natsReader struct {
 	message func(subject string, reply, payload []byte)
 	pong    func()
 	err     error // of message
-	held    []byte
+	stream  parts
 }
 
 // maxPayload is the largest payload of a NATS server by default, in bytes.
@@ -243,26 +243,7 @@ const maxPayload = 1 << 20
 
 var errNATS = errors.New("nats: the server sent what cannot be read")
 
-func (r *natsReader) take(data []byte) error {
-	if len(r.held) > 0 {
-		data = append(r.held, data...)
-	}
-	for {
-		rest, err := r.one(data)
-		if err != nil {
-			return err
-		}
-		if rest == nil {
-			break
-		}
-		data = rest
-	}
-	if len(data) > 2*maxPayload {
-		return errNATS
-	}
-	r.held = append(r.held[:0], data...)
-	return nil
-}
+func (r *natsReader) take(data []byte) error { return r.stream.take(data, 2*maxPayload, r.one) }
 
 var crlf = []byte("\r\n")
 

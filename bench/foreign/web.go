@@ -2,7 +2,6 @@ package foreign
 
 import (
 	"errors"
-	"math/rand/v2"
 	"net/url"
 
 	"parley/internal/websocket"
@@ -35,7 +34,7 @@ func (w *web) begin() {
 
 // say sends a message.
 func (w *web) say(b []byte) {
-	w.buf = websocket.AppendText(w.buf[:0], mask(), b)
+	w.buf = websocket.AppendText(w.buf[:0], websocket.WeakMask(), b)
 	w.write(w.buf)
 }
 
@@ -72,7 +71,7 @@ func (w *web) heard(data []byte) error {
 				}
 			}
 		case websocket.Ping:
-			w.buf = websocket.AppendPong(w.buf[:0], mask(), part.Payload)
+			w.buf = websocket.AppendPong(w.buf[:0], websocket.WeakMask(), part.Payload)
 			w.write(w.buf)
 		case websocket.Close:
 			if len(part.Payload) > 0 {
@@ -82,9 +81,4 @@ func (w *web) heard(data []byte) error {
 		case websocket.Pong:
 		}
 	}
-}
-
-func mask() (m [4]byte) {
-	r := rand.Uint32() // a load generator has no proxies to confuse
-	return [4]byte{byte(r), byte(r >> 8), byte(r >> 16), byte(r >> 24)}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,7 +15,6 @@ import (
 	"parley/bench/foreign"
 	"parley/bench/hist"
 	"parley/bench/ledger"
-	"parley/bench/local"
 	"parley/bench/report"
 	"parley/bench/schedule"
 	"parley/bench/swarm"
@@ -190,7 +188,7 @@ func (r *run) admit(ctx context.Context, c *contender) (stop func(), err error) 
 				return stop, err
 			}
 			stop = func() { os.RemoveAll(dir) }
-			p, err := local.Program(ctx, c.name, filepath.Join(dir, c.name+".log"), "listening on ", "floor-server", "--kind", floor.Echo)
+			p, addr, err := startFloor(ctx, dir, c.name, "--kind", floor.Echo)
 			if err != nil {
 				return stop, err
 			}
@@ -198,11 +196,7 @@ func (r *run) admit(ctx context.Context, c *contender) (stop func(), err error) 
 				_ = p.Kill() // nothing else uses it
 				os.RemoveAll(dir)
 			}
-			addr, err := local.ReadyAddr(p)
-			if err != nil {
-				return stop, err
-			}
-			c.address, c.pids = "tcp://"+addr.String(), append(c.pids, p.Pid)
+			c.address, c.pids = "tcp://"+addr, append(c.pids, p.Pid)
 		}
 		for _, pid := range c.pids {
 			r.nodes.Add(watch.Watched{Name: c.name, Pid: pid})
@@ -380,7 +374,7 @@ func (r *run) compareSeries(all []*contender, of func(*contender) *series, title
 		if late := s.lag.Quantile(.99); late > int64(r.MaxLag) && late*4 > int64(median(s.p99)) {
 			r.rep.Notes = append(r.rep.Notes, fmt.Sprintf("%s, %s: the generator itself was late by %s (p99), so these latencies say little about the server", title, c.name, hist.Format(late)))
 		}
-		if s.cores > .93*float64(r.Loops) {
+		if r.saturated(s.cores) {
 			r.rep.Notes = append(r.rep.Notes, fmt.Sprintf("%s, %s: the generator used %.2f of the %d cores its loops can use: the server could do more", title, c.name, s.cores, r.Loops))
 		}
 	}

@@ -32,6 +32,20 @@ func FloorServer(ctx context.Context, kind string, members int, say func(string)
 	return floor.Serve(ctx, kind, members, func(addr string) { say("listening on " + addr) })
 }
 
+// startFloor starts a bare server, with its log in dir, and returns where it listens.
+func startFloor(ctx context.Context, dir, name string, args ...string) (p *local.Process, addr string, err error) {
+	p, err = local.Program(ctx, name, filepath.Join(dir, name+".log"), "listening on ", append([]string{"floor-server"}, args...)...)
+	if err != nil {
+		return nil, "", err
+	}
+	at, err := local.ReadyAddr(p)
+	if err != nil {
+		_ = p.Kill() // nothing uses it
+		return nil, "", err
+	}
+	return p, at.String(), nil
+}
+
 // Floor compares heartbeats on a chat node with the same frames on servers that do nothing else, in alternating
 // rounds.
 func (l Lab) Floor(ctx context.Context, o Options, concurrency int, turn time.Duration) int {
@@ -56,17 +70,13 @@ func (l Lab) Floor(ctx context.Context, o Options, concurrency int, turn time.Du
 			}
 		}()
 		for _, kind := range floor.Kinds {
-			p, err := local.Program(ctx, kind, filepath.Join(dir, kind+".log"), "listening on ", "floor-server", "--kind", kind)
+			p, addr, err := startFloor(ctx, dir, kind, "--kind", kind)
 			if err != nil {
 				return setupError(err)
 			}
 			defer func() { _ = p.Kill() }() // nothing else uses it
-			addr, err := local.ReadyAddr(p)
-			if err != nil {
-				return setupError(err)
-			}
 			s := r.spec()
-			s.Fixed = []string{addr.String()}
+			s.Fixed = []string{addr}
 			if err := r.enlist(ctx, &rivals, kind, p.Pid, s); err != nil {
 				return err
 			}

@@ -34,12 +34,15 @@ func (r *run) generatorFault() string {
 	}
 	for i, used := range r.cores {
 		own := i >= len(r.Agents) && r.Workers <= 1
-		if used > .93*float64(r.Loops) && r.main.Count() > 0 && !(own && r.shared) {
+		if r.saturated(used) && r.main.Count() > 0 && !(own && r.shared) {
 			return fmt.Sprintf("%s was the bottleneck: it used %.2f of the %d cores its loops can use; give it --workers or --loops", r.generator(i), used, r.Loops)
 		}
 	}
 	return ""
 }
+
+// saturated reports whether a generator process used so many cores that its loops can hardly do more.
+func (r *run) saturated(cores float64) bool { return cores > .93*float64(r.Loops) }
 
 // generator returns the name of a generator process.
 func (r *run) generator(i int) string {

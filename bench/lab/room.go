@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -210,16 +209,12 @@ func (r *run) fanFloor(ctx context.Context, f RoomFlags, p swarm.Phase, frame in
 	}
 	for i := range min(max(len(r.crew.Nodes()), 1), f.Groups) {
 		name := fmt.Sprintf("floor%d", i+1)
-		proc, err := local.Program(ctx, name, filepath.Join(dir, name+".log"), "listening on ", "floor-server", "--kind", floor.Fan, "--members", fmt.Sprint(members))
+		proc, addr, err := startFloor(ctx, dir, name, "--kind", floor.Fan, "--members", fmt.Sprint(members))
 		if err != nil {
 			return setupError(err)
 		}
 		defer func() { _ = proc.Kill() }() // nothing else uses it
-		addr, err := local.ReadyAddr(proc)
-		if err != nil {
-			return setupError(err)
-		}
-		procs, s.Fixed = append(procs, proc), append(s.Fixed, addr.String())
+		procs, s.Fixed = append(procs, proc), append(s.Fixed, addr)
 		r.nodes.Add(watch.Watched{Name: name, Pid: proc.Pid})
 	}
 	c, err := r.newCrew(ctx, s)

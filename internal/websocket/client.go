@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	weak "math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -216,6 +217,12 @@ func (c *Conn) sendLocked(op byte, end bool, payload []byte) error {
 // CloseWrite says that nothing follows, with a Close frame.
 func (c *Conn) CloseWrite(status Status) error {
 	return c.send(opClose, binary.BigEndian.AppendUint16(nil, uint16(status)))
+}
+
+// WeakMask returns a mask that can be guessed, at little cost: for load generators, which have no proxies to confuse.
+func WeakMask() (m [4]byte) {
+	binary.NativeEndian.PutUint32(m[:], weak.Uint32())
+	return m
 }
 
 // AppendMessage appends a client's binary message.
