@@ -68,6 +68,11 @@ func real(t *testing.T) *world {
 	require.NoError(t, err)
 	t.Cleanup(func() { w.store.Close() })
 	w.open(t, c.StatusAddr(0), c.Secret())
+	// The status node may have looked for nodes just before they came, and then refuses users for a moment.
+	require.True(t, eventually(func() bool {
+		_, err := w.token(t.Context(), 1)
+		return err == nil
+	}))
 	return w
 }
 
