@@ -38,7 +38,7 @@ func run(ctx context.Context, p config.Process) error {
 		return config.Dependency(err)
 	}
 	defer st.Close()
-	st.SetGroupMembers(cfg.Limits.GroupMembers)
+	st.Groups.SetMaxMembers(cfg.Limits.GroupMembers)
 	demands := store.Demands{Durable: cfg.Mysql.RequireDurable, FenceWarnOnly: cfg.Mysql.FenceCheck == "warn"}
 	switch err := st.Prepare(ctx, log, demands); {
 	case errors.Is(err, store.ErrSettings):

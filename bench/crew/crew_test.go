@@ -128,7 +128,7 @@ func TestHistoryFromTheStoreItself(t *testing.T) {
 			threads, hidden := map[int64]bool{}, false
 			require.NoError(t, c.ReadHistory(ctx, func(ctx context.Context, of []swarm.Conversation, enter func([]swarm.Stored) error) error {
 				for _, conversation := range of {
-					rows, more, err := db.History(ctx, conversation.Thread, conversation.After, texts, 1<<20)
+					rows, more, err := db.Messages.History(ctx, conversation.Thread, conversation.After, texts, 1<<20)
 					require.NoError(t, err)
 					require.False(t, more)
 					mu.Lock()
@@ -204,7 +204,7 @@ func seededGroups(t *testing.T, cluster *standalone.Cluster, db *store.Store, us
 		}
 	}
 	for _, thread := range threads {
-		rows, _, err := db.History(ctx, thread, 0, texts+1, 1<<20)
+		rows, _, err := db.Messages.History(ctx, thread, 0, texts+1, 1<<20)
 		require.NoError(t, err)
 		require.Greater(t, len(rows), 1, "each group was written to")
 	}

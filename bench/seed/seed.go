@@ -149,7 +149,7 @@ func fillSQL(ctx context.Context, st *store.Store, o *Options) error {
 			// This is not a valid hash, so nobody can log in with a password.
 			users = append(users, store.NewUser{Name: n, Email: n + "@example.com", PasswordHash: "!", Nick: n})
 		}
-		return st.SeedUsers(ctx, o.FirstUID+int32(from), users)
+		return st.Seed.Users(ctx, o.FirstUID+int32(from), users)
 	})
 	if err != nil {
 		return fmt.Errorf("seed: %w", err)
@@ -159,7 +159,7 @@ func fillSQL(ctx context.Context, st *store.Store, o *Options) error {
 		for i := from; i+1 < to; i += 2 {
 			pairs = append(pairs, [2]int32{o.FirstUID + int32(i), o.FirstUID + int32(i) + 1})
 		}
-		_, err := st.SeedFriends(ctx, pairs)
+		_, err := st.Seed.Friends(ctx, pairs)
 		return err
 	})
 	if err != nil {

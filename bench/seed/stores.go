@@ -69,7 +69,7 @@ func SeedGroups(ctx context.Context, st *store.Store, first int32, n, members in
 				others[i] = owner + 1 + int32(i)
 			}
 			var err error
-			if threads[k], err = st.SeedGroup(ctx, fmt.Sprint("bench ", owner), owner, others); err != nil {
+			if threads[k], err = st.Seed.Group(ctx, fmt.Sprint("bench ", owner), owner, others); err != nil {
 				return err
 			}
 		}
@@ -90,7 +90,7 @@ func (s *Stores) Circles(ctx context.Context, first int32, n, members int) error
 		for i := range uids {
 			uids[i] = first + int32(k*members+i)
 		}
-		if err := s.sql.SeedCircle(ctx, uids); err != nil {
+		if err := s.sql.Seed.Circle(ctx, uids); err != nil {
 			return err
 		}
 		for i, uid := range uids {
@@ -121,7 +121,7 @@ const (
 // History calls each for the messages of a thread with a number greater than after, in ascending order.
 func (s *Stores) History(ctx context.Context, thread, after int64, each func(Message)) error {
 	for more := true; more; {
-		page, next, err := s.sql.History(ctx, thread, after, pageRows, pageBytes)
+		page, next, err := s.sql.Messages.History(ctx, thread, after, pageRows, pageBytes)
 		if err != nil {
 			return fmt.Errorf("seed: %w", err)
 		}

@@ -89,7 +89,7 @@ func (m *memoryStore) Access(_ context.Context, threads []int64) (map[int64]stor
 	return out, nil
 }
 
-func (m *memoryStore) GroupRights(context.Context, []store.GroupKey) (map[store.GroupKey]store.GroupRight, error) {
+func (m *memoryStore) InGroups(context.Context, []store.GroupKey) (map[store.GroupKey]store.GroupRight, error) {
 	return nil, nil
 }
 
@@ -119,8 +119,9 @@ func textBurst(t testing.TB, local bool) func() {
 		deliver = s.delivery.Router.Deliver
 	}
 	commits := s.commits
+	memory := &memoryStore{}
 	s.commits = commit.New(commitConfig(s.cfg.Limits), commit.Deps{
-		Log: s.log, Store: &memoryStore{}, Node: "chat1", Boot: s.lease.Boot, Deliver: deliver,
+		Log: s.log, Store: memory, Rights: memory, Node: "chat1", Boot: s.lease.Boot, Deliver: deliver,
 	})
 	t.Cleanup(commits.Close)
 	c, peer := liveConn(t, s)

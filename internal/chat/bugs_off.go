@@ -9,7 +9,7 @@ import (
 )
 
 // seedBugs does nothing. Built with the tag seededbugs, for the load lab's proof that it finds them, nodes have bugs.
-func seedBugs(d commit.Deps) commit.Deps { return d }
+func seedBugs(d commit.Deps, _ membership.FenceStore) commit.Deps { return d }
 
 // seedFence does nothing either.
 func seedFence(f membership.FenceStore) membership.FenceStore { return f }

@@ -26,7 +26,7 @@ import (
 // one that way, and its push as well. Four bugs are there always: with fence it stores texts after it was taken for dead, with
 // membership it stores texts for as long as it believes that their sender may write, with index it does not notice that members
 // of a group have left, with presence it shows one user to nobody and does not space frames of changed presence. Only a build with the tag has this: the load lab and bar V7 of test/chaos must find each.
-func seedBugs(d commit.Deps) commit.Deps {
+func seedBugs(d commit.Deps, fence membership.FenceStore) commit.Deps {
 	b := &bug{kind: os.Getenv("PARLEY_SEEDED_BUG"), deliver: d.Deliver, publish: d.Publish}
 	switch b.kind {
 	case "", "index", "presence": // see seedDelivery
@@ -36,7 +36,7 @@ func seedBugs(d commit.Deps) commit.Deps {
 		d.Store = &forgetful{Store: d.Store, bug: b}
 		d.Deliver = b.push
 	case "fence":
-		d.Store = unfenced{d.Store}
+		d.Store = unfenced{d.Store, fence}
 	case "membership":
 		d.Store = trusting{d.Store}
 	default:
@@ -175,7 +175,10 @@ func (f *forgetful) Append(ctx context.Context, node, boot string, msgs []store.
 
 // unfenced is a store that takes texts of a node that was taken for dead: it takes the fence back, which a node may only do
 // under a new boot id.
-type unfenced struct{ commit.Store }
+type unfenced struct {
+	commit.Store
+	fence membership.FenceStore
+}
 
 // Append repeats what the fence refused.
 func (u unfenced) Append(ctx context.Context, node, boot string, msgs []store.NewMessage, out []store.Appended) error {
@@ -183,13 +186,7 @@ func (u unfenced) Append(ctx context.Context, node, boot string, msgs []store.Ne
 	if !errors.Is(err, store.ErrFenced) {
 		return err
 	}
-	fence, ok := u.Store.(interface {
-		TakeFence(ctx context.Context, node, boot string) error
-	})
-	if !ok {
-		panic("chat: PARLEY_SEEDED_BUG=fence: the store has no fence to take")
-	}
-	if err := fence.TakeFence(ctx, node, boot); err != nil {
+	if err := u.fence.Take(ctx, node, boot); err != nil {
 		return err
 	}
 	return u.Store.Append(ctx, node, boot, msgs, out)
@@ -212,9 +209,9 @@ type blindFence struct {
 	mine string     // the boot that the node wrote last
 }
 
-// TakeFence writes the row and remembers it.
-func (b *blindFence) TakeFence(ctx context.Context, node, boot string) error {
-	err := b.FenceStore.TakeFence(ctx, node, boot)
+// Take writes the row and remembers it.
+func (b *blindFence) Take(ctx context.Context, node, boot string) error {
+	err := b.FenceStore.Take(ctx, node, boot)
 	if err == nil {
 		b.mu.Lock()
 		b.mine = boot
@@ -223,8 +220,8 @@ func (b *blindFence) TakeFence(ctx context.Context, node, boot string) error {
 	return err
 }
 
-// FenceBoot returns what the node wrote, not what is there.
-func (b *blindFence) FenceBoot(context.Context, string) (string, error) {
+// Boot returns what the node wrote, not what is there.
+func (b *blindFence) Boot(context.Context, string) (string, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.mine, nil

@@ -28,7 +28,7 @@ func connOf(t *testing.T, n *node, uid int32) (c *clientconn.Conn) {
 // apply stores an application of which nobody is told.
 func (f *fixture) apply(from, to int32, greeting string) {
 	f.t.Helper()
-	_, err := f.store.Apply(f.t.Context(), from, to, greeting, "")
+	_, err := f.store.Friends.Apply(f.t.Context(), from, to, greeting, "")
 	require.NoError(f.t, err)
 }
 
@@ -47,7 +47,7 @@ func TestWhoCameDuringTheLoginIsTold(t *testing.T) {
 	n.logins.CatchUp(t.Context(), &c.Session, version, lists) // nothing has changed: nothing is said
 
 	f.apply(firstUID, firstUID+2, "hello")
-	_, err = f.store.Approve(t.Context(), "chat1", n.lease.Boot(), firstUID+2, firstUID, "")
+	_, err = f.store.Friends.Approve(t.Context(), "chat1", n.lease.Boot(), firstUID+2, firstUID, "")
 	require.NoError(t, err)
 	f.apply(firstUID+3, firstUID, "hi")
 	require.NoError(t, f.presence.BumpLists(t.Context(), firstUID))

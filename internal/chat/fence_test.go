@@ -28,7 +28,7 @@ func TestWhatAnOldLifeLeftBehindIsNotStored(t *testing.T) {
 	// The session is of an earlier life than the node, as when its texts wait for the committer meanwhile.
 	c, peer = liveConnIn(t, a.Server, firstUID, "an earlier life")
 	require.NotContains(t, send("from the old life"), `"status":2`)
-	msgs, _, err := f.store.History(t.Context(), f.threads[0], 0, 10, 1<<20)
+	msgs, _, err := f.store.Messages.History(t.Context(), f.threads[0], 0, 10, 1<<20)
 	require.NoError(t, err)
 	require.Len(t, msgs, 1)
 }

@@ -72,9 +72,9 @@ func newFixture(t testing.TB, users int) *fixture {
 			pairs = append(pairs, [2]int32{firstUID + int32(i) - 1, firstUID + int32(i)})
 		}
 	}
-	require.NoError(t, f.store.SeedUsers(t.Context(), firstUID, seeded))
+	require.NoError(t, f.store.Seed.Users(t.Context(), firstUID, seeded))
 	var err error
-	f.threads, err = f.store.SeedFriends(t.Context(), pairs)
+	f.threads, err = f.store.Seed.Friends(t.Context(), pairs)
 	require.NoError(t, err)
 	f.presence = presence.New(f.rdb, patient)
 	t.Cleanup(f.presence.Close)

@@ -42,11 +42,11 @@ type groupClient struct {
 func newGroupWorld(t *testing.T, users int) *groupWorld {
 	w := &groupWorld{fixture: newFixture(t, users), intervals: make(map[int32][][2]int64)}
 	w.a, w.b = w.start("chat1"), w.start("chat2")
-	c, err := w.store.CreateGroup(t.Context(), "chat1", w.a.lease.Boot(), firstUID, "all of us", "first", nil)
+	c, err := w.store.Groups.Create(t.Context(), "chat1", w.a.lease.Boot(), firstUID, "all of us", "first", nil)
 	require.NoError(t, err)
 	w.thread = c.Event.ThreadID
 	w.note(firstUID, c.Event.Seq, 0)
-	link, err := w.store.CreateLink(t.Context(), "chat1", w.a.lease.Boot(), firstUID, w.thread, time.Hour, 10_000)
+	link, err := w.store.Links.Create(t.Context(), "chat1", w.a.lease.Boot(), firstUID, w.thread, time.Hour, 10_000)
 	require.NoError(t, err)
 	w.code = link.Code
 	return w
@@ -69,7 +69,7 @@ func (w *groupWorld) mayHave(uid int32, seq int64) bool {
 }
 
 func (w *groupWorld) join(n *node, uid int32) {
-	c, err := w.store.JoinByLink(context.Background(), n.cfg.SelfServer.Name, n.lease.Boot(), uid, w.code)
+	c, err := w.store.Links.Join(context.Background(), n.cfg.SelfServer.Name, n.lease.Boot(), uid, w.code)
 	require.NoError(w.t, err)
 	if c.Event.Seq > 0 {
 		w.note(uid, c.Event.Seq, 0)
@@ -82,9 +82,9 @@ func (w *groupWorld) leave(n *node, uid int32, removed bool) {
 	var c store.GroupChange
 	var err error
 	if removed {
-		c, err = w.store.RemoveMember(context.Background(), n.cfg.SelfServer.Name, n.lease.Boot(), firstUID, w.thread, uid)
+		c, err = w.store.Groups.RemoveMember(context.Background(), n.cfg.SelfServer.Name, n.lease.Boot(), firstUID, w.thread, uid)
 	} else {
-		c, err = w.store.Leave(context.Background(), n.cfg.SelfServer.Name, n.lease.Boot(), uid, w.thread)
+		c, err = w.store.Groups.Leave(context.Background(), n.cfg.SelfServer.Name, n.lease.Boot(), uid, w.thread)
 	}
 	require.NoError(w.t, err)
 	w.note(uid, 0, c.Event.Seq)
@@ -174,7 +174,7 @@ func (c *groupClient) note(seq int64, unique string) {
 
 func (c *groupClient) right() store.GroupRight {
 	key := store.GroupKey{Thread: c.w.thread, UID: c.uid}
-	rights, err := c.w.store.GroupRights(context.Background(), []store.GroupKey{key})
+	rights, err := c.w.store.Rights.InGroups(context.Background(), []store.GroupKey{key})
 	if err != nil {
 		c.w.t.Error(err)
 	}
@@ -195,7 +195,7 @@ func (c *groupClient) ask() error {
 		}
 	}
 	r = c.right()
-	msgs, _, err := c.w.store.HistoryTo(context.Background(), c.w.thread, r.FromSeq-1, r.LeftSeq, 10_000, 10<<20)
+	msgs, _, err := c.w.store.Messages.HistoryTo(context.Background(), c.w.thread, r.FromSeq-1, r.LeftSeq, 10_000, 10<<20)
 	for _, m := range msgs {
 		c.note(m.Seq, m.UniqueID)
 	}
@@ -258,7 +258,7 @@ func TestEachMemberGetsTheRowsOfItsMembershipOnEitherNode(t *testing.T) {
 	}
 	late := w.member(w.b, 1) // another device of the owner, on another node
 	wg.Wait()
-	last, more, err := w.store.HistoryTo(t.Context(), w.thread, 0, 0, 10_000, 10<<20)
+	last, more, err := w.store.Messages.HistoryTo(t.Context(), w.thread, 0, 0, 10_000, 10<<20)
 	require.NoError(t, err)
 	require.False(t, more)
 	require.GreaterOrEqual(t, len(last), 2*texts)

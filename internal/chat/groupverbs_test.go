@@ -467,7 +467,7 @@ func TestAPageEndsWhereItsReaderWasSeenAsAMember(t *testing.T) {
 	n := f.start("chat1")
 	b := f.member(n, 2)
 	id := b.create("the band", carl)
-	list, err := f.store.Threads(t.Context(), carl, 0, 10)
+	list, err := f.store.Threads.List(t.Context(), carl, 0, 10)
 	require.NoError(t, err)
 	at := slices.IndexFunc(list, func(t store.Thread) bool { return t.ID == id })
 	require.GreaterOrEqual(t, at, 0)
@@ -478,7 +478,7 @@ func TestAPageEndsWhereItsReaderWasSeenAsAMember(t *testing.T) {
 	b.text(id, "without Carl", wire.CodeOK)
 	for _, within := range []history.Range{read, history.OfThread(&list[at])} {
 		page := wire.HistoryReply{ThreadID: id}
-		_, err = history.Page(t.Context(), f.store, &page, within, history.View{}, 10, 1<<16)
+		_, err = history.Page(t.Context(), f.store.Messages, &page, within, history.View{}, 10, 1<<16)
 		require.NoError(t, err)
 		require.Equal(t, []int64{1}, seqs(page.Chats))
 	}

@@ -214,7 +214,7 @@ func TestRecallsAndEditsReachBothMembersAndLeaveNothing(t *testing.T) {
 
 	// After the end of the friendship nothing is changed any more.
 	last := a.say(thread, "still here", "u4", "").Seq
-	_, err := f.store.Unfriend(t.Context(), "chat1", n1.lease.Boot(), b.uid, a.uid)
+	_, err := f.store.Friends.Unfriend(t.Context(), "chat1", n1.lease.Boot(), b.uid, a.uid)
 	require.NoError(t, err)
 	a.change(wire.MsgRecall, thread, last, "", wire.CodeNotAllowed)
 	a.change(wire.MsgEdit, thread, last, "x", wire.CodeNotAllowed)

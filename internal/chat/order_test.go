@@ -78,7 +78,7 @@ func TestTextsBehindALoginKeepTheirOrder(t *testing.T) {
 		}
 		s.conn.Close()
 	}
-	msgs, _, err := f.store.History(t.Context(), f.threads[0], 0, sent+1, 1<<24)
+	msgs, _, err := f.store.Messages.History(t.Context(), f.threads[0], 0, sent+1, 1<<24)
 	require.NoError(t, err)
 	require.Len(t, msgs, sent)
 	for i := range msgs {

@@ -134,7 +134,7 @@ func TestBlocksComeInPages(t *testing.T) {
 	n := f.start("chat1")
 	boot := n.lease.Boot()
 	for i := 2; i < users; i++ {
-		_, err := f.store.Block(t.Context(), "chat1", boot, firstUID, firstUID+int32(i))
+		_, err := f.store.Friends.Block(t.Context(), "chat1", boot, firstUID, firstUID+int32(i))
 		require.NoError(t, err)
 	}
 	one := f.login(n, 1)
@@ -268,14 +268,14 @@ func TestASessionOfADeadNodeIsFencedByALogoutEverywhere(t *testing.T) {
 	f := newFixture(t, 2)
 	n := f.start("chat1")
 	c := f.loginAs(n, 1, "phone")
-	require.NoError(t, f.store.TakeFence(t.Context(), "dead", "old-boot"))
+	require.NoError(t, f.store.Fence.Take(t.Context(), "dead", "old-boot"))
 	lost, err := f.presence.Restore(t.Context(), []presence.Location{
 		{UID: firstUID, Device: "desk", SID: "00000000000000aa", Node: "dead", Boot: "old-boot"},
 	})
 	require.NoError(t, err)
 	require.Empty(t, lost)
 	require.NoError(t, c.LogoutEverywhere(t.Context()))
-	boot, err := f.store.FenceBoot(t.Context(), "dead")
+	boot, err := f.store.Fence.Boot(t.Context(), "dead")
 	require.NoError(t, err)
 	require.Empty(t, boot)
 }

@@ -13,7 +13,7 @@ import (
 func TestDigitsFindAUIDFirstAndThenAName(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 2)
-	require.NoError(t, f.store.SeedUsers(t.Context(), firstUID+2, []store.NewUser{
+	require.NoError(t, f.store.Seed.Users(t.Context(), firstUID+2, []store.NewUser{
 		{Name: "1002", Email: "three@example.com", PasswordHash: "x"},
 		{Name: "777777", Email: "four@example.com", PasswordHash: "x"},
 	}))

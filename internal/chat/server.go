@@ -147,7 +147,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 	s.admission = admission.New(admissionLimits(&cfg.Limits))
 	s.metrics = newMetrics(d.Metrics, s)
 	s.users = users.New(users.Deps{
-		Log: s.log, Store: s.store, Cache: s.presence, Timeout: cfg.Limits.RequestTimeout,
+		Log: s.log, Store: s.store.Users, Cache: s.presence, Timeout: cfg.Limits.RequestTimeout,
 		Loads: s.metrics.loads, LoadSeconds: s.metrics.loadSeconds, Panics: s.metrics.panics,
 	})
 	s.janitor = ending.NewJanitor(s.log, s.presence, s.metrics.releasesLost,
@@ -185,11 +185,11 @@ func New(cfg Config, d Deps) (*Server, error) {
 		return nil, err
 	}
 	s.delivery = delivery.New(seedDelivery(delivery.Deps{
-		Log: s.log, Metrics: d.Metrics, Node: cfg.SelfServer.Name, Boot: s.lease.Boot, Groups: s.store, Presence: s.presence,
-		Watch: watchConfig(&cfg.Limits), Rights: s.store,
+		Log: s.log, Metrics: d.Metrics, Node: cfg.SelfServer.Name, Boot: s.lease.Boot, Groups: s.store.Groups, Presence: s.presence,
+		Watch: watchConfig(&cfg.Limits), Rights: s.store.Visibility,
 		Registry: s.registry, Settled: s.lease.Settled,
 		Dial:    delivery.Dialer(rpc.ClientConfig{Auth: s.rpcAuth, Metrics: s.rpcStats, Standing: s.standing, Timeout: peerTimeout}),
-		Context: ctx, Go: s.spawn, History: s.store.History, Reload: s.reload,
+		Context: ctx, Go: s.spawn, History: s.store.Messages.History, Reload: s.reload,
 		Member: func(ctx context.Context, thread int64, uid int32) (bool, error) {
 			_, ok, err := history.Readable(ctx, s.store, thread, uid, false)
 			return ok, err
@@ -204,7 +204,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 		return nil, err
 	}
 	s.kicker = reconcile.NewKicker(reconcile.KickerDeps{
-		Log: d.Log, Metrics: d.Metrics, Presence: d.Presence, Peers: s.delivery.Peers, Link: s.delivery.LinkNodes, Fence: d.Store.Fence,
+		Log: d.Log, Metrics: d.Metrics, Presence: d.Presence, Peers: s.delivery.Peers, Link: s.delivery.LinkNodes, Fence: d.Store.Fence.Forbid,
 	})
 	s.logins = login.New(login.Config{
 		LoginTimeout: cfg.Limits.LoginTimeout, RequestTimeout: cfg.Limits.RequestTimeout, StockTimeout: cfg.Limits.StockTimeout,
@@ -219,7 +219,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 		Seconds: s.metrics.loginSeconds, HandlerSeconds: s.metrics.handlerSeconds,
 	})
 	s.marks = mark.New(mark.DefaultConfig(), mark.Deps{
-		Log: d.Log, Metrics: d.Metrics, Store: d.Store, Deliver: s.delivery.Router.Deliver,
+		Log: d.Log, Metrics: d.Metrics, Store: d.Store.Marks, Deliver: s.delivery.Router.Deliver,
 	})
 	s.handlers = handler.New(handler.Deps{
 		Log: s.log, Node: cfg.SelfServer.Name, Boot: s.lease.Boot, Store: s.store, Presence: s.presence, Users: s.users,
@@ -229,15 +229,15 @@ func New(cfg Config, d Deps) (*Server, error) {
 		EditWindow: cfg.Limits.EditWindow, ApplicationsUntold: s.metrics.applicationsUntold, UnknownIDs: s.metrics.unknownIDs,
 	})
 	s.conns = clientconn.New(connConfig(&cfg, s.certs, proxies), clientconn.Deps{
-		Log: s.log, Context: ctx, Go: s.spawn, Session: limits, Store: s.store, Texts: s.texts, Admission: s.admission, Ender: s.ender,
+		Log: s.log, Context: ctx, Go: s.spawn, Session: limits, Threads: s.store.Threads, Texts: s.texts, Admission: s.admission, Ender: s.ender,
 		Append:   func(r *commit.Request) error { return s.commits.Append(r) },
 		Login:    func(c *clientconn.Conn, body []byte) { s.logins.Login(c, &c.Session, body) },
 		Handlers: s.handlers, Metrics: s.metrics.conns(),
 	})
 	s.commits = commit.New(commitConfig(cfg.Limits), seedBugs(commit.Deps{
-		Log: d.Log, Metrics: d.Metrics, Store: d.Store, Node: cfg.SelfServer.Name, Boot: s.lease.Boot,
-		Deliver: s.delivery.Router.Deliver, Publish: s.delivery.Groups.Publish, Fenced: s.lease.NoteFenced,
-	}))
+		Log: d.Log, Metrics: d.Metrics, Store: d.Store.Messages, Rights: d.Store.Rights, Node: cfg.SelfServer.Name,
+		Boot: s.lease.Boot, Deliver: s.delivery.Router.Deliver, Publish: s.delivery.Groups.Publish, Fenced: s.lease.NoteFenced,
+	}, d.Store.Fence))
 	return s, nil
 }
 
@@ -268,7 +268,7 @@ func (s *Server) listen(d Deps) error {
 
 func (s *Server) newMember(mine presence.Lease) *membership.Member {
 	return membership.New(mine, membership.Deps{
-		Log: s.log, Lease: s.presence, Fence: seedFence(s.store),
+		Log: s.log, Lease: s.presence, Fence: seedFence(s.store.Fence),
 		Hello: func(ctx context.Context, addr string) (name, boot string, err error) {
 			return s.delivery.Peers.Hello(ctx, addr)
 		},

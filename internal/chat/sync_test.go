@@ -46,7 +46,7 @@ func TestASyncSinceBringsWhatHasChanged(t *testing.T) {
 	me := int32(firstUID)
 	var threads []int64
 	for i := range friends {
-		id, err := f.store.EnsurePrivateThread(t.Context(), me, firstUID+1+int32(i))
+		id, err := f.store.Threads.EnsureOfPair(t.Context(), me, firstUID+1+int32(i))
 		require.NoError(t, err)
 		threads = append(threads, id)
 	}

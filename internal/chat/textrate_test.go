@@ -50,7 +50,7 @@ func TestArraysDevicesAndReconnectsShareOneLimit(t *testing.T) {
 			require.Positive(t, client.RetryAfter(s.Err))
 		}
 	}
-	access, err := f.store.Threads(t.Context(), firstUID, 0, 1)
+	access, err := f.store.Threads.List(t.Context(), firstUID, 0, 1)
 	require.NoError(t, err)
 	require.LessOrEqual(t, float64(access[0].LastSeq), 70+20*time.Since(began).Seconds()+1)
 	require.Positive(t, refused)

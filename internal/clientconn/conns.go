@@ -54,7 +54,7 @@ type Deps struct {
 	Context   context.Context // of handlers; ends when the drain is over
 	Go        func(func())    // starts a goroutine that the node waits for
 	Session   *session.Limits
-	Store     *store.Store
+	Threads   *store.Threads
 	Texts     *textrate.Limiter
 	Admission *admission.Table
 	Ender     *ending.Ender

@@ -48,7 +48,7 @@ func startConns(t *testing.T) (*Conns, *session.Registry, string) {
 		MaxFrameBytes: wire.DefaultMaxBody, UnreadBytes: unreadBytes, OutboxBytes: 128 << 10, QueuedFrames: 16, QueuedBytes: 64 << 10,
 		InFlightBytes: 128 << 10, WriteTimeout: 5 * time.Second, RequestTimeout: 5 * time.Second, QuietTimeout: time.Hour,
 	}, Deps{
-		Log: log, Context: ctx, Go: wg.Go, Store: db, Texts: texts,
+		Log: log, Context: ctx, Go: wg.Go, Threads: db.Threads, Texts: texts,
 		Session: &session.Limits{
 			Limits: outbox.Limits{Bytes: 128 << 10, ReplyBytes: 512 << 10, WriteTimeout: 5 * time.Second, Go: wg.Go}, Linger: time.Second,
 		},

@@ -81,7 +81,7 @@ func (s *Conns) textFromQueue(ctx context.Context, c *Conn, body []byte) {
 	}
 	if req.ThreadID == 0 && len(req.Texts) > 0 {
 		s.noteFirstGeneration(c)
-		req.ThreadID, err = s.d.Store.PairThread(ctx, c.UID(), req.ToUID)
+		req.ThreadID, err = s.d.Threads.OfPair(ctx, c.UID(), req.ToUID)
 		switch {
 		case errors.Is(err, store.ErrNotFound):
 			// Friends have a thread since their approval.

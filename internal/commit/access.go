@@ -39,7 +39,7 @@ func (s *shard) authorise(ctx context.Context) {
 	var read map[int64]store.Access
 	var err error
 	if len(missing) > 0 {
-		if read, err = s.c.deps.Store.Access(ctx, missing); err != nil {
+		if read, err = s.c.deps.Rights.Access(ctx, missing); err != nil {
 			s.c.deps.Log.Warn("members not read", "n", len(missing), "err", err)
 		}
 		for id, a := range read {
@@ -111,7 +111,7 @@ func (s *shard) authoriseGroups(ctx context.Context, private map[int64]store.Acc
 	}
 	slices.SortFunc(keys, compareKeys)
 	keys = slices.Compact(keys)
-	rights, err := s.c.deps.Store.GroupRights(ctx, keys)
+	rights, err := s.c.deps.Rights.InGroups(ctx, keys)
 	if err != nil {
 		s.c.deps.Log.Warn("rights in groups not read", "n", len(keys), "err", err)
 		return err

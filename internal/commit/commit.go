@@ -69,11 +69,15 @@ type Request struct {
 	ver    int32            // the membership version under which the sender was authorised
 }
 
-// Store is the part of internal/store that the committer uses.
+// Store stores texts; *store.Messages implements it.
 type Store interface {
-	Access(ctx context.Context, threads []int64) (map[int64]store.Access, error)
-	GroupRights(ctx context.Context, keys []store.GroupKey) (map[store.GroupKey]store.GroupRight, error)
 	Append(ctx context.Context, node, boot string, msgs []store.NewMessage, out []store.Appended) error
+}
+
+// Rights tell who may write to which threads; *store.Rights implements it.
+type Rights interface {
+	Access(ctx context.Context, threads []int64) (map[int64]store.Access, error)
+	InGroups(ctx context.Context, keys []store.GroupKey) (map[store.GroupKey]store.GroupRight, error)
 }
 
 // Config bounds a committer. The zero value is not usable; see DefaultConfig.
@@ -105,6 +109,7 @@ type Deps struct {
 	Log     *slog.Logger
 	Metrics prometheus.Registerer // nil: registered nowhere
 	Store   Store
+	Rights  Rights
 	Node    string
 	// Boot returns the boot id under which this node may store now.
 	Boot func() string

@@ -321,7 +321,7 @@ func TestCloseAnswersAll(t *testing.T) {
 		s := newStore(7, 8)
 		col := new(collector)
 		cfg := DefaultConfig()
-		c := New(cfg, Deps{Log: slog.New(slog.DiscardHandler), Store: s, Boot: func() string { return "boot" }, Deliver: col.deliver})
+		c := New(cfg, Deps{Log: slog.New(slog.DiscardHandler), Store: s, Rights: s, Boot: func() string { return "boot" }, Deliver: col.deliver})
 		var wg sync.WaitGroup
 		var mu sync.Mutex
 		taken := 0
@@ -451,7 +451,7 @@ func (s *quickStore) Access(context.Context, []int64) (map[int64]store.Access, e
 	return map[int64]store.Access{7: {User1: 1, User2: 2, Friends: true}}, nil
 }
 
-func (s *quickStore) GroupRights(context.Context, []store.GroupKey) (map[store.GroupKey]store.GroupRight, error) {
+func (s *quickStore) InGroups(context.Context, []store.GroupKey) (map[store.GroupKey]store.GroupRight, error) {
 	return nil, nil
 }
 
@@ -467,7 +467,7 @@ func (s *quickStore) Append(_ context.Context, _, _ string, msgs []store.NewMess
 func texts(t testing.TB) func(n int) {
 	t.Helper()
 	c := New(DefaultConfig(), Deps{
-		Log: slog.New(slog.DiscardHandler), Store: &quickStore{}, Boot: func() string { return "boot" },
+		Log: slog.New(slog.DiscardHandler), Store: &quickStore{}, Rights: &quickStore{}, Boot: func() string { return "boot" },
 		Deliver: func([]session.Push, *session.Cork) {},
 	})
 	t.Cleanup(c.Close)

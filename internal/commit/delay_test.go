@@ -34,7 +34,7 @@ func (s *slowStore) Access(_ context.Context, threads []int64) (map[int64]store.
 	return found, nil
 }
 
-func (s *slowStore) GroupRights(context.Context, []store.GroupKey) (map[store.GroupKey]store.GroupRight, error) {
+func (s *slowStore) InGroups(context.Context, []store.GroupKey) (map[store.GroupKey]store.GroupRight, error) {
 	return nil, nil
 }
 
@@ -133,7 +133,7 @@ func loaded(t *testing.T, takes time.Duration, body func(*load, *slowStore, map[
 		cfg := DefaultConfig()
 		cfg.Shards = 1
 		l.c = New(cfg, Deps{
-			Log: slog.New(slog.DiscardHandler), Store: s, Node: "chat1", Boot: func() string { return "boot" },
+			Log: slog.New(slog.DiscardHandler), Store: s, Rights: s, Node: "chat1", Boot: func() string { return "boot" },
 			Deliver: func([]session.Push, *session.Cork) {},
 		})
 		body(l, s, make(map[int64]int64))

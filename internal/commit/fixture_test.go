@@ -60,7 +60,7 @@ func (s *fakeStore) Access(_ context.Context, threads []int64) (map[int64]store.
 	return found, nil
 }
 
-func (s *fakeStore) GroupRights(_ context.Context, keys []store.GroupKey) (map[store.GroupKey]store.GroupRight, error) {
+func (s *fakeStore) InGroups(_ context.Context, keys []store.GroupKey) (map[store.GroupKey]store.GroupRight, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.rights = append(s.rights, slices.Clone(keys))
@@ -196,7 +196,7 @@ func start(t testing.TB, s *fakeStore, change func(*Config)) (*Committer, *colle
 	}
 	col := new(collector)
 	c := New(cfg, Deps{
-		Log: slog.New(slog.DiscardHandler), Store: s, Node: "chat1", Boot: func() string { return "boot" },
+		Log: slog.New(slog.DiscardHandler), Store: s, Rights: s, Node: "chat1", Boot: func() string { return "boot" },
 		Deliver: col.deliver, Publish: col.publish, Fenced: func(b string) { col.fenced = append(col.fenced, b) },
 	})
 	t.Cleanup(c.Close)

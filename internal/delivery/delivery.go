@@ -50,7 +50,7 @@ type Deps struct {
 	Refilled, RefillsGivenUp prometheus.Counter
 }
 
-// Rights is the part of internal/store that decides who may see whose presence.
+// Rights decide who may see whose presence; *store.Visibility implements it.
 type Rights interface {
 	VisibleTo(ctx context.Context, watcher int32, of []int32) ([]int32, error)
 	WatchersOf(ctx context.Context, watchers []int32, of int32) ([]int32, error)

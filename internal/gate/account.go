@@ -57,7 +57,7 @@ func (s *Server) register(ctx context.Context, req *request) (any, error) {
 	}
 	sqlCtx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	uid, err := s.store.CreateUser(sqlCtx, store.NewUser{
+	uid, err := s.store.Users.Create(sqlCtx, store.NewUser{
 		Name: name, Email: in.Email.text, PasswordHash: hash, Nick: nick, Icon: in.Icon.text, Sex: in.Sex,
 	})
 	switch {
@@ -111,7 +111,7 @@ func (s *Server) reset(ctx context.Context, req *request) (any, error) {
 	}
 	sqlCtx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	uid, err := s.store.ResetPassword(sqlCtx, in.User.text, in.Email.text, hash)
+	uid, err := s.store.Users.ResetPassword(sqlCtx, in.User.text, in.Email.text, hash)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		s.putCodeBack(ctx, code, false)

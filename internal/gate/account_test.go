@@ -19,7 +19,7 @@ func TestRegisterStoresWhatUpstreamStores(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	uid := f.newUser("Alice", "Alice@Example.com", "gde745")
-	p, err := f.store.Profile(t.Context(), uid)
+	p, err := f.store.Users.Profile(t.Context(), uid)
 	require.NoError(t, err)
 	require.Equal(t, "Alice", p.Name)
 	require.Equal(t, "Alice", p.Nick)
@@ -215,7 +215,7 @@ func TestResetEndsWhatTheOldPasswordOpened(t *testing.T) {
 	}
 	require.NoError(t, f.presence.ReportLoad(ctx, "chat1", 1, nil))
 	require.NoError(t, f.presence.ReportLoad(ctx, "chat2", 1, nil))
-	require.NoError(t, f.store.TakeFence(ctx, "chat3", "b3"))
+	require.NoError(t, f.store.Fence.Take(ctx, "chat3", "b3"))
 	placed, err := f.presence.Place(ctx, []int32{uid})
 	require.NoError(t, err)
 	good, err := f.presence.CheckToken(ctx, uid, placed[0].Token)
@@ -239,7 +239,7 @@ func TestResetEndsWhatTheOldPasswordOpened(t *testing.T) {
 	require.Empty(t, f.mailbox("chat1"))
 	require.Equal(t, []presence.Kick{{UID: uid, SID: "s2"}}, f.mailbox("chat2"), "should that process come back")
 	require.Equal(t, []presence.Kick{{UID: uid, SID: "s3"}}, f.mailbox("chat3"))
-	boot, err := f.store.FenceBoot(ctx, "chat3")
+	boot, err := f.store.Fence.Boot(ctx, "chat3")
 	require.NoError(t, err)
 	require.Empty(t, boot, "a node without a lease stores nothing more")
 

@@ -73,5 +73,5 @@ func (s *Server) owner(ctx context.Context, req *request, address, passwd string
 func (s *Server) replacePassword(ctx context.Context, cred store.Credentials, hash string) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	return s.store.UpgradePassword(ctx, cred.UID, cred.Password, hash)
+	return s.store.Users.UpgradePassword(ctx, cred.UID, cred.Password, hash)
 }

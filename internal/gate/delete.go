@@ -44,7 +44,7 @@ func (s *Server) erase(ctx context.Context, req *request, in *loginRequest) (sto
 			return cred, store.Deletion{}, err
 		}
 		sqlCtx, cancel := context.WithTimeout(ctx, storeTimeout)
-		done, err := s.store.DeleteUser(sqlCtx, cred.UID, cred.Password)
+		done, err := s.store.Users.Delete(sqlCtx, cred.UID, cred.Password)
 		cancel()
 		switch {
 		case err == nil:

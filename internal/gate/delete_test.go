@@ -17,7 +17,7 @@ func TestADeletedAccountLeavesNothingThatLogsIn(t *testing.T) {
 	f := newFixture(t)
 	uid := f.newUser("Alice", "Alice@example.com", "gde745")
 	friend := f.rawUser("bob", "b@example.com", "x")
-	_, err := f.store.SeedFriends(t.Context(), [][2]int32{{uid, friend}})
+	_, err := f.store.Seed.Friends(t.Context(), [][2]int32{{uid, friend}})
 	require.NoError(t, err)
 	// A session on a live node, a token, and caches.
 	lease := presence.Lease{Name: "chat1", Boot: "boot1", ClientAddr: "127.0.0.1:1", RPCAddr: f.chatAddr, StartedMS: time.Now().UnixMilli()}
@@ -59,7 +59,7 @@ func TestADeletedAccountLeavesNothingThatLogsIn(t *testing.T) {
 	after, err := f.presence.ListsVersion(t.Context(), friend)
 	require.NoError(t, err)
 	require.NotEqual(t, before, after, "the friend's next login reads its lists anew")
-	_, err = f.store.Profile(t.Context(), uid)
+	_, err = f.store.Users.Profile(t.Context(), uid)
 	require.ErrorIs(t, err, store.ErrNotFound)
 	require.NotEqual(t, uid, f.newUser("alice", "alice@example.com", "other1"), "name and address are free")
 	require.NotContains(t, f.logs.String(), "gde745")

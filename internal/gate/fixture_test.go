@@ -333,14 +333,14 @@ func (b *syncBuffer) String() string {
 // rawUser stores a user with this text as the password, as in a migrated row.
 func (f *fixture) rawUser(name, email, stored string) int32 {
 	f.t.Helper()
-	uid, err := f.store.CreateUser(f.t.Context(), store.NewUser{Name: name, Email: email, PasswordHash: stored, Nick: name})
+	uid, err := f.store.Users.Create(f.t.Context(), store.NewUser{Name: name, Email: email, PasswordHash: stored, Nick: name})
 	require.NoError(f.t, err)
 	return uid
 }
 
 func (f *fixture) stored(email string) string {
 	f.t.Helper()
-	c, err := f.store.Credentials(f.t.Context(), email)
+	c, err := f.store.Users.Credentials(f.t.Context(), email)
 	require.NoError(f.t, err)
 	return c.Password
 }

@@ -183,7 +183,7 @@ func (s *Server) crowded(limit string) error {
 func (s *Server) upgrade(ctx context.Context, cred *store.Credentials, hash string) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	if err := s.store.UpgradePassword(ctx, cred.UID, cred.Password, hash); err != nil {
+	if err := s.store.Users.UpgradePassword(ctx, cred.UID, cred.Password, hash); err != nil {
 		if !errors.Is(err, store.ErrNotFound) && s.noise.Allow() { // not found: another login renewed it first
 			s.log.Warn("password hash not upgraded", "user", s.audit.user(cred.UID), "err", safe(err))
 		}
@@ -219,7 +219,7 @@ func (s *Server) unchanged(ctx context.Context, req *request, address, passwd st
 func (s *Server) credentials(ctx context.Context, address string) (store.Credentials, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	return s.store.Credentials(ctx, address)
+	return s.store.Users.Credentials(ctx, address)
 }
 
 // throttled refuses a request because of a limit, and records that.

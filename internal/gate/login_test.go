@@ -170,7 +170,7 @@ func TestProvenPasswordNeedsNoHashUntilItChanges(t *testing.T) {
 	require.Equal(t, 10.0, f.metric("logins_remembered_total"))
 
 	// Reset the password as another gate would, without telling this one.
-	_, err := f.store.ResetPassword(t.Context(), "alice", "alice@example.com", newPHC(f.hasher.params, "newpass"))
+	_, err := f.store.Users.ResetPassword(t.Context(), "alice", "alice@example.com", newPHC(f.hasher.params, "newpass"))
 	require.NoError(t, err)
 	require.Equal(t, wire.CodePasswdInvalid, f.login("alice@example.com", "abcdef").Error)
 	require.Equal(t, wire.CodeOK, f.login("alice@example.com", "newpass").Error)

@@ -29,7 +29,7 @@ func TestNamesAtRegistration(t *testing.T) {
 		r := f.call("/user_register", registration(name, email, "abcdef", f.code(email)))
 		require.Equal(t, wire.CodeOK, r.Error, "%+q", name)
 		require.Equal(t, stored, r.User)
-		_, err := f.store.ProfileByName(t.Context(), name)
+		_, err := f.store.Users.ProfileByName(t.Context(), name)
 		require.NoError(t, err)
 	}
 }
@@ -57,7 +57,7 @@ func TestRegisterStoresNickAndSex(t *testing.T) {
 	in["nick"], in["sex"] = "Alice B. ☂", 1
 	r := f.call("/user_register", in)
 	require.Equal(t, wire.CodeOK, r.Error)
-	p, err := f.store.Profile(t.Context(), r.UID)
+	p, err := f.store.Users.Profile(t.Context(), r.UID)
 	require.NoError(t, err)
 	require.Equal(t, "Alice B. ☂", p.Nick)
 	require.Equal(t, int32(1), p.Sex)
@@ -74,7 +74,7 @@ func TestRegisterStoresNickAndSex(t *testing.T) {
 	delete(in, "nick")
 	delete(in, "sex")
 	r = f.call("/user_register", in)
-	p, err = f.store.Profile(t.Context(), r.UID)
+	p, err = f.store.Users.Profile(t.Context(), r.UID)
 	require.NoError(t, err)
 	require.Equal(t, "bob", p.Nick)
 }

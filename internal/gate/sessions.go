@@ -96,7 +96,7 @@ func (s *Server) kickOne(ctx context.Context, log *slog.Logger, at presence.Loca
 	case ending == presence.EndingLeft:
 		result = "left"
 	case ending == presence.EndingNoNode:
-		result, err = "gone", errors.Join(s.presence.LeaveKick(ctx, at), s.store.Fence(ctx, at.Node, at.Boot))
+		result, err = "gone", errors.Join(s.presence.LeaveKick(ctx, at), s.store.Fence.Forbid(ctx, at.Node, at.Boot))
 	}
 	if err != nil {
 		s.kickFailed(log, err)

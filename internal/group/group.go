@@ -42,7 +42,7 @@ func EventRows(c *store.GroupChange) Rows {
 	return Rows{Thread: e.ThreadID, Ver: c.Ver, First: e.Seq, Last: e.Seq, Body: wire.AppendGroupPush(nil, e.ThreadID, c.Ver, text)}
 }
 
-// Store is the part of internal/store that Groups uses.
+// Store is the part of *store.Groups that Groups uses.
 type Store interface {
 	Memberships(ctx context.Context, uids []int32) (map[int32][]store.ThreadMembership, error)
 	LocalMembers(ctx context.Context, thread int64, uids []int32) (ver int32, members map[int32]store.Membership, err error)

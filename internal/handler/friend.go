@@ -41,7 +41,7 @@ func (f *friends) apply(ctx context.Context, s *session.Session, body []byte) er
 	if err != nil {
 		return err
 	}
-	news, err := f.Store.Apply(ctx, s.UID(), req.ToUID, req.Greeting, req.Back)
+	news, err := f.Store.Friends.Apply(ctx, s.UID(), req.ToUID, req.Greeting, req.Back)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return wire.Refuse(wire.CodeUIDInvalid, err)
@@ -83,7 +83,7 @@ func (f *friends) approve(ctx context.Context, s *session.Session, body []byte) 
 	if err != nil {
 		return err
 	}
-	done, err := f.Store.Approve(ctx, f.Node, s.Boot(), s.UID(), req.ToUID, req.Back)
+	done, err := f.Store.Friends.Approve(ctx, f.Node, s.Boot(), s.UID(), req.ToUID, req.Back)
 	switch {
 	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrNoApplication):
 		return wire.Refuse(wire.CodeUIDInvalid, err)

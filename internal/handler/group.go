@@ -123,7 +123,7 @@ func (g *groups) create(ctx context.Context, s *session.Session, body []byte) er
 	if err := wire.DecodeGroup(body, &req); err != nil {
 		return err
 	}
-	change, err := g.Store.CreateGroup(ctx, g.Node, s.Boot(), s.UID(), req.Name, req.UniqueID, req.UIDs)
+	change, err := g.Store.Groups.Create(ctx, g.Node, s.Boot(), s.UID(), req.Name, req.UniqueID, req.UIDs)
 	return g.doneAdding(s, wire.MsgGroupCreateRsp, change, append([]int32{s.UID()}, change.Members...), err)
 }
 
@@ -133,7 +133,7 @@ func (g *groups) invite(ctx context.Context, s *session.Session, body []byte) er
 	if err := wire.DecodeGroup(body, &req); err != nil {
 		return err
 	}
-	change, err := g.Store.Invite(ctx, g.Node, s.Boot(), s.UID(), req.ThreadID, req.UIDs)
+	change, err := g.Store.Groups.Invite(ctx, g.Node, s.Boot(), s.UID(), req.ThreadID, req.UIDs)
 	return g.doneAdding(s, wire.MsgGroupInviteRsp, change, change.Members, err)
 }
 
@@ -143,7 +143,7 @@ func (g *groups) leave(ctx context.Context, s *session.Session, body []byte) err
 	if err := wire.DecodeGroup(body, &req); err != nil {
 		return err
 	}
-	change, err := g.Store.Leave(ctx, g.Node, s.Boot(), s.UID(), req.ThreadID)
+	change, err := g.Store.Groups.Leave(ctx, g.Node, s.Boot(), s.UID(), req.ThreadID)
 	return g.done(s, wire.MsgGroupLeaveRsp, change, err)
 }
 
@@ -153,7 +153,7 @@ func (g *groups) remove(ctx context.Context, s *session.Session, body []byte) er
 	if err := wire.DecodeGroup(body, &req); err != nil {
 		return err
 	}
-	change, err := g.Store.RemoveMember(ctx, g.Node, s.Boot(), s.UID(), req.ThreadID, req.UID)
+	change, err := g.Store.Groups.RemoveMember(ctx, g.Node, s.Boot(), s.UID(), req.ThreadID, req.UID)
 	return g.done(s, wire.MsgGroupRemoveRsp, change, err)
 }
 
@@ -166,9 +166,9 @@ func (g *groups) role(ctx context.Context, s *session.Session, body []byte) erro
 	var change store.GroupChange
 	var err error
 	if req.Role == wire.RoleOwner {
-		change, err = g.Store.TransferGroup(ctx, g.Node, s.Boot(), s.UID(), req.ThreadID, req.UID)
+		change, err = g.Store.Groups.Transfer(ctx, g.Node, s.Boot(), s.UID(), req.ThreadID, req.UID)
 	} else {
-		change, err = g.Store.SetRole(ctx, g.Node, s.Boot(), s.UID(), req.ThreadID, req.UID, store.Role(req.Role))
+		change, err = g.Store.Groups.SetRole(ctx, g.Node, s.Boot(), s.UID(), req.ThreadID, req.UID, store.Role(req.Role))
 	}
 	return g.done(s, wire.MsgGroupRoleRsp, change, err)
 }
@@ -189,17 +189,17 @@ func (g *groups) change(ctx context.Context, s *session.Session, body []byte) er
 		return nil
 	}
 	if req.Name != nil {
-		if err := part(g.Store.RenameGroup(ctx, g.Node, s.Boot(), s.UID(), req.ThreadID, *req.Name)); err != nil {
+		if err := part(g.Store.Groups.Rename(ctx, g.Node, s.Boot(), s.UID(), req.ThreadID, *req.Name)); err != nil {
 			return err
 		}
 	}
 	if req.MuteAll != nil {
-		if err := part(g.Store.MuteGroup(ctx, g.Node, s.Boot(), s.UID(), req.ThreadID, *req.MuteAll)); err != nil {
+		if err := part(g.Store.Groups.Mute(ctx, g.Node, s.Boot(), s.UID(), req.ThreadID, *req.MuteAll)); err != nil {
 			return err
 		}
 	}
 	if req.HistoryForNew != nil {
-		if err := part(g.Store.SetHistoryForNew(ctx, g.Node, s.Boot(), s.UID(), req.ThreadID, *req.HistoryForNew)); err != nil {
+		if err := part(g.Store.Groups.SetHistoryForNew(ctx, g.Node, s.Boot(), s.UID(), req.ThreadID, *req.HistoryForNew)); err != nil {
 			return err
 		}
 	}
@@ -212,7 +212,7 @@ func (g *groups) mute(ctx context.Context, s *session.Session, body []byte) erro
 	if err := wire.DecodeGroup(body, &req); err != nil {
 		return err
 	}
-	change, err := g.Store.MuteMember(ctx, g.Node, s.Boot(), s.UID(), req.ThreadID, req.UID, req.UntilMS)
+	change, err := g.Store.Groups.MuteMember(ctx, g.Node, s.Boot(), s.UID(), req.ThreadID, req.UID, req.UntilMS)
 	return g.done(s, wire.MsgGroupMuteRsp, change, err)
 }
 
@@ -222,7 +222,7 @@ func (g *groups) dissolve(ctx context.Context, s *session.Session, body []byte) 
 	if err := wire.DecodeGroup(body, &req); err != nil {
 		return err
 	}
-	change, err := g.Store.Dissolve(ctx, g.Node, s.Boot(), s.UID(), req.ThreadID)
+	change, err := g.Store.Groups.Dissolve(ctx, g.Node, s.Boot(), s.UID(), req.ThreadID)
 	return g.done(s, wire.MsgGroupDissolveRsp, change, err)
 }
 
@@ -232,7 +232,7 @@ func (g *groups) info(ctx context.Context, s *session.Session, body []byte) erro
 	if err := wire.DecodeGroup(body, &req); err != nil {
 		return err
 	}
-	of, err := g.Store.GroupInfo(ctx, req.ThreadID, s.UID())
+	of, err := g.Store.Groups.Info(ctx, req.ThreadID, s.UID())
 	if err != nil {
 		return g.refused(s, err)
 	}
@@ -250,7 +250,7 @@ func (g *groups) members(ctx context.Context, s *session.Session, body []byte) e
 		return err
 	}
 	key := store.GroupKey{Thread: req.ThreadID, UID: s.UID()}
-	rights, err := g.Store.GroupRights(ctx, []store.GroupKey{key})
+	rights, err := g.Store.Rights.InGroups(ctx, []store.GroupKey{key})
 	if err != nil {
 		return err
 	}
@@ -258,7 +258,7 @@ func (g *groups) members(ctx context.Context, s *session.Session, body []byte) e
 		return wire.Refuse(wire.CodeNotAllowed, store.ErrNotMember)
 	}
 	limit := pageLimit(s, req.Limit, nativePage)
-	list, err := g.Store.GroupMembers(ctx, req.ThreadID, req.After, limit+1)
+	list, err := g.Store.Groups.Members(ctx, req.ThreadID, req.After, limit+1)
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ func (g *groups) link(ctx context.Context, s *session.Session, body []byte) erro
 	if err := wire.DecodeGroup(body, &req); err != nil {
 		return err
 	}
-	link, err := g.Store.CreateLink(ctx, g.Node, s.Boot(), s.UID(), req.ThreadID, time.Duration(req.TTLS)*time.Second, req.Uses)
+	link, err := g.Store.Links.Create(ctx, g.Node, s.Boot(), s.UID(), req.ThreadID, time.Duration(req.TTLS)*time.Second, req.Uses)
 	if err != nil {
 		return g.refused(s, err)
 	}
@@ -40,7 +40,7 @@ func (g *groups) links(ctx context.Context, s *session.Session, body []byte) err
 	if err := wire.DecodeGroup(body, &req); err != nil {
 		return err
 	}
-	list, err := g.Store.Links(ctx, s.UID(), req.ThreadID)
+	list, err := g.Store.Links.List(ctx, s.UID(), req.ThreadID)
 	if err != nil {
 		return g.refused(s, err)
 	}
@@ -57,7 +57,7 @@ func (g *groups) revoke(ctx context.Context, s *session.Session, body []byte) er
 	if err := wire.DecodeGroup(body, &req); err != nil {
 		return err
 	}
-	if err := g.Store.RevokeLink(ctx, g.Node, s.Boot(), s.UID(), req.ThreadID, req.Code); err != nil {
+	if err := g.Store.Links.Revoke(ctx, g.Node, s.Boot(), s.UID(), req.ThreadID, req.Code); err != nil {
 		return g.refused(s, err)
 	}
 	return reply(s, wire.MsgGroupRevokeRsp, wire.GroupRevokeReply{ThreadID: req.ThreadID, Code: req.Code})
@@ -72,7 +72,7 @@ func (g *groups) join(ctx context.Context, s *session.Session, body []byte) erro
 	if !g.failed.allow(s.UID(), time.Now()) {
 		return wire.Refuse(wire.CodeRateLimited, errBadJoins)
 	}
-	change, err := g.Store.JoinByLink(ctx, g.Node, s.Boot(), s.UID(), req.Code)
+	change, err := g.Store.Links.Join(ctx, g.Node, s.Boot(), s.UID(), req.Code)
 	if !errors.Is(err, store.ErrBadLink) && !errors.Is(err, store.ErrNotAllowed) {
 		g.failed.giveBack(s.UID(), time.Now())
 	}
@@ -80,7 +80,7 @@ func (g *groups) join(ctx context.Context, s *session.Session, body []byte) erro
 		return g.refused(s, err)
 	}
 	g.tell(&change, change.Members)
-	of, err := g.Store.GroupInfo(ctx, change.Event.ThreadID, s.UID())
+	of, err := g.Store.Groups.Info(ctx, change.Event.ThreadID, s.UID())
 	if err != nil && !errors.Is(err, store.ErrNotMember) { // removed meanwhile: it did join
 		return err
 	}

@@ -41,7 +41,7 @@ func (l *life) recall(ctx context.Context, s *session.Session, body []byte) erro
 		return err
 	}
 	return l.change(ctx, s, wire.MsgRecallRsp, req.ThreadID, func() (store.TextChange, error) {
-		return l.Store.Recall(ctx, l.Node, s.Boot(), s.UID(), req.ThreadID, req.MsgID, l.RecallWindow)
+		return l.Store.Messages.Recall(ctx, l.Node, s.Boot(), s.UID(), req.ThreadID, req.MsgID, l.RecallWindow)
 	})
 }
 
@@ -52,7 +52,7 @@ func (l *life) edit(ctx context.Context, s *session.Session, body []byte) error 
 		return err
 	}
 	return l.change(ctx, s, wire.MsgEditRsp, req.ThreadID, func() (store.TextChange, error) {
-		return l.Store.Edit(ctx, l.Node, s.Boot(), s.UID(), req.ThreadID, req.MsgID, req.Content, l.EditWindow)
+		return l.Store.Messages.Edit(ctx, l.Node, s.Boot(), s.UID(), req.ThreadID, req.MsgID, req.Content, l.EditWindow)
 	})
 }
 
@@ -142,7 +142,7 @@ func (l *life) hide(ctx context.Context, s *session.Session, body []byte) error 
 	if !member || slices.Min(req.MsgIDs) < within.First || within.Last > 0 && slices.Max(req.MsgIDs) > within.Last {
 		return wire.Refuse(wire.CodeNotAllowed, store.ErrNoText)
 	}
-	if err := l.Store.Hide(ctx, l.Node, s.Boot(), s.UID(), req.ThreadID, req.MsgIDs); err != nil {
+	if err := l.Store.Messages.Hide(ctx, l.Node, s.Boot(), s.UID(), req.ThreadID, req.MsgIDs); err != nil {
 		return l.refused(s, err)
 	}
 	if err := reply(s, wire.MsgHideRsp, wire.HideReply{ThreadID: req.ThreadID}); err != nil || s.Alone() {

@@ -42,7 +42,7 @@ func (d *Deps) marks(ctx context.Context, s *session.Session, body []byte) error
 		return err
 	}
 	limit := pageLimit(s, req.Limit, nativePage)
-	list, err := d.Store.Marks(ctx, req.ThreadID, s.UID(), req.After, limit+1)
+	list, err := d.Store.Marks.List(ctx, req.ThreadID, s.UID(), req.After, limit+1)
 	switch {
 	case errors.Is(err, store.ErrNotMember):
 		return wire.Refuse(wire.CodeNotAllowed, err)
@@ -66,7 +66,7 @@ func (d *Deps) threadMarks(ctx context.Context, s *session.Session, threads []st
 	if !s.Shown(wire.FeatureMarks) {
 		return out, nil
 	}
-	list, err := d.Store.ThreadMarks(ctx, s.UID(), threads)
+	list, err := d.Store.Marks.OfThreads(ctx, s.UID(), threads)
 	if err != nil {
 		return nil, err
 	}

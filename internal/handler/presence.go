@@ -61,13 +61,13 @@ func (p *presences) visible(ctx context.Context, s *session.Session, body []byte
 		return err
 	}
 	if req.Visible == nil {
-		visible, err := p.Store.Visible(ctx, s.UID())
+		visible, err := p.Store.Visibility.Of(ctx, s.UID())
 		if err != nil {
 			return err
 		}
 		return reply(s, wire.MsgVisibleRsp, wire.VisibleReply{Visible: visible})
 	}
-	if err := p.Store.SetVisible(ctx, s.UID(), *req.Visible); err != nil {
+	if err := p.Store.Visibility.Set(ctx, s.UID(), *req.Visible); err != nil {
 		return err
 	}
 	p.Watch.RightsChanged(0, s.UID())
@@ -88,7 +88,7 @@ func (p *presences) typing(ctx context.Context, s *session.Session, body []byte)
 		p.TypingDropped.Inc()
 		return nil
 	}
-	to, err := p.Store.TypingTo(ctx, req.ThreadID, s.UID(), typingMembers)
+	to, err := p.Store.Visibility.TypingTo(ctx, req.ThreadID, s.UID(), typingMembers)
 	if err != nil || len(to) == 0 {
 		p.TypingDropped.Inc()
 		return nil

@@ -14,7 +14,7 @@ import (
 // unfriend answers 2105.
 func (d *Deps) unfriend(ctx context.Context, s *session.Session, body []byte) error {
 	return d.changeRelation(ctx, s, body, wire.MsgUnfriendRsp, wire.ChangeUnfriend, func(boot string, other int32) error {
-		_, err := d.Store.Unfriend(ctx, d.Node, boot, s.UID(), other)
+		_, err := d.Store.Friends.Unfriend(ctx, d.Node, boot, s.UID(), other)
 		return err
 	})
 }
@@ -22,7 +22,7 @@ func (d *Deps) unfriend(ctx context.Context, s *session.Session, body []byte) er
 // block answers 2107.
 func (d *Deps) block(ctx context.Context, s *session.Session, body []byte) error {
 	return d.changeRelation(ctx, s, body, wire.MsgBlockRsp, wire.ChangeBlock, func(boot string, other int32) error {
-		_, err := d.Store.Block(ctx, d.Node, boot, s.UID(), other)
+		_, err := d.Store.Friends.Block(ctx, d.Node, boot, s.UID(), other)
 		return err
 	})
 }
@@ -30,7 +30,7 @@ func (d *Deps) block(ctx context.Context, s *session.Session, body []byte) error
 // unblock answers 2109.
 func (d *Deps) unblock(ctx context.Context, s *session.Session, body []byte) error {
 	return d.changeRelation(ctx, s, body, wire.MsgUnblockRsp, wire.ChangeUnblock, func(boot string, other int32) error {
-		return d.Store.Unblock(ctx, d.Node, boot, s.UID(), other)
+		return d.Store.Friends.Unblock(ctx, d.Node, boot, s.UID(), other)
 	})
 }
 
@@ -78,7 +78,7 @@ func (d *Deps) blocks(ctx context.Context, s *session.Session, body []byte) erro
 		return err
 	}
 	limit := pageLimit(s, req.Limit, nativePage)
-	list, err := d.Store.Blocks(ctx, s.UID(), req.After, limit+1)
+	list, err := d.Store.Friends.Blocks(ctx, s.UID(), req.After, limit+1)
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ func (d *Deps) sync(ctx context.Context, s *session.Session, body []byte) error 
 		}
 	}
 	page := &syncPage{SyncReply: wire.SyncReply{Threads: []wire.HistoryReply{}}, view: viewOf(s), room: d.pageBytes(s)}
-	hides, err := d.Store.HidesAny(ctx, s.UID())
+	hides, err := d.Store.Messages.HidesAny(ctx, s.UID())
 	if err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func (d *Deps) syncCursors(ctx context.Context, s *session.Session, req *wire.Sy
 		cursors[at.ThreadID] = at.Seq
 	}
 	for after := int64(0); ; {
-		list, err := d.threadList(ctx, s, func() ([]store.Thread, error) { return d.Store.Threads(ctx, s.UID(), after, nativePage) })
+		list, err := d.threadList(ctx, s, func() ([]store.Thread, error) { return d.Store.Threads.List(ctx, s.UID(), after, nativePage) })
 		if err != nil {
 			return err
 		}
@@ -105,7 +105,7 @@ func (d *Deps) syncCursors(ctx context.Context, s *session.Session, req *wire.Sy
 // whether there is more of these.
 func (d *Deps) syncThreads(ctx context.Context, page *syncPage, starts []history.Start) (added int, more bool, err error) {
 	for added < len(starts) && !page.full() {
-		ahead, n, err := history.ReadAhead(ctx, d.Store, starts[added:], page.view, nativePage, page.room)
+		ahead, n, err := history.ReadAhead(ctx, d.Store.Messages, starts[added:], page.view, nativePage, page.room)
 		if err != nil {
 			return 0, false, err
 		}
@@ -189,7 +189,7 @@ func (d *Deps) syncSince(ctx context.Context, s *session.Session, req *wire.Sync
 	}
 	for {
 		list, err := d.threadList(ctx, s, func() ([]store.Thread, error) {
-			return d.Store.ThreadsSince(ctx, s.UID(), at.from, at.after, sincePage)
+			return d.Store.Threads.Since(ctx, s.UID(), at.from, at.after, sincePage)
 		})
 		if err != nil {
 			return err
@@ -198,7 +198,7 @@ func (d *Deps) syncSince(ctx context.Context, s *session.Session, req *wire.Sync
 		for i := range list {
 			ends[i] = store.Before{Thread: list[i].ID, Seq: list[i].LastSeq}
 		}
-		known, err := d.Store.LastBefore(ctx, ends, at.from*1000-clocksApart.Milliseconds(), sinceDepth)
+		known, err := d.Store.Threads.LastBefore(ctx, ends, at.from*1000-clocksApart.Milliseconds(), sinceDepth)
 		if err != nil {
 			return err
 		}
@@ -229,6 +229,6 @@ func (d *Deps) syncSince(ctx context.Context, s *session.Session, req *wire.Sync
 
 // reached reports whether a thread of the user's goes as far as the cursor.
 func (d *Deps) reached(ctx context.Context, uid int32, at wire.Cursor) (bool, error) {
-	list, err := d.Store.Threads(ctx, uid, at.ThreadID-1, 1)
+	list, err := d.Store.Threads.List(ctx, uid, at.ThreadID-1, 1)
 	return len(list) == 1 && list[0].ID == at.ThreadID && list[0].LastSeq >= at.Seq, err
 }

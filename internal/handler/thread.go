@@ -27,13 +27,13 @@ func (d *Deps) threads(ctx context.Context, s *session.Session, body []byte) err
 		req.After = after
 		if first {
 			// Each friend's thread is listed before any chat, so that no push names a thread the client does not know.
-			if err := d.Store.EnsureFriendThreads(ctx, s.UID()); err != nil {
+			if err := d.Store.Threads.EnsureOfFriends(ctx, s.UID()); err != nil {
 				return err
 			}
 		}
 	}
 	limit := pageLimit(s, req.Limit, stockThreads)
-	list, err := d.threadList(ctx, s, func() ([]store.Thread, error) { return d.Store.Threads(ctx, s.UID(), req.After, limit+1) })
+	list, err := d.threadList(ctx, s, func() ([]store.Thread, error) { return d.Store.Threads.List(ctx, s.UID(), req.After, limit+1) })
 	if err != nil {
 		return err
 	}
@@ -115,10 +115,10 @@ func (d *Deps) openThread(ctx context.Context, s *session.Session, body []byte) 
 
 // friendThread returns the thread of two friends. Approval makes it; for friendships older than that it is made here.
 func (d *Deps) friendThread(ctx context.Context, a, b int32) (int64, error) {
-	id, err := d.Store.PairThread(ctx, a, b)
+	id, err := d.Store.Threads.OfPair(ctx, a, b)
 	if errors.Is(err, store.ErrNotFound) {
-		if err = d.Store.EnsureFriendThreads(ctx, a); err == nil {
-			id, err = d.Store.PairThread(ctx, a, b)
+		if err = d.Store.Threads.EnsureOfFriends(ctx, a); err == nil {
+			id, err = d.Store.Threads.OfPair(ctx, a, b)
 		}
 	}
 	if errors.Is(err, store.ErrNotFound) {
@@ -127,7 +127,7 @@ func (d *Deps) friendThread(ctx context.Context, a, b int32) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	access, err := d.Store.Access(ctx, []int64{id})
+	access, err := d.Store.Rights.Access(ctx, []int64{id})
 	if err == nil && !access[id].Friends {
 		err = wire.Refuse(wire.CodeCreateChat, errNotFriends)
 	}
@@ -152,7 +152,7 @@ func (d *Deps) history(ctx context.Context, s *session.Session, body []byte) err
 	}
 	if member {
 		limit := pageLimit(s, req.Limit, history.StockRows)
-		if _, err := history.Page(ctx, d.Store, &page, within, viewOf(s), limit, d.pageBytes(s)); err != nil {
+		if _, err := history.Page(ctx, d.Store.Messages, &page, within, viewOf(s), limit, d.pageBytes(s)); err != nil {
 			return err
 		}
 		if pushed > 0 {

@@ -7,7 +7,7 @@ import (
 	"parley/internal/store"
 )
 
-// Source is what pages are read from; *store.Store implements it.
+// Source is what pages are read from; *store.Messages implements it.
 type Source interface {
 	HistoryTo(ctx context.Context, thread, after, upto int64, limit, maxBytes int) (msgs []store.Message, more bool, err error)
 	Histories(ctx context.Context, parts []store.Part) ([]store.Rows, error)

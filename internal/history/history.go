@@ -34,14 +34,14 @@ func Readable(ctx context.Context, st *store.Store, thread int64, uid int32, gro
 	if thread < 1 || thread > wire.MaxInt {
 		return Range{}, false, nil
 	}
-	access, err := st.Access(ctx, []int64{thread})
+	access, err := st.Rights.Access(ctx, []int64{thread})
 	if err != nil {
 		return Range{}, false, err
 	}
 	if a, private := access[thread]; private || !groups {
 		return Range{}, private && (a.User1 == uid || a.User2 == uid), nil
 	}
-	group, err := st.GroupInfo(ctx, thread, uid)
+	group, err := st.Groups.Info(ctx, thread, uid)
 	switch {
 	case errors.Is(err, store.ErrNotMember):
 		return Range{}, false, nil

@@ -100,7 +100,7 @@ func (l *Logins) pushGone(s *session.Session, old, now people) error {
 
 // pushFriend sends the 1015 of a friendship again, from what its thread holds.
 func (l *Logins) pushFriend(ctx context.Context, s *session.Session, friend *wire.Profile) error {
-	id, err := l.d.Store.PairThread(ctx, s.UID(), friend.UID)
+	id, err := l.d.Store.Threads.OfPair(ctx, s.UID(), friend.UID)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil // no approval made it; the next login lists it
 	}
@@ -109,7 +109,7 @@ func (l *Logins) pushFriend(ctx context.Context, s *session.Session, friend *wir
 	}
 	page := wire.HistoryReply{ThreadID: id}
 	view := history.View{UID: s.UID(), Rows: s.Shown(wire.FeatureRows), Stock: !s.Native()}
-	if _, err := history.Page(ctx, l.d.Store, &page, history.Range{}, view, history.StockRows, history.StockBytes); err != nil || len(page.Chats) == 0 {
+	if _, err := history.Page(ctx, l.d.Store.Messages, &page, history.Range{}, view, history.StockRows, history.StockBytes); err != nil || len(page.Chats) == 0 {
 		return err // the stock client crashes on a 1015 without messages
 	}
 	return l.pushHere(s, friend.UID, wire.MsgApproved, wire.ApprovedPush{

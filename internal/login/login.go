@@ -330,7 +330,7 @@ func (a *attempt) newStock(ctx context.Context) (session.Stock, error) {
 		a.d.Log.Error("friends of a stock client not read", "err", err)
 		friends = make(map[int32]struct{})
 	}
-	stored, err := a.d.Store.LastSeqs(ctx, a.req.UID, friends)
+	stored, err := a.d.Store.Threads.LastSeqs(ctx, a.req.UID, friends)
 	if err != nil {
 		return nil, err
 	}

@@ -28,9 +28,9 @@ var ErrBusy = errors.New("mark: too many marks wait")
 // MaxTold is the size of the largest group whose authors are told who has read their texts.
 const MaxTold = 100
 
-// Store is the part of internal/store that Marks use.
+// Store keeps the marks; *store.Marks implements it.
 type Store interface {
-	RaiseMarks(ctx context.Context, marks []store.Mark) ([]store.Marked, error)
+	Raise(ctx context.Context, marks []store.Mark) ([]store.Marked, error)
 	Authors(ctx context.Context, spans []store.Span) ([]store.Author, error)
 }
 
@@ -127,7 +127,7 @@ func (m *Marks) serve(calls []*call) {
 	for i := range list {
 		marks[i] = list[i].mark
 	}
-	stored, err := m.d.Store.RaiseMarks(ctx, marks)
+	stored, err := m.d.Store.Raise(ctx, marks)
 	m.metrics.size.Observe(float64(len(marks)))
 	m.metrics.seconds.Observe(time.Since(began).Seconds())
 	if err != nil {

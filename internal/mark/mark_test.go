@@ -34,7 +34,7 @@ type fakeStore struct {
 	marks   map[store.GroupKey]store.Mark
 }
 
-func (s *fakeStore) RaiseMarks(_ context.Context, marks []store.Mark) ([]store.Marked, error) {
+func (s *fakeStore) Raise(_ context.Context, marks []store.Mark) ([]store.Marked, error) {
 	if s.block != nil {
 		<-s.block
 	}

@@ -65,7 +65,7 @@ func (m *Member) takeFence(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, fenceTakeTimeout)
 	defer cancel()
-	if err := m.d.Fence.TakeFence(ctx, name, boot); err != nil {
+	if err := m.d.Fence.Take(ctx, name, boot); err != nil {
 		return err
 	}
 	// No other goroutine changes the state from fenceAbsent: Join has returned before KeepFence runs.
@@ -84,7 +84,7 @@ func (m *Member) readFence(ctx context.Context) error {
 	m.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, fenceReadTimeout)
 	defer cancel()
-	row, err := m.d.Fence.FenceBoot(ctx, name)
+	row, err := m.d.Fence.Boot(ctx, name)
 	if err != nil {
 		return err
 	}

@@ -72,10 +72,10 @@ type Mailbox interface {
 	Reported(kicks presence.Kicks, err error)
 }
 
-// FenceStore is the part of SQL that a Member uses; *store.Store implements it.
+// FenceStore is the part of SQL that a Member uses; *store.Fence implements it.
 type FenceStore interface {
-	TakeFence(ctx context.Context, node, boot string) error
-	FenceBoot(ctx context.Context, node string) (boot string, err error)
+	Take(ctx context.Context, node, boot string) error
+	Boot(ctx context.Context, node string) (boot string, err error)
 }
 
 // Deps are the dependencies of a Member. None of the functions may wait for Redis or SQL.

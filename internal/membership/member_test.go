@@ -109,11 +109,11 @@ func (f *fakeServers) Generation(ctx context.Context) (id string, ageMS int64, e
 	return "gen", 3600_000, f.redis(ctx, func() error { return nil })
 }
 
-func (f *fakeServers) TakeFence(ctx context.Context, _, boot string) error {
+func (f *fakeServers) Take(ctx context.Context, _, boot string) error {
 	return f.sql(ctx, func() error { f.fence = boot; return nil })
 }
 
-func (f *fakeServers) FenceBoot(ctx context.Context, _ string) (boot string, err error) {
+func (f *fakeServers) Boot(ctx context.Context, _ string) (boot string, err error) {
 	err = f.sql(ctx, func() error { f.reads++; boot = f.fence; return nil })
 	return boot, err
 }

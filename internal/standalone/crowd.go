@@ -22,10 +22,10 @@ func (c *Cluster) makeCrowd(ctx context.Context, n int) error {
 			pairs = append(pairs, [2]int32{CrowdFirst + int32(i) - 1, CrowdFirst + int32(i)})
 		}
 	}
-	if err := c.store.SeedUsers(ctx, CrowdFirst, users); err != nil {
+	if err := c.store.Seed.Users(ctx, CrowdFirst, users); err != nil {
 		return fmt.Errorf("standalone: crowd: %w", err)
 	}
-	if _, err := c.store.SeedFriends(ctx, pairs); err != nil {
+	if _, err := c.store.Seed.Friends(ctx, pairs); err != nil {
 		return fmt.Errorf("standalone: crowd: %w", err)
 	}
 	return nil

@@ -45,6 +45,6 @@ func TestACleanStopLeavesACompleteFile(t *testing.T) {
 	s, err := sqlite.Open(t.Context(), path)
 	require.NoError(t, err)
 	defer s.Close()
-	_, err = s.Credentials(t.Context(), Demo[0].Email)
+	_, err = s.Users.Credentials(t.Context(), Demo[0].Email)
 	require.NoError(t, err)
 }

@@ -35,9 +35,9 @@ func (c *Cluster) demoUsers() (users []web.DemoUser) {
 func (c *Cluster) makeDemo(ctx context.Context) error {
 	var uids [2]int32
 	for i, u := range Demo {
-		found, err := c.store.Credentials(ctx, u.Email)
+		found, err := c.store.Users.Credentials(ctx, u.Email)
 		if errors.Is(err, store.ErrNotFound) {
-			found.UID, err = c.store.CreateUser(ctx, store.NewUser{
+			found.UID, err = c.store.Users.Create(ctx, store.NewUser{
 				Name: u.Name, Email: u.Email, PasswordHash: gate.HashPassword(u.Password), Nick: u.Name,
 				Icon: fmt.Sprintf(":/res/head_%d.jpg", i+1),
 			})
@@ -47,7 +47,7 @@ func (c *Cluster) makeDemo(ctx context.Context) error {
 		}
 		uids[i] = found.UID
 	}
-	if _, err := c.store.SeedFriends(ctx, [][2]int32{uids}); err != nil {
+	if _, err := c.store.Seed.Friends(ctx, [][2]int32{uids}); err != nil {
 		return fmt.Errorf("standalone: demo friendship: %w", err)
 	}
 	return nil

@@ -10,25 +10,25 @@ import (
 // index by user, in private_chat. So only the first row of a thread in ten minutes costs a write there, and the changed
 // threads of a user are found without reading the others. The groups of a user, MaxGroups at most, are all read.
 
-// ActiveUnit is the unit in seconds. A transaction that takes longer may commit rows that ThreadsSince does not find.
+// ActiveUnit is the unit in seconds. A transaction that takes longer may commit rows that Threads.Since does not find.
 const ActiveUnit = 600
 
 // Clock returns the Unix time in seconds of the database, whose clock says when threads were active.
 func (s *Store) Clock(ctx context.Context) (int64, error) {
 	var now int64
-	if err := s.one(ctx, qClock, nil, &now); err != nil {
+	if err := s.db.one(ctx, qClock, nil, &now); err != nil {
 		return 0, fmt.Errorf("store: clock: %w", err)
 	}
 	return now, nil
 }
 
-// ThreadsSince is Threads without the threads that have got no row since a time, in seconds of Clock. It may return others
+// Since is List without the threads that have got no row since a time, in seconds of Clock. It may return others
 // too, up to two units older. Committed rows that it misses were stored by a transaction that took longer than a unit.
-func (s *Store) ThreadsSince(ctx context.Context, uid int32, since, after int64, limit int) ([]Thread, error) {
+func (s *Threads) Since(ctx context.Context, uid int32, since, after int64, limit int) ([]Thread, error) {
 	limit = max(limit, 0)
 	active := since/ActiveUnit - 1
 	args := []any{uid, active, after, limit, uid, active, after, limit, uid, active, after, limit, limit}
-	threads, err := s.readThreads(ctx, qThreadsSince, args)
+	threads, err := s.read(ctx, qThreadsSince, args)
 	if err != nil {
 		return nil, fmt.Errorf("store: threads of user %d since %d: %w", uid, since, err)
 	}
@@ -41,7 +41,7 @@ type Before struct{ Thread, Seq int64 }
 // LastBefore returns, for each place, the number of the newest row that is older than a time in Unix milliseconds, by the
 // clocks of the nodes that stored them; 0 if there is none. It looks at depth rows of each thread at most, and returns the
 // number before the last of these if all are newer. At most 256 places.
-func (s *Store) LastBefore(ctx context.Context, places []Before, ms, depth int64) ([]int64, error) {
+func (s *Threads) LastBefore(ctx context.Context, places []Before, ms, depth int64) ([]int64, error) {
 	out := make([]int64, len(places))
 	if len(places) == 0 {
 		return out, nil
@@ -54,7 +54,7 @@ func (s *Store) LastBefore(ctx context.Context, places []Before, ms, depth int64
 		out[at] = low
 		args = append(args, at, places[at].Thread, low, places[at].Seq, ms)
 	}
-	err := s.each(ctx, qLastBefore, len(args)/columns, args, func(rows *sql.Rows) error {
+	err := s.db.each(ctx, qLastBefore, len(args)/columns, args, func(rows *sql.Rows) error {
 		var at int
 		var seq int64
 		if err := rows.Scan(&at, &seq); err != nil {

@@ -43,21 +43,21 @@ func testRowsMakeActive(t *testing.T, d *database) {
 	change("text", func() { c.say(pair, a, "hello") })
 	seq := c.say(pair, a, "to be changed")
 	change("edit", func() {
-		_, err := c.s.Edit(t.Context(), c.node, c.boot, a, pair, seq, "changed", time.Hour)
+		_, err := c.s.Messages.Edit(t.Context(), c.node, c.boot, a, pair, seq, "changed", time.Hour)
 		require.NoError(t, err)
 	})
 	change("recall", func() {
-		_, err := c.s.Recall(t.Context(), c.node, c.boot, a, pair, seq, time.Hour)
+		_, err := c.s.Messages.Recall(t.Context(), c.node, c.boot, a, pair, seq, time.Hour)
 		require.NoError(t, err)
 	})
 	change("group", func() { group = c.group(a, b, x) })
 	change("text in a group", func() { c.say(group, a, "hello") })
 	change("event of a group", func() {
-		_, err := c.s.RenameGroup(t.Context(), c.node, c.boot, a, group, "other")
+		_, err := c.s.Groups.Rename(t.Context(), c.node, c.boot, a, group, "other")
 		require.NoError(t, err)
 	})
 	change("deleted account", func() {
-		_, err := c.s.DeleteUser(t.Context(), x, "hash of x")
+		_, err := c.s.Users.Delete(t.Context(), x, "hash of x")
 		require.NoError(t, err)
 	})
 }
@@ -80,9 +80,9 @@ func testThreadsSince(t *testing.T, d *database) {
 		require.NoError(t, err)
 	}
 	since := func(at, after int64, limit int) (out []int64) {
-		list, err := c.s.ThreadsSince(t.Context(), me, at, after, limit)
+		list, err := c.s.Threads.Since(t.Context(), me, at, after, limit)
 		require.NoError(t, err)
-		all, err := c.s.Threads(t.Context(), me, 0, 100)
+		all, err := c.s.Threads.List(t.Context(), me, 0, 100)
 		require.NoError(t, err)
 		for _, th := range list {
 			require.Contains(t, all, th)
@@ -114,7 +114,7 @@ func testLastBefore(t *testing.T, d *database) {
 	require.NoError(t, err)
 	last := int64(len(history(t, c.s, thread)))
 	before := func(ms, depth int64, places ...store.Before) []int64 {
-		got, err := c.s.LastBefore(t.Context(), places, ms, depth)
+		got, err := c.s.Threads.LastBefore(t.Context(), places, ms, depth)
 		require.NoError(t, err)
 		return got
 	}
@@ -135,7 +135,7 @@ func testHistories(t *testing.T, d *database) {
 		for n := range i % 4 {
 			c.say(id, me, fmt.Sprintf("text %d of %d", n, i))
 		}
-		require.NoError(t, c.s.Hide(t.Context(), c.node, c.boot, me, id, []int64{1}))
+		require.NoError(t, c.s.Messages.Hide(t.Context(), c.node, c.boot, me, id, []int64{1}))
 		parts = append(parts, store.Part{Span: store.Span{Thread: id, After: int64(i % 3)}, Limit: 1 + i%2})
 		if i%5 == 0 {
 			parts[i].Upto = 2
@@ -143,12 +143,12 @@ func testHistories(t *testing.T, d *database) {
 	}
 	parts = append(parts, store.Part{Span: store.Span{Thread: 1 << 30}})
 	for _, n := range []int{0, 1, 3, len(parts)} {
-		got, err := c.s.Histories(t.Context(), parts[:n])
+		got, err := c.s.Messages.Histories(t.Context(), parts[:n])
 		require.NoError(t, err)
 		require.Len(t, got, n)
 		for i, p := range parts[:n] {
 			var want store.Rows
-			want.Messages, want.More, err = c.s.HistoryTo(t.Context(), p.Thread, p.After, p.Upto, p.Limit, 1<<20)
+			want.Messages, want.More, err = c.s.Messages.HistoryTo(t.Context(), p.Thread, p.After, p.Upto, p.Limit, 1<<20)
 			require.NoError(t, err)
 			require.Equal(t, want, got[i], "part %d of %d", i, n)
 		}
@@ -157,7 +157,7 @@ func testHistories(t *testing.T, d *database) {
 	for i := range threads {
 		spans = append(spans, store.Span{Thread: parts[i].Thread, After: int64(i % 2), Upto: 10})
 	}
-	hidden, err := c.s.Hidden(t.Context(), me, spans)
+	hidden, err := c.s.Messages.Hidden(t.Context(), me, spans)
 	require.NoError(t, err)
 	require.Len(t, hidden, threads/2)
 	for i, sp := range spans {
@@ -182,8 +182,8 @@ func BenchmarkSync(b *testing.B) {
 				pairs[i-1] = [2]int32{2000, 2000 + int32(i)}
 			}
 		}
-		require.NoError(b, s.SeedUsers(b.Context(), 2000, users))
-		ids, err := s.SeedFriends(b.Context(), pairs)
+		require.NoError(b, s.Seed.Users(b.Context(), 2000, users))
+		ids, err := s.Seed.Friends(b.Context(), pairs)
 		require.NoError(b, err)
 		name, boot := node(b, s, "n1")
 		say := func(ids []int64, round string) {
@@ -192,7 +192,7 @@ func BenchmarkSync(b *testing.B) {
 				for i, id := range part {
 					msgs[i] = store.NewMessage{ThreadID: id, Sender: 2000, MemberVer: 0, UniqueID: fmt.Sprint(round, id), Content: "hello"}
 				}
-				require.NoError(b, s.Append(b.Context(), name, boot, msgs, out))
+				require.NoError(b, s.Messages.Append(b.Context(), name, boot, msgs, out))
 			}
 		}
 		for i := range 20 {
@@ -221,27 +221,27 @@ func BenchmarkSync(b *testing.B) {
 		run("since", func(b *testing.B) {
 			_, err := s.Clock(b.Context())
 			require.NoError(b, err)
-			list, err := s.ThreadsSince(b.Context(), 2000, now, 0, 256)
+			list, err := s.Threads.Since(b.Context(), 2000, now, 0, 256)
 			require.NoError(b, err)
 			require.Len(b, list, 50)
 			places := make([]store.Before, len(list))
 			for i := range list {
 				places[i] = store.Before{Thread: list[i].ID, Seq: list[i].LastSeq}
 			}
-			start, err := s.LastBefore(b.Context(), places, 1000*now-60000, 1000)
+			start, err := s.Threads.LastBefore(b.Context(), places, 1000*now-60000, 1000)
 			require.NoError(b, err)
 			parts := make([]store.Part, len(list))
 			for i := range list {
 				parts[i] = store.Part{Span: store.Span{Thread: list[i].ID, After: start[i]}, Limit: 1}
 			}
-			rows, err := s.Histories(b.Context(), parts)
+			rows, err := s.Messages.Histories(b.Context(), parts)
 			require.NoError(b, err)
 			for i := range rows {
 				require.Len(b, rows[i].Messages, 1)
 			}
-			_, err = s.HidesAny(b.Context(), 2000)
+			_, err = s.Messages.HidesAny(b.Context(), 2000)
 			require.NoError(b, err)
-			_, err = s.ThreadMarks(b.Context(), 2000, list)
+			_, err = s.Marks.OfThreads(b.Context(), 2000, list)
 			require.NoError(b, err)
 		})
 		edited := make([]store.TextID, 50)
@@ -251,7 +251,7 @@ func BenchmarkSync(b *testing.B) {
 		for name, chunk := range map[string]int{"edited texts": len(edited), "edited texts one by one": 1} {
 			run(name, func(b *testing.B) {
 				for part := range slices.Chunk(edited, chunk) {
-					texts, err := s.Contents(b.Context(), 2000, part)
+					texts, err := s.Messages.Contents(b.Context(), 2000, part)
 					require.NoError(b, err)
 					require.Len(b, texts, len(part))
 				}
@@ -259,7 +259,7 @@ func BenchmarkSync(b *testing.B) {
 		}
 		run("all threads", func(b *testing.B) {
 			for after := int64(0); ; {
-				list, err := s.Threads(b.Context(), 2000, after, 500)
+				list, err := s.Threads.List(b.Context(), 2000, after, 500)
 				require.NoError(b, err)
 				if len(list) < 500 {
 					break

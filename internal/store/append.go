@@ -74,14 +74,14 @@ type Appended struct {
 //
 // A sender whose right to write ended before the transaction locked the thread stores nothing, on whichever node; see
 // NewMessage. A resend of what was stored before that is answered as any resend.
-func (s *Store) Append(ctx context.Context, node, boot string, msgs []NewMessage, out []Appended) error {
+func (s *Messages) Append(ctx context.Context, node, boot string, msgs []NewMessage, out []Appended) error {
 	if len(out) != len(msgs) {
 		return fmt.Errorf("store: append: %d messages but %d results", len(msgs), len(out))
 	}
 	start := time.Now()
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	b := batch{s: s, node: node, boot: boot, msgs: msgs, out: out}
+	b := batch{s: s.db, node: node, boot: boot, msgs: msgs, out: out}
 	err := b.run(ctx)
 	if err != nil {
 		err = fmt.Errorf("store: append %d messages: %w", len(msgs), err)
@@ -93,13 +93,13 @@ func (s *Store) Append(ctx context.Context, node, boot string, msgs []NewMessage
 	}
 	b.resolveRepeats()
 	b.count()
-	s.m.appendSeconds.Observe(time.Since(start).Seconds())
+	s.db.m.appendSeconds.Observe(time.Since(start).Seconds())
 	return err
 }
 
 // batch is one call of Append.
 type batch struct {
-	s          *Store
+	s          *database
 	node, boot string
 	msgs       []NewMessage
 	out        []Appended

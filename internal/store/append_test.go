@@ -53,7 +53,7 @@ func testAppend(t *testing.T, d *database) {
 	}
 	out := make([]store.Appended, len(msgs))
 	out[0] = store.Appended{Seq: 7, Err: io.EOF} // old contents do not matter
-	require.NoError(t, s.Append(t.Context(), name, boot, msgs, out))
+	require.NoError(t, s.Messages.Append(t.Context(), name, boot, msgs, out))
 	wantErr := []error{
 		nil, nil, nil, nil, store.ErrNotFound, store.ErrUniqueIDTaken, store.ErrInvalid, store.ErrInvalid,
 		store.ErrInvalid, store.ErrInvalid, nil, nil,
@@ -75,7 +75,7 @@ func testAppend(t *testing.T, d *database) {
 	// The same again, among new ones: the first ids, and the new ones follow.
 	again := append(msgs[:4:4], store.NewMessage{ThreadID: t1, Sender: b, UniqueID: "b2", Content: "new"}, msgs[5])
 	out2 := make([]store.Appended, len(again))
-	require.NoError(t, s.Append(t.Context(), name, boot, again, out2))
+	require.NoError(t, s.Messages.Append(t.Context(), name, boot, again, out2))
 	for i := range 4 {
 		require.Equal(t, store.Appended{Seq: out[i].Seq, CreatedMS: out[i].CreatedMS, Resent: true}, out2[i], "message %d", i)
 	}
@@ -85,12 +85,12 @@ func testAppend(t *testing.T, d *database) {
 	require.Len(t, history(t, s, t1), 5)
 	require.Len(t, history(t, s, t2), 1)
 
-	threads, err := s.Threads(t.Context(), a, 0, 10)
+	threads, err := s.Threads.List(t.Context(), a, 0, 10)
 	require.NoError(t, err)
 	require.Equal(t, []store.Thread{{ID: t1, Type: store.ThreadPrivate, User1: a, User2: b, LastSeq: 5}}, threads)
 
-	require.NoError(t, s.Append(t.Context(), name, boot, nil, nil))
-	require.Error(t, s.Append(t.Context(), name, boot, msgs, out[:1]))
+	require.NoError(t, s.Messages.Append(t.Context(), name, boot, nil, nil))
+	require.Error(t, s.Messages.Append(t.Context(), name, boot, msgs, out[:1]))
 }
 
 // Two nodes with four writers each append to the same threads. Resends come in the same batch, in a later batch and at
@@ -158,7 +158,7 @@ func testAppendConcurrently(t *testing.T, d *database) {
 						}
 					}
 					out := make([]store.Appended, len(msgs))
-					if err := s.Append(ctx, name, boot, msgs, out); err != nil {
+					if err := s.Messages.Append(ctx, name, boot, msgs, out); err != nil {
 						failed <- err
 						return
 					}
@@ -189,7 +189,7 @@ func testAppendConcurrently(t *testing.T, d *database) {
 			require.Equal(t, 1, fresh[key], "%s was told to be new more than once or never", key)
 		}
 		total += len(msgs)
-		th, err := nodes[0].Threads(t.Context(), senders[i], 0, 1)
+		th, err := nodes[0].Threads.List(t.Context(), senders[i], 0, 1)
 		require.NoError(t, err)
 		require.Equal(t, int64(len(msgs)), th[0].LastSeq)
 	}
@@ -203,7 +203,7 @@ func testAppendFenced(t *testing.T, d *database) {
 	out := make([]store.Appended, 2)
 	refused := func(node, boot string) {
 		t.Helper()
-		require.ErrorIs(t, s.Append(t.Context(), node, boot, msgs, out), store.ErrFenced)
+		require.ErrorIs(t, s.Messages.Append(t.Context(), node, boot, msgs, out), store.ErrFenced)
 		require.ErrorIs(t, out[0].Err, store.ErrFenced)
 		require.Zero(t, out[0].Seq)
 		require.ErrorIs(t, out[1].Err, store.ErrInvalid)
@@ -211,34 +211,34 @@ func testAppendFenced(t *testing.T, d *database) {
 	refused("n1", "b1")
 	refused("n1", "")
 
-	require.NoError(t, s.TakeFence(t.Context(), "n1", "b1"))
-	require.NoError(t, s.Append(t.Context(), "n1", "b1", msgs, out))
+	require.NoError(t, s.Fence.Take(t.Context(), "n1", "b1"))
+	require.NoError(t, s.Messages.Append(t.Context(), "n1", "b1", msgs, out))
 	require.NoError(t, out[0].Err)
 	refused("n1", "b2")
 	refused("n2", "b1")
 
-	require.NoError(t, s.Fence(t.Context(), "n1", "another"))
-	boot, err := s.FenceBoot(t.Context(), "n1")
+	require.NoError(t, s.Fence.Forbid(t.Context(), "n1", "another"))
+	boot, err := s.Fence.Boot(t.Context(), "n1")
 	require.NoError(t, err)
 	require.Equal(t, "b1", boot)
-	require.NoError(t, s.Fence(t.Context(), "n1", "b1"))
-	require.NoError(t, s.Fence(t.Context(), "n1", "b1"), "fencing is idempotent")
-	boot, err = s.FenceBoot(t.Context(), "n1")
+	require.NoError(t, s.Fence.Forbid(t.Context(), "n1", "b1"))
+	require.NoError(t, s.Fence.Forbid(t.Context(), "n1", "b1"), "fencing is idempotent")
+	boot, err = s.Fence.Boot(t.Context(), "n1")
 	require.NoError(t, err)
 	require.Empty(t, boot)
 	refused("n1", "b1")
 	refused("n1", "")
 
-	require.NoError(t, s.TakeFence(t.Context(), "n1", "b2"))
+	require.NoError(t, s.Fence.Take(t.Context(), "n1", "b2"))
 	refused("n1", "b1")
-	require.NoError(t, s.Append(t.Context(), "n1", "b2", msgs, out))
+	require.NoError(t, s.Messages.Append(t.Context(), "n1", "b2", msgs, out))
 	require.True(t, out[0].Resent)
 
-	boot, err = s.FenceBoot(t.Context(), "never")
+	boot, err = s.Fence.Boot(t.Context(), "never")
 	require.NoError(t, err)
 	require.Empty(t, boot)
-	require.ErrorIs(t, s.TakeFence(t.Context(), "n1", ""), store.ErrInvalid)
-	require.ErrorIs(t, s.TakeFence(t.Context(), "n1", strings.Repeat("x", 65)), store.ErrInvalid)
+	require.ErrorIs(t, s.Fence.Take(t.Context(), "n1", ""), store.ErrInvalid)
+	require.ErrorIs(t, s.Fence.Take(t.Context(), "n1", strings.Repeat("x", 65)), store.ErrInvalid)
 }
 
 func testAppendPoison(t *testing.T, d *database) {
@@ -268,7 +268,7 @@ func testAppendPoison(t *testing.T, d *database) {
 		}
 		msgs = append(msgs, msgs[0], msgs[99])
 		out := make([]store.Appended, len(msgs))
-		require.NoError(t, s.Append(t.Context(), name, boot, msgs, out))
+		require.NoError(t, s.Messages.Append(t.Context(), name, boot, msgs, out))
 		for i := range msgs {
 			if msgs[i].Content == "poison" {
 				require.ErrorContains(t, out[i].Err, "poison")
@@ -308,7 +308,7 @@ func testAppendBroken(t *testing.T, d *database) {
 	out := make([]store.Appended, len(msgs))
 	check := func() {
 		t.Helper()
-		require.Error(t, s.Append(t.Context(), name, boot, msgs, out))
+		require.Error(t, s.Messages.Append(t.Context(), name, boot, msgs, out))
 		for i := range out {
 			require.Error(t, out[i].Err)
 			require.Zero(t, out[i].Seq)
@@ -327,7 +327,7 @@ func testAppendBroken(t *testing.T, d *database) {
 	check()
 	_, err = db.ExecContext(t.Context(), "ALTER TABLE gone RENAME TO chat_message")
 	require.NoError(t, err)
-	require.NoError(t, s.Append(t.Context(), name, boot, msgs, out))
+	require.NoError(t, s.Messages.Append(t.Context(), name, boot, msgs, out))
 	require.Len(t, history(t, s, id), 100)
 }
 
@@ -355,7 +355,7 @@ func testAppendUnclearCommit(t *testing.T, d *database) {
 			msgs := []store.NewMessage{{ThreadID: id, Sender: a, UniqueID: "1"}, {ThreadID: id, Sender: b, UniqueID: "2"}}
 			out := make([]store.Appended, 2)
 			lose = 2
-			require.NoError(t, s.Append(t.Context(), name, boot, msgs, out))
+			require.NoError(t, s.Messages.Append(t.Context(), name, boot, msgs, out))
 			for i := range out {
 				require.NoError(t, out[i].Err)
 				require.Equal(t, int64(i+1), out[i].Seq)
@@ -364,32 +364,32 @@ func testAppendUnclearCommit(t *testing.T, d *database) {
 			require.Len(t, history(t, plain, id), 2)
 
 			lose = 1
-			require.NoError(t, s.Append(t.Context(), name, boot, msgs, out))
+			require.NoError(t, s.Messages.Append(t.Context(), name, boot, msgs, out))
 			require.Equal(t, int64(1), out[0].Seq)
 			require.True(t, out[0].Resent && out[1].Resent)
 
 			// Approvals and new users likewise.
 			lose = 1
-			u, err := s.CreateUser(t.Context(), store.NewUser{Name: fmt.Sprint("new", done), Email: fmt.Sprint("new", done), PasswordHash: "salted"})
+			u, err := s.Users.Create(t.Context(), store.NewUser{Name: fmt.Sprint("new", done), Email: fmt.Sprint("new", done), PasswordHash: "salted"})
 			require.NoError(t, err)
 			require.NoError(t, apply(t.Context(), s, u, a, "hi", ""))
 			lose = 1
-			ap, err := s.Approve(t.Context(), name, boot, a, u, "")
+			ap, err := s.Friends.Approve(t.Context(), name, boot, a, u, "")
 			require.NoError(t, err)
 			require.Equal(t, history(t, plain, ap.ThreadID), ap.Messages)
 			lose = 1
-			_, err = s.ResetPassword(t.Context(), fmt.Sprint("new", done), fmt.Sprint("new", done), "other")
+			_, err = s.Users.ResetPassword(t.Context(), fmt.Sprint("new", done), fmt.Sprint("new", done), "other")
 			require.NoError(t, err)
 			lose = 1
-			require.NoError(t, s.UpgradePassword(t.Context(), u, "other", "third"))
+			require.NoError(t, s.Users.UpgradePassword(t.Context(), u, "other", "third"))
 
 			// All attempts lost: an error, and appending again settles it.
 			lose = 100
 			more := []store.NewMessage{{ThreadID: id, Sender: a, UniqueID: "3"}}
-			require.Error(t, s.Append(t.Context(), name, boot, more, out[:1]))
+			require.Error(t, s.Messages.Append(t.Context(), name, boot, more, out[:1]))
 			require.Error(t, out[0].Err)
 			lose = 0
-			require.NoError(t, s.Append(t.Context(), name, boot, more, out[:1]))
+			require.NoError(t, s.Messages.Append(t.Context(), name, boot, more, out[:1]))
 			require.Equal(t, int64(3), out[0].Seq)
 			require.Equal(t, done, out[0].Resent)
 			require.Len(t, history(t, plain, id), 3)
@@ -416,7 +416,7 @@ func testAppendHalfWay(t *testing.T, d *database) {
 		msgs[i] = store.NewMessage{ThreadID: id, Sender: a, UniqueID: fmt.Sprint(i)}
 	}
 	out := make([]store.Appended, len(msgs))
-	require.ErrorIs(t, s.Append(t.Context(), name, boot, msgs, out), io.ErrUnexpectedEOF)
+	require.ErrorIs(t, s.Messages.Append(t.Context(), name, boot, msgs, out), io.ErrUnexpectedEOF)
 	for i := range out {
 		if i < 256 {
 			require.Equal(t, int64(i+1), out[i].Seq)
@@ -436,7 +436,7 @@ func testAppendTakesNoThreadIDs(t *testing.T, d *database) {
 	first, a, b := thread(t, s, "x")
 	for i := range 50 {
 		out := make([]store.Appended, 2)
-		require.NoError(t, s.Append(t.Context(), name, boot, []store.NewMessage{
+		require.NoError(t, s.Messages.Append(t.Context(), name, boot, []store.NewMessage{
 			{ThreadID: first, Sender: a, UniqueID: fmt.Sprint(i)}, {ThreadID: first, Sender: b, UniqueID: fmt.Sprint(i)},
 		}, out))
 	}
@@ -452,7 +452,7 @@ func testAppendLarge(t *testing.T, d *database) {
 	var ids []int64
 	_, a, _ := thread(t, s, "x")
 	for i := range 300 {
-		id, err := s.EnsurePrivateThread(t.Context(), a, int32(5000+i))
+		id, err := s.Threads.EnsureOfPair(t.Context(), a, int32(5000+i))
 		require.NoError(t, err)
 		ids = append(ids, id)
 	}
@@ -464,7 +464,7 @@ func testAppendLarge(t *testing.T, d *database) {
 		}
 		out := make([]store.Appended, n)
 		for _, resent := range []bool{false, true} {
-			require.NoError(t, s.Append(ctx, name, boot, msgs, out))
+			require.NoError(t, s.Messages.Append(ctx, name, boot, msgs, out))
 			for i := range out {
 				require.NoError(t, out[i].Err)
 				require.NotZero(t, out[i].Seq)
@@ -479,7 +479,7 @@ func testAppendLarge(t *testing.T, d *database) {
 		msgs[i] = store.NewMessage{ThreadID: ids[0], Sender: a, UniqueID: fmt.Sprint("big ", i), Content: big}
 	}
 	out := make([]store.Appended, len(msgs))
-	require.NoError(t, s.Append(ctx, name, boot, msgs, out))
+	require.NoError(t, s.Messages.Append(ctx, name, boot, msgs, out))
 	for i := 1; i < len(out); i++ {
 		require.NoError(t, out[i].Err)
 		require.Equal(t, out[i-1].Seq+1, out[i].Seq)
@@ -493,7 +493,7 @@ func testAppendFull(t *testing.T, d *database) {
 	_, err := d.sql(t).ExecContext(t.Context(), "UPDATE chat_thread SET last_seq=2147483646 WHERE id=?", id)
 	require.NoError(t, err)
 	out := make([]store.Appended, 2)
-	require.NoError(t, s.Append(t.Context(), name, boot, []store.NewMessage{
+	require.NoError(t, s.Messages.Append(t.Context(), name, boot, []store.NewMessage{
 		{ThreadID: id, Sender: a, UniqueID: "1"}, {ThreadID: id, Sender: a, UniqueID: "2"},
 	}, out))
 	require.Equal(t, int64(2147483647), out[0].Seq)
@@ -508,13 +508,13 @@ func testAppendContext(t *testing.T, d *database) {
 	out := make([]store.Appended, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.ErrorIs(t, s.Append(ctx, name, boot, msgs, out), context.Canceled)
+	require.ErrorIs(t, s.Messages.Append(ctx, name, boot, msgs, out), context.Canceled)
 	require.ErrorIs(t, out[0].Err, context.Canceled)
-	require.NoError(t, s.Append(t.Context(), name, boot, msgs, out))
+	require.NoError(t, s.Messages.Append(t.Context(), name, boot, msgs, out))
 	require.False(t, out[0].Resent)
 
 	require.NoError(t, s.Close())
-	err := s.Append(t.Context(), name, boot, msgs, out)
+	err := s.Messages.Append(t.Context(), name, boot, msgs, out)
 	require.True(t, errors.Is(err, store.ErrClosed), err)
 }
 
@@ -532,9 +532,9 @@ func testAppendPanic(t *testing.T, d *database) {
 		return commit(ctx)
 	}})
 	msgs, out := []store.NewMessage{{ThreadID: id, Sender: a, UniqueID: "1"}}, make([]store.Appended, 1)
-	require.PanicsWithValue(t, "in commit", func() { _ = faulty.Append(t.Context(), name, boot, msgs, out) })
+	require.PanicsWithValue(t, "in commit", func() { _ = faulty.Messages.Append(t.Context(), name, boot, msgs, out) })
 	for range 2 * store.DefaultWriters {
-		require.NoError(t, faulty.Append(t.Context(), name, boot, msgs, out))
+		require.NoError(t, faulty.Messages.Append(t.Context(), name, boot, msgs, out))
 	}
 	require.Len(t, history(t, s, id), 1)
 }

@@ -24,7 +24,7 @@ type Approval struct {
 //
 // It returns ErrNoApplication if there is no pending application, ErrAlreadyFriends if they are friends (the application
 // is then no longer pending), ErrNotFound if one of the users does not exist, ErrFenced, ErrSelf and ErrInvalid.
-func (s *Store) Approve(ctx context.Context, node, boot string, approver, applicant int32, back string) (Approval, error) {
+func (s *Friends) Approve(ctx context.Context, node, boot string, approver, applicant int32, back string) (Approval, error) {
 	result, err := s.approve(ctx, node, boot, approver, applicant, back)
 	if err != nil {
 		return Approval{}, fmt.Errorf("store: user %d approves %d: %w", approver, applicant, err)
@@ -32,7 +32,7 @@ func (s *Store) Approve(ctx context.Context, node, boot string, approver, applic
 	return result, nil
 }
 
-func (s *Store) approve(ctx context.Context, node, boot string, approver, applicant int32, back string) (Approval, error) {
+func (s *Friends) approve(ctx context.Context, node, boot string, approver, applicant int32, back string) (Approval, error) {
 	if approver == applicant {
 		return Approval{}, ErrSelf
 	}
@@ -43,10 +43,10 @@ func (s *Store) approve(ctx context.Context, node, boot string, approver, applic
 	greetingID, helloID := newUniqueID(), newUniqueID()
 	var result Approval
 	var already bool
-	err := s.transact(ctx, retryAll, func(ctx context.Context, t *tx) error {
+	err := s.db.transact(ctx, retryAll, func(ctx context.Context, t *tx) error {
 		result, already = Approval{}, false
 		if t.unclear {
-			found, err := t.approved(ctx, approver, helloID, applicant, greetingID, &result)
+			found, err := approved(ctx, t, approver, helloID, applicant, greetingID, &result)
 			if err != nil || found {
 				return err
 			}
@@ -55,14 +55,14 @@ func (s *Store) approve(ctx context.Context, node, boot string, approver, applic
 			return err
 		}
 		// Where one has blocked the other there is no application: see Block and Apply.
-		if err := t.lockUsers(ctx, approver, applicant); err != nil {
+		if err := lockUsers(ctx, t, approver, applicant); err != nil {
 			return err
 		}
-		app, err := t.acceptApplications(ctx, approver, applicant)
+		app, err := acceptApplications(ctx, t, approver, applicant)
 		if err != nil {
 			return err
 		}
-		friends, err := t.friends(ctx, approver, applicant)
+		friends, err := areFriends(ctx, t, approver, applicant)
 		switch {
 		case err != nil:
 			return err
@@ -72,7 +72,7 @@ func (s *Store) approve(ctx context.Context, node, boot string, approver, applic
 		case !app.pending():
 			return ErrNoApplication
 		}
-		if err := t.befriend(ctx, approver, back, applicant, app.back); err != nil {
+		if err := befriend(ctx, t, approver, back, applicant, app.back); err != nil {
 			return err
 		}
 		if result.ThreadID, err = t.ensurePair(ctx, approver, applicant); err != nil {
@@ -82,7 +82,7 @@ func (s *Store) approve(ctx context.Context, node, boot string, approver, applic
 			result.Messages = append(result.Messages, Message{Sender: applicant, UniqueID: greetingID, Content: app.greeting})
 		}
 		result.Messages = append(result.Messages, Message{Sender: approver, UniqueID: helloID, Content: FriendsNow})
-		if err := t.appendOwn(ctx, result.ThreadID, result.Messages); err != nil {
+		if err := appendOwn(ctx, t, result.ThreadID, result.Messages); err != nil {
 			return err
 		}
 		return t.raise(ctx, []int64{result.ThreadID})
@@ -101,7 +101,7 @@ func newUniqueID() string {
 
 // acceptApplications locks the applications in both directions, the one from the smaller uid first so that two who
 // approve each other do not deadlock, and marks those that are pending as accepted. It returns the applicant's.
-func (t *tx) acceptApplications(ctx context.Context, approver, applicant int32) (application, error) {
+func acceptApplications(ctx context.Context, t *tx, approver, applicant int32) (application, error) {
 	var app application
 	pairs := [2][2]int32{{approver, applicant}, {applicant, approver}} // from, to
 	if approver > applicant {
@@ -109,7 +109,7 @@ func (t *tx) acceptApplications(ctx context.Context, approver, applicant int32) 
 	}
 	var locked [2]application
 	for i, p := range pairs {
-		a, err := t.lockApplication(ctx, p[0], p[1])
+		a, err := lockApplication(ctx, t, p[0], p[1])
 		if err != nil {
 			return app, err
 		}
@@ -130,7 +130,7 @@ func (t *tx) acceptApplications(ctx context.Context, approver, applicant int32) 
 }
 
 // befriend inserts the friendship's two rows in the order of their keys. A row that exists keeps its name for the friend.
-func (t *tx) befriend(ctx context.Context, a int32, aBack string, b int32, bBack string) error {
+func befriend(ctx context.Context, t *tx, a int32, aBack string, b int32, bBack string) error {
 	if a > b {
 		a, b, aBack, bBack = b, a, bBack, aBack
 	}
@@ -142,7 +142,7 @@ func (t *tx) befriend(ctx context.Context, a int32, aBack string, b int32, bBack
 }
 
 // appendOwn appends messages of our own making to a thread and completes them.
-func (t *tx) appendOwn(ctx context.Context, thread int64, msgs []Message) error {
+func appendOwn(ctx context.Context, t *tx, thread int64, msgs []Message) error {
 	var last int64
 	found, err := t.one(ctx, qThreadLock, []any{thread}, &last)
 	if err != nil {
@@ -154,7 +154,7 @@ func (t *tx) appendOwn(ctx context.Context, thread int64, msgs []Message) error 
 	if last+int64(len(msgs)) > maxSeq {
 		return ErrThreadFull
 	}
-	now := t.s.ms()
+	now := t.db.ms()
 	args := make([]any, 0, messageColumns*len(msgs))
 	for i := range msgs {
 		last++
@@ -172,9 +172,9 @@ func (t *tx) appendOwn(ctx context.Context, thread int64, msgs []Message) error 
 }
 
 // approved looks for the rows that an approval with these unique ids has stored.
-func (t *tx) approved(ctx context.Context, approver int32, helloID string, applicant int32, greetingID string, a *Approval) (bool, error) {
+func approved(ctx context.Context, t *tx, approver int32, helloID string, applicant int32, greetingID string, a *Approval) (bool, error) {
 	// The locks first: the transaction whose COMMIT was unclear may still hold them.
-	if err := t.lockUsers(ctx, approver, applicant); err != nil {
+	if err := lockUsers(ctx, t, approver, applicant); err != nil {
 		return false, err
 	}
 	for _, m := range []Message{{Sender: applicant, UniqueID: greetingID}, {Sender: approver, UniqueID: helloID}} {

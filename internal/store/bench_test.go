@@ -48,8 +48,8 @@ func benchAppend(b *testing.B, d *database, writers, rows int) {
 			pairs[i] = [2]int32{2000 + int32(i), 2001 + int32(i)}
 		}
 	}
-	require.NoError(b, s.SeedUsers(b.Context(), 2000, users))
-	ids, err := s.SeedFriends(b.Context(), pairs)
+	require.NoError(b, s.Seed.Users(b.Context(), 2000, users))
+	ids, err := s.Seed.Friends(b.Context(), pairs)
 	require.NoError(b, err)
 	text := strings.Repeat("Hello there. ", 8)
 
@@ -67,7 +67,7 @@ func benchAppend(b *testing.B, d *database, writers, rows int) {
 					th := (int(n)*rows+i)*writers%threads + w
 					msgs[i] = store.NewMessage{ThreadID: ids[th%threads], Sender: pairs[th%threads][0], UniqueID: fmt.Sprint(round, "-", n, "-", i), Content: text}
 				}
-				if err := s.Append(b.Context(), name, boot, msgs, out); err != nil {
+				if err := s.Messages.Append(b.Context(), name, boot, msgs, out); err != nil {
 					b.Error(err)
 					return
 				}

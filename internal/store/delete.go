@@ -33,21 +33,21 @@ var (
 	qGroupsShrink = sameList("UPDATE group_chat SET members=members-1 WHERE members>0 AND thread_id IN (@)", "?", ",")
 )
 
-// Deletion is the result of DeleteUser.
+// Deletion is the result of Users.Delete.
 type Deletion struct {
 	Name string // the user was called
 	// Related are those in whose lists of friends or applications the user was.
 	Related []int32
 }
 
-// DeleteUser erases a user: name and e-mail address are free again, friendships, applications, blocks, read marks and
+// Delete erases a user: name and e-mail address are free again, friendships, applications, blocks, read marks and
 // memberships in groups are gone, and nothing can be written to the user's private threads. The groups are told that the user left. Those
 // that the user owned get the admin as owner who joined first, or else that member, and are dissolved without any. The
 // texts stay, and so does the uid, under DeletedName: no other user gets it. password is the user's as stored; with
 // another, or without such a user, it returns ErrNotFound.
-func (s *Store) DeleteUser(ctx context.Context, uid int32, password string) (Deletion, error) {
+func (s *Users) Delete(ctx context.Context, uid int32, password string) (Deletion, error) {
 	var done Deletion
-	err := s.transact(ctx, retryLocks, func(ctx context.Context, t *tx) error {
+	err := s.db.transact(ctx, retryLocks, func(ctx context.Context, t *tx) error {
 		var name, stored string
 		var deleted int64
 		found, err := t.one(ctx, qUserLock, []any{uid}, &name, &stored, &deleted)
@@ -69,7 +69,7 @@ func (s *Store) DeleteUser(ctx context.Context, uid int32, password string) (Del
 		}); err != nil {
 			return err
 		}
-		return t.erase(ctx, uid, done.Related)
+		return eraseUser(ctx, t, uid, done.Related)
 	})
 	if err != nil {
 		return Deletion{}, fmt.Errorf("store: delete user %d: %w", uid, err)
@@ -77,8 +77,8 @@ func (s *Store) DeleteUser(ctx context.Context, uid int32, password string) (Del
 	return done, nil
 }
 
-// erase does what DeleteUser says. The user is locked; related are all users who may have the user in a list.
-func (t *tx) erase(ctx context.Context, uid int32, related []int32) error {
+// eraseUser does what Users.Delete says. The user is locked; related are all users who may have the user in a list.
+func eraseUser(ctx context.Context, t *tx, uid int32, related []int32) error {
 	for _, q := range []*query{qAppliedDrop, qAppliedToDrop, qFriendsDropOf} {
 		if _, err := t.exec(ctx, q, 1, uid); err != nil {
 			return err
@@ -95,14 +95,14 @@ func (t *tx) erase(ctx context.Context, uid int32, related []int32) error {
 			return err
 		}
 	}
-	if _, err := t.exec(ctx, qUserErase, 1, DeletedName, DeletedName, t.s.ms(), uid); err != nil {
+	if _, err := t.exec(ctx, qUserErase, 1, DeletedName, DeletedName, t.db.ms(), uid); err != nil {
 		return err
 	}
-	return t.leaveThreads(ctx, uid)
+	return leaveThreads(ctx, t, uid)
 }
 
 // leaveThreads ends all rights of a user whose row is locked, and makes no friends or members meanwhile.
-func (t *tx) leaveThreads(ctx context.Context, uid int32) error {
+func leaveThreads(ctx context.Context, t *tx, uid int32) error {
 	var threads []int64
 	if err := t.each(ctx, qPrivateThreadsOf, 1, []any{uid, uid}, func(rows *sql.Rows) error {
 		var id int64
@@ -112,7 +112,7 @@ func (t *tx) leaveThreads(ctx context.Context, uid int32) error {
 	}); err != nil {
 		return err
 	}
-	groups, err := t.groupsOf(ctx, uid)
+	groups, err := groupsOf(ctx, t, uid)
 	if err != nil {
 		return err
 	}
@@ -137,10 +137,10 @@ func (t *tx) leaveThreads(ctx context.Context, uid int32) error {
 		return err
 	}
 	// Again, now that the groups are locked: the user may have left some, or own others.
-	if groups, err = t.groupsOf(ctx, uid); err != nil {
+	if groups, err = groupsOf(ctx, t, uid); err != nil {
 		return err
 	}
-	if err := t.leaveGroups(ctx, uid, groups, last); err != nil {
+	if err := leaveGroups(ctx, t, uid, groups, last); err != nil {
 		return err
 	}
 	if _, err = t.exec(ctx, qMembershipDrop, 1, uid); err != nil {
@@ -151,7 +151,7 @@ func (t *tx) leaveThreads(ctx context.Context, uid int32) error {
 }
 
 // groupsOf returns the groups of a user, by ascending thread.
-func (t *tx) groupsOf(ctx context.Context, uid int32) (groups []ThreadMembership, err error) {
+func groupsOf(ctx context.Context, t *tx, uid int32) (groups []ThreadMembership, err error) {
 	err = t.each(ctx, qGroupsOf, 1, []any{uid}, func(rows *sql.Rows) error {
 		var m ThreadMembership
 		err := rows.Scan(&m.Thread, &m.Role)
@@ -162,8 +162,8 @@ func (t *tx) groupsOf(ctx context.Context, uid int32) (groups []ThreadMembership
 }
 
 // leaveGroups tells locked groups that a user leaves them. last holds the numbers of their last rows.
-func (t *tx) leaveGroups(ctx context.Context, uid int32, groups []ThreadMembership, last map[int64]int64) error {
-	now := t.s.ms()
+func leaveGroups(ctx context.Context, t *tx, uid int32, groups []ThreadMembership, last map[int64]int64) error {
+	now := t.db.ms()
 	var events []Message
 	tell := func(thread int64, e Event) error {
 		if last[thread] >= maxSeq {

@@ -44,7 +44,7 @@ const unknownVariable = 1193
 // the machine loses power; none if there is no such setting.
 func (s *Store) DurabilityWarnings(ctx context.Context) ([]string, error) {
 	checks := durabilityMySQL
-	if s.d.Dialect == SQLite {
+	if s.db.d.Dialect == SQLite {
 		checks = durabilitySQLite
 	}
 	var warnings []string
@@ -54,7 +54,7 @@ func (s *Store) DurabilityWarnings(ctx context.Context) ([]string, error) {
 		for _, c := range checks {
 			var value string
 			err := conn.QueryRowContext(ctx, c.query).Scan(&value)
-			if code, ok := s.code(err); errors.Is(err, sql.ErrNoRows) || ok && code == unknownVariable {
+			if code, ok := s.db.code(err); errors.Is(err, sql.ErrNoRows) || ok && code == unknownVariable {
 				continue // it does not apply, or the engine has no such setting
 			}
 			if err != nil {
@@ -74,10 +74,10 @@ func (s *Store) DurabilityWarnings(ctx context.Context) ([]string, error) {
 
 // inspect lends fn the connection that transactions run on.
 func (s *Store) inspect(ctx context.Context, fn func(*sql.Conn) error) error {
-	w, err := s.writers.take(ctx)
+	w, err := s.db.writers.take(ctx)
 	if err != nil {
 		return err
 	}
-	defer s.writers.put(w)
+	defer s.db.writers.put(w)
 	return fn(w.conn)
 }

@@ -144,7 +144,7 @@ func errorCode(err error) (int, bool) {
 // user creates a user who is called name.
 func user(t testing.TB, s *store.Store, name string) int32 {
 	t.Helper()
-	uid, err := s.CreateUser(t.Context(), store.NewUser{
+	uid, err := s.Users.Create(t.Context(), store.NewUser{
 		Name: name, Email: name + "@example.com", PasswordHash: "hash of " + name, Nick: name, Icon: "icon.png",
 	})
 	require.NoError(t, err)
@@ -155,7 +155,7 @@ func user(t testing.TB, s *store.Store, name string) int32 {
 func thread(t testing.TB, s *store.Store, name string) (id int64, a, b int32) {
 	t.Helper()
 	a, b = user(t, s, name+"1"), user(t, s, name+"2")
-	id, err := s.EnsurePrivateThread(t.Context(), a, b)
+	id, err := s.Threads.EnsureOfPair(t.Context(), a, b)
 	require.NoError(t, err)
 	return id, a, b
 }
@@ -163,7 +163,7 @@ func thread(t testing.TB, s *store.Store, name string) (id int64, a, b int32) {
 // node takes the fence of a node.
 func node(t testing.TB, s *store.Store, name string) (node, boot string) {
 	t.Helper()
-	require.NoError(t, s.TakeFence(t.Context(), name, "boot of "+name))
+	require.NoError(t, s.Fence.Take(t.Context(), name, "boot of "+name))
 	return name, "boot of " + name
 }
 
@@ -172,7 +172,7 @@ func history(t testing.TB, s *store.Store, thread int64) []store.Message {
 	t.Helper()
 	var all []store.Message
 	for after := int64(0); ; {
-		msgs, more, err := s.History(t.Context(), thread, after, 500, 1<<20)
+		msgs, more, err := s.Messages.History(t.Context(), thread, after, 500, 1<<20)
 		require.NoError(t, err)
 		all = append(all, msgs...)
 		if !more {

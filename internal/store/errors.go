@@ -98,32 +98,32 @@ func classOf(err error) (class, bool) {
 }
 
 // wrap classifies an error of database/sql. It returns nil for nil.
-func (s *Store) wrap(err error) error {
+func (db *database) wrap(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &dbError{class: s.classify(err), err: err}
+	return &dbError{class: db.classify(err), err: err}
 }
 
 // wrapOpening classifies an error of getting a connection, which is never the fault of a row.
-func (s *Store) wrapOpening(err error) error {
+func (db *database) wrapOpening(err error) error {
 	if err == nil {
 		return nil
 	}
-	c := s.classify(err)
+	c := db.classify(err)
 	if c == classRow || c == classDuplicate {
 		c = classSystem
 	}
 	return &dbError{class: c, err: err}
 }
 
-func (s *Store) classify(err error) class {
+func (db *database) classify(err error) class {
 	// The context first: a cancelled statement may come back as an interrupt or a broken connection as well.
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return classCanceled
 	}
-	if code, ok := s.code(err); ok {
-		return s.d.classify(code)
+	if code, ok := db.code(err); ok {
+		return db.d.classify(code)
 	}
 	if errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) || errors.Is(err, io.EOF) ||
 		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) {

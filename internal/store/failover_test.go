@@ -55,7 +55,7 @@ func eventuallyStored(t *testing.T, s *store.Store, node string, thread int64, s
 	t.Helper()
 	require.Eventually(t, func() bool {
 		out := make([]store.Appended, 1)
-		err := s.Append(t.Context(), node, "boot of "+node, []store.NewMessage{{ThreadID: thread, Sender: sender, UniqueID: unique, Content: unique}}, out)
+		err := s.Messages.Append(t.Context(), node, "boot of "+node, []store.NewMessage{{ThreadID: thread, Sender: sender, UniqueID: unique, Content: unique}}, out)
 		return err == nil && out[0].Err == nil
 	}, time.Minute, 20*time.Millisecond)
 }
@@ -119,7 +119,7 @@ func testPlannedFailOver(t *testing.T, a, b *launch.MariaDB) {
 	defer s.Close()
 	eventuallyStored(t, s, "n1", id, sender, "before")
 	for range 3 { // readers have connections too
-		_, err := s.Profile(t.Context(), sender)
+		_, err := s.Users.Profile(t.Context(), sender)
 		require.NoError(t, err)
 	}
 
@@ -133,7 +133,7 @@ func testPlannedFailOver(t *testing.T, a, b *launch.MariaDB) {
 	began := time.Now()
 	out := make([]store.Appended, 1)
 	for i := range 200 {
-		err := s.Append(t.Context(), "n1", "boot of n1", []store.NewMessage{{ThreadID: id, Sender: sender, UniqueID: fmt.Sprint("ro", i)}}, out)
+		err := s.Messages.Append(t.Context(), "n1", "boot of n1", []store.NewMessage{{ThreadID: id, Sender: sender, UniqueID: fmt.Sprint("ro", i)}}, out)
 		require.Error(t, err)
 	}
 	most := int64(time.Since(began)/(500*time.Millisecond)+2) * 4
@@ -143,7 +143,7 @@ func testPlannedFailOver(t *testing.T, a, b *launch.MariaDB) {
 	eventuallyStored(t, s, "n1", id, sender, "after")
 	require.Len(t, history(t, nextAdmin, id), 1, "it is on the new one")
 	// Readers must not stay with the old one, whose data is of the past.
-	msgs, _, err := s.History(t.Context(), id, 0, 10, 1<<20)
+	msgs, _, err := s.Messages.History(t.Context(), id, 0, 10, 1<<20)
 	require.NoError(t, err)
 	require.Equal(t, []string{"after"}, []string{msgs[0].UniqueID})
 	require.Len(t, msgs, 1)
@@ -164,11 +164,11 @@ func testPrivilegeBack(t *testing.T, a, _ *launch.MariaDB) {
 	require.NoError(t, err)
 	defer s.Close()
 	out := make([]store.Appended, 1)
-	require.Error(t, s.Append(t.Context(), "n1", "boot of n1", []store.NewMessage{{ThreadID: id, Sender: sender, UniqueID: "1"}}, out))
-	_, err = s.Profile(t.Context(), sender)
+	require.Error(t, s.Messages.Append(t.Context(), "n1", "boot of n1", []store.NewMessage{{ThreadID: id, Sender: sender, UniqueID: "1"}}, out))
+	_, err = s.Users.Profile(t.Context(), sender)
 	require.Error(t, err)
 	exec("GRANT ALL ON moved.* TO 'plain'@'127.0.0.1'")
-	require.Eventually(t, func() bool { _, err := s.Profile(t.Context(), sender); return err == nil }, time.Minute, 20*time.Millisecond)
+	require.Eventually(t, func() bool { _, err := s.Users.Profile(t.Context(), sender); return err == nil }, time.Minute, 20*time.Millisecond)
 	eventuallyStored(t, s, "n1", id, sender, "1")
 }
 
@@ -194,7 +194,7 @@ func TestEmojiOnAServerWithThreeByteClients(t *testing.T) {
 	defer s.Close()
 	out := make([]store.Appended, 1)
 	const text = "\U0001F600 \u4f60\u597d"
-	require.NoError(t, s.Append(t.Context(), name, boot, []store.NewMessage{{ThreadID: id, Sender: sender, UniqueID: "1", Content: text}}, out))
+	require.NoError(t, s.Messages.Append(t.Context(), name, boot, []store.NewMessage{{ThreadID: id, Sender: sender, UniqueID: "1", Content: text}}, out))
 	require.NoError(t, out[0].Err)
 	require.Equal(t, text, history(t, s, id)[0].Content)
 	var log strings.Builder

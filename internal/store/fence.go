@@ -6,6 +6,9 @@ import (
 	"fmt"
 )
 
+// Fence says which process of a node may store.
+type Fence struct{ db *database }
+
 // The fence keeps a node that was declared dead from storing anything when it wakes: each append and approval reads the
 // node's row under a shared lock, inside its transaction, and stores only if the row carries the boot id of this process.
 // Fencing a boot writes the row, so it waits for transactions that have read it and is seen by all that come later.
@@ -21,21 +24,21 @@ const (
 	maxUnique = 64
 )
 
-// TakeFence makes boot the only boot of node that may store. A node calls it for itself, after it took its lease and
+// Take makes boot the only boot of node that may store. A node calls it for itself, after it took its lease and
 // before its first login. boot is 1–64 bytes, node 1–255, else ErrInvalid.
-func (s *Store) TakeFence(ctx context.Context, node, boot string) error {
+func (s *Fence) Take(ctx context.Context, node, boot string) error {
 	if node == "" || boot == "" || len(node) > maxName || len(boot) > maxUnique {
 		return fmt.Errorf("store: take the fence of %q: %w", node, ErrInvalid)
 	}
-	if _, err := s.exec(ctx, qFenceTake, node, boot); err != nil {
+	if _, err := s.db.exec(ctx, qFenceTake, node, boot); err != nil {
 		return fmt.Errorf("store: take the fence of %q: %w", node, err)
 	}
 	return nil
 }
 
-// FenceBoot returns the boot of node that may store; "" if none may, because it was fenced off or never took its row.
-func (s *Store) FenceBoot(ctx context.Context, node string) (boot string, err error) {
-	err = s.one(ctx, qFenceRead, []any{node}, &boot)
+// Boot returns the boot of node that may store; "" if none may, because it was fenced off or never took its row.
+func (s *Fence) Boot(ctx context.Context, node string) (boot string, err error) {
+	err = s.db.one(ctx, qFenceRead, []any{node}, &boot)
 	if errors.Is(err, ErrNotFound) {
 		return "", nil
 	}
@@ -45,12 +48,12 @@ func (s *Store) FenceBoot(ctx context.Context, node string) (boot string, err er
 	return boot, nil
 }
 
-// Fence forbids deadBoot of node to store anything more. When it returns nil, what that boot has stored is committed and
+// Forbid forbids deadBoot of node to store anything more. When it returns nil, what that boot has stored is committed and
 // visible, and nothing will follow. It is idempotent, and does nothing if node has another boot by now. It waits for
 // transactions of that boot in progress: up to the session's lock time-out, three times.
-func (s *Store) Fence(ctx context.Context, node, deadBoot string) error {
+func (s *Fence) Forbid(ctx context.Context, node, deadBoot string) error {
 	// Three tries: each waits for the session's lock time-out, and a login waits for all of them.
-	err := s.transact(ctx, retry{max: 2}, func(ctx context.Context, t *tx) error {
+	err := s.db.transact(ctx, retry{max: 2}, func(ctx context.Context, t *tx) error {
 		_, err := t.exec(ctx, qFence, 1, node, deadBoot)
 		return err
 	})

@@ -20,18 +20,18 @@ const (
 func (s *Store) checkFenceHolds(ctx context.Context) (err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	a, err := s.write.Conn(ctx)
+	a, err := s.db.write.Conn(ctx)
 	if err != nil {
 		return fmt.Errorf("store: try the fence: %w", err)
 	}
 	defer a.Close()
-	b, err := s.write.Conn(ctx)
+	b, err := s.db.write.Conn(ctx)
 	if err != nil {
 		return fmt.Errorf("store: try the fence: %w", err)
 	}
 	defer b.Close()
 	// A row of this call's own, under a name that no node can have.
-	row := fmt.Sprintf("#try %d", s.now().UnixNano())
+	row := fmt.Sprintf("#try %d", s.db.now().UnixNano())
 	if _, err := a.ExecContext(ctx, qTryPut, row); err != nil {
 		return fmt.Errorf("store: try the fence: %w", err)
 	}
@@ -67,7 +67,7 @@ func (s *Store) sharedLockHolds(ctx context.Context, a, b *sql.Conn, row string)
 	}
 	defer func() { err = errors.Join(err, writer.Rollback()) }()
 	err = writer.QueryRowContext(ctx, qTryWrite, row).Scan(&boot)
-	code, _ := s.code(err)
+	code, _ := s.db.code(err)
 	switch {
 	case err == nil, errors.Is(err, sql.ErrNoRows): // no row: the two are on different servers
 		return false, nil

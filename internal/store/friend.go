@@ -7,6 +7,9 @@ import (
 	"slices"
 )
 
+// Friends are how users stand to each other: friendships, the applications for them, and blocks.
+type Friends struct{ db *database }
+
 var (
 	qFriends = sameList(`SELECT f.self_id,u.uid,u.name,u.nick,u.desc,u.icon,u.sex,f.back
 		FROM friend f JOIN user u ON u.uid=f.friend_id AND u.deleted_ms=0
@@ -35,11 +38,11 @@ type Friend struct {
 	Back string
 }
 
-// Friends returns the friends of many users, 256 in one statement, each user's by ascending uid.
-func (s *Store) Friends(ctx context.Context, uids []int32) (map[int32][]Friend, error) {
+// Of returns the friends of many users, 256 in one statement, each user's by ascending uid.
+func (s *Friends) Of(ctx context.Context, uids []int32) (map[int32][]Friend, error) {
 	uids = slices.Compact(slices.Sorted(slices.Values(uids))) // in two statements, one user's friends would come twice
 	friends := make(map[int32][]Friend, len(uids))
-	err := eachOf(ctx, s, qFriends, uids, func(rows *sql.Rows) error {
+	err := eachOf(ctx, s.db, qFriends, uids, func(rows *sql.Rows) error {
 		var self int32
 		var f Friend
 		if err := rows.Scan(append(append([]any{&self}, f.dest()...), &f.Back)...); err != nil {
@@ -63,9 +66,9 @@ type Application struct {
 
 // Applications returns the newest limit applications to uid that are pending, the oldest of them first. Applying again
 // makes an application the newest.
-func (s *Store) Applications(ctx context.Context, uid int32, limit int) ([]Application, error) {
+func (s *Friends) Applications(ctx context.Context, uid int32, limit int) ([]Application, error) {
 	var apps []Application
-	err := s.each(ctx, qApplications, 1, []any{uid, max(limit, 0)}, func(rows *sql.Rows) error {
+	err := s.db.each(ctx, qApplications, 1, []any{uid, max(limit, 0)}, func(rows *sql.Rows) error {
 		var a Application
 		if err := rows.Scan(append(a.dest(), &a.Desc, &a.Status)...); err != nil {
 			return err
@@ -84,7 +87,7 @@ func (s *Store) Applications(ctx context.Context, uid int32, limit int) ([]Appli
 // from gives to; both are at most 255 characters, else ErrInvalid. Applying again while the application is pending
 // replaces both. It reports whether that is news to to: no application was pending, or one with another greeting. It
 // returns ErrSelf, ErrNotFound if to does not exist, ErrAlreadyFriends, ErrBlocked and ErrBlocking.
-func (s *Store) Apply(ctx context.Context, from, to int32, greeting, back string) (news bool, err error) {
+func (s *Friends) Apply(ctx context.Context, from, to int32, greeting, back string) (news bool, err error) {
 	news, err = s.apply(ctx, from, to, greeting, back)
 	if err != nil {
 		return false, fmt.Errorf("store: application of user %d to %d: %w", from, to, err)
@@ -92,33 +95,33 @@ func (s *Store) Apply(ctx context.Context, from, to int32, greeting, back string
 	return news, nil
 }
 
-func (s *Store) apply(ctx context.Context, from, to int32, greeting, back string) (news bool, err error) {
+func (s *Friends) apply(ctx context.Context, from, to int32, greeting, back string) (news bool, err error) {
 	if from == to {
 		return false, ErrSelf
 	}
 	if !fits(greeting, back) {
 		return false, ErrInvalid
 	}
-	err = s.transact(ctx, retryAll, func(ctx context.Context, t *tx) error {
-		if err := t.lockUsers(ctx, from, to); err != nil {
+	err = s.db.transact(ctx, retryAll, func(ctx context.Context, t *tx) error {
+		if err := lockUsers(ctx, t, from, to); err != nil {
 			return err
 		}
-		if err := t.checkBlocks(ctx, from, to); err != nil {
+		if err := checkBlocks(ctx, t, from, to); err != nil {
 			return err
 		}
-		friends, err := t.friends(ctx, from, to)
+		friends, err := areFriends(ctx, t, from, to)
 		if err != nil {
 			return err
 		}
 		if friends {
 			return ErrAlreadyFriends
 		}
-		old, err := t.lockApplication(ctx, from, to)
+		old, err := lockApplication(ctx, t, from, to)
 		if err != nil {
 			return err
 		}
 		news = !old.pending() || old.greeting != greeting || news && t.unclear
-		_, err = t.exec(ctx, qApplicationPut, 1, from, to, greeting, back, s.ms())
+		_, err = t.exec(ctx, qApplicationPut, 1, from, to, greeting, back, s.db.ms())
 		return err
 	})
 	return news, err
@@ -133,13 +136,13 @@ type application struct {
 
 func (a *application) pending() bool { return a.found && a.status == ApplicationPending }
 
-func (t *tx) lockApplication(ctx context.Context, from, to int32) (a application, err error) {
+func lockApplication(ctx context.Context, t *tx, from, to int32) (a application, err error) {
 	a.found, err = t.one(ctx, qApplicationLock, []any{from, to}, &a.status, &a.greeting, &a.back)
 	return a, err
 }
 
-// friends reports whether each is in the other's list.
-func (t *tx) friends(ctx context.Context, a, b int32) (bool, error) {
+// areFriends reports whether each is in the other's list.
+func areFriends(ctx context.Context, t *tx, a, b int32) (bool, error) {
 	var rows int
 	_, err := t.one(ctx, qFriendRows, []any{a, b, b, a}, &rows)
 	return rows == 2, err

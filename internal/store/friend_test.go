@@ -25,12 +25,12 @@ func init() {
 
 func friendsOf(t *testing.T, s *store.Store, uid int32) ([]store.Friend, error) {
 	t.Helper()
-	all, err := s.Friends(t.Context(), []int32{uid})
+	all, err := s.Friends.Of(t.Context(), []int32{uid})
 	return all[uid], err
 }
 
 func apply(ctx context.Context, s *store.Store, from, to int32, greeting, back string) error {
-	_, err := s.Apply(ctx, from, to, greeting, back)
+	_, err := s.Friends.Apply(ctx, from, to, greeting, back)
 	return err
 }
 
@@ -41,7 +41,7 @@ func testApplications(t *testing.T, d *database) {
 	require.ErrorIs(t, apply(t.Context(), s, me, 9999, "", ""), store.ErrNotFound)
 	require.ErrorIs(t, apply(t.Context(), s, me, me+1, strings.Repeat("x", 256), ""), store.ErrInvalid)
 
-	apps, err := s.Applications(t.Context(), me, 10)
+	apps, err := s.Friends.Applications(t.Context(), me, 10)
 	require.NoError(t, err)
 	require.Empty(t, apps)
 	var uids []int32
@@ -52,7 +52,7 @@ func testApplications(t *testing.T, d *database) {
 	}
 	list := func(limit int) (got []int32) {
 		t.Helper()
-		apps, err := s.Applications(t.Context(), me, limit)
+		apps, err := s.Friends.Applications(t.Context(), me, limit)
 		require.NoError(t, err)
 		for _, a := range apps {
 			got = append(got, a.UID)
@@ -65,14 +65,14 @@ func testApplications(t *testing.T, d *database) {
 
 	// Again: the text is replaced, and it is the newest. (The clock may stand still in between; then uids decide.)
 	require.NoError(t, apply(t.Context(), s, uids[13], me, "please", "chief"))
-	apps, err = s.Applications(t.Context(), me, 1)
+	apps, err = s.Friends.Applications(t.Context(), me, 1)
 	require.NoError(t, err)
 	require.Equal(t, []store.Application{{
 		Profile: store.Profile{UID: uids[13], Name: "u13", Nick: "u13", Icon: "icon.png"}, Desc: "please", Status: store.ApplicationPending,
 	}}, apps)
 
 	name, boot := node(t, s, "n1")
-	_, err = s.Approve(t.Context(), name, boot, me, uids[13], "")
+	_, err = s.Friends.Approve(t.Context(), name, boot, me, uids[13], "")
 	require.NoError(t, err)
 	require.Equal(t, uids[3:13], list(10), "accepted ones are gone and leave room for older ones")
 	require.ErrorIs(t, apply(t.Context(), s, uids[13], me, "", ""), store.ErrAlreadyFriends)
@@ -81,10 +81,10 @@ func testApplications(t *testing.T, d *database) {
 	// Accepted in an old database, but no friends: the application can be made again.
 	_, err = d.sql(t).ExecContext(t.Context(), "UPDATE friend_apply SET status=1 WHERE from_uid=?", uids[0])
 	require.NoError(t, err)
-	_, err = s.Approve(t.Context(), name, boot, me, uids[0], "")
+	_, err = s.Friends.Approve(t.Context(), name, boot, me, uids[0], "")
 	require.ErrorIs(t, err, store.ErrNoApplication)
 	require.NoError(t, apply(t.Context(), s, uids[0], me, "", ""))
-	_, err = s.Approve(t.Context(), name, boot, me, uids[0], "")
+	_, err = s.Friends.Approve(t.Context(), name, boot, me, uids[0], "")
 	require.NoError(t, err)
 }
 
@@ -94,7 +94,7 @@ func testApplicationNews(t *testing.T, d *database) {
 	name, boot := node(t, s, "n1")
 	news := func(s *store.Store, from, to int32, greeting, back string) bool {
 		t.Helper()
-		news, err := s.Apply(t.Context(), from, to, greeting, back)
+		news, err := s.Friends.Apply(t.Context(), from, to, greeting, back)
 		require.NoError(t, err)
 		return news
 	}
@@ -102,9 +102,9 @@ func testApplicationNews(t *testing.T, d *database) {
 	require.False(t, news(s, alice, bob, "hi", "bobby"), "bob does not see the alias")
 	require.True(t, news(s, alice, bob, "hi again", "bobby"))
 	require.True(t, news(s, bob, alice, "hi again", "bobby"), "the other way round")
-	_, err := s.Approve(t.Context(), name, boot, bob, alice, "")
+	_, err := s.Friends.Approve(t.Context(), name, boot, bob, alice, "")
 	require.NoError(t, err)
-	_, err = s.Unfriend(t.Context(), name, boot, bob, alice)
+	_, err = s.Friends.Unfriend(t.Context(), name, boot, bob, alice)
 	require.NoError(t, err)
 	require.True(t, news(s, alice, bob, "hi again", "bobby"), "after they were friends")
 
@@ -128,7 +128,7 @@ func testApprove(t *testing.T, d *database) {
 	name, boot := node(t, s, "n1")
 
 	approve := func(approver, applicant int32, back string) (store.Approval, error) {
-		return s.Approve(t.Context(), name, boot, approver, applicant, back)
+		return s.Friends.Approve(t.Context(), name, boot, approver, applicant, back)
 	}
 	_, err := approve(alice, bob, "")
 	require.ErrorIs(t, err, store.ErrNoApplication)
@@ -139,7 +139,7 @@ func testApprove(t *testing.T, d *database) {
 	require.ErrorIs(t, err, store.ErrSelf)
 	_, err = approve(alice, bob, strings.Repeat("x", 256))
 	require.ErrorIs(t, err, store.ErrInvalid)
-	_, err = s.Approve(t.Context(), name, "old boot", alice, bob, "")
+	_, err = s.Friends.Approve(t.Context(), name, "old boot", alice, bob, "")
 	require.ErrorIs(t, err, store.ErrFenced)
 
 	got, err := approve(alice, bob, "Bobby")
@@ -153,7 +153,7 @@ func testApprove(t *testing.T, d *database) {
 		ThreadID: got.ThreadID, Seq: 2, Sender: alice, UniqueID: hello.UniqueID, Content: store.FriendsNow, CreatedMS: greeting.CreatedMS,
 	}, hello)
 	require.Equal(t, got.Messages, history(t, s, got.ThreadID))
-	id, err := s.PairThread(t.Context(), bob, alice)
+	id, err := s.Threads.OfPair(t.Context(), bob, alice)
 	require.NoError(t, err)
 	require.Equal(t, got.ThreadID, id)
 
@@ -171,10 +171,10 @@ func testApprove(t *testing.T, d *database) {
 	require.Len(t, history(t, s, got.ThreadID), 2)
 
 	// Into a thread they have, without a greeting.
-	id, err = s.EnsurePrivateThread(t.Context(), alice, carol)
+	id, err = s.Threads.EnsureOfPair(t.Context(), alice, carol)
 	require.NoError(t, err)
 	out := make([]store.Appended, 1)
-	require.NoError(t, s.Append(t.Context(), name, boot, []store.NewMessage{{ThreadID: id, Sender: alice, UniqueID: "1"}}, out))
+	require.NoError(t, s.Messages.Append(t.Context(), name, boot, []store.NewMessage{{ThreadID: id, Sender: alice, UniqueID: "1"}}, out))
 	require.NoError(t, apply(t.Context(), s, alice, carol, "", ""))
 	got, err = approve(carol, alice, "")
 	require.NoError(t, err)
@@ -182,7 +182,7 @@ func testApprove(t *testing.T, d *database) {
 	require.Len(t, got.Messages, 1)
 	require.Equal(t, int64(2), got.Messages[0].Seq)
 	require.Equal(t, carol, got.Messages[0].Sender)
-	require.NoError(t, s.Append(t.Context(), name, boot, []store.NewMessage{{ThreadID: id, Sender: alice, UniqueID: "2"}}, out))
+	require.NoError(t, s.Messages.Append(t.Context(), name, boot, []store.NewMessage{{ThreadID: id, Sender: alice, UniqueID: "2"}}, out))
 	require.Equal(t, int64(3), out[0].Seq)
 
 	friends, err = friendsOf(t, s, alice)
@@ -201,21 +201,21 @@ func testApproveAtomic(t *testing.T, d *database) {
 		`CREATE TRIGGER broken BEFORE INSERT ON chat_message FOR EACH ROW SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT='broken'`,
 		`CREATE TRIGGER broken BEFORE INSERT ON chat_message BEGIN SELECT RAISE(ABORT, 'broken'); END`))
 	require.NoError(t, err)
-	_, err = s.Approve(t.Context(), name, boot, alice, bob, "")
+	_, err = s.Friends.Approve(t.Context(), name, boot, alice, bob, "")
 	require.ErrorContains(t, err, "broken")
 
-	apps, err := s.Applications(t.Context(), alice, 10)
+	apps, err := s.Friends.Applications(t.Context(), alice, 10)
 	require.NoError(t, err)
 	require.Len(t, apps, 1)
 	friends, err := friendsOf(t, s, alice)
 	require.NoError(t, err)
 	require.Empty(t, friends)
-	_, err = s.PairThread(t.Context(), alice, bob)
+	_, err = s.Threads.OfPair(t.Context(), alice, bob)
 	require.ErrorIs(t, err, store.ErrNotFound)
 
 	_, err = db.ExecContext(t.Context(), "DROP TRIGGER broken")
 	require.NoError(t, err)
-	_, err = s.Approve(t.Context(), name, boot, alice, bob, "")
+	_, err = s.Friends.Approve(t.Context(), name, boot, alice, bob, "")
 	require.NoError(t, err)
 }
 
@@ -240,9 +240,9 @@ func testApproveConcurrently(t *testing.T, d *database) {
 				var ap store.Approval
 				var err error
 				if i < 4 {
-					ap, err = stores[i/2].Approve(t.Context(), name, boot, x, y, "")
+					ap, err = stores[i/2].Friends.Approve(t.Context(), name, boot, x, y, "")
 				} else {
-					_, err = stores[i%2].EnsurePrivateThread(t.Context(), x, y)
+					_, err = stores[i%2].Threads.EnsureOfPair(t.Context(), x, y)
 				}
 				mu.Lock()
 				defer mu.Unlock()
@@ -259,13 +259,13 @@ func testApproveConcurrently(t *testing.T, d *database) {
 		require.Len(t, done, 1)
 		require.Equal(t, done[0].Messages, history(t, stores[0], done[0].ThreadID))
 		for _, uid := range []int32{a, b} {
-			apps, err := stores[0].Applications(t.Context(), uid, 10)
+			apps, err := stores[0].Friends.Applications(t.Context(), uid, 10)
 			require.NoError(t, err)
 			require.Empty(t, apps, "the other application is accepted with it")
 			friends, err := friendsOf(t, stores[0], uid)
 			require.NoError(t, err)
 			require.Len(t, friends, 1)
-			threads, err := stores[0].Threads(t.Context(), uid, 0, 10)
+			threads, err := stores[0].Threads.List(t.Context(), uid, 0, 10)
 			require.NoError(t, err)
 			require.Len(t, threads, 1)
 		}
@@ -284,7 +284,7 @@ func testApproveBesideAppends(t *testing.T, d *database) {
 		u := user(t, s, fmt.Sprint("u", i))
 		others = append(others, u)
 		require.NoError(t, apply(t.Context(), s, u, hub, "hello", ""))
-		id, err := s.EnsurePrivateThread(t.Context(), u, hub)
+		id, err := s.Threads.EnsureOfPair(t.Context(), u, hub)
 		require.NoError(t, err)
 		ids = append(ids, id)
 	}
@@ -292,7 +292,7 @@ func testApproveBesideAppends(t *testing.T, d *database) {
 	failed := make(chan error, 3)
 	wg.Go(func() {
 		for i := range others {
-			if _, err := s.Approve(t.Context(), name, boot, hub, others[i], ""); err != nil {
+			if _, err := s.Friends.Approve(t.Context(), name, boot, hub, others[i], ""); err != nil {
 				failed <- err
 				return
 			}
@@ -306,7 +306,7 @@ func testApproveBesideAppends(t *testing.T, d *database) {
 					msgs = append(msgs, store.NewMessage{ThreadID: id, Sender: others[i], UniqueID: fmt.Sprint(w, "-", round), Content: "x"})
 				}
 				out := make([]store.Appended, len(msgs))
-				if err := s.Append(t.Context(), name, boot, msgs, out); err != nil {
+				if err := s.Messages.Append(t.Context(), name, boot, msgs, out); err != nil {
 					failed <- err
 					return
 				}

@@ -10,6 +10,9 @@ import (
 	"unicode/utf8"
 )
 
+// Groups are the groups and their members.
+type Groups struct{ db *database }
+
 // A group is a thread of any number of members. Each change of it is one transaction, which locks the thread's row before
 // it reads what it decides by, and appends a row to the thread that tells of the change: so all members see the changes and
 // the texts in one order. Where a change touches who may read or write, it raises the thread's version, as relation.go
@@ -22,7 +25,7 @@ const (
 	MaxGroups = 1000
 	// MaxGroupUIDs bounds the users of one call.
 	MaxGroupUIDs = 100
-	// DefaultGroupMembers is how many members a group may have unless SetGroupMembers says otherwise.
+	// DefaultGroupMembers is how many members a group may have unless Groups.SetMaxMembers says otherwise.
 	DefaultGroupMembers = 10000
 
 	// maxUntilMS is the end of the year 9999.
@@ -46,7 +49,7 @@ var (
 		FROM group_chat_member m JOIN group_chat g ON g.thread_id=m.thread_id JOIN chat_thread t ON t.id=m.thread_id
 		WHERE m.thread_id=? AND m.user_id=?`)
 
-	// The row of CreateGroup's unique id.
+	// The row of Groups.Create's unique id.
 	qCreated = same(`SELECT m.thread_id,m.seq,m.kind,m.content,m.created_ms,t.member_ver
 		FROM chat_message m JOIN chat_thread t ON t.id=m.thread_id WHERE m.sender_id=? AND m.unique_id=?`)
 )
@@ -109,8 +112,8 @@ type GroupChange struct {
 	Refused []int32
 }
 
-// SetGroupMembers sets how many members a group may have. It must be called before the store is used.
-func (s *Store) SetGroupMembers(n int) { s.groupMembers = n }
+// SetMaxMembers sets how many members a group may have. It must be called before the store is used.
+func (s *Groups) SetMaxMembers(n int) { s.db.groupMembers = n }
 
 // validGroupName reports whether a group may be called that: printable characters, and the joiners that scripts and emoji
 // need.
@@ -126,14 +129,14 @@ func validGroupName(name string) bool {
 	return true
 }
 
-// GroupInfo returns a group as uid sees it: a former member as of leaving, without what only members know. It returns
+// Info returns a group as uid sees it: a former member as of leaving, without what only members know. It returns
 // ErrNotMember for all others.
-func (s *Store) GroupInfo(ctx context.Context, thread int64, uid int32) (Group, error) {
+func (s *Groups) Info(ctx context.Context, thread int64, uid int32) (Group, error) {
 	g := Group{ThreadID: thread}
 	var dissolved int64
 	var leftName string
 	found := false
-	err := s.each(ctx, qGroupInfo, 1, []any{thread, uid}, func(rows *sql.Rows) error {
+	err := s.db.each(ctx, qGroupInfo, 1, []any{thread, uid}, func(rows *sql.Rows) error {
 		found = true
 		return rows.Scan(append([]any{
 			&g.Name, &g.Owner, &g.Members, &g.Muted, &g.HistoryForNew, &dissolved, &g.CreatedMS, &g.LastSeq, &g.Ver, &leftName,
@@ -155,25 +158,25 @@ func (s *Store) GroupInfo(ctx context.Context, thread int64, uid int32) (Group, 
 	return g, nil
 }
 
-// CreateGroup makes a group of owner and of those of members, MaxGroupUIDs at most, who are friends of owner and may be in
+// Create makes a group of owner and of those of members, MaxGroupUIDs at most, who are friends of owner and may be in
 // one more group, under node's fence. The others are in Refused. uniqueID is the owner's as that of a text: called again
-// with it, CreateGroup returns the first group. It returns ErrInvalid, ErrNotFound if there is no such owner,
+// with it, Create returns the first group. It returns ErrInvalid, ErrNotFound if there is no such owner,
 // ErrTooManyGroups, ErrGroupFull, ErrUniqueIDTaken and ErrFenced.
-func (s *Store) CreateGroup(ctx context.Context, node, boot string, owner int32, name, uniqueID string, members []int32) (GroupChange, error) {
-	change, err := s.createGroup(ctx, node, boot, owner, name, uniqueID, members)
+func (s *Groups) Create(ctx context.Context, node, boot string, owner int32, name, uniqueID string, members []int32) (GroupChange, error) {
+	change, err := s.create(ctx, node, boot, owner, name, uniqueID, members)
 	if err != nil {
 		return GroupChange{}, fmt.Errorf("store: user %d creates a group: %w", owner, err)
 	}
 	return change, nil
 }
 
-func (s *Store) createGroup(ctx context.Context, node, boot string, owner int32, name, uniqueID string, members []int32) (GroupChange, error) {
+func (s *Groups) create(ctx context.Context, node, boot string, owner int32, name, uniqueID string, members []int32) (GroupChange, error) {
 	if !validGroupName(name) || uniqueID == "" || len(uniqueID) > maxUnique || !utf8.ValidString(uniqueID) || len(members) > MaxGroupUIDs {
 		return GroupChange{}, ErrInvalid
 	}
 	asked := others(members, owner)
 	var change GroupChange
-	err := s.transact(ctx, retryAll, func(ctx context.Context, t *tx) error {
+	err := s.db.transact(ctx, retryAll, func(ctx context.Context, t *tx) error {
 		if err := t.checkFence(ctx, node, boot); err != nil {
 			return err
 		}
@@ -185,24 +188,24 @@ func (s *Store) createGroup(ctx context.Context, node, boot string, owner int32,
 			return ErrNotFound
 		}
 		var found bool
-		if change, found, err = t.created(ctx, owner, uniqueID, asked); err != nil || found {
+		if change, found, err = findCreated(ctx, t, owner, uniqueID, asked); err != nil || found {
 			return err
 		}
-		counts, err := t.groupCounts(ctx, append(asked[:len(asked):len(asked)], owner))
+		counts, err := groupCounts(ctx, t, append(asked[:len(asked):len(asked)], owner))
 		if err != nil {
 			return err
 		}
 		if counts[owner] >= MaxGroups {
 			return ErrTooManyGroups
 		}
-		added, refused, err := t.invitable(ctx, owner, asked, exist, counts)
+		added, refused, err := invitable(ctx, t, owner, asked, exist, counts)
 		if err != nil {
 			return err
 		}
-		if 1+len(added) > s.groupMembers {
+		if 1+len(added) > s.db.groupMembers {
 			return ErrGroupFull
 		}
-		now := s.ms()
+		now := s.db.ms()
 		res, err := t.exec(ctx, qGroupThreadNew, 1, now)
 		if err != nil {
 			return err
@@ -245,8 +248,8 @@ func others(uids []int32, self int32) []int32 {
 	return slices.Compact(list)
 }
 
-// created finds the group that owner has created under a unique id.
-func (t *tx) created(ctx context.Context, owner int32, uniqueID string, asked []int32) (change GroupChange, found bool, err error) {
+// findCreated finds the group that owner has created under a unique id.
+func findCreated(ctx context.Context, t *tx, owner int32, uniqueID string, asked []int32) (change GroupChange, found bool, err error) {
 	m := Message{Sender: owner, UniqueID: uniqueID}
 	found, err = t.one(ctx, qCreated, []any{owner, uniqueID}, &m.ThreadID, &m.Seq, &m.Kind, &m.Content, &m.CreatedMS, &change.Ver)
 	if err != nil || !found {
@@ -307,13 +310,13 @@ type groupStep struct {
 // seq is the number of the row that will tell of the change.
 func (g *groupTx) seq() int64 { return g.last + 1 }
 
-// changeGroup runs change in a transaction that has checked the fence, locked the users and the group of c, and made sure
-// that c.by may do c.verb. change returns nil if there is nothing to tell of.
-func (s *Store) changeGroup(ctx context.Context, c groupCall, change func(context.Context, *groupTx) (*groupStep, error)) (GroupChange, error) {
+// change runs fn in a transaction that has checked the fence, locked the users and the group of c, and made sure
+// that c.by may do c.verb. fn returns nil if there is nothing to tell of.
+func (s *Groups) change(ctx context.Context, c groupCall, fn func(context.Context, *groupTx) (*groupStep, error)) (GroupChange, error) {
 	uniqueID := newUniqueID()
 	var result GroupChange
-	err := s.transact(ctx, retryLocks, func(ctx context.Context, t *tx) error {
-		g, err := t.lockGroup(ctx, c)
+	err := s.db.transact(ctx, retryLocks, func(ctx context.Context, t *tx) error {
+		g, err := lockGroup(ctx, t, c)
 		if err != nil {
 			return err
 		}
@@ -328,7 +331,7 @@ func (s *Store) changeGroup(ctx context.Context, c groupCall, change func(contex
 		if st := g.me.Standing(g.muted, g.nowMS); !May(c.verb, st) {
 			return refusal(c.verb, st)
 		}
-		step, err := change(ctx, g)
+		step, err := fn(ctx, g)
 		if err != nil {
 			return err
 		}
@@ -352,11 +355,11 @@ func (s *Store) changeGroup(ctx context.Context, c groupCall, change func(contex
 }
 
 // lockGroup locks a group and reads what a change of it is decided by. A thread that is no group has no members.
-func (t *tx) lockGroup(ctx context.Context, c groupCall) (*groupTx, error) {
+func lockGroup(ctx context.Context, t *tx, c groupCall) (*groupTx, error) {
 	if err := t.checkFence(ctx, c.node, c.boot); err != nil {
 		return nil, err
 	}
-	g := &groupTx{tx: t, id: c.thread, nowMS: t.s.ms()}
+	g := &groupTx{tx: t, id: c.thread, nowMS: t.db.ms()}
 	var err error
 	if len(c.users) > 0 {
 		if g.exist, err = t.lockAll(ctx, c.users); err != nil {
@@ -375,7 +378,7 @@ func (t *tx) lockGroup(ctx context.Context, c groupCall) (*groupTx, error) {
 		return nil, err
 	}
 	g.dissolved = dissolvedMS > 0
-	g.of, err = t.memberships(ctx, c.thread, append(c.users[:len(c.users):len(c.users)], c.by, c.uid))
+	g.of, err = memberships(ctx, t, c.thread, append(c.users[:len(c.users):len(c.users)], c.by, c.uid))
 	g.me = g.of[c.by]
 	return g, err
 }
@@ -420,11 +423,11 @@ func (t *tx) putEvents(ctx context.Context, events ...Message) error {
 	return nil
 }
 
-// RenameGroup gives a group another name: 1 to MaxGroupName printable characters, else ErrInvalid. It returns
+// Rename gives a group another name: 1 to MaxGroupName printable characters, else ErrInvalid. It returns
 // ErrNotMember, ErrNotAllowed and ErrFenced.
-func (s *Store) RenameGroup(ctx context.Context, node, boot string, by int32, thread int64, name string) (GroupChange, error) {
+func (s *Groups) Rename(ctx context.Context, node, boot string, by int32, thread int64, name string) (GroupChange, error) {
 	c := groupCall{node: node, boot: boot, by: by, thread: thread, verb: VerbRename}
-	return s.changeGroup(ctx, c, func(ctx context.Context, g *groupTx) (*groupStep, error) {
+	return s.change(ctx, c, func(ctx context.Context, g *groupTx) (*groupStep, error) {
 		if !validGroupName(name) {
 			return nil, ErrInvalid
 		}
@@ -436,10 +439,10 @@ func (s *Store) RenameGroup(ctx context.Context, node, boot string, by int32, th
 	})
 }
 
-// MuteGroup says whether only admins and the owner may write. Errors are as of RenameGroup.
-func (s *Store) MuteGroup(ctx context.Context, node, boot string, by int32, thread int64, on bool) (GroupChange, error) {
+// Mute says whether only admins and the owner may write. Errors are as of Rename.
+func (s *Groups) Mute(ctx context.Context, node, boot string, by int32, thread int64, on bool) (GroupChange, error) {
 	c := groupCall{node: node, boot: boot, by: by, thread: thread, verb: VerbMuteGroup}
-	return s.changeGroup(ctx, c, func(ctx context.Context, g *groupTx) (*groupStep, error) {
+	return s.change(ctx, c, func(ctx context.Context, g *groupTx) (*groupStep, error) {
 		if g.muted == on {
 			return nil, nil
 		}
@@ -448,10 +451,10 @@ func (s *Store) MuteGroup(ctx context.Context, node, boot string, by int32, thre
 	})
 }
 
-// SetHistoryForNew says whether users who join from now on read the group from its beginning. Errors are as of RenameGroup.
-func (s *Store) SetHistoryForNew(ctx context.Context, node, boot string, by int32, thread int64, on bool) (GroupChange, error) {
+// SetHistoryForNew says whether users who join from now on read the group from its beginning. Errors are as of Rename.
+func (s *Groups) SetHistoryForNew(ctx context.Context, node, boot string, by int32, thread int64, on bool) (GroupChange, error) {
 	c := groupCall{node: node, boot: boot, by: by, thread: thread, verb: VerbHistory}
-	return s.changeGroup(ctx, c, func(ctx context.Context, g *groupTx) (*groupStep, error) {
+	return s.change(ctx, c, func(ctx context.Context, g *groupTx) (*groupStep, error) {
 		if g.historyForNew == on {
 			return nil, nil
 		}
@@ -460,10 +463,10 @@ func (s *Store) SetHistoryForNew(ctx context.Context, node, boot string, by int3
 	})
 }
 
-// Dissolve ends a group for good: all its members are former ones after it. Errors are as of RenameGroup.
-func (s *Store) Dissolve(ctx context.Context, node, boot string, by int32, thread int64) (GroupChange, error) {
+// Dissolve ends a group for good: all its members are former ones after it. Errors are as of Rename.
+func (s *Groups) Dissolve(ctx context.Context, node, boot string, by int32, thread int64) (GroupChange, error) {
 	c := groupCall{node: node, boot: boot, by: by, thread: thread, verb: VerbDissolve}
-	return s.changeGroup(ctx, c, func(ctx context.Context, g *groupTx) (*groupStep, error) {
+	return s.change(ctx, c, func(ctx context.Context, g *groupTx) (*groupStep, error) {
 		if _, err := g.exec(ctx, qMembersLeft, 1, g.seq(), g.name, g.id); err != nil {
 			return nil, err
 		}
@@ -473,7 +476,7 @@ func (s *Store) Dissolve(ctx context.Context, node, boot string, by int32, threa
 
 // close marks a group as dissolved and ends its links. Its members have left.
 func (t *tx) close(ctx context.Context, thread int64) error {
-	if _, err := t.exec(ctx, qGroupDissolve, 1, t.s.ms(), thread); err != nil {
+	if _, err := t.exec(ctx, qGroupDissolve, 1, t.db.ms(), thread); err != nil {
 		return err
 	}
 	_, err := t.exec(ctx, qLinksDrop, 1, thread)

@@ -9,6 +9,13 @@ import (
 	"time"
 )
 
+// Links are the links by which users join groups.
+type Links struct {
+	db     *database
+	groups *Groups
+	rights *Rights
+}
+
 const (
 	// MaxLinks is how many links a group may have at once.
 	MaxLinks = 100
@@ -42,9 +49,9 @@ type Link struct {
 	Uses                 int
 }
 
-// CreateLink makes a link that lives for ttl, DefaultLinkTTL if that is 0, and may be used 1 to MaxLinkUses times. It
+// Create makes a link that lives for ttl, DefaultLinkTTL if that is 0, and may be used 1 to MaxLinkUses times. It
 // returns ErrInvalid, ErrNotMember, ErrNotAllowed, ErrTooManyLinks and ErrFenced.
-func (s *Store) CreateLink(ctx context.Context, node, boot string, by int32, thread int64, ttl time.Duration, uses int) (Link, error) {
+func (s *Links) Create(ctx context.Context, node, boot string, by int32, thread int64, ttl time.Duration, uses int) (Link, error) {
 	if ttl == 0 {
 		ttl = DefaultLinkTTL
 	}
@@ -55,7 +62,7 @@ func (s *Store) CreateLink(ctx context.Context, node, boot string, by int32, thr
 	_, _ = rand.Read(chance) // never fails
 	link := Link{Code: base64.RawURLEncoding.EncodeToString(chance), By: by, Uses: uses}
 	c := groupCall{node: node, boot: boot, by: by, thread: thread, verb: VerbLink}
-	_, err := s.changeGroup(ctx, c, func(ctx context.Context, g *groupTx) (*groupStep, error) {
+	_, err := s.groups.change(ctx, c, func(ctx context.Context, g *groupTx) (*groupStep, error) {
 		if g.unclear {
 			if _, found, err := g.link(ctx, link.Code); err != nil || found {
 				return nil, err // by an earlier attempt, as are the times of link
@@ -81,27 +88,27 @@ func (s *Store) CreateLink(ctx context.Context, node, boot string, by int32, thr
 	return link, nil
 }
 
-// Links returns the links of a group that can still be used, the oldest first. It returns ErrNotMember and ErrNotAllowed.
-func (s *Store) Links(ctx context.Context, by int32, thread int64) ([]Link, error) {
-	links, err := s.links(ctx, by, thread)
+// List returns the links of a group that can still be used, the oldest first. It returns ErrNotMember and ErrNotAllowed.
+func (s *Links) List(ctx context.Context, by int32, thread int64) ([]Link, error) {
+	links, err := s.list(ctx, by, thread)
 	if err != nil {
 		return nil, fmt.Errorf("store: user %d, group %d, %v: %w", by, thread, VerbLinks, err)
 	}
 	return links, nil
 }
 
-func (s *Store) links(ctx context.Context, by int32, thread int64) ([]Link, error) {
+func (s *Links) list(ctx context.Context, by int32, thread int64) ([]Link, error) {
 	key := GroupKey{thread, by}
-	rights, err := s.GroupRights(ctx, []GroupKey{key})
+	rights, err := s.rights.InGroups(ctx, []GroupKey{key})
 	if err != nil {
 		return nil, err
 	}
-	now := s.ms()
+	now := s.db.ms()
 	if st := rights[key].Standing(now); !May(VerbLinks, st) {
 		return nil, refusal(VerbLinks, st)
 	}
 	var links []Link
-	err = s.each(ctx, qLinksOf, 1, []any{thread, now}, func(rows *sql.Rows) error {
+	err = s.db.each(ctx, qLinksOf, 1, []any{thread, now}, func(rows *sql.Rows) error {
 		var l Link
 		err := rows.Scan(&l.Code, &l.By, &l.CreatedMS, &l.ExpiresMS, &l.Uses)
 		links = append(links, l)
@@ -110,23 +117,23 @@ func (s *Store) links(ctx context.Context, by int32, thread int64) ([]Link, erro
 	return links, err
 }
 
-// RevokeLink ends a link of the group, if it has it. It returns ErrNotMember, ErrNotAllowed and ErrFenced.
-func (s *Store) RevokeLink(ctx context.Context, node, boot string, by int32, thread int64, code string) error {
+// Revoke ends a link of the group, if it has it. It returns ErrNotMember, ErrNotAllowed and ErrFenced.
+func (s *Links) Revoke(ctx context.Context, node, boot string, by int32, thread int64, code string) error {
 	c := groupCall{node: node, boot: boot, by: by, thread: thread, verb: VerbRevokeLink}
-	_, err := s.changeGroup(ctx, c, func(ctx context.Context, g *groupTx) (*groupStep, error) {
+	_, err := s.groups.change(ctx, c, func(ctx context.Context, g *groupTx) (*groupStep, error) {
 		_, err := g.exec(ctx, qLinkDrop, 1, code, g.id)
 		return nil, err
 	})
 	return err
 }
 
-// JoinByLink makes uid a member of the group of a link; a member stays one, and the link is not used. It returns
+// Join makes uid a member of the group of a link; a member stays one, and the link is not used. It returns
 // ErrBadLink whatever is wrong with the link, ErrNotAllowed for a user who was removed from the group, ErrGroupFull,
 // ErrTooManyGroups, ErrNotFound if there is no such user, and ErrFenced.
-func (s *Store) JoinByLink(ctx context.Context, node, boot string, uid int32, code string) (GroupChange, error) {
+func (s *Links) Join(ctx context.Context, node, boot string, uid int32, code string) (GroupChange, error) {
 	var thread int64
 	var l Link
-	err := s.one(ctx, qLinkRead, []any{code}, &thread, &l.By, &l.CreatedMS, &l.ExpiresMS, &l.Uses)
+	err := s.db.one(ctx, qLinkRead, []any{code}, &thread, &l.By, &l.CreatedMS, &l.ExpiresMS, &l.Uses)
 	if err != nil {
 		if err == ErrNotFound {
 			err = ErrBadLink
@@ -134,7 +141,7 @@ func (s *Store) JoinByLink(ctx context.Context, node, boot string, uid int32, co
 		return GroupChange{}, fmt.Errorf("store: user %d joins by a link: %w", uid, err)
 	}
 	c := groupCall{node: node, boot: boot, by: uid, thread: thread, verb: VerbJoin, users: []int32{uid}}
-	return s.changeGroup(ctx, c, func(ctx context.Context, g *groupTx) (*groupStep, error) {
+	return s.groups.change(ctx, c, func(ctx context.Context, g *groupTx) (*groupStep, error) {
 		if !g.exist[uid] {
 			return nil, ErrNotFound
 		}
@@ -153,7 +160,7 @@ func (s *Store) JoinByLink(ctx context.Context, node, boot string, uid int32, co
 		case g.me.removed:
 			return nil, ErrNotAllowed
 		}
-		counts, err := g.groupCounts(ctx, []int32{uid})
+		counts, err := groupCounts(ctx, g.tx, []int32{uid})
 		if err != nil {
 			return nil, err
 		}

@@ -36,7 +36,7 @@ var (
 // Invite adds those of uids, MaxGroupUIDs at most, who are friends of by and may be in one more group. Those who are
 // members already stay so; all others are in Refused. It returns ErrInvalid, ErrNotMember, ErrNotAllowed, ErrGroupFull if
 // not all of them fit into the group, and ErrFenced.
-func (s *Store) Invite(ctx context.Context, node, boot string, by int32, thread int64, uids []int32) (GroupChange, error) {
+func (s *Groups) Invite(ctx context.Context, node, boot string, by int32, thread int64, uids []int32) (GroupChange, error) {
 	if len(uids) > MaxGroupUIDs {
 		return GroupChange{}, fmt.Errorf("store: user %d invites %d users: %w", by, len(uids), ErrInvalid)
 	}
@@ -44,13 +44,13 @@ func (s *Store) Invite(ctx context.Context, node, boot string, by int32, thread 
 	c := groupCall{
 		node: node, boot: boot, by: by, thread: thread, verb: VerbInvite, users: append(asked[:len(asked):len(asked)], by),
 	}
-	return s.changeGroup(ctx, c, func(ctx context.Context, g *groupTx) (*groupStep, error) {
+	return s.change(ctx, c, func(ctx context.Context, g *groupTx) (*groupStep, error) {
 		asked := slices.DeleteFunc(slices.Clone(asked), func(uid int32) bool { return g.of[uid].Present() })
-		counts, err := g.groupCounts(ctx, asked)
+		counts, err := groupCounts(ctx, g.tx, asked)
 		if err != nil {
 			return nil, err
 		}
-		added, refused, err := g.invitable(ctx, by, asked, g.exist, counts)
+		added, refused, err := invitable(ctx, g.tx, by, asked, g.exist, counts)
 		if err != nil {
 			return nil, err
 		}
@@ -65,7 +65,7 @@ func (s *Store) Invite(ctx context.Context, node, boot string, by int32, thread 
 
 // add makes members of users who are none.
 func (g *groupTx) add(ctx context.Context, uids []int32) error {
-	if g.members+len(uids) > g.s.groupMembers {
+	if g.members+len(uids) > g.db.groupMembers {
 		return ErrGroupFull
 	}
 	from := g.seq()
@@ -85,18 +85,18 @@ func (g *groupTx) add(ctx context.Context, uids []int32) error {
 }
 
 // Leave ends the membership of uid. It returns ErrOwner for the owner, ErrNotMember and ErrFenced.
-func (s *Store) Leave(ctx context.Context, node, boot string, uid int32, thread int64) (GroupChange, error) {
+func (s *Groups) Leave(ctx context.Context, node, boot string, uid int32, thread int64) (GroupChange, error) {
 	c := groupCall{node: node, boot: boot, by: uid, thread: thread, verb: VerbLeave}
-	return s.changeGroup(ctx, c, func(ctx context.Context, g *groupTx) (*groupStep, error) {
+	return s.change(ctx, c, func(ctx context.Context, g *groupTx) (*groupStep, error) {
 		return g.end(ctx, EventLeft, uid)
 	})
 }
 
 // RemoveMember ends the membership of a member of a lower role than by, who comes back by invitation only; so does one who
 // has left. It returns ErrSelf, ErrNotMember, ErrNotAllowed and ErrFenced.
-func (s *Store) RemoveMember(ctx context.Context, node, boot string, by int32, thread int64, uid int32) (GroupChange, error) {
+func (s *Groups) RemoveMember(ctx context.Context, node, boot string, by int32, thread int64, uid int32) (GroupChange, error) {
 	c := groupCall{node: node, boot: boot, by: by, thread: thread, verb: VerbRemove, uid: uid}
-	return s.changeGroup(ctx, c, func(ctx context.Context, g *groupTx) (*groupStep, error) {
+	return s.change(ctx, c, func(ctx context.Context, g *groupTx) (*groupStep, error) {
 		m := g.of[uid]
 		switch {
 		case by == uid:
@@ -132,11 +132,11 @@ func (g *groupTx) mayActOn(uid int32) error {
 	return nil
 }
 
-// SetRole makes uid an admin or a plain member. It returns ErrInvalid for RoleOwner, which TransferGroup gives, ErrOwner
+// SetRole makes uid an admin or a plain member. It returns ErrInvalid for RoleOwner, which Transfer gives, ErrOwner
 // if uid is the owner, ErrNotMember, ErrNotAllowed and ErrFenced.
-func (s *Store) SetRole(ctx context.Context, node, boot string, by int32, thread int64, uid int32, role Role) (GroupChange, error) {
+func (s *Groups) SetRole(ctx context.Context, node, boot string, by int32, thread int64, uid int32, role Role) (GroupChange, error) {
 	c := groupCall{node: node, boot: boot, by: by, thread: thread, verb: VerbSetRole, uid: uid}
-	return s.changeGroup(ctx, c, func(ctx context.Context, g *groupTx) (*groupStep, error) {
+	return s.change(ctx, c, func(ctx context.Context, g *groupTx) (*groupStep, error) {
 		m := g.of[uid]
 		switch {
 		case role != RoleMember && role != RoleAdmin:
@@ -154,10 +154,10 @@ func (s *Store) SetRole(ctx context.Context, node, boot string, by int32, thread
 	})
 }
 
-// TransferGroup makes uid the owner, and the owner by an admin. It returns ErrNotMember, ErrNotAllowed and ErrFenced.
-func (s *Store) TransferGroup(ctx context.Context, node, boot string, by int32, thread int64, uid int32) (GroupChange, error) {
+// Transfer makes uid the owner, and the owner by an admin. It returns ErrNotMember, ErrNotAllowed and ErrFenced.
+func (s *Groups) Transfer(ctx context.Context, node, boot string, by int32, thread int64, uid int32) (GroupChange, error) {
 	c := groupCall{node: node, boot: boot, by: by, thread: thread, verb: VerbTransfer, uid: uid}
-	return s.changeGroup(ctx, c, func(ctx context.Context, g *groupTx) (*groupStep, error) {
+	return s.change(ctx, c, func(ctx context.Context, g *groupTx) (*groupStep, error) {
 		switch {
 		case !g.of[uid].Present():
 			return nil, ErrNotMember
@@ -184,9 +184,9 @@ func (t *tx) crown(ctx context.Context, thread int64, uid int32) error {
 // MuteMember forbids a member of a lower role than by to write before a moment of Unix time in milliseconds, by the clock of
 // the node that stores the text; with a moment that has passed it ends that. It returns ErrInvalid, ErrNotMember,
 // ErrNotAllowed and ErrFenced.
-func (s *Store) MuteMember(ctx context.Context, node, boot string, by int32, thread int64, uid int32, untilMS int64) (GroupChange, error) {
+func (s *Groups) MuteMember(ctx context.Context, node, boot string, by int32, thread int64, uid int32, untilMS int64) (GroupChange, error) {
 	c := groupCall{node: node, boot: boot, by: by, thread: thread, verb: VerbMuteMember, uid: uid}
-	return s.changeGroup(ctx, c, func(ctx context.Context, g *groupTx) (*groupStep, error) {
+	return s.change(ctx, c, func(ctx context.Context, g *groupTx) (*groupStep, error) {
 		if untilMS < 0 || untilMS > maxUntilMS {
 			return nil, ErrInvalid
 		}
@@ -220,7 +220,7 @@ func (t *tx) lockAll(ctx context.Context, uids []int32) (map[int32]bool, error) 
 }
 
 // memberships reads the memberships of some users in one group. Outsiders are missing in the result.
-func (t *tx) memberships(ctx context.Context, thread int64, uids []int32) (map[int32]membership, error) {
+func memberships(ctx context.Context, t *tx, thread int64, uids []int32) (map[int32]membership, error) {
 	args := appendPadded([]any{thread}, uids)
 	of := make(map[int32]membership, len(uids))
 	err := t.each(ctx, qMembersOf, len(args)-1, args, func(rows *sql.Rows) error {
@@ -233,7 +233,7 @@ func (t *tx) memberships(ctx context.Context, thread int64, uids []int32) (map[i
 }
 
 // groupCounts tells in how many groups users are.
-func (t *tx) groupCounts(ctx context.Context, uids []int32) (map[int32]int, error) {
+func groupCounts(ctx context.Context, t *tx, uids []int32) (map[int32]int, error) {
 	counts := make(map[int32]int, len(uids))
 	if len(uids) == 0 {
 		return counts, nil
@@ -250,7 +250,7 @@ func (t *tx) groupCounts(ctx context.Context, uids []int32) (map[int32]int, erro
 }
 
 // invitable sorts users into those whom by may add to a group, and others. All are locked.
-func (t *tx) invitable(ctx context.Context, by int32, uids []int32, exist map[int32]bool, counts map[int32]int) (added, refused []int32, err error) {
+func invitable(ctx context.Context, t *tx, by int32, uids []int32, exist map[int32]bool, counts map[int32]int) (added, refused []int32, err error) {
 	if len(uids) == 0 {
 		return nil, nil, nil
 	}
@@ -294,11 +294,11 @@ type GroupMember struct {
 	Profile
 }
 
-// GroupMembers returns up to limit present members of a group, by ascending uid, whose uid is greater than after. Who may
+// Members returns up to limit present members of a group, by ascending uid, whose uid is greater than after. Who may
 // ask is the caller's business.
-func (s *Store) GroupMembers(ctx context.Context, thread int64, after int32, limit int) ([]GroupMember, error) {
+func (s *Groups) Members(ctx context.Context, thread int64, after int32, limit int) ([]GroupMember, error) {
 	var list []GroupMember
-	err := s.each(ctx, qGroupMembers, 1, []any{thread, after, max(limit, 0)}, func(rows *sql.Rows) error {
+	err := s.db.each(ctx, qGroupMembers, 1, []any{thread, after, max(limit, 0)}, func(rows *sql.Rows) error {
 		var m GroupMember
 		err := rows.Scan(append(m.Membership.dest(), m.Profile.dest()...)...)
 		list = append(list, m)
@@ -310,58 +310,6 @@ func (s *Store) GroupMembers(ctx context.Context, thread int64, after int32, lim
 	return list, nil
 }
 
-// GroupKey names a user in a group.
-type GroupKey struct {
-	Thread int64
-	UID    int32
-}
-
-// GroupRight is what a user may do with a group, as of Ver: every change of it raises the version, in the transaction that
-// makes the change, under the thread's lock. Only the end of a mute comes with time alone.
-type GroupRight struct {
-	Membership
-	GroupMuted bool
-	Ver        int32
-}
-
-// Standing returns the user's standing at a moment of Unix time in milliseconds.
-func (r GroupRight) Standing(nowMS int64) Standing { return r.Membership.Standing(r.GroupMuted, nowMS) }
-
-// MayWrite reports whether the user may write to the group then.
-func (r GroupRight) MayWrite(nowMS int64) bool { return May(VerbWrite, r.Standing(nowMS)) }
-
-// GroupRights reads the rights of users in groups, 256 in one statement. Outsiders are missing in the result. It sees what
-// was committed before the call.
-func (s *Store) GroupRights(ctx context.Context, keys []GroupKey) (map[GroupKey]GroupRight, error) {
-	rights := make(map[GroupKey]GroupRight, len(keys))
-	for part := range slices.Chunk(keys, maxList) {
-		args := groupArgs(nil, part)
-		err := s.each(ctx, qGroupRights, len(args)/2, args, func(rows *sql.Rows) error { return scanRight(rows, rights) })
-		if err != nil {
-			return nil, fmt.Errorf("store: rights of %d users in groups: %w", len(keys), err)
-		}
-	}
-	return rights, nil
-}
-
-// groupArgs appends the arguments of qGroupRights.
-func groupArgs(args []any, keys []GroupKey) []any {
-	for i := range padded(len(keys)) {
-		k := keys[min(i, len(keys)-1)]
-		args = append(args, k.Thread, k.UID)
-	}
-	return args
-}
-
-// scanRight reads a row of qGroupRights.
-func scanRight(rows *sql.Rows, rights map[GroupKey]GroupRight) error {
-	var thread int64
-	var r GroupRight
-	err := rows.Scan(append([]any{&thread, &r.GroupMuted, &r.Ver}, r.dest()...)...)
-	rights[GroupKey{thread, r.UID}] = r
-	return err
-}
-
 // ThreadMembership is a user's membership in a group, as of Ver.
 type ThreadMembership struct {
 	Thread int64
@@ -370,12 +318,12 @@ type ThreadMembership struct {
 }
 
 // Memberships returns the groups in which many users are, 256 users in one statement, each user's by ascending thread.
-func (s *Store) Memberships(ctx context.Context, uids []int32) (map[int32][]ThreadMembership, error) {
+func (s *Groups) Memberships(ctx context.Context, uids []int32) (map[int32][]ThreadMembership, error) {
 	uids = slices.Compact(slices.Sorted(slices.Values(uids))) // in two statements, one user's groups would come twice
 	groups := make(map[int32][]ThreadMembership, len(uids))
 	var m ThreadMembership
 	dest := append([]any{&m.Thread, &m.Ver}, m.dest()...)
-	err := eachOf(ctx, s, qMemberships, uids, func(rows *sql.Rows) error {
+	err := eachOf(ctx, s.db, qMemberships, uids, func(rows *sql.Rows) error {
 		err := rows.Scan(dest...)
 		groups[m.UID] = append(groups[m.UID], m)
 		return err
@@ -388,7 +336,7 @@ func (s *Store) Memberships(ctx context.Context, uids []int32) (map[int32][]Thre
 
 // LocalMembers returns the memberships, present and former, that some users have in a group, and the version of which they
 // are: with more than 256 users the lowest of several. It returns ErrNotFound if there is no such thread.
-func (s *Store) LocalMembers(ctx context.Context, thread int64, uids []int32) (ver int32, of map[int32]Membership, err error) {
+func (s *Groups) LocalMembers(ctx context.Context, thread int64, uids []int32) (ver int32, of map[int32]Membership, err error) {
 	of = make(map[int32]Membership, len(uids))
 	found := false
 	var v int32
@@ -396,7 +344,7 @@ func (s *Store) LocalMembers(ctx context.Context, thread int64, uids []int32) (v
 	dest := append([]any{&v}, m.dest()...)
 	read := func(part []int32) error {
 		args := append(appendPadded(nil, part), thread)
-		return s.each(ctx, qLocalMembers, len(args)-1, args, func(rows *sql.Rows) error {
+		return s.db.each(ctx, qLocalMembers, len(args)-1, args, func(rows *sql.Rows) error {
 			if err := rows.Scan(dest...); err != nil {
 				return err
 			}

@@ -40,11 +40,11 @@ func (c *circle) group(owner int32, members ...int32) int64 {
 	for _, uid := range members {
 		if err := apply(c.t.Context(), c.s, owner, uid, "", ""); !errors.Is(err, store.ErrAlreadyFriends) {
 			require.NoError(c.t, err)
-			_, err = c.s.Approve(c.t.Context(), c.node, c.boot, uid, owner, "")
+			_, err = c.s.Friends.Approve(c.t.Context(), c.node, c.boot, uid, owner, "")
 			require.NoError(c.t, err)
 		}
 	}
-	change, err := c.s.CreateGroup(c.t.Context(), c.node, c.boot, owner, "group", fmt.Sprint("g", c.n.Add(1)), members)
+	change, err := c.s.Groups.Create(c.t.Context(), c.node, c.boot, owner, "group", fmt.Sprint("g", c.n.Add(1)), members)
 	require.NoError(c.t, err)
 	require.ElementsMatch(c.t, members, change.Members)
 	require.Empty(c.t, change.Refused)
@@ -54,7 +54,7 @@ func (c *circle) group(owner int32, members ...int32) int64 {
 // invite adds one user and returns the row that tells of it.
 func (c *circle) invite(by int32, thread int64, uid int32) int64 {
 	c.t.Helper()
-	change, err := c.s.Invite(c.t.Context(), c.node, c.boot, by, thread, []int32{uid})
+	change, err := c.s.Groups.Invite(c.t.Context(), c.node, c.boot, by, thread, []int32{uid})
 	require.NoError(c.t, err)
 	require.Equal(c.t, []int32{uid}, change.Members)
 	return change.Event.Seq
@@ -64,7 +64,7 @@ func (c *circle) invite(by int32, thread int64, uid int32) int64 {
 func (c *circle) right(thread int64, uid int32) store.GroupRight {
 	c.t.Helper()
 	key := store.GroupKey{Thread: thread, UID: uid}
-	rights, err := c.s.GroupRights(c.t.Context(), []store.GroupKey{key})
+	rights, err := c.s.Rights.InGroups(c.t.Context(), []store.GroupKey{key})
 	require.NoError(c.t, err)
 	return rights[key]
 }
@@ -84,7 +84,7 @@ func testGroupEvents(t *testing.T, d *database) {
 	c.befriend(o, a)
 	c.befriend(o, m)
 	c.befriend(a, x)
-	change, err := c.s.CreateGroup(ctx, c.node, c.boot, o, "Über 群", "mine", []int32{x, m, a, 9999, m, o})
+	change, err := c.s.Groups.Create(ctx, c.node, c.boot, o, "Über 群", "mine", []int32{x, m, a, 9999, m, o})
 	require.NoError(t, err)
 	require.Equal(t, []int32{a, m}, change.Members)
 	require.Equal(t, []int32{x, 9999}, change.Refused, "no friend, and nobody")
@@ -110,25 +110,25 @@ func testGroupEvents(t *testing.T, d *database) {
 		{"text", func() (result, error) {
 			return result{Event: store.Message{Seq: c.text(id, m, ver).Seq}, Ver: ver}, nil
 		}, store.Event{}, nil, false},
-		{"rename", func() (result, error) { return c.s.RenameGroup(ctx, c.node, c.boot, o, id, "B") }, store.Event{Event: "renamed", Name: "B"}, nil, false},
+		{"rename", func() (result, error) { return c.s.Groups.Rename(ctx, c.node, c.boot, o, id, "B") }, store.Event{Event: "renamed", Name: "B"}, nil, false},
 		{"role", func() (result, error) {
-			return c.s.SetRole(ctx, c.node, c.boot, o, id, a, store.RoleAdmin)
+			return c.s.Groups.SetRole(ctx, c.node, c.boot, o, id, a, store.RoleAdmin)
 		}, store.Event{Event: "role", UIDs: []int32{a}, Role: &one}, []int32{a}, true},
-		{"invite", func() (result, error) { return c.s.Invite(ctx, c.node, c.boot, a, id, []int32{x, m, o, 9999}) }, store.Event{Event: "invited", By: a, UIDs: []int32{x}}, []int32{x}, true},
-		{"mute", func() (result, error) { return c.s.MuteMember(ctx, c.node, c.boot, a, id, m, until) }, store.Event{Event: "muted", By: a, UIDs: []int32{m}, UntilMS: until}, []int32{m}, true},
-		{"unmute", func() (result, error) { return c.s.MuteMember(ctx, c.node, c.boot, a, id, m, 0) }, store.Event{Event: "unmuted", By: a, UIDs: []int32{m}}, []int32{m}, true},
-		{"mute all", func() (result, error) { return c.s.MuteGroup(ctx, c.node, c.boot, a, id, true) }, store.Event{Event: "mute_all", By: a, On: &yes}, nil, true},
-		{"mute none", func() (result, error) { return c.s.MuteGroup(ctx, c.node, c.boot, a, id, false) }, store.Event{Event: "mute_all", By: a, On: &no}, nil, true},
-		{"history", func() (result, error) { return c.s.SetHistoryForNew(ctx, c.node, c.boot, a, id, true) }, store.Event{Event: "history", By: a, On: &yes}, nil, false},
-		{"remove", func() (result, error) { return c.s.RemoveMember(ctx, c.node, c.boot, a, id, x) }, store.Event{Event: "removed", By: a, UIDs: []int32{x}}, []int32{x}, true},
-		{"leave", func() (result, error) { return c.s.Leave(ctx, c.node, c.boot, m, id) }, store.Event{Event: "left", By: m, UIDs: []int32{m}}, []int32{m}, true},
+		{"invite", func() (result, error) { return c.s.Groups.Invite(ctx, c.node, c.boot, a, id, []int32{x, m, o, 9999}) }, store.Event{Event: "invited", By: a, UIDs: []int32{x}}, []int32{x}, true},
+		{"mute", func() (result, error) { return c.s.Groups.MuteMember(ctx, c.node, c.boot, a, id, m, until) }, store.Event{Event: "muted", By: a, UIDs: []int32{m}, UntilMS: until}, []int32{m}, true},
+		{"unmute", func() (result, error) { return c.s.Groups.MuteMember(ctx, c.node, c.boot, a, id, m, 0) }, store.Event{Event: "unmuted", By: a, UIDs: []int32{m}}, []int32{m}, true},
+		{"mute all", func() (result, error) { return c.s.Groups.Mute(ctx, c.node, c.boot, a, id, true) }, store.Event{Event: "mute_all", By: a, On: &yes}, nil, true},
+		{"mute none", func() (result, error) { return c.s.Groups.Mute(ctx, c.node, c.boot, a, id, false) }, store.Event{Event: "mute_all", By: a, On: &no}, nil, true},
+		{"history", func() (result, error) { return c.s.Groups.SetHistoryForNew(ctx, c.node, c.boot, a, id, true) }, store.Event{Event: "history", By: a, On: &yes}, nil, false},
+		{"remove", func() (result, error) { return c.s.Groups.RemoveMember(ctx, c.node, c.boot, a, id, x) }, store.Event{Event: "removed", By: a, UIDs: []int32{x}}, []int32{x}, true},
+		{"leave", func() (result, error) { return c.s.Groups.Leave(ctx, c.node, c.boot, m, id) }, store.Event{Event: "left", By: m, UIDs: []int32{m}}, []int32{m}, true},
 		{"join", func() (result, error) {
-			link, err = c.s.CreateLink(ctx, c.node, c.boot, o, id, 0, 1)
+			link, err = c.s.Links.Create(ctx, c.node, c.boot, o, id, 0, 1)
 			require.NoError(t, err)
-			return c.s.JoinByLink(ctx, c.node, c.boot, m, link.Code)
+			return c.s.Links.Join(ctx, c.node, c.boot, m, link.Code)
 		}, store.Event{Event: "joined", By: m, UIDs: []int32{m}}, []int32{m}, true},
-		{"transfer", func() (result, error) { return c.s.TransferGroup(ctx, c.node, c.boot, o, id, m) }, store.Event{Event: "owner", UIDs: []int32{m}}, []int32{m, o}, true},
-		{"dissolve", func() (result, error) { return c.s.Dissolve(ctx, c.node, c.boot, m, id) }, store.Event{Event: "dissolved", By: m}, nil, true},
+		{"transfer", func() (result, error) { return c.s.Groups.Transfer(ctx, c.node, c.boot, o, id, m) }, store.Event{Event: "owner", UIDs: []int32{m}}, []int32{m, o}, true},
+		{"dissolve", func() (result, error) { return c.s.Groups.Dissolve(ctx, c.node, c.boot, m, id) }, store.Event{Event: "dissolved", By: m}, nil, true},
 	} {
 		got, err := step.do()
 		require.NoError(t, err, step.name)
@@ -149,7 +149,7 @@ func testGroupEvents(t *testing.T, d *database) {
 		all := history(t, c.s, id)
 		require.Equal(t, got.Event, all[len(all)-1], step.name)
 		require.Len(t, all, int(seq), step.name)
-		now, _, err := c.s.LocalMembers(ctx, id, nil)
+		now, _, err := c.s.Groups.LocalMembers(ctx, id, nil)
 		require.NoError(t, err)
 		require.Equal(t, ver, now, step.name)
 	}
@@ -170,7 +170,7 @@ func testGroupRoles(t *testing.T, d *database) {
 	o, a, b, m, x, out := uids[0], uids[1], uids[2], uids[3], uids[4], uids[5]
 	id := c.group(o, a, b, m, x)
 	role := func(by, uid int32, r store.Role) (store.GroupChange, error) {
-		return c.s.SetRole(ctx, c.node, c.boot, by, id, uid, r)
+		return c.s.Groups.SetRole(ctx, c.node, c.boot, by, id, uid, r)
 	}
 	for _, uid := range []int32{a, b} {
 		_, err := role(o, uid, store.RoleAdmin)
@@ -178,14 +178,14 @@ func testGroupRoles(t *testing.T, d *database) {
 	}
 	hour := time.Now().Add(time.Hour).UnixMilli()
 	remove := func(by, uid int32) error {
-		_, err := c.s.RemoveMember(ctx, c.node, c.boot, by, id, uid)
+		_, err := c.s.Groups.RemoveMember(ctx, c.node, c.boot, by, id, uid)
 		return err
 	}
 	mute := func(by, uid int32, until int64) (store.GroupChange, error) {
-		return c.s.MuteMember(ctx, c.node, c.boot, by, id, uid, until)
+		return c.s.Groups.MuteMember(ctx, c.node, c.boot, by, id, uid, until)
 	}
 	transfer := func(by, uid int32) (store.GroupChange, error) {
-		return c.s.TransferGroup(ctx, c.node, c.boot, by, id, uid)
+		return c.s.Groups.Transfer(ctx, c.node, c.boot, by, id, uid)
 	}
 	for what, c := range map[string]struct{ got, want error }{
 		"admin removes admin":  {remove(a, b), store.ErrNotAllowed},
@@ -210,21 +210,21 @@ func testGroupRoles(t *testing.T, d *database) {
 		{func() (store.GroupChange, error) { return role(o, o, store.RoleMember) }, store.ErrOwner},
 		{func() (store.GroupChange, error) { return role(o, out, store.RoleAdmin) }, store.ErrNotMember},
 		{func() (store.GroupChange, error) { return transfer(o, out) }, store.ErrNotMember},
-		{func() (store.GroupChange, error) { return c.s.Leave(ctx, c.node, c.boot, o, id) }, store.ErrOwner},
-		{func() (store.GroupChange, error) { return c.s.Leave(ctx, c.node, c.boot, o, 999999) }, store.ErrNotMember},
-		{func() (store.GroupChange, error) { return c.s.RenameGroup(ctx, c.node, c.boot, o, id, "") }, store.ErrInvalid},
+		{func() (store.GroupChange, error) { return c.s.Groups.Leave(ctx, c.node, c.boot, o, id) }, store.ErrOwner},
+		{func() (store.GroupChange, error) { return c.s.Groups.Leave(ctx, c.node, c.boot, o, 999999) }, store.ErrNotMember},
+		{func() (store.GroupChange, error) { return c.s.Groups.Rename(ctx, c.node, c.boot, o, id, "") }, store.ErrInvalid},
 		{func() (store.GroupChange, error) {
-			return c.s.RenameGroup(ctx, c.node, c.boot, o, id, strings.Repeat("x", 65))
+			return c.s.Groups.Rename(ctx, c.node, c.boot, o, id, strings.Repeat("x", 65))
 		}, store.ErrInvalid},
-		{func() (store.GroupChange, error) { return c.s.RenameGroup(ctx, c.node, c.boot, o, id, "a\nb") }, store.ErrInvalid},
-		{func() (store.GroupChange, error) { return c.s.RenameGroup(ctx, c.node, c.boot, o, id, "\u202eabc") }, store.ErrInvalid},
-		{func() (store.GroupChange, error) { return c.s.RenameGroup(ctx, c.node, c.boot, o, id, "a\xff") }, store.ErrInvalid},
+		{func() (store.GroupChange, error) { return c.s.Groups.Rename(ctx, c.node, c.boot, o, id, "a\nb") }, store.ErrInvalid},
+		{func() (store.GroupChange, error) { return c.s.Groups.Rename(ctx, c.node, c.boot, o, id, "\u202eabc") }, store.ErrInvalid},
+		{func() (store.GroupChange, error) { return c.s.Groups.Rename(ctx, c.node, c.boot, o, id, "a\xff") }, store.ErrInvalid},
 	} {
 		_, err := bad.call()
 		require.ErrorIs(t, err, bad.want)
 	}
 	// A private thread is no group.
-	_, err := c.s.RenameGroup(ctx, c.node, c.boot, o, c.befriend(o, out), "x")
+	_, err := c.s.Groups.Rename(ctx, c.node, c.boot, o, c.befriend(o, out), "x")
 	require.ErrorIs(t, err, store.ErrNotMember)
 
 	before := history(t, c.s, id)
@@ -233,11 +233,15 @@ func testGroupRoles(t *testing.T, d *database) {
 		func() (store.GroupChange, error) { return transfer(o, o) },
 		func() (store.GroupChange, error) { return mute(a, m, 0) },
 		func() (store.GroupChange, error) { return mute(a, m, 17) },
-		func() (store.GroupChange, error) { return c.s.RenameGroup(ctx, c.node, c.boot, a, id, "group") },
-		func() (store.GroupChange, error) { return c.s.MuteGroup(ctx, c.node, c.boot, a, id, false) },
-		func() (store.GroupChange, error) { return c.s.SetHistoryForNew(ctx, c.node, c.boot, a, id, false) },
-		func() (store.GroupChange, error) { return c.s.Invite(ctx, c.node, c.boot, a, id, []int32{m, a, o}) },
-		func() (store.GroupChange, error) { return c.s.Invite(ctx, c.node, c.boot, a, id, nil) },
+		func() (store.GroupChange, error) { return c.s.Groups.Rename(ctx, c.node, c.boot, a, id, "group") },
+		func() (store.GroupChange, error) { return c.s.Groups.Mute(ctx, c.node, c.boot, a, id, false) },
+		func() (store.GroupChange, error) {
+			return c.s.Groups.SetHistoryForNew(ctx, c.node, c.boot, a, id, false)
+		},
+		func() (store.GroupChange, error) {
+			return c.s.Groups.Invite(ctx, c.node, c.boot, a, id, []int32{m, a, o})
+		},
+		func() (store.GroupChange, error) { return c.s.Groups.Invite(ctx, c.node, c.boot, a, id, nil) },
 	} {
 		got, err := nothing()
 		require.NoError(t, err)
@@ -255,7 +259,7 @@ func testGroupRoles(t *testing.T, d *database) {
 	_, err = mute(b, a, time.Now().UnixMilli()-1)
 	require.NoError(t, err)
 	require.NoError(t, c.text(id, a, store.UnknownVer).Err)
-	_, err = c.s.MuteGroup(ctx, c.node, c.boot, b, id, true)
+	_, err = c.s.Groups.Mute(ctx, c.node, c.boot, b, id, true)
 	require.NoError(t, err)
 	require.ErrorIs(t, c.text(id, a, store.UnknownVer).Err, store.ErrMayNotWrite)
 	require.NoError(t, c.text(id, b, store.UnknownVer).Err)
@@ -263,21 +267,21 @@ func testGroupRoles(t *testing.T, d *database) {
 
 	_, err = transfer(o, m)
 	require.NoError(t, err)
-	info, err := c.s.GroupInfo(ctx, id, x)
+	info, err := c.s.Groups.Info(ctx, id, x)
 	require.NoError(t, err)
 	require.Equal(t, m, info.Owner)
 	require.Equal(t, store.RoleAdmin, c.right(id, o).Role)
 	require.Equal(t, store.RoleOwner, c.right(id, m).Role)
 	_, err = transfer(o, x)
 	require.ErrorIs(t, err, store.ErrNotAllowed)
-	_, err = c.s.Leave(ctx, c.node, c.boot, o, id)
+	_, err = c.s.Groups.Leave(ctx, c.node, c.boot, o, id)
 	require.NoError(t, err)
-	_, err = c.s.Dissolve(ctx, c.node, c.boot, m, id)
+	_, err = c.s.Groups.Dissolve(ctx, c.node, c.boot, m, id)
 	require.NoError(t, err)
 	for _, uid := range []int32{m, b, x} {
 		require.ErrorIs(t, c.text(id, uid, store.UnknownVer).Err, store.ErrMayNotWrite)
 	}
-	_, err = c.s.Dissolve(ctx, c.node, c.boot, m, id)
+	_, err = c.s.Groups.Dissolve(ctx, c.node, c.boot, m, id)
 	require.ErrorIs(t, err, store.ErrNotMember)
 }
 
@@ -295,7 +299,7 @@ func testGroupIntervals(t *testing.T, d *database) {
 	require.EqualValues(t, 1, mine(m).FromSeq)
 	require.Equal(t, joined, mine(x).FromSeq)
 	threadOf := func(uid int32) (th store.Thread) {
-		list, err := c.s.Threads(ctx, uid, 0, 10)
+		list, err := c.s.Threads.List(ctx, uid, 0, 10)
 		require.NoError(t, err)
 		for _, one := range list {
 			if one.ID == id {
@@ -306,7 +310,7 @@ func testGroupIntervals(t *testing.T, d *database) {
 	}
 	want := store.Thread{ID: id, Type: store.ThreadGroup, LastSeq: 3, Name: "group", FromSeq: joined, Members: 3}
 	require.Equal(t, want, threadOf(x))
-	info, err := c.s.GroupInfo(ctx, id, x)
+	info, err := c.s.Groups.Info(ctx, id, x)
 	require.NoError(t, err)
 	require.Positive(t, info.CreatedMS)
 	require.Equal(t, store.Group{
@@ -314,25 +318,25 @@ func testGroupIntervals(t *testing.T, d *database) {
 	}, info)
 
 	require.EqualValues(t, 4, c.text(id, x, store.UnknownVer).Seq)
-	left, err := c.s.Leave(ctx, c.node, c.boot, x, id)
+	left, err := c.s.Groups.Leave(ctx, c.node, c.boot, x, id)
 	require.NoError(t, err)
 	require.EqualValues(t, 5, left.Event.Seq)
 	// What comes after is not for x: texts, the name, the number of members, the end.
-	_, err = c.s.RenameGroup(ctx, c.node, c.boot, o, id, "secret")
+	_, err = c.s.Groups.Rename(ctx, c.node, c.boot, o, id, "secret")
 	require.NoError(t, err)
 	want = store.Thread{ID: id, Type: store.ThreadGroup, LastSeq: 5, Name: "group", FromSeq: joined, LeftSeq: 5}
 	require.Equal(t, want, threadOf(x))
-	info, err = c.s.GroupInfo(ctx, id, x)
+	info, err = c.s.Groups.Info(ctx, id, x)
 	require.NoError(t, err)
 	require.Equal(t, store.Group{ThreadID: id, Name: "group", CreatedMS: info.CreatedMS, LastSeq: 5, Ver: left.Ver, Mine: mine(x)}, info)
-	_, err = c.s.GroupInfo(ctx, id, 9999)
+	_, err = c.s.Groups.Info(ctx, id, 9999)
 	require.ErrorIs(t, err, store.ErrNotMember)
-	rows, more, err := c.s.HistoryTo(ctx, id, mine(x).FromSeq-1, mine(x).LeftSeq, 100, 1<<20)
+	rows, more, err := c.s.Messages.HistoryTo(ctx, id, mine(x).FromSeq-1, mine(x).LeftSeq, 100, 1<<20)
 	require.NoError(t, err)
 	require.False(t, more)
 	require.Len(t, rows, 3)
 	require.Equal(t, []int8{store.KindEvent, store.KindText, store.KindEvent}, []int8{rows[0].Kind, rows[1].Kind, rows[2].Kind})
-	rows, more, err = c.s.HistoryTo(ctx, id, 2, 5, 2, 1<<20)
+	rows, more, err = c.s.Messages.HistoryTo(ctx, id, 2, 5, 2, 1<<20)
 	require.NoError(t, err)
 	require.True(t, more)
 	require.Len(t, rows, 2)
@@ -343,30 +347,30 @@ func testGroupIntervals(t *testing.T, d *database) {
 	require.Equal(t, again, mine(x).FromSeq)
 	require.Zero(t, mine(x).LeftSeq)
 	require.Equal(t, "secret", threadOf(x).Name)
-	_, err = c.s.RemoveMember(ctx, c.node, c.boot, o, id, x)
+	_, err = c.s.Groups.RemoveMember(ctx, c.node, c.boot, o, id, x)
 	require.NoError(t, err)
-	_, err = c.s.SetHistoryForNew(ctx, c.node, c.boot, o, id, true)
+	_, err = c.s.Groups.SetHistoryForNew(ctx, c.node, c.boot, o, id, true)
 	require.NoError(t, err)
 	c.invite(o, id, x)
 	require.EqualValues(t, 1, mine(x).FromSeq)
-	end, err := c.s.Dissolve(ctx, c.node, c.boot, o, id)
+	end, err := c.s.Groups.Dissolve(ctx, c.node, c.boot, o, id)
 	require.NoError(t, err)
 	require.Nil(t, end.Members)
 	for _, uid := range []int32{o, m, x} {
-		info, err = c.s.GroupInfo(ctx, id, uid)
+		info, err = c.s.Groups.Info(ctx, id, uid)
 		require.NoError(t, err)
 		require.True(t, info.Dissolved)
 		require.Equal(t, end.Event.Seq, info.Mine.LeftSeq)
 		require.Equal(t, "secret", info.Name)
 	}
-	list, err := c.s.Threads(ctx, x, 0, 10)
+	list, err := c.s.Threads.List(ctx, x, 0, 10)
 	require.NoError(t, err)
 	require.Len(t, list, 2)
 	require.Equal(t, store.Thread{ID: private, Type: store.ThreadPrivate, User1: min(o, x), User2: max(o, x), LastSeq: list[0].LastSeq}, list[0])
-	members, err := c.s.GroupMembers(ctx, id, 0, 10)
+	members, err := c.s.Groups.Members(ctx, id, 0, 10)
 	require.NoError(t, err)
 	require.Empty(t, members)
-	groups, err := c.s.Memberships(ctx, []int32{o, m, x})
+	groups, err := c.s.Groups.Memberships(ctx, []int32{o, m, x})
 	require.NoError(t, err)
 	require.Empty(t, groups)
 }
@@ -377,11 +381,11 @@ func testGroupCreatedOnce(t *testing.T, d *database) {
 	o, m, x := user(t, c.s, "o"), user(t, c.s, "m"), user(t, c.s, "x")
 	private := c.befriend(o, m)
 	create := func(uniqueID string, members ...int32) (store.GroupChange, error) {
-		return c.s.CreateGroup(ctx, c.node, c.boot, o, "group", uniqueID, members)
+		return c.s.Groups.Create(ctx, c.node, c.boot, o, "group", uniqueID, members)
 	}
 	first, err := create("once", m, x)
 	require.NoError(t, err)
-	_, err = c.s.RenameGroup(ctx, c.node, c.boot, o, first.Event.ThreadID, "new")
+	_, err = c.s.Groups.Rename(ctx, c.node, c.boot, o, first.Event.ThreadID, "new")
 	require.NoError(t, err)
 	again, err := create("once", m, x)
 	require.NoError(t, err)
@@ -408,7 +412,7 @@ func testGroupCreatedOnce(t *testing.T, d *database) {
 	_, err = create("text", m)
 	require.ErrorIs(t, err, store.ErrUniqueIDTaken)
 	require.ErrorIs(t, c.send(store.NewMessage{ThreadID: private, Sender: o, MemberVer: store.UnknownVer, UniqueID: "once"}).Err, store.ErrUniqueIDTaken)
-	_, err = c.s.CreateGroup(ctx, c.node, c.boot, 9999, "group", "u", nil)
+	_, err = c.s.Groups.Create(ctx, c.node, c.boot, 9999, "group", "u", nil)
 	require.ErrorIs(t, err, store.ErrNotFound)
 }
 
@@ -420,7 +424,7 @@ func testGroupBounds(t *testing.T, d *database) {
 		c.befriend(o, uid)
 	}
 	create := func(by int32, name, uniqueID string, members ...int32) (store.GroupChange, error) {
-		return c.s.CreateGroup(ctx, c.node, c.boot, by, name, uniqueID, members)
+		return c.s.Groups.Create(ctx, c.node, c.boot, by, name, uniqueID, members)
 	}
 	many := make([]int32, store.MaxGroupUIDs+1)
 	for i := range many {
@@ -433,7 +437,7 @@ func testGroupBounds(t *testing.T, d *database) {
 		func() (store.GroupChange, error) { return create(o, "x", strings.Repeat("u", 65)) },
 		func() (store.GroupChange, error) { return create(o, "x", "\xff") },
 		func() (store.GroupChange, error) { return create(o, "x", "u", many...) },
-		func() (store.GroupChange, error) { return c.s.Invite(ctx, c.node, c.boot, o, 1, many) },
+		func() (store.GroupChange, error) { return c.s.Groups.Invite(ctx, c.node, c.boot, o, 1, many) },
 	} {
 		_, err := bad()
 		require.ErrorIs(t, err, store.ErrInvalid)
@@ -442,29 +446,29 @@ func testGroupBounds(t *testing.T, d *database) {
 	require.NoError(t, err)
 	require.Len(t, alone.Refused, store.MaxGroupUIDs)
 
-	c.s.SetGroupMembers(3)
+	c.s.Groups.SetMaxMembers(3)
 	_, err = create(o, "x", "full", a, b, x)
 	require.ErrorIs(t, err, store.ErrGroupFull)
 	id := c.group(o, a)
 	invite := func(uids ...int32) error {
-		_, err := c.s.Invite(ctx, c.node, c.boot, o, id, uids)
+		_, err := c.s.Groups.Invite(ctx, c.node, c.boot, o, id, uids)
 		return err
 	}
 	require.ErrorIs(t, invite(b, x), store.ErrGroupFull, "all or none")
 	require.NoError(t, invite(b, a))
-	link, err := c.s.CreateLink(ctx, c.node, c.boot, o, id, 0, 2)
+	link, err := c.s.Links.Create(ctx, c.node, c.boot, o, id, 0, 2)
 	require.NoError(t, err)
-	_, err = c.s.JoinByLink(ctx, c.node, c.boot, x, link.Code)
+	_, err = c.s.Links.Join(ctx, c.node, c.boot, x, link.Code)
 	require.ErrorIs(t, err, store.ErrGroupFull)
-	_, err = c.s.Leave(ctx, c.node, c.boot, b, id)
+	_, err = c.s.Groups.Leave(ctx, c.node, c.boot, b, id)
 	require.NoError(t, err)
-	_, err = c.s.JoinByLink(ctx, c.node, c.boot, x, link.Code)
+	_, err = c.s.Links.Join(ctx, c.node, c.boot, x, link.Code)
 	require.NoError(t, err)
 	require.ErrorIs(t, invite(b), store.ErrGroupFull)
-	links, err := c.s.Links(ctx, o, id)
+	links, err := c.s.Links.List(ctx, o, id)
 	require.NoError(t, err)
 	require.Equal(t, 1, links[0].Uses, "a use that failed is not counted")
-	c.s.SetGroupMembers(10)
+	c.s.Groups.SetMaxMembers(10)
 
 	// b is in as many groups as a user may be, and in one that it has left.
 	db := d.sql(t)
@@ -477,9 +481,9 @@ func testGroupBounds(t *testing.T, d *database) {
 	groupOfB := func() error { _, err := create(b, "x", fmt.Sprint("b", c.n.Add(1))); return err }
 	require.NoError(t, groupOfB())
 	require.ErrorIs(t, groupOfB(), store.ErrTooManyGroups)
-	_, err = c.s.JoinByLink(ctx, c.node, c.boot, b, link.Code)
+	_, err = c.s.Links.Join(ctx, c.node, c.boot, b, link.Code)
 	require.ErrorIs(t, err, store.ErrTooManyGroups)
-	change, err := c.s.Invite(ctx, c.node, c.boot, o, id, []int32{b})
+	change, err := c.s.Groups.Invite(ctx, c.node, c.boot, o, id, []int32{b})
 	require.NoError(t, err)
 	require.Equal(t, []int32{b}, change.Refused)
 	change, err = create(o, "x", "without b", a, b)
@@ -495,10 +499,10 @@ func testGroupLinks(t *testing.T, d *database) {
 	id := c.group(o, m)
 	db := d.sql(t)
 	create := func(ttl time.Duration, uses int) (store.Link, error) {
-		return c.s.CreateLink(ctx, c.node, c.boot, o, id, ttl, uses)
+		return c.s.Links.Create(ctx, c.node, c.boot, o, id, ttl, uses)
 	}
 	join := func(uid int32, code string) error {
-		_, err := c.s.JoinByLink(ctx, c.node, c.boot, uid, code)
+		_, err := c.s.Links.Join(ctx, c.node, c.boot, uid, code)
 		return err
 	}
 	for _, bad := range []struct {
@@ -515,14 +519,14 @@ func testGroupLinks(t *testing.T, d *database) {
 	other, err := create(time.Minute, store.MaxLinkUses)
 	require.NoError(t, err)
 	require.Equal(t, time.Minute.Milliseconds(), other.ExpiresMS-other.CreatedMS)
-	links, err := c.s.Links(ctx, o, id)
+	links, err := c.s.Links.List(ctx, o, id)
 	require.NoError(t, err)
 	require.ElementsMatch(t, []store.Link{link, other}, links)
 
 	require.NoError(t, join(m, link.Code), "a member uses nothing up")
 	require.NoError(t, join(x, link.Code))
 	require.NoError(t, join(x, link.Code), "again")
-	_, err = c.s.Leave(ctx, c.node, c.boot, x, id)
+	_, err = c.s.Groups.Leave(ctx, c.node, c.boot, x, id)
 	require.NoError(t, err)
 	require.NoError(t, join(x, link.Code), "who has left comes back")
 	require.ErrorIs(t, join(y, link.Code), store.ErrBadLink, "used up")
@@ -530,47 +534,47 @@ func testGroupLinks(t *testing.T, d *database) {
 	require.ErrorIs(t, join(y, "no such code"), store.ErrBadLink)
 	require.ErrorIs(t, join(y, ""), store.ErrBadLink)
 	require.ErrorIs(t, join(9999, other.Code), store.ErrNotFound)
-	links, err = c.s.Links(ctx, o, id)
+	links, err = c.s.Links.List(ctx, o, id)
 	require.NoError(t, err)
 	require.Equal(t, []store.Link{other}, links)
 
 	// Who was removed comes back by invitation only; one who has left can be kept out too.
-	_, err = c.s.RemoveMember(ctx, c.node, c.boot, o, id, x)
+	_, err = c.s.Groups.RemoveMember(ctx, c.node, c.boot, o, id, x)
 	require.NoError(t, err)
 	require.ErrorIs(t, join(x, other.Code), store.ErrNotAllowed)
 	c.befriend(o, x)
 	c.invite(o, id, x)
-	_, err = c.s.Leave(ctx, c.node, c.boot, x, id)
+	_, err = c.s.Groups.Leave(ctx, c.node, c.boot, x, id)
 	require.NoError(t, err)
 	require.NoError(t, join(x, other.Code))
-	_, err = c.s.Leave(ctx, c.node, c.boot, x, id)
+	_, err = c.s.Groups.Leave(ctx, c.node, c.boot, x, id)
 	require.NoError(t, err)
-	change, err := c.s.RemoveMember(ctx, c.node, c.boot, o, id, x)
+	change, err := c.s.Groups.RemoveMember(ctx, c.node, c.boot, o, id, x)
 	require.NoError(t, err)
 	require.Zero(t, change.Event.Seq)
 	require.ErrorIs(t, join(x, other.Code), store.ErrNotAllowed)
 
 	// A mute outlasts a leave.
-	_, err = c.s.MuteMember(ctx, c.node, c.boot, o, id, m, time.Now().Add(time.Hour).UnixMilli())
+	_, err = c.s.Groups.MuteMember(ctx, c.node, c.boot, o, id, m, time.Now().Add(time.Hour).UnixMilli())
 	require.NoError(t, err)
-	_, err = c.s.Leave(ctx, c.node, c.boot, m, id)
+	_, err = c.s.Groups.Leave(ctx, c.node, c.boot, m, id)
 	require.NoError(t, err)
 	require.NoError(t, join(m, other.Code))
 	require.ErrorIs(t, c.text(id, m, store.UnknownVer).Err, store.ErrMayNotWrite)
 
 	// Revoked, by an admin of that group only; expired.
 	strange := c.group(x)
-	require.NoError(t, c.s.RevokeLink(ctx, c.node, c.boot, x, strange, other.Code), "not one of that group")
-	require.ErrorIs(t, c.s.RevokeLink(ctx, c.node, c.boot, m, id, other.Code), store.ErrNotAllowed)
+	require.NoError(t, c.s.Links.Revoke(ctx, c.node, c.boot, x, strange, other.Code), "not one of that group")
+	require.ErrorIs(t, c.s.Links.Revoke(ctx, c.node, c.boot, m, id, other.Code), store.ErrNotAllowed)
 	third, err := create(0, 1)
 	require.NoError(t, err)
-	require.NoError(t, c.s.RevokeLink(ctx, c.node, c.boot, o, id, third.Code))
-	require.NoError(t, c.s.RevokeLink(ctx, c.node, c.boot, o, id, third.Code), "again")
+	require.NoError(t, c.s.Links.Revoke(ctx, c.node, c.boot, o, id, third.Code))
+	require.NoError(t, c.s.Links.Revoke(ctx, c.node, c.boot, o, id, third.Code), "again")
 	require.ErrorIs(t, join(y, third.Code), store.ErrBadLink)
 	_, err = db.ExecContext(ctx, "UPDATE group_link SET expires_ms=1 WHERE code=?", other.Code)
 	require.NoError(t, err)
 	require.ErrorIs(t, join(y, other.Code), store.ErrBadLink)
-	links, err = c.s.Links(ctx, o, id)
+	links, err = c.s.Links.List(ctx, o, id)
 	require.NoError(t, err)
 	require.Empty(t, links)
 
@@ -582,12 +586,12 @@ func testGroupLinks(t *testing.T, d *database) {
 	require.Equal(t, store.MaxLinks, scan[int](t, db, "SELECT COUNT(*) FROM group_link"))
 	_, err = create(0, 1)
 	require.ErrorIs(t, err, store.ErrTooManyLinks)
-	links, err = c.s.Links(ctx, o, id)
+	links, err = c.s.Links.List(ctx, o, id)
 	require.NoError(t, err)
 	require.NoError(t, join(y, links[0].Code))
 	last, err := create(0, 1)
 	require.NoError(t, err)
-	_, err = c.s.Dissolve(ctx, c.node, c.boot, o, id)
+	_, err = c.s.Groups.Dissolve(ctx, c.node, c.boot, o, id)
 	require.NoError(t, err)
 	require.ErrorIs(t, join(user(t, c.s, "z"), last.Code), store.ErrBadLink)
 	require.Zero(t, scan[int](t, db, "SELECT COUNT(*) FROM group_link"))
@@ -602,7 +606,7 @@ func testGroupAppend(t *testing.T, d *database) {
 	first := store.NewMessage{ThreadID: one, Sender: m, MemberVer: known, UniqueID: "first", Content: "x"}
 	stored := c.send(first)
 	require.NoError(t, stored.Err)
-	change, err := c.s.RemoveMember(t.Context(), c.node, c.boot, o, one, m)
+	change, err := c.s.Groups.RemoveMember(t.Context(), c.node, c.boot, o, one, m)
 	require.NoError(t, err)
 	msgs := []store.NewMessage{
 		{ThreadID: one, Sender: m, MemberVer: known, UniqueID: "late", Content: "x"},
@@ -617,7 +621,7 @@ func testGroupAppend(t *testing.T, d *database) {
 	want := []error{store.ErrMayNotWrite, nil, nil, store.ErrMayNotWrite, nil, nil, nil, store.ErrMayNotWrite}
 	for range 2 {
 		out := make([]store.Appended, len(msgs))
-		require.NoError(t, c.s.Append(t.Context(), c.node, c.boot, msgs, out))
+		require.NoError(t, c.s.Messages.Append(t.Context(), c.node, c.boot, msgs, out))
 		for i := range out {
 			require.ErrorIs(t, out[i].Err, want[i], i)
 		}
@@ -647,7 +651,7 @@ func testGroupRemovalIsExact(t *testing.T, d *database) {
 				for j := range msgs {
 					msgs[j] = store.NewMessage{ThreadID: id, Sender: x, MemberVer: ver, UniqueID: fmt.Sprint(i, "-", n, "-", j), Content: "x"}
 				}
-				if err := s.Append(t.Context(), name, boot, msgs, out); err != nil {
+				if err := s.Messages.Append(t.Context(), name, boot, msgs, out); err != nil {
 					t.Error(err)
 					return
 				}
@@ -668,12 +672,12 @@ func testGroupRemovalIsExact(t *testing.T, d *database) {
 	}
 	var away [][2]int64 // half-open: after the removal, before the invitation
 	for range rounds {
-		gone, err := c.s.RemoveMember(t.Context(), c.node, c.boot, o, id, x)
+		gone, err := c.s.Groups.RemoveMember(t.Context(), c.node, c.boot, o, id, x)
 		if err != nil {
 			t.Error(err)
 			break
 		}
-		back, err := c.s.Invite(t.Context(), c.node, c.boot, o, id, []int32{x})
+		back, err := c.s.Groups.Invite(t.Context(), c.node, c.boot, o, id, []int32{x})
 		if err != nil {
 			t.Error(err)
 			break
@@ -722,34 +726,40 @@ func testGroupUnclearCommit(t *testing.T, d *database) {
 			plain.befriend(o, m)
 			plain.befriend(o, x)
 			lose = 1
-			created, err := faulty.CreateGroup(ctx, plain.node, plain.boot, o, "group", "unique", []int32{m})
+			created, err := faulty.Groups.Create(ctx, plain.node, plain.boot, o, "group", "unique", []int32{m})
 			require.NoError(t, err)
 			id := created.Event.ThreadID
 			require.Equal(t, []int32{m}, created.Members)
 			hour := time.Now().Add(time.Hour).UnixMilli()
 			var link store.Link
 			steps := []func() (store.GroupChange, error){
-				func() (store.GroupChange, error) { return faulty.RenameGroup(ctx, plain.node, plain.boot, o, id, "b") },
 				func() (store.GroupChange, error) {
-					return faulty.Invite(ctx, plain.node, plain.boot, o, id, []int32{x, m, 9999})
+					return faulty.Groups.Rename(ctx, plain.node, plain.boot, o, id, "b")
 				},
 				func() (store.GroupChange, error) {
-					return faulty.MuteMember(ctx, plain.node, plain.boot, o, id, x, hour)
+					return faulty.Groups.Invite(ctx, plain.node, plain.boot, o, id, []int32{x, m, 9999})
 				},
-				func() (store.GroupChange, error) { return faulty.RemoveMember(ctx, plain.node, plain.boot, o, id, x) },
-				func() (store.GroupChange, error) { return faulty.Leave(ctx, plain.node, plain.boot, m, id) },
+				func() (store.GroupChange, error) {
+					return faulty.Groups.MuteMember(ctx, plain.node, plain.boot, o, id, x, hour)
+				},
+				func() (store.GroupChange, error) {
+					return faulty.Groups.RemoveMember(ctx, plain.node, plain.boot, o, id, x)
+				},
+				func() (store.GroupChange, error) { return faulty.Groups.Leave(ctx, plain.node, plain.boot, m, id) },
 				func() (store.GroupChange, error) {
 					lose = 1
-					link, err = faulty.CreateLink(ctx, plain.node, plain.boot, o, id, 0, 2)
+					link, err = faulty.Links.Create(ctx, plain.node, plain.boot, o, id, 0, 2)
 					require.NoError(t, err)
 					lose = 1
-					return faulty.JoinByLink(ctx, plain.node, plain.boot, m, link.Code)
+					return faulty.Links.Join(ctx, plain.node, plain.boot, m, link.Code)
 				},
 				func() (store.GroupChange, error) {
-					return faulty.SetRole(ctx, plain.node, plain.boot, o, id, m, store.RoleAdmin)
+					return faulty.Groups.SetRole(ctx, plain.node, plain.boot, o, id, m, store.RoleAdmin)
 				},
-				func() (store.GroupChange, error) { return faulty.TransferGroup(ctx, plain.node, plain.boot, o, id, m) },
-				func() (store.GroupChange, error) { return faulty.Dissolve(ctx, plain.node, plain.boot, m, id) },
+				func() (store.GroupChange, error) {
+					return faulty.Groups.Transfer(ctx, plain.node, plain.boot, o, id, m)
+				},
+				func() (store.GroupChange, error) { return faulty.Groups.Dissolve(ctx, plain.node, plain.boot, m, id) },
 			}
 			for i, step := range steps {
 				lose = 1
@@ -761,17 +771,17 @@ func testGroupUnclearCommit(t *testing.T, d *database) {
 				require.Len(t, all, i+2, i)
 				require.Equal(t, change.Event, all[i+1], i)
 				if i == 5 {
-					links, err := plain.s.Links(ctx, o, id)
+					links, err := plain.s.Links.List(ctx, o, id)
 					require.NoError(t, err)
 					link.Uses--
 					require.Equal(t, []store.Link{link}, links)
 				}
 			}
-			ver, _, err := plain.s.LocalMembers(ctx, id, nil)
+			ver, _, err := plain.s.Groups.LocalMembers(ctx, id, nil)
 			require.NoError(t, err)
 			require.EqualValues(t, len(steps), ver, "each but the new name raised it once")
 			lose = 1
-			_, err = faulty.DeleteUser(ctx, m, fmt.Sprint("hash of m", done))
+			_, err = faulty.Users.Delete(ctx, m, fmt.Sprint("hash of m", done))
 			require.NoError(t, err)
 		})
 	}
@@ -784,7 +794,7 @@ func testGroupFenced(t *testing.T, d *database) {
 	before := history(t, c.s, s.thread)
 	good := c.boot
 	c.boot = "old boot"
-	_, err := c.s.CreateGroup(t.Context(), c.node, c.boot, s.of[5], "x", "x", nil)
+	_, err := c.s.Groups.Create(t.Context(), c.node, c.boot, s.of[5], "x", "x", nil)
 	require.ErrorIs(t, err, store.ErrFenced)
 	for _, v := range store.Verbs() {
 		switch v {
@@ -795,7 +805,7 @@ func testGroupFenced(t *testing.T, d *database) {
 	}
 	c.boot = good
 	require.Equal(t, before, history(t, c.s, s.thread))
-	links, err := c.s.Links(t.Context(), s.of[store.StandingOwner], s.thread)
+	links, err := c.s.Links.List(t.Context(), s.of[store.StandingOwner], s.thread)
 	require.NoError(t, err)
 	require.Len(t, links, 1)
 }
@@ -810,7 +820,7 @@ func testDeleteUserInGroups(t *testing.T, d *database) {
 		c.befriend(a, uid)
 	}
 	admin := func(by int32, thread int64, uid int32) {
-		_, err := c.s.SetRole(ctx, c.node, c.boot, by, thread, uid, store.RoleAdmin)
+		_, err := c.s.Groups.SetRole(ctx, c.node, c.boot, by, thread, uid, store.RoleAdmin)
 		require.NoError(t, err)
 	}
 	heirAdmin := c.group(gone, m, b, a)
@@ -821,23 +831,23 @@ func testDeleteUserInGroups(t *testing.T, d *database) {
 	}
 	c.invite(gone, heirMember, a)
 	alone := c.group(gone)
-	_, err := c.s.CreateLink(ctx, c.node, c.boot, gone, alone, 0, 1)
+	_, err := c.s.Links.Create(ctx, c.node, c.boot, gone, alone, 0, 1)
 	require.NoError(t, err)
 	plain := c.group(a, gone, m)
 	old := c.group(a, gone)
-	_, err = c.s.Leave(ctx, c.node, c.boot, gone, old)
+	_, err = c.s.Groups.Leave(ctx, c.node, c.boot, gone, old)
 	require.NoError(t, err)
 	require.NoError(t, c.text(plain, gone, store.UnknownVer).Err)
 	vers := map[int64]int32{}
 	rows := map[int64]int{}
 	for _, id := range []int64{heirAdmin, heirMember, alone, plain, old} {
-		ver, _, err := c.s.LocalMembers(ctx, id, nil)
+		ver, _, err := c.s.Groups.LocalMembers(ctx, id, nil)
 		require.NoError(t, err)
 		vers[id], rows[id] = ver, len(history(t, c.s, id))
 	}
 	privateVer := c.access(private).Ver
 
-	_, err = c.s.DeleteUser(ctx, gone, "hash of gone")
+	_, err = c.s.Users.Delete(ctx, gone, "hash of gone")
 	require.NoError(t, err)
 	require.Equal(t, privateVer+1, c.access(private).Ver)
 	left := store.Event{Event: "left", By: gone, UIDs: []int32{gone}}
@@ -862,7 +872,7 @@ func testDeleteUserInGroups(t *testing.T, d *database) {
 			require.Equal(t, gone, got.Sender)
 			require.EqualValues(t, rows[c2.id]+i+1, got.Seq)
 		}
-		ver, of, err := c.s.LocalMembers(ctx, c2.id, []int32{gone})
+		ver, of, err := c.s.Groups.LocalMembers(ctx, c2.id, []int32{gone})
 		require.NoError(t, err)
 		require.Empty(t, of)
 		if len(c2.events) > 0 {
@@ -872,7 +882,7 @@ func testDeleteUserInGroups(t *testing.T, d *database) {
 		if c2.ask == 0 {
 			continue
 		}
-		info, err := c.s.GroupInfo(ctx, c2.id, c2.ask)
+		info, err := c.s.Groups.Info(ctx, c2.id, c2.ask)
 		require.NoError(t, err)
 		require.Equal(t, c2.owner, info.Owner)
 		require.Equal(t, c2.n, info.Members)
@@ -884,7 +894,7 @@ func testDeleteUserInGroups(t *testing.T, d *database) {
 	require.Zero(t, scan[int](t, db, "SELECT COUNT(*) FROM group_chat_member WHERE user_id=?", gone))
 	require.Positive(t, scan[int64](t, db, "SELECT dissolved_ms FROM group_chat WHERE thread_id=?", alone))
 	require.Zero(t, scan[int](t, db, "SELECT COUNT(*) FROM group_link"))
-	change, err := c.s.Invite(ctx, c.node, c.boot, b, heirAdmin, []int32{gone})
+	change, err := c.s.Groups.Invite(ctx, c.node, c.boot, b, heirAdmin, []int32{gone})
 	require.NoError(t, err)
 	require.Equal(t, []int32{gone}, change.Refused)
 
@@ -903,7 +913,7 @@ func testDeleteUserInGroups(t *testing.T, d *database) {
 		_, err = db.ExecContext(ctx, "INSERT INTO "+table+" VALUES "+strings.Join(rows, ","))
 		require.NoError(t, err)
 	}
-	_, err = c.s.DeleteUser(ctx, many, "hash of many")
+	_, err = c.s.Users.Delete(ctx, many, "hash of many")
 	require.NoError(t, err)
 	require.Equal(t, 300, scan[int](t, db, `SELECT COUNT(*) FROM group_chat g JOIN chat_thread t ON t.id=g.thread_id
 		JOIN chat_message m ON m.thread_id=t.id AND m.seq=t.last_seq AND m.kind=1
@@ -926,7 +936,7 @@ func testGroupsConcurrently(t *testing.T, d *database) {
 	var codes []string
 	for i := range 3 {
 		ids = append(ids, c.group(uids[i], uids[i+1], uids[i+2]))
-		link, err := c.s.CreateLink(ctx, c.node, c.boot, uids[i], ids[i], 0, 1000)
+		link, err := c.s.Links.Create(ctx, c.node, c.boot, uids[i], ids[i], 0, 1000)
 		require.NoError(t, err)
 		codes = append(codes, link.Code)
 	}
@@ -955,25 +965,25 @@ func testGroupsConcurrently(t *testing.T, d *database) {
 				by, uid, id := uids[(w+n)%6], uids[(w+3*n+1)%6], ids[(w+n/3)%3]
 				switch (w + n/2) % 10 {
 				case 0:
-					check("invite", first(s.Invite(ctx, c.node, c.boot, by, id, uids)))
+					check("invite", first(s.Groups.Invite(ctx, c.node, c.boot, by, id, uids)))
 				case 1:
-					check("leave", first(s.Leave(ctx, c.node, c.boot, by, id)))
+					check("leave", first(s.Groups.Leave(ctx, c.node, c.boot, by, id)))
 				case 2:
-					check("remove", first(s.RemoveMember(ctx, c.node, c.boot, by, id, uid)))
+					check("remove", first(s.Groups.RemoveMember(ctx, c.node, c.boot, by, id, uid)))
 				case 3:
-					check("join", first(s.JoinByLink(ctx, c.node, c.boot, by, codes[(w+n/3)%3])))
+					check("join", first(s.Links.Join(ctx, c.node, c.boot, by, codes[(w+n/3)%3])))
 				case 4:
-					check("role", first(s.SetRole(ctx, c.node, c.boot, by, id, uid, store.Role(n%2))))
+					check("role", first(s.Groups.SetRole(ctx, c.node, c.boot, by, id, uid, store.Role(n%2))))
 				case 5:
 					for _, by := range uids {
-						check("transfer", first(s.TransferGroup(ctx, c.node, c.boot, by, id, uid)))
+						check("transfer", first(s.Groups.Transfer(ctx, c.node, c.boot, by, id, uid)))
 					}
 				case 6:
-					check("mute", first(s.MuteMember(ctx, c.node, c.boot, by, id, uid, int64(n%2)<<41)))
+					check("mute", first(s.Groups.MuteMember(ctx, c.node, c.boot, by, id, uid, int64(n%2)<<41)))
 				case 7:
-					check("create", first(s.CreateGroup(ctx, c.node, c.boot, by, "g", fmt.Sprint("w", w, n), uids)))
+					check("create", first(s.Groups.Create(ctx, c.node, c.boot, by, "g", fmt.Sprint("w", w, n), uids)))
 				case 8:
-					_, err := s.Unfriend(ctx, c.node, c.boot, by, uids[(w+n+1)%6])
+					_, err := s.Friends.Unfriend(ctx, c.node, c.boot, by, uids[(w+n+1)%6])
 					check("unfriend", err)
 				case 9:
 					msgs := make([]store.NewMessage, len(ids))
@@ -981,7 +991,7 @@ func testGroupsConcurrently(t *testing.T, d *database) {
 					for i, id := range ids {
 						msgs[i] = store.NewMessage{ThreadID: id, Sender: by, MemberVer: store.UnknownVer, UniqueID: fmt.Sprint(w, "-", n, "-", i), Content: "x"}
 					}
-					check("append", s.Append(ctx, c.node, c.boot, msgs, out))
+					check("append", s.Messages.Append(ctx, c.node, c.boot, msgs, out))
 					for i := range out {
 						check("text", out[i].Err)
 					}
@@ -991,7 +1001,7 @@ func testGroupsConcurrently(t *testing.T, d *database) {
 	}
 	for _, uid := range []int32{uids[4], uids[0]} {
 		wg.Go(func() {
-			_, err := c.s.DeleteUser(ctx, uid, "hash of u"+fmt.Sprint(uid-uids[0]))
+			_, err := c.s.Users.Delete(ctx, uid, "hash of u"+fmt.Sprint(uid-uids[0]))
 			check("delete", err)
 		})
 	}
@@ -1023,9 +1033,9 @@ func testMemberships(t *testing.T, d *database) {
 	ctx := t.Context()
 	o, m := user(t, c.s, "o"), user(t, c.s, "m")
 	one, two := c.group(o, m), c.group(o, m)
-	_, err := c.s.SetRole(ctx, c.node, c.boot, o, two, m, store.RoleAdmin)
+	_, err := c.s.Groups.SetRole(ctx, c.node, c.boot, o, two, m, store.RoleAdmin)
 	require.NoError(t, err)
-	_, err = c.s.Leave(ctx, c.node, c.boot, m, one)
+	_, err = c.s.Groups.Leave(ctx, c.node, c.boot, m, one)
 	require.NoError(t, err)
 	db := d.sql(t)
 	var rows, uids []string
@@ -1043,7 +1053,7 @@ func testMemberships(t *testing.T, d *database) {
 	_, err = db.ExecContext(ctx, "INSERT INTO user(uid,name,name_key,email,email_key,pwd) VALUES "+strings.Join(uids, ","))
 	require.NoError(t, err)
 
-	rights, err := c.s.GroupRights(ctx, keys)
+	rights, err := c.s.Rights.InGroups(ctx, keys)
 	require.NoError(t, err)
 	require.Len(t, rights, 603)
 	left := rights[keys[1]]
@@ -1051,11 +1061,11 @@ func testMemberships(t *testing.T, d *database) {
 	require.EqualValues(t, 2, left.Ver)
 	require.Equal(t, store.RoleAdmin, rights[keys[2]].Role)
 	require.EqualValues(t, 5, rights[keys[604]].FromSeq)
-	none, err := c.s.GroupRights(ctx, nil)
+	none, err := c.s.Rights.InGroups(ctx, nil)
 	require.NoError(t, err)
 	require.Empty(t, none)
 
-	groups, err := c.s.Memberships(ctx, all)
+	groups, err := c.s.Groups.Memberships(ctx, all)
 	require.NoError(t, err)
 	require.Len(t, groups, 602)
 	require.Len(t, groups[o], 2)
@@ -1063,24 +1073,24 @@ func testMemberships(t *testing.T, d *database) {
 	require.Equal(t, one, groups[o][0].Thread)
 	require.EqualValues(t, 2, groups[o][0].Ver)
 
-	ver, of, err := c.s.LocalMembers(ctx, two, append(all, 7, 8))
+	ver, of, err := c.s.Groups.LocalMembers(ctx, two, append(all, 7, 8))
 	require.NoError(t, err)
 	require.EqualValues(t, 2, ver)
 	require.Len(t, of, 602)
 	require.Equal(t, rights[keys[2]].Membership, of[m])
-	ver, of, err = c.s.LocalMembers(ctx, one, []int32{m, 7})
+	ver, of, err = c.s.Groups.LocalMembers(ctx, one, []int32{m, 7})
 	require.NoError(t, err)
 	require.EqualValues(t, 2, ver)
 	require.Equal(t, map[int32]store.Membership{m: left.Membership}, of)
-	_, of, err = c.s.LocalMembers(ctx, one, []int32{7})
+	_, of, err = c.s.Groups.LocalMembers(ctx, one, []int32{7})
 	require.NoError(t, err)
 	require.Empty(t, of)
-	_, _, err = c.s.LocalMembers(ctx, 1<<30, all)
+	_, _, err = c.s.Groups.LocalMembers(ctx, 1<<30, all)
 	require.ErrorIs(t, err, store.ErrNotFound)
 
 	var paged []int32
 	for after := int32(0); ; {
-		page, err := c.s.GroupMembers(ctx, two, after, 250)
+		page, err := c.s.Groups.Members(ctx, two, after, 250)
 		require.NoError(t, err)
 		for _, one := range page {
 			require.Equal(t, one.Membership.UID, one.Profile.UID)
@@ -1093,12 +1103,12 @@ func testMemberships(t *testing.T, d *database) {
 	}
 	require.Len(t, paged, 602)
 	require.IsIncreasing(t, paged)
-	page, err := c.s.GroupMembers(ctx, one, 0, 10)
+	page, err := c.s.Groups.Members(ctx, one, 0, 10)
 	require.NoError(t, err)
 	require.Len(t, page, 1)
 	require.Equal(t, "o", page[0].Name)
 	require.Equal(t, store.RoleOwner, page[0].Role)
-	page, err = c.s.GroupMembers(ctx, one, 0, -1)
+	page, err = c.s.Groups.Members(ctx, one, 0, -1)
 	require.NoError(t, err)
 	require.Empty(t, page)
 }
@@ -1110,13 +1120,13 @@ func testSeedGroup(t *testing.T, d *database) {
 	for i := range 20 {
 		members = append(members, user(t, c.s, fmt.Sprint("member", i)))
 	}
-	id, err := c.s.SeedGroup(t.Context(), "seeded", owner, members)
+	id, err := c.s.Seed.Group(t.Context(), "seeded", owner, members)
 	require.NoError(t, err)
 	rows := history(t, c.s, id)
 	require.Len(t, rows, 1)
 	require.Equal(t, store.KindEvent, rows[0].Kind)
 	for _, uid := range append(members, owner) {
-		list, err := c.s.ThreadsSince(t.Context(), uid, time.Now().Unix(), 0, 10)
+		list, err := c.s.Threads.Since(t.Context(), uid, time.Now().Unix(), 0, 10)
 		require.NoError(t, err)
 		require.Len(t, list, 1)
 		want := store.Thread{ID: id, Type: store.ThreadGroup, LastSeq: 1, Name: "seeded", FromSeq: 1, Members: 21}
@@ -1126,11 +1136,11 @@ func testSeedGroup(t *testing.T, d *database) {
 		require.Equal(t, want, list[0])
 	}
 	require.EqualValues(t, 2, c.say(id, members[7], "hello"))
-	_, err = c.s.RemoveMember(t.Context(), c.node, c.boot, owner, id, members[7])
+	_, err = c.s.Groups.RemoveMember(t.Context(), c.node, c.boot, owner, id, members[7])
 	require.NoError(t, err)
 
-	_, err = c.s.SeedGroup(t.Context(), "", owner, members)
+	_, err = c.s.Seed.Group(t.Context(), "", owner, members)
 	require.ErrorIs(t, err, store.ErrInvalid)
-	_, err = c.s.SeedGroup(t.Context(), "large", owner, make([]int32, store.DefaultGroupMembers))
+	_, err = c.s.Seed.Group(t.Context(), "large", owner, make([]int32, store.DefaultGroupMembers))
 	require.ErrorIs(t, err, store.ErrGroupFull)
 }

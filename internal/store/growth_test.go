@@ -103,9 +103,9 @@ func newArchive(b *testing.B, server *launch.MariaDB, rows int) *archive {
 		users = append(users, store.NewUser{Name: name, Email: name, PasswordHash: "h"})
 		pairs = append(pairs, [2]int32{everybody, everybody + 1 + i})
 	}
-	require.NoError(b, a.s.SeedUsers(b.Context(), everybody, users))
+	require.NoError(b, a.s.Seed.Users(b.Context(), everybody, users))
 	var err error
-	a.threads, err = a.s.SeedFriends(b.Context(), pairs)
+	a.threads, err = a.s.Seed.Friends(b.Context(), pairs)
 	require.NoError(b, err)
 
 	db := d.sql(b)
@@ -136,7 +136,7 @@ func exec(b *testing.B, db *sql.DB, q string) {
 // readHistory reads a page of a random thread; at says how far into it, from 0 to 1.
 func (a *archive) readHistory(b *testing.B, at float64) {
 	after := int64(at * float64(a.side-page))
-	msgs, _, err := a.s.History(b.Context(), a.threads[rand.IntN(len(a.threads))], after, page, 16<<10)
+	msgs, _, err := a.s.Messages.History(b.Context(), a.threads[rand.IntN(len(a.threads))], after, page, 16<<10)
 	if err != nil || len(msgs) != page || msgs[0].Seq != after+1 {
 		b.Fatal(len(msgs), err)
 	}
@@ -145,7 +145,7 @@ func (a *archive) readHistory(b *testing.B, at float64) {
 // readThreads reads a page of the list of threads of the user who has them all.
 func (a *archive) readThreads(b *testing.B, at float64) {
 	after := a.threads[int(at*float64(a.side-page))] - 1
-	threads, err := a.s.Threads(b.Context(), everybody, after, page)
+	threads, err := a.s.Threads.List(b.Context(), everybody, after, page)
 	if err != nil || len(threads) != page || threads[0].ID != after+1 {
 		b.Fatal(len(threads), err)
 	}
@@ -160,7 +160,7 @@ func (a *archive) readMarks(b *testing.B, at float64) {
 		other := everybody + 1 + int32(first+i)
 		list[i] = store.Thread{ID: a.threads[first+i], Type: store.ThreadPrivate, User1: everybody, User2: other, LastSeq: int64(a.side)}
 	}
-	marks, err := a.s.ThreadMarks(b.Context(), 1, list) // who has written nothing
+	marks, err := a.s.Marks.OfThreads(b.Context(), 1, list) // who has written nothing
 	if err != nil || marks[0].Unread != store.MaxUnread {
 		b.Fatal(marks, err)
 	}

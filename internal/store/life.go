@@ -81,9 +81,9 @@ type textTx struct {
 // user is a friend of the other member of a private thread, or a member of the group; the admins and the owner of a group may
 // recall any text of it. Recalling a recalled text does nothing. It returns ErrNoText, ErrNotMember, ErrMayNotWrite, ErrNotAllowed,
 // ErrTooLate, ErrThreadFull and ErrFenced.
-func (s *Store) Recall(ctx context.Context, node, boot string, by int32, thread, seq int64, within time.Duration) (TextChange, error) {
+func (s *Messages) Recall(ctx context.Context, node, boot string, by int32, thread, seq int64, within time.Duration) (TextChange, error) {
 	c := textCall{node: node, boot: boot, by: by, thread: thread, seq: seq}
-	done, err := s.changeText(ctx, c, KindRecall, func(ctx context.Context, x *textTx) (bool, error) {
+	done, err := s.change(ctx, c, KindRecall, func(ctx context.Context, x *textTx) (bool, error) {
 		m := &x.target
 		switch {
 		case m.Sender != by && !x.admin:
@@ -105,9 +105,9 @@ func (s *Store) Recall(ctx context.Context, node, boot string, by int32, thread,
 
 // Edit replaces the content of a user's own text that is younger than within, if the user may still write to the thread. To edit it to
 // what it is does nothing. It returns ErrInvalid for a content that Append would refuse, and otherwise the errors of Recall.
-func (s *Store) Edit(ctx context.Context, node, boot string, by int32, thread, seq int64, content string, within time.Duration) (TextChange, error) {
+func (s *Messages) Edit(ctx context.Context, node, boot string, by int32, thread, seq int64, content string, within time.Duration) (TextChange, error) {
 	c := textCall{node: node, boot: boot, by: by, thread: thread, seq: seq}
-	done, err := s.changeText(ctx, c, KindEdit, func(ctx context.Context, x *textTx) (bool, error) {
+	done, err := s.change(ctx, c, KindEdit, func(ctx context.Context, x *textTx) (bool, error) {
 		m := &x.target
 		switch {
 		case len(content) > MaxContent || !utf8.ValidString(content):
@@ -133,16 +133,16 @@ func (s *Store) Edit(ctx context.Context, node, boot string, by int32, thread, s
 	return done, nil
 }
 
-// changeText runs change in a transaction that has checked the fence, locked the thread of c, made sure that c.by is a member of it,
-// and read the text. change reports whether it has changed the text.
-func (s *Store) changeText(ctx context.Context, c textCall, kind int8, change func(context.Context, *textTx) (bool, error)) (TextChange, error) {
+// change runs fn in a transaction that has checked the fence, locked the thread of c, made sure that c.by is a member of it,
+// and read the text. fn reports whether it has changed the text.
+func (s *Messages) change(ctx context.Context, c textCall, kind int8, fn func(context.Context, *textTx) (bool, error)) (TextChange, error) {
 	uniqueID := newUniqueID()
 	var done TextChange
-	err := s.transact(ctx, retryLocks, func(ctx context.Context, t *tx) error {
+	err := s.db.transact(ctx, retryLocks, func(ctx context.Context, t *tx) error {
 		if err := t.checkFence(ctx, c.node, c.boot); err != nil {
 			return err
 		}
-		x := &textTx{tx: t, nowMS: s.ms()}
+		x := &textTx{tx: t, nowMS: s.db.ms()}
 		var id int64
 		found, err := t.one(ctx, qThreadsLock, []any{c.thread}, &id, &x.last, &x.ver)
 		if err == nil && !found {
@@ -162,7 +162,7 @@ func (s *Store) changeText(ctx context.Context, c textCall, kind int8, change fu
 		if err != nil {
 			return err
 		}
-		changed, err := change(ctx, x)
+		changed, err := fn(ctx, x)
 		if err != nil {
 			return err
 		}
@@ -173,7 +173,7 @@ func (s *Store) changeText(ctx context.Context, c textCall, kind int8, change fu
 		return err
 	})
 	if err == nil && done.Event.Seq > 0 {
-		s.m.changed[kind].Inc()
+		s.db.m.changed[kind].Inc()
 	}
 	return done, err
 }
@@ -262,7 +262,7 @@ type TextID struct{ Thread, Seq int64 }
 
 // Contents reads texts as they are now: ThreadID, Seq, Content, Type, EditedMS and EditedSeq of each. Those that were
 // recalled, and those that uid has hidden, are missing in the result.
-func (s *Store) Contents(ctx context.Context, uid int32, ids []TextID) (map[TextID]Message, error) {
+func (s *Messages) Contents(ctx context.Context, uid int32, ids []TextID) (map[TextID]Message, error) {
 	texts := make(map[TextID]Message, len(ids))
 	for part := range slices.Chunk(ids, maxList) {
 		n := padded(len(part))
@@ -271,7 +271,7 @@ func (s *Store) Contents(ctx context.Context, uid int32, ids []TextID) (map[Text
 			id := part[min(i, len(part)-1)]
 			args = append(args, id.Thread, id.Seq)
 		}
-		if err := s.each(ctx, qContents, n, args, func(rows *sql.Rows) error {
+		if err := s.db.each(ctx, qContents, n, args, func(rows *sql.Rows) error {
 			var m Message
 			err := rows.Scan(&m.ThreadID, &m.Seq, &m.Content, &m.Type, &m.EditedMS, &m.EditedSeq)
 			texts[TextID{m.ThreadID, m.Seq}] = m
@@ -285,11 +285,11 @@ func (s *Store) Contents(ctx context.Context, uid int32, ids []TextID) (map[Text
 
 // Hide hides messages of a thread, MaxHide at most, from one user, who may read them; who may is the caller's business. Hidden ones
 // stay so. It returns ErrInvalid, ErrNotFound if there is no such user, ErrNoText, ErrTooManyHidden and ErrFenced.
-func (s *Store) Hide(ctx context.Context, node, boot string, uid int32, thread int64, seqs []int64) error {
+func (s *Messages) Hide(ctx context.Context, node, boot string, uid int32, thread int64, seqs []int64) error {
 	seqs = slices.Compact(slices.Sorted(slices.Values(seqs)))
 	err := ErrInvalid
 	if len(seqs) > 0 && len(seqs) <= MaxHide {
-		err = s.transact(ctx, retryLocks, func(ctx context.Context, t *tx) error { return t.hide(ctx, node, boot, uid, thread, seqs) })
+		err = s.db.transact(ctx, retryLocks, func(ctx context.Context, t *tx) error { return hide(ctx, t, node, boot, uid, thread, seqs) })
 	}
 	if err != nil {
 		return fmt.Errorf("store: user %d hides %d messages of thread %d: %w", uid, len(seqs), thread, err)
@@ -297,7 +297,7 @@ func (s *Store) Hide(ctx context.Context, node, boot string, uid int32, thread i
 	return nil
 }
 
-func (t *tx) hide(ctx context.Context, node, boot string, uid int32, thread int64, seqs []int64) error {
+func hide(ctx context.Context, t *tx, node, boot string, uid int32, thread int64, seqs []int64) error {
 	if err := t.checkFence(ctx, node, boot); err != nil {
 		return err
 	}
@@ -353,7 +353,7 @@ func (t *tx) hide(ctx context.Context, node, boot string, uid int32, thread int6
 }
 
 // Hidden returns which messages of spans, each of another thread, a user has hidden: the numbers by thread, in ascending order.
-func (s *Store) Hidden(ctx context.Context, uid int32, spans []Span) (map[int64][]int64, error) {
+func (s *Messages) Hidden(ctx context.Context, uid int32, spans []Span) (map[int64][]int64, error) {
 	hidden := make(map[int64][]int64)
 	for part := range slices.Chunk(spans, historyThreads) {
 		args := make([]any, 0, 4*padded(len(part)))
@@ -364,7 +364,7 @@ func (s *Store) Hidden(ctx context.Context, uid int32, spans []Span) (map[int64]
 			}
 			args = append(args, uid, sp.Thread, sp.After, sp.Upto)
 		}
-		err := s.each(ctx, qHidden, len(args)/4, args, func(rows *sql.Rows) error {
+		err := s.db.each(ctx, qHidden, len(args)/4, args, func(rows *sql.Rows) error {
 			var thread, seq int64
 			err := rows.Scan(&thread, &seq)
 			hidden[thread] = append(hidden[thread], seq)
@@ -381,8 +381,8 @@ func (s *Store) Hidden(ctx context.Context, uid int32, spans []Span) (map[int64]
 }
 
 // HidesAny reports whether a user has hidden a message of any thread.
-func (s *Store) HidesAny(ctx context.Context, uid int32) (found bool, err error) {
-	err = s.each(ctx, qHiddenAny, 1, []any{uid}, func(*sql.Rows) error {
+func (s *Messages) HidesAny(ctx context.Context, uid int32) (found bool, err error) {
+	err = s.db.each(ctx, qHiddenAny, 1, []any{uid}, func(*sql.Rows) error {
 		found = true
 		return nil
 	})

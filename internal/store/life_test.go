@@ -46,7 +46,7 @@ func testRecall(t *testing.T, d *database) {
 	a, b, x := user(t, c.s, "a"), user(t, c.s, "b"), user(t, c.s, "x")
 	thread := c.befriend(a, b)
 	secret := c.say(thread, a, "the secret")
-	_, err := c.s.Edit(ctx, c.node, c.boot, a, thread, secret, "another secret", always)
+	_, err := c.s.Messages.Edit(ctx, c.node, c.boot, a, thread, secret, "another secret", always)
 	require.NoError(t, err)
 
 	for name, call := range map[string]struct {
@@ -62,13 +62,13 @@ func testRecall(t *testing.T, d *database) {
 		"too late":      {a, thread, secret, -time.Second, store.ErrTooLate},
 		"no thread":     {a, 9999, 1, always, store.ErrNotMember},
 	} {
-		_, err := c.s.Recall(ctx, c.node, c.boot, call.by, call.thread, call.seq, call.within)
+		_, err := c.s.Messages.Recall(ctx, c.node, c.boot, call.by, call.thread, call.seq, call.within)
 		require.ErrorIs(t, err, call.want, name)
 	}
-	_, err = c.s.Recall(ctx, "n1", "another life", a, thread, secret, always)
+	_, err = c.s.Messages.Recall(ctx, "n1", "another life", a, thread, secret, always)
 	require.ErrorIs(t, err, store.ErrFenced)
 
-	done, err := c.s.Recall(ctx, c.node, c.boot, a, thread, secret, always)
+	done, err := c.s.Messages.Recall(ctx, c.node, c.boot, a, thread, secret, always)
 	require.NoError(t, err)
 	require.Equal(t, [2]int32{a, b}, done.Members)
 	require.Equal(t, secret+2, done.Event.Seq)
@@ -89,15 +89,15 @@ func testRecall(t *testing.T, d *database) {
 	for _, m := range all {
 		require.NotContains(t, m.Content, "secret")
 	}
-	texts, err := c.s.Contents(ctx, b, []store.TextID{{thread, secret}})
+	texts, err := c.s.Messages.Contents(ctx, b, []store.TextID{{thread, secret}})
 	require.NoError(t, err)
 	require.Empty(t, texts)
 
-	again, err := c.s.Recall(ctx, c.node, c.boot, a, thread, secret, -time.Second)
+	again, err := c.s.Messages.Recall(ctx, c.node, c.boot, a, thread, secret, -time.Second)
 	require.NoError(t, err)
 	require.Zero(t, again.Event.Seq, "nothing to do, however late")
 	require.Equal(t, thread, again.Event.ThreadID)
-	_, err = c.s.Edit(ctx, c.node, c.boot, a, thread, secret, "back again", always)
+	_, err = c.s.Messages.Edit(ctx, c.node, c.boot, a, thread, secret, "back again", always)
 	require.ErrorIs(t, err, store.ErrNoText)
 	require.Len(t, history(t, c.s, thread), len(all))
 	require.Equal(t, int64(len(all))+1, c.say(thread, b, "next"), "the numbers go on")
@@ -110,7 +110,7 @@ func testEdit(t *testing.T, d *database) {
 	thread := c.befriend(a, b)
 	seq := c.say(thread, a, "one")
 	edit := func(by int32, content string, within time.Duration) (store.TextChange, error) {
-		return c.s.Edit(ctx, c.node, c.boot, by, thread, seq, content, within)
+		return c.s.Messages.Edit(ctx, c.node, c.boot, by, thread, seq, content, within)
 	}
 	_, err := edit(b, "x", always)
 	require.ErrorIs(t, err, store.ErrNotAllowed)
@@ -138,15 +138,15 @@ func testEdit(t *testing.T, d *database) {
 	done, err = edit(a, "three", always)
 	require.NoError(t, err)
 	require.Equal(t, int64(len(all))+1, done.Event.Seq)
-	texts, err := c.s.Contents(ctx, b, []store.TextID{{thread, seq}, {thread, seq}})
+	texts, err := c.s.Messages.Contents(ctx, b, []store.TextID{{thread, seq}, {thread, seq}})
 	require.NoError(t, err)
 	require.Equal(t, "three", texts[store.TextID{Thread: thread, Seq: seq}].Content)
 	require.Equal(t, done.Event.Seq, texts[store.TextID{Thread: thread, Seq: seq}].EditedSeq)
-	require.NoError(t, c.s.Hide(ctx, c.node, c.boot, b, thread, []int64{seq}))
-	texts, err = c.s.Contents(ctx, b, []store.TextID{{thread, seq}})
+	require.NoError(t, c.s.Messages.Hide(ctx, c.node, c.boot, b, thread, []int64{seq}))
+	texts, err = c.s.Messages.Contents(ctx, b, []store.TextID{{thread, seq}})
 	require.NoError(t, err)
 	require.Empty(t, texts, "hidden")
-	texts, err = c.s.Contents(ctx, a, []store.TextID{{thread, seq}})
+	texts, err = c.s.Messages.Contents(ctx, a, []store.TextID{{thread, seq}})
 	require.NoError(t, err)
 	require.Len(t, texts, 1)
 }
@@ -156,26 +156,26 @@ func testChangesInGroups(t *testing.T, d *database) {
 	ctx := t.Context()
 	o, a, m, gone := user(t, c.s, "o"), user(t, c.s, "a"), user(t, c.s, "m"), user(t, c.s, "gone")
 	id := c.group(o, a, m, gone)
-	_, err := c.s.SetRole(ctx, c.node, c.boot, o, id, a, store.RoleAdmin)
+	_, err := c.s.Groups.SetRole(ctx, c.node, c.boot, o, id, a, store.RoleAdmin)
 	require.NoError(t, err)
 	recall := func(by int32, seq int64, within time.Duration) error {
-		done, err := c.s.Recall(ctx, c.node, c.boot, by, id, seq, within)
+		done, err := c.s.Messages.Recall(ctx, c.node, c.boot, by, id, seq, within)
 		require.Zero(t, done.Members)
 		return err
 	}
 	edit := func(by int32, seq int64) error {
-		_, err := c.s.Edit(ctx, c.node, c.boot, by, id, seq, "edited", always)
+		_, err := c.s.Messages.Edit(ctx, c.node, c.boot, by, id, seq, "edited", always)
 		return err
 	}
 	byOwner, byMember, byGone := c.say(id, o, "o"), c.say(id, m, "m"), c.say(id, gone, "gone")
 	require.ErrorIs(t, recall(m, byOwner, always), store.ErrNotAllowed)
 	require.ErrorIs(t, edit(a, byMember), store.ErrNotAllowed, "not even an admin")
-	_, err = c.s.RemoveMember(ctx, c.node, c.boot, a, id, gone)
+	_, err = c.s.Groups.RemoveMember(ctx, c.node, c.boot, a, id, gone)
 	require.NoError(t, err)
 	require.ErrorIs(t, recall(gone, byGone, always), store.ErrNotMember, "a former member")
 	require.ErrorIs(t, edit(gone, byGone), store.ErrNotMember)
 
-	_, err = c.s.MuteMember(ctx, c.node, c.boot, a, id, m, time.Now().Add(time.Hour).UnixMilli())
+	_, err = c.s.Groups.MuteMember(ctx, c.node, c.boot, a, id, m, time.Now().Add(time.Hour).UnixMilli())
 	require.NoError(t, err)
 	require.ErrorIs(t, edit(m, byMember), store.ErrMayNotWrite, "muted")
 	require.NoError(t, recall(m, byMember, always), "muted members may take back what they said")
@@ -193,12 +193,12 @@ func testChangesInGroups(t *testing.T, d *database) {
 	}())
 
 	// Who comes back cannot read, nor change, what was said before.
-	_, err = c.s.Invite(ctx, c.node, c.boot, o, id, []int32{gone})
+	_, err = c.s.Groups.Invite(ctx, c.node, c.boot, o, id, []int32{gone})
 	require.NoError(t, err)
 	require.ErrorIs(t, edit(gone, byGone), store.ErrNoText)
 	last := c.say(id, gone, "back")
 	require.NoError(t, edit(gone, last))
-	_, err = c.s.Dissolve(ctx, c.node, c.boot, o, id)
+	_, err = c.s.Groups.Dissolve(ctx, c.node, c.boot, o, id)
 	require.NoError(t, err)
 	require.ErrorIs(t, recall(o, last, always), store.ErrNotMember)
 }
@@ -223,11 +223,11 @@ func testChangeUnclearCommit(t *testing.T, d *database) {
 			thread := plain.befriend(a, b)
 			seq := plain.say(thread, a, "one")
 			lose.Store(true)
-			edited, err := faulty.Edit(t.Context(), plain.node, plain.boot, a, thread, seq, "two", always)
+			edited, err := faulty.Messages.Edit(t.Context(), plain.node, plain.boot, a, thread, seq, "two", always)
 			require.NoError(t, err)
 			require.Equal(t, seq+1, edited.Event.Seq)
 			lose.Store(true)
-			recalled, err := faulty.Recall(t.Context(), plain.node, plain.boot, a, thread, seq, always)
+			recalled, err := faulty.Messages.Recall(t.Context(), plain.node, plain.boot, a, thread, seq, always)
 			require.NoError(t, err)
 			require.Equal(t, seq+2, recalled.Event.Seq)
 			all := history(t, plain.s, thread)
@@ -248,12 +248,12 @@ func testResendOfChanged(t *testing.T, d *database) {
 	again := c.send(m)
 	require.True(t, again.Resent)
 	require.False(t, again.Changed)
-	_, err := c.s.Edit(t.Context(), c.node, c.boot, a, thread, seq, "two", always)
+	_, err := c.s.Messages.Edit(t.Context(), c.node, c.boot, a, thread, seq, "two", always)
 	require.NoError(t, err)
 	again = c.send(m)
 	require.Equal(t, seq, again.Seq)
 	require.True(t, again.Changed)
-	_, err = c.s.Recall(t.Context(), c.node, c.boot, a, thread, seq, always)
+	_, err = c.s.Messages.Recall(t.Context(), c.node, c.boot, a, thread, seq, always)
 	require.NoError(t, err)
 	again = c.send(m)
 	require.Equal(t, seq, again.Seq)
@@ -276,7 +276,7 @@ func testChangesAreExact(t *testing.T, d *database) {
 		name, boot := node(t, s, fmt.Sprint("editor", i))
 		wg.Go(func() {
 			for n := 0; !stop.Load(); n++ {
-				_, err := s.Edit(t.Context(), name, boot, a, thread, seq, fmt.Sprint(i, "-", n), always)
+				_, err := s.Messages.Edit(t.Context(), name, boot, a, thread, seq, fmt.Sprint(i, "-", n), always)
 				if err != nil && !errors.Is(err, store.ErrMayNotWrite) {
 					t.Error(err)
 					return
@@ -286,13 +286,13 @@ func testChangesAreExact(t *testing.T, d *database) {
 	}
 	last := func() int64 { return int64(len(history(t, c.s, thread))) }
 	for range rounds {
-		_, err := c.s.Unfriend(t.Context(), c.node, c.boot, b, a)
+		_, err := c.s.Friends.Unfriend(t.Context(), c.node, c.boot, b, a)
 		if err != nil {
 			t.Error(err)
 			break
 		}
 		parted := last()
-		_, err = c.s.Recall(t.Context(), c.node, c.boot, a, thread, seq, always)
+		_, err = c.s.Messages.Recall(t.Context(), c.node, c.boot, a, thread, seq, always)
 		if !errors.Is(err, store.ErrMayNotWrite) {
 			t.Error("recall after the unfriend:", err)
 		}
@@ -327,18 +327,18 @@ func testChangesConcurrently(t *testing.T, d *database) {
 		wg.Go(func() {
 			for n := range int64(texts) {
 				seq := first + n
-				_, err := s.Edit(t.Context(), name, boot, a, thread, seq, fmt.Sprint("e", i, n), always)
+				_, err := s.Messages.Edit(t.Context(), name, boot, a, thread, seq, fmt.Sprint("e", i, n), always)
 				if err != nil && !errors.Is(err, store.ErrNoText) {
 					t.Error(err)
 				}
 				if n%2 == 0 {
-					if _, err := s.Recall(t.Context(), name, boot, a, thread, seq, always); err != nil {
+					if _, err := s.Messages.Recall(t.Context(), name, boot, a, thread, seq, always); err != nil {
 						t.Error(err)
 					}
 				}
 				out := make([]store.Appended, 1)
 				msg := []store.NewMessage{{ThreadID: thread, Sender: b, MemberVer: store.UnknownVer, UniqueID: fmt.Sprint(i, "-", n), Content: "x"}}
-				if err := s.Append(t.Context(), name, boot, msg, out); err != nil {
+				if err := s.Messages.Append(t.Context(), name, boot, msg, out); err != nil {
 					t.Error(err)
 				}
 			}
@@ -372,9 +372,9 @@ func testHide(t *testing.T, d *database) {
 	a, b := user(t, c.s, "a"), user(t, c.s, "b")
 	thread := c.befriend(a, b)
 	hide := func(uid int32, thread int64, seqs ...int64) error {
-		return c.s.Hide(ctx, c.node, c.boot, uid, thread, seqs)
+		return c.s.Messages.Hide(ctx, c.node, c.boot, uid, thread, seqs)
 	}
-	any, err := c.s.HidesAny(ctx, a)
+	any, err := c.s.Messages.HidesAny(ctx, a)
 	require.NoError(t, err)
 	require.False(t, any)
 	require.ErrorIs(t, hide(a, thread, 1, 99999), store.ErrNoText)
@@ -387,21 +387,21 @@ func testHide(t *testing.T, d *database) {
 	require.NoError(t, hide(a, thread, 1, 2), "again")
 	require.NoError(t, hide(a, other, 1))
 	of := func(uid int32, thread, from, to int64) []int64 {
-		list, err := c.s.Hidden(ctx, uid, []store.Span{{Thread: thread, After: from - 1, Upto: to}})
+		list, err := c.s.Messages.Hidden(ctx, uid, []store.Span{{Thread: thread, After: from - 1, Upto: to}})
 		require.NoError(t, err)
 		return list[thread]
 	}
 	require.Equal(t, []int64{1, 2, 3}, of(a, thread, 1, 100))
 	require.Equal(t, []int64{2}, of(a, thread, 2, 2))
 	require.Empty(t, of(b, thread, 1, 100))
-	any, err = c.s.HidesAny(ctx, a)
+	any, err = c.s.Messages.HidesAny(ctx, a)
 	require.NoError(t, err)
 	require.True(t, any)
 
 	require.ErrorIs(t, hide(a, thread), store.ErrInvalid)
 	require.ErrorIs(t, hide(a, thread, make([]int64, 0)...), store.ErrInvalid)
 	require.ErrorIs(t, hide(9999, thread, 1), store.ErrNotFound)
-	require.ErrorIs(t, c.s.Hide(ctx, "n1", "another life", a, thread, []int64{9}), store.ErrFenced)
+	require.ErrorIs(t, c.s.Messages.Hide(ctx, "n1", "another life", a, thread, []int64{9}), store.ErrFenced)
 
 	// Up to the bound, from two devices at once.
 	q := d.on(
@@ -420,7 +420,7 @@ func testHide(t *testing.T, d *database) {
 		s := d.another(t, c.s)
 		wg.Go(func() {
 			for n := range int64(100) {
-				err := s.Hide(ctx, c.node, c.boot, a, thread, []int64{20000 + 2*n + i})
+				err := s.Messages.Hide(ctx, c.node, c.boot, a, thread, []int64{20000 + 2*n + i})
 				switch {
 				case errors.Is(err, store.ErrTooManyHidden):
 					full.Add(1)
@@ -436,7 +436,7 @@ func testHide(t *testing.T, d *database) {
 	require.NoError(t, hide(a, thread, 1, 2, 3), "what is hidden costs no room")
 	require.NoError(t, hide(b, thread, 1))
 
-	_, err = c.s.DeleteUser(ctx, a, "hash of a")
+	_, err = c.s.Users.Delete(ctx, a, "hash of a")
 	require.NoError(t, err)
 	require.Equal(t, 1, scan[int](t, d.sql(t), "SELECT COUNT(*) FROM hidden_message"), "those of b")
 }
@@ -453,7 +453,7 @@ func testTypes(t *testing.T, d *database) {
 		})
 	}
 	out := make([]store.Appended, len(msgs))
-	require.NoError(t, c.s.Append(t.Context(), c.node, c.boot, msgs, out))
+	require.NoError(t, c.s.Messages.Append(t.Context(), c.node, c.boot, msgs, out))
 	require.ErrorIs(t, out[4].Err, store.ErrInvalid)
 	for i, m := range history(t, c.s, thread)[base:] {
 		require.Equal(t, msgs[i].Type, m.Type)

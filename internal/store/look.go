@@ -31,7 +31,7 @@ func look(name string) []byte {
 
 // claimLook gives the look of name to uid, or returns ErrExists if another user's name looks like that. A user who has
 // another name by now holds nothing.
-func (t *tx) claimLook(ctx context.Context, uid int32, name string) error {
+func claimLook(ctx context.Context, t *tx, uid int32, name string) error {
 	l := look(name)
 	if l == nil {
 		return nil

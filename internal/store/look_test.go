@@ -17,7 +17,7 @@ func init() {
 func testLooks(t *testing.T, d *database) {
 	s := d.migrated(t)
 	create := func(name, email string) (int32, error) {
-		return s.CreateUser(t.Context(), store.NewUser{Name: name, Email: email, PasswordHash: "p"})
+		return s.Users.Create(t.Context(), store.NewUser{Name: name, Email: email, PasswordHash: "p"})
 	}
 	alice, err := create("Alice", "a@x")
 	require.NoError(t, err)
@@ -30,10 +30,10 @@ func testLooks(t *testing.T, d *database) {
 	_, err = create("JOSE\u0301", "c@x")
 	require.ErrorIs(t, err, store.ErrExists)
 	for _, name := range []string{"José", "Jose\u0301", "jOSE\u0301"} {
-		p, err := s.ProfileByName(t.Context(), name)
+		p, err := s.Users.ProfileByName(t.Context(), name)
 		require.NoError(t, err, "%+q", name)
 		require.Equal(t, jose, p.UID)
-		uid, err := s.ResetPassword(t.Context(), name, "B@x", "q")
+		uid, err := s.Users.ResetPassword(t.Context(), name, "B@x", "q")
 		require.NoError(t, err)
 		require.Equal(t, jose, uid)
 	}
@@ -64,14 +64,14 @@ func testOldNames(t *testing.T, d *database) {
 	require.NoError(t, s.Migrate(t.Context()))
 	require.Equal(t, 3, scan[int](t, db, "SELECT COUNT(*) FROM user_look"), "of two that look alike the first holds it")
 	for name, uid := range map[string]int32{"Ｗide": 1001, "ｗIDE": 1001, "12345": 1002, "AIice": 1003, "ALICE": 1004} {
-		p, err := s.ProfileByName(t.Context(), name)
+		p, err := s.Users.ProfileByName(t.Context(), name)
 		require.NoError(t, err, name)
 		require.Equal(t, uid, p.UID, name)
 	}
-	_, err := s.ProfileByName(t.Context(), "wide")
+	_, err := s.Users.ProfileByName(t.Context(), "wide")
 	require.ErrorIs(t, err, store.ErrNotFound)
 	for _, name := range []string{"wide", "A1ice", "I2345"} {
-		_, err := s.CreateUser(t.Context(), store.NewUser{Name: name, Email: "e@x", PasswordHash: "p"})
+		_, err := s.Users.Create(t.Context(), store.NewUser{Name: name, Email: "e@x", PasswordHash: "p"})
 		require.ErrorIs(t, err, store.ErrExists, name)
 	}
 }

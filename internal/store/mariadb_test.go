@@ -66,7 +66,7 @@ func sessionVariable(t *testing.T, d *database, name string) string {
 		require.NoError(t, err)
 	}
 	s := d.open(t)
-	require.NoError(t, s.TakeFence(t.Context(), "spy on "+name, "boot"))
+	require.NoError(t, s.Fence.Take(t.Context(), "spy on "+name, "boot"))
 	return scan[string](t, db, "SELECT value FROM seen")
 }
 
@@ -78,7 +78,7 @@ func testResendsUseKey(t *testing.T, d *database) {
 	for i := range msgs {
 		msgs[i] = store.NewMessage{ThreadID: id, Sender: a, UniqueID: fmt.Sprint(i), Content: "x"}
 	}
-	require.NoError(t, s.Append(t.Context(), name, boot, msgs, make([]store.Appended, len(msgs))))
+	require.NoError(t, s.Messages.Append(t.Context(), name, boot, msgs, make([]store.Appended, len(msgs))))
 	db := d.sql(t)
 	read := func() int { // rows that were walked over, in any way
 		return scan[int](t, db, `SELECT SUM(variable_value) FROM information_schema.global_status
@@ -86,7 +86,7 @@ func testResendsUseKey(t *testing.T, d *database) {
 	}
 	before := read()
 	out := make([]store.Appended, 256)
-	require.NoError(t, s.Append(t.Context(), name, boot, msgs[:256], out))
+	require.NoError(t, s.Messages.Append(t.Context(), name, boot, msgs[:256], out))
 	require.True(t, out[255].Resent)
 	// A scan would walk over 2000, and the question itself over some hundreds.
 	require.Less(t, read()-before, 1500)
@@ -107,35 +107,35 @@ func testRestart(t *testing.T, d *database) {
 	// Several connections with statements on them.
 	done := make(chan error, 4)
 	for i := range cap(done) {
-		go func() { _, err := s.EnsurePrivateThread(t.Context(), a, int32(5000+i)); done <- err }()
+		go func() { _, err := s.Threads.EnsureOfPair(t.Context(), a, int32(5000+i)); done <- err }()
 	}
 	for range cap(done) {
 		require.NoError(t, <-done)
 	}
-	_, err := s.Friends(t.Context(), []int32{a})
+	_, err := s.Friends.Of(t.Context(), []int32{a})
 	require.NoError(t, err)
 	require.NoError(t, d.server.Restart(t.Context()))
 
 	out := make([]store.Appended, 1)
-	require.NoError(t, s.Append(t.Context(), name, boot, []store.NewMessage{{ThreadID: id, Sender: a, UniqueID: "1"}}, out))
+	require.NoError(t, s.Messages.Append(t.Context(), name, boot, []store.NewMessage{{ThreadID: id, Sender: a, UniqueID: "1"}}, out))
 	require.NoError(t, out[0].Err)
 	for range 3 {
-		_, err = s.Friends(t.Context(), []int32{a})
+		_, err = s.Friends.Of(t.Context(), []int32{a})
 		require.NoError(t, err)
-		_, err = s.PairThread(t.Context(), a, b)
+		_, err = s.Threads.OfPair(t.Context(), a, b)
 		require.NoError(t, err)
 	}
 
 	// While it is down calls fail soon, and those after it is up succeed.
 	require.NoError(t, d.server.Kill())
 	start := time.Now()
-	require.Error(t, s.Append(t.Context(), name, boot, []store.NewMessage{{ThreadID: id, Sender: a, UniqueID: "2"}}, out))
+	require.Error(t, s.Messages.Append(t.Context(), name, boot, []store.NewMessage{{ThreadID: id, Sender: a, UniqueID: "2"}}, out))
 	require.Error(t, out[0].Err)
-	_, err = s.Friends(t.Context(), []int32{a})
+	_, err = s.Friends.Of(t.Context(), []int32{a})
 	require.Error(t, err)
 	require.Less(t, time.Since(start), store.DefaultTimeout)
 	require.NoError(t, d.server.Start(t.Context()))
-	require.NoError(t, s.Append(t.Context(), name, boot, []store.NewMessage{{ThreadID: id, Sender: a, UniqueID: "2"}}, out))
+	require.NoError(t, s.Messages.Append(t.Context(), name, boot, []store.NewMessage{{ThreadID: id, Sender: a, UniqueID: "2"}}, out))
 	require.NoError(t, s.Ping(t.Context()))
 	require.Len(t, history(t, s, id), 2)
 }
@@ -146,13 +146,13 @@ func testFrozen(t *testing.T, d *database) {
 	id, a, _ := thread(t, s, "x")
 	msgs := []store.NewMessage{{ThreadID: id, Sender: a, UniqueID: "1"}}
 	out := make([]store.Appended, 1)
-	_, err := s.Profile(t.Context(), a)
+	_, err := s.Users.Profile(t.Context(), a)
 	require.NoError(t, err)
 
 	require.NoError(t, d.server.Pause())
 	calls := map[string]func(context.Context) error{
-		"append":  func(ctx context.Context) error { return s.Append(ctx, name, boot, msgs, out) },
-		"profile": func(ctx context.Context) error { _, err := s.Profile(ctx, a); return err },
+		"append":  func(ctx context.Context) error { return s.Messages.Append(ctx, name, boot, msgs, out) },
+		"profile": func(ctx context.Context) error { _, err := s.Users.Profile(ctx, a); return err },
 		"ping":    s.Ping,
 		"migrate": s.Migrate,
 	}
@@ -172,7 +172,7 @@ func testFrozen(t *testing.T, d *database) {
 		}
 	}
 	require.NoError(t, d.server.Resume())
-	require.NoError(t, s.Append(t.Context(), name, boot, msgs, out))
+	require.NoError(t, s.Messages.Append(t.Context(), name, boot, msgs, out))
 	require.Len(t, history(t, s, id), 1)
 }
 
@@ -204,10 +204,10 @@ func testPausedNode(t *testing.T, d *database) {
 	out := make([]store.Appended, 1)
 	result := make(chan error, 1)
 	go func() {
-		result <- node.Append(t.Context(), name, boot, []store.NewMessage{{ThreadID: id, Sender: a, UniqueID: "late"}}, out)
+		result <- node.Messages.Append(t.Context(), name, boot, []store.NewMessage{{ThreadID: id, Sender: a, UniqueID: "late"}}, out)
 	}()
 	<-paused
-	require.NoError(t, plain.Fence(t.Context(), name, boot))
+	require.NoError(t, plain.Fence.Forbid(t.Context(), name, boot))
 	require.Empty(t, history(t, plain, id))
 	close(resume)
 	require.ErrorIs(t, <-result, store.ErrFenced)
@@ -230,11 +230,11 @@ func testFenceWaits(t *testing.T, d *database) {
 	appended := make(chan error, 1)
 	go func() {
 		out := make([]store.Appended, 1)
-		appended <- node.Append(t.Context(), name, boot, []store.NewMessage{{ThreadID: id, Sender: a, UniqueID: "1"}}, out)
+		appended <- node.Messages.Append(t.Context(), name, boot, []store.NewMessage{{ThreadID: id, Sender: a, UniqueID: "1"}}, out)
 	}()
 	<-inCommit
 	fenced := make(chan error, 1)
-	go func() { fenced <- s.Fence(t.Context(), name, boot) }()
+	go func() { fenced <- s.Fence.Forbid(t.Context(), name, boot) }()
 	db := d.sql(t)
 	require.Eventually(t, func() bool {
 		return scan[int](t, db, "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state='LOCK WAIT'") > 0
@@ -256,7 +256,7 @@ func testBatchLocks(t *testing.T, d *database) {
 	id, a, _ := thread(t, s, "x")
 	name, boot := node(t, s, "n1")
 	msgs, out := []store.NewMessage{{ThreadID: id, Sender: a, UniqueID: "1"}}, make([]store.Appended, 1)
-	require.NoError(t, s.Append(t.Context(), name, boot, msgs, out))
+	require.NoError(t, s.Messages.Append(t.Context(), name, boot, msgs, out))
 
 	inCommit, goOn := make(chan struct{}), make(chan struct{})
 	node := d.withFaults(t, &faults{commit: func(ctx context.Context, commit func(context.Context) error) error {
@@ -265,7 +265,7 @@ func testBatchLocks(t *testing.T, d *database) {
 		return commit(ctx)
 	}})
 	resent := make(chan error, 1)
-	go func() { resent <- node.Append(t.Context(), name, boot, msgs, out) }()
+	go func() { resent <- node.Messages.Append(t.Context(), name, boot, msgs, out) }()
 	<-inCommit
 	_, err := d.sql(t).ExecContext(t.Context(), "SELECT last_seq FROM chat_thread WHERE id=? FOR UPDATE NOWAIT", id)
 	require.ErrorContains(t, err, "1205", "its row is locked")
@@ -320,10 +320,10 @@ func fill(t *testing.T, s *store.Store, db *sql.DB) error {
 			pairs = append(pairs, [2]int32{1001, 1001 + int32(i)})
 		}
 	}
-	if err := s.SeedUsers(t.Context(), 1001, users); err != nil {
+	if err := s.Seed.Users(t.Context(), 1001, users); err != nil {
 		return err
 	}
-	if _, err := s.SeedFriends(t.Context(), pairs); err != nil {
+	if _, err := s.Seed.Friends(t.Context(), pairs); err != nil {
 		return err
 	}
 	for _, q := range []string{

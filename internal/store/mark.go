@@ -8,10 +8,16 @@ import (
 	"slices"
 )
 
+// Marks say how far users have read their threads.
+type Marks struct {
+	db     *database
+	rights *Rights
+}
+
 const (
 	// MaxUnread is where unread texts are no longer counted.
 	MaxUnread = 100
-	// MaxMarks is how many marks one call of RaiseMarks takes.
+	// MaxMarks is how many marks one call of Marks.Raise takes.
 	MaxMarks = maxList
 
 	// unreadRows is how many of a thread's newest rows are looked at to count its unread texts. Only events can push texts
@@ -72,12 +78,12 @@ type Marked struct {
 // Moved reports whether the mark was raised.
 func (m *Marked) Moved() bool { return m.Read > m.WasRead || m.Recv > m.WasRecv }
 
-// RaiseMarks raises marks, at most MaxMarks of different users and threads, to those given. It lowers none, whatever the
+// Raise raises marks, at most MaxMarks of different users and threads, to those given. It lowers none, whatever the
 // order in which marks come from several devices and nodes. A mark ends with the last row that the user may read, and Read
 // raises Recv. The result has an element for each of marks; if it is returned without an error, it is committed.
 //
 // A mark that is stored while the user is being deleted may stay.
-func (s *Store) RaiseMarks(ctx context.Context, marks []Mark) ([]Marked, error) {
+func (s *Marks) Raise(ctx context.Context, marks []Mark) ([]Marked, error) {
 	if len(marks) == 0 || len(marks) > MaxMarks {
 		return nil, fmt.Errorf("store: %d marks: %w", len(marks), ErrInvalid)
 	}
@@ -91,9 +97,9 @@ func (s *Store) RaiseMarks(ctx context.Context, marks []Mark) ([]Marked, error) 
 		index[key] = i
 		out[i] = Marked{Mark: Mark{Thread: m.Thread, UID: m.UID}, Err: ErrNotMember}
 	}
-	err := s.readMarks(ctx, marks, out, index)
+	err := s.read(ctx, marks, out, index)
 	if err == nil {
-		err = s.raiseMarks(ctx, out, index)
+		err = s.write(ctx, out, index)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("store: raise %d marks: %w", len(marks), err)
@@ -101,8 +107,8 @@ func (s *Store) RaiseMarks(ctx context.Context, marks []Mark) ([]Marked, error) 
 	return out, nil
 }
 
-// readMarks fills out with the marks as they are stored and as they are to be, for those who may read.
-func (s *Store) readMarks(ctx context.Context, marks []Mark, out []Marked, index map[GroupKey]int) error {
+// read fills out with the marks as they are stored and as they are to be, for those who may read.
+func (s *Marks) read(ctx context.Context, marks []Mark, out []Marked, index map[GroupKey]int) error {
 	threads := make([]int64, len(marks))
 	for i, m := range marks {
 		threads[i] = m.Thread
@@ -119,7 +125,7 @@ func (s *Store) readMarks(ctx context.Context, marks []Mark, out []Marked, index
 		m.Read = max(read, min(marks[i].Read, last))
 		m.Recv = max(recv, m.Read, min(marks[i].Recv, last))
 	}
-	err := eachOf(ctx, s, qMarkPrivate, threads, func(rows *sql.Rows) error {
+	err := eachOf(ctx, s.db, qMarkPrivate, threads, func(rows *sql.Rows) error {
 		var id, last, read1, recv1, read2, recv2 int64
 		var a Access
 		if err := rows.Scan(&id, &last, &a.User1, &a.User2, &a.Friends, &read1, &recv1, &read2, &recv2); err != nil {
@@ -143,7 +149,7 @@ func (s *Store) readMarks(ctx context.Context, marks []Mark, out []Marked, index
 		return err
 	}
 	args := groupArgs(nil, rest)
-	return s.each(ctx, qMarkGroups, len(args)/2, args, func(rows *sql.Rows) error {
+	return s.db.each(ctx, qMarkGroups, len(args)/2, args, func(rows *sql.Rows) error {
 		var key GroupKey
 		var last, read, recv int64
 		var members int
@@ -159,8 +165,8 @@ func (s *Store) readMarks(ctx context.Context, marks []Mark, out []Marked, index
 	})
 }
 
-// raiseMarks writes those that moved, by ascending key, and reads them again: another node may have raised them more.
-func (s *Store) raiseMarks(ctx context.Context, out []Marked, index map[GroupKey]int) error {
+// write writes those that moved, by ascending key, and reads them again: another node may have raised them more.
+func (s *Marks) write(ctx context.Context, out []Marked, index map[GroupKey]int) error {
 	var moved []int
 	for i := range out {
 		if out[i].Err == nil && out[i].Moved() {
@@ -178,7 +184,7 @@ func (s *Store) raiseMarks(ctx context.Context, out []Marked, index map[GroupKey
 		keys[n], threads[n] = GroupKey{out[i].Thread, out[i].UID}, out[i].Thread
 	}
 	threads = slices.Compact(threads)
-	return s.transact(ctx, retryLocks, func(ctx context.Context, t *tx) error {
+	return s.db.transact(ctx, retryLocks, func(ctx context.Context, t *tx) error {
 		if err := t.touchQuiet(ctx, threads); err != nil {
 			return err
 		}
@@ -215,7 +221,7 @@ type Author struct {
 
 // Authors returns who wrote the newest 100 texts of each span, which is of a group. It leaves out those who are no members
 // any more.
-func (s *Store) Authors(ctx context.Context, spans []Span) ([]Author, error) {
+func (s *Marks) Authors(ctx context.Context, spans []Span) ([]Author, error) {
 	var list []Author
 	for part := range slices.Chunk(spans, markThreads) {
 		var args []any
@@ -226,7 +232,7 @@ func (s *Store) Authors(ctx context.Context, spans []Span) ([]Author, error) {
 			}
 			args = append(args, sp.Thread, sp.After, sp.Upto)
 		}
-		err := s.each(ctx, qAuthors, len(args)/3, args, func(rows *sql.Rows) error {
+		err := s.db.each(ctx, qAuthors, len(args)/3, args, func(rows *sql.Rows) error {
 			var a Author
 			err := rows.Scan(&a.Thread, &a.Seq, &a.UID)
 			list = append(list, a)
@@ -250,8 +256,8 @@ type ThreadMarks struct {
 	Unread             int
 }
 
-// ThreadMarks returns the marks of threads that Threads returned for uid, in the same order.
-func (s *Store) ThreadMarks(ctx context.Context, uid int32, threads []Thread) ([]ThreadMarks, error) {
+// OfThreads returns the marks of threads that Threads.List returned for uid, in the same order.
+func (s *Marks) OfThreads(ctx context.Context, uid int32, threads []Thread) ([]ThreadMarks, error) {
 	out := make([]ThreadMarks, len(threads))
 	if len(threads) == 0 {
 		return out, nil
@@ -268,7 +274,7 @@ func (s *Store) ThreadMarks(ctx context.Context, uid int32, threads []Thread) ([
 	}
 	for part := range slices.Chunk(keys, maxList) {
 		args := groupArgs([]any{uid, uid}, part)
-		err := s.each(ctx, qMarksShown, len(args)/2-1, args, func(rows *sql.Rows) error {
+		err := s.db.each(ctx, qMarksShown, len(args)/2-1, args, func(rows *sql.Rows) error {
 			var m Mark
 			var friend bool
 			if err := rows.Scan(&m.Thread, &m.UID, &m.Read, &m.Recv, &friend); err != nil {
@@ -301,7 +307,7 @@ func (s *Store) ThreadMarks(ctx context.Context, uid int32, threads []Thread) ([
 }
 
 // countUnread calls found for each span that holds texts of others above the user's own newest, with their number.
-func (s *Store) countUnread(ctx context.Context, uid int32, spans []Span, found func(thread int64, n int)) error {
+func (s *Marks) countUnread(ctx context.Context, uid int32, spans []Span, found func(thread int64, n int)) error {
 	for len(spans) > 0 {
 		var again []Span // the user has written in them: what counts is above that
 		for part := range slices.Chunk(spans, markThreads) {
@@ -313,7 +319,7 @@ func (s *Store) countUnread(ctx context.Context, uid int32, spans []Span, found 
 				}
 				args = append(args, i, uid, sp.Thread, sp.After, sp.Upto)
 			}
-			err := s.each(ctx, qUnread, len(args)/5, args, func(rows *sql.Rows) error {
+			err := s.db.each(ctx, qUnread, len(args)/5, args, func(rows *sql.Rows) error {
 				var i, n int
 				var own int64
 				if err := rows.Scan(&i, &n, &own); err != nil {
@@ -337,19 +343,19 @@ func (s *Store) countUnread(ctx context.Context, uid int32, spans []Span, found 
 	return nil
 }
 
-// Marks returns up to limit marks of a thread as uid may see them, by ascending uid, whose uid is greater than after: those
+// List returns up to limit marks of a thread as uid may see them, by ascending uid, whose uid is greater than after: those
 // of present members of a group; in a private thread the user's own, and the other's if they are friends. It returns
 // ErrNotMember unless uid is a member.
-func (s *Store) Marks(ctx context.Context, thread int64, uid, after int32, limit int) ([]Mark, error) {
-	list, err := s.marks(ctx, thread, uid, after, max(limit, 0))
+func (s *Marks) List(ctx context.Context, thread int64, uid, after int32, limit int) ([]Mark, error) {
+	list, err := s.list(ctx, thread, uid, after, max(limit, 0))
 	if err != nil {
 		return nil, fmt.Errorf("store: marks of thread %d: %w", thread, err)
 	}
 	return list, nil
 }
 
-func (s *Store) marks(ctx context.Context, thread int64, uid, after int32, limit int) ([]Mark, error) {
-	access, err := s.Access(ctx, []int64{thread})
+func (s *Marks) list(ctx context.Context, thread int64, uid, after int32, limit int) ([]Mark, error) {
+	access, err := s.rights.Access(ctx, []int64{thread})
 	if err != nil {
 		return nil, err
 	}
@@ -365,16 +371,16 @@ func (s *Store) marks(ctx context.Context, thread int64, uid, after int32, limit
 		q, args = qMarksOfPair, []any{thread, after, uid, peer, limit}
 	} else {
 		key := GroupKey{thread, uid}
-		rights, err := s.GroupRights(ctx, []GroupKey{key})
+		rights, err := s.rights.InGroups(ctx, []GroupKey{key})
 		if err != nil {
 			return nil, err
 		}
-		if !May(VerbMembers, rights[key].Standing(s.ms())) {
+		if !May(VerbMembers, rights[key].Standing(s.db.ms())) {
 			return nil, ErrNotMember
 		}
 	}
 	var list []Mark
-	err = s.each(ctx, q, 1, args, func(rows *sql.Rows) error {
+	err = s.db.each(ctx, q, 1, args, func(rows *sql.Rows) error {
 		m := Mark{Thread: thread}
 		err := rows.Scan(&m.UID, &m.Read, &m.Recv)
 		list = append(list, m)

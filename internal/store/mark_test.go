@@ -30,7 +30,7 @@ func (c *circle) fill(thread int64, from int32, n int) {
 		msgs[i] = store.NewMessage{ThreadID: thread, Sender: from, MemberVer: store.UnknownVer, UniqueID: fmt.Sprint("f", c.n.Add(1)), Content: "x"}
 	}
 	out := make([]store.Appended, n)
-	require.NoError(c.t, c.s.Append(c.t.Context(), c.node, c.boot, msgs, out))
+	require.NoError(c.t, c.s.Messages.Append(c.t.Context(), c.node, c.boot, msgs, out))
 	for i := range out {
 		require.NoError(c.t, out[i].Err)
 	}
@@ -39,7 +39,7 @@ func (c *circle) fill(thread int64, from int32, n int) {
 // mark raises one mark.
 func (c *circle) mark(thread int64, uid int32, read, recv int64) store.Marked {
 	c.t.Helper()
-	done, err := c.s.RaiseMarks(c.t.Context(), []store.Mark{{Thread: thread, UID: uid, Read: read, Recv: recv}})
+	done, err := c.s.Marks.Raise(c.t.Context(), []store.Mark{{Thread: thread, UID: uid, Read: read, Recv: recv}})
 	require.NoError(c.t, err)
 	return done[0]
 }
@@ -47,9 +47,9 @@ func (c *circle) mark(thread int64, uid int32, read, recv int64) store.Marked {
 // shown returns the marks of all threads of a user.
 func (c *circle) shown(uid int32) map[int64]store.ThreadMarks {
 	c.t.Helper()
-	threads, err := c.s.Threads(c.t.Context(), uid, 0, 500)
+	threads, err := c.s.Threads.List(c.t.Context(), uid, 0, 500)
 	require.NoError(c.t, err)
-	marks, err := c.s.ThreadMarks(c.t.Context(), uid, threads)
+	marks, err := c.s.Marks.OfThreads(c.t.Context(), uid, threads)
 	require.NoError(c.t, err)
 	of := make(map[int64]store.ThreadMarks, len(threads))
 	for i := range threads {
@@ -74,7 +74,7 @@ func testMarksGrow(t *testing.T, d *database) {
 	m := c.mark(id, a, 3, 3)
 	require.False(t, m.Moved())
 	require.Equal(t, int64(10), m.WasRead)
-	_, err := c.s.RaiseMarks(t.Context(), []store.Mark{{Thread: id, UID: a, Read: 1}, {Thread: id, UID: a, Read: 2}})
+	_, err := c.s.Marks.Raise(t.Context(), []store.Mark{{Thread: id, UID: a, Read: 1}, {Thread: id, UID: a, Read: 2}})
 	require.ErrorIs(t, err, store.ErrInvalid)
 }
 
@@ -111,7 +111,7 @@ func testMarksConcurrently(t *testing.T, d *database) {
 					continue
 				}
 				r.Shuffle(len(marks), func(i, j int) { marks[i], marks[j] = marks[j], marks[i] })
-				done, err := stores[n%2].RaiseMarks(t.Context(), marks)
+				done, err := stores[n%2].Marks.Raise(t.Context(), marks)
 				if err != nil {
 					t.Error(err)
 					return
@@ -131,7 +131,7 @@ func testMarksConcurrently(t *testing.T, d *database) {
 		for _, uid := range uids {
 			c.mark(id, uid, 61, 61)
 		}
-		list, err := c.s.Marks(t.Context(), id, owner, 0, 10)
+		list, err := c.s.Marks.List(t.Context(), id, owner, 0, 10)
 		require.NoError(t, err)
 		require.Len(t, list, readers)
 		for _, m := range list {
@@ -149,7 +149,7 @@ func testMarksCut(t *testing.T, d *database) {
 	require.ErrorIs(t, c.mark(c.befriend(o, x), m, 1, 1).Err, store.ErrNotMember)
 	c.fill(id, o, 3)
 	require.Equal(t, 2, c.mark(id, m, 1, 1).Members)
-	left, err := c.s.Leave(t.Context(), c.node, c.boot, m, id)
+	left, err := c.s.Groups.Leave(t.Context(), c.node, c.boot, m, id)
 	require.NoError(t, err)
 	c.fill(id, o, 3)
 	got := c.mark(id, m, 100, 0)
@@ -159,9 +159,9 @@ func testMarksCut(t *testing.T, d *database) {
 	require.Zero(t, got.Members)
 	require.Equal(t, int64(8), c.mark(id, o, 100, 0).Read)
 
-	pair, err := c.s.PairThread(t.Context(), o, x)
+	pair, err := c.s.Threads.OfPair(t.Context(), o, x)
 	require.NoError(t, err)
-	_, err = c.s.Unfriend(t.Context(), c.node, c.boot, o, x)
+	_, err = c.s.Friends.Unfriend(t.Context(), c.node, c.boot, o, x)
 	require.NoError(t, err)
 	got = c.mark(pair, o, 100, 100)
 	require.Equal(t, int64(1), got.Read, "a thread can be read after the friendship")
@@ -217,7 +217,7 @@ func testUnread(t *testing.T, d *database) {
 				rows[id] = append(rows[id], row{who, true})
 			}
 		case 2:
-			_, err := c.s.RenameGroup(t.Context(), c.node, c.boot, uids[0], group, fmt.Sprint("name ", step))
+			_, err := c.s.Groups.Rename(t.Context(), c.node, c.boot, uids[0], group, fmt.Sprint("name ", step))
 			require.NoError(t, err)
 			rows[group] = append(rows[group], row{uids[0], false})
 		default:
@@ -229,7 +229,7 @@ func testUnread(t *testing.T, d *database) {
 			if r.IntN(3) > 0 {
 				m.Read = r.Int64N(int64(len(rows[id])) + 1)
 			}
-			done, err := s.RaiseMarks(t.Context(), []store.Mark{m})
+			done, err := s.Marks.Raise(t.Context(), []store.Mark{m})
 			require.NoError(t, err)
 			key := store.GroupKey{Thread: id, UID: who}
 			was := marks[key]
@@ -283,7 +283,7 @@ func testUnreadBound(t *testing.T, d *database) {
 	require.Equal(t, 100, c.shown(b)[threads[1]].Unread)
 	c.mark(threads[1], b, 4, 0) // the event and three texts
 	require.Equal(t, 98, c.shown(b)[threads[1]].Unread)
-	_, err := c.s.Leave(t.Context(), c.node, c.boot, b, threads[0])
+	_, err := c.s.Groups.Leave(t.Context(), c.node, c.boot, b, threads[0])
 	require.NoError(t, err)
 	c.fill(threads[0], a, 2)
 	require.Equal(t, 98, c.shown(b)[threads[0]].Unread, "of a group that the user has left")
@@ -300,7 +300,7 @@ func testMarksShown(t *testing.T, d *database) {
 	c.mark(group, x, 1, 1)
 	c.mark(group, a, 1, 1)
 	page := func(thread int64, uid, after int32, limit int) (of []int32) {
-		list, err := c.s.Marks(t.Context(), thread, uid, after, limit)
+		list, err := c.s.Marks.List(t.Context(), thread, uid, after, limit)
 		require.NoError(t, err)
 		for _, m := range list {
 			of = append(of, m.UID)
@@ -311,16 +311,16 @@ func testMarksShown(t *testing.T, d *database) {
 	require.Equal(t, []int32{b}, page(pair, a, a, 10))
 	require.Equal(t, []int32{a, x}, page(group, b, 0, 10))
 	require.Equal(t, []int32{a}, page(group, b, 0, 1))
-	_, err := c.s.Marks(t.Context(), pair, x, 0, 10)
+	_, err := c.s.Marks.List(t.Context(), pair, x, 0, 10)
 	require.ErrorIs(t, err, store.ErrNotMember)
-	_, err = c.s.Leave(t.Context(), c.node, c.boot, x, group)
+	_, err = c.s.Groups.Leave(t.Context(), c.node, c.boot, x, group)
 	require.NoError(t, err)
-	_, err = c.s.Marks(t.Context(), group, x, 0, 10)
+	_, err = c.s.Marks.List(t.Context(), group, x, 0, 10)
 	require.ErrorIs(t, err, store.ErrNotMember)
 	require.Equal(t, []int32{a}, page(group, b, 0, 10), "former members are not listed")
 
 	require.Equal(t, store.ThreadMarks{Read: 1, Recv: 2, PeerRead: 2, PeerRecv: 2, Unread: 1}, c.shown(a)[pair])
-	_, err = c.s.Block(t.Context(), c.node, c.boot, b, a)
+	_, err = c.s.Friends.Block(t.Context(), c.node, c.boot, b, a)
 	require.NoError(t, err)
 	require.Equal(t, store.ThreadMarks{Read: 1, Recv: 2, Unread: 1}, c.shown(a)[pair], "a blocked user learns nothing")
 	require.Equal(t, []int32{a}, page(pair, a, 0, 10))
@@ -333,15 +333,15 @@ func testAuthors(t *testing.T, d *database) {
 	c.fill(id, a, 3)
 	c.fill(id, b, 1)
 	c.fill(id, a, 120)
-	got, err := c.s.Authors(t.Context(), []store.Span{{Thread: id, After: 3, Upto: 6}, {Thread: id, After: 5, Upto: 5}, {Thread: 9999, Upto: 9}})
+	got, err := c.s.Marks.Authors(t.Context(), []store.Span{{Thread: id, After: 3, Upto: 6}, {Thread: id, After: 5, Upto: 5}, {Thread: 9999, Upto: 9}})
 	require.NoError(t, err)
 	require.ElementsMatch(t, []store.Author{{Thread: id, Seq: 4, UID: a}, {Thread: id, Seq: 5, UID: b}, {Thread: id, Seq: 6, UID: a}}, got)
-	got, err = c.s.Authors(t.Context(), []store.Span{{Thread: id, After: 0, Upto: 125}})
+	got, err = c.s.Marks.Authors(t.Context(), []store.Span{{Thread: id, After: 0, Upto: 125}})
 	require.NoError(t, err)
 	require.Len(t, got, 100)
-	_, err = c.s.Leave(t.Context(), c.node, c.boot, b, id)
+	_, err = c.s.Groups.Leave(t.Context(), c.node, c.boot, b, id)
 	require.NoError(t, err)
-	got, err = c.s.Authors(t.Context(), []store.Span{{Thread: id, After: 3, Upto: 6}})
+	got, err = c.s.Marks.Authors(t.Context(), []store.Span{{Thread: id, After: 3, Upto: 6}})
 	require.NoError(t, err)
 	require.ElementsMatch(t, []store.Author{{Thread: id, Seq: 4, UID: a}, {Thread: id, Seq: 6, UID: a}}, got)
 }
@@ -354,7 +354,7 @@ func testMarksDeleted(t *testing.T, d *database) {
 		c.mark(id, a, 1, 1)
 		c.mark(id, b, 1, 1)
 	}
-	_, err := c.s.DeleteUser(t.Context(), a, "hash of a")
+	_, err := c.s.Users.Delete(t.Context(), a, "hash of a")
 	require.NoError(t, err)
 	db := d.sql(t)
 	require.Zero(t, scan[int](t, db, "SELECT COUNT(*) FROM read_mark WHERE user_id=?", a))

@@ -8,6 +8,9 @@ import (
 	"slices"
 )
 
+// Messages are the rows of threads: appended, read, recalled, edited and hidden.
+type Messages struct{ db *database }
+
 const historyOfThread = `SELECT %s seq,sender_id,unique_id,content,status,created_ms,kind,type,edited_ms,edited_seq FROM chat_message
 	WHERE thread_id=? AND seq>? AND seq<=? ORDER BY seq LIMIT ?`
 
@@ -58,17 +61,17 @@ type Message struct {
 // History returns the messages of a thread whose seq is greater than after, in ascending order: at most limit, and as
 // many as have at most maxBytes of content together, but at least one if there is any. more tells that others follow.
 // limit and maxBytes below 1 count as 1. Who may read the thread is the caller's business.
-func (s *Store) History(ctx context.Context, thread, after int64, limit, maxBytes int) (msgs []Message, more bool, err error) {
+func (s *Messages) History(ctx context.Context, thread, after int64, limit, maxBytes int) (msgs []Message, more bool, err error) {
 	return s.HistoryTo(ctx, thread, after, 0, limit, maxBytes)
 }
 
 // HistoryTo is History without the messages whose seq is greater than upto; 0 is no bound.
-func (s *Store) HistoryTo(ctx context.Context, thread, after, upto int64, limit, maxBytes int) (msgs []Message, more bool, err error) {
+func (s *Messages) HistoryTo(ctx context.Context, thread, after, upto int64, limit, maxBytes int) (msgs []Message, more bool, err error) {
 	if upto == 0 {
 		upto = maxSeq
 	}
 	limit, bytes := max(limit, 1), 0
-	err = s.each(ctx, qHistory, 1, []any{thread, after, upto, limit + 1}, func(rows *sql.Rows) error {
+	err = s.db.each(ctx, qHistory, 1, []any{thread, after, upto, limit + 1}, func(rows *sql.Rows) error {
 		if more {
 			return nil // the rest is dropped: closing early would have the driver read it all the same
 		}
@@ -115,7 +118,7 @@ const historyThreads = 64
 
 // Histories is HistoryTo for parts of many threads, of which one statement reads 64. It returns an element for each part and does
 // not cut them by bytes: the sum of the limits is the caller's business.
-func (s *Store) Histories(ctx context.Context, parts []Part) ([]Rows, error) {
+func (s *Messages) Histories(ctx context.Context, parts []Part) ([]Rows, error) {
 	out := make([]Rows, len(parts))
 	for from := 0; from < len(parts); from += historyThreads {
 		to := min(from+historyThreads, len(parts))
@@ -126,7 +129,7 @@ func (s *Store) Histories(ctx context.Context, parts []Part) ([]Rows, error) {
 	return out, nil
 }
 
-func (s *Store) histories(ctx context.Context, parts []Part, out []Rows) error {
+func (s *Messages) histories(ctx context.Context, parts []Part, out []Rows) error {
 	const columns = 5
 	args := make([]any, 0, columns*padded(len(parts)))
 	for i := range padded(len(parts)) {
@@ -140,7 +143,7 @@ func (s *Store) histories(ctx context.Context, parts []Part, out []Rows) error {
 		args = append(args, i, p.Thread, p.After, p.Upto, max(p.Limit, 1)+1)
 	}
 	var place int
-	err := s.each(ctx, qHistories, len(args)/columns, args, func(rows *sql.Rows) error {
+	err := s.db.each(ctx, qHistories, len(args)/columns, args, func(rows *sql.Rows) error {
 		var m Message
 		if err := rows.Scan(append([]any{&place}, m.columns()...)...); err != nil {
 			return err

@@ -43,15 +43,15 @@ func (s *Store) Migrate(ctx context.Context) error {
 }
 
 func (s *Store) migrate(ctx context.Context) error {
-	if s.d.Dialect == MySQL {
+	if s.db.d.Dialect == MySQL {
 		return s.migrateMySQL(ctx)
 	}
 	// The writer holds the pool's only connection, which goose needs.
-	w, err := s.writers.take(ctx)
+	w, err := s.db.writers.take(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { <-s.writers.slots }()
+	defer func() { <-s.db.writers.slots }()
 	if err := w.release(); err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func (s *Store) migrate(ctx context.Context) error {
 
 func (s *Store) migrateMySQL(ctx context.Context) error {
 	var foreign int
-	if err := s.write.QueryRowContext(ctx, qForeign).Scan(&foreign); err != nil {
+	if err := s.db.write.QueryRowContext(ctx, qForeign).Scan(&foreign); err != nil {
 		return err
 	}
 	if foreign > 0 {
@@ -86,7 +86,7 @@ func (s *Store) migrateMySQL(ctx context.Context) error {
 	}
 	// goose's own use of such a lock does not cover the making of its table of versions: of several nodes on an empty
 	// database one might find that table without its first row, and give up.
-	conn, err := s.write.Conn(ctx)
+	conn, err := s.db.write.Conn(ctx)
 	if err != nil {
 		return err
 	}
@@ -113,17 +113,17 @@ func completeVersions(ctx context.Context, conn *sql.Conn) error {
 }
 
 func (s *Store) provider(options ...goose.ProviderOption) (*goose.Provider, error) {
-	files, err := fs.Sub(schemas, "schema/"+s.d.String())
+	files, err := fs.Sub(schemas, "schema/"+s.db.d.String())
 	if err != nil {
 		return nil, err
 	}
 	dialect := goose.DialectMySQL
-	if s.d.Dialect == SQLite {
+	if s.db.d.Dialect == SQLite {
 		dialect = goose.DialectSQLite3
 	}
 	options = append(options, goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()),
-		goose.WithGoMigrations(lookMigration(s.d.Dialect)))
-	return goose.NewProvider(dialect, s.write, files, options...)
+		goose.WithGoMigrations(lookMigration(s.db.d.Dialect)))
+	return goose.NewProvider(dialect, s.db.write, files, options...)
 }
 
 // release gives the connection back to its pool; the writer is not used again.

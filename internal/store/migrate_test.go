@@ -97,7 +97,7 @@ func testMigrateFromFirst(t *testing.T, d *database) {
 	require.Empty(t, scan[string](t, db, "SELECT left_name FROM group_chat_member"))
 	name, boot := node(t, s, "n1")
 	out := make([]store.Appended, 1)
-	require.NoError(t, s.Append(t.Context(), name, boot, []store.NewMessage{{ThreadID: 7, Sender: 1002, UniqueID: "u2", Content: "you"}}, out))
+	require.NoError(t, s.Messages.Append(t.Context(), name, boot, []store.NewMessage{{ThreadID: 7, Sender: 1002, UniqueID: "u2", Content: "you"}}, out))
 	require.Equal(t, int64(2), out[0].Seq)
 	require.Len(t, history(t, s, 7), 2)
 }

@@ -20,7 +20,7 @@ type Demands struct {
 // Prepare is what every node does with a store before it serves: it brings the schema up to date and looks at the
 // settings of the server. It returns ErrSettings for those that it must not serve with, and warns of others.
 func (s *Store) Prepare(ctx context.Context, log *slog.Logger, d Demands) error {
-	if s.d.Dialect == MySQL {
+	if s.db.d.Dialect == MySQL {
 		if err := s.checkBinlog(ctx); err != nil {
 			return err
 		}
@@ -38,7 +38,7 @@ func (s *Store) Prepare(ctx context.Context, log *slog.Logger, d Demands) error 
 	for _, w := range unsafe {
 		log.Warn("unsafe SQL setting", "setting", w)
 	}
-	if s.d.Dialect != MySQL {
+	if s.db.d.Dialect != MySQL {
 		return nil
 	}
 	w, err := s.charsetWarning(ctx)

@@ -51,19 +51,19 @@ func (p *WriteProbe) Check(ctx context.Context) error {
 	if time.Since(p.wrote) < probeAge {
 		return nil
 	}
-	err := p.store.TakeFence(ctx, probeRow, strconv.FormatInt(time.Now().UnixNano(), 36))
+	err := p.store.Fence.Take(ctx, probeRow, strconv.FormatInt(time.Now().UnixNano(), 36))
 	if err == nil {
 		p.wrote = time.Now()
 		return nil
 	}
-	code, ours := p.store.code(err)
+	code, ours := p.store.db.code(err)
 	switch {
-	case ctx.Err() != nil, errors.Is(err, context.DeadlineExceeded), ours && lockTimeout(p.store.d.Dialect, code):
+	case ctx.Err() != nil, errors.Is(err, context.DeadlineExceeded), ours && lockTimeout(p.store.db.d.Dialect, code):
 		return nil
 	case !ours:
 		return err
 	}
-	return &Unwritable{Reason: unwritable(p.store.d.Dialect, code), Err: err}
+	return &Unwritable{Reason: unwritable(p.store.db.d.Dialect, code), Err: err}
 }
 
 func lockTimeout(d Dialect, code int) bool {

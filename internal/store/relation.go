@@ -28,9 +28,9 @@ const MaxBlocks = 10000
 // Unfriend ends the friendship of uid and other, and whatever applications there are between them, under node's fence.
 // Their thread stays readable for both; neither can write to it from the commit on. It reports whether they were friends.
 // It returns ErrSelf, ErrNotFound if one of the users does not exist, and ErrFenced.
-func (s *Store) Unfriend(ctx context.Context, node, boot string, uid, other int32) (were bool, err error) {
+func (s *Friends) Unfriend(ctx context.Context, node, boot string, uid, other int32) (were bool, err error) {
 	err = s.relate(ctx, node, boot, uid, other, func(ctx context.Context, t *tx) error {
-		ended, err := t.part(ctx, uid, other)
+		ended, err := unfriend(ctx, t, uid, other)
 		were = ended || were && t.unclear
 		return err
 	})
@@ -43,9 +43,9 @@ func (s *Store) Unfriend(ctx context.Context, node, boot string, uid, other int3
 // Block has uid block other: it ends their friendship as Unfriend does, and other's applications are refused from now on.
 // It reports whether they were friends. It returns ErrSelf, ErrNotFound if one of the users does not exist, ErrTooMany, and
 // ErrFenced.
-func (s *Store) Block(ctx context.Context, node, boot string, uid, other int32) (were bool, err error) {
+func (s *Friends) Block(ctx context.Context, node, boot string, uid, other int32) (were bool, err error) {
 	err = s.relate(ctx, node, boot, uid, other, func(ctx context.Context, t *tx) error {
-		ended, err := t.part(ctx, uid, other)
+		ended, err := unfriend(ctx, t, uid, other)
 		if err != nil {
 			return err
 		}
@@ -57,7 +57,7 @@ func (s *Store) Block(ctx context.Context, node, boot string, uid, other int32) 
 		if n >= MaxBlocks {
 			return ErrTooMany
 		}
-		_, err = t.exec(ctx, qBlockPut, 1, uid, other, t.s.ms())
+		_, err = t.exec(ctx, qBlockPut, 1, uid, other, t.db.ms())
 		return err
 	})
 	if err != nil {
@@ -67,8 +67,8 @@ func (s *Store) Block(ctx context.Context, node, boot string, uid, other int32) 
 }
 
 // Unblock undoes a Block, but not what it ended. It does nothing if there is none.
-func (s *Store) Unblock(ctx context.Context, node, boot string, uid, other int32) error {
-	err := s.transact(ctx, retryLocks, func(ctx context.Context, t *tx) error {
+func (s *Friends) Unblock(ctx context.Context, node, boot string, uid, other int32) error {
+	err := s.db.transact(ctx, retryLocks, func(ctx context.Context, t *tx) error {
 		if err := t.checkFence(ctx, node, boot); err != nil {
 			return err
 		}
@@ -88,9 +88,9 @@ type Blocked struct {
 }
 
 // Blocks returns up to limit users whom uid has blocked, by ascending uid, whose uid is greater than after.
-func (s *Store) Blocks(ctx context.Context, uid, after int32, limit int) ([]Blocked, error) {
+func (s *Friends) Blocks(ctx context.Context, uid, after int32, limit int) ([]Blocked, error) {
 	var list []Blocked
-	err := s.each(ctx, qBlocks, 1, []any{uid, after, max(limit, 0)}, func(rows *sql.Rows) error {
+	err := s.db.each(ctx, qBlocks, 1, []any{uid, after, max(limit, 0)}, func(rows *sql.Rows) error {
 		var b Blocked
 		if err := rows.Scan(append(b.dest(), &b.CreatedMS)...); err != nil {
 			return err
@@ -105,15 +105,15 @@ func (s *Store) Blocks(ctx context.Context, uid, after int32, limit int) ([]Bloc
 }
 
 // relate runs change in a transaction that has checked the fence and locked both users.
-func (s *Store) relate(ctx context.Context, node, boot string, a, b int32, change func(context.Context, *tx) error) error {
+func (s *Friends) relate(ctx context.Context, node, boot string, a, b int32, change func(context.Context, *tx) error) error {
 	if a == b {
 		return ErrSelf
 	}
-	return s.transact(ctx, retryAll, func(ctx context.Context, t *tx) error {
+	return s.db.transact(ctx, retryAll, func(ctx context.Context, t *tx) error {
 		if err := t.checkFence(ctx, node, boot); err != nil {
 			return err
 		}
-		if err := t.lockUsers(ctx, a, b); err != nil {
+		if err := lockUsers(ctx, t, a, b); err != nil {
 			return err
 		}
 		return change(ctx, t)
@@ -121,7 +121,7 @@ func (s *Store) relate(ctx context.Context, node, boot string, a, b int32, chang
 }
 
 // lockUsers locks two users, the smaller uid first, or returns ErrNotFound.
-func (t *tx) lockUsers(ctx context.Context, a, b int32) error {
+func lockUsers(ctx context.Context, t *tx, a, b int32) error {
 	n := 0
 	err := t.each(ctx, qUsersLock, 2, []any{a, b}, func(rows *sql.Rows) error {
 		n++
@@ -134,8 +134,8 @@ func (t *tx) lockUsers(ctx context.Context, a, b int32) error {
 	return err
 }
 
-// part makes strangers of two users, and reports whether they were friends. The caller has locked both.
-func (t *tx) part(ctx context.Context, a, b int32) (were bool, err error) {
+// unfriend makes strangers of two users, and reports whether they were friends. The caller has locked both.
+func unfriend(ctx context.Context, t *tx, a, b int32) (were bool, err error) {
 	rows := int64(0)
 	for _, p := range [2][2]int32{{min(a, b), max(a, b)}, {max(a, b), min(a, b)}} {
 		// Not only the pending ones: of two who applied to each other one application can outlive the friendship.
@@ -179,7 +179,7 @@ func (t *tx) raise(ctx context.Context, threads []int64) error {
 }
 
 // checkBlocks returns ErrBlocked if to has blocked from, and ErrBlocking if from has blocked to. The caller has locked both.
-func (t *tx) checkBlocks(ctx context.Context, from, to int32) error {
+func checkBlocks(ctx context.Context, t *tx, from, to int32) error {
 	byFrom, byTo := false, false
 	err := t.each(ctx, qBlockOf, 1, []any{from, to, to, from}, func(rows *sql.Rows) error {
 		var by int32

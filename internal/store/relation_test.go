@@ -40,14 +40,14 @@ func newCircle(t *testing.T, d *database) *circle {
 func (c *circle) befriend(a, b int32) int64 {
 	c.t.Helper()
 	require.NoError(c.t, apply(c.t.Context(), c.s, a, b, "", ""))
-	done, err := c.s.Approve(c.t.Context(), c.node, c.boot, b, a, "")
+	done, err := c.s.Friends.Approve(c.t.Context(), c.node, c.boot, b, a, "")
 	require.NoError(c.t, err)
 	return done.ThreadID
 }
 
 func (c *circle) access(thread int64) store.Access {
 	c.t.Helper()
-	all, err := c.s.Access(c.t.Context(), []int64{thread})
+	all, err := c.s.Rights.Access(c.t.Context(), []int64{thread})
 	require.NoError(c.t, err)
 	return all[thread]
 }
@@ -61,7 +61,7 @@ func (c *circle) text(thread int64, from, ver int32) store.Appended {
 func (c *circle) send(m store.NewMessage) store.Appended {
 	c.t.Helper()
 	out := make([]store.Appended, 1)
-	require.NoError(c.t, c.s.Append(c.t.Context(), c.node, c.boot, []store.NewMessage{m}, out))
+	require.NoError(c.t, c.s.Messages.Append(c.t.Context(), c.node, c.boot, []store.NewMessage{m}, out))
 	return out[0]
 }
 
@@ -78,7 +78,7 @@ func testMembershipIsExact(t *testing.T, d *database) {
 	stored := c.send(first)
 	require.NoError(t, stored.Err)
 
-	_, err := c.s.Block(t.Context(), c.node, c.boot, a, b)
+	_, err := c.s.Friends.Block(t.Context(), c.node, c.boot, a, b)
 	require.NoError(t, err)
 	after := c.access(thread)
 	require.Equal(t, store.Access{User1: a, User2: b, Ver: known + 1}, after)
@@ -91,7 +91,7 @@ func testMembershipIsExact(t *testing.T, d *database) {
 	}
 	out := make([]store.Appended, len(msgs))
 	before := len(history(t, c.s, thread))
-	require.NoError(t, c.s.Append(t.Context(), c.node, c.boot, msgs, out))
+	require.NoError(t, c.s.Messages.Append(t.Context(), c.node, c.boot, msgs, out))
 	require.ErrorIs(t, out[0].Err, store.ErrMayNotWrite)
 	require.Equal(t, after.Ver, out[0].MemberVer)
 	require.Equal(t, store.Appended{Seq: stored.Seq, CreatedMS: stored.CreatedMS, MemberVer: after.Ver, Resent: true}, out[1])
@@ -103,7 +103,7 @@ func testMembershipIsExact(t *testing.T, d *database) {
 func testUnfriend(t *testing.T, d *database) {
 	c := newCircle(t, d)
 	a, b := user(t, c.s, "a"), user(t, c.s, "b")
-	unfriend := func(x, y int32) (bool, error) { return c.s.Unfriend(t.Context(), c.node, c.boot, x, y) }
+	unfriend := func(x, y int32) (bool, error) { return c.s.Friends.Unfriend(t.Context(), c.node, c.boot, x, y) }
 	_, err := unfriend(a, a)
 	require.ErrorIs(t, err, store.ErrSelf)
 	_, err = unfriend(a, 9999)
@@ -122,7 +122,7 @@ func testUnfriend(t *testing.T, d *database) {
 		require.NoError(t, err)
 		require.Empty(t, friends)
 		require.ErrorIs(t, c.text(thread, uid, store.UnknownVer).Err, store.ErrMayNotWrite)
-		threads, err := c.s.Threads(t.Context(), uid, 0, 10)
+		threads, err := c.s.Threads.List(t.Context(), uid, 0, 10)
 		require.NoError(t, err)
 		require.Len(t, threads, 1, "the history stays")
 	}
@@ -137,7 +137,7 @@ func testUnfriend(t *testing.T, d *database) {
 func testBlock(t *testing.T, d *database) {
 	c := newCircle(t, d)
 	a, b, x := user(t, c.s, "a"), user(t, c.s, "b"), user(t, c.s, "x")
-	block := func(who, whom int32) (bool, error) { return c.s.Block(t.Context(), c.node, c.boot, who, whom) }
+	block := func(who, whom int32) (bool, error) { return c.s.Friends.Block(t.Context(), c.node, c.boot, who, whom) }
 	_, err := block(a, a)
 	require.ErrorIs(t, err, store.ErrSelf)
 	_, err = block(a, 9999)
@@ -151,33 +151,33 @@ func testBlock(t *testing.T, d *database) {
 	_, err = block(a, x)
 	require.NoError(t, err)
 
-	list, err := c.s.Blocks(t.Context(), a, 0, 1)
+	list, err := c.s.Friends.Blocks(t.Context(), a, 0, 1)
 	require.NoError(t, err)
 	require.Len(t, list, 1)
 	require.Equal(t, store.Profile{UID: b, Name: "b", Nick: "b", Icon: "icon.png"}, list[0].Profile)
 	require.Positive(t, list[0].CreatedMS)
-	list, err = c.s.Blocks(t.Context(), a, b, 10)
+	list, err = c.s.Friends.Blocks(t.Context(), a, b, 10)
 	require.NoError(t, err)
 	require.Len(t, list, 1)
 	require.Equal(t, x, list[0].UID)
-	list, err = c.s.Blocks(t.Context(), b, 0, 10)
+	list, err = c.s.Friends.Blocks(t.Context(), b, 0, 10)
 	require.NoError(t, err)
 	require.Empty(t, list)
 
-	_, err = c.s.Approve(t.Context(), c.node, c.boot, a, b, "")
+	_, err = c.s.Friends.Approve(t.Context(), c.node, c.boot, a, b, "")
 	require.ErrorIs(t, err, store.ErrNoApplication, "the block has ended it")
 	require.ErrorIs(t, apply(t.Context(), c.s, b, a, "again", ""), store.ErrBlocked)
 	require.ErrorIs(t, apply(t.Context(), c.s, a, b, "", ""), store.ErrBlocking)
-	apps, err := c.s.Applications(t.Context(), a, 10)
+	apps, err := c.s.Friends.Applications(t.Context(), a, 10)
 	require.NoError(t, err)
 	require.Empty(t, apps)
-	data, err := c.s.UserData(t.Context(), []int32{a}, 10)
+	data, err := c.s.Users.Data(t.Context(), []int32{a}, 10)
 	require.NoError(t, err)
 	require.Empty(t, data[a].Applications)
 
-	require.NoError(t, c.s.Unblock(t.Context(), c.node, c.boot, a, b))
-	require.NoError(t, c.s.Unblock(t.Context(), c.node, c.boot, a, b), "again")
-	apps, err = c.s.Applications(t.Context(), a, 10)
+	require.NoError(t, c.s.Friends.Unblock(t.Context(), c.node, c.boot, a, b))
+	require.NoError(t, c.s.Friends.Unblock(t.Context(), c.node, c.boot, a, b), "again")
+	apps, err = c.s.Friends.Applications(t.Context(), a, 10)
 	require.NoError(t, err)
 	require.Empty(t, apps, "unblocking restores nothing")
 	thread := c.befriend(b, a)
@@ -194,9 +194,9 @@ func testUnfriendForgetsApplications(t *testing.T, d *database) {
 	// As two who apply to each other at the same moment can leave it behind.
 	_, err := d.sql(t).ExecContext(t.Context(), "INSERT INTO friend_apply(from_uid,to_uid,status,applied_ms) VALUES(?,?,0,1)", b, a)
 	require.NoError(t, err)
-	_, err = c.s.Unfriend(t.Context(), c.node, c.boot, b, a)
+	_, err = c.s.Friends.Unfriend(t.Context(), c.node, c.boot, b, a)
 	require.NoError(t, err)
-	apps, err := c.s.Applications(t.Context(), a, 10)
+	apps, err := c.s.Friends.Applications(t.Context(), a, 10)
 	require.NoError(t, err)
 	require.Empty(t, apps)
 }
@@ -205,11 +205,11 @@ func testRightsFenced(t *testing.T, d *database) {
 	c := newCircle(t, d)
 	a, b := user(t, c.s, "a"), user(t, c.s, "b")
 	c.befriend(a, b)
-	_, err := c.s.Unfriend(t.Context(), c.node, "old boot", a, b)
+	_, err := c.s.Friends.Unfriend(t.Context(), c.node, "old boot", a, b)
 	require.ErrorIs(t, err, store.ErrFenced)
-	_, err = c.s.Block(t.Context(), c.node, "old boot", a, b)
+	_, err = c.s.Friends.Block(t.Context(), c.node, "old boot", a, b)
 	require.ErrorIs(t, err, store.ErrFenced)
-	require.ErrorIs(t, c.s.Unblock(t.Context(), c.node, "old boot", a, b), store.ErrFenced)
+	require.ErrorIs(t, c.s.Friends.Unblock(t.Context(), c.node, "old boot", a, b), store.ErrFenced)
 	friends, err := friendsOf(t, c.s, a)
 	require.NoError(t, err)
 	require.Len(t, friends, 1)
@@ -226,20 +226,20 @@ func testDeleteUser(t *testing.T, d *database) {
 	require.NoError(t, c.text(thread, gone, c.access(thread).Ver).Err)
 	require.NoError(t, apply(t.Context(), c.s, applicant, gone, "", ""))
 	require.NoError(t, apply(t.Context(), c.s, gone, asked, "", ""))
-	_, err := c.s.Block(t.Context(), c.node, c.boot, blocker, gone)
+	_, err := c.s.Friends.Block(t.Context(), c.node, c.boot, blocker, gone)
 	require.NoError(t, err)
-	_, err = c.s.Block(t.Context(), c.node, c.boot, gone, blocked)
+	_, err = c.s.Friends.Block(t.Context(), c.node, c.boot, gone, blocked)
 	require.NoError(t, err)
 	vers := []int32{c.access(thread).Ver, c.access(old).Ver}
 	read := history(t, c.s, thread)
 
-	_, err = c.s.DeleteUser(t.Context(), gone, "another hash")
+	_, err = c.s.Users.Delete(t.Context(), gone, "another hash")
 	require.ErrorIs(t, err, store.ErrNotFound)
-	done, err := c.s.DeleteUser(t.Context(), gone, "hash of gone")
+	done, err := c.s.Users.Delete(t.Context(), gone, "hash of gone")
 	require.NoError(t, err)
 	require.Equal(t, "gone", done.Name)
 	require.ElementsMatch(t, []int32{friend, applicant, asked}, done.Related)
-	_, err = c.s.DeleteUser(t.Context(), gone, "")
+	_, err = c.s.Users.Delete(t.Context(), gone, "")
 	require.ErrorIs(t, err, store.ErrNotFound, "once")
 
 	require.Equal(t, read, history(t, c.s, thread), "the texts stay")
@@ -259,21 +259,21 @@ func testDeleteUser(t *testing.T, d *database) {
 	require.Equal(t, store.DeletedName, scan[string](t, db, "SELECT name FROM user WHERE uid=?", gone))
 
 	// Nobody finds the user, or can become a friend.
-	_, err = c.s.Profile(t.Context(), gone)
+	_, err = c.s.Users.Profile(t.Context(), gone)
 	require.ErrorIs(t, err, store.ErrNotFound)
 	for _, name := range []string{"gone", store.DeletedName, fmt.Sprint("DELETED:", gone), fmt.Sprint("deleted:", gone)} {
-		_, err = c.s.ProfileByName(t.Context(), name)
+		_, err = c.s.Users.ProfileByName(t.Context(), name)
 		require.ErrorIs(t, err, store.ErrNotFound, name)
-		_, err = c.s.Credentials(t.Context(), name)
+		_, err = c.s.Users.Credentials(t.Context(), name)
 		require.ErrorIs(t, err, store.ErrNotFound, name)
 	}
-	data, err := c.s.UserData(t.Context(), []int32{gone, friend}, 10)
+	data, err := c.s.Users.Data(t.Context(), []int32{gone, friend}, 10)
 	require.NoError(t, err)
 	require.NotContains(t, data, gone)
 	require.Empty(t, data[friend].Friends)
 	require.ErrorIs(t, apply(t.Context(), c.s, friend, gone, "", ""), store.ErrNotFound)
 	require.ErrorIs(t, apply(t.Context(), c.s, gone, friend, "", ""), store.ErrNotFound, "from a session that has not ended yet")
-	_, err = c.s.Block(t.Context(), c.node, c.boot, friend, gone)
+	_, err = c.s.Friends.Block(t.Context(), c.node, c.boot, friend, gone)
 	require.ErrorIs(t, err, store.ErrNotFound)
 
 	// Name and address are free, and another uid has them then.
@@ -292,7 +292,7 @@ func testRightsConcurrently(t *testing.T, d *database) {
 	var threads []int64
 	for i := range uids {
 		for j := range i {
-			id, err := c.s.EnsurePrivateThread(t.Context(), uids[i], uids[j])
+			id, err := c.s.Threads.EnsureOfPair(t.Context(), uids[i], uids[j])
 			require.NoError(t, err)
 			threads = append(threads, id)
 		}
@@ -323,27 +323,27 @@ func testRightsConcurrently(t *testing.T, d *database) {
 				case 0:
 					check("apply", apply(t.Context(), c.s, x, y, "hi", ""))
 				case 1:
-					_, err := c.s.Approve(t.Context(), c.node, c.boot, x, y, "")
+					_, err := c.s.Friends.Approve(t.Context(), c.node, c.boot, x, y, "")
 					check("approve", err)
 				case 2:
-					_, err := c.s.Unfriend(t.Context(), c.node, c.boot, x, y)
+					_, err := c.s.Friends.Unfriend(t.Context(), c.node, c.boot, x, y)
 					check("unfriend", err)
 				case 3:
-					_, err := c.s.Block(t.Context(), c.node, c.boot, x, y)
+					_, err := c.s.Friends.Block(t.Context(), c.node, c.boot, x, y)
 					check("block", err)
-					check("unblock", c.s.Unblock(t.Context(), c.node, c.boot, x, y))
+					check("unblock", c.s.Friends.Unblock(t.Context(), c.node, c.boot, x, y))
 				case 4:
 					msgs := make([]store.NewMessage, len(threads))
 					for i, id := range threads {
 						msgs[i] = store.NewMessage{ThreadID: id, Sender: x, MemberVer: store.UnknownVer, UniqueID: fmt.Sprint(w, "-", n, "-", i), Content: "x"}
 					}
-					check("append", c.s.Append(t.Context(), c.node, c.boot, msgs, make([]store.Appended, len(msgs))))
+					check("append", c.s.Messages.Append(t.Context(), c.node, c.boot, msgs, make([]store.Appended, len(msgs))))
 				}
 			}
 		})
 	}
 	wg.Go(func() {
-		_, err := c.s.DeleteUser(t.Context(), uids[3], "hash of u3")
+		_, err := c.s.Users.Delete(t.Context(), uids[3], "hash of u3")
 		check("delete", err)
 	})
 	wg.Wait()

@@ -29,8 +29,8 @@ func (r *renewal) done() uint64 {
 
 // renewSince reports whether the connections have been renewed after the given count was read, and renews them if they
 // were not and it is time.
-func (s *Store) renewSince(n uint64) bool {
-	r := &s.renewal
+func (db *database) renewSince(n uint64) bool {
+	r := &db.renewal
 	if r.renew == nil {
 		return false
 	}
@@ -45,8 +45,8 @@ func (s *Store) renewSince(n uint64) bool {
 	}
 	r.n++
 	r.latest = now
-	s.m.renewals.Inc()
-	s.writers.flush()
+	db.m.renewals.Inc()
+	db.writers.flush()
 	r.renew()
 	return true
 }

@@ -1,5 +1,22 @@
 package store
 
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+)
+
+// Rights tell who may read and write in which threads.
+type Rights struct{ db *database }
+
+var qAccess = sameList(`SELECT p.thread_id,p.user1_id,p.user2_id,
+			CASE WHEN f1.self_id IS NOT NULL AND f2.self_id IS NOT NULL THEN 1 ELSE 0 END,t.member_ver
+		FROM private_chat p JOIN chat_thread t ON t.id=p.thread_id
+		LEFT JOIN friend f1 ON f1.self_id=p.user1_id AND f1.friend_id=p.user2_id
+		LEFT JOIN friend f2 ON f2.self_id=p.user2_id AND f2.friend_id=p.user1_id
+		WHERE p.thread_id IN (@)`, "?", ",")
+
 // What the members of a group may do. The table below is all there is of it: the store asks it inside the transaction that
 // makes the change, and its callers before they answer reads.
 
@@ -38,7 +55,7 @@ type Verb int8
 const (
 	VerbRead       Verb = iota // the rows of the user's own interval; see Membership.Reads
 	VerbWrite                  // texts
-	VerbInfo                   // see GroupInfo
+	VerbInfo                   // see Groups.Info
 	VerbMembers                // list the members
 	VerbInvite                 // friends
 	VerbLink                   // create a link
@@ -183,3 +200,98 @@ func (m Membership) Standing(groupMuted bool, nowMS int64) Standing {
 
 // outranks reports whether m may act on o. Both are members.
 func (m Membership) outranks(o Membership) bool { return m.Role > o.Role }
+
+// GroupKey names a user in a group.
+type GroupKey struct {
+	Thread int64
+	UID    int32
+}
+
+// GroupRight is what a user may do with a group, as of Ver: every change of it raises the version, in the transaction that
+// makes the change, under the thread's lock. Only the end of a mute comes with time alone.
+type GroupRight struct {
+	Membership
+	GroupMuted bool
+	Ver        int32
+}
+
+// Standing returns the user's standing at a moment of Unix time in milliseconds.
+func (r GroupRight) Standing(nowMS int64) Standing { return r.Membership.Standing(r.GroupMuted, nowMS) }
+
+// MayWrite reports whether the user may write to the group then.
+func (r GroupRight) MayWrite(nowMS int64) bool { return May(VerbWrite, r.Standing(nowMS)) }
+
+// InGroups reads the rights of users in groups, 256 in one statement. Outsiders are missing in the result. It sees what
+// was committed before the call.
+func (s *Rights) InGroups(ctx context.Context, keys []GroupKey) (map[GroupKey]GroupRight, error) {
+	rights := make(map[GroupKey]GroupRight, len(keys))
+	for part := range slices.Chunk(keys, maxList) {
+		args := groupArgs(nil, part)
+		err := s.db.each(ctx, qGroupRights, len(args)/2, args, func(rows *sql.Rows) error { return scanRight(rows, rights) })
+		if err != nil {
+			return nil, fmt.Errorf("store: rights of %d users in groups: %w", len(keys), err)
+		}
+	}
+	return rights, nil
+}
+
+// groupArgs appends the arguments of qGroupRights.
+func groupArgs(args []any, keys []GroupKey) []any {
+	for i := range padded(len(keys)) {
+		k := keys[min(i, len(keys)-1)]
+		args = append(args, k.Thread, k.UID)
+	}
+	return args
+}
+
+// scanRight reads a row of qGroupRights.
+func scanRight(rows *sql.Rows, rights map[GroupKey]GroupRight) error {
+	var thread int64
+	var r GroupRight
+	err := rows.Scan(append([]any{&thread, &r.GroupMuted, &r.Ver}, r.dest()...)...)
+	rights[GroupKey{thread, r.UID}] = r
+	return err
+}
+
+// Access tells who may use a private thread. Friends means that each is in the other's list. Ver is the version of all
+// that: every change of who may write or read raises it, in the transaction that makes the change, under the thread's lock.
+type Access struct {
+	User1, User2 int32
+	Friends      bool
+	Ver          int32
+}
+
+// MayWrite reports whether uid may write to the thread.
+func (a Access) MayWrite(uid int32) bool { return a.Friends && (uid == a.User1 || uid == a.User2) }
+
+// Peer returns the other member, or ErrNotMember if uid is none.
+func (a Access) Peer(uid int32) (int32, error) {
+	switch uid {
+	case a.User1:
+		return a.User2, nil
+	case a.User2:
+		return a.User1, nil
+	}
+	return 0, ErrNotMember
+}
+
+// Access reads the access of private threads, 256 in one statement. Threads that do not exist or are not private are
+// missing in the result. It sees what was committed before the call.
+func (s *Rights) Access(ctx context.Context, threads []int64) (map[int64]Access, error) {
+	access := make(map[int64]Access, len(threads))
+	err := eachOf(ctx, s.db, qAccess, threads, func(rows *sql.Rows) error {
+		id, a, err := scanAccess(rows)
+		access[id] = a
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("store: access to %d threads: %w", len(threads), err)
+	}
+	return access, nil
+}
+
+// scanAccess reads a row of qAccess.
+func scanAccess(rows *sql.Rows) (id int64, a Access, err error) {
+	err = rows.Scan(&id, &a.User1, &a.User2, &a.Friends, &a.Ver)
+	return id, a, err
+}

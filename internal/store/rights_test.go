@@ -112,16 +112,16 @@ func newStage(c *circle) *stage {
 func (s *stage) set() {
 	c, ctx, owner := s.c, s.c.t.Context(), s.of[store.StandingOwner]
 	s.thread = c.group(owner, append(s.of[1:5:5], s.target)...)
-	_, err := c.s.RemoveMember(ctx, c.node, c.boot, owner, s.thread, s.target)
+	_, err := c.s.Groups.RemoveMember(ctx, c.node, c.boot, owner, s.thread, s.target)
 	require.NoError(c.t, err)
 	c.invite(owner, s.thread, s.target)
-	_, err = c.s.SetRole(ctx, c.node, c.boot, owner, s.thread, s.of[store.StandingAdmin], store.RoleAdmin)
+	_, err = c.s.Groups.SetRole(ctx, c.node, c.boot, owner, s.thread, s.of[store.StandingAdmin], store.RoleAdmin)
 	require.NoError(c.t, err)
-	_, err = c.s.MuteMember(ctx, c.node, c.boot, owner, s.thread, s.of[store.StandingMuted], time.Now().Add(time.Hour).UnixMilli())
+	_, err = c.s.Groups.MuteMember(ctx, c.node, c.boot, owner, s.thread, s.of[store.StandingMuted], time.Now().Add(time.Hour).UnixMilli())
 	require.NoError(c.t, err)
-	_, err = c.s.Leave(ctx, c.node, c.boot, s.of[store.StandingFormer], s.thread)
+	_, err = c.s.Groups.Leave(ctx, c.node, c.boot, s.of[store.StandingFormer], s.thread)
 	require.NoError(c.t, err)
-	link, err := c.s.CreateLink(ctx, c.node, c.boot, owner, s.thread, 0, 1)
+	link, err := c.s.Links.Create(ctx, c.node, c.boot, owner, s.thread, 0, 1)
 	require.NoError(c.t, err)
 	s.link = link.Code
 }
@@ -131,7 +131,7 @@ func (s *stage) do(v store.Verb, uid int32) (err error) {
 	c, ctx := s.c, s.c.t.Context()
 	key := store.GroupKey{Thread: s.thread, UID: uid}
 	right := func() store.GroupRight {
-		rights, err := c.s.GroupRights(ctx, []store.GroupKey{key})
+		rights, err := c.s.Rights.InGroups(ctx, []store.GroupKey{key})
 		require.NoError(c.t, err)
 		return rights[key]
 	}
@@ -145,40 +145,40 @@ func (s *stage) do(v store.Verb, uid int32) (err error) {
 		err = c.text(s.thread, uid, store.UnknownVer).Err
 		require.Equal(c.t, err == nil, right().MayWrite(now))
 	case store.VerbInfo:
-		_, err = c.s.GroupInfo(ctx, s.thread, uid)
+		_, err = c.s.Groups.Info(ctx, s.thread, uid)
 	case store.VerbMembers:
 		if !store.May(v, right().Standing(time.Now().UnixMilli())) {
 			return store.ErrNotMember
 		}
-		_, err = c.s.GroupMembers(ctx, s.thread, 0, 10)
+		_, err = c.s.Groups.Members(ctx, s.thread, 0, 10)
 	case store.VerbInvite:
-		_, err = c.s.Invite(ctx, c.node, c.boot, uid, s.thread, []int32{s.friend})
+		_, err = c.s.Groups.Invite(ctx, c.node, c.boot, uid, s.thread, []int32{s.friend})
 	case store.VerbLink:
-		_, err = c.s.CreateLink(ctx, c.node, c.boot, uid, s.thread, 0, 1)
+		_, err = c.s.Links.Create(ctx, c.node, c.boot, uid, s.thread, 0, 1)
 	case store.VerbLinks:
-		_, err = c.s.Links(ctx, uid, s.thread)
+		_, err = c.s.Links.List(ctx, uid, s.thread)
 	case store.VerbRevokeLink:
-		err = c.s.RevokeLink(ctx, c.node, c.boot, uid, s.thread, s.link)
+		err = c.s.Links.Revoke(ctx, c.node, c.boot, uid, s.thread, s.link)
 	case store.VerbRename:
-		_, err = c.s.RenameGroup(ctx, c.node, c.boot, uid, s.thread, "another")
+		_, err = c.s.Groups.Rename(ctx, c.node, c.boot, uid, s.thread, "another")
 	case store.VerbMuteMember:
-		_, err = c.s.MuteMember(ctx, c.node, c.boot, uid, s.thread, s.target, time.Now().Add(time.Hour).UnixMilli())
+		_, err = c.s.Groups.MuteMember(ctx, c.node, c.boot, uid, s.thread, s.target, time.Now().Add(time.Hour).UnixMilli())
 	case store.VerbMuteGroup:
-		_, err = c.s.MuteGroup(ctx, c.node, c.boot, uid, s.thread, true)
+		_, err = c.s.Groups.Mute(ctx, c.node, c.boot, uid, s.thread, true)
 	case store.VerbHistory:
-		_, err = c.s.SetHistoryForNew(ctx, c.node, c.boot, uid, s.thread, true)
+		_, err = c.s.Groups.SetHistoryForNew(ctx, c.node, c.boot, uid, s.thread, true)
 	case store.VerbRemove:
-		_, err = c.s.RemoveMember(ctx, c.node, c.boot, uid, s.thread, s.target)
+		_, err = c.s.Groups.RemoveMember(ctx, c.node, c.boot, uid, s.thread, s.target)
 	case store.VerbSetRole:
-		_, err = c.s.SetRole(ctx, c.node, c.boot, uid, s.thread, s.target, store.RoleAdmin)
+		_, err = c.s.Groups.SetRole(ctx, c.node, c.boot, uid, s.thread, s.target, store.RoleAdmin)
 	case store.VerbTransfer:
-		_, err = c.s.TransferGroup(ctx, c.node, c.boot, uid, s.thread, s.target)
+		_, err = c.s.Groups.Transfer(ctx, c.node, c.boot, uid, s.thread, s.target)
 	case store.VerbDissolve:
-		_, err = c.s.Dissolve(ctx, c.node, c.boot, uid, s.thread)
+		_, err = c.s.Groups.Dissolve(ctx, c.node, c.boot, uid, s.thread)
 	case store.VerbLeave:
-		_, err = c.s.Leave(ctx, c.node, c.boot, uid, s.thread)
+		_, err = c.s.Groups.Leave(ctx, c.node, c.boot, uid, s.thread)
 	case store.VerbJoin:
-		_, err = c.s.JoinByLink(ctx, c.node, c.boot, uid, s.link)
+		_, err = c.s.Links.Join(ctx, c.node, c.boot, uid, s.link)
 	default:
 		c.t.Fatalf("%v is not tried", v)
 	}

@@ -7,12 +7,13 @@ import (
 	"parley/internal/names"
 )
 
-// What demonstrations and load tests fill a database with. These skip the checks that CreateUser and Approve make:
+// Seed fills a database for demonstrations and load tests. It skips the checks that Users.Create and Friends.Approve make:
 // seeded names do not reserve names that look alike.
+type Seed struct{ db *database }
 
-// SeedUsers inserts users with the uids first, first+1, …; those whose uid, name or e-mail address exists are skipped.
-// New users of CreateUser get uids after the highest one seeded. It is one transaction for each 256 users.
-func (s *Store) SeedUsers(ctx context.Context, first int32, users []NewUser) error {
+// Users inserts users with the uids first, first+1, …; those whose uid, name or e-mail address exists are skipped.
+// New users of Users.Create get uids after the highest one seeded. It is one transaction for each 256 users.
+func (s *Seed) Users(ctx context.Context, first int32, users []NewUser) error {
 	const columns = 10
 	for i := range users {
 		if !users[i].valid() {
@@ -22,11 +23,11 @@ func (s *Store) SeedUsers(ctx context.Context, first int32, users []NewUser) err
 	for at := 0; at < len(users); {
 		n := insertShape(len(users) - at)
 		args := make([]any, 0, n*columns)
-		now := s.ms()
+		now := s.db.ms()
 		for i, u := range users[at : at+n] {
 			args = append(args, first+int32(at+i), u.Name, names.Key(u.Name), u.Email, Key(u.Email), u.PasswordHash, u.Nick, u.Icon, u.Sex, now)
 		}
-		err := s.transact(ctx, retryLocks, func(ctx context.Context, t *tx) error {
+		err := s.db.transact(ctx, retryLocks, func(ctx context.Context, t *tx) error {
 			_, err := t.exec(ctx, qUsersPut, n, args...)
 			return err
 		})
@@ -38,18 +39,18 @@ func (s *Store) SeedUsers(ctx context.Context, first int32, users []NewUser) err
 	return nil
 }
 
-// SeedGroup makes a group of an owner and members, who need not be its friends. It has one row, which tells of the group
+// Group makes a group of an owner and members, who need not be its friends. It has one row, which tells of the group
 // and names no members; each member reads from it on.
 // It returns the group's thread, or ErrInvalid and ErrGroupFull. It is one transaction.
-func (s *Store) SeedGroup(ctx context.Context, name string, owner int32, members []int32) (thread int64, err error) {
+func (s *Seed) Group(ctx context.Context, name string, owner int32, members []int32) (thread int64, err error) {
 	switch {
 	case !validGroupName(name):
 		err = ErrInvalid
-	case 1+len(members) > s.groupMembers:
+	case 1+len(members) > s.db.groupMembers:
 		err = ErrGroupFull
 	default:
-		err = s.transact(ctx, retryLocks, func(ctx context.Context, t *tx) error {
-			thread, err = t.seedGroup(ctx, name, owner, members)
+		err = s.db.transact(ctx, retryLocks, func(ctx context.Context, t *tx) error {
+			thread, err = seedGroup(ctx, t, name, owner, members)
 			return err
 		})
 	}
@@ -59,8 +60,8 @@ func (s *Store) SeedGroup(ctx context.Context, name string, owner int32, members
 	return thread, nil
 }
 
-func (t *tx) seedGroup(ctx context.Context, name string, owner int32, members []int32) (thread int64, err error) {
-	now := t.s.ms()
+func seedGroup(ctx context.Context, t *tx, name string, owner int32, members []int32) (thread int64, err error) {
+	now := t.db.ms()
 	res, err := t.exec(ctx, qGroupThreadNew, 1, now)
 	if err != nil {
 		return 0, err
@@ -89,9 +90,9 @@ func (t *tx) seedGroup(ctx context.Context, name string, owner int32, members []
 	return thread, t.touch(ctx, thread)
 }
 
-// SeedFriends makes each pair friends, with a private thread and without a message. Pairs that are friends, and threads
+// Friends makes each pair friends, with a private thread and without a message. Pairs that are friends, and threads
 // that exist, stay as they are. It returns the threads' ids. It is one transaction for each 64 pairs.
-func (s *Store) SeedFriends(ctx context.Context, pairs [][2]int32) ([]int64, error) {
+func (s *Seed) Friends(ctx context.Context, pairs [][2]int32) ([]int64, error) {
 	const most = 64
 	threads := make([]int64, 0, len(pairs))
 	for at := 0; at < len(pairs); {
@@ -104,9 +105,9 @@ func (s *Store) SeedFriends(ctx context.Context, pairs [][2]int32) ([]int64, err
 			args = append(args, p[0], p[1], p[1], p[0])
 		}
 		var ids []int64
-		err := s.transact(ctx, retryAll, func(ctx context.Context, t *tx) error {
+		err := s.db.transact(ctx, retryAll, func(ctx context.Context, t *tx) error {
 			ids = ids[:0]
-			if err := t.putFriends(ctx, args); err != nil {
+			if err := putFriends(ctx, t, args); err != nil {
 				return err
 			}
 			for _, p := range part {
@@ -127,9 +128,9 @@ func (s *Store) SeedFriends(ctx context.Context, pairs [][2]int32) ([]int64, err
 	return threads, nil
 }
 
-// SeedCircle makes each of some users a friend of each other one, without private threads, as in a migrated database.
+// Circle makes each of some users a friend of each other one, without private threads, as in a migrated database.
 // Users who are friends stay as they are. It is one transaction.
-func (s *Store) SeedCircle(ctx context.Context, uids []int32) error {
+func (s *Seed) Circle(ctx context.Context, uids []int32) error {
 	args := make([]any, 0, 2*len(uids)*len(uids))
 	for _, a := range uids {
 		for _, b := range uids {
@@ -138,7 +139,7 @@ func (s *Store) SeedCircle(ctx context.Context, uids []int32) error {
 			}
 		}
 	}
-	err := s.transact(ctx, retryAll, func(ctx context.Context, t *tx) error { return t.putFriends(ctx, args) })
+	err := s.db.transact(ctx, retryAll, func(ctx context.Context, t *tx) error { return putFriends(ctx, t, args) })
 	if err != nil {
 		return fmt.Errorf("store: seed a circle of friends: %w", err)
 	}
@@ -146,7 +147,7 @@ func (s *Store) SeedCircle(ctx context.Context, uids []int32) error {
 }
 
 // putFriends writes rows of a user and a friend.
-func (t *tx) putFriends(ctx context.Context, rows []any) error {
+func putFriends(ctx context.Context, t *tx, rows []any) error {
 	for len(rows) > 0 {
 		n := insertShape(len(rows) / 2)
 		if _, err := t.exec(ctx, qFriendsPut, n, rows[:2*n]...); err != nil {

@@ -46,7 +46,7 @@ func (s *Store) setting(ctx context.Context, query string) (value string, err er
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	err = s.inspect(ctx, func(conn *sql.Conn) error { return conn.QueryRowContext(ctx, query).Scan(&value) })
-	if code, ok := s.code(err); errors.Is(err, sql.ErrNoRows) || ok && code == unknownVariable {
+	if code, ok := s.db.code(err); errors.Is(err, sql.ErrNoRows) || ok && code == unknownVariable {
 		return "", nil
 	}
 	return value, err

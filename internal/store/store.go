@@ -3,7 +3,7 @@
 // no driver: internal/store/mysql and internal/store/sqlite open pools for it.
 //
 // Every call blocks until the database has answered, the context has ended or, without a deadline, DefaultTimeout has
-// passed. All methods of Store are safe for concurrent use. The durability of stored data depends on the settings of
+// passed. All methods of Store and of its parts are safe for concurrent use. The durability of stored data depends on the settings of
 // the database; see DurabilityWarnings.
 package store
 
@@ -39,19 +39,21 @@ type Options struct {
 	Metrics prometheus.Registerer
 }
 
-// Store is the database. Make it with New.
+// Store is the database. Its parts keep what their names say; what concerns the whole are its own methods. Make it with New.
 type Store struct {
-	d           *dialect
-	write, read *sql.DB
-	writers     *writers
-	reads       *statements
-	renewal     renewal
-	code        func(error) (int, bool)
-	now         func() time.Time
+	Users      *Users
+	Visibility *Visibility
+	Friends    *Friends
+	Threads    *Threads
+	Messages   *Messages
+	Marks      *Marks
+	Groups     *Groups
+	Links      *Links
+	Rights     *Rights
+	Fence      *Fence
+	Seed       *Seed
 
-	groupMembers int // how many a group may have
-
-	m *metrics
+	db *database
 }
 
 // New returns a Store over two pools, which Close closes. On MySQL both may be the same pool of at least two
@@ -80,7 +82,7 @@ func New(d Dialect, write, read *sql.DB, o Options) (*Store, error) {
 		n = min(n, most)
 	}
 	spoken := dialectOf(d)
-	return &Store{
+	db := &database{
 		d:       spoken,
 		write:   write,
 		read:    read,
@@ -92,17 +94,32 @@ func New(d Dialect, write, read *sql.DB, o Options) (*Store, error) {
 		groupMembers: DefaultGroupMembers,
 		m:            newMetrics(o.Metrics),
 		renewal:      renewal{renew: o.Renew},
+	}
+	friends, groups, rights := &Friends{db}, &Groups{db}, &Rights{db}
+	return &Store{
+		Users:      &Users{db, friends},
+		Visibility: &Visibility{db},
+		Friends:    friends,
+		Threads:    &Threads{db},
+		Messages:   &Messages{db},
+		Marks:      &Marks{db, rights},
+		Groups:     groups,
+		Links:      &Links{db, groups, rights},
+		Rights:     rights,
+		Fence:      &Fence{db},
+		Seed:       &Seed{db},
+		db:         db,
 	}, nil
 }
 
 // Dialect returns the SQL the store speaks.
-func (s *Store) Dialect() Dialect { return s.d.Dialect }
+func (s *Store) Dialect() Dialect { return s.db.d.Dialect }
 
 // Ping reports whether the database answers.
 func (s *Store) Ping(ctx context.Context) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	if err := s.read.PingContext(ctx); err != nil {
+	if err := s.db.read.PingContext(ctx); err != nil {
 		return fmt.Errorf("store: ping: %w", err)
 	}
 	return nil
@@ -110,16 +127,16 @@ func (s *Store) Ping(ctx context.Context) error {
 
 // Close closes statements and pools. It waits for running statements; calls that come later return an error.
 func (s *Store) Close() error {
-	s.reads.close()
+	s.db.reads.close()
 	var err error
-	if s.read != s.write {
-		err = s.read.Close() // first: the last connection to leave an SQLite file puts its log into it
+	if s.db.read != s.db.write {
+		err = s.db.read.Close() // first: the last connection to leave an SQLite file puts its log into it
 	}
-	if s.d.Dialect == SQLite {
+	if s.db.d.Dialect == SQLite {
 		s.checkpoint()
 	}
-	s.writers.close()
-	if err = errors.Join(err, s.write.Close()); err != nil {
+	s.db.writers.close()
+	if err = errors.Join(err, s.db.write.Close()); err != nil {
 		return fmt.Errorf("store: close: %w", err)
 	}
 	return nil
@@ -134,68 +151,6 @@ func (s *Store) checkpoint() {
 		_, err := conn.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
 		return err
 	})
-}
-
-// each runs a read and calls row for each of its rows. It is repeated once on a fresh connection if the first broke, or
-// was refused by the server, before it returned a row.
-func (s *Store) each(ctx context.Context, q *query, n int, args []any, row func(*sql.Rows) error) error {
-	ctx, cancel := bounded(ctx)
-	defer cancel()
-	for retried := false; ; retried = true {
-		renewals := s.renewal.done()
-		st, err := s.reads.get(ctx, q, n)
-		if err != nil {
-			err = s.wrap(err)
-		}
-		started := false
-		if err == nil {
-			err = s.scan(ctx, st, args, func(rows *sql.Rows) error {
-				started = true
-				return row(rows)
-			})
-		}
-		c, ours := classOf(err)
-		if !ours || started || retried || ctx.Err() != nil {
-			return err
-		}
-		switch {
-		case c == classConn, c == classRetry:
-			if st != nil {
-				s.reads.drop(q, n, st)
-			}
-			s.m.retryConn.Inc()
-		case c == classRefused && s.renewSince(renewals):
-			s.m.retryRefused.Inc()
-		default:
-			return err
-		}
-	}
-}
-
-// eachOf is each for a query whose list is keys, of which one statement takes maxList.
-func eachOf[K any](ctx context.Context, s *Store, q *query, keys []K, row func(*sql.Rows) error) error {
-	for len(keys) > 0 {
-		part := keys[:min(len(keys), maxList)]
-		keys = keys[len(part):]
-		args := appendPadded(nil, part)
-		if err := s.each(ctx, q, len(args), args, row); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// one reads the first row into dest and returns ErrNotFound if there is none.
-func (s *Store) one(ctx context.Context, q *query, args []any, dest ...any) error {
-	found := false
-	err := s.each(ctx, q, 1, args, func(rows *sql.Rows) error {
-		found = true
-		return rows.Scan(dest...)
-	})
-	if err == nil && !found {
-		return ErrNotFound
-	}
-	return err
 }
 
 // Key returns what two e-mail addresses have in common when they count as the same: the lower-cased text. It is made here
@@ -214,6 +169,3 @@ func fits(texts ...string) bool {
 
 // maxText is the length of the short texts' columns, in characters.
 const maxText = 255
-
-// ms is the node's clock in milliseconds.
-func (s *Store) ms() int64 { return s.now().UnixMilli() }

@@ -61,7 +61,7 @@ func TestMetrics(t *testing.T) {
 	id, a, _ := thread(t, s, "x")
 	msgs := []store.NewMessage{{ThreadID: id, Sender: a, UniqueID: "1"}, {ThreadID: id, Sender: a, UniqueID: "1"}, {ThreadID: 9, Sender: a, UniqueID: "2"}}
 	for range 2 {
-		require.NoError(t, s.Append(t.Context(), name, boot, msgs, make([]store.Appended, len(msgs))))
+		require.NoError(t, s.Messages.Append(t.Context(), name, boot, msgs, make([]store.Appended, len(msgs))))
 	}
 	families, err := reg.Gather()
 	require.NoError(t, err)

@@ -7,6 +7,9 @@ import (
 	"fmt"
 )
 
+// Threads are the conversations of users: the private one of each pair, and groups.
+type Threads struct{ db *database }
+
 var (
 	qLastSeqs = same(`SELECT p.thread_id,p.user2_id,t.last_seq FROM private_chat p JOIN chat_thread t ON t.id=p.thread_id WHERE p.user1_id=?
 		UNION ALL SELECT p.thread_id,p.user1_id,t.last_seq FROM private_chat p JOIN chat_thread t ON t.id=p.thread_id WHERE p.user2_id=?`)
@@ -17,13 +20,6 @@ var (
 		AND NOT EXISTS (SELECT 1 FROM private_chat p WHERE p.user1_id=f.self_id AND p.user2_id=f.friend_id)
 		AND NOT EXISTS (SELECT 1 FROM private_chat p WHERE p.user1_id=f.friend_id AND p.user2_id=f.self_id)
 		ORDER BY f.friend_id`)
-
-	qAccess = sameList(`SELECT p.thread_id,p.user1_id,p.user2_id,
-			CASE WHEN f1.self_id IS NOT NULL AND f2.self_id IS NOT NULL THEN 1 ELSE 0 END,t.member_ver
-		FROM private_chat p JOIN chat_thread t ON t.id=p.thread_id
-		LEFT JOIN friend f1 ON f1.self_id=p.user1_id AND f1.friend_id=p.user2_id
-		LEFT JOIN friend f2 ON f2.self_id=p.user2_id AND f2.friend_id=p.user1_id
-		WHERE p.thread_id IN (@)`, "?", ",")
 
 	qThreadPut = same("INSERT INTO chat_thread(type,created_ms) VALUES('private',?)")
 	qPairPut   = same("INSERT INTO private_chat(thread_id,user1_id,user2_id,created_ms) VALUES(?,?,?,?)")
@@ -74,20 +70,20 @@ type Thread struct {
 	Members          int
 }
 
-// Threads returns up to limit threads of uid, by ascending id, whose id is greater than after: private ones, with friends
+// List returns up to limit threads of uid, by ascending id, whose id is greater than after: private ones, with friends
 // or not, and groups, those that the user has left among them.
-func (s *Store) Threads(ctx context.Context, uid int32, after int64, limit int) ([]Thread, error) {
+func (s *Threads) List(ctx context.Context, uid int32, after int64, limit int) ([]Thread, error) {
 	limit = max(limit, 0)
-	threads, err := s.readThreads(ctx, qThreads, []any{uid, after, limit, uid, after, limit, uid, after, limit, limit})
+	threads, err := s.read(ctx, qThreads, []any{uid, after, limit, uid, after, limit, uid, after, limit, limit})
 	if err != nil {
 		return nil, fmt.Errorf("store: threads of user %d: %w", uid, err)
 	}
 	return threads, nil
 }
 
-// readThreads reads what threadsOf selects.
-func (s *Store) readThreads(ctx context.Context, q *query, args []any) (threads []Thread, err error) {
-	err = s.each(ctx, q, 1, args, func(rows *sql.Rows) error {
+// read reads what threadsOf selects.
+func (s *Threads) read(ctx context.Context, q *query, args []any) (threads []Thread, err error) {
+	err = s.db.each(ctx, q, 1, args, func(rows *sql.Rows) error {
 		var t Thread
 		if err := rows.Scan(&t.ID, &t.Type, &t.User1, &t.User2, &t.LastSeq, &t.Name, &t.Role, &t.FromSeq, &t.LeftSeq, &t.Members); err != nil {
 			return err
@@ -100,9 +96,9 @@ func (s *Store) readThreads(ctx context.Context, q *query, args []any) (threads 
 
 // LastSeqs returns the sequence number of the newest message, 0 when there is none, of uid's private threads with peers. It sees
 // what was committed before the call.
-func (s *Store) LastSeqs(ctx context.Context, uid int32, peers map[int32]struct{}) (map[int64]int64, error) {
+func (s *Threads) LastSeqs(ctx context.Context, uid int32, peers map[int32]struct{}) (map[int64]int64, error) {
 	seqs := make(map[int64]int64, len(peers))
-	err := s.each(ctx, qLastSeqs, 1, []any{uid, uid}, func(rows *sql.Rows) error {
+	err := s.db.each(ctx, qLastSeqs, 1, []any{uid, uid}, func(rows *sql.Rows) error {
 		var thread, last int64
 		var peer int32
 		if err := rows.Scan(&thread, &peer, &last); err != nil {
@@ -119,26 +115,26 @@ func (s *Store) LastSeqs(ctx context.Context, uid int32, peers map[int32]struct{
 	return seqs, nil
 }
 
-// PairThread returns the private thread of a and b, in either order, or ErrNotFound.
-func (s *Store) PairThread(ctx context.Context, a, b int32) (int64, error) {
+// OfPair returns the private thread of a and b, in either order, or ErrNotFound.
+func (s *Threads) OfPair(ctx context.Context, a, b int32) (int64, error) {
 	var id int64
-	if err := s.one(ctx, qPair, []any{min(a, b), max(a, b)}, &id); err != nil {
+	if err := s.db.one(ctx, qPair, []any{min(a, b), max(a, b)}, &id); err != nil {
 		return 0, fmt.Errorf("store: thread of users %d and %d: %w", a, b, err)
 	}
 	return id, nil
 }
 
-// EnsurePrivateThread returns the private thread of a and b, in either order, and creates it if they have none. However
+// EnsureOfPair returns the private thread of a and b, in either order, and creates it if they have none. However
 // many call it at once, there is one. It returns ErrSelf, and does not check that the users exist.
-func (s *Store) EnsurePrivateThread(ctx context.Context, a, b int32) (id int64, err error) {
+func (s *Threads) EnsureOfPair(ctx context.Context, a, b int32) (id int64, err error) {
 	if a == b {
 		return 0, fmt.Errorf("store: private thread of user %d: %w", a, ErrSelf)
 	}
-	id, err = s.PairThread(ctx, a, b)
+	id, err = s.OfPair(ctx, a, b)
 	if !errors.Is(err, ErrNotFound) {
 		return id, err
 	}
-	err = s.transact(ctx, retryAll, func(ctx context.Context, t *tx) error {
+	err = s.db.transact(ctx, retryAll, func(ctx context.Context, t *tx) error {
 		id, err = t.ensurePair(ctx, a, b)
 		return err
 	})
@@ -155,7 +151,7 @@ func (t *tx) ensurePair(ctx context.Context, a, b int32) (id int64, err error) {
 	if err != nil || found {
 		return id, err
 	}
-	now := t.s.ms()
+	now := t.db.ms()
 	res, err := t.exec(ctx, qThreadPut, 1, now)
 	if err != nil {
 		return 0, err
@@ -167,11 +163,11 @@ func (t *tx) ensurePair(ctx context.Context, a, b int32) (id int64, err error) {
 	return id, err
 }
 
-// EnsureFriendThreads creates the private thread of each friend of uid who has none with uid: approvals always make one,
+// EnsureOfFriends creates the private thread of each friend of uid who has none with uid: approvals always make one,
 // but friendships of a migrated database may lack it. When there is nothing to do it costs one read.
-func (s *Store) EnsureFriendThreads(ctx context.Context, uid int32) error {
+func (s *Threads) EnsureOfFriends(ctx context.Context, uid int32) error {
 	var missing []int32
-	err := s.each(ctx, qFriendsWithoutThread, 1, []any{uid}, func(rows *sql.Rows) error {
+	err := s.db.each(ctx, qFriendsWithoutThread, 1, []any{uid}, func(rows *sql.Rows) error {
 		var friend int32
 		if err := rows.Scan(&friend); err != nil {
 			return err
@@ -186,52 +182,9 @@ func (s *Store) EnsureFriendThreads(ctx context.Context, uid int32) error {
 		if friend == uid {
 			continue // llfcchat let users befriend themselves
 		}
-		if _, err := s.EnsurePrivateThread(ctx, uid, friend); err != nil {
+		if _, err := s.EnsureOfPair(ctx, uid, friend); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// Access tells who may use a private thread. Friends means that each is in the other's list. Ver is the version of all
-// that: every change of who may write or read raises it, in the transaction that makes the change, under the thread's lock.
-type Access struct {
-	User1, User2 int32
-	Friends      bool
-	Ver          int32
-}
-
-// MayWrite reports whether uid may write to the thread.
-func (a Access) MayWrite(uid int32) bool { return a.Friends && (uid == a.User1 || uid == a.User2) }
-
-// Peer returns the other member, or ErrNotMember if uid is none.
-func (a Access) Peer(uid int32) (int32, error) {
-	switch uid {
-	case a.User1:
-		return a.User2, nil
-	case a.User2:
-		return a.User1, nil
-	}
-	return 0, ErrNotMember
-}
-
-// Access reads the access of private threads, 256 in one statement. Threads that do not exist or are not private are
-// missing in the result. It sees what was committed before the call.
-func (s *Store) Access(ctx context.Context, threads []int64) (map[int64]Access, error) {
-	access := make(map[int64]Access, len(threads))
-	err := eachOf(ctx, s, qAccess, threads, func(rows *sql.Rows) error {
-		id, a, err := scanAccess(rows)
-		access[id] = a
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("store: access to %d threads: %w", len(threads), err)
-	}
-	return access, nil
-}
-
-// scanAccess reads a row of qAccess.
-func scanAccess(rows *sql.Rows) (id int64, a Access, err error) {
-	err = rows.Scan(&id, &a.User1, &a.User2, &a.Friends, &a.Ver)
-	return id, a, err
 }

@@ -21,9 +21,9 @@ func init() {
 
 func testEnsureThread(t *testing.T, d *database) {
 	stores := []*store.Store{d.migrated(t), d.open(t)}
-	_, err := stores[0].EnsurePrivateThread(t.Context(), 5, 5)
+	_, err := stores[0].Threads.EnsureOfPair(t.Context(), 5, 5)
 	require.ErrorIs(t, err, store.ErrSelf)
-	_, err = stores[0].PairThread(t.Context(), 5, 6)
+	_, err = stores[0].Threads.OfPair(t.Context(), 5, 6)
 	require.ErrorIs(t, err, store.ErrNotFound)
 
 	const pairs, callers = 8, 8
@@ -38,7 +38,7 @@ func testEnsureThread(t *testing.T, d *database) {
 				if c%2 == 0 {
 					a, b = b, a
 				}
-				id, err := stores[c%2].EnsurePrivateThread(t.Context(), a, b)
+				id, err := stores[c%2].Threads.EnsureOfPair(t.Context(), a, b)
 				if err != nil {
 					failed <- err
 					return
@@ -57,7 +57,7 @@ func testEnsureThread(t *testing.T, d *database) {
 	require.NoError(t, <-failed)
 	for p := range pairs {
 		require.Len(t, ids[p], 1, "pair %d", p)
-		id, err := stores[0].PairThread(t.Context(), int32(3000-p), int32(2000+p))
+		id, err := stores[0].Threads.OfPair(t.Context(), int32(3000-p), int32(2000+p))
 		require.NoError(t, err)
 		require.True(t, ids[p][id])
 	}
@@ -73,10 +73,10 @@ func testThreads(t *testing.T, d *database) {
 		if other == me {
 			other = me + 1
 		}
-		id, err := s.EnsurePrivateThread(t.Context(), me, other)
+		id, err := s.Threads.EnsureOfPair(t.Context(), me, other)
 		require.NoError(t, err)
 		want = append(want, store.Thread{ID: id, Type: store.ThreadPrivate, User1: min(me, other), User2: max(me, other)})
-		_, err = s.EnsurePrivateThread(t.Context(), 1, 1000+i)
+		_, err = s.Threads.EnsureOfPair(t.Context(), 1, 1000+i)
 		require.NoError(t, err)
 		if i == 2 {
 			db := d.sql(t)
@@ -92,7 +92,7 @@ func testThreads(t *testing.T, d *database) {
 	for limit := 1; limit < 10; limit++ {
 		var got []store.Thread
 		for after := int64(0); ; {
-			page, err := s.Threads(t.Context(), me, after, limit)
+			page, err := s.Threads.List(t.Context(), me, after, limit)
 			require.NoError(t, err)
 			require.LessOrEqual(t, len(page), limit)
 			if len(page) == 0 {
@@ -103,16 +103,16 @@ func testThreads(t *testing.T, d *database) {
 		}
 		require.Equal(t, want, got, "pages of %d", limit)
 	}
-	got, err := s.Threads(t.Context(), me, 0, 0)
+	got, err := s.Threads.List(t.Context(), me, 0, 0)
 	require.NoError(t, err)
 	require.Empty(t, got)
-	got, err = s.Threads(t.Context(), 77, 0, 10)
+	got, err = s.Threads.List(t.Context(), 77, 0, 10)
 	require.NoError(t, err)
 	require.Empty(t, got)
 
 	_, err = d.sql(t).ExecContext(t.Context(), "UPDATE chat_thread SET last_seq=3 WHERE id=?", want[0].ID)
 	require.NoError(t, err)
-	seqs, err := s.LastSeqs(t.Context(), me, map[int32]struct{}{want[0].User1: {}, want[6].User2: {}, 77: {}})
+	seqs, err := s.Threads.LastSeqs(t.Context(), me, map[int32]struct{}{want[0].User1: {}, want[6].User2: {}, 77: {}})
 	require.NoError(t, err)
 	require.Equal(t, map[int64]int64{want[0].ID: 3, want[6].ID: 0}, seqs)
 }
@@ -124,11 +124,11 @@ func testEnsureFriendThreads(t *testing.T, d *database) {
 		_, err := db.ExecContext(t.Context(), "INSERT INTO friend(self_id,friend_id) VALUES(?,?)", f[0], f[1])
 		require.NoError(t, err)
 	}
-	has, err := s.EnsurePrivateThread(t.Context(), 10, 20)
+	has, err := s.Threads.EnsureOfPair(t.Context(), 10, 20)
 	require.NoError(t, err)
 	for range 2 {
-		require.NoError(t, s.EnsureFriendThreads(t.Context(), 10))
-		threads, err := s.Threads(t.Context(), 10, 0, 10)
+		require.NoError(t, s.Threads.EnsureOfFriends(t.Context(), 10))
+		threads, err := s.Threads.List(t.Context(), 10, 0, 10)
 		require.NoError(t, err)
 		require.Len(t, threads, 3)
 		require.Equal(t, has, threads[0].ID)
@@ -145,18 +145,18 @@ func testAccess(t *testing.T, d *database) {
 	befriend(1, 2)
 	befriend(2, 1)
 	befriend(3, 1) // one-sided
-	both, err := s.EnsurePrivateThread(t.Context(), 2, 1)
+	both, err := s.Threads.EnsureOfPair(t.Context(), 2, 1)
 	require.NoError(t, err)
-	half, err := s.EnsurePrivateThread(t.Context(), 1, 3)
+	half, err := s.Threads.EnsureOfPair(t.Context(), 1, 3)
 	require.NoError(t, err)
-	none, err := s.EnsurePrivateThread(t.Context(), 1, 4)
+	none, err := s.Threads.EnsureOfPair(t.Context(), 1, 4)
 	require.NoError(t, err)
-	got, err := s.Access(t.Context(), []int64{none, both, 12345, half, both, 1 << 40})
+	got, err := s.Rights.Access(t.Context(), []int64{none, both, 12345, half, both, 1 << 40})
 	require.NoError(t, err)
 	require.Equal(t, map[int64]store.Access{
 		both: {User1: 1, User2: 2, Friends: true}, half: {User1: 1, User2: 3}, none: {User1: 1, User2: 4},
 	}, got)
-	got, err = s.Access(t.Context(), nil)
+	got, err = s.Rights.Access(t.Context(), nil)
 	require.NoError(t, err)
 	require.Empty(t, got)
 
@@ -171,11 +171,11 @@ func testAccess(t *testing.T, d *database) {
 
 	var many []int64
 	for i := range int32(600) {
-		id, err := s.EnsurePrivateThread(t.Context(), 50, 10000+i)
+		id, err := s.Threads.EnsureOfPair(t.Context(), 50, 10000+i)
 		require.NoError(t, err)
 		many = append(many, id)
 	}
-	got, err = s.Access(t.Context(), many)
+	got, err = s.Rights.Access(t.Context(), many)
 	require.NoError(t, err)
 	require.Len(t, got, len(many))
 }
@@ -191,7 +191,7 @@ func testHistory(t *testing.T, d *database) {
 	}
 	msgs[20].Content = strings.Repeat("x", 1000)
 	out := make([]store.Appended, len(msgs))
-	require.NoError(t, s.Append(t.Context(), name, boot, msgs, out))
+	require.NoError(t, s.Messages.Append(t.Context(), name, boot, msgs, out))
 
 	for _, c := range []struct {
 		name            string
@@ -215,7 +215,7 @@ func testHistory(t *testing.T, d *database) {
 		{"the last one, long", 29, 30, 1, 30, 30, false},
 		{"limit below one", 3, 0, 1 << 20, 4, 4, true},
 	} {
-		got, more, err := s.History(t.Context(), id, c.after, c.limit, c.maxBytes)
+		got, more, err := s.Messages.History(t.Context(), id, c.after, c.limit, c.maxBytes)
 		require.NoError(t, err, c.name)
 		require.Equal(t, c.more, more, c.name)
 		if c.first == 0 {
@@ -226,7 +226,7 @@ func testHistory(t *testing.T, d *database) {
 		require.Equal(t, c.first, got[0].Seq, c.name)
 		require.Equal(t, c.last, got[len(got)-1].Seq, c.name)
 	}
-	got, more, err := s.History(t.Context(), other, 0, 10, 100)
+	got, more, err := s.Messages.History(t.Context(), other, 0, 10, 100)
 	require.NoError(t, err)
 	require.False(t, more)
 	require.Empty(t, got)

@@ -8,6 +8,12 @@ import (
 	"parley/internal/names"
 )
 
+// Users are the accounts: who they are, how their passwords are checked, and what a login needs of them.
+type Users struct {
+	db      *database
+	friends *Friends
+}
+
 var (
 	qUserPut = same(`INSERT INTO user(name,name_key,email,email_key,pwd,nick,icon,sex,created_ms)
 		VALUES(?,?,?,?,?,?,?,?,?)`)
@@ -44,14 +50,14 @@ func (u *NewUser) valid() bool {
 		fits(u.Name, u.Email, u.Nick, u.Icon) && fits(names.Key(u.Name), Key(u.Email))
 }
 
-// CreateUser stores u and returns its uid: 1001 or more, increasing, with gaps. It returns ErrExists if a user has that
+// Create stores u and returns its uid: 1001 or more, increasing, with gaps. It returns ErrExists if a user has that
 // name or one that looks like it, or that e-mail address, whatever the case, and ErrInvalid. Which names are fit to be
 // seen is its caller's business. Any number of nodes may call it at once.
-func (s *Store) CreateUser(ctx context.Context, u NewUser) (uid int32, err error) {
+func (s *Users) Create(ctx context.Context, u NewUser) (uid int32, err error) {
 	if !u.valid() {
 		return 0, fmt.Errorf("store: create user: %w", ErrInvalid)
 	}
-	err = s.transact(ctx, retryLocks, func(ctx context.Context, t *tx) error {
+	err = s.db.transact(ctx, retryLocks, func(ctx context.Context, t *tx) error {
 		if t.unclear {
 			// Only we can have stored this hash: it has a random salt.
 			found, err := t.one(ctx, qUserStored, []any{Key(u.Email), names.Key(u.Name), u.PasswordHash}, &uid)
@@ -59,7 +65,7 @@ func (s *Store) CreateUser(ctx context.Context, u NewUser) (uid int32, err error
 				return err
 			}
 		}
-		res, err := t.exec(ctx, qUserPut, 1, u.Name, names.Key(u.Name), u.Email, Key(u.Email), u.PasswordHash, u.Nick, u.Icon, u.Sex, s.ms())
+		res, err := t.exec(ctx, qUserPut, 1, u.Name, names.Key(u.Name), u.Email, Key(u.Email), u.PasswordHash, u.Nick, u.Icon, u.Sex, s.db.ms())
 		if c, ours := classOf(err); ours && c == classDuplicate {
 			return ErrExists
 		}
@@ -71,7 +77,7 @@ func (s *Store) CreateUser(ctx context.Context, u NewUser) (uid int32, err error
 			return fmt.Errorf("new uid: %w", err)
 		}
 		uid = int32(id)
-		return t.claimLook(ctx, uid, u.Name)
+		return claimLook(ctx, t, uid, u.Name)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("store: create user: %w", err)
@@ -87,9 +93,9 @@ type Credentials struct {
 }
 
 // Credentials looks a user up by e-mail address, whatever its case, or returns ErrNotFound.
-func (s *Store) Credentials(ctx context.Context, email string) (Credentials, error) {
+func (s *Users) Credentials(ctx context.Context, email string) (Credentials, error) {
 	var c Credentials
-	if err := s.one(ctx, qCredentials, []any{Key(email)}, &c.UID, &c.Name, &c.Email, &c.Password); err != nil {
+	if err := s.db.one(ctx, qCredentials, []any{Key(email)}, &c.UID, &c.Name, &c.Email, &c.Password); err != nil {
 		return Credentials{}, fmt.Errorf("store: credentials: %w", err)
 	}
 	return c, nil
@@ -97,11 +103,11 @@ func (s *Store) Credentials(ctx context.Context, email string) (Credentials, err
 
 // UpgradePassword replaces old, exactly as stored, by hash. It returns ErrNotFound if the user has another password by
 // now, or does not exist.
-func (s *Store) UpgradePassword(ctx context.Context, uid int32, old, hash string) error {
+func (s *Users) UpgradePassword(ctx context.Context, uid int32, old, hash string) error {
 	if hash == "" || len(hash) > maxPasswordBytes {
 		return fmt.Errorf("store: upgrade the password of user %d: %w", uid, ErrInvalid)
 	}
-	err := s.transact(ctx, retryLocks, func(ctx context.Context, t *tx) error {
+	err := s.db.transact(ctx, retryLocks, func(ctx context.Context, t *tx) error {
 		res, err := t.exec(ctx, qPasswordSwap, 1, hash, uid, old)
 		if err != nil {
 			return err
@@ -125,11 +131,11 @@ func (s *Store) UpgradePassword(ctx context.Context, uid int32, old, hash string
 
 // ResetPassword sets the password of the one user who has this name and this e-mail address, whatever their case, or
 // returns ErrNotFound.
-func (s *Store) ResetPassword(ctx context.Context, name, email, hash string) (uid int32, err error) {
+func (s *Users) ResetPassword(ctx context.Context, name, email, hash string) (uid int32, err error) {
 	if hash == "" || len(hash) > maxPasswordBytes {
 		return 0, fmt.Errorf("store: reset password: %w", ErrInvalid)
 	}
-	err = s.transact(ctx, retryLocks, func(ctx context.Context, t *tx) error {
+	err = s.db.transact(ctx, retryLocks, func(ctx context.Context, t *tx) error {
 		for _, key := range nameKeys(name) {
 			found, err := t.one(ctx, qPasswordLock, []any{key, Key(email)}, &uid)
 			if err != nil {
@@ -149,9 +155,9 @@ func (s *Store) ResetPassword(ctx context.Context, name, email, hash string) (ui
 }
 
 // Profile returns the profile of uid or ErrNotFound.
-func (s *Store) Profile(ctx context.Context, uid int32) (Profile, error) {
+func (s *Users) Profile(ctx context.Context, uid int32) (Profile, error) {
 	var p Profile
-	if err := s.one(ctx, qProfile, []any{uid}, p.dest()...); err != nil {
+	if err := s.db.one(ctx, qProfile, []any{uid}, p.dest()...); err != nil {
 		return Profile{}, fmt.Errorf("store: profile of user %d: %w", uid, err)
 	}
 	return p, nil
@@ -159,9 +165,9 @@ func (s *Store) Profile(ctx context.Context, uid int32) (Profile, error) {
 
 // ProfileByName returns the profile of the user with exactly this name, whatever its case and form (see names.Key), or
 // ErrNotFound.
-func (s *Store) ProfileByName(ctx context.Context, name string) (p Profile, err error) {
+func (s *Users) ProfileByName(ctx context.Context, name string) (p Profile, err error) {
 	for _, key := range nameKeys(name) {
-		if err = s.one(ctx, qProfileByName, []any{key}, p.dest()...); !errors.Is(err, ErrNotFound) {
+		if err = s.db.one(ctx, qProfileByName, []any{key}, p.dest()...); !errors.Is(err, ErrNotFound) {
 			break
 		}
 	}

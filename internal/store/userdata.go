@@ -19,12 +19,12 @@ type UserData struct {
 	Applications []Application // as Applications returns them
 }
 
-// UserData reads the data of many users, 256 in one statement, with the newest limit applications of each. Users that do
+// Data reads the data of many users, 256 in one statement, with the newest limit applications of each. Users that do
 // not exist are missing in the result. It sees what was committed before the call.
-func (s *Store) UserData(ctx context.Context, uids []int32, limit int) (map[int32]*UserData, error) {
+func (s *Users) Data(ctx context.Context, uids []int32, limit int) (map[int32]*UserData, error) {
 	users := make(map[int32]*UserData, len(uids))
 	var applied []int32
-	err := eachOf(ctx, s, qUsers, uids, func(rows *sql.Rows) error {
+	err := eachOf(ctx, s.db, qUsers, uids, func(rows *sql.Rows) error {
 		u, waiting := new(UserData), false
 		if err := rows.Scan(append(u.Profile.dest(), &waiting)...); err != nil {
 			return err
@@ -38,7 +38,7 @@ func (s *Store) UserData(ctx context.Context, uids []int32, limit int) (map[int3
 	if err != nil {
 		return nil, fmt.Errorf("store: profiles of %d users: %w", len(uids), err)
 	}
-	friends, err := s.Friends(ctx, uids)
+	friends, err := s.friends.Of(ctx, uids)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +48,7 @@ func (s *Store) UserData(ctx context.Context, uids []int32, limit int) (map[int3
 		}
 	}
 	for _, uid := range applied {
-		if users[uid].Applications, err = s.Applications(ctx, uid, limit); err != nil {
+		if users[uid].Applications, err = s.friends.Applications(ctx, uid, limit); err != nil {
 			return nil, err
 		}
 	}

@@ -7,7 +7,8 @@ import (
 	"slices"
 )
 
-// Who may see whether a user is online: friends, unless the user has opted out.
+// Visibility says who may see whether a user is online: friends, unless the user has opted out.
+type Visibility struct{ db *database }
 
 var (
 	qVisibleSet = same("UPDATE user SET visible=? WHERE uid=? AND deleted_ms=0")
@@ -33,9 +34,9 @@ var (
 		WHERE m.thread_id=? AND m.user_id=? AND m.left_seq=0 AND (m.role>0 OR (c.muted=0 AND m.muted_until_ms<=?))`)
 )
 
-// SetVisible says whether friends may see the presence of uid, or returns ErrNotFound.
-func (s *Store) SetVisible(ctx context.Context, uid int32, visible bool) error {
-	err := s.transact(ctx, retryAll, func(ctx context.Context, t *tx) error {
+// Set says whether friends may see the presence of uid, or returns ErrNotFound.
+func (s *Visibility) Set(ctx context.Context, uid int32, visible bool) error {
+	err := s.db.transact(ctx, retryAll, func(ctx context.Context, t *tx) error {
 		if _, err := t.exec(ctx, qVisibleSet, 1, visible, uid); err != nil {
 			return err
 		}
@@ -52,9 +53,9 @@ func (s *Store) SetVisible(ctx context.Context, uid int32, visible bool) error {
 	return nil
 }
 
-// Visible reports whether friends may see the presence of uid, or returns ErrNotFound.
-func (s *Store) Visible(ctx context.Context, uid int32) (visible bool, err error) {
-	if err := s.one(ctx, qVisible, []any{uid}, &visible); err != nil {
+// Of reports whether friends may see the presence of uid, or returns ErrNotFound.
+func (s *Visibility) Of(ctx context.Context, uid int32) (visible bool, err error) {
+	if err := s.db.one(ctx, qVisible, []any{uid}, &visible); err != nil {
 		return false, fmt.Errorf("store: visibility of user %d: %w", uid, err)
 	}
 	return visible, nil
@@ -62,7 +63,7 @@ func (s *Store) Visible(ctx context.Context, uid int32) (visible bool, err error
 
 // VisibleTo returns those of some users whose presence watcher may see, 256 in one statement. It sees what was committed
 // before the call.
-func (s *Store) VisibleTo(ctx context.Context, watcher int32, of []int32) ([]int32, error) {
+func (s *Visibility) VisibleTo(ctx context.Context, watcher int32, of []int32) ([]int32, error) {
 	list, err := s.uidsOf(ctx, qVisibleTo, of, watcher)
 	if err != nil {
 		return nil, fmt.Errorf("store: users visible to %d: %w", watcher, err)
@@ -71,7 +72,7 @@ func (s *Store) VisibleTo(ctx context.Context, watcher int32, of []int32) ([]int
 }
 
 // WatchersOf returns those of some users who may see the presence of uid, as VisibleTo does.
-func (s *Store) WatchersOf(ctx context.Context, watchers []int32, uid int32) ([]int32, error) {
+func (s *Visibility) WatchersOf(ctx context.Context, watchers []int32, uid int32) ([]int32, error) {
 	list, err := s.uidsOf(ctx, qWatchersOf, watchers, uid)
 	if err != nil {
 		return nil, fmt.Errorf("store: watchers of user %d: %w", uid, err)
@@ -80,10 +81,10 @@ func (s *Store) WatchersOf(ctx context.Context, watchers []int32, uid int32) ([]
 }
 
 // uidsOf runs q, whose last argument is uid, over a list of users.
-func (s *Store) uidsOf(ctx context.Context, q *query, list []int32, uid int32) (found []int32, err error) {
+func (s *Visibility) uidsOf(ctx context.Context, q *query, list []int32, uid int32) (found []int32, err error) {
 	for part := range slices.Chunk(list, maxList) {
 		args := append(appendPadded(nil, part), uid)
-		if err := s.each(ctx, q, len(args)-1, args, func(rows *sql.Rows) error { return appendUID(&found, rows) }); err != nil {
+		if err := s.db.each(ctx, q, len(args)-1, args, func(rows *sql.Rows) error { return appendUID(&found, rows) }); err != nil {
 			return nil, err
 		}
 	}
@@ -92,9 +93,9 @@ func (s *Store) uidsOf(ctx context.Context, q *query, list []int32, uid int32) (
 
 // TypingTo returns who is told that uid is typing in a thread: the friend, or the other members of a group of at most
 // members. It returns nobody if uid may not write to the thread, or is not visible.
-func (s *Store) TypingTo(ctx context.Context, thread int64, uid int32, members int) (to []int32, err error) {
-	args := []any{uid, thread, members, thread, uid, s.ms()}
-	if err := s.each(ctx, qTypingTo, 1, args, func(rows *sql.Rows) error { return appendUID(&to, rows) }); err != nil {
+func (s *Visibility) TypingTo(ctx context.Context, thread int64, uid int32, members int) (to []int32, err error) {
+	args := []any{uid, thread, members, thread, uid, s.db.ms()}
+	if err := s.db.each(ctx, qTypingTo, 1, args, func(rows *sql.Rows) error { return appendUID(&to, rows) }); err != nil {
 		return nil, fmt.Errorf("store: typing of user %d in thread %d: %w", uid, thread, err)
 	}
 	return to, nil

@@ -204,10 +204,11 @@ func (p *writers) close() {
 	p.flush()
 }
 
-// tx is one attempt at a transaction. The flags tell the function that runs in it what happened to earlier attempts.
+// tx is one attempt at a transaction. The flags tell the function that runs in it what happened to earlier attempts. What
+// the transactions of several topics do is a method; what those of one topic do is a function in its files.
 type tx struct {
-	s *Store
-	w *writer
+	db *database
+	w  *writer
 
 	// unclear: the outcome of an earlier COMMIT is not known, so what it should have stored may be there.
 	unclear bool
@@ -221,19 +222,19 @@ type tx struct {
 func (t *tx) exec(ctx context.Context, q *query, n int, args ...any) (sql.Result, error) {
 	st, err := t.w.stmt(ctx, q, n)
 	if err != nil {
-		return nil, t.s.wrap(err)
+		return nil, t.db.wrap(err)
 	}
 	res, err := st.ExecContext(unwatched{ctx}, args...)
-	return res, t.s.wrap(err)
+	return res, t.db.wrap(err)
 }
 
 // each calls row for every row of the result.
 func (t *tx) each(ctx context.Context, q *query, n int, args []any, row func(*sql.Rows) error) error {
 	st, err := t.w.stmt(ctx, q, n)
 	if err != nil {
-		return t.s.wrap(err)
+		return t.db.wrap(err)
 	}
-	return t.s.scan(unwatched{ctx}, st, args, row)
+	return t.db.scan(unwatched{ctx}, st, args, row)
 }
 
 // one scans the first row into dest and reports whether there was one.
@@ -246,30 +247,30 @@ func (t *tx) one(ctx context.Context, q *query, args []any, dest ...any) (found 
 }
 
 // scan runs a prepared query to its end.
-func (s *Store) scan(ctx context.Context, st *sql.Stmt, args []any, row func(*sql.Rows) error) error {
+func (db *database) scan(ctx context.Context, st *sql.Stmt, args []any, row func(*sql.Rows) error) error {
 	rows, err := st.QueryContext(ctx, args...)
 	if err != nil {
-		return s.wrap(err)
+		return db.wrap(err)
 	}
 	for rows.Next() {
 		if err := row(rows); err != nil {
 			_ = rows.Close() // err says more
-			return s.wrap(err)
+			return db.wrap(err)
 		}
 	}
-	return s.wrap(rows.Err())
+	return db.wrap(rows.Err())
 }
 
 // transact runs fn in a transaction until it commits, fn refuses, ctx ends or patience does. fn may run many times and
 // must start afresh each time. An error of fn that is not the database's rolls back and is returned as it is.
-func (s *Store) transact(ctx context.Context, again retry, fn func(context.Context, *tx) error) error {
+func (db *database) transact(ctx context.Context, again retry, fn func(context.Context, *tx) error) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	t := tx{s: s}
+	t := tx{db: db}
 	retries, lost, refused := 0, 0, 0
 	for {
-		t.renewals = s.renewal.done()
-		err := s.attempt(ctx, &t, fn)
+		t.renewals = db.renewal.done()
+		err := db.attempt(ctx, &t, fn)
 		c, ours := classOf(err)
 		if err == nil || !ours || ctx.Err() != nil {
 			return err
@@ -277,90 +278,90 @@ func (s *Store) transact(ctx context.Context, again retry, fn func(context.Conte
 		switch {
 		case c == classRetry && retries < again.max:
 			retries++
-			s.m.retryDeadlock.Inc()
+			db.m.retryDeadlock.Inc()
 		case c == classDuplicate && again.duplicates && retries < again.max:
 			retries++
 			t.duplicate = true
-			s.m.retryDuplicate.Inc()
+			db.m.retryDuplicate.Inc()
 		case c == classConn && lost < maxConnRetries:
 			lost++
-			s.writers.flush()
-			s.m.retryConn.Inc()
-		case c == classRefused && refused == 0 && s.renewSince(t.renewals):
+			db.writers.flush()
+			db.m.retryConn.Inc()
+		case c == classRefused && refused == 0 && db.renewSince(t.renewals):
 			refused++
-			s.m.retryRefused.Inc()
+			db.m.retryRefused.Inc()
 		default:
 			return err
 		}
 		if err := pause(ctx, retries+lost+refused); err != nil {
-			return s.wrap(err)
+			return db.wrap(err)
 		}
 	}
 }
 
 // attempt is one transaction on one writer.
-func (s *Store) attempt(ctx context.Context, t *tx, fn func(context.Context, *tx) error) error {
-	w, err := s.writers.take(ctx)
+func (db *database) attempt(ctx context.Context, t *tx, fn func(context.Context, *tx) error) error {
+	w, err := db.writers.take(ctx)
 	if err != nil {
 		if err == ErrClosed {
 			return err
 		}
-		return s.wrapOpening(err)
+		return db.wrapOpening(err)
 	}
 	t.w = w
-	if s.d.begin != "" {
-		if _, err := w.conn.ExecContext(ctx, s.d.begin); err != nil {
-			s.abort(ctx, w)
-			return s.wrap(err)
+	if db.d.begin != "" {
+		if _, err := w.conn.ExecContext(ctx, db.d.begin); err != nil {
+			db.abort(ctx, w)
+			return db.wrap(err)
 		}
 	}
 	ended := false
 	defer func() {
 		if !ended {
-			s.giveUp(ctx, w) // a panic: leave nothing locked behind
+			db.giveUp(ctx, w) // a panic: leave nothing locked behind
 		}
 	}()
 	if err := fn(ctx, t); err != nil {
 		ended = true
-		s.abort(ctx, w)
+		db.abort(ctx, w)
 		return err
 	}
-	trace.WithRegion(ctx, "commit", func() { _, err = w.conn.ExecContext(unwatched{ctx}, s.d.commit) })
+	trace.WithRegion(ctx, "commit", func() { _, err = w.conn.ExecContext(unwatched{ctx}, db.d.commit) })
 	ended = true
 	if err != nil {
-		s.abort(ctx, w)
-		err = s.wrap(err)
+		db.abort(ctx, w)
+		err = db.wrap(err)
 		switch c, _ := classOf(err); c {
 		case classConn, classCanceled:
 			t.unclear = true
-			s.m.unclear.Inc()
+			db.m.unclear.Inc()
 		}
 		return err
 	}
-	s.writers.put(w)
+	db.writers.put(w)
 	return nil
 }
 
 // giveUp rolls back and throws the writer away, in whatever state it is.
-func (s *Store) giveUp(ctx context.Context, w *writer) {
-	_ = s.rollBack(ctx, w) // MySQL rolls back when the connection ends, SQLite's driver does not
-	s.writers.drop(w)
+func (db *database) giveUp(ctx context.Context, w *writer) {
+	_ = db.rollBack(ctx, w) // MySQL rolls back when the connection ends, SQLite's driver does not
+	db.writers.drop(w)
 }
 
 // abort rolls back and gives the writer back, or throws it away when that is not possible.
-func (s *Store) abort(ctx context.Context, w *writer) {
-	if err := s.rollBack(ctx, w); err != nil {
+func (db *database) abort(ctx context.Context, w *writer) {
+	if err := db.rollBack(ctx, w); err != nil {
 		// SQLite says so too when it has rolled back by itself; a new connection is cheap there.
-		s.writers.drop(w)
+		db.writers.drop(w)
 		return
 	}
-	s.writers.put(w)
+	db.writers.put(w)
 }
 
-func (s *Store) rollBack(ctx context.Context, w *writer) error {
+func (db *database) rollBack(ctx context.Context, w *writer) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
 	defer cancel()
-	_, err := w.conn.ExecContext(ctx, s.d.rollback)
+	_, err := w.conn.ExecContext(ctx, db.d.rollback)
 	return err
 }
 
@@ -386,8 +387,8 @@ func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 // exec runs one statement in its own transaction.
-func (s *Store) exec(ctx context.Context, q *query, args ...any) (affected int64, err error) {
-	err = s.transact(ctx, retryLocks, func(ctx context.Context, t *tx) error {
+func (db *database) exec(ctx context.Context, q *query, args ...any) (affected int64, err error) {
+	err = db.transact(ctx, retryLocks, func(ctx context.Context, t *tx) error {
 		res, err := t.exec(ctx, q, 1, args...)
 		if err != nil {
 			return err

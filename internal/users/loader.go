@@ -41,7 +41,7 @@ func newLoader(d *Deps) *loader {
 	l := &loader{d: d}
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	l.read = func(ctx context.Context, uids []int32) (map[int32]*store.UserData, error) {
-		return d.Store.UserData(ctx, uids, maxApplications)
+		return d.Store.Data(ctx, uids, maxApplications)
 	}
 	l.calls = batch.NewCalls(batch.Limits{Items: maxLoads, BatchItems: loaderUsers}, l.ctx.Done(), l.serve, l.panicked)
 	return l

@@ -35,12 +35,12 @@ func depsOver(t *testing.T, users int) *Deps {
 			pairs = append(pairs, [2]int32{firstUID + i - 1, firstUID + i})
 		}
 	}
-	require.NoError(t, s.SeedUsers(t.Context(), firstUID, seeded))
-	_, err = s.SeedFriends(t.Context(), pairs)
+	require.NoError(t, s.Seed.Users(t.Context(), firstUID, seeded))
+	_, err = s.Seed.Friends(t.Context(), pairs)
 	require.NoError(t, err)
 	observe := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "loads"})
 	return &Deps{
-		Log: slog.New(slog.DiscardHandler), Store: s, Timeout: 15 * time.Second, Loads: observe, LoadSeconds: observe,
+		Log: slog.New(slog.DiscardHandler), Store: s.Users, Timeout: 15 * time.Second, Loads: observe, LoadSeconds: observe,
 		Panics: prometheus.NewCounter(prometheus.CounterOpts{Name: "panics"}),
 	}
 }

@@ -27,7 +27,7 @@ const (
 // Deps are the dependencies of Users.
 type Deps struct {
 	Log     *slog.Logger
-	Store   *store.Store
+	Store   *store.Users
 	Cache   *presence.Presence
 	Timeout time.Duration // of one read for logins
 	// Loads and LoadSeconds observe the users per read for logins, and its duration. Panics counts reads that

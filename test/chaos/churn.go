@@ -222,7 +222,7 @@ func (l *Lab) groupCrowd(ctx context.Context, users, groups int) (_ *groupCrowd,
 			friends = append(friends, [2]int32{first + int32(i), first + int32(k)})
 		}
 	}
-	if _, err := l.store.SeedFriends(ctx, friends); err != nil {
+	if _, err := l.store.Seed.Friends(ctx, friends); err != nil {
 		return nil, err
 	}
 	c := &groupCrowd{w: l.w, users: make([]*groupUser, users), lives: &lives{all: make(map[string]*textLife)}}

@@ -335,7 +335,7 @@ func (l *Lab) users(ctx context.Context, n int) (int32, error) {
 			Name: fmt.Sprintf("user%d", uid), Email: email(uid), PasswordHash: transform(password(uid)), Nick: fmt.Sprintf("User %d", uid),
 		}
 	}
-	return first, l.store.SeedUsers(ctx, first, list)
+	return first, l.store.Seed.Users(ctx, first, list)
 }
 
 // span returns n consecutive uids, as allocated by users.
@@ -368,7 +368,7 @@ func (l *Lab) pairs(ctx context.Context, n int) (first int32, threads []int64, e
 	for i := range both {
 		both[i] = [2]int32{first + int32(2*i), first + int32(2*i) + 1}
 	}
-	threads, err = l.store.SeedFriends(ctx, both)
+	threads, err = l.store.Seed.Friends(ctx, both)
 	return first, threads, err
 }
 

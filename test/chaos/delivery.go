@@ -174,7 +174,7 @@ func awayForLong(ctx context.Context, w *World, r *Report) error {
 	for i := range friends {
 		both = append(both, [2]int32{first, first + 1 + int32(i)})
 	}
-	threads, err := l.store.SeedFriends(ctx, both)
+	threads, err := l.store.Seed.Friends(ctx, both)
 	if err != nil {
 		return err
 	}

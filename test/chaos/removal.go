@@ -103,7 +103,7 @@ const (
 
 func (l *Lab) newRemoval(ctx context.Context, first int32) (*removal, error) {
 	g := &removal{l: l, victim: first + 1}
-	if _, err := l.store.SeedFriends(ctx, [][2]int32{{first, first + 1}, {first, first + 2}}); err != nil {
+	if _, err := l.store.Seed.Friends(ctx, [][2]int32{{first, first + 1}, {first, first + 2}}); err != nil {
 		return g, err
 	}
 	for _, c := range []struct {

@@ -162,7 +162,7 @@ func strangersWrite(ctx context.Context, w *World, r *Report, layout Layout) err
 		return err
 	}
 	ann, bob, friend, stranger := first, first+1, first+2, first+3
-	threads, err := l.store.SeedFriends(ctx, [][2]int32{{ann, bob}, {ann, friend}})
+	threads, err := l.store.Seed.Friends(ctx, [][2]int32{{ann, bob}, {ann, friend}})
 	if err != nil {
 		return err
 	}

@@ -78,7 +78,7 @@ type stream struct {
 
 func (l *Lab) newStream(ctx context.Context, first int32, seed uint64) (*stream, error) {
 	s := &stream{l: l, member: first + 2, rng: rand.New(rand.NewPCG(seed, 0)), cursors: []client.Cursor{}}
-	if _, err := l.store.SeedFriends(ctx, [][2]int32{{first, first + 1}, {first, first + 2}}); err != nil {
+	if _, err := l.store.Seed.Friends(ctx, [][2]int32{{first, first + 1}, {first, first + 2}}); err != nil {
 		return s, err
 	}
 	for i := range 2 {

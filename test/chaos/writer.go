@@ -51,7 +51,7 @@ func (job *appenderJob) run(ctx context.Context, stdout io.Writer) error {
 		return err
 	}
 	defer s.Close()
-	if err := s.TakeFence(ctx, job.Node, job.Boot); err != nil {
+	if err := s.Fence.Take(ctx, job.Node, job.Boot); err != nil {
 		return err
 	}
 	var mu sync.Mutex // guards stdout
@@ -76,7 +76,7 @@ func (job *appenderJob) run(ctx context.Context, stdout io.Writer) error {
 					UniqueID: fmt.Sprintf("%d-%d", i, next+j), Content: "It's \"text\"; -- " + strconv.Itoa(next+j),
 				}
 			}
-			if err := s.Append(ctx, job.Node, job.Boot, msgs, out); err != nil {
+			if err := s.Messages.Append(ctx, job.Node, job.Boot, msgs, out); err != nil {
 				return err
 			}
 			var acks strings.Builder
@@ -179,7 +179,7 @@ func (l *Lab) numbers(ctx context.Context, thread int64, prefix string) (stored 
 	stored = make(map[int][]int64)
 	want := int64(1)
 	for {
-		msgs, more, err := l.store.History(ctx, thread, want-1, 500, 1<<20)
+		msgs, more, err := l.store.Messages.History(ctx, thread, want-1, 500, 1<<20)
 		if err != nil {
 			return nil, 0, err
 		}

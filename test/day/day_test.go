@@ -122,7 +122,7 @@ func (d *day) populate(t *testing.T, rnd *rand.Rand, seed uint64) {
 		}
 	}
 	d.asked = map[pair]struct{}{}
-	_, err := d.w.store.SeedFriends(t.Context(), pairs)
+	_, err := d.w.store.Seed.Friends(t.Context(), pairs)
 	require.NoError(t, err)
 }
 
@@ -331,7 +331,7 @@ func (d *day) checkStore(t *testing.T, all truth) map[int64]pair {
 	members := map[int64]pair{}
 	threadOf := map[pair]int64{}
 	for p := range d.friends {
-		id, err := d.w.store.PairThread(t.Context(), p[0], p[1])
+		id, err := d.w.store.Threads.OfPair(t.Context(), p[0], p[1])
 		if err == nil {
 			members[id], threadOf[p] = p, id
 		}

@@ -211,7 +211,7 @@ func liveInAGroup(t *testing.T, w *world, actions int) {
 	for i := range int32(groupGuests) {
 		pairs = append(pairs, [2]int32{groupOwner + 1 + i, self})
 	}
-	_, err := w.store.SeedFriends(ctx, pairs)
+	_, err := w.store.Seed.Friends(ctx, pairs)
 	require.NoError(t, err)
 
 	c := &club{ctx: ctx, t: t, w: w, stored: map[string]int64{}}

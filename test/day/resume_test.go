@@ -79,7 +79,7 @@ func breakAStream(t *testing.T, w *world, cuts int) {
 	defer cancel()
 	const a, b = 710_001, 710_002
 	w.users(t, a, 2)
-	threads, err := w.store.SeedFriends(ctx, [][2]int32{{a, b}})
+	threads, err := w.store.Seed.Friends(ctx, [][2]int32{{a, b}})
 	require.NoError(t, err)
 	ends := []*end{openEnd(ctx, t, w, a), openEnd(ctx, t, w, b)}
 	for _, e := range ends {

@@ -104,7 +104,7 @@ func (w *world) users(t *testing.T, first int32, n int) {
 		name := fmt.Sprintf("day%d", first+int32(i))
 		list[i] = store.NewUser{Name: name, Email: name + "@example.com", PasswordHash: "!", Nick: name, Icon: ":/res/head_1.jpg"}
 	}
-	require.NoError(t, w.store.SeedUsers(t.Context(), first, list))
+	require.NoError(t, w.store.Seed.Users(t.Context(), first, list))
 }
 
 // random returns the random source of the test and prints how to reproduce it.

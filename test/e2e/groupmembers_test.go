@@ -186,7 +186,7 @@ func TestAGroupOnTwoNodesWhoseMembersComeAndGo(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	rows, more, err := w.store.HistoryTo(t.Context(), thread, 0, 0, 10_000, 10<<20)
+	rows, more, err := w.store.Messages.HistoryTo(t.Context(), thread, 0, 0, 10_000, 10<<20)
 	require.NoError(t, err)
 	require.False(t, more)
 	for _, r := range all {

@@ -71,7 +71,7 @@ func TestNothingIsStoredAfterADeletion(t *testing.T) {
 		from := []int32{ann, bob}[i%2]
 		c := w.login(t, from, i%2, quiet)
 		got, err := rights.Race(t.Context(), w.db, c, thread, func(ctx context.Context) error {
-			_, err := w.store.DeleteUser(ctx, ann, transform(password(ann)))
+			_, err := w.store.Users.Delete(ctx, ann, transform(password(ann)))
 			return err
 		})
 		c.Close()

@@ -139,7 +139,7 @@ func (w *world) users(t testing.TB, n int) int32 {
 			Name: fmt.Sprintf("user%d", uid), Email: email(uid), PasswordHash: transform(password(uid)), Nick: fmt.Sprintf("User %d", uid),
 		}
 	}
-	require.NoError(t, w.store.SeedUsers(t.Context(), first, list))
+	require.NoError(t, w.store.Seed.Users(t.Context(), first, list))
 	return first
 }
 
@@ -158,7 +158,7 @@ func transform(s string) string {
 // friends makes a and b friends and returns their thread.
 func (w *world) friends(t testing.TB, a, b int32) int64 {
 	t.Helper()
-	ids, err := w.store.SeedFriends(t.Context(), [][2]int32{{a, b}})
+	ids, err := w.store.Seed.Friends(t.Context(), [][2]int32{{a, b}})
 	require.NoError(t, err)
 	return ids[0]
 }

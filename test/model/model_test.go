@@ -72,7 +72,7 @@ func newModel(t *rapid.T, w *world) *model {
 			pairs = append(pairs, pair{a, b})
 		}
 	}
-	threads, err := w.store.SeedFriends(context.Background(), uids)
+	threads, err := w.store.Seed.Friends(context.Background(), uids)
 	require.NoError(t, err)
 	for i, p := range pairs {
 		m.threads[p], m.friends[p] = threads[i], true

@@ -162,7 +162,7 @@ func (w *world) users(t require.TestingT, n int) int32 {
 		name := fmt.Sprintf("user%d", first+int32(i))
 		made[i] = store.NewUser{Name: name, Email: name + "@example.com", PasswordHash: "x", Nick: name}
 	}
-	require.NoError(t, w.store.SeedUsers(context.Background(), first, made))
+	require.NoError(t, w.store.Seed.Users(context.Background(), first, made))
 	return first
 }
 

@@ -62,8 +62,8 @@ func newCrowd(ctx context.Context, t *testing.T, c *launch.Cluster) *crowd {
 			pairs = append(pairs, [2]int32{int32(crowdFirst + i - 1), int32(crowdFirst + i)})
 		}
 	}
-	require.NoError(t, st.SeedUsers(ctx, crowdFirst, users))
-	_, err = st.SeedFriends(ctx, pairs)
+	require.NoError(t, st.Seed.Users(ctx, crowdFirst, users))
+	_, err = st.Seed.Friends(ctx, pairs)
 	require.NoError(t, err)
 	for i := range crowdSize {
 		node := 0

@@ -18,7 +18,7 @@ func TestOpen(t *testing.T) {
 	s, err := sqlite.Open(t.Context(), path)
 	require.NoError(t, err)
 	require.NoError(t, s.Migrate(t.Context()))
-	uid, err := s.CreateUser(t.Context(), store.NewUser{Name: "alice", Email: "alice@example.com", PasswordHash: "hash"})
+	uid, err := s.Users.Create(t.Context(), store.NewUser{Name: "alice", Email: "alice@example.com", PasswordHash: "hash"})
 	require.NoError(t, err)
 
 	files, err := filepath.Glob(filepath.Join(filepath.Dir(path), "*"))
@@ -35,7 +35,7 @@ func TestOpen(t *testing.T) {
 	s, err = sqlite.Open(t.Context(), path)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, s.Close()) }()
-	p, err := s.Profile(t.Context(), uid)
+	p, err := s.Users.Profile(t.Context(), uid)
 	require.NoError(t, err)
 	require.Equal(t, "alice", p.Name)
 }
@@ -47,9 +47,9 @@ func TestAClosedFileIsCompleteByItself(t *testing.T) {
 	s, err := sqlite.Open(t.Context(), path)
 	require.NoError(t, err)
 	require.NoError(t, s.Migrate(t.Context()))
-	uid, err := s.CreateUser(t.Context(), store.NewUser{Name: "alice", Email: "a@example.com", PasswordHash: "x"})
+	uid, err := s.Users.Create(t.Context(), store.NewUser{Name: "alice", Email: "a@example.com", PasswordHash: "x"})
 	require.NoError(t, err)
-	_, err = s.Profile(t.Context(), uid) // a reader has the file open
+	_, err = s.Users.Profile(t.Context(), uid) // a reader has the file open
 	require.NoError(t, err)
 
 	// A backup of the running one, as docs/OPERATIONS.md says.
@@ -68,7 +68,7 @@ func TestAClosedFileIsCompleteByItself(t *testing.T) {
 	for _, path := range []string{copied, backup} {
 		s, err := sqlite.Open(t.Context(), path)
 		require.NoError(t, err)
-		p, err := s.Profile(t.Context(), uid)
+		p, err := s.Users.Profile(t.Context(), uid)
 		require.NoError(t, err, path)
 		require.Equal(t, "alice", p.Name)
 		require.NoError(t, s.Close())
