@@ -41,17 +41,17 @@ type Options struct {
 
 // Store is the database. Its parts keep what their names say; what concerns the whole are its own methods. Make it with New.
 type Store struct {
-	Users      *Users
-	Visibility *Visibility
-	Friends    *Friends
-	Threads    *Threads
-	Messages   *Messages
-	Marks      *Marks
-	Groups     *Groups
-	Links      *Links
-	Rights     *Rights
-	Fence      *Fence
-	Seed       *Seed
+	Users      *Users      // accounts, passwords, profiles
+	Friends    *Friends    // applications and blocks too
+	Visibility *Visibility // who may see who is online
+	Threads    *Threads    // of a user or a pair, and which have changed
+	Messages   *Messages   // append, history, recall, edit, hide
+	Marks      *Marks      // how far users have read
+	Groups     *Groups     // and their members
+	Links      *Links      // by which users join groups
+	Rights     *Rights     // who may read and write where
+	Fence      *Fence      // which process of a node may store
+	Seed       *Seed       // for demonstrations and load tests
 
 	db *database
 }
@@ -98,8 +98,8 @@ func New(d Dialect, write, read *sql.DB, o Options) (*Store, error) {
 	friends, groups, rights := &Friends{db}, &Groups{db}, &Rights{db}
 	return &Store{
 		Users:      &Users{db, friends},
-		Visibility: &Visibility{db},
 		Friends:    friends,
+		Visibility: &Visibility{db},
 		Threads:    &Threads{db},
 		Messages:   &Messages{db},
 		Marks:      &Marks{db, rights},
