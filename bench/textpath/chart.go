@@ -79,7 +79,7 @@ func (l load) print(out io.Writer) {
 }
 
 var (
-	stepColours  = [steps]string{"#7aa6c2", "#b9b9b9", "#d8d8d8", "#8fbf8f", "#e3b23c", "#dd8a3e", "#c9673f", "#a63d40", "#6c8a5a", "#486b3b", "#555555"}
+	stepColours  = [steps]string{"#7aa6c2", "#b9b9b9", "#d8d8d8", "#8fbf8f", "#d9c08a", "#e3b23c", "#dd8a3e", "#c9673f", "#a63d40", "#6c8a5a", "#486b3b", "#555555"}
 	stateColours = [states]string{"#3f7f5f", "#d1495b", "#c3ccd6"}
 )
 

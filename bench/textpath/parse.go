@@ -11,6 +11,7 @@ const (
 	stepBehind        // the shard was busy with other texts
 	stepWake          // until the shard's goroutine had taken the text
 	stepAuthorise
+	stepAlone // a text alone in its batch: all of SQL
 	stepLock
 	stepInsert
 	stepThreads
@@ -22,13 +23,14 @@ const (
 )
 
 var stepNames = [steps]string{
-	"read and queue", "behind another transaction", "wake the shard", "authorise", "SELECT … FOR UPDATE", "INSERT", "UPDATE", "COMMIT", "push", "answer",
-	"between them",
+	"read and queue", "behind another transaction", "wake the shard", "authorise", "stored procedure, with COMMIT",
+	"SELECT … FOR UPDATE", "INSERT", "UPDATE", "COMMIT", "push", "answer", "between them",
 }
 
 // regions maps the regions of a trace to steps.
 var regions = map[string]int{
-	"authorise": stepAuthorise, "lock": stepLock, "insert": stepInsert, "threads": stepThreads, "commit": stepCommit, "push": stepPush, "answer": stepAnswer,
+	"authorise": stepAuthorise, "alone": stepAlone,
+	"lock": stepLock, "insert": stepInsert, "threads": stepThreads, "commit": stepCommit, "push": stepPush, "answer": stepAnswer,
 }
 
 // What the goroutine of a step does meanwhile.

@@ -120,7 +120,7 @@ type batch struct {
 	mine map[claim]bool
 }
 
-// claim is a message, by its index, in the place an attempt gave it.
+// claim is a message, by its index, in the place an attempt gave it; seq is 0 if the database was to number it.
 type claim struct {
 	row            int
 	seq, createdMS int64
@@ -204,7 +204,16 @@ func (b *batch) distinct() []int {
 // store stores rows in one transaction or, if the database refuses one of them, in several, so that it fails alone.
 func (b *batch) store(ctx context.Context, rows []int) error {
 	b.results, b.fresh = b.results[:0], b.fresh[:0]
-	err := b.s.transact(ctx, retryAll, func(ctx context.Context, t *tx) error { return b.attempt(ctx, t, rows) })
+	alone := len(rows) == 1 && b.boot != "" && b.msgs[rows[0]].MemberVer != UnknownVer && b.s.alone.Load()
+	err := b.s.transact(ctx, retryAll, func(ctx context.Context, t *tx) error {
+		if alone {
+			alone = false // once: statements find out what was in its way
+			if stored, err := b.alone(ctx, t, rows[0]); stored || err != nil {
+				return err
+			}
+		}
+		return b.attempt(ctx, t, rows)
+	})
 	if err == nil {
 		for i, row := range rows {
 			b.out[row] = b.results[i]
@@ -433,7 +442,7 @@ func (b *batch) number(rows []int, known map[messageID]storedMessage) {
 			b.fresh[j] = false
 			switch {
 			case found && was.thread == t.id:
-				resent := !b.mine[claim{rows[j], was.seq, was.createdMS}]
+				resent := !b.mine[claim{rows[j], was.seq, was.createdMS}] && !b.mine[claim{rows[j], 0, was.createdMS}]
 				b.results[j] = Appended{Seq: was.seq, CreatedMS: was.createdMS, Resent: resent, Changed: was.changed}
 			case found:
 				b.results[j] = Appended{Err: ErrUniqueIDTaken}

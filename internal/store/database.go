@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,6 +17,8 @@ type database struct {
 	renewal     renewal
 	code        func(error) (int, bool)
 	now         func() time.Time
+
+	alone atomic.Bool // whether the procedure for single texts can be called
 
 	groupMembers int // how many a group may have
 

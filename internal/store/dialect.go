@@ -36,6 +36,9 @@ var (
 		 SELECT id,last_seq,member_ver,active<unixepoch()/600 FROM chat_thread WHERE id IN (@)`,
 		"?", ",")
 
+	// See alone. It returns the text's number, or 0 if it stored nothing.
+	qAlone = same("CALL " + procedureName + "(?,?,?,?,?,?,?,?,?)")
+
 	qClock = differ("SELECT UNIX_TIMESTAMP()", "SELECT unixepoch()")
 
 	qThreadsQuiet = list(
@@ -203,6 +206,41 @@ var (
 		"INSERT INTO friend(self_id,friend_id,back) VALUES @ ON CONFLICT DO NOTHING",
 		"(?,?,'')", ",")
 )
+
+// procedureName has a number because nodes of two versions may share a database: a changed procedure gets the next.
+const procedureName = "parley_append_1"
+
+// The first UPDATE is that of a thread that was active in this unit of time, which needs no other row touched. The node's row comes
+// first because of the order of locks.
+const qAloneCreate = "CREATE PROCEDURE " + procedureName + `(
+	node_ VARBINARY(255), boot_ VARBINARY(64), thread_ BIGINT, ver_ INT, sender_ INT,
+	unique_ VARBINARY(64), content_ TEXT CHARACTER SET utf8mb4, type_ VARBINARY(32), ms_ BIGINT)
+	MODIFIES SQL DATA SQL SECURITY INVOKER
+BEGIN
+	DECLARE held VARBINARY(64);
+	DECLARE number INT DEFAULT 0;
+	SELECT boot INTO held FROM node_fence WHERE node=node_ LOCK IN SHARE MODE;
+	IF held=boot_ THEN
+		UPDATE chat_thread SET last_seq=LAST_INSERT_ID(last_seq+1)
+			WHERE id=thread_ AND member_ver=ver_ AND last_seq<2147483647 AND active>=UNIX_TIMESTAMP() DIV 600;
+		IF ROW_COUNT()=1 THEN
+			SET number=LAST_INSERT_ID();
+		ELSE
+			UPDATE chat_thread SET last_seq=LAST_INSERT_ID(last_seq+1),active=UNIX_TIMESTAMP() DIV 600
+				WHERE id=thread_ AND member_ver=ver_ AND last_seq<2147483647;
+			IF ROW_COUNT()=1 THEN
+				SET number=LAST_INSERT_ID();
+				UPDATE private_chat SET active=UNIX_TIMESTAMP() DIV 600 WHERE thread_id=thread_;
+			END IF;
+		END IF;
+	END IF;
+	IF number>0 THEN
+		INSERT INTO chat_message(thread_id,seq,sender_id,unique_id,content,status,created_ms,type)
+			VALUES(thread_,number,sender_,unique_,content_,0,ms_,type_);
+		COMMIT;
+	END IF;
+	SELECT number;
+END`
 
 const marksFriend = `EXISTS (SELECT 1 FROM friend f WHERE f.self_id=? AND f.friend_id=r.user_id)
 	AND EXISTS (SELECT 1 FROM friend f WHERE f.self_id=r.user_id AND f.friend_id=?)`

@@ -6,7 +6,9 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	mysqldriver "github.com/go-sql-driver/mysql"
@@ -24,6 +26,8 @@ type database struct {
 	engine store.Dialect
 	dsn    string          // a file's path, or a DSN
 	server *launch.MariaDB // nil on SQLite
+	// statements: no stored procedure takes the place of statements.
+	statements bool
 }
 
 // open returns another store on the database.
@@ -51,11 +55,15 @@ func (d *database) another(t testing.TB, s *store.Store) *store.Store {
 	return d.open(t)
 }
 
-// migrated is open with the schema in place.
+// migrated is open with the schema in place, prepared as a node does it unless the database is for statements alone.
 func (d *database) migrated(t testing.TB) *store.Store {
 	t.Helper()
 	s := d.open(t)
-	require.NoError(t, s.Migrate(t.Context()))
+	if d.statements {
+		require.NoError(t, s.Migrate(t.Context()))
+	} else {
+		require.NoError(t, s.Prepare(t.Context(), slog.New(slog.DiscardHandler), store.Demands{}))
+	}
 	return s
 }
 
@@ -100,6 +108,13 @@ func TestEngines(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				body(t, newMariaDB(t, server))
 			})
+			if strings.HasPrefix(name, "append") {
+				t.Run(name+", by statements alone", func(t *testing.T) {
+					d := newMariaDB(t, server)
+					d.statements = true
+					body(t, d)
+				})
+			}
 		}
 	})
 }
@@ -186,6 +201,8 @@ func history(t testing.TB, s *store.Store, thread int64) []store.Message {
 type faults struct {
 	// commit is called with the real COMMIT; what it returns is what the store gets.
 	commit func(ctx context.Context, real func(context.Context) error) error
+	// call is the same for the call of a stored procedure.
+	call func(real func() error) error
 }
 
 // withFaults returns a store on the migrated database whose transactions run over f.
@@ -224,7 +241,35 @@ type faultyConn struct {
 }
 
 func (c *faultyConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
-	return c.Conn.(driver.ConnPrepareContext).PrepareContext(ctx, query)
+	st, err := c.Conn.(driver.ConnPrepareContext).PrepareContext(ctx, query)
+	if err == nil && strings.HasPrefix(query, "CALL ") {
+		st = &faultyCall{st, c.f}
+	}
+	return st, err
+}
+
+// faultyCall is a prepared call of a stored procedure.
+type faultyCall struct {
+	driver.Stmt
+	f *faults
+}
+
+func (c *faultyCall) CheckNamedValue(v *driver.NamedValue) error {
+	return c.Stmt.(driver.NamedValueChecker).CheckNamedValue(v)
+}
+
+func (c *faultyCall) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
+	query := c.Stmt.(driver.StmtQueryContext).QueryContext
+	if c.f.call == nil {
+		return query(ctx, args)
+	}
+	return nil, c.f.call(func() error {
+		rows, err := query(ctx, args)
+		if err != nil {
+			return err
+		}
+		return rows.Close()
+	})
 }
 
 func (c *faultyConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {

@@ -7,7 +7,7 @@ import (
 
 type metrics struct {
 	retryDeadlock, retryDuplicate, retryConn, retryRefused prometheus.Counter
-	unclear, bisected, rechecked, renewals                 prometheus.Counter
+	unclear, bisected, rechecked, renewals, alone          prometheus.Counter
 	stored, resent, refused                                prometheus.Counter
 	changed                                                map[int8]prometheus.Counter // by kind of the row that tells of it
 	appendSeconds                                          prometheus.Histogram
@@ -48,6 +48,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		rechecked: f.NewCounter(prometheus.CounterOpts{
 			Name: "parley_store_memberships_rechecked_total",
 			Help: "Threads whose members an append read again because they had changed.",
+		}),
+		alone: f.NewCounter(prometheus.CounterOpts{
+			Name: "parley_store_append_alone_total",
+			Help: "Messages that came alone and took one round trip to SQL, by a stored procedure.",
 		}),
 		stored:  rows.WithLabelValues("stored"),
 		resent:  rows.WithLabelValues("resent"),

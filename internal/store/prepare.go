@@ -48,6 +48,9 @@ func (s *Store) Prepare(ctx context.Context, log *slog.Logger, d Demands) error 
 	if w != "" {
 		log.Warn("unsuitable SQL setting", "setting", w)
 	}
+	if err := s.prepareAlone(ctx, log); err != nil {
+		return err
+	}
 	err = s.checkFenceHolds(ctx)
 	if d.FenceWarnOnly && errors.Is(err, ErrSettings) {
 		log.Warn("the fence does not work on this SQL server", "err", err)

@@ -212,6 +212,8 @@ type tx struct {
 
 	// unclear: the outcome of an earlier COMMIT is not known, so what it should have stored may be there.
 	unclear bool
+	// committed: fn has committed already.
+	committed bool
 	// duplicate: an earlier attempt met a taken key.
 	duplicate bool
 	// renewals is how often the store's connections had been renewed when the attempt began.
@@ -325,6 +327,11 @@ func (db *database) attempt(ctx context.Context, t *tx, fn func(context.Context,
 		ended = true
 		db.abort(ctx, w)
 		return err
+	}
+	if t.committed {
+		ended = true
+		db.writers.put(w)
+		return nil
 	}
 	trace.WithRegion(ctx, "commit", func() { _, err = w.conn.ExecContext(unwatched{ctx}, db.d.commit) })
 	ended = true

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -51,7 +52,14 @@ func (job *appenderJob) run(ctx context.Context, stdout io.Writer) error {
 		return err
 	}
 	defer s.Close()
+	if err := s.Prepare(ctx, slog.New(slog.DiscardHandler), store.Demands{}); err != nil {
+		return err
+	}
 	if err := s.Fence.Take(ctx, job.Node, job.Boot); err != nil {
+		return err
+	}
+	access, err := s.Rights.Access(ctx, job.Thread[:])
+	if err != nil {
 		return err
 	}
 	var mu sync.Mutex // guards stdout
@@ -64,15 +72,15 @@ func (job *appenderJob) run(ctx context.Context, stdout io.Writer) error {
 	return each(appenders, appenders, func(i int) error {
 		rng := rand.New(rand.NewPCG(job.Seed, uint64(i)))
 		for next := job.From[i]; ; {
-			// Transactions of both kinds: small ones, and those that are too large for one round trip at their end.
-			n := 1 + rng.IntN(4)
-			if rng.IntN(4) == 0 {
-				n = 30
+			// Transactions of both kinds: texts alone, which one call stores and commits, and batches, which take several statements.
+			n := 1
+			if rng.IntN(2) == 0 {
+				n = 2 + rng.IntN(30)
 			}
 			msgs, out := make([]store.NewMessage, n), make([]store.Appended, n)
 			for j := range msgs {
 				msgs[j] = store.NewMessage{
-					ThreadID: job.Thread[i], Sender: job.Sender[i], MemberVer: store.UnknownVer,
+					ThreadID: job.Thread[i], Sender: job.Sender[i], MemberVer: access[job.Thread[i]].Ver,
 					UniqueID: fmt.Sprintf("%d-%d", i, next+j), Content: "It's \"text\"; -- " + strconv.Itoa(next+j),
 				}
 			}
