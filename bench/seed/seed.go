@@ -204,7 +204,7 @@ func warm(ctx context.Context, pr *presence.Presence, uid int32, friends ...int3
 	if err != nil {
 		return err
 	}
-	if err := pr.PutProfile(ctx, uid, profile.Name, data); err != nil {
+	if err := pr.Cache.PutProfile(ctx, uid, profile.Name, data); err != nil {
 		return err
 	}
 	list := []byte(`"apply_list":[],"friend_list":[`)
@@ -218,11 +218,11 @@ func warm(ctx context.Context, pr *presence.Presence, uid int32, friends ...int3
 		}
 		list = append(list, other...)
 	}
-	version, err := pr.ListsVersion(ctx, uid)
+	version, err := pr.Cache.ListsVersion(ctx, uid)
 	if err != nil {
 		return err
 	}
-	return pr.PutLists(ctx, uid, version, append(list, ']'))
+	return pr.Cache.PutLists(ctx, uid, version, append(list, ']'))
 }
 
 // parallel processes a range in batches on several goroutines.

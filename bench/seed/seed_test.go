@@ -66,10 +66,10 @@ func TestCachesAreWarm(t *testing.T) {
 	pr := presence.New(rdb, presence.Options{})
 	defer pr.Close()
 	for i := range int32(4) { // 0 and 1 are friends, 2 and 3
-		data, err := pr.ProfileByUID(t.Context(), FirstUID+i)
+		data, err := pr.Cache.ProfileByUID(t.Context(), FirstUID+i)
 		require.NoError(t, err)
 		require.Contains(t, string(data), name(FirstUID+i))
-		known, err := pr.Prelogin(t.Context(), FirstUID+i, presence.NewToken())
+		known, err := pr.Logins.Prelogin(t.Context(), FirstUID+i, presence.NewToken())
 		require.NoError(t, err)
 		require.Contains(t, string(known.Lists), name(FirstUID+(i^1)))
 	}

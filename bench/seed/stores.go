@@ -146,7 +146,7 @@ type Left struct {
 
 // Left reads what is left of users.
 func (s *Stores) Left(ctx context.Context, uids []int32) (l Left, err error) {
-	nodes, err := s.presence.Nodes(ctx)
+	nodes, err := s.presence.Nodes.Read(ctx)
 	if err != nil {
 		return l, fmt.Errorf("seed: %w", err)
 	}
@@ -157,11 +157,11 @@ func (s *Stores) Left(ctx context.Context, uids []int32) (l Left, err error) {
 			l.Counted += n.Count
 		}
 	}
-	places, err := s.presence.Locate(ctx, uids)
+	places, err := s.presence.Sessions.Locate(ctx, uids)
 	if err != nil {
 		return l, fmt.Errorf("seed: %w", err)
 	}
-	names, err := s.presence.NodeNames(ctx, uids)
+	names, err := s.presence.Sessions.NodeNames(ctx, uids)
 	if err != nil {
 		return l, fmt.Errorf("seed: %w", err)
 	}

@@ -28,9 +28,9 @@ func TestWhatIsLeftOfUsers(t *testing.T) {
 	}
 	require.Equal(t, Left{}, left())
 
-	require.NoError(t, pr.TakeLease(ctx, presence.Lease{Name: "chat1", Boot: "now"}, ""))
-	require.NoError(t, pr.ReportLoad(ctx, "chat1", 2, nil))
-	lost, err := pr.Restore(ctx, []presence.Location{
+	require.NoError(t, pr.Leases.Take(ctx, presence.Lease{Name: "chat1", Boot: "now"}, ""))
+	require.NoError(t, pr.Leases.ReportLoad(ctx, "chat1", 2, nil))
+	lost, err := pr.Sessions.Restore(ctx, []presence.Location{
 		{UID: 1, Device: "bench", SID: "a", Node: "chat1", Boot: "now"}, {UID: 2, Device: "bench", SID: "b", Node: "chat1", Boot: "before"},
 	})
 	require.NoError(t, err)
@@ -41,8 +41,8 @@ func TestWhatIsLeftOfUsers(t *testing.T) {
 	l.Example = ""
 	require.Equal(t, Left{Sessions: 1, Names: 2, Dead: 1, Counted: 2, UIDs: []int32{1, 2, 3}}, l)
 
-	require.NoError(t, pr.Release(ctx, []presence.Location{{UID: 1, Device: "bench", SID: "a", Node: "chat1", Boot: "now"}}))
-	require.NoError(t, pr.ReportLoad(ctx, "chat1", 0, nil))
+	require.NoError(t, pr.Sessions.Release(ctx, []presence.Location{{UID: 1, Device: "bench", SID: "a", Node: "chat1", Boot: "now"}}))
+	require.NoError(t, pr.Leases.ReportLoad(ctx, "chat1", 0, nil))
 	mini.Del("uip_3")
 	l = left()
 	require.Equal(t, Left{Dead: 1, UIDs: []int32{2}, Example: l.Example}, l)

@@ -17,7 +17,7 @@ func (f *fixture) claimFor(n *node, i int) (presence.Claimed, presence.Location)
 	f.t.Helper()
 	ticket := f.ticket(n, i)
 	mine := presence.Location{UID: ticket.UID, Device: "native", SID: session.NewSID(time.Now()).String(), Node: n.cfg.SelfServer.Name, Boot: n.lease.Boot()}
-	claimed, err := f.presence.Claim(f.t.Context(), presence.Claim{
+	claimed, err := f.presence.Logins.Claim(f.t.Context(), presence.Claim{
 		UID: mine.UID, Device: mine.Device, Token: ticket.Token, SID: mine.SID, Node: mine.Node, Boot: mine.Boot,
 	})
 	require.NoError(f.t, err)
@@ -38,7 +38,7 @@ func TestALoginThatItsClientGaveUpReplacesNobody(t *testing.T) {
 	eventually(t, "the push to end", func() bool { return counterOf(t, b, "parley_router_pushes_offline_total") == 1 })
 	require.NoError(t, b.logins.Abandon(t.Context(), claimed, mine))
 
-	found, err := f.presence.Locate(t.Context(), []int32{firstUID})
+	found, err := f.presence.Sessions.Locate(t.Context(), []int32{firstUID})
 	require.NoError(t, err)
 	require.Len(t, found[0], 1)
 	require.Equal(t, live.SID(), found[0][0].SID)
@@ -55,11 +55,11 @@ func TestALoginGivenUpAfterAThirdOneEndsTheFirst(t *testing.T) {
 	a, b := f.start("chat1"), f.start("chat2")
 	first := f.login(a, 1)
 	claimed, mine := f.claimFor(b, 1)
-	require.NoError(t, f.presence.Release(t.Context(), []presence.Location{mine}))
+	require.NoError(t, f.presence.Sessions.Release(t.Context(), []presence.Location{mine}))
 	third := f.login(b, 1)
 	require.NoError(t, b.logins.Abandon(t.Context(), claimed, mine))
 	require.True(t, closedBy(t, first))
-	found, err := f.presence.Locate(t.Context(), []int32{firstUID})
+	found, err := f.presence.Sessions.Locate(t.Context(), []int32{firstUID})
 	require.NoError(t, err)
 	require.Equal(t, third.SID(), found[0][0].SID)
 }
@@ -75,7 +75,7 @@ func TestALoginGivenUpCostsNoTicket(t *testing.T) {
 	kept, err := client.Dial(t.Context(), ticket, client.Options{})
 	require.NoError(t, err)
 	late := presence.Location{UID: firstUID, Device: "native", SID: session.NewSID(time.Now()).String(), Node: "chat1", Boot: a.lease.Boot()}
-	claimed, err := f.presence.Claim(t.Context(), presence.Claim{
+	claimed, err := f.presence.Logins.Claim(t.Context(), presence.Claim{
 		UID: late.UID, Device: late.Device, Token: ticket.Resume, Resume: true, NextResume: strings.Repeat("t", 43),
 		SID: late.SID, Node: late.Node, Boot: late.Boot,
 	})

@@ -40,7 +40,7 @@ func TestWhoCameDuringTheLoginIsTold(t *testing.T) {
 	s.expect(wire.MsgLoginRsp)
 	s.load()
 	c := connOf(t, n, firstUID)
-	version, err := f.presence.ListsVersion(t.Context(), firstUID)
+	version, err := f.presence.Cache.ListsVersion(t.Context(), firstUID)
 	require.NoError(t, err)
 	lists, err := n.users.Lists(t.Context(), firstUID, version)
 	require.NoError(t, err)
@@ -50,7 +50,7 @@ func TestWhoCameDuringTheLoginIsTold(t *testing.T) {
 	_, err = f.store.Friends.Approve(t.Context(), "chat1", n.lease.Boot(), firstUID+2, firstUID, "")
 	require.NoError(t, err)
 	f.apply(firstUID+3, firstUID, "hi")
-	require.NoError(t, f.presence.BumpLists(t.Context(), firstUID))
+	require.NoError(t, f.presence.Cache.BumpLists(t.Context(), firstUID))
 	n.logins.CatchUp(t.Context(), &c.Session, version, lists)
 	var approved wire.ApprovedPush
 	s.expect(wire.MsgApproved).into(t, &approved)

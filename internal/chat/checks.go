@@ -28,13 +28,3 @@ func (s *Server) Checks() []obs.Check {
 		obs.Descriptors(),
 	}
 }
-
-// rpcPeers are the addresses of the other live nodes.
-func (s *Server) rpcPeers() (addrs []string) {
-	for _, n := range s.presence.View().Nodes() {
-		if n.Live && n.Name != s.cfg.SelfServer.Name && n.RPCAddr != "" {
-			addrs = append(addrs, n.RPCAddr)
-		}
-	}
-	return addrs
-}

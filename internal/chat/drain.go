@@ -39,12 +39,12 @@ func (s *Server) newMover() *moving.Mover {
 	return moving.New(moving.Deps{
 		Log: s.log, Node: s.cfg.SelfServer.Name, Go: s.spawn, Sessions: s.registry.Live,
 		Idle: func(n int, native, busy bool) []*session.Session { return s.conns.Idle(n, native, busy) },
-		Next: func(sess *session.Session) string { return s.next.choose(s.presence.View(), sess.Transport()) },
-		Open: func() bool { return s.next.open(s.presence.View()) },
+		Next: func(sess *session.Session) string { return s.others.choose(sess.Transport()) },
+		Open: s.others.open,
 		Tell: func(sess *session.Session, to string) bool {
-			return s.ender.Move(sess, "go on at another node", s.addrOf(to, sess.Transport()))
+			return s.ender.Move(sess, "go on at another node", s.others.addr(to, sess.Transport()))
 		},
-		Locate: s.presence.Locate,
-		Alive:  func(node, boot string) bool { return s.presence.View().Alive(node, boot) },
+		Locate: s.presence.Sessions.Locate,
+		Alive:  func(node, boot string) bool { return s.presence.Nodes.View().Alive(node, boot) },
 	})
 }

@@ -124,7 +124,7 @@ func (f *fixture) start(name string, change ...func(*Config)) *node {
 	f.nodes[name] = n
 	f.t.Cleanup(func() { f.end(n) })
 	eventually(f.t, "node "+name+" to join", func() bool {
-		nodes, err := f.presence.Nodes(f.t.Context())
+		nodes, err := f.presence.Nodes.Read(f.t.Context())
 		if err != nil {
 			return false
 		}
@@ -157,7 +157,7 @@ func (f *fixture) end(n *node) {
 // ticket returns what the gate would give a user for a node.
 func (f *fixture) ticket(n *node, i int) client.Ticket {
 	f.t.Helper()
-	placed, err := f.presence.Place(f.t.Context(), []int32{firstUID + int32(i) - 1})
+	placed, err := f.presence.Nodes.Place(f.t.Context(), []int32{firstUID + int32(i) - 1})
 	require.NoError(f.t, err)
 	return client.Ticket{UID: firstUID + int32(i) - 1, Token: placed[0].Token, Addr: n.ClientAddr()}
 }

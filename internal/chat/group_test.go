@@ -316,7 +316,7 @@ func TestMembersOnANodeThatStartsAgainGetTheirRows(t *testing.T) {
 	seq := w.say(owner, "one")
 	eventually(t, "the push", func() bool { return member.has(seq) })
 	entries := func() (list []string) {
-		found, _, err := w.presence.GroupEntries(t.Context(), []int64{w.thread})
+		found, _, err := w.presence.Groups.Entries(t.Context(), []int64{w.thread})
 		require.NoError(t, err)
 		for _, e := range found[0] {
 			list = append(list, e.Node+" "+e.Boot)
@@ -351,7 +351,7 @@ func TestARedisThatLosesItsDataCostsNoRowOfAGroup(t *testing.T) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	eventually(t, "the entries to be written again", func() bool {
-		found, _, err := w.presence.GroupEntries(t.Context(), []int64{w.thread})
+		found, _, err := w.presence.Groups.Entries(t.Context(), []int64{w.thread})
 		return err == nil && len(found[0]) == 2
 	})
 }

@@ -94,7 +94,7 @@ func TestOfTwoRacingLoginsExactlyOneSurvives(t *testing.T) {
 					}
 				default:
 					alive++
-					found, err := f.presence.Locate(t.Context(), []int32{firstUID + int32(i) - 1})
+					found, err := f.presence.Sessions.Locate(t.Context(), []int32{firstUID + int32(i) - 1})
 					if err != nil || len(found[0]) != 1 || found[0][0].SID != c.SID() {
 						t.Errorf("user %d: presence names %v, the survivor is %s (%v)", i, found, c.SID(), err)
 					}
@@ -157,17 +157,17 @@ func TestCountsReturnToZeroOnEveryWayOfLeaving(t *testing.T) {
 	require.Equal(t, wire.MsgLoginRsp, stale.next().id)
 	require.NoError(t, clean.Close())
 	require.NoError(t, reset.Close())
-	require.NoError(t, f.presence.RevokeTokens(t.Context(), firstUID))
+	require.NoError(t, f.presence.Tokens.Revoke(t.Context(), firstUID))
 	a.ender.Kick(firstUID+3, kicked.SID())
 	require.True(t, closedBy(t, kicked))
 	stale.expectClose()
 	eventually(t, "the load to be reported as zero", func() bool {
-		nodes, err := f.presence.Nodes(t.Context())
+		nodes, err := f.presence.Nodes.Read(t.Context())
 		return err == nil && len(nodes) == 1 && nodes[0].Count == 0 && a.Sessions() == 0 && a.conns.Count() == 0
 	})
 	for uid := int32(firstUID); uid < firstUID+4; uid++ {
 		eventually(t, "presence to forget", func() bool {
-			found, err := f.presence.Locate(t.Context(), []int32{uid})
+			found, err := f.presence.Sessions.Locate(t.Context(), []int32{uid})
 			return err == nil && len(found[0]) == 0
 		})
 	}
@@ -201,7 +201,7 @@ func TestSessionsSurviveTheLossOfRedisData(t *testing.T) {
 	one := f.login(a, 1)
 	f.redis.FlushAll()
 	eventually(t, "the session to be written back", func() bool {
-		found, err := f.presence.Locate(t.Context(), []int32{firstUID})
+		found, err := f.presence.Sessions.Locate(t.Context(), []int32{firstUID})
 		return err == nil && len(found[0]) == 1 && found[0][0].SID == one.SID()
 	})
 	// Logins wait until the data is old enough for every node to have written its sessions back.
@@ -218,7 +218,7 @@ func TestADrainTellsEveryoneWhereToGo(t *testing.T) {
 	f := newFixture(t, 2)
 	a, b := f.start("chat1"), f.start("chat2")
 	one := f.login(a, 1)
-	eventually(t, "chat1 to know chat2", func() bool { return a.nextNode(wire.TCP) != "" })
+	eventually(t, "chat1 to know chat2", func() bool { return a.others.next(wire.TCP) != "" })
 	a.stop()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -232,9 +232,9 @@ func TestADrainTellsEveryoneWhereToGo(t *testing.T) {
 		}
 	}
 	eventually(t, "the node to be gone", func() bool {
-		nodes, err := f.presence.Nodes(t.Context())
+		nodes, err := f.presence.Nodes.Read(t.Context())
 		return err == nil && len(nodes) == 1 && nodes[0].Name == "chat2"
 	})
-	_, err := f.presence.Place(t.Context(), []int32{firstUID})
+	_, err := f.presence.Nodes.Place(t.Context(), []int32{firstUID})
 	require.NoError(t, err)
 }

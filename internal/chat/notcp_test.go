@@ -19,7 +19,7 @@ func TestANodeWithoutAPortTakesNoTCPClients(t *testing.T) {
 	for _, via := range []wire.Transport{wire.TCP, wire.WS} {
 		require.Empty(t, n.Address(via))
 	}
-	placed, err := f.presence.Place(t.Context(), []int32{firstUID})
+	placed, err := f.presence.Nodes.Place(t.Context(), []int32{firstUID})
 	require.NoError(t, err)
 	require.Empty(t, placed[0].ClientAddr)
 	require.Equal(t, n.Address(wire.TLS), placed[0].Web.TLS)

@@ -18,7 +18,7 @@ func (s *Server) newOperator(metrics prometheus.Gatherer) *operate.Operator {
 	return operate.New(operate.Deps{
 		Log: s.log, Context: s.ctx, Node: s.cfg.SelfServer.Name, Version: obs.Version(), Started: time.Now(), Metrics: metrics,
 		Limits: config.Values(s.cfg.Limits), Registry: s.registry, Lease: s.lease, Ender: s.ender, Mover: s.mover,
-		Logout: s.presence.Logout, Nodes: func() []presence.Node { return s.presence.View().Nodes() },
+		Logout: s.presence.Sessions.Logout, Nodes: func() []presence.Node { return s.presence.Nodes.View().Nodes() },
 		Connections: func() int { return s.conns.Count() }, Over: s.cfg.Limits.DrainTimeout,
 	})
 }

@@ -46,7 +46,7 @@ func TestADrainedNodesClientsGoOnElsewhereAndComeBackWithARebalance(t *testing.T
 		sessions = append(sessions, f.stay(a, i+1))
 	}
 	eventually(t, "chat1 to know chat2", func() bool {
-		return a.operator.Drain(t.Context(), ops.Pace{OverMS: -1}) != nil && a.nextNode(wire.TCP) != ""
+		return a.operator.Drain(t.Context(), ops.Pace{OverMS: -1}) != nil && a.others.next(wire.TCP) != ""
 	})
 
 	require.NoError(t, op.Drain(t.Context(), ops.Pace{OverMS: 500}))
@@ -74,17 +74,17 @@ func TestADrainedNodesClientsGoOnElsewhereAndComeBackWithARebalance(t *testing.T
 		_, err := p.Wait(t.Context())
 		require.NoError(t, err)
 	}
-	n, _ := f.presence.View().Node("chat1")
+	n, _ := f.presence.Nodes.View().Node("chat1")
 	eventually(t, "placement to leave chat1 out", func() bool {
-		_, err := f.presence.Nodes(t.Context())
-		n, _ = f.presence.View().Node("chat1")
+		_, err := f.presence.Nodes.Read(t.Context())
+		n, _ = f.presence.Nodes.View().Node("chat1")
 		return err == nil && n.Draining
 	})
 	require.ErrorContains(t, op.Move(t.Context(), ops.Move{To: map[string]int{"chat2": 1}}), "already")
 
 	require.NoError(t, op.Undrain(t.Context()))
 	back := f.operator(b)
-	eventually(t, "chat2 to know that chat1 takes logins", func() bool { return b.nextNode(wire.TCP) != "" })
+	eventually(t, "chat2 to know that chat1 takes logins", func() bool { return b.others.next(wire.TCP) != "" })
 	require.NoError(t, back.Move(t.Context(), ops.Move{Pace: ops.Pace{OverMS: 100}, To: map[string]int{"chat1": users / 2}}))
 	eventually(t, "half to be back", func() bool { return a.Sessions() == users/2 && b.Sessions() == users/2 })
 	for _, s := range sessions {
@@ -181,12 +181,13 @@ func TestPagesOfSessionsHoldEachSessionOnce(t *testing.T) {
 func TestClientsThatLeaveAreSpreadOverTheOtherNodes(t *testing.T) {
 	f := newFixture(t, 1)
 	a, _, _ := f.start("chat1"), f.start("chat2"), f.start("chat3")
-	eventually(t, "chat1 to know both", func() bool { return len(a.presence.View().Nodes()) == 3 })
-	c := chooser{self: "chat1"}
-	v, got := a.presence.View(), map[string]int{}
+	eventually(t, "chat1 to know both", func() bool { return len(a.presence.Nodes.View().Nodes()) == 3 })
+	v, got := a.presence.Nodes.View(), map[string]int{}
+	others := otherNodes{self: "chat1", view: func() *presence.View { return v }}
 	for range 100 {
-		got[c.choose(v, wire.TCP)]++
+		got[others.choose(wire.TCP)]++
 	}
 	require.Equal(t, map[string]int{"chat2": 50, "chat3": 50}, got)
-	require.Empty(t, (&chooser{self: "x"}).choose(new(presence.View), wire.TCP))
+	none := otherNodes{self: "x", view: func() *presence.View { return new(presence.View) }}
+	require.Empty(t, none.choose(wire.TCP))
 }

@@ -104,7 +104,7 @@ func TestAForeignStaticPeerIsCalledAsTheSeedCallsIt(t *testing.T) {
 	f := newFixture(t, 2)
 	foreign, addr := startForeign(t)
 	a := f.start("chat1", staticPeer("elsewhere", addr))
-	_, err := f.presence.Restore(t.Context(), []presence.Location{
+	_, err := f.presence.Sessions.Restore(t.Context(), []presence.Location{
 		{UID: firstUID + 1, SID: "00000000000000aa", Node: "elsewhere", Boot: "none"},
 	})
 	require.NoError(t, err)
@@ -130,7 +130,7 @@ func TestALoginEndsTheSessionOnAForeignStaticPeer(t *testing.T) {
 	foreign, addr := startForeign(t)
 	a := f.start("chat1", staticPeer("elsewhere", addr))
 	at := presence.Location{UID: firstUID, Device: "native", SID: "00000000000000aa", Node: "elsewhere", Boot: "none"}
-	_, err := f.presence.Restore(t.Context(), []presence.Location{at})
+	_, err := f.presence.Sessions.Restore(t.Context(), []presence.Location{at})
 	require.NoError(t, err)
 	f.login(a, 1)
 	select {
@@ -149,11 +149,11 @@ func TestALoginGivenUpLeavesTheSessionOnAForeignStaticPeer(t *testing.T) {
 	_, addr := startForeign(t)
 	a := f.start("chat1", staticPeer("elsewhere", addr))
 	at := presence.Location{UID: firstUID, Device: "native", SID: "00000000000000aa", Node: "elsewhere", Boot: "none"}
-	_, err := f.presence.Restore(t.Context(), []presence.Location{at})
+	_, err := f.presence.Sessions.Restore(t.Context(), []presence.Location{at})
 	require.NoError(t, err)
 	claimed, mine := f.claimFor(a, 1)
 	require.NoError(t, a.logins.Abandon(t.Context(), claimed, mine))
-	found, err := f.presence.Locate(t.Context(), []int32{firstUID})
+	found, err := f.presence.Sessions.Locate(t.Context(), []int32{firstUID})
 	require.NoError(t, err)
 	require.Equal(t, []presence.Location{at}, found[0])
 }

@@ -80,7 +80,7 @@ func TestFriendsOnOtherNodesAreSeenToComeAndGo(t *testing.T) {
 	require.NotZero(t, expectOnline(t, alice, u3, false).LastSeen)
 	_, err = f.store.Users.Delete(t.Context(), u3, "x")
 	require.NoError(t, err)
-	require.NoError(t, f.presence.LeaveDeletion(t.Context(), u3))
+	require.NoError(t, f.presence.Mailboxes.LeaveDeletion(t.Context(), u3))
 	require.Equal(t, client.Presence{UID: u3}, expectOnline(t, alice, u3, false), "a user without an account was never seen")
 
 	before := time.Now().Truncate(time.Minute)

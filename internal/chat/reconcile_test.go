@@ -109,7 +109,7 @@ func TestASessionThatRedisLostIsWrittenBackAndFound(t *testing.T) {
 	lose := func() {
 		require.True(t, f.redis.Del(fmt.Sprint("usession_", firstUID)))
 		eventually(t, "the session to be written back", func() bool {
-			found, err := f.presence.Locate(t.Context(), []int32{firstUID})
+			found, err := f.presence.Sessions.Locate(t.Context(), []int32{firstUID})
 			return err == nil && len(found[0]) == 1 && found[0][0].SID == old.SID()
 		})
 	}
@@ -137,7 +137,7 @@ func TestASessionOlderThanAPasswordResetEnds(t *testing.T) {
 	f.reconcile = reconcile.Config{Pass: time.Second, Hurry: time.Second, Grace: time.Second, Extend: time.Hour}
 	a := f.start("chat1")
 	old, other := f.login(a, 1), f.login(a, 2)
-	require.NoError(t, f.presence.RevokeTokens(t.Context(), firstUID))
+	require.NoError(t, f.presence.Tokens.Revoke(t.Context(), firstUID))
 	endsWithin(t, old, overlap)
 	again := f.login(a, 1)
 	compared := counterOf(t, a, "parley_reconcile_sessions_compared_total")
@@ -182,10 +182,10 @@ func TestLinksFollowTheLatestView(t *testing.T) {
 			readers.Go(func() {
 				if i == 0 {
 					l := presence.Lease{Name: "chat2", Boot: "b2", ClientAddr: "127.0.0.1:1", RPCAddr: addr}
-					_ = f.presence.TakeLease(t.Context(), l, "")
-					_ = f.presence.ReportLoad(t.Context(), l.Name, 0, nil)
+					_ = f.presence.Leases.Take(t.Context(), l, "")
+					_ = f.presence.Leases.ReportLoad(t.Context(), l.Name, 0, nil)
 				}
-				_, _ = a.presence.Nodes(t.Context())
+				_, _ = a.presence.Nodes.Read(t.Context())
 				a.delivery.LinkNodes()
 			})
 		}

@@ -195,7 +195,7 @@ func TestANodeCutOffFromRedisIsReached(t *testing.T) {
 	c.redisOfB.Cut()
 	c.redis.Del("node_chat2")
 	eventually(t, "the lease to be missed", func() bool {
-		n, ok := c.a.Server.presence.View().Node("chat2")
+		n, ok := c.a.Server.presence.Nodes.View().Node("chat2")
 		return !ok || !n.Live
 	})
 	c.write(10)

@@ -205,7 +205,7 @@ func TestLoggingOutEndsThisDevice(t *testing.T) {
 	phone, desk := f.loginAs(n, 1, "phone"), f.loginAs(n, 1, "desk")
 	ticket, kept := phone.Ticket(), desk.Ticket()
 	require.NoError(t, phone.Logout(t.Context()))
-	found, err := f.presence.Locate(t.Context(), []int32{firstUID})
+	found, err := f.presence.Sessions.Locate(t.Context(), []int32{firstUID})
 	require.NoError(t, err)
 	require.Len(t, found[0], 1, "released by the time of the answer")
 	<-phone.Done()
@@ -230,7 +230,7 @@ func TestLoggingOutEverywhereEndsAllSessionsTokensAndTickets(t *testing.T) {
 	stranger := f.login(b, 2)
 
 	require.NoError(t, phone.LogoutEverywhere(t.Context()))
-	found, err := f.presence.Locate(t.Context(), []int32{firstUID})
+	found, err := f.presence.Sessions.Locate(t.Context(), []int32{firstUID})
 	require.NoError(t, err)
 	for _, at := range found[0] { // what the janitor has not come to yet is of a session that has ended
 		require.NotEqual(t, "phone", at.Device)
@@ -269,7 +269,7 @@ func TestASessionOfADeadNodeIsFencedByALogoutEverywhere(t *testing.T) {
 	n := f.start("chat1")
 	c := f.loginAs(n, 1, "phone")
 	require.NoError(t, f.store.Fence.Take(t.Context(), "dead", "old-boot"))
-	lost, err := f.presence.Restore(t.Context(), []presence.Location{
+	lost, err := f.presence.Sessions.Restore(t.Context(), []presence.Location{
 		{UID: firstUID, Device: "desk", SID: "00000000000000aa", Node: "dead", Boot: "old-boot"},
 	})
 	require.NoError(t, err)

@@ -99,9 +99,9 @@ type Server struct {
 	// kicker ends sessions elsewhere that a login here replaces, reconciler those here that Redis gives to others.
 	kicker     *reconcile.Kicker
 	reconciler *reconcile.Reconciler
-	// mover sends clients to other nodes, next chooses these, operator answers those who run the cluster.
+	// mover sends clients to other nodes, others chooses these, operator answers those who run the cluster.
 	mover    *moving.Mover
-	next     chooser
+	others   otherNodes
 	operator *operate.Operator
 
 	ctx  context.Context // of handlers; ends when the drain is over
@@ -132,8 +132,8 @@ func New(cfg Config, d Deps) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: d.Log.With("pkg", "chat"), store: d.Store, presence: d.Presence,
 		registry: session.NewRegistry(), wheel: legacy.NewWheel(legacy.Spacing{Frame: cfg.Limits.StockSpacing, Text: cfg.Limits.StockTextSpacing}),
-		next: chooser{self: cfg.SelfServer.Name},
-		ctx:  ctx, stop: stop,
+		others: otherNodes{self: cfg.SelfServer.Name, view: d.Presence.Nodes.View},
+		ctx:    ctx, stop: stop,
 	}
 	s.reread = d.Reread
 	if cfg.TLS.Cert != "" {
@@ -147,18 +147,18 @@ func New(cfg Config, d Deps) (*Server, error) {
 	s.admission = admission.New(admissionLimits(&cfg.Limits))
 	s.metrics = newMetrics(d.Metrics, s)
 	s.users = users.New(users.Deps{
-		Log: s.log, Store: s.store.Users, Cache: s.presence, Timeout: cfg.Limits.RequestTimeout,
+		Log: s.log, Store: s.store.Users, Cache: s.presence.Cache, Timeout: cfg.Limits.RequestTimeout,
 		Loads: s.metrics.loads, LoadSeconds: s.metrics.loadSeconds, Panics: s.metrics.panics,
 	})
-	s.janitor = ending.NewJanitor(s.log, s.presence, s.metrics.releasesLost,
+	s.janitor = ending.NewJanitor(s.log, s.presence.Sessions, s.metrics.releasesLost,
 		func(uids []int32) { s.delivery.Watch.Changed(uids...) })
 	s.texts = textrate.New(cfg.Limits.TextRate, cfg.Limits.TextBurst, textrate.Deps{
-		Log: s.log, Node: cfg.SelfServer.Name, Boot: func() string { return s.lease.Boot() }, Locate: d.Presence.Locate,
-		Alive: func(node, boot string) bool { return d.Presence.View().Alive(node, boot) }, Release: s.janitor.Release,
+		Log: s.log, Node: cfg.SelfServer.Name, Boot: func() string { return s.lease.Boot() }, Locate: d.Presence.Sessions.Locate,
+		Alive: func(node, boot string) bool { return d.Presence.Nodes.View().Alive(node, boot) }, Release: s.janitor.Release,
 		Hurried: s.metrics.releasesHurried,
 	})
 	s.ender = ending.New(ending.Deps{
-		Log: s.log, Node: cfg.SelfServer.Name, Registry: s.registry, Texts: s.texts, Janitor: s.janitor, NextNode: s.nextNode,
+		Log: s.log, Node: cfg.SelfServer.Name, Registry: s.registry, Texts: s.texts, Janitor: s.janitor, NextNode: s.others.next,
 		Left:     func(sess *session.Session) { s.delivery.Groups.Leave(sess); s.delivery.Watch.Leave(sess) },
 		Replaced: s.metrics.replaced, Stale: s.metrics.stale,
 	})
@@ -177,7 +177,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 		OnWriteFail: func(*session.Session, error) { s.metrics.writeFailures.Inc() },
 	}
 	s.reconciler = reconcile.New(d.reconcileConfig(), reconcile.Deps{
-		Log: d.Log, Metrics: d.Metrics, Presence: d.Presence, Registry: s.registry,
+		Log: d.Log, Metrics: d.Metrics, Sessions: d.Presence.Sessions, Registry: s.registry,
 		Entry: s.ender.Entry, End: func(uid int32, sid string) { s.ender.Kick(uid, sid) }, Deleted: func(uid int32) { s.delivery.Watch.Deleted(uid) }, Release: s.janitor.Release, Missed: s.found,
 	})
 	if err := s.listen(d); err != nil {
@@ -204,7 +204,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 		return nil, err
 	}
 	s.kicker = reconcile.NewKicker(reconcile.KickerDeps{
-		Log: d.Log, Metrics: d.Metrics, Presence: d.Presence, Peers: s.delivery.Peers, Link: s.delivery.LinkNodes, Fence: d.Store.Fence.Forbid,
+		Log: d.Log, Metrics: d.Metrics, Nodes: d.Presence.Nodes, Sessions: d.Presence.Sessions, Peers: s.delivery.Peers, Link: s.delivery.LinkNodes, Fence: d.Store.Fence.Forbid,
 	})
 	s.logins = login.New(login.Config{
 		LoginTimeout: cfg.Limits.LoginTimeout, RequestTimeout: cfg.Limits.RequestTimeout, StockTimeout: cfg.Limits.StockTimeout,
@@ -213,7 +213,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 		Log: s.log, Context: ctx, Node: cfg.SelfServer.Name, Store: s.store, Presence: s.presence, Users: s.users,
 		Registry: s.registry, Texts: s.texts, Lease: s.lease, Ender: s.ender, Janitor: s.janitor, Kicker: s.kicker, Turns: s.turns,
 		Deliver: s.delivery.Router.Deliver, TellElsewhere: s.delivery.TellElsewhere, Static: s.delivery.Peers.Static,
-		OtherNode: s.otherNode, Groups: s.delivery.Groups, Moved: func(uid int32) { s.delivery.Watch.Changed(uid) },
+		OtherNode: s.others.any, Groups: s.delivery.Groups, Moved: func(uid int32) { s.delivery.Watch.Changed(uid) },
 		Wheel: s.wheel, Stock: &s.metrics.legacy,
 		Granted: s.metrics.logins, Unheard: s.metrics.loginsUnheard, Abandoned: s.metrics.abandoned, Refused: s.metrics.loginsRefused,
 		Seconds: s.metrics.loginSeconds, HandlerSeconds: s.metrics.handlerSeconds,
@@ -268,7 +268,7 @@ func (s *Server) listen(d Deps) error {
 
 func (s *Server) newMember(mine presence.Lease) *membership.Member {
 	return membership.New(mine, membership.Deps{
-		Log: s.log, Lease: s.presence, Fence: seedFence(s.store.Fence),
+		Log: s.log, Lease: s.presence.Leases, Fence: seedFence(s.store.Fence),
 		Hello: func(ctx context.Context, addr string) (name, boot string, err error) {
 			return s.delivery.Peers.Hello(ctx, addr)
 		},
@@ -314,14 +314,14 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	if joined {
 		s.log.Info("chat node ready", "clients", s.ClientAddr(), "rpc", s.RPCAddr())
-		background.Go(func() { s.presence.Watch(back, viewEvery, s.seeNodes) })
+		background.Go(func() { s.presence.Nodes.Watch(back, viewEvery, s.seeNodes) })
 		background.Go(func() { fail(s.lease.KeepLease(back)) })
 		background.Go(func() { s.lease.KeepFence(back) })
 		background.Go(func() { s.kicker.Run(back) })
 		background.Go(func() { s.reconciler.Run(back) })
 		background.Go(func() { s.sweep(back) })
 		background.Go(func() { s.wheel.Run(back) })
-		background.Go(func() { s.standing.Ask(back, s.cfg.SelfServer.Name, s.rpcAuth, s.rpcPeers) })
+		background.Go(func() { s.standing.Ask(back, s.cfg.SelfServer.Name, s.rpcAuth, s.others.rpcAddrs) })
 		background.Go(func() { s.trim(back, trimEvery) })
 		background.Go(func() { s.users.Run(back) })
 		background.Go(func() { s.janitor.Run(back) })

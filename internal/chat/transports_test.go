@@ -126,7 +126,7 @@ func TestADrainSendsClientsToTheirOwnTransport(t *testing.T) {
 	secure, trust, _ := secured(t)
 	f := newFixture(t, len(transports))
 	a, b := f.start("chat1", secure), f.start("chat2", secure)
-	eventually(t, "chat1 to know chat2", func() bool { return a.nextNode(wire.WSS) != "" })
+	eventually(t, "chat1 to know chat2", func() bool { return a.others.next(wire.WSS) != "" })
 	var conns []*client.Conn
 	for i, via := range transports {
 		conns = append(conns, f.loginVia(a, i+1, via, client.Options{TLS: trust}))
@@ -248,7 +248,7 @@ func TestATicketLeadsToAnotherNodeWhenItsNodeIsGone(t *testing.T) {
 	alone := f.login(a, len(transports)+1)
 	require.Empty(t, alone.Ticket().Other, "there is none")
 	b := f.start("chat2", secure)
-	eventually(t, "chat1 to know chat2", func() bool { return a.nextNode(wire.WSS) != "" })
+	eventually(t, "chat1 to know chat2", func() bool { return a.others.next(wire.WSS) != "" })
 	var tickets []client.Ticket
 	for i, via := range transports {
 		c := f.loginVia(a, i+1, via, client.Options{TLS: trust})

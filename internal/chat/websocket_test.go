@@ -170,7 +170,7 @@ func TestAPingIsAnsweredAmongFrames(t *testing.T) {
 func TestADrainedWebSocketClientLearnsItsNextNode(t *testing.T) {
 	f := newFixture(t, 2)
 	a, b := f.start("chat1"), f.start("chat2")
-	eventually(t, "chat1 to know chat2", func() bool { return a.nextNode(wire.WS) != "" })
+	eventually(t, "chat1 to know chat2", func() bool { return a.others.next(wire.WS) != "" })
 	web := f.loginWeb(a, 1)
 	a.stop()
 	id, body := web.frame()

@@ -89,7 +89,7 @@ func New(deps Deps) *Delivery {
 	})
 	d.Watch = watch.New[*session.Session](deps.Watch, watch.Deps{
 		Log: deps.Log, Metrics: deps.Metrics, Visible: deps.Rights.VisibleTo, Watchers: deps.Rights.WatchersOf,
-		Whereabouts: deps.Presence.Whereabouts, Settled: deps.Settled, NoteSeen: deps.Presence.NoteSeen,
+		Whereabouts: deps.Presence.Sessions.Whereabouts, Settled: deps.Settled, NoteSeen: deps.Presence.Sessions.NoteSeen,
 		Nodes: d.Peers.Nodes, Forward: d.Peers.Forward,
 	})
 	d.refills = refill.New(refill.Deps{
@@ -100,7 +100,7 @@ func New(deps Deps) *Delivery {
 	d.Router = router.New(router.DefaultConfig(), deps.Log, deps.Metrics, deps.Registry, loc, d.Peers, d.refills.Add,
 		func(p *session.Push) (n int, elsewhere bool) { return d.Groups.User(p) })
 	d.Groups = group.New(group.DefaultConfig(), group.Deps{
-		Log: deps.Log, Metrics: deps.Metrics, Node: deps.Node, Boot: deps.Boot, Store: deps.Groups, Interest: deps.Presence,
+		Log: deps.Log, Metrics: deps.Metrics, Node: deps.Node, Boot: deps.Boot, Store: deps.Groups, Interest: deps.Presence.Groups,
 		Registry: deps.Registry, Locate: loc.LocateGroups, Nodes: d.Peers.Nodes, Forward: d.Peers.Forward,
 		Lost: d.Router.Lost, Deliver: d.Router.Deliver,
 	})
@@ -121,7 +121,7 @@ func (d *Delivery) LinkNodes() {
 	d.linkMu.Lock()
 	defer d.linkMu.Unlock()
 	addrs := make(map[string]string)
-	for _, n := range d.d.Presence.View().Nodes() {
+	for _, n := range d.d.Presence.Nodes.View().Nodes() {
 		if n.Live {
 			addrs[n.Name] = n.RPCAddr
 		}
@@ -132,7 +132,7 @@ func (d *Delivery) LinkNodes() {
 // TellElsewhere tells the nodes that hold other devices of a user about each other, so that none treats its sessions
 // as the only ones.
 func (d *Delivery) TellElsewhere(others []presence.Location) {
-	view := d.d.Presence.View()
+	view := d.d.Presence.Nodes.View()
 	names := []string{d.d.Node}
 	for i := range others {
 		if !slices.Contains(names, others[i].Node) {

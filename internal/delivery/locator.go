@@ -31,7 +31,7 @@ type locator struct {
 // Locate implements router.Locator. The view of the nodes may be a second old. If a user is on a boot id that is not
 // in the view, Locate reads the nodes again, at most once a second for each such boot id.
 func (l *locator) Locate(ctx context.Context, uids []int32) (nodes [][]string, sure bool, err error) {
-	found, gen, err := l.d.Presence.LocateIn(ctx, uids)
+	found, gen, err := l.d.Presence.Sessions.LocateIn(ctx, uids)
 	if err != nil {
 		return nil, false, err
 	}
@@ -42,7 +42,7 @@ func (l *locator) Locate(ctx context.Context, uids []int32) (nodes [][]string, s
 // LocateGroups implements group.Locator. Like Locate, it reads the nodes again for a boot id that is not in the view.
 // replaced holds the entries whose node now runs under another boot id; they are obsolete for good.
 func (l *locator) LocateGroups(ctx context.Context, threads []int64) (nodes [][]string, replaced []presence.GroupEntry, sure bool, err error) {
-	entries, gen, err := l.d.Presence.GroupEntries(ctx, threads)
+	entries, gen, err := l.d.Presence.Groups.Entries(ctx, threads)
 	if err != nil {
 		return nil, nil, false, err
 	}
@@ -55,7 +55,7 @@ func (l *locator) LocateGroups(ctx context.Context, threads []int64) (nodes [][]
 	if nodes, err = l.living(ctx, found); err != nil {
 		return nil, nil, false, err
 	}
-	view := l.d.Presence.View()
+	view := l.d.Presence.Nodes.View()
 	for _, of := range entries {
 		for _, e := range of {
 			if n, ok := view.Node(e.Node); ok && n.Live && n.Boot != e.Boot {
@@ -74,7 +74,7 @@ func (l *locator) living(ctx context.Context, found [][]presence.Location) ([][]
 		l.link() // the view has a node that the pool does not have yet
 	}
 	if l.worthReading(strange) {
-		if _, err := l.d.Presence.Nodes(ctx); err != nil {
+		if _, err := l.d.Presence.Nodes.Read(ctx); err != nil {
 			return nil, err
 		}
 		l.link()
@@ -87,7 +87,7 @@ func (l *locator) living(ctx context.Context, found [][]presence.Location) ([][]
 // alive returns the live nodes of each user without this node, and the boot ids that are not live in the view. A node
 // without a lease may be alive but cut off from Redis: it counts as long as there is a link to it.
 func (l *locator) alive(found [][]presence.Location) (nodes [][]string, strange []string) {
-	view, self := l.d.Presence.View(), l.d.Node
+	view, self := l.d.Presence.Nodes.View(), l.d.Node
 	nodes = make([][]string, len(found))
 	for i, locs := range found {
 		for _, loc := range locs {

@@ -33,7 +33,7 @@ type Janitor struct {
 	waiting int // in all batches
 }
 
-// Releaser removes sessions from Redis; *presence.Presence implements it.
+// Releaser removes sessions from Redis; *presence.Sessions implements it.
 type Releaser interface {
 	Release(ctx context.Context, sessions []presence.Location) error
 }

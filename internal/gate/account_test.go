@@ -203,33 +203,33 @@ func TestResetEndsWhatTheOldPasswordOpened(t *testing.T) {
 	// One session is on a live node, one on a node that has restarted under another boot id, one on a node that is
 	// gone.
 	require.NoError(t, presence.SeedGeneration(ctx, f.rdb))
-	require.NoError(t, f.presence.TakeLease(ctx, presence.Lease{Name: "chat1", Boot: "b1", ClientAddr: "127.0.0.1:1", RPCAddr: f.chatAddr}, ""))
-	require.NoError(t, f.presence.TakeLease(ctx, presence.Lease{Name: "chat2", Boot: "b2", ClientAddr: "127.0.0.1:2", RPCAddr: f.chatAddr}, ""))
+	require.NoError(t, f.presence.Leases.Take(ctx, presence.Lease{Name: "chat1", Boot: "b1", ClientAddr: "127.0.0.1:1", RPCAddr: f.chatAddr}, ""))
+	require.NoError(t, f.presence.Leases.Take(ctx, presence.Lease{Name: "chat2", Boot: "b2", ClientAddr: "127.0.0.1:2", RPCAddr: f.chatAddr}, ""))
 	for i, at := range []presence.Location{
 		{UID: uid, Device: "", SID: "s1", Node: "chat1", Boot: "b1"},
 		{UID: uid, Device: "phone", SID: "s2", Node: "chat2", Boot: "old"},
 		{UID: uid, Device: "tablet", SID: "s3", Node: "chat3", Boot: "b3"},
 	} {
-		_, err := f.presence.Restore(ctx, []presence.Location{at})
+		_, err := f.presence.Sessions.Restore(ctx, []presence.Location{at})
 		require.NoError(t, err, i)
 	}
-	require.NoError(t, f.presence.ReportLoad(ctx, "chat1", 1, nil))
-	require.NoError(t, f.presence.ReportLoad(ctx, "chat2", 1, nil))
+	require.NoError(t, f.presence.Leases.ReportLoad(ctx, "chat1", 1, nil))
+	require.NoError(t, f.presence.Leases.ReportLoad(ctx, "chat2", 1, nil))
 	require.NoError(t, f.store.Fence.Take(ctx, "chat3", "b3"))
-	placed, err := f.presence.Place(ctx, []int32{uid})
+	placed, err := f.presence.Nodes.Place(ctx, []int32{uid})
 	require.NoError(t, err)
-	good, err := f.presence.CheckToken(ctx, uid, placed[0].Token)
+	good, err := f.presence.Tokens.Check(ctx, uid, placed[0].Token)
 	require.NoError(t, err)
 	require.True(t, good)
-	require.NoError(t, f.presence.PutProfile(ctx, uid, "alice", []byte("{}")))
+	require.NoError(t, f.presence.Cache.PutProfile(ctx, uid, "alice", []byte("{}")))
 
 	require.Equal(t, wire.CodeOK, f.call("/reset_pwd", map[string]any{
 		"user": "ALICE", "email": "A@example.com", "passwd": "newpass", "varifycode": f.code("a@example.com"),
 	}).Error)
-	good, err = f.presence.CheckToken(ctx, uid, placed[0].Token)
+	good, err = f.presence.Tokens.Check(ctx, uid, placed[0].Token)
 	require.NoError(t, err)
 	require.False(t, good, "a token from before the reset")
-	data, err := f.presence.ProfileByUID(ctx, uid)
+	data, err := f.presence.Cache.ProfileByUID(ctx, uid)
 	require.NoError(t, err)
 	require.Nil(t, data)
 	f.chat.mu.Lock()
@@ -250,7 +250,7 @@ func TestResetEndsWhatTheOldPasswordOpened(t *testing.T) {
 // mailbox returns the kicks waiting for a node.
 func (f *fixture) mailbox(node string) []presence.Kick {
 	f.t.Helper()
-	kicks, err := f.presence.Report(f.t.Context(), node, 1, nil, presence.Kicks{})
+	kicks, err := f.presence.Leases.Report(f.t.Context(), node, 1, nil, presence.Kicks{})
 	require.NoError(f.t, err)
 	return kicks.Sessions
 }
@@ -267,13 +267,13 @@ func TestAKickAfterAResetWaitsInTheMailboxOfANodeThatDoesNotAnswer(t *testing.T)
 			f := newFixture(t)
 			ctx := t.Context()
 			uid := f.newUser("alice", "a@example.com", "oldpass")
-			require.NoError(t, f.presence.TakeLease(ctx, presence.Lease{Name: "chat1", Boot: "b1", ClientAddr: "127.0.0.1:1", RPCAddr: addr}, ""))
-			require.NoError(t, f.presence.ReportLoad(ctx, "chat1", 1, nil))
+			require.NoError(t, f.presence.Leases.Take(ctx, presence.Lease{Name: "chat1", Boot: "b1", ClientAddr: "127.0.0.1:1", RPCAddr: addr}, ""))
+			require.NoError(t, f.presence.Leases.ReportLoad(ctx, "chat1", 1, nil))
 			var want []presence.Kick
 			for i := range presence.MaxDevices { // all at once: their calls time out together
 				at := presence.Location{UID: uid, Device: fmt.Sprint("d", i), SID: fmt.Sprint("s", i), Node: "chat1", Boot: "b1"}
 				want = append(want, presence.Kick{UID: uid, SID: at.SID})
-				_, err := f.presence.Restore(ctx, []presence.Location{at})
+				_, err := f.presence.Sessions.Restore(ctx, []presence.Location{at})
 				require.NoError(t, err)
 			}
 			require.Equal(t, wire.CodeOK, f.call("/reset_pwd", map[string]any{

@@ -27,7 +27,7 @@ func (s *Server) deleteAccount(ctx context.Context, req *request) (any, error) {
 	s.audit.event("account_deleted", req.addr, cred.UID)
 	s.endSessions(ctx, "account_deleted", cred.UID, done.Name, store.Key(in.Email.text))
 	s.bumpLists(ctx, done.Related)
-	if err := s.presence.LeaveDeletion(ctx, cred.UID); err != nil && s.noise.Allow() {
+	if err := s.presence.Mailboxes.LeaveDeletion(ctx, cred.UID); err != nil && s.noise.Allow() {
 		s.log.Warn("friends who are logged in go on seeing when a deleted user was last online", "err", safe(err))
 	}
 	return deleteReply{UID: cred.UID}, nil
@@ -66,7 +66,7 @@ func (s *Server) bumpLists(ctx context.Context, uids []int32) {
 	for len(uids) > 0 {
 		part := uids[:min(len(uids), bumpBatch)]
 		uids = uids[len(part):]
-		if err := s.presence.BumpLists(ctx, part...); err != nil {
+		if err := s.presence.Cache.BumpLists(ctx, part...); err != nil {
 			if s.noise.Allow() {
 				s.log.Warn("cached lists hold a deleted user until they expire", "n", len(part)+len(uids), "err", safe(err))
 			}

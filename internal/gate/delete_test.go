@@ -21,12 +21,12 @@ func TestADeletedAccountLeavesNothingThatLogsIn(t *testing.T) {
 	require.NoError(t, err)
 	// A session on a live node, a token, and caches.
 	lease := presence.Lease{Name: "chat1", Boot: "boot1", ClientAddr: "127.0.0.1:1", RPCAddr: f.chatAddr, StartedMS: time.Now().UnixMilli()}
-	require.NoError(t, f.presence.TakeLease(t.Context(), lease, ""))
-	require.NoError(t, f.presence.ReportLoad(t.Context(), "chat1", 1, nil))
-	_, err = f.presence.Restore(t.Context(), []presence.Location{{UID: uid, Device: "phone", SID: "00000000000000aa", Node: "chat1", Boot: "boot1"}})
+	require.NoError(t, f.presence.Leases.Take(t.Context(), lease, ""))
+	require.NoError(t, f.presence.Leases.ReportLoad(t.Context(), "chat1", 1, nil))
+	_, err = f.presence.Sessions.Restore(t.Context(), []presence.Location{{UID: uid, Device: "phone", SID: "00000000000000aa", Node: "chat1", Boot: "boot1"}})
 	require.NoError(t, err)
-	require.NoError(t, f.presence.PutProfile(t.Context(), uid, "Alice", []byte(`{"uid":1}`)))
-	before, err := f.presence.ListsVersion(t.Context(), friend)
+	require.NoError(t, f.presence.Cache.PutProfile(t.Context(), uid, "Alice", []byte(`{"uid":1}`)))
+	before, err := f.presence.Cache.ListsVersion(t.Context(), friend)
 	require.NoError(t, err)
 
 	erase := func(email, passwd string) reply {
@@ -44,19 +44,19 @@ func TestADeletedAccountLeavesNothingThatLogsIn(t *testing.T) {
 	f.chat.mu.Lock()
 	require.Equal(t, []string{strconv.Itoa(int(uid)) + "/00000000000000aa"}, f.chat.kicked)
 	f.chat.mu.Unlock()
-	report, err := f.presence.Report(t.Context(), "chat1", 1, nil, presence.Kicks{})
+	report, err := f.presence.Leases.Report(t.Context(), "chat1", 1, nil, presence.Kicks{})
 	require.NoError(t, err)
 	require.Equal(t, []presence.Kick{{UID: uid}}, report.Sessions, "nodes are told, for those who watch")
 	require.True(t, f.mr.Exists("utokmin_"+strconv.Itoa(int(uid))), "tokens and tickets are refused")
 	for _, get := range []func() ([]byte, error){
-		func() ([]byte, error) { return f.presence.ProfileByUID(t.Context(), uid) },
-		func() ([]byte, error) { return f.presence.ProfileByName(t.Context(), "alice") },
+		func() ([]byte, error) { return f.presence.Cache.ProfileByUID(t.Context(), uid) },
+		func() ([]byte, error) { return f.presence.Cache.ProfileByName(t.Context(), "alice") },
 	} {
 		data, err := get()
 		require.NoError(t, err)
 		require.Nil(t, data)
 	}
-	after, err := f.presence.ListsVersion(t.Context(), friend)
+	after, err := f.presence.Cache.ListsVersion(t.Context(), friend)
 	require.NoError(t, err)
 	require.NotEqual(t, before, after, "the friend's next login reads its lists anew")
 	_, err = f.store.Users.Profile(t.Context(), uid)

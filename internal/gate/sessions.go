@@ -40,10 +40,10 @@ func (s *Server) endSessions(ctx context.Context, after string, uid int32, name,
 func (s *Server) revoke(ctx context.Context, uid int32, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Redis.Timeout)
 	defer cancel()
-	if err := s.presence.RevokeTokens(ctx, uid); err != nil {
+	if err := s.presence.Tokens.Revoke(ctx, uid); err != nil {
 		return err
 	}
-	return s.presence.DropProfile(ctx, uid, name)
+	return s.presence.Cache.DropProfile(ctx, uid, name)
 }
 
 // revokeLater repeats a failed revocation in the background. It then ends the sessions again, because one of them may
@@ -72,7 +72,7 @@ func (s *Server) revokeLater(log *slog.Logger, uid int32, name string) {
 func (s *Server) kick(ctx context.Context, log *slog.Logger, uid int32) {
 	ctx, cancel := context.WithTimeout(ctx, kickTimeout+2*s.cfg.Redis.Timeout)
 	defer cancel()
-	found, err := s.presence.Locate(ctx, []int32{uid})
+	found, err := s.presence.Sessions.Locate(ctx, []int32{uid})
 	if err != nil {
 		s.kickFailed(log, err)
 		return
@@ -87,7 +87,7 @@ func (s *Server) kick(ctx context.Context, log *slog.Logger, uid int32) {
 // kickOne ends one session. If its node has no lease, the kick is left in the mailbox and the node is fenced: a
 // cut-off process finds one or the other, whichever server it reaches first.
 func (s *Server) kickOne(ctx context.Context, log *slog.Logger, at presence.Location) {
-	ending, err := s.presence.EndSession(ctx, at, func(ctx context.Context, n presence.Node) error {
+	ending, err := s.presence.Sessions.End(ctx, at, func(ctx context.Context, n presence.Node) error {
 		return s.kickAt(ctx, n.RPCAddr, at)
 	})
 	result := "ok"
@@ -96,7 +96,7 @@ func (s *Server) kickOne(ctx context.Context, log *slog.Logger, at presence.Loca
 	case ending == presence.EndingLeft:
 		result = "left"
 	case ending == presence.EndingNoNode:
-		result, err = "gone", errors.Join(s.presence.LeaveKick(ctx, at), s.store.Fence.Forbid(ctx, at.Node, at.Boot))
+		result, err = "gone", errors.Join(s.presence.Mailboxes.LeaveKick(ctx, at), s.store.Fence.Forbid(ctx, at.Node, at.Boot))
 	}
 	if err != nil {
 		s.kickFailed(log, err)

@@ -102,7 +102,7 @@ func (g *Groups) locate(threads []int64) (nodes [][]string, sure bool, err error
 		return nil, false, err
 	}
 	if len(replaced) > 0 {
-		if err := g.d.Interest.DropGroups(ctx, replaced); err != nil {
+		if err := g.d.Interest.Drop(ctx, replaced); err != nil {
 			g.log.Debug("entries of earlier lives not dropped", "n", len(replaced), "err", err)
 		}
 	}

@@ -35,11 +35,11 @@ func (alone) LocalMembers(context.Context, int64, []int32) (int32, map[int32]sto
 	return 1, nil, nil
 }
 
-func (alone) HoldGroups(_ context.Context, entries []presence.GroupEntry) ([]bool, error) {
+func (alone) Hold(_ context.Context, entries []presence.GroupEntry) ([]bool, error) {
 	return make([]bool, len(entries)), nil
 }
 
-func (alone) DropGroups(context.Context, []presence.GroupEntry) error { return nil }
+func (alone) Drop(context.Context, []presence.GroupEntry) error { return nil }
 
 // BenchmarkFanOut measures one row of 300 bytes to n sessions of this node, next to a loop that writes the same frame
 // to the same sockets.

@@ -50,8 +50,8 @@ type Store interface {
 
 // Interest is the part of internal/presence that Groups uses.
 type Interest interface {
-	HoldGroups(ctx context.Context, entries []presence.GroupEntry) (added []bool, err error)
-	DropGroups(ctx context.Context, entries []presence.GroupEntry) error
+	Hold(ctx context.Context, entries []presence.GroupEntry) (added []bool, err error)
+	Drop(ctx context.Context, entries []presence.GroupEntry) error
 }
 
 // Config bounds Groups. See DefaultConfig.
@@ -290,7 +290,7 @@ func (g *Groups) hold(ctx context.Context, threads []int64) error {
 		return nil
 	}
 	g.metrics.interests.Add(float64(len(entries)))
-	if _, err := g.d.Interest.HoldGroups(ctx, entries); err != nil {
+	if _, err := g.d.Interest.Hold(ctx, entries); err != nil {
 		g.metrics.interestFailures.Inc()
 		g.soil(entries)
 		g.wakeUp()

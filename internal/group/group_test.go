@@ -340,7 +340,7 @@ func TestTheInterestInAnEmptyGroupIsDroppedAndComesBackUnderAnotherNumber(t *tes
 		a.login(1)
 		require.Contains(t, w.held(1), key)
 		require.NotEqual(t, number, w.held(1)[key])
-		require.NoError(t, w.DropGroups(t.Context(), []presence.GroupEntry{{Thread: 1, Node: "a", Boot: a.boot, Number: number}}))
+		require.NoError(t, w.Drop(t.Context(), []presence.GroupEntry{{Thread: 1, Node: "a", Boot: a.boot, Number: number}}))
 		require.Contains(t, w.held(1), key, "a late delete of the first one")
 	})
 }

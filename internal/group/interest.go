@@ -106,7 +106,7 @@ func (g *Groups) begin() []int64 {
 	threads, dropped := g.index.threads(g.d.Node, g.since()-g.cfg.Linger)
 	for part := range slices.Chunk(dropped, holdBatch) {
 		ctx, cancel := context.WithTimeout(g.ctx, g.cfg.Timeout)
-		if err := g.d.Interest.DropGroups(ctx, part); err != nil {
+		if err := g.d.Interest.Drop(ctx, part); err != nil {
 			g.log.Debug("interests not dropped", "n", len(part), "err", err) // harmless: this node is sent rows that no session here reads
 		}
 		cancel()
@@ -125,7 +125,7 @@ func (g *Groups) write(threads []int64, tell telling) bool {
 	ctx, cancel := context.WithTimeout(g.ctx, g.cfg.Timeout)
 	defer cancel()
 	g.metrics.interests.Add(float64(len(entries)))
-	added, err := g.d.Interest.HoldGroups(ctx, entries)
+	added, err := g.d.Interest.Hold(ctx, entries)
 	if err != nil {
 		if g.ctx.Err() == nil {
 			g.metrics.interestFailures.Inc()

@@ -234,7 +234,7 @@ func (w *world) settle(stop chan struct{}) {
 
 // Redis.
 
-func (w *world) HoldGroups(_ context.Context, entries []presence.GroupEntry) (added []bool, err error) {
+func (w *world) Hold(_ context.Context, entries []presence.GroupEntry) (added []bool, err error) {
 	w.pause()
 	defer w.pause()
 	w.mu.Lock()
@@ -262,7 +262,7 @@ func (w *world) HoldGroups(_ context.Context, entries []presence.GroupEntry) (ad
 	return added, nil
 }
 
-func (w *world) DropGroups(_ context.Context, entries []presence.GroupEntry) error {
+func (w *world) Drop(_ context.Context, entries []presence.GroupEntry) error {
 	w.pause()
 	defer w.pause()
 	w.mu.Lock()

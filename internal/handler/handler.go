@@ -151,7 +151,7 @@ func (d *Deps) pushToOwn(ctx context.Context, s *session.Session, id wire.MsgID,
 			pushes = append(pushes, session.Push{To: s.UID(), From: s.UID(), SID: sid, ID: id, Body: body})
 		}
 	}
-	found, err := d.Presence.Locate(ctx, []int32{s.UID()})
+	found, err := d.Presence.Sessions.Locate(ctx, []int32{s.UID()})
 	if err != nil {
 		d.Log.Debug("own devices not found", "sid", s.SID(), "err", err)
 		var few [session.MaxDevices]session.SID

@@ -29,7 +29,7 @@ func (d *Deps) logout(ctx context.Context, s *session.Session, body []byte) erro
 	default:
 		return wire.Refuse(wire.CodeBadRequest, errScope)
 	}
-	if err := d.Presence.Logout(ctx, d.Ender.Location(s)); err != nil {
+	if err := d.Presence.Sessions.Logout(ctx, d.Ender.Location(s)); err != nil {
 		return err
 	}
 	frame, err := wire.EncodeFrame(wire.MsgLogoutRsp, codeOnly{})
@@ -44,10 +44,10 @@ func (d *Deps) logout(ctx context.Context, s *session.Session, body []byte) erro
 // s. Tokens come first, so that no session that is ended here comes back. Sessions of other nodes end as at a login: a node
 // that does not answer finds the kick in its mailbox, a dead one is fenced.
 func (d *Deps) endOthers(ctx context.Context, s *session.Session) error {
-	if err := d.Presence.RevokeTokens(ctx, s.UID()); err != nil {
+	if err := d.Presence.Tokens.Revoke(ctx, s.UID()); err != nil {
 		return err
 	}
-	found, err := d.Presence.Locate(ctx, []int32{s.UID()})
+	found, err := d.Presence.Sessions.Locate(ctx, []int32{s.UID()})
 	if err != nil {
 		return fmt.Errorf("handler: end sessions: %w", err)
 	}

@@ -14,7 +14,7 @@ import (
 // put together, and of the friends that went. Their pushes found nobody: not this session yet, nor the one before. A push goes out after its change
 // was counted, so a change that is not in the count now will find the session.
 func (l *Logins) CatchUp(ctx context.Context, s *session.Session, version int64, lists []byte) {
-	now, err := l.d.Presence.ListsVersion(ctx, s.UID())
+	now, err := l.d.Presence.Cache.ListsVersion(ctx, s.UID())
 	if err == nil && now != version {
 		err = l.pushNewcomers(ctx, s, now, lists)
 	}

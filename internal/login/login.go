@@ -274,7 +274,7 @@ func (a *attempt) identify() error {
 // look reads what Redis knows of a stock client's user. It claims nothing yet: the session has to know the user's friends
 // before it can be found.
 func (a *attempt) look(ctx context.Context) (err error) {
-	a.known, err = a.d.Presence.Prelogin(ctx, a.req.UID, a.req.Token)
+	a.known, err = a.d.Presence.Logins.Prelogin(ctx, a.req.UID, a.req.Token)
 	if err == nil && !a.known.TokenOK {
 		err = presence.ErrTokenInvalid
 	}
@@ -286,7 +286,7 @@ func (a *attempt) claimIfCached(ctx context.Context) (err error) {
 	if err = a.identify(); err != nil {
 		return err
 	}
-	a.known, a.claimed, err = a.d.Presence.ClaimCached(ctx, a.claim)
+	a.known, a.claimed, err = a.d.Presence.Logins.ClaimCached(ctx, a.claim)
 	return a.refused(err)
 }
 
@@ -315,7 +315,7 @@ func (a *attempt) claimPlace(ctx context.Context) error {
 	if a.session.State() == session.Dead {
 		return session.ErrClosed
 	}
-	claimed, err := a.d.Presence.Claim(ctx, a.claim)
+	claimed, err := a.d.Presence.Logins.Claim(ctx, a.claim)
 	if err != nil {
 		return a.refused(err)
 	}

@@ -11,7 +11,7 @@ import (
 // Abandon undoes a claim whose client has hung up meanwhile. The session it displaced may be a later login of the same
 // client, which did not wait: that one keeps its place, unless yet another has taken it.
 func (l *Logins) Abandon(ctx context.Context, claimed presence.Claimed, mine presence.Location) error {
-	if err := l.d.Presence.Release(ctx, []presence.Location{mine}); err != nil {
+	if err := l.d.Presence.Sessions.Release(ctx, []presence.Location{mine}); err != nil {
 		l.d.Janitor.Release(mine)
 		_, err := l.supersede(ctx, claimed)
 		return err
@@ -21,11 +21,11 @@ func (l *Logins) Abandon(ctx context.Context, claimed presence.Claimed, mine pre
 	if old == nil {
 		return nil
 	}
-	alive, err := l.d.Presence.Alive(ctx, old.Node, old.Boot)
+	alive, err := l.d.Presence.Nodes.Alive(ctx, old.Node, old.Boot)
 	if err != nil || !alive && !l.d.Static(old.Node) {
 		return err
 	}
-	lost, err := l.d.Presence.Restore(ctx, []presence.Location{*old})
+	lost, err := l.d.Presence.Sessions.Restore(ctx, []presence.Location{*old})
 	if err != nil || len(lost) > 0 {
 		_, err := l.supersede(ctx, claimed)
 		return err

@@ -86,7 +86,7 @@ func (m *Member) acquire(ctx context.Context) error {
 	mine := m.mine
 	m.mu.Unlock()
 	began := time.Now()
-	err := m.d.Lease.TakeLease(ctx, mine, "")
+	err := m.d.Lease.Take(ctx, mine, "")
 	if held, ok := errors.AsType[*presence.HeldError](err); ok {
 		_, boot, helloErr := m.d.Hello(ctx, held.Holder.RPCAddr)
 		if helloErr == nil && boot == held.Holder.Boot {
@@ -94,7 +94,7 @@ func (m *Member) acquire(ctx context.Context) error {
 		}
 		m.d.Log.Info("taking over the lease of a dead process", "boot", held.Holder.Boot)
 		began = time.Now()
-		err = m.d.Lease.TakeLease(ctx, mine, held.Holder.Boot)
+		err = m.d.Lease.Take(ctx, mine, held.Holder.Boot)
 	}
 	if err != nil {
 		return err
@@ -124,7 +124,7 @@ func (m *Member) extend(ctx context.Context) error {
 	mine := m.mine
 	m.mu.Unlock()
 	began := time.Now()
-	gen, err := m.d.Lease.ExtendLease(ctx, mine)
+	gen, err := m.d.Lease.Extend(ctx, mine)
 	if errors.Is(err, presence.ErrLeaseLost) {
 		if held, ok := errors.AsType[*presence.HeldError](err); ok {
 			return m.lostTo(ctx, held)
@@ -132,7 +132,7 @@ func (m *Member) extend(ctx context.Context) error {
 		// The lease lapsed, or was lost with Redis' data. Keeping the boot id is safe: if another node treated this
 		// one as dead meanwhile, it changed the fence row, and nothing can be stored under the old boot id.
 		began = time.Now()
-		err = m.d.Lease.TakeLease(ctx, mine, "")
+		err = m.d.Lease.Take(ctx, mine, "")
 		if held, ok := errors.AsType[*presence.HeldError](err); ok {
 			return m.lostTo(ctx, held)
 		}
@@ -202,7 +202,7 @@ func (m *Member) SetDraining(ctx context.Context, draining bool) {
 	m.mine.Draining = draining
 	mine := m.mine
 	m.mu.Unlock()
-	if _, err := m.d.Lease.ExtendLease(ctx, mine); err != nil {
+	if _, err := m.d.Lease.Extend(ctx, mine); err != nil {
 		m.d.Log.Warn("drain not announced yet", "draining", draining, "err", err)
 	}
 }
@@ -222,7 +222,7 @@ func (m *Member) Drop(ctx context.Context) {
 func (m *Member) dropLease(ctx context.Context, l presence.Lease) {
 	ctx, cancel := context.WithTimeout(ctx, leaseTimeout)
 	defer cancel()
-	if err := m.d.Lease.DropLease(ctx, l); err != nil {
+	if err := m.d.Lease.Drop(ctx, l); err != nil {
 		m.d.Log.Warn("lease not dropped; it expires by itself", "err", err)
 	}
 }

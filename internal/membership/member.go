@@ -55,11 +55,11 @@ const (
 	fenceEnded                    // the sessions have ended; the next life may begin
 )
 
-// LeaseStore is the part of Redis that a Member uses; *presence.Presence implements it.
+// LeaseStore is the part of Redis that a Member uses; *presence.Leases implements it.
 type LeaseStore interface {
-	TakeLease(ctx context.Context, l presence.Lease, replaceBoot string) error
-	ExtendLease(ctx context.Context, l presence.Lease) (gen string, err error)
-	DropLease(ctx context.Context, l presence.Lease) error
+	Take(ctx context.Context, l presence.Lease, replaceBoot string) error
+	Extend(ctx context.Context, l presence.Lease) (gen string, err error)
+	Drop(ctx context.Context, l presence.Lease) error
 	Report(ctx context.Context, node string, count int, tokens []string, handled presence.Kicks) (presence.Kicks, error)
 	Generation(ctx context.Context) (id string, ageMS int64, err error)
 }

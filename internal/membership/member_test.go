@@ -58,7 +58,7 @@ func (f *fakeServers) sql(ctx context.Context, did func() error) error {
 	return f.call(ctx, &f.stallSQL, 10*time.Second, did) // as long as the store waits
 }
 
-func (f *fakeServers) TakeLease(ctx context.Context, l presence.Lease, replace string) error {
+func (f *fakeServers) Take(ctx context.Context, l presence.Lease, replace string) error {
 	return f.redis(ctx, func() error {
 		if time.Now().Before(f.until) && f.lease.Boot != l.Boot && f.lease.Boot != replace {
 			return &presence.HeldError{Holder: f.lease}
@@ -68,7 +68,7 @@ func (f *fakeServers) TakeLease(ctx context.Context, l presence.Lease, replace s
 	})
 }
 
-func (f *fakeServers) ExtendLease(ctx context.Context, l presence.Lease) (gen string, err error) {
+func (f *fakeServers) Extend(ctx context.Context, l presence.Lease) (gen string, err error) {
 	return "gen", f.redis(ctx, func() error {
 		if !time.Now().Before(f.until) {
 			f.lapsed++
@@ -82,7 +82,7 @@ func (f *fakeServers) ExtendLease(ctx context.Context, l presence.Lease) (gen st
 	})
 }
 
-func (f *fakeServers) DropLease(ctx context.Context, l presence.Lease) error {
+func (f *fakeServers) Drop(ctx context.Context, l presence.Lease) error {
 	return f.redis(ctx, func() error {
 		if f.lease.Boot == l.Boot {
 			f.until = time.Time{}

@@ -303,12 +303,12 @@ func viewOf(t *testing.T, nodes map[string]*fakeNode) func() *presence.View {
 	p := presence.New(rdb, presence.Options{Timeout: time.Minute})
 	t.Cleanup(func() { p.Close(); rdb.Close() })
 	for name := range nodes {
-		require.NoError(t, p.TakeLease(t.Context(), presence.Lease{Name: name, Boot: "boot", RPCAddr: name + ":1"}, ""))
-		require.NoError(t, p.ReportLoad(t.Context(), name, 0, nil))
+		require.NoError(t, p.Leases.Take(t.Context(), presence.Lease{Name: name, Boot: "boot", RPCAddr: name + ":1"}, ""))
+		require.NoError(t, p.Leases.ReportLoad(t.Context(), name, 0, nil))
 	}
-	_, err := p.Nodes(t.Context())
+	_, err := p.Nodes.Read(t.Context())
 	require.NoError(t, err)
-	return p.View
+	return p.Nodes.View
 }
 
 // The page of operators has these texts in its other languages too, by what they are in English.

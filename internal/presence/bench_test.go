@@ -38,7 +38,7 @@ func BenchmarkClaim(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			i := next.Add(1) - 1
-			_, err := p.Claim(b.Context(), Claim{UID: i, Token: tokens[i], SID: "0123456789abcdef", Node: "n1", Boot: "0123456789abcdef"})
+			_, err := p.Logins.Claim(b.Context(), Claim{UID: i, Token: tokens[i], SID: "0123456789abcdef", Node: "n1", Boot: "0123456789abcdef"})
 			if err != nil {
 				b.Errorf("claim: %v", err)
 				return
@@ -51,8 +51,8 @@ func BenchmarkPrelogin(b *testing.B) {
 	const users = 1000
 	p := single.backend(b, "redis").open(b, Options{})
 	for uid := range int32(users) {
-		require.NoError(b, p.PutProfile(b.Context(), uid, strconv.Itoa(int(uid)), make([]byte, 200)))
-		require.NoError(b, p.PutLists(b.Context(), uid, 0, make([]byte, 1500)))
+		require.NoError(b, p.Cache.PutProfile(b.Context(), uid, strconv.Itoa(int(uid)), make([]byte, 200)))
+		require.NoError(b, p.Cache.PutLists(b.Context(), uid, 0, make([]byte, 1500)))
 	}
 	token := NewToken()
 	var next atomic.Int32
@@ -62,7 +62,7 @@ func BenchmarkPrelogin(b *testing.B) {
 	defer cputime.Report(b)()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			if pre, err := p.Prelogin(b.Context(), next.Add(1)%users, token); err != nil || pre.Lists == nil {
+			if pre, err := p.Logins.Prelogin(b.Context(), next.Add(1)%users, token); err != nil || pre.Lists == nil {
 				b.Errorf("prelogin: %v", err)
 				return
 			}
@@ -79,7 +79,7 @@ func BenchmarkLocate(b *testing.B) {
 			for uid := range int32(users) {
 				locs = append(locs, Location{UID: uid, SID: "0123456789abcdef", Node: "n1", Boot: "0123456789abcdef"})
 			}
-			_, err := p.Restore(b.Context(), locs)
+			_, err := p.Sessions.Restore(b.Context(), locs)
 			require.NoError(b, err)
 			var next atomic.Int32
 			b.SetParallelism(callersPerCore)
@@ -93,7 +93,7 @@ func BenchmarkLocate(b *testing.B) {
 					for i := range uids {
 						uids[i] = (from + int32(i)) % users
 					}
-					if _, err := p.Locate(b.Context(), uids); err != nil {
+					if _, err := p.Sessions.Locate(b.Context(), uids); err != nil {
 						b.Errorf("locate: %v", err)
 						return
 					}
@@ -110,9 +110,9 @@ func BenchmarkPlace(b *testing.B) {
 			p := backend.open(b, Options{})
 			for i := range 50 {
 				name := "n" + strconv.Itoa(i)
-				require.NoError(b, p.TakeLease(b.Context(), Lease{Name: name, Boot: "b", ClientAddr: "c:1"}, ""))
+				require.NoError(b, p.Leases.Take(b.Context(), Lease{Name: name, Boot: "b", ClientAddr: "c:1"}, ""))
 				require.NoError(b, p.rdb.Persist(b.Context(), p.keys.lease(name)).Err())
-				require.NoError(b, p.ReportLoad(b.Context(), name, 0, nil))
+				require.NoError(b, p.Leases.ReportLoad(b.Context(), name, 0, nil))
 			}
 			uids := make([]int32, size)
 			b.SetParallelism(callersPerCore / min(size, 64))
@@ -121,7 +121,7 @@ func BenchmarkPlace(b *testing.B) {
 			defer cputime.Report(b)()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					if _, err := p.Place(b.Context(), uids); err != nil {
+					if _, err := p.Nodes.Place(b.Context(), uids); err != nil {
 						b.Errorf("place: %v", err)
 						return
 					}

@@ -25,12 +25,12 @@ type combiner[C packed] struct {
 }
 
 // newCombiner returns a combiner with at most limit of weight per round trip. run settles each call.
-func newCombiner[C packed](p *Presence, name string, limit int, run func(context.Context, []C)) combiner[C] {
-	size, seconds := p.metrics.batchSize.WithLabelValues(name), p.metrics.batchSeconds.WithLabelValues(name)
+func newCombiner[C packed](c *conn, name string, limit int, run func(context.Context, []C)) combiner[C] {
+	size, seconds := c.metrics.batchSize.WithLabelValues(name), c.metrics.batchSeconds.WithLabelValues(name)
 	serve := func(calls []C) {
 		// The callers' contexts bound only their own waits; a caller that gives up must not cancel the batch of the
 		// others.
-		ctx, cancel := context.WithTimeout(context.Background(), p.opt.Timeout)
+		ctx, cancel := context.WithTimeout(context.Background(), c.opt.Timeout)
 		defer cancel()
 		start := time.Now()
 		defer func() {
@@ -39,10 +39,10 @@ func newCombiner[C packed](p *Presence, name string, limit int, run func(context
 		}()
 		run(ctx, calls)
 	}
-	limits := batch.Limits{Items: p.opt.Queue, BatchWeight: limit}
+	limits := batch.Limits{Items: c.opt.Queue, BatchWeight: limit}
 	return combiner[C]{
-		Calls: batch.NewCalls(limits, p.stop, serve, func(*batch.Panic) { p.metrics.panics.Inc() }),
-		full:  p.metrics.queueFull.WithLabelValues(name),
+		Calls: batch.NewCalls(limits, c.stop, serve, func(*batch.Panic) { c.metrics.panics.Inc() }),
+		full:  c.metrics.queueFull.WithLabelValues(name),
 	}
 }
 
@@ -70,25 +70,25 @@ type command interface {
 
 // runCommands sends a batch in one pipeline, and commands whose script was missing in another one. Repeating them is
 // safe, because a missing script has not run.
-func (p *Presence) runCommands(ctx context.Context, calls []command) {
+func (c *conn) runCommands(ctx context.Context, calls []command) {
 	const tries = 3 // a Redis that loses scripts again between two pipelines is being flushed on purpose
 	for try := 1; len(calls) > 0; try++ {
-		pipe := p.rdb.Pipeline()
-		for _, c := range calls {
-			c.add(ctx, pipe)
+		pipe := c.rdb.Pipeline()
+		for _, call := range calls {
+			call.add(ctx, pipe)
 		}
 		_, _ = pipe.Exec(ctx) // each command carries its own error
 		var again []command
-		for _, c := range calls {
-			err := c.finish()
+		for _, call := range calls {
+			err := call.finish()
 			if isNoScript(err) && try < tries {
-				again = append(again, c)
+				again = append(again, call)
 			}
-			c.Settle(err)
+			call.Settle(err)
 		}
 		if len(again) > 0 {
-			p.metrics.scriptReloads.Inc()
-			if err := p.loadScripts(ctx); err != nil {
+			c.metrics.scriptReloads.Inc()
+			if err := c.loadScripts(ctx); err != nil {
 				return // the calls keep their NOSCRIPT error
 			}
 		}
@@ -109,12 +109,12 @@ func firstError[C redis.Cmder](cmds []C) error {
 // hashes reads hashes and, after them, the generation id of the data they were read from; the id is "" if there is
 // none yet, or if it changed in between. A hash whose error is ignored is empty. The caller must not modify keys
 // afterwards, because a worker may read them even after the caller has given up. Concurrent calls share round trips.
-func (p *Presence) hashes(ctx context.Context, keys []string, ignored func(error) bool) (found []map[string]string, generation string, err error) {
+func (c *conn) hashes(ctx context.Context, keys []string, ignored func(error) bool) (found []map[string]string, generation string, err error) {
 	found = make([]map[string]string, len(keys))
-	for at := 0; at < len(keys); at += p.opt.MaxBatch {
-		end := min(at+p.opt.MaxBatch, len(keys))
+	for at := 0; at < len(keys); at += c.opt.MaxBatch {
+		end := min(at+c.opt.MaxBatch, len(keys))
 		j := &hashJob{keys: keys[at:end], found: found[at:end], ignored: ignored}
-		if err := p.commands.do(ctx, j, false); err != nil {
+		if err := c.commands.do(ctx, j, false); err != nil {
 			return nil, "", err
 		}
 		if at > 0 && generation != j.generation {

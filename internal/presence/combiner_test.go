@@ -75,7 +75,7 @@ func stall(t *testing.T, p *Presence, h *roundTrips) (release func()) {
 	var wg sync.WaitGroup
 	for i := range p.opt.Workers {
 		wg.Go(func() {
-			_, err := p.Locate(context.WithoutCancel(t.Context()), []int32{1})
+			_, err := p.Sessions.Locate(context.WithoutCancel(t.Context()), []int32{1})
 			if err != nil {
 				t.Errorf("locate: %v", err)
 			}
@@ -115,9 +115,9 @@ func TestConcurrentCallsShareRoundTrips(t *testing.T) {
 		for uid := range int32(users) {
 			uids = append(uids, uid)
 		}
-		placed, err := p.Place(ctx, uids)
+		placed, err := p.Nodes.Place(ctx, uids)
 		require.NoError(t, err)
-		_, err = p.Claim(ctx, Claim{UID: 9999, Token: "x", SID: "s", Node: "n1", Boot: "b"})
+		_, err = p.Logins.Claim(ctx, Claim{UID: 9999, Token: "x", SID: "s", Node: "n1", Boot: "b"})
 		require.ErrorIs(t, err, ErrTokenInvalid) // scripts are loaded from here on
 
 		release := stall(t, p, h)
@@ -125,17 +125,17 @@ func TestConcurrentCallsShareRoundTrips(t *testing.T) {
 		var wg sync.WaitGroup
 		for _, uid := range uids {
 			wg.Go(func() {
-				if pre, err := p.Prelogin(ctx, uid, placed[uid].Token); err != nil {
+				if pre, err := p.Logins.Prelogin(ctx, uid, placed[uid].Token); err != nil {
 					t.Errorf("prelogin of %d: %+v: %v", uid, pre, err)
 				}
 			})
 			wg.Go(func() {
-				if _, err := p.Claim(ctx, Claim{UID: uid, Token: placed[uid].Token, SID: "s", Node: "n1", Boot: "b"}); err != nil {
+				if _, err := p.Logins.Claim(ctx, Claim{UID: uid, Token: placed[uid].Token, SID: "s", Node: "n1", Boot: "b"}); err != nil {
 					t.Errorf("claim of %d: %v", uid, err)
 				}
 			})
 			wg.Go(func() {
-				if err := p.Release(ctx, []Location{{UID: uid, SID: "other", Node: "n1", Boot: "b"}}); err != nil {
+				if err := p.Sessions.Release(ctx, []Location{{UID: uid, SID: "other", Node: "n1", Boot: "b"}}); err != nil {
 					t.Errorf("release of %d: %v", uid, err)
 				}
 			})
@@ -163,7 +163,7 @@ func TestQueueIsBounded(t *testing.T) {
 		leaving, leave := context.WithCancel(ctx)
 		left := make(chan error)
 		go func() {
-			_, err := p.Claim(leaving, Claim{UID: 7, Token: token, SID: "left", Node: "n1", Boot: "b"})
+			_, err := p.Logins.Claim(leaving, Claim{UID: 7, Token: token, SID: "left", Node: "n1", Boot: "b"})
 			left <- err
 		}()
 		eventually(t, "the claim waits", func() bool { return p.commands.Waiting() == 1 })
@@ -173,14 +173,14 @@ func TestQueueIsBounded(t *testing.T) {
 		answers := make(chan error, 3)
 		for uid := range int32(3) {
 			go func() {
-				_, err := p.Locate(ctx, []int32{uid})
+				_, err := p.Sessions.Locate(ctx, []int32{uid})
 				answers <- err
 			}()
 		}
 		eventually(t, "the queue is full", func() bool { return p.commands.Waiting() == 4 })
-		_, err := p.Claim(ctx, Claim{UID: 7, Token: token, SID: "busy", Node: "n1", Boot: "b"})
+		_, err := p.Logins.Claim(ctx, Claim{UID: 7, Token: token, SID: "busy", Node: "n1", Boot: "b"})
 		require.ErrorIs(t, err, ErrBusy)
-		_, err = p.Prelogin(ctx, 7, token)
+		_, err = p.Logins.Prelogin(ctx, 7, token)
 		require.ErrorIs(t, err, ErrBusy)
 		require.EqualValues(t, 2, counted(t, reg, "parley_presence_queue_full_total"))
 
@@ -189,7 +189,7 @@ func TestQueueIsBounded(t *testing.T) {
 			require.NoError(t, <-answers)
 		}
 		require.Empty(t, locate(t, p, 7))
-		got, err := p.Claim(ctx, Claim{UID: 7, Token: token, SID: "s", Node: "n1", Boot: "b"})
+		got, err := p.Logins.Claim(ctx, Claim{UID: 7, Token: token, SID: "s", Node: "n1", Boot: "b"})
 		require.NoError(t, err)
 		require.Nil(t, got.Old)
 		require.EqualValues(t, 1, counted(t, reg, "parley_presence_placements_total"))
@@ -210,12 +210,12 @@ func TestClaimUnderWayIsWaitedFor(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		claimed, located := make(chan error), make(chan error)
 		go func() {
-			_, err := p.Claim(ctx, Claim{UID: 7, Token: token, SID: "s", Node: "n1", Boot: "b"})
+			_, err := p.Logins.Claim(ctx, Claim{UID: 7, Token: token, SID: "s", Node: "n1", Boot: "b"})
 			claimed <- err
 		}()
 		eventually(t, "the claim is under way", func() bool { return h.pipelines.Load() == before+1 })
 		go func() {
-			_, err := p.Locate(ctx, []int32{7})
+			_, err := p.Sessions.Locate(ctx, []int32{7})
 			located <- err
 		}()
 		eventually(t, "both are under way", func() bool { return h.pipelines.Load() == before+2 })
@@ -241,7 +241,7 @@ func TestClose(t *testing.T) {
 		release := stall(t, p, h)
 		queued := make(chan error)
 		go func() {
-			_, err := p.Locate(ctx, []int32{1})
+			_, err := p.Sessions.Locate(ctx, []int32{1})
 			queued <- err
 		}()
 		eventually(t, "a call waits", func() bool { return p.commands.Waiting() == 1 })
@@ -259,9 +259,9 @@ func TestClose(t *testing.T) {
 		release()
 		<-closed
 		p.Close()
-		_, err := p.Locate(ctx, []int32{1})
+		_, err := p.Sessions.Locate(ctx, []int32{1})
 		require.ErrorIs(t, err, ErrClosed)
-		_, err = p.Place(ctx, []int32{1})
+		_, err = p.Nodes.Place(ctx, []int32{1})
 		require.ErrorIs(t, err, ErrClosed)
 	})
 }
@@ -283,20 +283,20 @@ func TestScriptsAreLoadedAgain(t *testing.T) {
 			for i, token := range tokens {
 				wg.Go(func() {
 					c := Claim{UID: int32(i), Token: token, SID: fmt.Sprint("s", round), Node: "n1", Boot: l.Boot}
-					if _, err := p.Claim(ctx, c); err != nil {
+					if _, err := p.Logins.Claim(ctx, c); err != nil {
 						t.Errorf("claim: %v", err)
 					}
 				})
 			}
 			wg.Wait()
 			require.NoError(t, p.rdb.ScriptFlush(ctx).Err())
-			require.NoError(t, p.Release(ctx, locate(t, p, 3)))
+			require.NoError(t, p.Sessions.Release(ctx, locate(t, p, 3)))
 			require.Empty(t, locate(t, p, 3))
 			require.NoError(t, p.rdb.ScriptFlush(ctx).Err())
-			_, err := p.ExtendLease(ctx, l)
+			_, err := p.Leases.Extend(ctx, l)
 			require.NoError(t, err)
-			require.NoError(t, p.RevokeTokens(ctx, 3))
-			require.NoError(t, p.DropLease(ctx, l))
+			require.NoError(t, p.Tokens.Revoke(ctx, 3))
+			require.NoError(t, p.Leases.Drop(ctx, l))
 		}
 		require.Positive(t, counted(t, reg, "parley_presence_script_reloads_total"))
 	})
@@ -316,23 +316,23 @@ func TestRedisRestarts(t *testing.T) {
 	ctx := t.Context()
 	for round := range 2 {
 		startNode(t, p, "n1")
-		_, err := p.Nodes(ctx)
+		_, err := p.Nodes.Read(ctx)
 		require.NoError(t, err)
-		_, err = p.Claim(ctx, Claim{UID: 7, Token: mint(t, p, 7), SID: fmt.Sprint("s", round), Node: "n1", Boot: "b"})
+		_, err = p.Logins.Claim(ctx, Claim{UID: 7, Token: mint(t, p, 7), SID: fmt.Sprint("s", round), Node: "n1", Boot: "b"})
 		require.NoError(t, err)
 		if round > 0 {
 			break
 		}
 		server.kill()
-		_, err = p.Locate(ctx, []int32{7})
+		_, err = p.Sessions.Locate(ctx, []int32{7})
 		require.Error(t, err)
-		_, err = p.Claim(ctx, Claim{UID: 7, Token: "t", SID: "s", Node: "n1", Boot: "b"})
+		_, err = p.Logins.Claim(ctx, Claim{UID: 7, Token: "t", SID: "s", Node: "n1", Boot: "b"})
 		require.Error(t, err)
 		require.NotErrorIs(t, err, ErrTokenInvalid, "no answer is not a refusal")
 		require.Error(t, p.Ping(ctx))
-		_, err = p.Nodes(ctx)
+		_, err = p.Nodes.Read(ctx)
 		require.Error(t, err)
-		require.True(t, p.View().Alive("n1", "boot-n1"), "the view stays as it was")
+		require.True(t, p.Nodes.View().Alive("n1", "boot-n1"), "the view stays as it was")
 		require.NoError(t, server.run())
 		eventually(t, "it is back", func() bool { return p.Ping(ctx) == nil })
 		require.Empty(t, locate(t, p, 7))

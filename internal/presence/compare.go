@@ -29,11 +29,11 @@ const (
 // Compare returns the standing of each session, in order. If extend is set, it also keeps the entries from expiring,
 // which their owners do well within SessionTTL. It changes nothing else. It reads two keys per session and does not
 // share round trips, so that logins do not wait for it.
-func (p *Presence) Compare(ctx context.Context, sessions []Session, extend bool) ([]Standing, error) {
+func (ss *Sessions) Compare(ctx context.Context, sessions []Session, extend bool) ([]Standing, error) {
 	out := make([]Standing, 0, len(sessions))
-	for part := range slices.Chunk(sessions, p.opt.MaxBatch) {
+	for part := range slices.Chunk(sessions, ss.opt.MaxBatch) {
 		var err error
-		if out, err = p.compare(ctx, out, part, extend); err != nil {
+		if out, err = ss.compare(ctx, out, part, extend); err != nil {
 			return nil, failed("compare", err)
 		}
 	}
@@ -42,18 +42,18 @@ func (p *Presence) Compare(ctx context.Context, sessions []Session, extend bool)
 
 // compare appends the standings of up to MaxBatch sessions to out. A revocation overrides the other standings,
 // because it must end the session even if its entry is intact.
-func (p *Presence) compare(ctx context.Context, out []Standing, part []Session, extend bool) ([]Standing, error) {
-	ctx, cancel := p.bound(ctx)
+func (ss *Sessions) compare(ctx context.Context, out []Standing, part []Session, extend bool) ([]Standing, error) {
+	ctx, cancel := ss.bound(ctx)
 	defer cancel()
 	entries, revoked := make([]*redis.StringCmd, len(part)), make([]*redis.StringCmd, len(part))
-	pipe := p.rdb.Pipeline()
+	pipe := ss.rdb.Pipeline()
 	for i := range part {
 		s := &part[i]
-		entries[i] = pipe.HGet(ctx, p.keys.session(s.UID), s.Device)
-		revoked[i] = pipe.Get(ctx, p.keys.tokenMin(s.UID))
+		entries[i] = pipe.HGet(ctx, ss.keys.session(s.UID), s.Device)
+		revoked[i] = pipe.Get(ctx, ss.keys.tokenMin(s.UID))
 		if extend {
-			pipe.Expire(ctx, p.keys.session(s.UID), SessionTTL)
-			pipe.Expire(ctx, p.keys.nodeOf(s.UID), SessionTTL)
+			pipe.Expire(ctx, ss.keys.session(s.UID), SessionTTL)
+			pipe.Expire(ctx, ss.keys.nodeOf(s.UID), SessionTTL)
 		}
 	}
 	_, _ = pipe.Exec(ctx) // each command carries its own error
@@ -76,7 +76,7 @@ func (p *Presence) compare(ctx context.Context, out []Standing, part []Session, 
 			standing = StandingReplaced
 		}
 		if least != "" {
-			before, err := clock.before(ctx, p.rdb, s.Since, least)
+			before, err := clock.before(ctx, ss.rdb, s.Since, least)
 			if err != nil {
 				return nil, err
 			}
@@ -121,17 +121,17 @@ func isWrongType(err error) bool { return redis.HasErrorPrefix(err, "WRONGTYPE")
 // place, and extends those that exist. It returns the locations whose place another session holds. It may be
 // repeated; after an error, lost is incomplete. If a session ends at the same time, Restore may bring its entry back:
 // the owner must check and release it again.
-func (p *Presence) Restore(ctx context.Context, locs []Location) (lost []Location, err error) {
-	for part := range slices.Chunk(locs, p.opt.MaxBatch) {
+func (ss *Sessions) Restore(ctx context.Context, locs []Location) (lost []Location, err error) {
+	for part := range slices.Chunk(locs, ss.opt.MaxBatch) {
 		for _, l := range part {
 			if err := l.check(); err != nil {
 				return lost, err
 			}
 		}
-		taken, err := p.restore(ctx, part)
+		taken, err := ss.restore(ctx, part)
 		if isWrongType(err) {
-			if err = p.dropForeign(ctx, part); err == nil {
-				taken, err = p.restore(ctx, part)
+			if err = ss.dropForeign(ctx, part); err == nil {
+				taken, err = ss.restore(ctx, part)
 			}
 		}
 		if err != nil {
@@ -144,15 +144,15 @@ func (p *Presence) Restore(ctx context.Context, locs []Location) (lost []Locatio
 
 // restore writes back up to MaxBatch sessions. HSETNX never overwrites an entry of a newer login, and the HGET after
 // it tells whose entry it is.
-func (p *Presence) restore(ctx context.Context, part []Location) (lost []Location, err error) {
+func (ss *Sessions) restore(ctx context.Context, part []Location) (lost []Location, err error) {
 	held := make([]*redis.StringCmd, len(part))
-	_, err = p.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
+	_, err = ss.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
 		for i, l := range part {
-			pipe.HSetNX(ctx, p.keys.session(l.UID), l.Device, l.value())
-			held[i] = pipe.HGet(ctx, p.keys.session(l.UID), l.Device)
-			pipe.Expire(ctx, p.keys.session(l.UID), SessionTTL)
-			pipe.SetNX(ctx, p.keys.nodeOf(l.UID), l.Node, SessionTTL)
-			pipe.Expire(ctx, p.keys.nodeOf(l.UID), SessionTTL)
+			pipe.HSetNX(ctx, ss.keys.session(l.UID), l.Device, l.value())
+			held[i] = pipe.HGet(ctx, ss.keys.session(l.UID), l.Device)
+			pipe.Expire(ctx, ss.keys.session(l.UID), SessionTTL)
+			pipe.SetNX(ctx, ss.keys.nodeOf(l.UID), l.Node, SessionTTL)
+			pipe.Expire(ctx, ss.keys.nodeOf(l.UID), SessionTTL)
 		}
 	})
 	if err != nil {
@@ -168,20 +168,20 @@ func (p *Presence) restore(ctx context.Context, part []Location) (lost []Locatio
 }
 
 // dropForeign removes session keys that are not hashes, as a claim does.
-func (p *Presence) dropForeign(ctx context.Context, locs []Location) error {
+func (ss *Sessions) dropForeign(ctx context.Context, locs []Location) error {
 	kinds := make([]*redis.StatusCmd, len(locs))
-	_, err := p.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
+	_, err := ss.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
 		for i, l := range locs {
-			kinds[i] = pipe.Type(ctx, p.keys.session(l.UID))
+			kinds[i] = pipe.Type(ctx, ss.keys.session(l.UID))
 		}
 	})
 	if err != nil {
 		return err
 	}
-	_, err = p.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
+	_, err = ss.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
 		for i, l := range locs {
 			if kind := kinds[i].Val(); kind != "hash" && kind != "none" {
-				pipe.Del(ctx, p.keys.session(l.UID))
+				pipe.Del(ctx, ss.keys.session(l.UID))
 			}
 		}
 	})

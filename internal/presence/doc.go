@@ -8,8 +8,11 @@
 // There are no locks. Each transition is one native command or one Lua script whose keys share a slot, so the same
 // code runs on a single Redis, on Redis Cluster (Options.Cluster) and on memredis. Only keys.go builds key names.
 //
+// A Presence is divided by topic into Nodes, Leases, Mailboxes, Logins, Tokens, Sessions, Groups and Cache. They share
+// one conn, the way to Redis.
+//
 // Concurrent calls on the login path share pipelines (combiner.go), because a round trip costs more than the work in
-// it: Prelogin, Claim, ClaimCached, ListsVersion, PutProfile, PutLists, Release and Locate.
+// it: all calls of Logins; ListsVersion, PutProfile and PutLists of Cache; Release and Locate of Sessions.
 //
 // Redis should not evict keys (maxmemory-policy noeviction) and needs no persistence. With snapshots, a restart may
 // bring back older data under the same generation id; without, all nodes see that the data is gone and restore

@@ -13,6 +13,11 @@ import (
 	"parley/internal/batch"
 )
 
+// Groups are the nodes that hold sessions of a group's members.
+type Groups struct {
+	*conn
+}
+
 // A GroupEntry says that a node, under a boot id, holds sessions of members of a group. It counts only while Node's
 // lease carries Boot. Each boot id has its own field, so a late write under an earlier one changes nothing.
 type GroupEntry struct {
@@ -32,18 +37,18 @@ func (e *GroupEntry) check() error {
 	return nil
 }
 
-// HoldGroups writes entries, or extends existing ones, for SessionTTL. added reports which entries are new.
-// HoldGroups may be repeated; after an error, some entries may have been written. Concurrent calls share round trips.
-func (p *Presence) HoldGroups(ctx context.Context, entries []GroupEntry) (added []bool, err error) {
+// Hold writes entries, or extends existing ones, for SessionTTL. added reports which entries are new.
+// Hold may be repeated; after an error, some entries may have been written. Concurrent calls share round trips.
+func (gs *Groups) Hold(ctx context.Context, entries []GroupEntry) (added []bool, err error) {
 	added = make([]bool, 0, len(entries))
-	for part := range slices.Chunk(entries, p.opt.MaxBatch) {
+	for part := range slices.Chunk(entries, gs.opt.MaxBatch) {
 		for i := range part {
 			if err := part[i].check(); err != nil {
 				return nil, err
 			}
 		}
-		j := &holdJob{keys: p.keys, entries: slices.Clone(part)}
-		if err := p.commands.do(ctx, j, false); err != nil {
+		j := &holdJob{keys: gs.keys, entries: slices.Clone(part)}
+		if err := gs.commands.do(ctx, j, false); err != nil {
 			return nil, failed("hold groups", err)
 		}
 		for _, cmd := range j.cmds {
@@ -73,10 +78,10 @@ func (j *holdJob) add(ctx context.Context, pipe redis.Pipeliner) {
 
 func (j *holdJob) finish() error { return firstError(j.cmds) }
 
-// DropGroups removes entries unless they have changed. It may be repeated. Concurrent calls share round trips.
-func (p *Presence) DropGroups(ctx context.Context, entries []GroupEntry) error {
-	for part := range slices.Chunk(entries, p.opt.MaxBatch) {
-		if err := p.commands.do(ctx, &dropJob{keys: p.keys, entries: slices.Clone(part)}, false); err != nil {
+// Drop removes entries unless they have changed. It may be repeated. Concurrent calls share round trips.
+func (gs *Groups) Drop(ctx context.Context, entries []GroupEntry) error {
+	for part := range slices.Chunk(entries, gs.opt.MaxBatch) {
+		if err := gs.commands.do(ctx, &dropJob{keys: gs.keys, entries: slices.Clone(part)}, false); err != nil {
 			return failed("drop groups", err)
 		}
 	}
@@ -102,14 +107,14 @@ func (j *dropJob) add(ctx context.Context, pipe redis.Pipeliner) {
 
 func (j *dropJob) finish() error { return firstError(j.cmds) }
 
-// GroupEntries returns the entries of each group, in the order of threads, and the generation id of the data; see
-// LocateIn. It does not check entries against leases; use View.Alive. Concurrent calls share round trips.
-func (p *Presence) GroupEntries(ctx context.Context, threads []int64) (out [][]GroupEntry, generation string, err error) {
+// Entries returns the entries of each group, in the order of threads, and the generation id of the data; see
+// Sessions.LocateIn. It does not check entries against leases; use View.Alive. Concurrent calls share round trips.
+func (gs *Groups) Entries(ctx context.Context, threads []int64) (out [][]GroupEntry, generation string, err error) {
 	keys := make([]string, len(threads))
 	for i, thread := range threads {
-		keys[i] = p.keys.group(thread)
+		keys[i] = gs.keys.group(thread)
 	}
-	found, generation, err := p.hashes(ctx, keys, nil)
+	found, generation, err := gs.hashes(ctx, keys, nil)
 	if err != nil {
 		return nil, "", failed("group entries", err)
 	}

@@ -3,7 +3,6 @@ package presence
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -19,13 +18,19 @@ const (
 	kicksFull = "*"
 )
 
+// Mailboxes hold, for each node, the kicks that it has not been told by RPC. The node reads them with Leases.Report.
+type Mailboxes struct {
+	*conn
+	nodes *Nodes
+}
+
 // Kicks holds the contents of a node's mailbox. The zero value is empty.
 type Kicks struct {
 	Sessions []Kick
 	// Full reports that the mailbox overflowed: any session of the node may have been replaced.
 	Full bool
 
-	// n and first identify the entries read, so that the next Report removes exactly these.
+	// n and first identify the entries read, so that the next report removes exactly these.
 	n     int // entries read
 	first string
 }
@@ -55,7 +60,7 @@ func parseKicks(entries []string) Kicks {
 	return k
 }
 
-// An Ending is the outcome of EndSession.
+// An Ending is the outcome of Sessions.End.
 type Ending uint8
 
 const (
@@ -68,11 +73,11 @@ const (
 	EndingNoNode
 )
 
-// EndSession ends a session of another process. It calls ask to tell the session's node; if that fails, it leaves the
+// End ends a session of another process. It calls ask to tell the session's node; if that fails, it leaves the
 // kick in the node's mailbox, so a failure of RPC delays the end by a second but does not prevent it. After an error,
 // the node has not been told.
-func (p *Presence) EndSession(ctx context.Context, at Location, ask func(context.Context, Node) error) (Ending, error) {
-	node, ok, err := p.holder(ctx, at)
+func (ss *Sessions) End(ctx context.Context, at Location, ask func(context.Context, Node) error) (Ending, error) {
+	node, ok, err := ss.nodes.holder(ctx, at)
 	if err != nil {
 		return 0, err
 	}
@@ -84,64 +89,43 @@ func (p *Presence) EndSession(ctx context.Context, at Location, ask func(context
 		return EndingTold, nil
 	}
 	// Read the leases again: the view may be a second old, and ask has taken time too.
-	if _, err := p.Nodes(ctx); err != nil {
+	if _, err := ss.nodes.Read(ctx); err != nil {
 		return 0, errors.Join(asked, err)
 	}
-	if !p.View().Alive(at.Node, at.Boot) {
+	if !ss.nodes.View().Alive(at.Node, at.Boot) {
 		return EndingNoNode, nil
 	}
-	if err := p.LeaveKick(ctx, at); err != nil {
+	if err := ss.mailboxes.LeaveKick(ctx, at); err != nil {
 		return 0, errors.Join(asked, err)
 	}
 	return EndingLeft, nil
 }
 
-// Alive reports whether a node's lease carries a boot id. A view up to a second old may prove a node alive, but not
-// dead; in that case Alive reads the leases again.
-func (p *Presence) Alive(ctx context.Context, node, boot string) (bool, error) {
-	_, ok, err := p.holder(ctx, Location{Node: node, Boot: boot})
-	return ok, err
-}
-
-// holder returns the node that holds a session, and false if that node has no lease with the session's boot id.
-func (p *Presence) holder(ctx context.Context, at Location) (Node, bool, error) {
-	if v := p.View(); v.Alive(at.Node, at.Boot) {
-		n, _ := v.Node(at.Node)
-		return n, true, nil
-	}
-	if _, err := p.Nodes(ctx); err != nil {
-		return Node{}, false, fmt.Errorf("is node %s alive: %w", at.Node, err)
-	}
-	v := p.View()
-	n, _ := v.Node(at.Node)
-	return n, v.Alive(at.Node, at.Boot), nil
-}
-
 // LeaveKick leaves a kick in the mailbox of the session's node, whether the node is alive or not. The kick expires
 // after SessionTTL, like the session's entry. Concurrent calls share round trips.
-func (p *Presence) LeaveKick(ctx context.Context, at Location) error {
+func (ms *Mailboxes) LeaveKick(ctx context.Context, at Location) error {
 	if err := at.check(); err != nil {
 		return err
 	}
-	return p.leaveKick(ctx, at.Node, Kick{at.UID, at.SID})
+	return ms.leave(ctx, at.Node, Kick{at.UID, at.SID})
 }
 
 // LeaveDeletion leaves in the mailboxes of all nodes that a user's account was deleted. Earlier versions ignore that.
-func (p *Presence) LeaveDeletion(ctx context.Context, uid int32) error {
-	nodes, err := p.Nodes(ctx)
+func (ms *Mailboxes) LeaveDeletion(ctx context.Context, uid int32) error {
+	nodes, err := ms.nodes.Read(ctx)
 	for _, n := range nodes {
-		err = errors.Join(err, p.leaveKick(ctx, n.Name, Kick{UID: uid}))
+		err = errors.Join(err, ms.leave(ctx, n.Name, Kick{UID: uid}))
 	}
 	return err
 }
 
-func (p *Presence) leaveKick(ctx context.Context, node string, k Kick) error {
-	j := &kickJob{key: p.keys.kicks(node), kick: k}
-	if err := p.commands.do(ctx, j, true); err != nil {
+func (ms *Mailboxes) leave(ctx context.Context, node string, k Kick) error {
+	j := &kickJob{key: ms.keys.kicks(node), kick: k}
+	if err := ms.commands.do(ctx, j, true); err != nil {
 		return failed("leave kick", err)
 	}
 	if !j.fits {
-		p.metrics.kicksFull.Inc()
+		ms.metrics.kicksFull.Inc()
 	}
 	return nil
 }

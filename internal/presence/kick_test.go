@@ -20,7 +20,7 @@ func TestAKickWaitsInTheMailboxUntilItWasCarriedOut(t *testing.T) {
 	on(t, func(t *testing.T, b *backend) {
 		ctx, p := t.Context(), b.open(t, Options{})
 		report := func(node string, handled Kicks) Kicks {
-			kicks, err := p.Report(ctx, node, 3, nil, handled)
+			kicks, err := p.Leases.Report(ctx, node, 3, nil, handled)
 			require.NoError(t, err)
 			return kicks
 		}
@@ -28,7 +28,7 @@ func TestAKickWaitsInTheMailboxUntilItWasCarriedOut(t *testing.T) {
 		var wg sync.WaitGroup
 		for uid := range int32(20) {
 			wg.Go(func() {
-				if err := p.LeaveKick(ctx, kickOf(uid, "n1")); err != nil {
+				if err := p.Mailboxes.LeaveKick(ctx, kickOf(uid, "n1")); err != nil {
 					t.Error(err)
 				}
 			})
@@ -36,13 +36,13 @@ func TestAKickWaitsInTheMailboxUntilItWasCarriedOut(t *testing.T) {
 		wg.Wait()
 		require.Greater(t, p.rdb.TTL(ctx, p.keys.kicks("n1")).Val(), SessionTTL/2)
 		require.Zero(t, report("n2", Kicks{}), "each node has its own")
-		require.NoError(t, p.ReportLoad(ctx, "n1", 3, nil))
+		require.NoError(t, p.Leases.ReportLoad(ctx, "n1", 3, nil))
 		first := report("n1", Kicks{})
 		require.Len(t, first.Sessions, 20)
 		require.Contains(t, first.Sessions, Kick{UID: 7, SID: "s7"})
 		require.Equal(t, first, report("n1", Kicks{}), "a reply that was lost comes again")
 
-		require.NoError(t, p.LeaveKick(ctx, kickOf(99, "n1")))
+		require.NoError(t, p.Mailboxes.LeaveKick(ctx, kickOf(99, "n1")))
 		second := report("n1", first)
 		require.Equal(t, []Kick{{UID: 99, SID: "s99"}}, second.Sessions)
 		require.Equal(t, second.Sessions, report("n1", first).Sessions, "handled already: nothing is taken for it")
@@ -51,13 +51,13 @@ func TestAKickWaitsInTheMailboxUntilItWasCarriedOut(t *testing.T) {
 		require.Equal(t, "3", p.rdb.HGet(ctx, keyLoginCount, "n1").Val())
 
 		// Redis lost the mailbox between two reports: kicks in the new one must stay.
-		require.NoError(t, p.LeaveKick(ctx, kickOf(1, "n1")))
+		require.NoError(t, p.Mailboxes.LeaveKick(ctx, kickOf(1, "n1")))
 		lost := report("n1", Kicks{})
 		require.NoError(t, p.rdb.Del(ctx, p.keys.kicks("n1")).Err())
-		require.NoError(t, p.LeaveKick(ctx, kickOf(2, "n1")))
+		require.NoError(t, p.Mailboxes.LeaveKick(ctx, kickOf(2, "n1")))
 		require.Equal(t, []Kick{{UID: 2, SID: "s2"}}, report("n1", lost).Sessions)
 
-		require.ErrorContains(t, p.LeaveKick(ctx, Location{UID: 1, SID: "a|b", Node: "n1", Boot: "b"}), "malformed")
+		require.ErrorContains(t, p.Mailboxes.LeaveKick(ctx, Location{UID: 1, SID: "a|b", Node: "n1", Boot: "b"}), "malformed")
 		require.NoError(t, p.rdb.RPush(ctx, p.keys.kicks("n3"), "nonsense", "|", "1|x").Err())
 		require.Equal(t, []Kick{{UID: 1, SID: "x"}}, report("n3", Kicks{}).Sessions)
 	})
@@ -74,15 +74,15 @@ func TestAFullMailboxAsksForAllToBeCompared(t *testing.T) {
 		_, err := pipe.Exec(ctx)
 		require.NoError(t, err)
 		for i := range int32(5) {
-			require.NoError(t, p.LeaveKick(ctx, kickOf(maxKicks-1+i, "n1")))
+			require.NoError(t, p.Mailboxes.LeaveKick(ctx, kickOf(maxKicks-1+i, "n1")))
 		}
 		require.EqualValues(t, maxKicks+1, p.rdb.LLen(ctx, p.keys.kicks("n1")).Val())
 		require.Equal(t, 4.0, counted(t, reg, "parley_presence_kicks_full_total"))
-		kicks, err := p.Report(ctx, "n1", 1, nil, Kicks{})
+		kicks, err := p.Leases.Report(ctx, "n1", 1, nil, Kicks{})
 		require.NoError(t, err)
 		require.True(t, kicks.Full)
 		require.Len(t, kicks.Sessions, maxKicks)
-		kicks, err = p.Report(ctx, "n1", 1, nil, kicks)
+		kicks, err = p.Leases.Report(ctx, "n1", 1, nil, kicks)
 		require.NoError(t, err)
 		require.Zero(t, kicks)
 	})
@@ -101,12 +101,12 @@ func TestEndSession(t *testing.T) {
 			return answer
 		}
 		end := func(at Location) Ending {
-			ending, err := p.EndSession(ctx, at, ask)
+			ending, err := p.Sessions.End(ctx, at, ask)
 			require.NoError(t, err)
 			return ending
 		}
 		mailbox := func() []Kick {
-			kicks, err := p.Report(ctx, "n1", 1, nil, Kicks{})
+			kicks, err := p.Leases.Report(ctx, "n1", 1, nil, Kicks{})
 			require.NoError(t, err)
 			return kicks.Sessions
 		}
@@ -125,7 +125,7 @@ func TestEndSession(t *testing.T) {
 		require.Len(t, asked, 2)
 
 		// The lease lapses during the call, so no node would read the mailbox.
-		ending, err := p.EndSession(ctx, at, func(context.Context, Node) error {
+		ending, err := p.Sessions.End(ctx, at, func(context.Context, Node) error {
 			require.NoError(t, p.rdb.Del(ctx, p.keys.lease("n1")).Err())
 			return errors.New("no answer")
 		})
@@ -133,10 +133,10 @@ func TestEndSession(t *testing.T) {
 		require.Equal(t, EndingNoNode, ending)
 		require.Len(t, mailbox(), 1)
 
-		require.NoError(t, p.TakeLease(ctx, n1, ""))
-		_, err = p.Nodes(ctx)
+		require.NoError(t, p.Leases.Take(ctx, n1, ""))
+		_, err = p.Nodes.Read(ctx)
 		require.NoError(t, err)
-		_, err = p.EndSession(ctx, at, func(context.Context, Node) error {
+		_, err = p.Sessions.End(ctx, at, func(context.Context, Node) error {
 			p.Close()
 			return errors.New("no answer")
 		})

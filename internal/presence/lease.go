@@ -9,6 +9,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
+// Leases are what the chat nodes say of themselves: that they live, how clients and peers reach them, and their load.
+type Leases struct {
+	*conn
+}
+
 // A Lease describes a live node.
 type Lease struct {
 	Name       string `json:"name"`   // 1-64 of A-Z a-z 0-9 . _ -
@@ -65,17 +70,17 @@ func decodeLease(name, stored string) *Lease {
 	return &l
 }
 
-// TakeLease stores l for Options.Lease if its name has no lease, or a lease of l.Boot, or one of replaceBoot (unless
-// that is ""). Otherwise it returns a *HeldError. Peers and placement use the node from its first ReportLoad on.
-func (p *Presence) TakeLease(ctx context.Context, l Lease, replaceBoot string) error {
+// Take stores l for Options.Lease if its name has no lease, or a lease of l.Boot, or one of replaceBoot (unless
+// that is ""). Otherwise it returns a *HeldError. Peers and placement use the node from its first Report on.
+func (ls *Leases) Take(ctx context.Context, l Lease, replaceBoot string) error {
 	value, err := l.encode()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := p.bound(ctx)
+	ctx, cancel := ls.bound(ctx)
 	defer cancel()
-	held, err := leaseTakeScript.Run(ctx, p.rdb, []string{p.keys.lease(l.Name)},
-		value, l.Boot, replaceBoot, p.opt.Lease.Milliseconds()).Text()
+	held, err := leaseTakeScript.Run(ctx, ls.rdb, []string{ls.keys.lease(l.Name)},
+		value, l.Boot, replaceBoot, ls.opt.Lease.Milliseconds()).Text()
 	if err != nil {
 		return failed("take lease", err)
 	}
@@ -85,18 +90,18 @@ func (p *Presence) TakeLease(ctx context.Context, l Lease, replaceBoot string) e
 	return nil
 }
 
-// ExtendLease stores l, whose fields may have changed, for another Options.Lease and returns the generation id (see
+// Extend stores l, whose fields may have changed, for another Options.Lease and returns the generation id (see
 // Generation). It never revives a lease: it returns ErrLeaseLost if the lease has lapsed, and ErrLeaseLost with a
 // *HeldError if another boot id holds it.
-func (p *Presence) ExtendLease(ctx context.Context, l Lease) (gen string, err error) {
+func (ls *Leases) Extend(ctx context.Context, l Lease) (gen string, err error) {
 	value, err := l.encode()
 	if err != nil {
 		return "", err
 	}
-	ctx, cancel := p.bound(ctx)
+	ctx, cancel := ls.bound(ctx)
 	defer cancel()
-	reply, err := leaseExtendScript.Run(ctx, p.rdb, []string{p.keys.lease(l.Name)},
-		value, l.Boot, p.opt.Lease.Milliseconds()).Slice()
+	reply, err := leaseExtendScript.Run(ctx, ls.rdb, []string{ls.keys.lease(l.Name)},
+		value, l.Boot, ls.opt.Lease.Milliseconds()).Slice()
 	if err != nil {
 		return "", failed("extend lease", err)
 	}
@@ -107,18 +112,18 @@ func (p *Presence) ExtendLease(ctx context.Context, l Lease) (gen string, err er
 		held, _ := reply[1].(string)
 		return "", fmt.Errorf("%w: %w", ErrLeaseLost, &HeldError{Holder: *decodeLease(l.Name, held)})
 	}
-	gen, _, err = p.Generation(ctx)
+	gen, _, err = ls.Generation(ctx)
 	return gen, err
 }
 
-// DropLease gives up the lease at a clean exit, and removes the node from the load counts and from placement. If
+// Drop gives up the lease at a clean exit, and removes the node from the load counts and from placement. If
 // another boot id holds the lease, it changes nothing and returns nil.
-func (p *Presence) DropLease(ctx context.Context, l Lease) error {
-	ctx, cancel := p.bound(ctx)
+func (ls *Leases) Drop(ctx context.Context, l Lease) error {
+	ctx, cancel := ls.bound(ctx)
 	defer cancel()
-	dropped, err := leaseDropScript.Run(ctx, p.rdb, []string{p.keys.lease(l.Name)}, l.Boot).Int()
+	dropped, err := leaseDropScript.Run(ctx, ls.rdb, []string{ls.keys.lease(l.Name)}, l.Boot).Int()
 	if err == nil && dropped != 0 {
-		err = p.forget(ctx, l.Name)
+		err = ls.forget(ctx, l.Name)
 	}
 	if err != nil {
 		return failed("drop lease", err)
@@ -127,26 +132,26 @@ func (p *Presence) DropLease(ctx context.Context, l Lease) error {
 }
 
 // forget removes the placement data of nodes.
-func (p *Presence) forget(ctx context.Context, names ...string) error {
-	_, err := p.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
+func (ls *Leases) forget(ctx context.Context, names ...string) error {
+	_, err := ls.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
 		if len(names) == 0 {
 			return
 		}
 		pipe.HDel(ctx, keyLoginCount, names...)
 		pipe.HDel(ctx, keyLastPick, names...)
 		for _, name := range names {
-			pipe.Del(ctx, p.keys.reserve(name))
-			pipe.Del(ctx, p.keys.kicks(name))
+			pipe.Del(ctx, ls.keys.reserve(name))
+			pipe.Del(ctx, ls.keys.kicks(name))
 		}
 	})
 	return err
 }
 
-// leases reads the leases of nodes in one round trip; a node without a lease yields nil.
-func (p *Presence) leases(ctx context.Context, names []string) ([]*Lease, error) {
-	cmds, err := p.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
+// read reads the leases of nodes in one round trip; a node without a lease yields nil.
+func (ls *Leases) read(ctx context.Context, names []string) ([]*Lease, error) {
+	cmds, err := ls.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
 		for _, name := range names {
-			pipe.Get(ctx, p.keys.lease(name))
+			pipe.Get(ctx, ls.keys.lease(name))
 		}
 	})
 	if err != nil {
@@ -163,10 +168,10 @@ func (p *Presence) leases(ctx context.Context, names []string) ([]*Lease, error)
 
 // Generation returns the id and the age, by Redis' clock, of the data in Redis. A changed id means that Redis has
 // lost its data; a young generation means that other nodes may not have restored their sessions yet.
-func (p *Presence) Generation(ctx context.Context) (id string, ageMS int64, err error) {
-	ctx, cancel := p.bound(ctx)
+func (ls *Leases) Generation(ctx context.Context) (id string, ageMS int64, err error) {
+	ctx, cancel := ls.bound(ctx)
 	defer cancel()
-	reply, err := generationScript.Run(ctx, p.rdb, []string{keyGeneration}, NewToken()[:16]).Slice()
+	reply, err := generationScript.Run(ctx, ls.rdb, []string{keyGeneration}, NewToken()[:16]).Slice()
 	if err != nil {
 		return "", 0, failed("generation", err)
 	}

@@ -12,37 +12,44 @@ import (
 	"parley/internal/batch"
 )
 
+// Logins are the steps of a login in Redis.
+type Logins struct {
+	*conn
+	leases   *Leases
+	sessions *Sessions
+}
+
 // Prelogin is what a login reads before it changes anything.
 type Prelogin struct {
 	TokenOK      bool   // a hint; Claim decides
-	Profile      []byte // as given to PutProfile; nil when not cached
-	Lists        []byte // as given to PutLists; nil when not cached or out of date
-	ListsVersion int64  // read before the lists are loaded, to be passed to PutLists
+	Profile      []byte // as given to Cache.PutProfile; nil when not cached
+	Lists        []byte // as given to Cache.PutLists; nil when not cached or out of date
+	ListsVersion int64  // read before the lists are loaded, to be passed to Cache.PutLists
 }
 
 // Prelogin checks a token without using it and reads the user's caches. Concurrent calls share round trips.
-func (p *Presence) Prelogin(ctx context.Context, uid int32, token string) (Prelogin, error) {
-	return p.prelogin(ctx, Claim{UID: uid, Token: token})
+func (ls *Logins) Prelogin(ctx context.Context, uid int32, token string) (Prelogin, error) {
+	return ls.prelogin(ctx, Claim{UID: uid, Token: token})
 }
 
 // PreloginResume is Prelogin for a client that presents a resume ticket.
-func (p *Presence) PreloginResume(ctx context.Context, uid int32, device, ticket string) (Prelogin, error) {
-	return p.prelogin(ctx, Claim{UID: uid, Device: device, Token: ticket, Resume: true})
+func (ls *Logins) PreloginResume(ctx context.Context, uid int32, device, ticket string) (Prelogin, error) {
+	return ls.prelogin(ctx, Claim{UID: uid, Device: device, Token: ticket, Resume: true})
 }
 
-func (p *Presence) prelogin(ctx context.Context, c Claim) (Prelogin, error) {
-	out, err := p.peek(ctx, c)
+func (ls *Logins) prelogin(ctx context.Context, c Claim) (Prelogin, error) {
+	out, err := ls.peek(ctx, c)
 	if err != nil && !errors.Is(err, ErrTokenInvalid) {
 		return Prelogin{}, failed("prelogin", err)
 	}
-	p.metrics.countCaches(&out)
+	ls.metrics.countCaches(&out)
 	return out.known, nil
 }
 
 // peek runs a claim in a mode that changes nothing.
-func (p *Presence) peek(ctx context.Context, c Claim) (claimReply, error) {
+func (ls *Logins) peek(ctx context.Context, c Claim) (claimReply, error) {
 	c.SID, c.Node, c.Boot = "-", "-", "-"
-	return p.claim(ctx, c, modePeek)
+	return ls.claim(ctx, c, modePeek)
 }
 
 // countCaches counts which caches a login found.
@@ -91,23 +98,23 @@ type Claimed struct {
 // On ErrTokenInvalid, ErrTooManyDevices, ErrBusy and ErrClosed nothing has changed, nor if ctx ends while the claim
 // is queued. Once the claim is on its way to Redis, Claim waits for the reply even if ctx ends, for at most
 // Options.Timeout, because its outcome must be known. After any other error the claim may have been granted: the
-// caller must not use the token or SID again, and must Release the SID.
+// caller must not use the token or SID again, and must release the SID (see Sessions.Release).
 //
 // Concurrent calls share round trips.
-func (p *Presence) Claim(ctx context.Context, c Claim) (Claimed, error) {
-	out, err := p.claimCounted(ctx, c, modeClaim)
+func (ls *Logins) Claim(ctx context.Context, c Claim) (Claimed, error) {
+	out, err := ls.claimCounted(ctx, c, modeClaim)
 	return out.claimed, err
 }
 
 // ClaimCached is like Claim for a user whose caches are complete and up to date, and also returns the caches: all
 // that a login needs, in one round trip. Otherwise it claims nothing and returns what it found, as Prelogin does, and
 // nil.
-func (p *Presence) ClaimCached(ctx context.Context, c Claim) (Prelogin, *Claimed, error) {
-	out, err := p.claimCounted(ctx, c, modeWarm)
+func (ls *Logins) ClaimCached(ctx context.Context, c Claim) (Prelogin, *Claimed, error) {
+	out, err := ls.claimCounted(ctx, c, modeWarm)
 	if err != nil {
 		return Prelogin{}, nil, err
 	}
-	p.metrics.countCaches(&out)
+	ls.metrics.countCaches(&out)
 	if !out.granted {
 		return out.known, nil, nil
 	}
@@ -133,13 +140,13 @@ type claimReply struct {
 
 // claimCounted makes a claim and counts its outcome. If the user has too many devices, it removes those of dead nodes
 // and tries once more; that is safe because the refused claim changed nothing.
-func (p *Presence) claimCounted(ctx context.Context, c Claim, mode claimMode) (claimReply, error) {
-	out, err := p.claim(ctx, c, mode)
+func (ls *Logins) claimCounted(ctx context.Context, c Claim, mode claimMode) (claimReply, error) {
+	out, err := ls.claim(ctx, c, mode)
 	if errors.Is(err, ErrTooManyDevices) {
 		// Entries of dead nodes do not count towards the limit. They are rare, so they are looked for only here.
 		var pruned bool
-		if pruned, err = p.prune(ctx, out.claimed.Others); pruned && err == nil {
-			out, err = p.claim(ctx, c, mode)
+		if pruned, err = ls.prune(ctx, out.claimed.Others); pruned && err == nil {
+			out, err = ls.claim(ctx, c, mode)
 		} else if err == nil {
 			err = ErrTooManyDevices
 		}
@@ -147,37 +154,37 @@ func (p *Presence) claimCounted(ctx context.Context, c Claim, mode claimMode) (c
 	switch {
 	case err == nil:
 		if out.granted {
-			p.metrics.claimOK.Inc()
+			ls.metrics.claimOK.Inc()
 		}
 		return out, nil
 	case errors.Is(err, ErrTokenInvalid):
-		p.metrics.claimRefused.Inc()
+		ls.metrics.claimRefused.Inc()
 	case errors.Is(err, ErrTooManyDevices):
-		p.metrics.claimDevices.Inc()
+		ls.metrics.claimDevices.Inc()
 	default:
-		p.metrics.claimFailed.Inc()
+		ls.metrics.claimFailed.Inc()
 	}
 	return claimReply{}, failed("claim", err)
 }
 
 // claim runs claim.lua. A claim that may change something waits for its reply even if ctx ends; see Claim.
-func (p *Presence) claim(ctx context.Context, c Claim, mode claimMode) (claimReply, error) {
-	j := &claimJob{keys: p.keys, claim: c, mode: mode}
+func (ls *Logins) claim(ctx context.Context, c Claim, mode claimMode) (claimReply, error) {
+	j := &claimJob{keys: ls.keys, claim: c, mode: mode}
 	j.mine = Location{UID: c.UID, Device: c.Device, SID: c.SID, Node: c.Node, Boot: c.Boot}
 	if err := j.mine.check(); err != nil {
 		return claimReply{}, err
 	}
-	err := p.commands.do(ctx, j, mode != modePeek)
+	err := ls.commands.do(ctx, j, mode != modePeek)
 	return j.out, err
 }
 
 // prune removes the sessions of dead nodes and reports whether there were any.
-func (p *Presence) prune(ctx context.Context, locs []Location) (bool, error) {
+func (ls *Logins) prune(ctx context.Context, locs []Location) (bool, error) {
 	names := make([]string, len(locs))
 	for i, l := range locs {
 		names[i] = l.Node
 	}
-	leases, err := p.leases(ctx, names)
+	leases, err := ls.leases.read(ctx, names)
 	if err != nil {
 		return false, err
 	}
@@ -187,7 +194,7 @@ func (p *Presence) prune(ctx context.Context, locs []Location) (bool, error) {
 			dead = append(dead, l)
 		}
 	}
-	return len(dead) > 0, p.Release(ctx, dead)
+	return len(dead) > 0, ls.sessions.Release(ctx, dead)
 }
 
 type claimJob struct {

@@ -17,10 +17,10 @@ func TestTokenIsGoodOnce(t *testing.T) {
 		require.Len(t, first, 43, "32 bytes in base64url")
 		require.NotEqual(t, first, second)
 		for _, token := range []string{first, second} {
-			ok, err := p.CheckToken(ctx, 7, token)
+			ok, err := p.Tokens.Check(ctx, 7, token)
 			require.NoError(t, err)
 			require.True(t, ok, "two tokens of a user coexist")
-			pre, err := p.Prelogin(ctx, 7, token)
+			pre, err := p.Logins.Prelogin(ctx, 7, token)
 			require.NoError(t, err)
 			require.True(t, pre.TokenOK)
 		}
@@ -29,27 +29,27 @@ func TestTokenIsGoodOnce(t *testing.T) {
 		require.Greater(t, ttl, TokenTTL/2)
 
 		claim := Claim{UID: 7, Token: first, SID: "s1", Node: "n1", Boot: "b1"}
-		got, err := p.Claim(ctx, claim)
+		got, err := p.Logins.Claim(ctx, claim)
 		require.NoError(t, err)
 		require.Nil(t, got.Old)
 		require.Empty(t, got.Others)
 		require.Equal(t, []Location{{UID: 7, SID: "s1", Node: "n1", Boot: "b1"}}, locate(t, p, 7))
-		names, err := p.NodeNames(ctx, []int32{6, 7, 8})
+		names, err := p.Sessions.NodeNames(ctx, []int32{6, 7, 8})
 		require.NoError(t, err)
 		require.Equal(t, []string{"", "n1", ""}, names)
 		require.Greater(t, p.rdb.PTTL(ctx, p.keys.session(7)).Val(), SessionTTL/2)
 
 		before := dump(t, p.rdb)
 		claim.SID = "s2"
-		_, err = p.Claim(ctx, claim)
+		_, err = p.Logins.Claim(ctx, claim)
 		require.ErrorIs(t, err, ErrTokenInvalid, "used")
 		require.Equal(t, before, dump(t, p.rdb))
-		ok, err := p.CheckToken(ctx, 7, first)
+		ok, err := p.Tokens.Check(ctx, 7, first)
 		require.NoError(t, err)
 		require.False(t, ok)
 
 		claim.Token = second
-		got, err = p.Claim(ctx, claim)
+		got, err = p.Logins.Claim(ctx, claim)
 		require.NoError(t, err, "using one token does not touch the other")
 		require.Equal(t, &Location{UID: 7, SID: "s1", Node: "n1", Boot: "b1"}, got.Old)
 	})
@@ -64,7 +64,7 @@ func TestAClaimWithAllCachedIsOneStepAndAnyOtherChangesNothing(t *testing.T) {
 		unclaimed := func(why string) Prelogin {
 			t.Helper()
 			before := dump(t, p.rdb)
-			known, claimed, err := p.ClaimCached(ctx, c)
+			known, claimed, err := p.Logins.ClaimCached(ctx, c)
 			require.NoError(t, err, why)
 			require.Nil(t, claimed, why)
 			require.True(t, known.TokenOK, why)
@@ -72,39 +72,39 @@ func TestAClaimWithAllCachedIsOneStepAndAnyOtherChangesNothing(t *testing.T) {
 			return known
 		}
 		require.Equal(t, Prelogin{TokenOK: true}, unclaimed("nothing is cached"))
-		require.NoError(t, p.PutProfile(ctx, 7, "Ada", profile))
+		require.NoError(t, p.Cache.PutProfile(ctx, 7, "Ada", profile))
 		require.Equal(t, Prelogin{TokenOK: true, Profile: profile}, unclaimed("no lists"))
-		require.NoError(t, p.PutLists(ctx, 7, 0, lists))
-		require.NoError(t, p.BumpLists(ctx, 7))
+		require.NoError(t, p.Cache.PutLists(ctx, 7, 0, lists))
+		require.NoError(t, p.Cache.BumpLists(ctx, 7))
 		known := unclaimed("lists of before")
 		require.Nil(t, known.Lists)
-		require.NoError(t, p.PutLists(ctx, 7, known.ListsVersion, lists))
+		require.NoError(t, p.Cache.PutLists(ctx, 7, known.ListsVersion, lists))
 
 		guess := c
 		guess.Token = NewToken()
 		before := dump(t, p.rdb)
-		_, _, err := p.ClaimCached(ctx, guess)
+		_, _, err := p.Logins.ClaimCached(ctx, guess)
 		require.ErrorIs(t, err, ErrTokenInvalid)
 		require.Equal(t, before, dump(t, p.rdb))
 
 		all := Prelogin{TokenOK: true, Profile: profile, Lists: lists, ListsVersion: known.ListsVersion}
-		known, claimed, err := p.ClaimCached(ctx, c)
+		known, claimed, err := p.Logins.ClaimCached(ctx, c)
 		require.NoError(t, err)
 		require.Equal(t, all, known)
 		require.Equal(t, &Claimed{ListsVersion: known.ListsVersion}, claimed)
 		require.Equal(t, []Location{{UID: 7, Device: "native", SID: "s1", Node: "n1", Boot: "b1"}}, locate(t, p, 7))
-		_, _, err = p.ClaimCached(ctx, guess)
+		_, _, err = p.Logins.ClaimCached(ctx, guess)
 		require.ErrorIs(t, err, ErrTokenInvalid)
 
 		c = Claim{UID: 7, Device: "native", Token: "t1", Resume: true, SID: "s2", Node: "n1", Boot: "b1", NextResume: "t2"}
-		known, claimed, err = p.ClaimCached(ctx, c)
+		known, claimed, err = p.Logins.ClaimCached(ctx, c)
 		require.NoError(t, err)
 		require.Equal(t, all, known)
 		require.Equal(t, "s1", claimed.Old.SID)
 
-		require.NoError(t, p.BumpLists(ctx, 7))
+		require.NoError(t, p.Cache.BumpLists(ctx, 7))
 		c.SID, c.Token, c.NextResume = "s3", "t2", "t3"
-		got, err := p.Claim(ctx, c)
+		got, err := p.Logins.Claim(ctx, c)
 		require.NoError(t, err)
 		require.NotEqual(t, all.ListsVersion, got.ListsVersion, "the version of the moment")
 	})
@@ -115,7 +115,7 @@ func TestWrongGuessChangesNothing(t *testing.T) {
 		ctx, p := t.Context(), b.open(t, Options{})
 		startNode(t, p, "n1")
 		token := mint(t, p, 7)
-		_, err := p.Claim(ctx, Claim{UID: 7, Token: token, SID: "s1", Node: "n1", Boot: "b1"})
+		_, err := p.Logins.Claim(ctx, Claim{UID: 7, Token: token, SID: "s1", Node: "n1", Boot: "b1"})
 		require.NoError(t, err)
 		good := mint(t, p, 7)
 		before := dump(t, p.rdb)
@@ -128,13 +128,13 @@ func TestWrongGuessChangesNothing(t *testing.T) {
 			{UID: 7, Token: "guess", NextResume: "next"},
 		} {
 			c.SID, c.Node, c.Boot = "s2", "n2", "b2"
-			_, err := p.Claim(ctx, c)
+			_, err := p.Logins.Claim(ctx, c)
 			require.ErrorIs(t, err, ErrTokenInvalid)
-			pre, err := p.Prelogin(ctx, c.UID, c.Token)
+			pre, err := p.Logins.Prelogin(ctx, c.UID, c.Token)
 			require.NoError(t, err)
 			require.Equal(t, c.Resume && c.Token == good, pre.TokenOK)
 		}
-		_, err = p.Claim(ctx, Claim{UID: 7, Token: good, SID: "s|2", Node: "n2", Boot: "b2"})
+		_, err = p.Logins.Claim(ctx, Claim{UID: 7, Token: good, SID: "s|2", Node: "n2", Boot: "b2"})
 		require.ErrorContains(t, err, "malformed")
 		require.Equal(t, before, dump(t, p.rdb))
 	})
@@ -145,18 +145,18 @@ func TestClaimResentGetsTheFirstAnswer(t *testing.T) {
 	on(t, func(t *testing.T, b *backend) {
 		ctx, p := t.Context(), b.open(t, Options{})
 		startNode(t, p, "n1")
-		_, err := p.Claim(ctx, Claim{UID: 7, Token: mint(t, p, 7), SID: "s1", Node: "n1", Boot: "b1"})
+		_, err := p.Logins.Claim(ctx, Claim{UID: 7, Token: mint(t, p, 7), SID: "s1", Node: "n1", Boot: "b1"})
 		require.NoError(t, err)
 		claim := Claim{UID: 7, Token: mint(t, p, 7), SID: "s2", Node: "n1", Boot: "b1"}
 		for range 3 {
-			got, err := p.Claim(ctx, claim)
+			got, err := p.Logins.Claim(ctx, claim)
 			require.NoError(t, err)
 			require.Equal(t, "s1", got.Old.SID)
 		}
 		next := Claim{UID: 7, Token: mint(t, p, 7), SID: "s3", Node: "n1", Boot: "b1"}
-		_, err = p.Claim(ctx, next)
+		_, err = p.Logins.Claim(ctx, next)
 		require.NoError(t, err)
-		_, err = p.Claim(ctx, claim)
+		_, err = p.Logins.Claim(ctx, claim)
 		require.ErrorIs(t, err, ErrTokenInvalid, "replaced since")
 		require.Equal(t, "s3", locate(t, p, 7)[0].SID)
 		ttl := p.rdb.PTTL(ctx, p.keys.token(7, digest(claim.Token))).Val()
@@ -165,13 +165,13 @@ func TestClaimResentGetsTheFirstAnswer(t *testing.T) {
 
 		// The same with tickets.
 		claim = Claim{UID: 7, Device: "native", Token: mint(t, p, 7), SID: "d1", Node: "n1", Boot: "b1", NextResume: "t1"}
-		_, err = p.Claim(ctx, claim)
+		_, err = p.Logins.Claim(ctx, claim)
 		require.NoError(t, err)
 		for _, following := range []string{"t2", ""} {
 			claim = Claim{UID: 7, Device: "native", Token: claim.NextResume, SID: claim.SID + "'", Node: "n1", Boot: "b1", Resume: true, NextResume: following}
 			var first Claimed
 			for try := range 3 {
-				got, err := p.Claim(ctx, claim)
+				got, err := p.Logins.Claim(ctx, claim)
 				require.NoError(t, err)
 				if try == 0 {
 					first = got
@@ -193,7 +193,7 @@ func TestConcurrentClaimsFormOneChain(t *testing.T) {
 		for i := range uids {
 			uids[i] = 7
 		}
-		placed, err := nodes[0].Place(ctx, uids)
+		placed, err := nodes[0].Nodes.Place(ctx, uids)
 		require.NoError(t, err)
 		var (
 			wg   sync.WaitGroup
@@ -204,7 +204,7 @@ func TestConcurrentClaimsFormOneChain(t *testing.T) {
 			wg.Go(func() {
 				n := i % 2
 				sid := fmt.Sprintf("s%d", i)
-				got, err := nodes[n].Claim(ctx, Claim{UID: 7, Token: pl.Token, SID: sid, Node: fmt.Sprintf("n%d", n), Boot: "b"})
+				got, err := nodes[n].Logins.Claim(ctx, Claim{UID: 7, Token: pl.Token, SID: sid, Node: fmt.Sprintf("n%d", n), Boot: "b"})
 				mu.Lock()
 				defer mu.Unlock()
 				if err != nil {
@@ -240,7 +240,7 @@ func TestDevicesAreApart(t *testing.T) {
 		ctx, p := t.Context(), b.open(t, Options{})
 		live := startNode(t, p, "n1")
 		claim := func(device, node, boot string) (Claimed, error) {
-			return p.Claim(ctx, Claim{UID: 7, Device: device, Token: mint(t, p, 7), SID: "s-" + device, Node: node, Boot: boot})
+			return p.Logins.Claim(ctx, Claim{UID: 7, Device: device, Token: mint(t, p, 7), SID: "s-" + device, Node: node, Boot: boot})
 		}
 		for i := range MaxDevices {
 			got, err := claim(fmt.Sprint("d", i), "n1", live.Boot)
@@ -251,7 +251,7 @@ func TestDevicesAreApart(t *testing.T) {
 		token := mint(t, p, 7)
 		ninth := Claim{UID: 7, Device: "d8", Token: token, SID: "s-d8", Node: "n1", Boot: live.Boot}
 		before := dump(t, p.rdb)
-		_, err := p.Claim(ctx, ninth)
+		_, err := p.Logins.Claim(ctx, ninth)
 		require.ErrorIs(t, err, ErrTooManyDevices)
 		require.Equal(t, before, dump(t, p.rdb))
 		got, err := claim("d3", "n1", live.Boot)
@@ -259,12 +259,12 @@ func TestDevicesAreApart(t *testing.T) {
 		require.Equal(t, "s-d3", got.Old.SID)
 
 		// A session on a dead node does not count.
-		require.NoError(t, p.Release(ctx, []Location{{UID: 7, Device: "d3", SID: "s-d3", Node: "n1", Boot: live.Boot}}))
+		require.NoError(t, p.Sessions.Release(ctx, []Location{{UID: 7, Device: "d3", SID: "s-d3", Node: "n1", Boot: live.Boot}}))
 		_, err = claim("d3", "n1", "an earlier boot")
 		require.ErrorContains(t, err, "malformed")
 		_, err = claim("d3", "n1", "earlier-boot")
 		require.NoError(t, err)
-		got, err = p.Claim(ctx, ninth)
+		got, err = p.Logins.Claim(ctx, ninth)
 		require.NoError(t, err)
 		require.Len(t, got.Others, MaxDevices-1)
 		for _, l := range got.Others {
@@ -280,13 +280,13 @@ func TestResumeTickets(t *testing.T) {
 		n := 0
 		claim := func(token string, resume bool, next string) (Claimed, error) {
 			n++
-			return p.Claim(ctx, Claim{
+			return p.Logins.Claim(ctx, Claim{
 				UID: 7, Device: "native", Token: token, SID: fmt.Sprint("s", n), Node: "n1", Boot: "b",
 				Resume: resume, NextResume: next,
 			})
 		}
 		good := func(ticket string) bool {
-			pre, err := p.PreloginResume(ctx, 7, "native", ticket)
+			pre, err := p.Logins.PreloginResume(ctx, 7, "native", ticket)
 			require.NoError(t, err)
 			return pre.TokenOK
 		}
@@ -294,7 +294,7 @@ func TestResumeTickets(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, good("t1"))
 		require.Greater(t, p.rdb.PTTL(ctx, p.keys.resume(7, "native")).Val(), ResumeTTL/2)
-		_, err = p.Claim(ctx, Claim{UID: 7, Device: "other", Token: "t1", SID: "x", Node: "n1", Boot: "b", Resume: true})
+		_, err = p.Logins.Claim(ctx, Claim{UID: 7, Device: "other", Token: "t1", SID: "x", Node: "n1", Boot: "b", Resume: true})
 		require.ErrorIs(t, err, ErrTokenInvalid, "a ticket is of one device")
 
 		got, err := claim("t1", true, "t2")
@@ -336,7 +336,7 @@ func TestPasswordResetRevokes(t *testing.T) {
 		ctx, p := t.Context(), b.open(t, Options{})
 		startNode(t, p, "n1")
 		claim := func(token string, resume bool, next string) error {
-			_, err := p.Claim(ctx, Claim{
+			_, err := p.Logins.Claim(ctx, Claim{
 				UID: 7, Device: "native", Token: token, SID: NewToken(), Node: "n1", Boot: "b", Resume: resume, NextResume: next,
 			})
 			return err
@@ -344,22 +344,22 @@ func TestPasswordResetRevokes(t *testing.T) {
 		require.NoError(t, claim(mint(t, p, 7), false, "t1"))
 		require.NoError(t, claim("t1", true, "t2"))
 		old, others := mint(t, p, 7), mint(t, p, 8)
-		require.NoError(t, p.RevokeTokens(ctx, 7))
+		require.NoError(t, p.Tokens.Revoke(ctx, 7))
 
-		ok, err := p.CheckToken(ctx, 7, old)
+		ok, err := p.Tokens.Check(ctx, 7, old)
 		require.NoError(t, err)
 		require.False(t, ok)
-		pre, err := p.Prelogin(ctx, 7, old)
+		pre, err := p.Logins.Prelogin(ctx, 7, old)
 		require.NoError(t, err)
 		require.False(t, pre.TokenOK)
-		pre, err = p.PreloginResume(ctx, 7, "native", "t2")
+		pre, err = p.Logins.PreloginResume(ctx, 7, "native", "t2")
 		require.NoError(t, err)
 		require.False(t, pre.TokenOK)
 		require.ErrorIs(t, claim(old, false, "t3"), ErrTokenInvalid)
 		require.ErrorIs(t, claim("t2", true, "t3"), ErrTokenInvalid)
 		require.ErrorIs(t, claim("t1", true, "t3"), ErrTokenInvalid)
 		require.GreaterOrEqual(t, p.rdb.PTTL(ctx, p.keys.tokenMin(7)).Val(), ResumeTTL-TokenTTL, "the mark outlives tickets")
-		ok, err = p.CheckToken(ctx, 8, others)
+		ok, err = p.Tokens.Check(ctx, 8, others)
 		require.NoError(t, err)
 		require.True(t, ok, "another user's stay")
 
@@ -377,20 +377,20 @@ func TestReleaseNeverRemovesANewerSession(t *testing.T) {
 		newer := Location{UID: 7, SID: "s2", Node: "n2", Boot: "b2"}
 		phone := Location{UID: 7, Device: "phone", SID: "s3", Node: "n3", Boot: "b3"}
 		for _, l := range []Location{old, newer, phone} {
-			_, err := p.Claim(ctx, Claim{UID: 7, Device: l.Device, Token: mint(t, p, 7), SID: l.SID, Node: l.Node, Boot: l.Boot})
+			_, err := p.Logins.Claim(ctx, Claim{UID: 7, Device: l.Device, Token: mint(t, p, 7), SID: l.SID, Node: l.Node, Boot: l.Boot})
 			require.NoError(t, err)
 		}
 		require.Equal(t, []Location{newer, phone}, locate(t, p, 7))
 		almost := []Location{old, newer, newer, newer, newer}
 		almost[1].SID, almost[2].Boot, almost[3].Node, almost[4].Device = "s1", "b1", "n1", "phone"
 		before := dump(t, p.rdb)
-		require.NoError(t, p.Release(ctx, almost))
+		require.NoError(t, p.Sessions.Release(ctx, almost))
 		require.Equal(t, before, dump(t, p.rdb))
 
-		require.NoError(t, p.Release(ctx, []Location{phone}))
+		require.NoError(t, p.Sessions.Release(ctx, []Location{phone}))
 		require.Equal(t, []Location{newer}, locate(t, p, 7))
 		require.Equal(t, "n2", p.rdb.Get(ctx, p.keys.nodeOf(7)).Val(), "names a node that still has a session")
-		require.NoError(t, p.Release(ctx, []Location{newer, newer}))
+		require.NoError(t, p.Sessions.Release(ctx, []Location{newer, newer}))
 		require.Empty(t, locate(t, p, 7))
 		require.Zero(t, p.rdb.Exists(ctx, p.keys.session(7), p.keys.nodeOf(7)).Val())
 	})
@@ -403,7 +403,7 @@ func TestCompareExtends(t *testing.T) {
 		for uid := range int32(5) {
 			locs = append(locs, Location{UID: uid, SID: "s", Node: "n1", Boot: "b"})
 		}
-		lost, err := p.Restore(ctx, locs)
+		lost, err := p.Sessions.Restore(ctx, locs)
 		require.NoError(t, err)
 		require.Empty(t, lost)
 		sessions := liveSince(time.Now(), append(locs, Location{UID: 99, SID: "s", Node: "n1", Boot: "b"})...)
@@ -412,7 +412,7 @@ func TestCompareExtends(t *testing.T) {
 				require.NoError(t, p.rdb.Expire(ctx, p.keys.session(l.UID), SessionTTL/60).Err())
 				require.NoError(t, p.rdb.Expire(ctx, p.keys.nodeOf(l.UID), SessionTTL/60).Err())
 			}
-			standing, err := p.Compare(ctx, sessions, extend)
+			standing, err := p.Sessions.Compare(ctx, sessions, extend)
 			require.NoError(t, err)
 			require.Equal(t, []Standing{0, 0, 0, 0, 0, StandingMissing}, standing)
 			for _, l := range locs {
@@ -421,11 +421,11 @@ func TestCompareExtends(t *testing.T) {
 			}
 		}
 		require.Empty(t, locate(t, p, 99), "creates nothing")
-		standing, err := p.Compare(ctx, nil, true)
+		standing, err := p.Sessions.Compare(ctx, nil, true)
 		require.NoError(t, err)
 		require.Empty(t, standing)
-		require.NoError(t, p.Release(ctx, nil))
-		found, err := p.Locate(ctx, []int32{4, 99, 0, 1, 2, 3})
+		require.NoError(t, p.Sessions.Release(ctx, nil))
+		found, err := p.Sessions.Locate(ctx, []int32{4, 99, 0, 1, 2, 3})
 		require.NoError(t, err)
 		require.Len(t, found, 6)
 		require.Equal(t, locs[4:], found[0])
@@ -438,7 +438,7 @@ func TestRestoreAfterDataLoss(t *testing.T) {
 	on(t, func(t *testing.T, b *backend) {
 		ctx, p := t.Context(), b.open(t, Options{})
 		n1 := startNode(t, p, "n1")
-		gen, err := p.ExtendLease(ctx, n1)
+		gen, err := p.Leases.Extend(ctx, n1)
 		require.NoError(t, err)
 		mine := []Location{
 			{UID: 1, SID: "s1", Node: "n1", Boot: n1.Boot},
@@ -446,34 +446,34 @@ func TestRestoreAfterDataLoss(t *testing.T) {
 			{UID: 3, SID: "s3", Node: "n1", Boot: n1.Boot},
 		}
 		for _, l := range mine {
-			_, err := p.Claim(ctx, Claim{UID: l.UID, Device: l.Device, Token: mint(t, p, l.UID), SID: l.SID, Node: l.Node, Boot: l.Boot})
+			_, err := p.Logins.Claim(ctx, Claim{UID: l.UID, Device: l.Device, Token: mint(t, p, l.UID), SID: l.SID, Node: l.Node, Boot: l.Boot})
 			require.NoError(t, err)
 		}
-		same, err := p.ExtendLease(ctx, n1)
+		same, err := p.Leases.Extend(ctx, n1)
 		require.NoError(t, err)
 		require.Equal(t, gen, same)
 
 		flushAll(t, p.rdb)
-		_, err = p.ExtendLease(ctx, n1)
+		_, err = p.Leases.Extend(ctx, n1)
 		require.ErrorIs(t, err, ErrLeaseLost)
 		var held *HeldError
 		require.NotErrorAs(t, err, &held, "nobody else has it")
-		require.NoError(t, p.TakeLease(ctx, n1, ""))
-		require.NoError(t, p.ReportLoad(ctx, "n1", len(mine), nil))
-		again, err := p.ExtendLease(ctx, n1)
+		require.NoError(t, p.Leases.Take(ctx, n1, ""))
+		require.NoError(t, p.Leases.ReportLoad(ctx, "n1", len(mine), nil))
+		again, err := p.Leases.Extend(ctx, n1)
 		require.NoError(t, err)
 		require.NotEqual(t, gen, again, "another generation says that data was lost")
-		id, age, err := p.Generation(ctx)
+		id, age, err := p.Leases.Generation(ctx)
 		require.NoError(t, err)
 		require.Equal(t, again, id)
 		require.Less(t, age, int64(60_000))
 
 		// User 3 has logged in elsewhere in the meantime.
-		got, err := p.Claim(ctx, Claim{UID: 3, Token: mint(t, p, 3), SID: "elsewhere", Node: "n2", Boot: "b2"})
+		got, err := p.Logins.Claim(ctx, Claim{UID: 3, Token: mint(t, p, 3), SID: "elsewhere", Node: "n2", Boot: "b2"})
 		require.NoError(t, err)
 		require.Nil(t, got.Old)
 		for range 2 { // Restore may be repeated
-			lost, err := p.Restore(ctx, mine)
+			lost, err := p.Sessions.Restore(ctx, mine)
 			require.NoError(t, err)
 			require.Equal(t, mine[2:], lost)
 		}
@@ -491,7 +491,7 @@ func TestKeyOfTheSeedIsReplaced(t *testing.T) {
 		startNode(t, p, "n1")
 		require.NoError(t, p.rdb.Set(ctx, p.keys.session(7), "0d3b2f9e-uuid", 0).Err())
 		require.Empty(t, locate(t, p, 7))
-		_, err := p.Claim(ctx, Claim{UID: 7, Token: mint(t, p, 7), SID: "s1", Node: "n1", Boot: "b1"})
+		_, err := p.Logins.Claim(ctx, Claim{UID: 7, Token: mint(t, p, 7), SID: "s1", Node: "n1", Boot: "b1"})
 		require.NoError(t, err)
 		require.Len(t, locate(t, p, 7), 1)
 	})

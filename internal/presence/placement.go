@@ -25,18 +25,18 @@ type Placement struct {
 // logged in yet. Several processes may place at the same time. Place returns ErrNoNode if there is no such node.
 // After any error the caller must not use tokens of the call; the reservations expire. Concurrent calls share round
 // trips; a call with more than 1,000 users takes several.
-func (p *Presence) Place(ctx context.Context, uids []int32) ([]Placement, error) {
+func (ns *Nodes) Place(ctx context.Context, uids []int32) ([]Placement, error) {
 	out := make([]Placement, 0, len(uids))
 	for part := range slices.Chunk(uids, maxPlace) {
 		j := &placeJob{uids: slices.Clone(part)}
-		err := p.placements.do(ctx, j, false)
+		err := ns.placements.do(ctx, j, false)
 		switch {
 		case err == nil:
-			p.metrics.placed.Add(float64(len(part)))
+			ns.metrics.placed.Add(float64(len(part)))
 		case errors.Is(err, ErrNoNode):
-			p.metrics.placeNoNode.Add(float64(len(part)))
+			ns.metrics.placeNoNode.Add(float64(len(part)))
 		default:
-			p.metrics.placeFailed.Add(float64(len(part)))
+			ns.metrics.placeFailed.Add(float64(len(part)))
 		}
 		if err != nil {
 			return nil, failed("place", err)
@@ -55,8 +55,8 @@ type placeJob struct {
 func (j *placeJob) weight() int { return len(j.uids) }
 
 // runPlacements serves a batch with one script and one pipeline that writes the tokens.
-func (p *Presence) runPlacements(ctx context.Context, jobs []*placeJob) {
-	err := p.place(ctx, jobs)
+func (ns *Nodes) runPlacements(ctx context.Context, jobs []*placeJob) {
+	err := ns.place(ctx, jobs)
 	for _, j := range jobs {
 		j.Settle(err)
 	}
@@ -64,15 +64,15 @@ func (p *Presence) runPlacements(ctx context.Context, jobs []*placeJob) {
 
 // place reserves and then stores the tokens of a batch. The reservations come first: if the second step fails, they
 // expire, and no token without a reservation exists.
-func (p *Presence) place(ctx context.Context, jobs []*placeJob) error {
-	v, err := p.refresh(ctx, viewMaxAge)
+func (ns *Nodes) place(ctx context.Context, jobs []*placeJob) error {
+	v, err := ns.refresh(ctx, viewMaxAge)
 	if err != nil {
 		return err
 	}
 	open := v.open()
 	if len(open) == 0 {
 		// Read again early, because the cluster may have just started.
-		if v, err = p.refresh(ctx, emptyViewMaxAge); err != nil {
+		if v, err = ns.refresh(ctx, emptyViewMaxAge); err != nil {
 			return err
 		}
 		if open = v.open(); len(open) == 0 {
@@ -85,7 +85,7 @@ func (p *Presence) place(ctx context.Context, jobs []*placeJob) error {
 	}
 	tokens, digests := make([]string, len(uids)), make([]string, len(uids))
 	args := make([]any, 0, 2+len(open)+len(uids))
-	args = append(args, p.opt.Reserve.Milliseconds(), len(open))
+	args = append(args, ns.opt.Reserve.Milliseconds(), len(open))
 	for _, n := range open {
 		args = append(args, n.Name)
 	}
@@ -94,7 +94,7 @@ func (p *Presence) place(ctx context.Context, jobs []*placeJob) error {
 		digests[i] = digest(tokens[i])
 		args = append(args, digests[i])
 	}
-	reply, err := placeScript.Run(ctx, p.rdb, placeKeys(p.keys, open), args...).Int64Slice()
+	reply, err := placeScript.Run(ctx, ns.rdb, placeKeys(ns.keys, open), args...).Int64Slice()
 	if err != nil {
 		return err
 	}
@@ -102,9 +102,9 @@ func (p *Presence) place(ctx context.Context, jobs []*placeJob) error {
 		return fmt.Errorf("reply of %d elements for %d users", len(reply), len(uids))
 	}
 	issued, picks := strconv.FormatInt(reply[0], 10), reply[1:]
-	_, err = p.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
+	_, err = ns.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
 		for i, uid := range uids {
-			pipe.Set(ctx, p.keys.token(uid, digests[i]), issued, TokenTTL)
+			pipe.Set(ctx, ns.keys.token(uid, digests[i]), issued, TokenTTL)
 		}
 	})
 	if err != nil {

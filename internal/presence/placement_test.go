@@ -20,7 +20,7 @@ func crowd(t *testing.T, over []*Presence, users int) map[string][]Placement {
 	)
 	for i := range users {
 		wg.Go(func() {
-			placed, err := over[i%len(over)].Place(t.Context(), []int32{int32(i)})
+			placed, err := over[i%len(over)].Nodes.Place(t.Context(), []int32{int32(i)})
 			if err != nil {
 				t.Errorf("place: %v", err)
 				return
@@ -54,7 +54,7 @@ func TestPlacementsAtOnceAreEven(t *testing.T) {
 			for i := range nodes {
 				startNode(t, over[0], fmt.Sprint("n", i))
 			}
-			over[0].view.Store(&View{})
+			over[0].Nodes.view.Store(&View{})
 			counts, tokens := map[string]int{}, map[string]bool{}
 			for name, placed := range crowd(t, over, 1000) {
 				counts[name] = len(placed)
@@ -67,7 +67,7 @@ func TestPlacementsAtOnceAreEven(t *testing.T) {
 			require.Len(t, tokens, 1000)
 
 			clear(counts)
-			placed, err := over[1].Place(t.Context(), make([]int32, 2500))
+			placed, err := over[1].Nodes.Place(t.Context(), make([]int32, 2500))
 			require.NoError(t, err)
 			require.Len(t, placed, 2500)
 			for _, pl := range placed {
@@ -116,7 +116,7 @@ func TestPlacementsStayEvenWhileLoginsArriveAndFail(t *testing.T) {
 				for i := range nodes {
 					startNode(t, over[0], fmt.Sprint("n", i))
 				}
-				over[0].view.Store(&View{})
+				over[0].Nodes.view.Store(&View{})
 				sessions := map[string]int{}
 				for round := range rounds {
 					var reports sync.WaitGroup
@@ -133,7 +133,7 @@ func TestPlacementsStayEvenWhileLoginsArriveAndFail(t *testing.T) {
 							sessions[name] += len(in)
 							count := sessions[name]
 							reports.Go(func() {
-								if err := over[0].ReportLoad(t.Context(), name, count, in); err != nil {
+								if err := over[0].Leases.ReportLoad(t.Context(), name, count, in); err != nil {
 									t.Errorf("report: %v", err)
 								}
 							})
@@ -167,14 +167,14 @@ func TestReservationsLapse(t *testing.T) {
 	on(t, func(t *testing.T, b *backend) {
 		ctx, p := t.Context(), b.open(t, Options{Reserve: 200 * time.Millisecond})
 		startNode(t, p, "n0")
-		_, err := p.Place(ctx, make([]int32, 10))
+		_, err := p.Nodes.Place(ctx, make([]int32, 10))
 		require.NoError(t, err)
 		eventually(t, "reservations lapse by Redis' clock", func() bool { return load(t, p, 1)["n0"] == 0 })
-		_, err = p.Place(ctx, make([]int32, 450)) // more than one chunk of ZADD
+		_, err = p.Nodes.Place(ctx, make([]int32, 450)) // more than one chunk of ZADD
 		require.NoError(t, err)
-		require.NoError(t, p.ReportLoad(ctx, "n0", 0, nil))
+		require.NoError(t, p.Leases.ReportLoad(ctx, "n0", 0, nil))
 		eventually(t, "reports sweep what lapsed", func() bool {
-			require.NoError(t, p.ReportLoad(ctx, "n0", 0, nil))
+			require.NoError(t, p.Leases.ReportLoad(ctx, "n0", 0, nil))
 			return p.rdb.Exists(ctx, p.keys.reserve("n0")).Val() == 0
 		})
 	})
@@ -184,17 +184,17 @@ func TestReportMovesReservationsIntoTheCount(t *testing.T) {
 	on(t, func(t *testing.T, b *backend) {
 		ctx, p := t.Context(), b.open(t, Options{})
 		startNode(t, p, "n0")
-		placed, err := p.Place(ctx, make([]int32, 450))
+		placed, err := p.Nodes.Place(ctx, make([]int32, 450))
 		require.NoError(t, err)
 		var tokens []string
 		for _, pl := range placed {
 			tokens = append(tokens, pl.Token)
 		}
 		require.Equal(t, 450, load(t, p, 1)["n0"])
-		require.NoError(t, p.ReportLoad(ctx, "n0", 449, append(tokens[:449:449], "placed elsewhere")))
+		require.NoError(t, p.Leases.ReportLoad(ctx, "n0", 449, append(tokens[:449:449], "placed elsewhere")))
 		require.Equal(t, 450, load(t, p, 1)["n0"])
 		require.EqualValues(t, 1, p.rdb.ZCard(ctx, p.keys.reserve("n0")).Val())
-		require.NoError(t, p.ReportLoad(ctx, "n0", 400, tokens))
+		require.NoError(t, p.Leases.ReportLoad(ctx, "n0", 400, tokens))
 		require.Equal(t, 400, load(t, p, 1)["n0"])
 	})
 }
@@ -205,41 +205,41 @@ func TestPlacementChooses(t *testing.T) {
 		p := b.open(t, Options{})
 		place := func(n int) (names []string) {
 			t.Helper()
-			_, err := p.Nodes(ctx) // not an older view
+			_, err := p.Nodes.Read(ctx) // not an older view
 			require.NoError(t, err)
-			placed, err := p.Place(ctx, make([]int32, n))
+			placed, err := p.Nodes.Place(ctx, make([]int32, n))
 			require.NoError(t, err)
 			for _, pl := range placed {
 				names = append(names, pl.Node)
 			}
 			return names
 		}
-		_, err := p.Place(ctx, []int32{7})
+		_, err := p.Nodes.Place(ctx, []int32{7})
 		require.ErrorIs(t, err, ErrNoNode)
-		none, err := p.Place(ctx, nil)
+		none, err := p.Nodes.Place(ctx, nil)
 		require.NoError(t, err)
 		require.Empty(t, none)
 
 		a, c := startNode(t, p, "a"), startNode(t, p, "c")
-		require.NoError(t, p.ReportLoad(ctx, "dead", 0, nil))
-		require.NoError(t, p.TakeLease(ctx, Lease{Name: "no-clients", Boot: "b"}, ""))
-		require.NoError(t, p.ReportLoad(ctx, "no-clients", 0, nil))
+		require.NoError(t, p.Leases.ReportLoad(ctx, "dead", 0, nil))
+		require.NoError(t, p.Leases.Take(ctx, Lease{Name: "no-clients", Boot: "b"}, ""))
+		require.NoError(t, p.Leases.ReportLoad(ctx, "no-clients", 0, nil))
 
 		require.Equal(t, []string{"a", "c"}, sorted(place(1), place(1)), "two one after the other land apart")
-		require.NoError(t, p.ReportLoad(ctx, "a", 10, nil))
-		require.NoError(t, p.ReportLoad(ctx, "c", 13, nil))
+		require.NoError(t, p.Leases.ReportLoad(ctx, "a", 10, nil))
+		require.NoError(t, p.Leases.ReportLoad(ctx, "c", 13, nil))
 		require.Equal(t, []string{"a", "a", "a"}, place(3), "the least loaded until level")
 		// a: 10 + 4 reserved, c: 13 + 1 reserved, a picked last.
 		require.Equal(t, []string{"c", "a", "c", "a"}, place(4), "of equals the one picked longest ago")
 
 		a.Draining = true
-		_, err = p.ExtendLease(ctx, a)
+		_, err = p.Leases.Extend(ctx, a)
 		require.NoError(t, err)
 		require.Equal(t, []string{"c", "c", "c"}, place(3), "none on a draining node")
-		require.NoError(t, p.DropLease(ctx, c))
-		_, err = p.Nodes(ctx)
+		require.NoError(t, p.Leases.Drop(ctx, c))
+		_, err = p.Nodes.Read(ctx)
 		require.NoError(t, err)
-		_, err = p.Place(ctx, []int32{7})
+		_, err = p.Nodes.Place(ctx, []int32{7})
 		require.ErrorIs(t, err, ErrNoNode, "nor on a dead one")
 	})
 }
@@ -249,8 +249,8 @@ func TestPlacementFindsTheFirstNodeAtOnce(t *testing.T) {
 		p := b.open(t, Options{})
 		startNode(t, p, "a")
 		// It was read before the node came: young enough for a view with nodes, but not for one without.
-		p.view.Store(&View{at: time.Now().Add(-2 * emptyViewMaxAge)})
-		placed, err := p.Place(t.Context(), []int32{7})
+		p.Nodes.view.Store(&View{at: time.Now().Add(-2 * emptyViewMaxAge)})
+		placed, err := p.Nodes.Place(t.Context(), []int32{7})
 		require.NoError(t, err)
 		require.Equal(t, "a", placed[0].Node)
 	})

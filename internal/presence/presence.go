@@ -3,9 +3,6 @@ package presence
 import (
 	"context"
 	"errors"
-	"fmt"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -78,24 +75,21 @@ type Options struct {
 	Metrics prometheus.Registerer
 }
 
-// A Presence is the shared state in Redis. All methods are safe for concurrent use. Unless stated otherwise they
-// block until Redis has answered, their context ends or Options.Timeout has passed.
+// A Presence is the shared state in Redis. Its parts divide it by topic; pass a part to code that needs no more. All
+// methods are safe for concurrent use. Unless stated otherwise they block until Redis has answered, their context ends
+// or Options.Timeout has passed.
 type Presence struct {
 	// Fixed after New.
-	rdb     redis.UniversalClient
-	opt     Options
-	keys    keys
-	metrics *metrics
+	Nodes     *Nodes     // the chat nodes as others see them, and the placement of users on them
+	Leases    *Leases    // what a chat node says of itself: its lease and its load
+	Mailboxes *Mailboxes // kicks left for chat nodes
+	Logins    *Logins    // the claim of a login
+	Tokens    *Tokens    // what lets a user log in
+	Sessions  *Sessions  // the sessions of users, and when they were last seen
+	Groups    *Groups    // the nodes with members of a group
+	Cache     *Cache     // profiles and lists
 
-	commands   combiner[command]
-	placements combiner[*placeJob]
-	stop       chan struct{}
-	stopOnce   sync.Once
-	wg         sync.WaitGroup
-
-	view       atomic.Pointer[View]
-	refreshing chan struct{}        // semaphore held while a caller reads the nodes; guards missing
-	missing    map[string]time.Time // nodes without a lease, and since when
+	*conn
 }
 
 // New returns a Presence that uses rdb. The caller closes rdb, after Close. New does not wait for Redis.
@@ -103,6 +97,18 @@ type Presence struct {
 // rdb should have ContextTimeoutEnabled. Without it, go-redis bounds a call by its own read timeout and retries, and
 // a worker may be stuck on a dead connection for longer than Options.Timeout.
 func New(rdb redis.UniversalClient, o Options) *Presence {
+	c := newConn(rdb, o.withDefaults())
+	p := &Presence{conn: c, Leases: &Leases{c}, Groups: &Groups{c}, Cache: &Cache{c}}
+	p.Nodes = newNodes(c, p.Leases)
+	p.Mailboxes = &Mailboxes{conn: c, nodes: p.Nodes}
+	p.Sessions = &Sessions{conn: c, nodes: p.Nodes, mailboxes: p.Mailboxes}
+	p.Logins = &Logins{conn: c, leases: p.Leases, sessions: p.Sessions}
+	p.Tokens = &Tokens{conn: c, logins: p.Logins}
+	return p
+}
+
+// withDefaults returns the options with defaults for what is not set.
+func (o Options) withDefaults() Options {
 	orDefault := func(d *time.Duration, def time.Duration) {
 		if *d <= 0 {
 			*d = def
@@ -120,50 +126,12 @@ func New(rdb redis.UniversalClient, o Options) *Presence {
 	if o.Queue <= 0 {
 		o.Queue = defaultQueue
 	}
-	p := &Presence{
-		rdb:     rdb,
-		opt:     o,
-		keys:    keys{cluster: o.Cluster},
-		metrics: newMetrics(o.Metrics),
-		stop:    make(chan struct{}),
-		missing: make(map[string]time.Time),
-
-		refreshing: make(chan struct{}, 1),
-	}
-	p.view.Store(&View{})
-	p.commands = newCombiner(p, "commands", o.MaxBatch, p.runCommands)
-	p.placements = newCombiner(p, "placements", placeBatch, p.runPlacements)
-	p.wg.Go(p.loadScriptsAtStart)
-	for range o.Workers {
-		p.wg.Go(p.commands.Run)
-	}
-	for range placeWorkers {
-		p.wg.Go(p.placements.Run)
-	}
-	return p
+	return o
 }
 
 // Close stops the workers and waits for the pipelines in flight, for at most about Options.Timeout. Queued calls
 // return ErrClosed. Close may be called more than once. It does not close the Redis client.
-func (p *Presence) Close() {
-	p.stopOnce.Do(func() { close(p.stop) })
-	p.wg.Wait()
-}
+func (p *Presence) Close() { p.close() }
 
 // Ping reports whether Redis answers.
-func (p *Presence) Ping(ctx context.Context) error {
-	ctx, cancel := p.bound(ctx)
-	defer cancel()
-	if err := p.rdb.Ping(ctx).Err(); err != nil {
-		return fmt.Errorf("presence: ping: %w", err)
-	}
-	return nil
-}
-
-// bound returns a context with the deadline of a call that does not go through a combiner.
-func (p *Presence) bound(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, p.opt.Timeout)
-}
-
-// seconds converts a TTL to the unit of EX.
-func seconds(d time.Duration) int64 { return int64(d / time.Second) }
+func (p *Presence) Ping(ctx context.Context) error { return p.ping(ctx) }

@@ -20,14 +20,14 @@ const probeAge = 5 * time.Second
 // A WriteProbe reports whether Redis accepts writes. Ping does not tell: a full server, a replica, and a server whose
 // disk fails still answer it. On a cluster the probe asks one of the masters. Use NewWriteProbe to make one.
 type WriteProbe struct {
-	p *Presence
+	conn *conn
 
 	mu    sync.Mutex // guards the following, and serialises the writes
 	wrote time.Time
 }
 
 // NewWriteProbe returns a probe that has not written yet.
-func (p *Presence) NewWriteProbe() *WriteProbe { return &WriteProbe{p: p} }
+func (p *Presence) NewWriteProbe() *WriteProbe { return &WriteProbe{conn: p.conn} }
 
 // Unwritable means that Redis answers but refuses writes.
 type Unwritable struct {
@@ -44,7 +44,7 @@ func (u *Unwritable) Public() string { return u.Reason }
 // Check returns an error if Redis does not answer, and an *Unwritable if it refuses writes. It writes at most once
 // per probeAge.
 func (w *WriteProbe) Check(ctx context.Context) error {
-	if err := w.p.Ping(ctx); err != nil {
+	if err := w.conn.ping(ctx); err != nil {
 		return err
 	}
 	w.mu.Lock()
@@ -52,9 +52,9 @@ func (w *WriteProbe) Check(ctx context.Context) error {
 	if time.Since(w.wrote) < probeAge {
 		return nil
 	}
-	ctx, cancel := w.p.bound(ctx)
+	ctx, cancel := w.conn.bound(ctx)
 	defer cancel()
-	err := w.p.rdb.Set(ctx, keyProbe, "1", time.Minute).Err()
+	err := w.conn.rdb.Set(ctx, keyProbe, "1", time.Minute).Err()
 	if err == nil {
 		w.wrote = time.Now()
 		return nil

@@ -55,19 +55,19 @@ var (
 )
 
 // loadScripts loads the packed scripts into Redis; on a cluster, into each master.
-func (p *Presence) loadScripts(ctx context.Context) error {
+func (c *conn) loadScripts(ctx context.Context) error {
 	for _, s := range packedScripts {
-		if err := s.Load(ctx, p.rdb).Err(); err != nil {
+		if err := s.Load(ctx, c.rdb).Err(); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (p *Presence) loadScriptsAtStart() {
-	ctx, cancel := p.bound(context.Background())
+func (c *conn) loadScriptsAtStart() {
+	ctx, cancel := c.bound(context.Background())
 	defer cancel()
-	_ = p.loadScripts(ctx) // if Redis is away, NOSCRIPT loads them later
+	_ = c.loadScripts(ctx) // if Redis is away, NOSCRIPT loads them later
 }
 
 // isNoScript reports whether a script did not run because Redis does not know it, as after a restart or SCRIPT FLUSH.

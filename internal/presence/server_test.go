@@ -339,22 +339,22 @@ func flushAll(t testing.TB, rdb redis.UniversalClient) {
 func startNode(t testing.TB, p *Presence, name string) Lease {
 	t.Helper()
 	l := Lease{Name: name, Boot: "boot-" + name, ClientAddr: name + ":8090", RPCAddr: name + ":50055", Version: "test", StartedMS: 1}
-	require.NoError(t, p.TakeLease(t.Context(), l, ""))
-	require.NoError(t, p.ReportLoad(t.Context(), name, 0, nil))
+	require.NoError(t, p.Leases.Take(t.Context(), l, ""))
+	require.NoError(t, p.Leases.ReportLoad(t.Context(), name, 0, nil))
 	return l
 }
 
 // mint returns a token for a user; a node must be live.
 func mint(t testing.TB, p *Presence, uid int32) string {
 	t.Helper()
-	placed, err := p.Place(t.Context(), []int32{uid})
+	placed, err := p.Nodes.Place(t.Context(), []int32{uid})
 	require.NoError(t, err)
 	return placed[0].Token
 }
 
 func locate(t testing.TB, p *Presence, uid int32) []Location {
 	t.Helper()
-	found, err := p.Locate(t.Context(), []int32{uid})
+	found, err := p.Sessions.Locate(t.Context(), []int32{uid})
 	require.NoError(t, err)
 	require.Len(t, found, 1)
 	return found[0]

@@ -17,6 +17,12 @@ const (
 	ResumeTTL = 24 * time.Hour   // of a resume ticket, which a login gives out for the next one
 )
 
+// Tokens are the login tokens, which Nodes.Place mints, and the resume tickets.
+type Tokens struct {
+	*conn
+	logins *Logins
+}
+
 // NewToken returns a login token or resume ticket: 32 random bytes, base64url without padding. Redis stores only its
 // digest, so the tokens cannot be recovered from a dump of Redis.
 func NewToken() string {
@@ -31,9 +37,9 @@ func digest(token string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// CheckToken reports whether a login token would be accepted now. It does not use it up.
-func (p *Presence) CheckToken(ctx context.Context, uid int32, token string) (bool, error) {
-	_, err := p.peek(ctx, Claim{UID: uid, Token: token})
+// Check reports whether a login token would be accepted now. It does not use it up.
+func (ts *Tokens) Check(ctx context.Context, uid int32, token string) (bool, error) {
+	_, err := ts.logins.peek(ctx, Claim{UID: uid, Token: token})
 	if errors.Is(err, ErrTokenInvalid) {
 		return false, nil
 	}
@@ -43,16 +49,16 @@ func (p *Presence) CheckToken(ctx context.Context, uid int32, token string) (boo
 	return true, nil
 }
 
-// RevokeTokens invalidates all login tokens and resume tickets of a user issued so far, as after a password reset. It
-// does not end sessions; see EndSession. The next Compare of their owners finds any that were missed. Times are
+// Revoke invalidates all login tokens and resume tickets of a user issued so far, as after a password reset. It
+// does not end sessions; see Sessions.End. The next Sessions.Compare of their owners finds any that were missed. Times are
 // Redis'. On a cluster they come from two masters, so a token issued shortly after the call, within the difference of
 // their clocks, may be refused too.
-func (p *Presence) RevokeTokens(ctx context.Context, uid int32) error {
-	ctx, cancel := p.bound(ctx)
+func (ts *Tokens) Revoke(ctx context.Context, uid int32) error {
+	ctx, cancel := ts.bound(ctx)
 	defer cancel()
 	// Tickets are not deleted, because devices are not listed anywhere. Instead, the time of the revocation is kept
 	// for longer than any ticket lives.
-	err := revokeScript.Run(ctx, p.rdb, []string{p.keys.tokenMin(uid)}, seconds(max(TokenTTL, ResumeTTL))).Err()
+	err := revokeScript.Run(ctx, ts.rdb, []string{ts.keys.tokenMin(uid)}, seconds(max(TokenTTL, ResumeTTL))).Err()
 	if err != nil {
 		return failed("revoke tokens", err)
 	}

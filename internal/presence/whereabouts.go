@@ -22,11 +22,11 @@ type Whereabouts struct {
 
 // Whereabouts returns the whereabouts of users, in the order of uids, and the generation id of the data; see
 // LocateIn. It does not share round trips, so that logins do not wait for it.
-func (p *Presence) Whereabouts(ctx context.Context, uids []int32) (out []Whereabouts, generation string, err error) {
+func (ss *Sessions) Whereabouts(ctx context.Context, uids []int32) (out []Whereabouts, generation string, err error) {
 	out = make([]Whereabouts, 0, len(uids))
-	for part := range slices.Chunk(uids, p.opt.MaxBatch) {
+	for part := range slices.Chunk(uids, ss.opt.MaxBatch) {
 		var gen string
-		if out, gen, err = p.whereabouts(ctx, out, part); err != nil {
+		if out, gen, err = ss.whereabouts(ctx, out, part); err != nil {
 			return nil, "", failed("whereabouts", err)
 		}
 		if len(out) > len(part) && gen != generation {
@@ -38,14 +38,14 @@ func (p *Presence) Whereabouts(ctx context.Context, uids []int32) (out []Whereab
 }
 
 // whereabouts appends the whereabouts of up to MaxBatch users to out.
-func (p *Presence) whereabouts(ctx context.Context, out []Whereabouts, uids []int32) (_ []Whereabouts, generation string, err error) {
-	ctx, cancel := p.bound(ctx)
+func (ss *Sessions) whereabouts(ctx context.Context, out []Whereabouts, uids []int32) (_ []Whereabouts, generation string, err error) {
+	ctx, cancel := ss.bound(ctx)
 	defer cancel()
 	sessions, seen := make([]*redis.MapStringStringCmd, len(uids)), make([]*redis.StringCmd, len(uids))
-	pipe := p.rdb.Pipeline()
+	pipe := ss.rdb.Pipeline()
 	for i, uid := range uids {
-		sessions[i] = pipe.HGetAll(ctx, p.keys.session(uid))
-		seen[i] = pipe.Get(ctx, p.keys.seen(uid))
+		sessions[i] = pipe.HGetAll(ctx, ss.keys.session(uid))
+		seen[i] = pipe.Get(ctx, ss.keys.seen(uid))
 	}
 	gen := pipe.Get(ctx, keyGeneration) // read last, so that a loss of the data in between shows
 	_, _ = pipe.Exec(ctx)               // each command carries its own error
@@ -71,11 +71,11 @@ func (p *Presence) whereabouts(ctx context.Context, out []Whereabouts, uids []in
 }
 
 // NoteSeen writes the time of the last session for users whose sessions were not released because their node died.
-func (p *Presence) NoteSeen(ctx context.Context, uids []int32, minute int32) error {
-	for part := range slices.Chunk(uids, p.opt.MaxBatch) {
-		if _, err := p.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
+func (ss *Sessions) NoteSeen(ctx context.Context, uids []int32, minute int32) error {
+	for part := range slices.Chunk(uids, ss.opt.MaxBatch) {
+		if _, err := ss.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
 			for _, uid := range part {
-				pipe.Set(ctx, p.keys.seen(uid), minute, SeenTTL)
+				pipe.Set(ctx, ss.keys.seen(uid), minute, SeenTTL)
 			}
 		}); err != nil {
 			return failed("note seen", err)

@@ -52,7 +52,8 @@ type Peers interface {
 type KickerDeps struct {
 	Log      *slog.Logger
 	Metrics  prometheus.Registerer // nil: registered nowhere
-	Presence *presence.Presence
+	Nodes    *presence.Nodes
+	Sessions *presence.Sessions
 	Peers    Peers
 	// Link links the nodes of the latest view.
 	Link func()
@@ -63,7 +64,8 @@ type KickerDeps struct {
 // A Kicker ends sessions on other nodes. All methods are safe for concurrent use.
 type Kicker struct {
 	log      *slog.Logger
-	presence *presence.Presence
+	nodes    *presence.Nodes
+	sessions *presence.Sessions
 	peers    Peers
 	link     func()
 	fences   *fences
@@ -91,7 +93,7 @@ func NewKicker(d KickerDeps) *Kicker {
 	}
 	log := d.Log.With("pkg", "reconcile")
 	return &Kicker{
-		log: log, presence: d.Presence, peers: d.Peers, link: d.Link,
+		log: log, nodes: d.Nodes, sessions: d.Sessions, peers: d.Peers, link: d.Link,
 		fences: newFences(d.Fence, log),
 		metrics: kickerMetrics{
 			unanswered: counter("kick_failures_total", "Kicks that another node did not answer."),
@@ -146,7 +148,7 @@ func (k *Kicker) kick(old presence.Location) func(context.Context) error {
 // end ends a session with the given call. When the node's lease is gone, only the fence makes it safe to go on: the
 // process may be paused and store texts when it wakes.
 func (k *Kicker) end(ctx context.Context, old presence.Location, kick func(context.Context) error) error {
-	ending, err := k.presence.EndSession(ctx, old, func(ctx context.Context, n presence.Node) error {
+	ending, err := k.sessions.End(ctx, old, func(ctx context.Context, n presence.Node) error {
 		return k.ask(ctx, n.Name, kick)
 	})
 	switch {
@@ -235,7 +237,7 @@ func (k *Kicker) watch(ctx context.Context) {
 		watched[l] = since
 	}
 	k.mu.Unlock()
-	view := k.presence.View()
+	view := k.nodes.View()
 	for l, since := range watched {
 		readAfter := time.Since(since) - view.Age() // how long after the kick the view was read
 		switch {

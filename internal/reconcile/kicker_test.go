@@ -64,7 +64,7 @@ type kickBed struct {
 func newKickBed(t *testing.T) *kickBed {
 	b := &kickBed{bed: newBed(t), peers: &fakePeers{static: map[string]bool{}, known: map[string]bool{}}}
 	b.kicker = NewKicker(KickerDeps{
-		Log: quiet, Presence: b.presence, Peers: b.peers,
+		Log: quiet, Nodes: b.presence.Nodes, Sessions: b.presence.Sessions, Peers: b.peers,
 		Link: func() { b.peers.set(func() { b.peers.known["n1"] = true }) },
 		Fence: func(ctx context.Context, node, boot string) error {
 			b.mu.Lock()
@@ -83,16 +83,16 @@ func newKickBed(t *testing.T) *kickBed {
 func (b *kickBed) node(boot string) presence.Location {
 	b.t.Helper()
 	b.mini.Del("node_n1")
-	require.NoError(b.t, b.presence.TakeLease(b.t.Context(), presence.Lease{Name: "n1", Boot: boot, RPCAddr: "127.0.0.1:1"}, ""))
-	require.NoError(b.t, b.presence.ReportLoad(b.t.Context(), "n1", 1, nil))
-	_, err := b.presence.Nodes(b.t.Context())
+	require.NoError(b.t, b.presence.Leases.Take(b.t.Context(), presence.Lease{Name: "n1", Boot: boot, RPCAddr: "127.0.0.1:1"}, ""))
+	require.NoError(b.t, b.presence.Leases.ReportLoad(b.t.Context(), "n1", 1, nil))
+	_, err := b.presence.Nodes.Read(b.t.Context())
 	require.NoError(b.t, err)
 	return presence.Location{UID: 7, SID: sid(7), Node: "n1", Boot: boot}
 }
 
 func (b *kickBed) mailbox(node string) []presence.Kick {
 	b.t.Helper()
-	kicks, err := b.presence.Report(b.t.Context(), node, 1, nil, presence.Kicks{})
+	kicks, err := b.presence.Leases.Report(b.t.Context(), node, 1, nil, presence.Kicks{})
 	require.NoError(b.t, err)
 	return kicks.Sessions
 }
@@ -175,7 +175,7 @@ func TestALifeThatWasLeftAKickIsFencedWhenItsLeaseLapses(t *testing.T) {
 	b.peers.answer = errors.New("refused")
 	b.end(at)
 	look := func() {
-		_, err := b.presence.Nodes(t.Context())
+		_, err := b.presence.Nodes.Read(t.Context())
 		require.NoError(t, err)
 		b.kicker.watch(t.Context())
 	}

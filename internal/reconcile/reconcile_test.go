@@ -58,7 +58,7 @@ func newBed(t *testing.T) *bed {
 
 func (b *bed) reconciler(cfg Config) *Reconciler {
 	return New(cfg, Deps{
-		Log: quiet, Presence: b.presence, Registry: b.registry, Entry: b.entry,
+		Log: quiet, Sessions: b.presence.Sessions, Registry: b.registry, Entry: b.entry,
 		End: func(uid int32, sid string) {
 			id, ok := session.ParseSID(sid)
 			require.True(b.t, ok)
@@ -112,7 +112,7 @@ func (b *bed) login(uid int32) *session.Session {
 	require.True(b.t, s.Identify(session.Identity{UID: uid, Device: "phone", SID: session.SID(uid), Native: true}))
 	b.registry.Add(s)
 	require.Equal(b.t, session.Activated, b.registry.Activate(s))
-	_, err = b.presence.Restore(b.t.Context(), []presence.Location{b.entry(s).Location})
+	_, err = b.presence.Sessions.Restore(b.t.Context(), []presence.Location{b.entry(s).Location})
 	require.NoError(b.t, err)
 	return s
 }
@@ -278,7 +278,7 @@ func TestASessionOlderThanAPasswordResetEnds(t *testing.T) {
 	b.login(8)
 	b.mini.SetTime(time.Now().Add(time.Hour)) // Redis has a clock of its own
 	b.since = time.Now().Add(-time.Minute)
-	require.NoError(t, b.presence.RevokeTokens(t.Context(), 7))
+	require.NoError(t, b.presence.Tokens.Revoke(t.Context(), 7))
 	r := b.reconciler(DefaultConfig())
 	pass(t, r)
 	require.Equal(t, []string{sid(7)}, b.endedNow())
@@ -372,13 +372,13 @@ func TestAReportAfterTroubleHasAllCompared(t *testing.T) {
 func TestKicksOfTheMailboxAreCarriedOutAndHandled(t *testing.T) {
 	b := newBed(t)
 	b.login(7)
-	require.NoError(t, b.presence.LeaveKick(t.Context(), presence.Location{UID: 7, SID: sid(7), Node: "n1", Boot: "b1"}))
-	require.NoError(t, b.presence.TakeLease(t.Context(), presence.Lease{Name: "n1", Boot: "b1"}, ""))
-	require.NoError(t, b.presence.ReportLoad(t.Context(), "n1", 1, nil))
-	require.NoError(t, b.presence.LeaveDeletion(t.Context(), 8))
+	require.NoError(t, b.presence.Mailboxes.LeaveKick(t.Context(), presence.Location{UID: 7, SID: sid(7), Node: "n1", Boot: "b1"}))
+	require.NoError(t, b.presence.Leases.Take(t.Context(), presence.Lease{Name: "n1", Boot: "b1"}, ""))
+	require.NoError(t, b.presence.Leases.ReportLoad(t.Context(), "n1", 1, nil))
+	require.NoError(t, b.presence.Mailboxes.LeaveDeletion(t.Context(), 8))
 	r := b.reconciler(DefaultConfig())
 	for range 3 {
-		kicks, err := b.presence.Report(t.Context(), "n1", 1, nil, r.Handled())
+		kicks, err := b.presence.Leases.Report(t.Context(), "n1", 1, nil, r.Handled())
 		require.NoError(t, err)
 		r.Reported(kicks, nil)
 	}

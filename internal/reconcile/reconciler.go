@@ -43,7 +43,7 @@ func DefaultConfig() Config {
 type Deps struct {
 	Log      *slog.Logger
 	Metrics  prometheus.Registerer // nil: registered nowhere
-	Presence *presence.Presence
+	Sessions *presence.Sessions
 	Registry *session.Registry
 	// Entry returns the entry that a live session should have in Redis.
 	Entry func(*session.Session) presence.Session
@@ -288,7 +288,7 @@ func (r *Reconciler) compare(ctx context.Context, sessions []*session.Session, e
 	for i, s := range sessions {
 		entries[i] = r.deps.Entry(s)
 	}
-	standing, err := r.deps.Presence.Compare(ctx, entries, extend)
+	standing, err := r.deps.Sessions.Compare(ctx, entries, extend)
 	if err != nil {
 		return err
 	}
@@ -320,7 +320,7 @@ func (r *Reconciler) restore(ctx context.Context, sessions []*session.Session) e
 	for i, s := range sessions {
 		locs[i] = r.deps.Entry(s).Location
 	}
-	lost, err := r.deps.Presence.Restore(ctx, locs)
+	lost, err := r.deps.Sessions.Restore(ctx, locs)
 	if err != nil {
 		return err
 	}

@@ -73,7 +73,7 @@ func (k *Kicker) retryStatic(ctx context.Context) {
 
 // backOn reports whether the user has logged in again on the node of the replaced session.
 func (k *Kicker) backOn(ctx context.Context, old presence.Location) bool {
-	found, err := k.presence.Locate(ctx, []int32{old.UID})
+	found, err := k.sessions.Locate(ctx, []int32{old.UID})
 	if err != nil {
 		return false
 	}

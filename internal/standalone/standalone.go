@@ -254,7 +254,7 @@ func (c *Cluster) serve(ctx context.Context) error {
 	}
 	c.goRun(run, "gate", c.gate.Run)
 	for {
-		nodes, err := c.pr.Nodes(ctx)
+		nodes, err := c.pr.Nodes.Read(ctx)
 		live := 0
 		for _, n := range nodes {
 			if n.Live {

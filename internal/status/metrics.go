@@ -14,7 +14,7 @@ type metrics struct {
 	logins     *prometheus.CounterVec
 }
 
-func newMetrics(reg prometheus.Registerer, p *presence.Presence) *metrics {
+func newMetrics(reg prometheus.Registerer, nodes *presence.Nodes) *metrics {
 	f := promauto.With(reg)
 	node := func(state string, counts func(presence.Node) bool) {
 		f.NewGaugeFunc(prometheus.GaugeOpts{
@@ -22,7 +22,7 @@ func newMetrics(reg prometheus.Registerer, p *presence.Presence) *metrics {
 			ConstLabels: prometheus.Labels{"state": state},
 		}, func() float64 {
 			n := 0
-			for _, node := range p.View().Nodes() {
+			for _, node := range nodes.View().Nodes() {
 				if counts(node) {
 					n++
 				}

@@ -51,7 +51,7 @@ type Server struct {
 func New(cfg Config, d Deps) (*Server, error) {
 	s := &Server{cfg: cfg, log: d.Log.With("pkg", "status"), presence: d.Presence, auth: rpc.NewAuth(cfg.Cluster.Secret)}
 	s.standing = rpc.NewStanding(s.log)
-	s.overview = overview.New(overview.Deps{Log: s.log, View: s.presence.View, Dial: s.dial})
+	s.overview = overview.New(overview.Deps{Log: s.log, View: s.presence.Nodes.View, Dial: s.dial})
 	ln, err := rpc.Listen(cfg.Status.Addr())
 	if err != nil {
 		return nil, config.Dependency(fmt.Errorf("status: %w", err))
@@ -64,7 +64,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 		_ = ln.Close() // the first error is the one to report
 		return nil, fmt.Errorf("status: %w", err)
 	}
-	handler := newService(s.log, newMetrics(d.Metrics, d.Presence), d.Presence)
+	handler := newService(s.log, newMetrics(d.Metrics, d.Presence.Nodes), d.Presence)
 	if err := statusservice.RegisterService(s.rpc, handler); err != nil {
 		_ = s.rpc.Close()
 		return nil, fmt.Errorf("status: %w", err)
@@ -104,7 +104,7 @@ func (s *Server) dial(addr string) (ops.Node, func(), error) {
 
 // rpcPeers are the addresses of the live chat nodes.
 func (s *Server) rpcPeers() (addrs []string) {
-	for _, n := range s.presence.View().Nodes() {
+	for _, n := range s.presence.Nodes.View().Nodes() {
 		if n.Live && n.RPCAddr != "" {
 			addrs = append(addrs, n.RPCAddr)
 		}
@@ -125,7 +125,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	watch, stop := context.WithCancel(context.WithoutCancel(ctx)) // placements go on while the node drains
 	var wg sync.WaitGroup
-	wg.Go(func() { s.presence.Watch(watch, viewEvery, s.noteNodes()) })
+	wg.Go(func() { s.presence.Nodes.Watch(watch, viewEvery, s.noteNodes()) })
 	wg.Go(func() { s.overview.Run(watch) })
 	wg.Go(func() { s.standing.Ask(watch, s.cfg.Status.Name, s.auth, s.rpcPeers) })
 	s.log.Info("status node ready", "addr", s.Addr())

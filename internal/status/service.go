@@ -21,16 +21,17 @@ const MaxBatch = 1000
 // service answers StatusService. A Go error would tell the caller that the call itself failed, so every answer carries a
 // code instead.
 type service struct {
-	log      *slog.Logger
-	noise    *rate.Limiter // of failures that callers can repeat at will
-	metrics  *metrics
-	presence *presence.Presence
+	log     *slog.Logger
+	noise   *rate.Limiter // of failures that callers can repeat at will
+	metrics *metrics
+	nodes   *presence.Nodes
+	tokens  *presence.Tokens
 }
 
 var _ message.StatusService = (*service)(nil)
 
 func newService(log *slog.Logger, m *metrics, p *presence.Presence) *service {
-	return &service{log: log, noise: rate.NewLimiter(rate.Every(time.Second), 5), metrics: m, presence: p}
+	return &service{log: log, noise: rate.NewLimiter(rate.Every(time.Second), 5), metrics: m, nodes: p.Nodes, tokens: p.Tokens}
 }
 
 // GetChatServer places one user.
@@ -63,7 +64,7 @@ func (s *service) placeAll(ctx context.Context, uids []int32) ([]*message.GetCha
 			return nil, wire.CodeUIDInvalid
 		}
 	}
-	placed, err := s.presence.Place(ctx, uids)
+	placed, err := s.nodes.Place(ctx, uids)
 	if err != nil {
 		return nil, s.codeOf("place", err)
 	}
@@ -99,7 +100,7 @@ func (s *service) check(ctx context.Context, req *message.LoginReq) wire.Code {
 	if req.Token == "" {
 		return wire.CodeTokenInvalid
 	}
-	ok, err := s.presence.CheckToken(ctx, req.Uid, req.Token)
+	ok, err := s.tokens.Check(ctx, req.Uid, req.Token)
 	switch {
 	case err != nil:
 		return s.codeOf("check token", err)

@@ -50,8 +50,8 @@ func newFixture(t *testing.T, chatNodes ...string) *fixture {
 		lease := presence.Lease{
 			Name: name, Boot: "boot-" + name, ClientAddr: fmt.Sprintf("127.0.0.1:%d", 8090+i), RPCAddr: "127.0.0.1:50055",
 		}
-		require.NoError(t, f.presence.TakeLease(t.Context(), lease, ""))
-		require.NoError(t, f.presence.ReportLoad(t.Context(), name, 0, nil))
+		require.NoError(t, f.presence.Leases.Take(t.Context(), lease, ""))
+		require.NoError(t, f.presence.Leases.ReportLoad(t.Context(), name, 0, nil))
 	}
 	return f
 }
@@ -207,8 +207,8 @@ func TestNoNodeAndNoRedis(t *testing.T) {
 	}
 	require.Equal(t, wire.CodeRPC, ask())
 	lease := presence.Lease{Name: "chat1", Boot: "b", ClientAddr: "127.0.0.1:8090", Draining: true}
-	require.NoError(t, f.presence.TakeLease(t.Context(), lease, ""))
-	require.NoError(t, f.presence.ReportLoad(t.Context(), "chat1", 0, nil))
+	require.NoError(t, f.presence.Leases.Take(t.Context(), lease, ""))
+	require.NoError(t, f.presence.Leases.ReportLoad(t.Context(), "chat1", 0, nil))
 	require.Never(t, func() bool { return ask() != wire.CodeRPC }, 1700*time.Millisecond, 100*time.Millisecond, "a draining node takes nobody")
 	f.mini.Close()
 	require.Eventually(t, func() bool { return ask() == wire.CodeUnavailable }, time.Minute, 50*time.Millisecond)
@@ -216,10 +216,10 @@ func TestNoNodeAndNoRedis(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, wire.CodeUnavailable, wire.Code(login.Error))
 	require.NoError(t, f.mini.Restart())
-	require.NoError(t, f.presence.DropLease(t.Context(), lease))
+	require.NoError(t, f.presence.Leases.Drop(t.Context(), lease))
 	lease.Boot, lease.Draining = "b2", false
-	require.NoError(t, f.presence.TakeLease(t.Context(), lease, ""))
-	require.NoError(t, f.presence.ReportLoad(t.Context(), "chat1", 0, nil))
+	require.NoError(t, f.presence.Leases.Take(t.Context(), lease, ""))
+	require.NoError(t, f.presence.Leases.ReportLoad(t.Context(), "chat1", 0, nil))
 	var rsp *message.GetChatServerRsp
 	require.Eventually(t, func() bool {
 		var err error
@@ -381,8 +381,8 @@ func TestReadiness(t *testing.T) {
 func TestANodeWithoutTCPIsPlacedAt(t *testing.T) {
 	f := newFixture(t)
 	lease := presence.Lease{Name: "chat1", Boot: "b", Web: presence.Web{TLS: "127.0.0.1:8130"}, RPCAddr: "127.0.0.1:1"}
-	require.NoError(t, f.presence.TakeLease(t.Context(), lease, ""))
-	require.NoError(t, f.presence.ReportLoad(t.Context(), "chat1", 0, nil))
+	require.NoError(t, f.presence.Leases.Take(t.Context(), lease, ""))
+	require.NoError(t, f.presence.Leases.ReportLoad(t.Context(), "chat1", 0, nil))
 	addr, stop := f.start(t, status.LocalConfig())
 	rsp, err := client(t, rpc.ClientConfig{}, addr).GetChatServer(t.Context(), &message.GetChatServerReq{Uid: 1})
 	require.NoError(t, err)
@@ -396,8 +396,8 @@ func TestANodeWithoutTCPIsPlacedAt(t *testing.T) {
 func TestAMalformedLeaseIsNamed(t *testing.T) {
 	f := newFixture(t)
 	lease := presence.Lease{Name: "chat9", Boot: "b", ClientAddr: "[::1]", RPCAddr: "127.0.0.1:1"}
-	require.NoError(t, f.presence.TakeLease(t.Context(), lease, ""))
-	require.NoError(t, f.presence.ReportLoad(t.Context(), "chat9", 0, nil))
+	require.NoError(t, f.presence.Leases.Take(t.Context(), lease, ""))
+	require.NoError(t, f.presence.Leases.ReportLoad(t.Context(), "chat9", 0, nil))
 	addr, stop := f.start(t, status.LocalConfig())
 	rsp, err := client(t, rpc.ClientConfig{}, addr).GetChatServer(t.Context(), &message.GetChatServerReq{Uid: 1})
 	require.NoError(t, err)
@@ -421,8 +421,8 @@ func (f *fixture) chatNode(t *testing.T, name, secret string) {
 	go func() { done <- s.Serve(ctx) }()
 	t.Cleanup(func() { cancel(); require.NoError(t, <-done) })
 	lease := presence.Lease{Name: name, Boot: "b", ClientAddr: "127.0.0.1:1", RPCAddr: s.Addr()}
-	require.NoError(t, f.presence.TakeLease(t.Context(), lease, ""))
-	require.NoError(t, f.presence.ReportLoad(t.Context(), name, 0, nil))
+	require.NoError(t, f.presence.Leases.Take(t.Context(), lease, ""))
+	require.NoError(t, f.presence.Leases.ReportLoad(t.Context(), name, 0, nil))
 }
 
 type hello struct{ message.NodeService }

@@ -28,7 +28,7 @@ const (
 type Deps struct {
 	Log     *slog.Logger
 	Store   *store.Users
-	Cache   *presence.Presence
+	Cache   *presence.Cache
 	Timeout time.Duration // of one read for logins
 	// Loads and LoadSeconds observe the users per read for logins, and its duration. Panics counts reads that
 	// panicked.

@@ -86,9 +86,9 @@ func (c *churn) turn(uids ...int) {
 			gone = append(gone, c.at(uid))
 		}
 	}
-	_, err := c.presence.Restore(context.Background(), come)
+	_, err := c.presence.Sessions.Restore(context.Background(), come)
 	require.NoError(c.b, err)
-	require.NoError(c.b, c.presence.Release(context.Background(), gone))
+	require.NoError(c.b, c.presence.Sessions.Release(context.Background(), gone))
 	for _, uid := range uids {
 		c.since[uid].Store(time.Now().UnixNano())
 		c.nodes[uid%4].Changed(int32(uid))
@@ -150,7 +150,7 @@ func BenchmarkChurn(b *testing.B) {
 		c.nodes = append(c.nodes, New[*ear](DefaultConfig(), Deps{
 			Log: discard, Visible: func(_ ctx, _ int32, of []int32) ([]int32, error) { return of, nil },
 			Watchers:    func(_ ctx, watchers []int32, _ int32) ([]int32, error) { return watchers, nil },
-			Whereabouts: c.presence.Whereabouts, NoteSeen: c.presence.NoteSeen, Settled: func(string) bool { return true },
+			Whereabouts: c.presence.Sessions.Whereabouts, NoteSeen: c.presence.Sessions.NoteSeen, Settled: func(string) bool { return true },
 			Nodes: func() []string { return others },
 			Forward: func(node string, p *session.Push) bool {
 				again := *p

@@ -425,12 +425,12 @@ func (l *Lab) dial(ctx context.Context, uid int32, node int, o client.Options) (
 // another boot id.
 func (l *Lab) online(ctx context.Context, uids []int32) ([][]presence.Location, error) {
 	out := make([][]presence.Location, 0, len(uids))
-	if _, err := l.presence.Nodes(ctx); err != nil {
+	if _, err := l.presence.Nodes.Read(ctx); err != nil {
 		return nil, err
 	}
-	view := l.presence.View()
+	view := l.presence.Nodes.View()
 	for at := 0; at < len(uids); at += 500 {
-		found, err := l.presence.Locate(ctx, uids[at:min(at+500, len(uids))])
+		found, err := l.presence.Sessions.Locate(ctx, uids[at:min(at+500, len(uids))])
 		if err != nil {
 			return nil, err
 		}

@@ -65,7 +65,7 @@ func reuseTokens(ctx context.Context, w *World, r *Report) error {
 		return err
 	}
 	for i, t := range some {
-		if err := l.presence.RevokeTokens(ctx, uids[i]); err != nil {
+		if err := l.presence.Tokens.Revoke(ctx, uids[i]); err != nil {
 			return err
 		}
 		if c, err := client.Dial(ctx, t, client.Options{}); err == nil {

@@ -158,7 +158,7 @@ func (w *world) race(t testing.TB, uid int32, friend *hub) error {
 	if err := friend.await(ctx, fmt.Sprintf("from %d", uid)); err != nil {
 		return err
 	}
-	found, err := w.presence.Locate(ctx, []int32{uid})
+	found, err := w.presence.Sessions.Locate(ctx, []int32{uid})
 	if err != nil {
 		return err
 	}

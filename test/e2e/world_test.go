@@ -300,13 +300,13 @@ func (w *world) quiet(t testing.TB) {
 // another boot id.
 func (w *world) online(t testing.TB, uid int32) []presence.Location {
 	t.Helper()
-	found, err := w.presence.Locate(t.Context(), []int32{uid})
+	found, err := w.presence.Sessions.Locate(t.Context(), []int32{uid})
 	require.NoError(t, err)
-	_, err = w.presence.Nodes(t.Context())
+	_, err = w.presence.Nodes.Read(t.Context())
 	require.NoError(t, err)
 	var live []presence.Location
 	for _, l := range found[0] {
-		if w.presence.View().Alive(l.Node, l.Boot) {
+		if w.presence.Nodes.View().Alive(l.Node, l.Boot) {
 			live = append(live, l)
 		}
 	}
@@ -316,7 +316,7 @@ func (w *world) online(t testing.TB, uid int32) []presence.Location {
 // boot returns the boot id in a node's lease, or "".
 func (w *world) boot(t testing.TB, node int) string {
 	t.Helper()
-	nodes, err := w.presence.Nodes(t.Context())
+	nodes, err := w.presence.Nodes.Read(t.Context())
 	require.NoError(t, err)
 	for _, n := range nodes {
 		if n.Name == w.Chat[node].Name() && n.Live {

@@ -118,7 +118,7 @@ func (w *world) start(name string) *node {
 	n.stop = stop
 	go func() { n.done <- n.server.Run(ctx) }()
 	require.Eventually(w.t, func() bool {
-		nodes, err := w.place.Nodes(context.Background())
+		nodes, err := w.place.Nodes.Read(context.Background())
 		if err != nil {
 			return false
 		}
@@ -168,7 +168,7 @@ func (w *world) users(t require.TestingT, n int) int32 {
 
 // ticket returns what the gate would give a user for a node.
 func (w *world) ticket(t require.TestingT, uid int32, at int) client.Ticket {
-	placed, err := w.place.Place(context.Background(), []int32{uid})
+	placed, err := w.place.Nodes.Place(context.Background(), []int32{uid})
 	require.NoError(t, err)
 	return client.Ticket{UID: uid, Token: placed[0].Token, Addr: w.nodes[at].server.ClientAddr()}
 }

@@ -163,7 +163,7 @@ var sessionsGauge = regexp.MustCompile(`(?m)^parley_chat_sessions (\d+)$`)
 
 // truth is what all nodes are.
 func (o *crowd) truth(ctx context.Context, _ question) (string, error) {
-	nodes, err := o.presence.Nodes(ctx)
+	nodes, err := o.presence.Nodes.Read(ctx)
 	if err != nil {
 		return "", err
 	}

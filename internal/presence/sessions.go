@@ -12,6 +12,14 @@ import (
 	"parley/internal/batch"
 )
 
+// Sessions are the sessions of all users, as their nodes have written them. They count only while the node's lease
+// carries their boot id; see Location.
+type Sessions struct {
+	*conn
+	nodes     *Nodes
+	mailboxes *Mailboxes
+}
+
 // A Location says that a process holds a session of a user. It counts only while Node's lease carries Boot.
 type Location struct {
 	UID    int32
@@ -52,19 +60,19 @@ func locationsOf(uid int32, fields map[string]string) (list []Location) {
 
 // Locate returns the sessions of each user, in the order of uids, each user's ordered by device; nil for a user
 // without sessions. It does not check entries against leases; use View.Alive. Concurrent calls share round trips.
-func (p *Presence) Locate(ctx context.Context, uids []int32) ([][]Location, error) {
-	out, _, err := p.LocateIn(ctx, uids)
+func (ss *Sessions) Locate(ctx context.Context, uids []int32) ([][]Location, error) {
+	out, _, err := ss.LocateIn(ctx, uids)
 	return out, err
 }
 
 // LocateIn is like Locate, and also returns the generation id of the data it read (see Generation), or "" if there is
 // none yet or it changed in between.
-func (p *Presence) LocateIn(ctx context.Context, uids []int32) (out [][]Location, generation string, err error) {
+func (ss *Sessions) LocateIn(ctx context.Context, uids []int32) (out [][]Location, generation string, err error) {
 	keys := make([]string, len(uids))
 	for i, uid := range uids {
-		keys[i] = p.keys.session(uid)
+		keys[i] = ss.keys.session(uid)
 	}
-	found, generation, err := p.hashes(ctx, keys, isWrongType)
+	found, generation, err := ss.hashes(ctx, keys, isWrongType)
 	if err != nil {
 		return nil, "", failed("locate", err)
 	}
@@ -77,13 +85,13 @@ func (p *Presence) LocateIn(ctx context.Context, uids []int32) (out [][]Location
 
 // NodeNames returns the node in uip_<uid> for each of uids, or "". The key is written for operators and llfcchat's
 // tools and removed with the user's last session; no decision depends on it.
-func (p *Presence) NodeNames(ctx context.Context, uids []int32) ([]string, error) {
+func (ss *Sessions) NodeNames(ctx context.Context, uids []int32) ([]string, error) {
 	names := make([]string, 0, len(uids))
-	for part := range slices.Chunk(uids, p.opt.MaxBatch) {
+	for part := range slices.Chunk(uids, ss.opt.MaxBatch) {
 		got := make([]*redis.StringCmd, len(part))
-		_, err := p.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
+		_, err := ss.pipelined(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
 			for i, uid := range part {
-				got[i] = pipe.Get(ctx, p.keys.nodeOf(uid))
+				got[i] = pipe.Get(ctx, ss.keys.nodeOf(uid))
 			}
 		})
 		if err != nil {
@@ -99,10 +107,10 @@ func (p *Presence) NodeNames(ctx context.Context, uids []int32) ([]string, error
 // Release removes ended sessions. It removes an entry only if the entry still has this sid, node and boot, so a
 // session that replaced this one stays. Release may be repeated. After an error, some sessions may have been removed.
 // Concurrent calls share round trips.
-func (p *Presence) Release(ctx context.Context, locs []Location) error {
-	for part := range slices.Chunk(locs, p.opt.MaxBatch) {
-		j := &releaseJob{keys: p.keys, locs: slices.Clone(part)}
-		if err := p.commands.do(ctx, j, false); err != nil {
+func (ss *Sessions) Release(ctx context.Context, locs []Location) error {
+	for part := range slices.Chunk(locs, ss.opt.MaxBatch) {
+		j := &releaseJob{keys: ss.keys, locs: slices.Clone(part)}
+		if err := ss.commands.do(ctx, j, false); err != nil {
 			return failed("release", err)
 		}
 	}
