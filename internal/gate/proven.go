@@ -7,11 +7,11 @@ import (
 	"parley/internal/recent"
 )
 
-// logins remembers for a while which password was proven for which stored hash, so that many clients that return at
+// proofs remembers for a while which password was proven for which stored hash, so that many clients that return at
 // once do not need a hash each. It holds no passwords: a key is an HMAC, with a key of this process, over address,
 // password and stored hash. Because the key includes the stored hash, an entry becomes useless as soon as the
 // password is changed anywhere in the cluster. It is safe for concurrent use.
-type logins struct {
+type proofs struct {
 	secret []byte
 	ttl    time.Duration
 	now    func() time.Time
@@ -25,48 +25,48 @@ type remembered struct {
 	until time.Time
 }
 
-func newLogins(secret []byte, ttl time.Duration, limit int) *logins {
-	return &logins{secret: secret, ttl: ttl, now: time.Now, seen: recent.New[[32]byte, remembered](limit)}
+func newProofs(secret []byte, ttl time.Duration, limit int) *proofs {
+	return &proofs{secret: secret, ttl: ttl, now: time.Now, seen: recent.New[[32]byte, remembered](limit)}
 }
 
-func (l *logins) key(email, passwd, stored string) [32]byte {
-	return mac(l.secret, "login", email, passwd, stored)
+func (p *proofs) key(email, passwd, stored string) [32]byte {
+	return mac(p.secret, "login", email, passwd, stored)
 }
 
 // note records a proven password.
-func (l *logins) note(uid int32, email, passwd, stored string) {
-	if l.ttl <= 0 {
+func (p *proofs) note(uid int32, email, passwd, stored string) {
+	if p.ttl <= 0 {
 		return
 	}
-	key := l.key(email, passwd, stored)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.seen.Put(key, remembered{uid, l.now().Add(l.ttl)})
+	key := p.key(email, passwd, stored)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.seen.Put(key, remembered{uid, p.now().Add(p.ttl)})
 }
 
 // proven reports whether the password was proven within the last ttl.
-func (l *logins) proven(uid int32, email, passwd, stored string) bool {
-	if l.ttl <= 0 {
+func (p *proofs) proven(uid int32, email, passwd, stored string) bool {
+	if p.ttl <= 0 {
 		return false
 	}
-	key := l.key(email, passwd, stored)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	r, ok := l.seen.Get(key)
-	if ok && l.now().After(r.until) {
-		l.seen.Delete(key)
+	key := p.key(email, passwd, stored)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r, ok := p.seen.Get(key)
+	if ok && p.now().After(r.until) {
+		p.seen.Delete(key)
 		return false
 	}
 	return ok && r.uid == uid
 }
 
 // forget drops all entries of a user.
-func (l *logins) forget(uid int32) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for key, r := range l.seen.All() {
+func (p *proofs) forget(uid int32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, r := range p.seen.All() {
 		if r.uid == uid {
-			l.seen.Delete(key)
+			p.seen.Delete(key)
 		}
 	}
 }

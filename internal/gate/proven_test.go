@@ -9,7 +9,7 @@ import (
 
 func TestLoginsAreForgotten(t *testing.T) {
 	now := time.Unix(1000, 0)
-	l := newLogins([]byte("k"), time.Minute, 10)
+	l := newProofs([]byte("k"), time.Minute, 10)
 	l.now = func() time.Time { return now }
 	l.note(7, "a@b", "pw", "stored")
 	require.True(t, l.proven(7, "a@b", "pw", "stored"))

@@ -59,7 +59,7 @@ type Server struct {
 	noise    *rate.Limiter // limits log records that clients can cause
 
 	hasher   *hasher
-	recent   *logins
+	recent   *proofs
 	codes    *codes
 	accounts *accountLimit
 	// checks makes concurrent requests with the same account and password share one check; repeating a password is
@@ -113,7 +113,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 		store: d.Store, presence: d.Presence, redis: d.Redis,
 		proxies: proxies, noise: rate.NewLimiter(5, 20),
 		hasher:        newHasher(cfg.Hash, hashing, m),
-		recent:        newLogins(own, cfg.Limits.Remember, rememberedLogins),
+		recent:        newProofs(own, cfg.Limits.Remember, rememberedLogins),
 		codes:         &codes{rdb: d.Redis, timeout: cfg.Redis.Timeout, secret: secret, cluster: cfg.Redis.Cluster, plain: cfg.external()},
 		accounts:      &accountLimit{rdb: d.Redis, timeout: cfg.Redis.Timeout, secret: secret, limits: cfg.Limits},
 		crowd:         slots.New(max(1, cfg.Hash.Waiting), 0),

@@ -11,7 +11,7 @@ import (
 
 // accountLimit limits the failed logins of each account over all gates. An account with too many failures is locked,
 // and each further failure doubles the time. Accounts are counted by address, whether they exist or not, and appear
-// in Redis only as an HMAC. A recently proven password (logins) and a resume ticket bypass a lock, so that strangers
+// in Redis only as an HMAC. A recently proven password (proofs) and a resume ticket bypass a lock, so that strangers
 // cannot lock out the owner's running client.
 //
 // An attempt takes a place before its password is checked. So of many concurrent guesses, only as many are checked as
