@@ -159,13 +159,13 @@ func TestBusyHashGivesTheCodeBack(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, func(c *Config) { c.Hash.Parallel, c.Hash.Waiting = 1, 0 })
 	code := f.code("a@example.com")
-	require.NoError(t, f.hasher.slots.Take(t.Context(), 0))
+	require.NoError(t, f.accounts.hasher.slots.Take(t.Context(), 0))
 	for range codeTries + 1 {
 		r := f.call("/user_register", registration("alice", "a@example.com", "abcdef", code))
 		require.Equal(t, wire.CodeBusy, r.Error)
 		require.Positive(t, r.RetryMS)
 	}
-	f.hasher.slots.Give()
+	f.accounts.hasher.slots.Give()
 	require.Equal(t, wire.CodeOK, f.call("/user_register", registration("alice", "a@example.com", "abcdef", code)).Error)
 }
 

@@ -22,7 +22,7 @@ type changeReply struct {
 
 // changePassword stores a new password for a user who proves the old one, and ends all sessions and tokens obtained
 // with the old one. The limits of logins apply.
-func (s *Server) changePassword(ctx context.Context, req *request) (any, error) {
+func (a *accounts) changePassword(ctx context.Context, req *request) (any, error) {
 	var in changeRequest
 	if err := decode(req.body, &in, &in.Email, &in.Passwd, &in.NewPasswd); err != nil {
 		return nil, err
@@ -30,21 +30,21 @@ func (s *Server) changePassword(ctx context.Context, req *request) (any, error) 
 	if !validPasswd(in.NewPasswd.text) {
 		return nil, wire.Refuse(wire.CodeBadRequest, nil)
 	}
-	cred, err := s.owner(ctx, req, in.Email.text, in.Passwd.text, in.Plain)
+	cred, err := a.logins.owner(ctx, req, in.Email.text, in.Passwd.text, in.Plain)
 	if err != nil {
 		return nil, err
 	}
-	hash, err := s.hashNew(req, in.NewPasswd.text, in.Plain)
+	hash, err := a.hashNew(req, in.NewPasswd.text, in.Plain)
 	if err != nil {
 		return nil, err
 	}
-	err = s.replacePassword(ctx, cred, hash)
+	err = a.replacePassword(ctx, cred, hash)
 	if errors.Is(err, store.ErrNotFound) {
 		// Either a login has renewed the hash of the same password, or the password was changed. Prove it again.
-		if cred, err = s.owner(ctx, req, in.Email.text, in.Passwd.text, in.Plain); err != nil {
+		if cred, err = a.logins.owner(ctx, req, in.Email.text, in.Passwd.text, in.Plain); err != nil {
 			return nil, err
 		}
-		err = s.replacePassword(ctx, cred, hash)
+		err = a.replacePassword(ctx, cred, hash)
 	}
 	switch {
 	case errors.Is(err, store.ErrNotFound):
@@ -52,26 +52,14 @@ func (s *Server) changePassword(ctx context.Context, req *request) (any, error) 
 	case err != nil:
 		return nil, wire.Refuse(wire.CodePasswdUpFailed, err)
 	}
-	s.audit.event("password_changed", req.addr, cred.UID)
-	s.endSessions(ctx, "password_changed", cred.UID, cred.Name, store.Key(in.Email.text))
+	a.audit.event("password_changed", req.addr, cred.UID)
+	a.sessions.end(ctx, "password_changed", cred.UID, cred.Name, store.Key(in.Email.text))
 	return changeReply{Email: in.Email.text}, nil
 }
 
-// owner returns the user who proves ownership of an account with an e-mail address and a password. plain says that
-// the password is not transformed yet.
-func (s *Server) owner(ctx context.Context, req *request, address, passwd string, plain bool) (store.Credentials, error) {
-	if len(address) > maxEmailBytes || passwdTooLong(passwd) {
-		return store.Credentials{}, wire.Refuse(wire.CodePasswdInvalid, nil)
-	}
-	if plain {
-		passwd = Transform(passwd)
-	}
-	return s.prove(ctx, req, address, passwd)
-}
-
 // replacePassword stores hash if the password is still the one in cred; otherwise it returns store.ErrNotFound.
-func (s *Server) replacePassword(ctx context.Context, cred store.Credentials, hash string) error {
+func (a *accounts) replacePassword(ctx context.Context, cred store.Credentials, hash string) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	return s.store.Users.UpgradePassword(ctx, cred.UID, cred.Password, hash)
+	return a.store.Users.UpgradePassword(ctx, cred.UID, cred.Password, hash)
 }

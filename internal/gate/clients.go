@@ -2,6 +2,7 @@ package gate
 
 import (
 	"fmt"
+	"log/slog"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -10,60 +11,52 @@ import (
 	"parley/kitex_gen/message/varifyservice"
 )
 
-// dialNodes makes the clients of the status servers and of the external VarifyServer. They connect with their first
-// call.
-func (s *Server) dialNodes(reg prometheus.Registerer) error {
-	s.auth = rpc.NewAuth(s.cfg.Cluster.Secret)
-	s.rpcMetrics = rpc.NewMetrics(reg)
-	s.standing = rpc.NewStanding(s.log)
-	s.status = &statusPool{timeout: s.cfg.Status.Timeout, metrics: s.metrics}
-	for _, addr := range s.cfg.Status.addrs() {
-		c := s.client(rpc.ClientConfig{Timeout: s.cfg.Status.Timeout, MaxIdle: 64}, addr)
-		status, err := statusservice.NewClient("statusnode", c.Options()...)
-		if err != nil {
-			return fmt.Errorf("gate: status client: %w", err)
-		}
-		s.status.servers = append(s.status.servers, statusServer{addr, status})
-	}
-	if !s.cfg.external() {
-		return nil
-	}
-	c := s.client(rpc.ClientConfig{Timeout: externalTimeout, GRPC: true}, s.cfg.Varify.Addr())
-	external, err := varifyservice.NewClient("VarifyServer", c.Options()...)
-	if err != nil {
-		return fmt.Errorf("gate: varify client: %w", err)
-	}
-	s.external = external
-	return nil
+// clients are the RPC clients of a gate. They connect with their first call.
+type clients struct {
+	auth     *rpc.Auth
+	metrics  *rpc.Metrics
+	standing *rpc.Standing
+	open     []*rpc.Client
 }
 
-// client returns a transport that is closed with the server.
-func (s *Server) client(c rpc.ClientConfig, addr string) *rpc.Client {
-	c.Auth, c.Metrics, c.Standing = s.auth, s.rpcMetrics, s.standing
-	cl := rpc.NewClient(c, addr)
-	s.transports = append(s.transports, cl)
+func newClients(secret string, reg prometheus.Registerer, log *slog.Logger) *clients {
+	return &clients{auth: rpc.NewAuth(secret), metrics: rpc.NewMetrics(reg), standing: rpc.NewStanding(log)}
+}
+
+// dial returns a client that close closes.
+func (c *clients) dial(cfg rpc.ClientConfig, addr string) *rpc.Client {
+	cfg.Auth, cfg.Metrics, cfg.Standing = c.auth, c.metrics, c.standing
+	cl := rpc.NewClient(cfg, addr)
+	c.open = append(c.open, cl)
 	return cl
 }
 
-// listenVarify makes the server of VarifyService, unless another program provides it.
-func (s *Server) listenVarify() error {
-	if s.cfg.external() || s.cfg.Gate.VarifyAddr == "" {
-		return nil
+// dialStatus makes the clients of the status servers.
+func (c *clients) dialStatus(cfg Status, m *metrics) (*statusPool, error) {
+	pool := &statusPool{timeout: cfg.Timeout, metrics: m}
+	for _, addr := range cfg.addrs() {
+		cl := c.dial(rpc.ClientConfig{Timeout: cfg.Timeout, MaxIdle: 64}, addr)
+		status, err := statusservice.NewClient("statusnode", cl.Options()...)
+		if err != nil {
+			return nil, fmt.Errorf("gate: status client: %w", err)
+		}
+		pool.servers = append(pool.servers, statusServer{addr, status})
 	}
-	ln, err := rpc.Listen(s.cfg.Gate.VarifyAddr)
+	return pool, nil
+}
+
+// dialVarify makes the client of the external VarifyServer.
+func (c *clients) dialVarify(addr string) (varifyservice.Client, error) {
+	cl := c.dial(rpc.ClientConfig{Timeout: externalTimeout, GRPC: true}, addr)
+	external, err := varifyservice.NewClient("VarifyServer", cl.Options()...)
 	if err != nil {
-		return fmt.Errorf("gate: VarifyService: %w", err)
+		return nil, fmt.Errorf("gate: varify client: %w", err)
 	}
-	srv, err := rpc.NewServer(ln, rpc.ServerConfig{
-		Name: "gatenode", Log: s.log, Auth: s.auth, Metrics: s.rpcMetrics, ExitWait: s.cfg.Gate.DrainTimeout,
-	})
-	if err != nil {
-		_ = ln.Close() // report the first error
-		return fmt.Errorf("gate: VarifyService: %w", err)
+	return external, nil
+}
+
+func (c *clients) close() {
+	for _, cl := range c.open {
+		cl.Close()
 	}
-	s.varify = srv
-	if err := varifyservice.RegisterService(srv, &varifyService{s}); err != nil {
-		return fmt.Errorf("gate: VarifyService: %w", err)
-	}
-	return nil
 }

@@ -15,20 +15,20 @@ type deleteReply struct {
 
 // deleteAccount erases the user with the given address and password, and ends all sessions and tokens. Failures count
 // against the limits of logins.
-func (s *Server) deleteAccount(ctx context.Context, req *request) (any, error) {
+func (a *accounts) deleteAccount(ctx context.Context, req *request) (any, error) {
 	var in loginRequest
 	if err := decode(req.body, &in, &in.Email, &in.Passwd); err != nil {
 		return nil, err
 	}
-	cred, done, err := s.erase(ctx, req, &in)
+	cred, done, err := a.erase(ctx, req, &in)
 	if err != nil {
 		return nil, err
 	}
-	s.audit.event("account_deleted", req.addr, cred.UID)
-	s.endSessions(ctx, "account_deleted", cred.UID, done.Name, store.Key(in.Email.text))
-	s.bumpLists(ctx, done.Related)
-	if err := s.presence.Mailboxes.LeaveDeletion(ctx, cred.UID); err != nil && s.noise.Allow() {
-		s.log.Warn("friends who are logged in go on seeing when a deleted user was last online", "err", safe(err))
+	a.audit.event("account_deleted", req.addr, cred.UID)
+	a.sessions.end(ctx, "account_deleted", cred.UID, done.Name, store.Key(in.Email.text))
+	a.bumpLists(ctx, done.Related)
+	if err := a.presence.Mailboxes.LeaveDeletion(ctx, cred.UID); err != nil && a.noise.Allow() {
+		a.log.Warn("friends who are logged in go on seeing when a deleted user was last online", "err", safe(err))
 	}
 	return deleteReply{UID: cred.UID}, nil
 }
@@ -37,14 +37,14 @@ func (s *Server) deleteAccount(ctx context.Context, req *request) (any, error) {
 const eraseTries = 3
 
 // erase proves the password and deletes the user, provided that the password has not changed by then.
-func (s *Server) erase(ctx context.Context, req *request, in *loginRequest) (store.Credentials, store.Deletion, error) {
+func (a *accounts) erase(ctx context.Context, req *request, in *loginRequest) (store.Credentials, store.Deletion, error) {
 	for try := 1; ; try++ {
-		cred, err := s.owner(ctx, req, in.Email.text, in.Passwd.text, in.Plain)
+		cred, err := a.logins.owner(ctx, req, in.Email.text, in.Passwd.text, in.Plain)
 		if err != nil {
 			return cred, store.Deletion{}, err
 		}
 		sqlCtx, cancel := context.WithTimeout(ctx, storeTimeout)
-		done, err := s.store.Users.Delete(sqlCtx, cred.UID, cred.Password)
+		done, err := a.store.Users.Delete(sqlCtx, cred.UID, cred.Password)
 		cancel()
 		switch {
 		case err == nil:
@@ -62,13 +62,13 @@ const bumpBatch = 256
 
 // bumpLists invalidates the cached lists of users. If Redis does not answer, the lists contain the deleted user until
 // they expire.
-func (s *Server) bumpLists(ctx context.Context, uids []int32) {
+func (a *accounts) bumpLists(ctx context.Context, uids []int32) {
 	for len(uids) > 0 {
 		part := uids[:min(len(uids), bumpBatch)]
 		uids = uids[len(part):]
-		if err := s.presence.Cache.BumpLists(ctx, part...); err != nil {
-			if s.noise.Allow() {
-				s.log.Warn("cached lists hold a deleted user until they expire", "n", len(part)+len(uids), "err", safe(err))
+		if err := a.presence.Cache.BumpLists(ctx, part...); err != nil {
+			if a.noise.Allow() {
+				a.log.Warn("cached lists hold a deleted user until they expire", "n", len(part)+len(uids), "err", safe(err))
 			}
 			return
 		}

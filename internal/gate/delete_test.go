@@ -70,7 +70,7 @@ func TestLogSaysWhySessionsShouldHaveEnded(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.mr.SetError("LOADING")
-	f.endSessions(t.Context(), "account_deleted", 7, "alice", "a@example.com")
+	f.sessions.end(t.Context(), "account_deleted", 7, "alice", "a@example.com")
 	f.mr.SetError("")
 	require.Contains(t, f.logs.String(), "tokens not revoked")
 	require.Contains(t, f.logs.String(), `"after":"account_deleted"`)

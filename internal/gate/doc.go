@@ -5,6 +5,9 @@
 // It does not speak the chat protocol and keeps no state that other gates need. Any number of gates may use the same SQL
 // database and Redis.
 //
+// A request comes in by api, which calls the handler of its route: varify mails verification codes, logins proves a
+// password and places the user, accounts does what changes an account, and sessions ends what the old password opened.
+//
 // # HTTP API
 //
 // Every route takes POST with a JSON object of at most 16 KiB and always answers status 200 with a JSON

@@ -19,7 +19,7 @@ func fuzzRoute(f *testing.F, path string, seeds ...string) {
 	gate := newFixture(f, func(c *Config) { c.Limits.AccountFailures, c.Hash.MemoryKiB = 1000000, 8 })
 	f.Fuzz(func(t *testing.T, body string) {
 		rec := httptest.NewRecorder()
-		gate.ServeHTTP(rec, httptest.NewRequest("POST", path, strings.NewReader(body)))
+		gate.api.ServeHTTP(rec, httptest.NewRequest("POST", path, strings.NewReader(body)))
 		if len(body) > maxBodyBytes {
 			if rec.Code != 413 {
 				t.Fatalf("%d bytes are answered %d", len(body), rec.Code)

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/netip"
 	"runtime/debug"
@@ -14,7 +13,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"parley/internal/obs"
 	"parley/internal/wire"
 )
 
@@ -34,16 +32,22 @@ type route struct {
 	handle handler
 }
 
-func (s *Server) routeTable() map[string]route {
-	return map[string]route{
-		"/get_varifycode": {"code", s.varifyCode},
-		"/user_register":  {"register", s.register},
-		"/reset_pwd":      {"reset", s.reset},
-		"/user_login":     {"login", s.login},
+// An api answers HTTP requests: it finds the handler of a route, or a file of the chat page.
+type api struct {
+	*common
+	routes  map[string]route
+	page    http.Handler   // nil: there is none
+	proxies []netip.Prefix // whose X-Forwarded-For is believed
 
-		"/change_password": {"change", s.changePassword},
-		"/delete_account":  {"delete", s.deleteAccount},
-	}
+	flights flights         // requests in flight
+	cut     context.Context // ends when they are cut off
+	cutOff  context.CancelFunc
+}
+
+func newAPI(c *common, page http.Handler, proxies []netip.Prefix, routes map[string]route) *api {
+	a := &api{common: c, routes: routes, page: page, proxies: proxies}
+	a.cut, a.cutOff = context.WithCancel(context.Background())
+	return a
 }
 
 // failure is the reply to every refused request.
@@ -66,52 +70,52 @@ func retryLater(code wire.Code, wait time.Duration) error {
 }
 
 // ServeHTTP implements http.Handler.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.flights.add(1)
-	defer s.flights.add(-1)
+func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a.flights.add(1)
+	defer a.flights.add(-1)
 	h := w.Header()
 	h.Set("Server", "GateServer")
 	h.Set("Connection", "close")
-	if s.page != nil && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
-		s.servePage(w, r)
+	if a.page != nil && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+		a.servePage(w, r)
 		return
 	}
-	origins(s.cfg.Gate.AllowedOrigins).allow(h, r)
+	origins(a.cfg.Gate.AllowedOrigins).allow(h, r)
 	// The target is compared as sent, as in llfcchat: a query string or another spelling of the path is not the
 	// route. Clients of a proxy may put http://HOST before it.
 	target := r.RequestURI
 	if r.URL.IsAbs() {
 		target = r.URL.RequestURI()
 	}
-	rt, ok := s.routes[target]
+	rt, ok := a.routes[target]
 	switch {
 	case ok && r.Method == http.MethodOptions:
-		s.preflight(w)
+		a.preflight(w)
 		return
 	case !ok, r.Method != http.MethodPost:
-		s.plain(w, http.StatusNotFound, "url not found\r\n")
+		a.plain(w, http.StatusNotFound, "url not found\r\n")
 		return
 	}
 	start := time.Now()
-	body, status, err := s.readBody(w, r)
+	body, status, err := a.readBody(w, r)
 	if status != 0 {
-		s.plain(w, status, http.StatusText(status)+"\r\n")
+		a.plain(w, status, http.StatusText(status)+"\r\n")
 		return
 	}
 	var reply any
 	if err != nil {
 		err = wire.Refuse(wire.CodeJSON, nil) // the client was too slow, or is gone and will not read this
 	} else {
-		reply, err = s.call(rt, &request{body: body, addr: s.clientAddr(r), client: r.Context()})
+		reply, err = a.call(rt, &request{body: body, addr: a.clientAddr(r), client: r.Context()})
 	}
-	code := s.answer(w, rt, reply, err)
-	s.metrics.requests.WithLabelValues(rt.name, strconv.Itoa(int(code))).Inc()
-	s.metrics.seconds.WithLabelValues(rt.name).Observe(time.Since(start).Seconds())
+	code := a.answer(w, rt, reply, err)
+	a.metrics.requests.WithLabelValues(rt.name, strconv.Itoa(int(code))).Inc()
+	a.metrics.seconds.WithLabelValues(rt.name).Observe(time.Since(start).Seconds())
 }
 
 // servePage sends the chat page, or a file of it. The page consists of many small files, so the connection is kept for the next
 // one; see [conn.keeps].
-func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
+func (a *api) servePage(w http.ResponseWriter, r *http.Request) {
 	if c := connOf(r); c != nil {
 		c.sending()
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(pageTimeout)) // a closed connection fails later
@@ -120,8 +124,8 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	out := &statusWriter{ResponseWriter: w, status: http.StatusOK}
-	s.page.ServeHTTP(out, r)
-	s.metrics.requests.WithLabelValues("page", strconv.Itoa(out.status)).Inc()
+	a.page.ServeHTTP(out, r)
+	a.metrics.requests.WithLabelValues("page", strconv.Itoa(out.status)).Inc()
 }
 
 // statusWriter remembers the status of an answer.
@@ -139,18 +143,18 @@ func (w *statusWriter) WriteHeader(status int) {
 // plain answers with a status code and text. It is used for everything except a POST to a known route whose body was
 // read. The server reads the rest of the request before it closes the connection, so that the client receives the
 // answer; plain bounds the time for that.
-func (s *Server) plain(w http.ResponseWriter, status int, text string) {
+func (a *api) plain(w http.ResponseWriter, status int, text string) {
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lingerTimeout)) // fails for a test's recorder only
 	w.Header().Set("Content-Type", "text/plain")
 	w.WriteHeader(status)
 	_, _ = io.WriteString(w, text) // on an error the client has left
-	s.metrics.requests.WithLabelValues("other", strconv.Itoa(status)).Inc()
+	a.metrics.requests.WithLabelValues("other", strconv.Itoa(status)).Inc()
 }
 
 var errDropped = errors.New("gate: connection dropped for a newer one")
 
 // readBody reads at most maxBodyBytes within readTimeout. If status is not 0, it is to be sent instead of a reply.
-func (s *Server) readBody(w http.ResponseWriter, r *http.Request) (body []byte, status int, err error) {
+func (a *api) readBody(w http.ResponseWriter, r *http.Request) (body []byte, status int, err error) {
 	if r.ContentLength > maxBodyBytes {
 		return nil, http.StatusRequestEntityTooLarge, nil
 	}
@@ -170,22 +174,22 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) (body []byte, 
 }
 
 // call runs the handler. It goes on if the client hangs up: a registration must not be left half done.
-func (s *Server) call(rt route, req *request) (reply any, err error) {
+func (a *api) call(rt route, req *request) (reply any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.metrics.panics.Inc()
-			s.log.Error("handler panicked", "route", rt.name, "stack", string(debug.Stack())) // p is not logged: it may contain what was sent
+			a.metrics.panics.Inc()
+			a.log.Error("handler panicked", "route", rt.name, "stack", string(debug.Stack())) // p is not logged: it may contain what was sent
 			reply, err = nil, wire.Refuse(wire.CodeInternal, nil)
 		}
 	}()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(req.client), requestTimeout)
 	defer cancel()
-	defer context.AfterFunc(s.cut, cancel)()
+	defer context.AfterFunc(a.cut, cancel)()
 	return rt.handle(ctx, req)
 }
 
 // answer sends the reply, or the code of err, and returns the code.
-func (s *Server) answer(w http.ResponseWriter, rt route, reply any, err error) wire.Code {
+func (a *api) answer(w http.ResponseWriter, rt route, reply any, err error) wire.Code {
 	code := wire.CodeOf(err)
 	if err != nil {
 		f := failure{Error: code}
@@ -194,7 +198,7 @@ func (s *Server) answer(w http.ResponseWriter, rt route, reply any, err error) w
 			w.Header().Set("Retry-After", strconv.FormatInt((f.RetryMS+999)/1000, 10))
 		}
 		reply = f
-		s.logRefusal(rt, code, err)
+		a.logRefusal(rt.name, code, err)
 	}
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
@@ -207,31 +211,6 @@ func (s *Server) answer(w http.ResponseWriter, rt route, reply any, err error) w
 	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
 	_, _ = w.Write(text) // on an error the client has left
 	return code
-}
-
-// logRefusal logs at a level by whose fault it was: Debug for the client's, Warn for a dependency's, Error for ours.
-// It limits the rate of the latter two.
-func (s *Server) logRefusal(rt route, code wire.Code, err error) {
-	refusal, _ := errors.AsType[*wire.Error](err)
-	cause, isSafe := errors.AsType[safeError](err)
-	level := slog.LevelDebug
-	switch {
-	case code == wire.CodeInternal && !isSafe:
-		level = slog.LevelError
-	case isSafe, code == wire.CodeRPC, code == wire.CodeUnavailable, code == wire.CodePasswdUpFailed, code == codeStoreFailed:
-		level = slog.LevelWarn
-	}
-	if level > slog.LevelDebug && !s.noise.Allow() {
-		return
-	}
-	attrs := []any{"route", rt.name, "code", int(code)}
-	switch {
-	case isSafe:
-		attrs = append(attrs, "err", cause.Error())
-	case refusal != nil && refusal.Err != nil:
-		attrs = append(attrs, "err", obs.ErrorClass(refusal.Err)) // texts of drivers may quote what was sent
-	}
-	s.log.Log(context.Background(), level, "request refused", attrs...)
 }
 
 // safeError describes a dependency's failure without anything that a user sent.

@@ -79,7 +79,7 @@ func TestMalformedBodiesAreCode1001(t *testing.T) {
 		`{"email":["a@b.c"]}`, `{"email":true}`, `{"email":"a@b.c"} {}`, `{"email":"a@b.c"`, "{\"email\":\"\xff@b.c\"}",
 		`{"email":null}`, strings.Repeat("[", 10000), strings.Repeat(`{"a":`, 2000), "\x00",
 	} {
-		for path := range f.routes {
+		for path := range f.api.routes {
 			require.Equal(t, `{"error":1001}`, f.post(path, body), "%s %.60q", path, body)
 		}
 	}
@@ -241,8 +241,8 @@ func TestPanicIsAnsweredAndNotLogged(t *testing.T) {
 	s := f.Server
 	rt := route{"login", func(context.Context, *request) (any, error) { panic("canary-of-a-panic") }}
 	rec := httptest.NewRecorder()
-	reply, err := s.call(rt, &request{client: t.Context()})
-	require.Equal(t, wire.CodeInternal, s.answer(rec, rt, reply, err))
+	reply, err := s.api.call(rt, &request{client: t.Context()})
+	require.Equal(t, wire.CodeInternal, s.api.answer(rec, rt, reply, err))
 	require.Equal(t, 200, rec.Code)
 	require.Equal(t, `{"error":2000}`, rec.Body.String())
 	require.Contains(t, f.logs.String(), "handler panicked")
@@ -280,13 +280,13 @@ func TestForwardedForCountsOnlyFromTrustedProxies(t *testing.T) {
 	} {
 		proxies, err := config.Networks(tc.trusted)
 		require.NoError(t, err)
-		s := &Server{proxies: proxies, noise: rate.NewLimiter(5, 20), log: slog.New(slog.DiscardHandler)}
+		a := &api{common: &common{noise: rate.NewLimiter(5, 20), log: slog.New(slog.DiscardHandler)}, proxies: proxies}
 		r := httptest.NewRequest(http.MethodPost, "/user_login", nil)
 		r.RemoteAddr = tc.peer
 		if tc.header != "" {
 			r.Header["X-Forwarded-For"] = strings.Split(tc.header, "|")
 		}
-		require.Equal(t, tc.want, s.clientAddr(r).String(), tc.name)
+		require.Equal(t, tc.want, a.clientAddr(r).String(), tc.name)
 	}
 	_, err := config.Networks([]string{"10.0.0.0/99"})
 	require.Error(t, err)

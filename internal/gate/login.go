@@ -5,9 +5,37 @@ import (
 	"errors"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
+	"parley/internal/flight"
+	"parley/internal/slots"
 	"parley/internal/store"
 	"parley/internal/wire"
 )
+
+// logins prove passwords, within the limits on guessing, and place users on chat nodes.
+type logins struct {
+	*common
+	status *statusPool
+	hasher *hasher
+	recent *proofs
+	// checks makes concurrent requests with the same account and password share one check; repeating a password is
+	// not a guess.
+	checks    flight.Group[[32]byte, string]
+	accounts  *accountLimit
+	crowd     *slots.Slots  // requests waiting for an attempt on their account
+	addresses *addressLimit // failed logins
+}
+
+func newLogins(c *common, rdb redis.UniversalClient, status *statusPool, h *hasher, recent *proofs) *logins {
+	cfg := &c.cfg
+	return &logins{
+		common: c, status: status, hasher: h, recent: recent,
+		accounts:  &accountLimit{rdb: rdb, timeout: cfg.Redis.Timeout, secret: []byte(cfg.Cluster.Secret), limits: cfg.Limits},
+		crowd:     slots.New(max(1, cfg.Hash.Waiting), 0),
+		addresses: newAddressLimit(cfg.Limits.AddressFailures, time.Minute, c.exempt),
+	}
+}
 
 type loginRequest struct {
 	Email  optional `json:"email"`
@@ -27,7 +55,7 @@ type loginReply struct {
 }
 
 // login checks a password and places the user on a chat node.
-func (s *Server) login(ctx context.Context, req *request) (any, error) {
+func (l *logins) login(ctx context.Context, req *request) (any, error) {
 	var in loginRequest
 	if err := decode(req.body, &in, &in.Email, &in.Passwd); err != nil {
 		return nil, err
@@ -39,64 +67,76 @@ func (s *Server) login(ctx context.Context, req *request) (any, error) {
 	if in.Plain {
 		passwd = Transform(passwd)
 	}
-	cred, err := s.prove(ctx, req, in.Email.text, passwd)
+	cred, err := l.prove(ctx, req, in.Email.text, passwd)
 	if err != nil {
 		return nil, err
 	}
-	place, err := s.status.place(ctx, cred.UID)
+	place, err := l.status.place(ctx, cred.UID)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.unchanged(ctx, req, in.Email.text, passwd, cred); err != nil {
+	if err := l.unchanged(ctx, req, in.Email.text, passwd, cred); err != nil {
 		return nil, err
 	}
-	s.audit.event("login_ok", req.addr, cred.UID)
+	l.audit.event("login_ok", req.addr, cred.UID)
 	return loginReply{Email: in.Email.text, UID: cred.UID, Token: place.token, Host: place.host, Port: place.port, Addresses: place.addresses}, nil
+}
+
+// owner returns the user who proves ownership of an account with an e-mail address and a password. plain says that
+// the password is not transformed yet.
+func (l *logins) owner(ctx context.Context, req *request, address, passwd string, plain bool) (store.Credentials, error) {
+	if len(address) > maxEmailBytes || passwdTooLong(passwd) {
+		return store.Credentials{}, wire.Refuse(wire.CodePasswdInvalid, nil)
+	}
+	if plain {
+		passwd = Transform(passwd)
+	}
+	return l.prove(ctx, req, address, passwd)
 }
 
 // prove returns the user with this e-mail address and password, within the limits on guessing. passwd is transformed,
 // as the stock client sends it.
-func (s *Server) prove(ctx context.Context, req *request, address, passwd string) (cred store.Credentials, err error) {
-	patient, cancel := context.WithTimeout(req.client, s.cfg.Hash.Patience)
+func (l *logins) prove(ctx context.Context, req *request, address, passwd string) (cred store.Credentials, err error) {
+	patient, cancel := context.WithTimeout(req.client, l.cfg.Hash.Patience)
 	defer cancel()
-	done, wait, err := s.addresses.beginAttempt(patient, req.addr)
+	done, wait, err := l.addresses.beginAttempt(patient, req.addr)
 	if err != nil {
-		return cred, s.crowded("address")
+		return cred, l.crowded("address")
 	}
 	if wait > 0 {
-		return cred, s.throttled("address", req, wait)
+		return cred, l.throttled("address", req, wait)
 	}
 	failed := true // stays true if verify panics
 	defer func() { done(failed) }()
 	// Failures are counted under the store's key of the address. cleanEmail would not do, because old rows may have
 	// any address.
-	cred, err = s.verify(ctx, req, address, store.Key(address), passwd)
+	cred, err = l.verify(ctx, req, address, store.Key(address), passwd)
 	failed = wire.CodeOf(err) == wire.CodePasswdInvalid
 	return cred, err
 }
 
 // verify returns the user with this password. An unknown address, a wrong password and an unusable row get the same
 // answer after the same work.
-func (s *Server) verify(ctx context.Context, req *request, address, email, passwd string) (store.Credentials, error) {
-	cred, err := s.credentials(ctx, address)
+func (l *logins) verify(ctx context.Context, req *request, address, email, passwd string) (store.Credentials, error) {
+	cred, err := l.credentials(ctx, address)
 	known := err == nil
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return cred, wire.Refuse(wire.CodeUnavailable, err)
 	}
-	if known && s.recent.proven(cred.UID, email, passwd, cred.Password) {
-		s.metrics.remembered.Inc()
+	if known && l.recent.proven(cred.UID, email, passwd, cred.Password) {
+		l.metrics.remembered.Inc()
 		return cred, nil
 	}
-	stored, first, err := s.checks.Do(req.client, s.recent.key(email, passwd, cred.Password), func() (string, error) {
-		return s.look(ctx, req, cred, email, passwd)
+	stored, first, err := l.checks.Do(req.client, l.recent.key(email, passwd, cred.Password), func() (string, error) {
+		return l.look(ctx, req, cred, email, passwd)
 	})
 	switch code := wire.CodeOf(err); {
 	case err != nil && req.client.Err() != nil:
-		return cred, s.crowded("account") // the client has hung up, so no one reads this
+		return cred, l.crowded("account") // the client has hung up, so no one reads this
 	case code == wire.CodePasswdInvalid:
-		s.audit.event("login_failed", req.addr, cred.UID)
+		l.audit.event("login_failed", req.addr, cred.UID)
 	case err == nil && !first:
-		s.metrics.remembered.Inc()
+		l.metrics.remembered.Inc()
 	}
 	if err == nil {
 		cred.Password = stored
@@ -106,86 +146,86 @@ func (s *Server) verify(ctx context.Context, req *request, address, email, passw
 
 // look compares a password with the user's, once for all concurrent requests with the same account and password. It
 // returns the stored hash after the check.
-func (s *Server) look(ctx context.Context, req *request, cred store.Credentials, email, passwd string) (stored string, err error) {
-	at, err := s.attempt(ctx, req, email)
+func (l *logins) look(ctx context.Context, req *request, cred store.Credentials, email, passwd string) (stored string, err error) {
+	at, err := l.attempt(ctx, req, email)
 	if err != nil {
 		return "", err
 	}
-	v, err := s.hasher.check(req.client, cred.Password, passwd)
+	v, err := l.hasher.check(req.client, cred.Password, passwd)
 	if err != nil {
-		if err := s.accounts.giveBack(ctx, at); err != nil && s.noise.Allow() {
-			s.log.Warn("login attempt without a result counts as failed", "err", safe(err))
+		if err := l.accounts.giveBack(ctx, at); err != nil && l.noise.Allow() {
+			l.log.Warn("login attempt without a result counts as failed", "err", safe(err))
 		}
-		return "", retryLater(wire.CodeBusy, s.hasher.retryAfter())
+		return "", retryLater(wire.CodeBusy, l.hasher.retryAfter())
 	}
-	if v.bad != nil && s.noise.Allow() {
-		s.log.Error("stored password hash unusable; the user must reset the password", "user", s.audit.user(cred.UID), "err", v.bad)
+	if v.bad != nil && l.noise.Allow() {
+		l.log.Error("stored password hash unusable; the user must reset the password", "user", l.audit.user(cred.UID), "err", v.bad)
 	}
 	if !v.ok {
-		if err := s.accounts.failed(ctx, at); err != nil && s.noise.Allow() {
-			s.log.Warn("failed login counted late", "err", safe(err)) // it still counts, as an attempt without an outcome
+		if err := l.accounts.failed(ctx, at); err != nil && l.noise.Allow() {
+			l.log.Warn("failed login counted late", "err", safe(err)) // it still counts, as an attempt without an outcome
 		}
 		return "", wire.Refuse(wire.CodePasswdInvalid, nil)
 	}
-	if err := s.accounts.passed(ctx, at); err != nil && s.noise.Allow() {
-		s.log.Warn("count of an account's failed logins not reset after a success", "err", safe(err))
+	if err := l.accounts.passed(ctx, at); err != nil && l.noise.Allow() {
+		l.log.Warn("count of an account's failed logins not reset after a success", "err", safe(err))
 	}
 	if v.upgraded != "" {
-		s.upgrade(ctx, &cred, v.upgraded)
+		l.upgrade(ctx, &cred, v.upgraded)
 	}
-	s.recent.note(cred.UID, email, passwd, cred.Password)
+	l.recent.note(cred.UID, email, passwd, cred.Password)
 	return cred.Password, nil
 }
 
 // attempt begins an attempt on the account. While as many others are under way as may fail, it waits for their
 // outcome, for at most as long as for a hash. Few requests may wait like this at once.
-func (s *Server) attempt(ctx context.Context, req *request, email string) (attempt, error) {
-	limit := time.Now().Add(s.cfg.Hash.Patience)
+func (l *logins) attempt(ctx context.Context, req *request, email string) (attempt, error) {
+	limit := time.Now().Add(l.cfg.Hash.Patience)
 	waiting := false
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
-		at, wait, busy, err := s.accounts.beginAttempt(ctx, email)
+		at, wait, busy, err := l.accounts.beginAttempt(ctx, email)
 		switch {
 		case err != nil:
-			_ = s.accounts.giveBack(ctx, at)          // Redis may have counted it in spite of the error
+			_ = l.accounts.giveBack(ctx, at)          // Redis may have counted it in spite of the error
 			return at, wire.Refuse(wire.CodeRPC, err) // without Redis, no user can be placed either
 		case wait > 0:
-			return at, s.throttled("account", req, wait)
+			return at, l.throttled("account", req, wait)
 		case !busy:
 			return at, nil
 		}
 		if !waiting {
-			if s.crowd.Take(ctx, 0) != nil {
-				return at, s.crowded("account")
+			if l.crowd.Take(ctx, 0) != nil {
+				return at, l.crowded("account")
 			}
-			defer s.crowd.Give()
+			defer l.crowd.Give()
 			waiting = true
 		}
 		if time.Now().After(limit) {
-			return at, s.crowded("account")
+			return at, l.crowded("account")
 		}
 		select {
 		case <-time.After(pause):
 		case <-req.client.Done():
-			return at, s.crowded("account")
+			return at, l.crowded("account")
 		case <-ctx.Done():
-			return at, s.crowded("account")
+			return at, l.crowded("account")
 		}
 	}
 }
 
 // crowded refuses a request because too many attempts are under way. It does not count as a failure.
-func (s *Server) crowded(limit string) error {
-	s.metrics.crowded.WithLabelValues(limit).Inc()
-	return retryLater(wire.CodeBusy, s.hasher.retryAfter())
+func (l *logins) crowded(limit string) error {
+	l.metrics.crowded.WithLabelValues(limit).Inc()
+	return retryLater(wire.CodeBusy, l.hasher.retryAfter())
 }
 
 // upgrade replaces the stored password by a hash of it. If that fails, the next login tries again.
-func (s *Server) upgrade(ctx context.Context, cred *store.Credentials, hash string) {
+func (l *logins) upgrade(ctx context.Context, cred *store.Credentials, hash string) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	if err := s.store.Users.UpgradePassword(ctx, cred.UID, cred.Password, hash); err != nil {
-		if !errors.Is(err, store.ErrNotFound) && s.noise.Allow() { // not found: another login renewed it first
-			s.log.Warn("password hash not upgraded", "user", s.audit.user(cred.UID), "err", safe(err))
+	if err := l.store.Users.UpgradePassword(ctx, cred.UID, cred.Password, hash); err != nil {
+		if !errors.Is(err, store.ErrNotFound) && l.noise.Allow() { // not found: another login renewed it first
+			l.log.Warn("password hash not upgraded", "user", l.audit.user(cred.UID), "err", safe(err))
 		}
 		return
 	}
@@ -195,8 +235,8 @@ func (s *Server) upgrade(ctx context.Context, cred *store.Credentials, hash stri
 // unchanged refuses a login whose password was replaced while it was being checked. This closes the gap between a
 // check and a reset, because a reset stores the new password first and then revokes older tokens: if the old password
 // is still stored here, the login's token is older than the revocation.
-func (s *Server) unchanged(ctx context.Context, req *request, address, passwd string, cred store.Credentials) error {
-	now, err := s.credentials(ctx, address)
+func (l *logins) unchanged(ctx context.Context, req *request, address, passwd string, cred store.Credentials) error {
+	now, err := l.credentials(ctx, address)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return wire.Refuse(wire.CodePasswdInvalid, nil)
@@ -206,9 +246,9 @@ func (s *Server) unchanged(ctx context.Context, req *request, address, passwd st
 		return nil
 	}
 	// Either the password was changed, or another login renewed its hash.
-	v, err := s.hasher.check(req.client, now.Password, passwd)
+	v, err := l.hasher.check(req.client, now.Password, passwd)
 	if err != nil {
-		return retryLater(wire.CodeBusy, s.hasher.retryAfter())
+		return retryLater(wire.CodeBusy, l.hasher.retryAfter())
 	}
 	if !v.ok || now.UID != cred.UID {
 		return wire.Refuse(wire.CodePasswdInvalid, nil)
@@ -216,15 +256,8 @@ func (s *Server) unchanged(ctx context.Context, req *request, address, passwd st
 	return nil
 }
 
-func (s *Server) credentials(ctx context.Context, address string) (store.Credentials, error) {
+func (l *logins) credentials(ctx context.Context, address string) (store.Credentials, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	return s.store.Users.Credentials(ctx, address)
-}
-
-// throttled refuses a request because of a limit, and records that.
-func (s *Server) throttled(limit string, req *request, wait time.Duration) error {
-	s.metrics.throttled.WithLabelValues(limit).Inc()
-	s.audit.throttled(limit, req.addr)
-	return retryLater(wire.CodeRateLimited, wait)
+	return l.store.Users.Credentials(ctx, address)
 }

@@ -51,7 +51,7 @@ func TestHashIsRenewedWhenTheCostWasRaised(t *testing.T) {
 	require.Equal(t, wire.CodeOK, f.login("a@example.com", "abcdef").Error)
 	require.Contains(t, f.stored("a@example.com"), "$m=128,t=1,p=1$")
 	before := f.stored("a@example.com")
-	f.recent.forget(1001)
+	f.logins.recent.forget(1001)
 	require.Equal(t, wire.CodeOK, f.login("a@example.com", "abcdef").Error)
 	require.Equal(t, before, f.stored("a@example.com"), "once is enough")
 }
@@ -170,7 +170,7 @@ func TestProvenPasswordNeedsNoHashUntilItChanges(t *testing.T) {
 	require.Equal(t, 10.0, f.metric("logins_remembered_total"))
 
 	// Reset the password as another gate would, without telling this one.
-	_, err := f.store.Users.ResetPassword(t.Context(), "alice", "alice@example.com", newPHC(f.hasher.params, "newpass"))
+	_, err := f.store.Users.ResetPassword(t.Context(), "alice", "alice@example.com", newPHC(f.logins.hasher.params, "newpass"))
 	require.NoError(t, err)
 	require.Equal(t, wire.CodePasswdInvalid, f.login("alice@example.com", "abcdef").Error)
 	require.Equal(t, wire.CodeOK, f.login("alice@example.com", "newpass").Error)
@@ -217,7 +217,7 @@ func TestHashQueueIsBounded(t *testing.T) {
 	f := newFixture(t, func(c *Config) { c.Hash.Parallel, c.Hash.Waiting, c.Hash.Patience = 1, 2, time.Hour })
 	f.newUser("alice", "alice@example.com", "abcdef")
 	f.newUser("bob", "bob@example.com", "abcdef")
-	require.NoError(t, f.hasher.slots.Take(t.Context(), 0)) // a slow hash
+	require.NoError(t, f.logins.hasher.slots.Take(t.Context(), 0)) // a slow hash
 	replies := make(chan reply, 2)
 	for _, email := range []string{"alice@example.com", "bob@example.com"} {
 		go func() { replies <- f.login(email, "abcdef") }()
@@ -233,7 +233,7 @@ func TestHashQueueIsBounded(t *testing.T) {
 	for range 10 {
 		require.Equal(t, wire.CodeBusy, f.login("nobody@example.com", "abcdef").Error, "what was not looked at is not counted")
 	}
-	f.hasher.slots.Give()
+	f.logins.hasher.slots.Give()
 	require.Equal(t, wire.CodeOK, (<-replies).Error)
 	require.Equal(t, wire.CodeOK, (<-replies).Error)
 	require.Equal(t, wire.CodePasswdInvalid, f.login("nobody@example.com", "abcdef").Error)
@@ -242,8 +242,8 @@ func TestHashQueueIsBounded(t *testing.T) {
 func TestHashPatienceEnds(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, func(c *Config) { c.Hash.Parallel, c.Hash.Patience = 1, 10*time.Millisecond })
-	require.NoError(t, f.hasher.slots.Take(t.Context(), 0))
-	defer f.hasher.slots.Give()
+	require.NoError(t, f.logins.hasher.slots.Take(t.Context(), 0))
+	defer f.logins.hasher.slots.Give()
 	require.Equal(t, wire.CodeBusy, f.login("nobody@example.com", "abcdef").Error)
 	require.Equal(t, 1.0, f.metric("hash_refused_total", "reason", "patience"))
 }
@@ -251,8 +251,8 @@ func TestHashPatienceEnds(t *testing.T) {
 func TestWaiterThatHangsUpFreesItsPlace(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, func(c *Config) { c.Hash.Parallel, c.Hash.Patience = 1, time.Hour })
-	require.NoError(t, f.hasher.slots.Take(t.Context(), 0))
-	defer f.hasher.slots.Give()
+	require.NoError(t, f.logins.hasher.slots.Take(t.Context(), 0))
+	defer f.logins.hasher.slots.Give()
 	ctx, cancel := context.WithCancel(t.Context())
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.url+"/user_login", strings.NewReader(`{"email":"a@example.com","passwd":"abcdef"}`))
 	require.NoError(t, err)

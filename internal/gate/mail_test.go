@@ -243,7 +243,7 @@ func TestMailThroughTheGate(t *testing.T) {
 	m, err := NewMailer(cfg, nil)
 	require.NoError(t, err)
 	f := newFixture(t)
-	f.mailer = m
+	f.varify.mailer = m
 	require.Equal(t, wire.CodeOK, f.call("/get_varifycode", map[string]any{"email": "a@example.com"}).Error)
 	_, rest, ok := strings.Cut(p.mails[0], "Your verification code is ")
 	require.True(t, ok)
@@ -264,7 +264,7 @@ func TestMailsUnderWayAreBounded(t *testing.T) {
 			replies <- f.call("/get_varifycode", map[string]any{"email": string(rune('a'+i)) + "@example.com"})
 		}()
 	}
-	require.Eventually(t, func() bool { return f.mailSlots.Waiting() == 8 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return f.varify.mailSlots.Waiting() == 8 }, patience, time.Millisecond)
 	r := f.call("/get_varifycode", map[string]any{"email": "z@example.com"})
 	require.Equal(t, wire.CodeBusy, r.Error)
 	require.Positive(t, r.RetryMS)

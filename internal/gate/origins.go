@@ -29,7 +29,7 @@ func (o origins) allow(h http.Header, r *http.Request) {
 }
 
 // preflight answers the request that a browser makes before it posts JSON to another origin.
-func (s *Server) preflight(w http.ResponseWriter) {
+func (a *api) preflight(w http.ResponseWriter) {
 	h := w.Header()
 	h.Set("Allow", "OPTIONS, POST")
 	if h.Get("Access-Control-Allow-Origin") != "" {
@@ -37,7 +37,7 @@ func (s *Server) preflight(w http.ResponseWriter) {
 		h.Set("Access-Control-Allow-Headers", "Content-Type")
 		h.Set("Access-Control-Max-Age", preflightAge)
 	}
-	s.plain(w, http.StatusNoContent, "")
+	a.plain(w, http.StatusNoContent, "")
 }
 
 // validate checks that browsers could send each of the origins.

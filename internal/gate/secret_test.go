@@ -96,7 +96,7 @@ func TestConsoleMailStaysOutOfTheLog(t *testing.T) {
 	require.NoError(t, err)
 	defer r.Close()
 	f := newFixture(t)
-	f.mailer = console{w}
+	f.varify.mailer = console{w}
 	require.Equal(t, wire.CodeOK, f.call("/get_varifycode", map[string]any{"email": "a@example.com"}).Error)
 	require.NoError(t, w.Close())
 	printed, err := io.ReadAll(r)

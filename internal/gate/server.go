@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"runtime"
 	"sync"
@@ -21,11 +20,9 @@ import (
 
 	"parley/internal/certs"
 	"parley/internal/config"
-	"parley/internal/flight"
 	"parley/internal/obs"
 	"parley/internal/presence"
 	"parley/internal/rpc"
-	"parley/internal/slots"
 	"parley/internal/store"
 	"parley/kitex_gen/message/varifyservice"
 	"parley/web"
@@ -46,53 +43,25 @@ type Deps struct {
 // A Server is one gate. Its methods are safe for concurrent use, but Run may be called only once.
 type Server struct {
 	// Fixed after New.
-	cfg      Config
-	log      *slog.Logger
-	metrics  *metrics
-	audit    *audit
-	store    *store.Store
-	presence *presence.Presence
-	redis    redis.UniversalClient
-	routes   map[string]route
-	page     http.Handler // nil: there is none
-	proxies  []netip.Prefix
-	noise    *rate.Limiter // limits log records that clients can cause
+	*common
+	api      *api
+	accounts *accounts
+	logins   *logins
+	varify   *varify
+	sessions *sessions
+	clients  *clients
 
-	hasher   *hasher
-	recent   *proofs
-	codes    *codes
-	accounts *accountLimit
-	// checks makes concurrent requests with the same account and password share one check; repeating a password is
-	// not a guess.
-	checks        flight.Group[[32]byte, string]
-	crowd         *slots.Slots  // requests waiting for an attempt on their account
-	addresses     *addressLimit // failed logins
-	codeAddresses *hourly
-	mailboxes     *hourly
-
-	mailer     Mailer
-	mailSlots  *slots.Slots         // mails being sent
-	external   varifyservice.Client // nil: this gate mails the codes
-	status     *statusPool
-	auth       *rpc.Auth
-	rpcMetrics *rpc.Metrics
-	standing   *rpc.Standing
-	transports []*rpc.Client // of external and status
-
-	conns  *conns
-	ln     *listener
-	tls    *listener // nil: there is none
-	certs  *certs.Files
-	reread <-chan os.Signal
-	http   *http.Server
-	varify *rpc.Server // nil: VarifyService is not served
+	conns        *conns
+	ln           *listener
+	tls          *listener // nil: there is none
+	certs        *certs.Files
+	reread       <-chan os.Signal
+	http         *http.Server
+	varifyServer *rpc.Server // nil: VarifyService is not served
 
 	stopping   context.Context // ends when draining begins
 	stop       context.CancelFunc
-	background sync.WaitGroup  // revocations being repeated, and the watch over the certificate
-	cut        context.Context // ends when requests in flight are cut off
-	cutOff     context.CancelFunc
-	flights    flights // requests in flight
+	background sync.WaitGroup // the watch over the certificate
 }
 
 // New binds all listeners, so that it fails if a port is taken, and makes the clients. It contacts no other server.
@@ -106,47 +75,59 @@ func New(cfg Config, d Deps) (*Server, error) {
 	m := newMetrics(d.Metrics, hashing)
 	own := make([]byte, 32)
 	_, _ = rand.Read(own) // never fails since Go 1.24
-	secret := []byte(cfg.Cluster.Secret)
 	log := d.Log.With("pkg", "gate")
-	s := &Server{
-		cfg: cfg, log: log, metrics: m, audit: newAudit(log, own),
-		store: d.Store, presence: d.Presence, redis: d.Redis,
-		proxies: proxies, noise: rate.NewLimiter(5, 20),
-		hasher:        newHasher(cfg.Hash, hashing, m),
-		recent:        newProofs(own, cfg.Limits.Remember, rememberedLogins),
-		codes:         &codes{rdb: d.Redis, timeout: cfg.Redis.Timeout, secret: secret, cluster: cfg.Redis.Cluster, plain: cfg.external()},
-		accounts:      &accountLimit{rdb: d.Redis, timeout: cfg.Redis.Timeout, secret: secret, limits: cfg.Limits},
-		crowd:         slots.New(max(1, cfg.Hash.Waiting), 0),
-		codeAddresses: &hourly{rdb: d.Redis, timeout: cfg.Redis.Timeout, secret: secret, name: "codeaddr", limit: cfg.Limits.CodesPerAddress, now: time.Now},
-		mailboxes:     &hourly{rdb: d.Redis, timeout: cfg.Redis.Timeout, secret: secret, name: "codemail", limit: cfg.Limits.CodesPerMailbox, now: time.Now},
-		mailer:        d.Mail,
-		mailSlots:     slots.New(max(1, cfg.Mail.Parallel), 8*max(1, cfg.Mail.Parallel)),
+	c := &common{
+		cfg: cfg, log: log, noise: rate.NewLimiter(5, 20), metrics: m, audit: newAudit(log, own),
+		store: d.Store, presence: d.Presence,
 	}
-	s.addresses = newAddressLimit(cfg.Limits.AddressFailures, time.Minute, s.exempt)
-	s.routes = s.routeTable()
-	if s.page = d.Page; s.page == nil && cfg.Gate.Page {
-		s.page = web.Chat(web.Options{})
-	}
+	s := &Server{common: c, clients: newClients(cfg.Cluster.Secret, d.Metrics, log)}
 	if s.reread = d.Reread; cfg.Gate.TLSPort != "" {
 		if s.certs, err = certs.Open(cfg.TLS.Cert, cfg.TLS.Key); err != nil {
 			return nil, config.Invalid(fmt.Errorf("gate: [TLS]: %w", err))
 		}
 	}
 	s.stopping, s.stop = context.WithCancel(context.Background())
-	s.cut, s.cutOff = context.WithCancel(context.Background())
-	if s.mailer == nil && !cfg.external() {
-		if s.mailer, err = NewMailer(cfg.Mail, os.Stdout); err != nil {
-			return nil, config.Invalid(err)
-		}
-	}
-	if err := s.dialNodes(d.Metrics); err != nil {
+	if err := s.makeParts(d, newHasher(cfg.Hash, hashing, m), newProofs(own, cfg.Limits.Remember, rememberedLogins)); err != nil {
 		return nil, err
 	}
+	page := d.Page
+	if page == nil && cfg.Gate.Page {
+		page = web.Chat(web.Options{})
+	}
+	s.api = newAPI(c, page, proxies, s.routes())
 	if err := s.listen(); err != nil {
 		return nil, err
 	}
 	m.watch(d.Metrics, s.conns)
 	return s, nil
+}
+
+// makeParts makes the parts that have handlers of routes.
+func (s *Server) makeParts(d Deps, h *hasher, recent *proofs) (err error) {
+	if s.varify, err = newVarify(s.common, d, s.clients); err != nil {
+		return err
+	}
+	status, err := s.clients.dialStatus(s.cfg.Status, s.metrics)
+	if err != nil {
+		return err
+	}
+	s.logins = newLogins(s.common, d.Redis, status, h, recent)
+	s.sessions = &sessions{common: s.common, recent: recent, accounts: s.logins.accounts, clients: s.clients, stopping: s.stopping}
+	s.accounts = &accounts{common: s.common, hasher: h, varify: s.varify, logins: s.logins, sessions: s.sessions}
+	return nil
+}
+
+// routes returns the handlers by path.
+func (s *Server) routes() map[string]route {
+	return map[string]route{
+		"/get_varifycode": {"code", s.varify.mailCode},
+		"/user_register":  {"register", s.accounts.register},
+		"/reset_pwd":      {"reset", s.accounts.reset},
+		"/user_login":     {"login", s.logins.login},
+
+		"/change_password": {"change", s.accounts.changePassword},
+		"/delete_account":  {"delete", s.accounts.deleteAccount},
+	}
 }
 
 // listen binds all listeners. A connection serves one request, so a client cannot hold a place in the limits between
@@ -157,7 +138,7 @@ func (s *Server) listen() (err error) {
 			_ = s.Close() // the failure to bind is the one to report
 		}
 	}()
-	s.conns = newConns(s.cfg.Gate.MaxConns, s.cfg.Limits.ConnsPerAddress, s.manyBehind, s.metrics.drop)
+	s.conns = newConns(s.cfg.Gate.MaxConns, s.cfg.Limits.ConnsPerAddress, s.api.manyBehind, s.metrics.drop)
 	if s.conns.proxies, err = config.Networks(s.cfg.Gate.ProxyFrom); err != nil {
 		return config.Invalid(fmt.Errorf("gate: [GateServer] ProxyFrom %w", err))
 	}
@@ -175,7 +156,7 @@ func (s *Server) listen() (err error) {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true) // the limits count connections, of one request each; HTTP/2 has many on one
 	s.http = &http.Server{
-		Handler:           s,
+		Handler:           s.api,
 		Protocols:         &protocols,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout, // covers all of the request; readBody removes it
@@ -188,6 +169,29 @@ func (s *Server) listen() (err error) {
 		ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 
 		DisableGeneralOptionsHandler: true, // it would keep the connection
+	}
+	return nil
+}
+
+// listenVarify makes the server of VarifyService, unless another program provides it.
+func (s *Server) listenVarify() error {
+	if s.cfg.external() || s.cfg.Gate.VarifyAddr == "" {
+		return nil
+	}
+	ln, err := rpc.Listen(s.cfg.Gate.VarifyAddr)
+	if err != nil {
+		return fmt.Errorf("gate: VarifyService: %w", err)
+	}
+	srv, err := rpc.NewServer(ln, rpc.ServerConfig{
+		Name: "gatenode", Log: s.log, Auth: s.clients.auth, Metrics: s.clients.metrics, ExitWait: s.cfg.Gate.DrainTimeout,
+	})
+	if err != nil {
+		_ = ln.Close() // report the first error
+		return fmt.Errorf("gate: VarifyService: %w", err)
+	}
+	s.varifyServer = srv
+	if err := varifyservice.RegisterService(srv, &varifyService{s.varify}); err != nil {
+		return fmt.Errorf("gate: VarifyService: %w", err)
 	}
 	return nil
 }
@@ -205,10 +209,10 @@ func (s *Server) TLSAddr() string {
 
 // VarifyAddr returns the address of VarifyService, host:port, or "" if it is not served.
 func (s *Server) VarifyAddr() string {
-	if s.varify == nil {
+	if s.varifyServer == nil {
 		return ""
 	}
-	return s.varify.Addr()
+	return s.varifyServer.Addr()
 }
 
 // Checks returns the health checks of the gate's dependencies, for its operations listener. "status" fails also if
@@ -218,7 +222,7 @@ func (s *Server) Checks() []obs.Check {
 	return []obs.Check{
 		{Name: "sql", Probe: sql.Check},
 		{Name: "redis", Probe: redis.Check},
-		{Name: "status", Probe: s.status.ping},
+		{Name: "status", Probe: s.logins.status.ping},
 		obs.Descriptors(),
 	}
 }
@@ -235,17 +239,11 @@ func (s *Server) Close() error {
 			errs = append(errs, err)
 		}
 	}
-	if s.varify != nil {
-		errs = append(errs, s.varify.Close())
+	if s.varifyServer != nil {
+		errs = append(errs, s.varifyServer.Close())
 	}
-	s.hangUp()
+	s.clients.close()
 	return errors.Join(errs...)
-}
-
-func (s *Server) hangUp() {
-	for _, t := range s.transports {
-		t.Close()
-	}
 }
 
 // Run serves until ctx ends, and then drains: it stops accepting, waits for requests in flight for at most
@@ -264,8 +262,8 @@ func (s *Server) Run(ctx context.Context) error {
 		})
 	}
 	var serving sync.WaitGroup
-	if s.varify != nil {
-		start(&serving, func() error { return s.varify.Serve(lasting) })
+	if s.varifyServer != nil {
+		start(&serving, func() error { return s.varifyServer.Serve(lasting) })
 	}
 	start(&serving, func() error { return s.http.Serve(s.ln) })
 	if s.tls != nil {
@@ -282,8 +280,9 @@ func (s *Server) Run(ctx context.Context) error {
 	s.drain(ctx)
 	stopLasting()
 	serving.Wait()
-	s.background.Wait() // each ends soon after the drain begins
-	s.hangUp()
+	s.background.Wait() // this and the next end soon after the drain begins
+	s.sessions.background.Wait()
+	s.clients.close()
 	s.log.Info("stopped")
 	return err
 }
@@ -299,8 +298,8 @@ func (s *Server) drain(ctx context.Context) {
 	}
 	// A handler outlives its connection, and the caller closes its dependencies after Run. So cancel the handlers and
 	// wait for them.
-	s.cutOff()
-	if n := s.flights.wait(cutTimeout); n > 0 {
+	s.api.cutOff()
+	if n := s.api.flights.wait(cutTimeout); n > 0 {
 		s.log.Error("requests still running", "n", n)
 	}
 }
@@ -356,11 +355,3 @@ func (s *Server) announce() {
 		s.log.Warn("no [Cluster] Secret: RPC is unauthenticated, and verification codes in Redis are readable")
 	}
 }
-
-// exempt reports whether addr is exempt from the per-address limits.
-func (s *Server) exempt(addr netip.Addr) bool {
-	return addr.IsLoopback() && !s.cfg.Limits.ThrottleLoopback
-}
-
-// manyBehind reports whether addr may stand for many clients, as a trusted proxy does.
-func (s *Server) manyBehind(addr netip.Addr) bool { return s.exempt(addr) || s.trusted(addr) }

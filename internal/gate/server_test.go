@@ -55,7 +55,7 @@ func TestDrainFinishesRequestsInFlight(t *testing.T) {
 		text, _ := io.ReadAll(res.Body)
 		replies <- string(text)
 	}()
-	require.Eventually(t, func() bool { return s.mailSlots.Taken() == 1 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return s.varify.mailSlots.Taken() == 1 }, patience, time.Millisecond)
 	cancel()
 	require.Eventually(t, func() bool {
 		conn, err := net.Dial("tcp", s.Addr())
@@ -87,10 +87,10 @@ func TestDrainIsBounded(t *testing.T) {
 			_ = res.Body.Close()
 		}
 	}()
-	require.Eventually(t, func() bool { return s.mailSlots.Taken() == 1 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return s.varify.mailSlots.Taken() == 1 }, patience, time.Millisecond)
 	cancel()
 	require.NoError(t, <-done)
-	require.Zero(t, s.mailSlots.Taken(), "the handler was told to end")
+	require.Zero(t, s.varify.mailSlots.Taken(), "the handler was told to end")
 	<-gone
 }
 

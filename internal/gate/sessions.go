@@ -19,11 +19,22 @@ import (
 // doubles: about two minutes in all.
 const revokeRetries = 7
 
-// endSessions ends everything obtained with the old password: tokens and resume tickets, cached data, sessions. It
+// sessions ends what was obtained with a password that is not valid any more.
+type sessions struct {
+	*common
+	recent   *proofs
+	accounts *accountLimit
+	clients  *clients
+
+	stopping   context.Context // ends when draining begins
+	background sync.WaitGroup  // revocations being repeated
+}
+
+// end ends everything obtained with the old password: tokens and resume tickets, cached data, sessions. It
 // revokes tokens first, so that a session ended here cannot come back. If Redis does not answer, the revocation is
 // repeated in the background. A session that is missed here is ended by its node, which compares all its sessions
 // with Redis. after is the audit event that caused this.
-func (s *Server) endSessions(ctx context.Context, after string, uid int32, name, email string) {
+func (s *sessions) end(ctx context.Context, after string, uid int32, name, email string) {
 	log := s.log.With("after", after, "user", s.audit.user(uid))
 	s.recent.forget(uid)
 	if err := s.accounts.succeeded(ctx, email); err != nil && s.noise.Allow() {
@@ -37,7 +48,7 @@ func (s *Server) endSessions(ctx context.Context, after string, uid int32, name,
 	s.kick(ctx, log, uid)
 }
 
-func (s *Server) revoke(ctx context.Context, uid int32, name string) error {
+func (s *sessions) revoke(ctx context.Context, uid int32, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Redis.Timeout)
 	defer cancel()
 	if err := s.presence.Tokens.Revoke(ctx, uid); err != nil {
@@ -48,7 +59,7 @@ func (s *Server) revoke(ctx context.Context, uid int32, name string) error {
 
 // revokeLater repeats a failed revocation in the background. It then ends the sessions again, because one of them may
 // have logged in with a token that was still valid.
-func (s *Server) revokeLater(log *slog.Logger, uid int32, name string) {
+func (s *sessions) revokeLater(log *slog.Logger, uid int32, name string) {
 	pause := time.Second
 	for range revokeRetries {
 		select {
@@ -69,7 +80,7 @@ func (s *Server) revokeLater(log *slog.Logger, uid int32, name string) {
 
 // kick ends the user's sessions on all nodes. A node that cannot be called finds the kick in its mailbox. A node
 // without a lease may be paused or cut off; it is also fenced, so that it stores nothing more for the session.
-func (s *Server) kick(ctx context.Context, log *slog.Logger, uid int32) {
+func (s *sessions) kick(ctx context.Context, log *slog.Logger, uid int32) {
 	ctx, cancel := context.WithTimeout(ctx, kickTimeout+2*s.cfg.Redis.Timeout)
 	defer cancel()
 	found, err := s.presence.Sessions.Locate(ctx, []int32{uid})
@@ -86,7 +97,7 @@ func (s *Server) kick(ctx context.Context, log *slog.Logger, uid int32) {
 
 // kickOne ends one session. If its node has no lease, the kick is left in the mailbox and the node is fenced: a
 // cut-off process finds one or the other, whichever server it reaches first.
-func (s *Server) kickOne(ctx context.Context, log *slog.Logger, at presence.Location) {
+func (s *sessions) kickOne(ctx context.Context, log *slog.Logger, at presence.Location) {
 	ending, err := s.presence.Sessions.End(ctx, at, func(ctx context.Context, n presence.Node) error {
 		return s.kickAt(ctx, n.RPCAddr, at)
 	})
@@ -106,11 +117,11 @@ func (s *Server) kickOne(ctx context.Context, log *slog.Logger, at presence.Loca
 }
 
 // kickAt calls the node at an address to end a session.
-func (s *Server) kickAt(ctx context.Context, addr string, at presence.Location) error {
+func (s *sessions) kickAt(ctx context.Context, addr string, at presence.Location) error {
 	ctx, cancel := context.WithTimeout(ctx, kickTimeout)
 	defer cancel()
 	// Calls are rare, so a client per call is better than keeping one for every node.
-	c := rpc.NewClient(rpc.ClientConfig{Auth: s.auth, Metrics: s.rpcMetrics, Timeout: kickTimeout}, addr)
+	c := rpc.NewClient(rpc.ClientConfig{Auth: s.clients.auth, Metrics: s.clients.metrics, Timeout: kickTimeout}, addr)
 	defer c.Close()
 	chat, err := chatservice.NewClient("chatnode", c.Options()...)
 	if err == nil {
@@ -126,7 +137,7 @@ func (s *Server) kickAt(ctx context.Context, addr string, at presence.Location) 
 	return err
 }
 
-func (s *Server) kickFailed(log *slog.Logger, err error) {
+func (s *sessions) kickFailed(log *slog.Logger, err error) {
 	s.metrics.kicks.WithLabelValues("failed").Inc()
 	if s.noise.Allow() {
 		log.Warn("session not ended; it may live for up to a minute", "err", safe(err))

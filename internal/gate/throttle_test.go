@@ -29,7 +29,7 @@ func (f *fixture) another() *Server {
 func try(s *Server, addr, email, passwd string) wire.Code {
 	body := fmt.Sprintf(`{"email":%q,"passwd":%q}`, email, passwd)
 	ctx := context.Background()
-	_, err := s.login(ctx, &request{body: []byte(body), addr: netip.MustParseAddr(addr), client: ctx})
+	_, err := s.logins.login(ctx, &request{body: []byte(body), addr: netip.MustParseAddr(addr), client: ctx})
 	return wire.CodeOf(err)
 }
 
@@ -63,7 +63,7 @@ func TestCorrectLoginsAtOnceAllPass(t *testing.T) {
 			}
 			wg.Wait()
 			require.Equal(t, make([]wire.Code, tc.logins), codes)
-			for _, key := range f.accounts.keys("alice@example.com") {
+			for _, key := range f.logins.accounts.keys("alice@example.com") {
 				require.False(t, f.mr.Exists(key), "nothing is left to count")
 			}
 		})
@@ -141,16 +141,16 @@ func TestLostAttemptsAreFailures(t *testing.T) {
 	now := time.Now()
 	f.mr.SetTime(now)
 	for range 5 {
-		_, wait, busy, err := f.accounts.beginAttempt(ctx, "a@example.com")
+		_, wait, busy, err := f.logins.accounts.beginAttempt(ctx, "a@example.com")
 		require.NoError(t, err)
 		require.Zero(t, wait)
 		require.False(t, busy)
 	}
-	_, _, busy, err := f.accounts.beginAttempt(ctx, "a@example.com")
+	_, _, busy, err := f.logins.accounts.beginAttempt(ctx, "a@example.com")
 	require.NoError(t, err)
 	require.True(t, busy, "five are under way")
 	f.mr.SetTime(now.Add(attemptTimeout + time.Second))
-	_, wait, busy, err := f.accounts.beginAttempt(ctx, "a@example.com")
+	_, wait, busy, err := f.logins.accounts.beginAttempt(ctx, "a@example.com")
 	require.NoError(t, err)
 	require.False(t, busy)
 	require.InDelta(t, f.cfg.Limits.AccountLock, wait, float64(time.Second))
@@ -162,12 +162,12 @@ func TestCrowdedAccountIsBusyAndNotLocked(t *testing.T) {
 	f.newUser("alice", "alice@example.com", "abcdef")
 	var open []attempt
 	for range 5 {
-		at, _, _, err := f.accounts.beginAttempt(t.Context(), "alice@example.com")
+		at, _, _, err := f.logins.accounts.beginAttempt(t.Context(), "alice@example.com")
 		require.NoError(t, err)
 		open = append(open, at)
 	}
 	require.Equal(t, wire.CodeBusy, try(f.Server, "127.0.0.1", "alice@example.com", "abcdef"))
 	require.Equal(t, 1.0, f.metric("logins_crowded_total", "limit", "account"))
-	require.NoError(t, f.accounts.giveBack(t.Context(), open[0]))
+	require.NoError(t, f.logins.accounts.giveBack(t.Context(), open[0]))
 	require.Equal(t, wire.CodeOK, try(f.Server, "127.0.0.1", "alice@example.com", "abcdef"))
 }

@@ -146,7 +146,7 @@ func TestCodeRequestsAreLimited(t *testing.T) {
 		require.Equal(t, wire.CodeOK, f.call("/user_register", registration("alice", "a@example.com", "abcdef", last)).Error)
 		f.code("b@example.com")
 		clock := time.Now().Add(time.Hour + time.Second)
-		f.mailboxes.now = func() time.Time { return clock }
+		f.varify.mailboxes.now = func() time.Time { return clock }
 		f.code("a@example.com")
 	})
 	t.Run("an address", func(t *testing.T) {
