@@ -281,13 +281,13 @@ func (s *Server) newMember(mine presence.Lease) *membership.Member {
 }
 
 // ClientAddr is where clients are told to connect, RPCAddr where peers are, host:port.
-func (s *Server) ClientAddr() string { return s.lease.ClientAddr() }
+func (s *Server) ClientAddr() string { return s.lease.Lease().ClientAddr }
 
 // Address is where clients are told to connect by a transport, host:port or a URL; "" if the node does not offer it.
 func (s *Server) Address(via wire.Transport) string { return s.clients.addr(via) }
 
 // RPCAddr is where peers and foreign callers reach the node.
-func (s *Server) RPCAddr() string { return s.lease.RPCAddr() }
+func (s *Server) RPCAddr() string { return s.lease.Lease().RPCAddr }
 
 // Sessions returns how many users are logged in here.
 func (s *Server) Sessions() int { return s.registry.Live() }

@@ -35,7 +35,7 @@ func (m *Member) KeepLease(ctx context.Context) error {
 // leaseStep does what is due: begin a new life, take or extend the lease, report the load.
 func (m *Member) leaseStep(ctx context.Context) error {
 	if old, ended := m.nextLife(); ended {
-		m.dropLease(ctx, old)
+		m.d.dropLease(ctx, old)
 	}
 	m.mu.Lock()
 	held := !m.extended.IsZero()
@@ -82,14 +82,11 @@ func (m *Member) nextLife() (old presence.Lease, ended bool) {
 func (m *Member) acquire(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, leaseTimeout)
 	defer cancel()
-	m.mu.Lock()
-	mine := m.mine
-	m.mu.Unlock()
+	mine := m.Lease()
 	began := time.Now()
 	err := m.d.Lease.Take(ctx, mine, "")
 	if held, ok := errors.AsType[*presence.HeldError](err); ok {
-		_, boot, helloErr := m.d.Hello(ctx, held.Holder.RPCAddr)
-		if helloErr == nil && boot == held.Holder.Boot {
+		if m.d.answers(ctx, held) {
 			return config.Dependency(fmt.Errorf("membership: node %q runs already at %s: give this one another name", mine.Name, held.Holder.RPCAddr))
 		}
 		m.d.Log.Info("taking over the lease of a dead process", "boot", held.Holder.Boot)
@@ -120,21 +117,19 @@ func (m *Member) noteTaken(ctx context.Context, began time.Time) error {
 func (m *Member) extend(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, leaseTimeout)
 	defer cancel()
-	m.mu.Lock()
-	mine := m.mine
-	m.mu.Unlock()
+	mine := m.Lease()
 	began := time.Now()
 	gen, err := m.d.Lease.Extend(ctx, mine)
 	if errors.Is(err, presence.ErrLeaseLost) {
 		if held, ok := errors.AsType[*presence.HeldError](err); ok {
-			return m.lostTo(ctx, held)
+			return m.d.lostTo(ctx, held)
 		}
 		// The lease lapsed, or was lost with Redis' data. Keeping the boot id is safe: if another node treated this
 		// one as dead meanwhile, it changed the fence row, and nothing can be stored under the old boot id.
 		began = time.Now()
 		err = m.d.Lease.Take(ctx, mine, "")
 		if held, ok := errors.AsType[*presence.HeldError](err); ok {
-			return m.lostTo(ctx, held)
+			return m.d.lostTo(ctx, held)
 		}
 		if err != nil {
 			return err
@@ -157,7 +152,7 @@ func (m *Member) extend(ctx context.Context) error {
 func (m *Member) noteExtended(began time.Time, gen string, age int64) {
 	m.mu.Lock()
 	m.extended = began
-	lost := m.noteGenerationLocked(gen, age)
+	lost := m.data.note(gen, age)
 	m.mu.Unlock()
 	if lost {
 		m.d.Log.Warn("Redis lost its data: writing this node's sessions back")
@@ -166,12 +161,17 @@ func (m *Member) noteExtended(began time.Time, gen string, age int64) {
 }
 
 // lostTo returns a fatal error if the new holder of the lease is alive. Otherwise that lease will lapse.
-func (m *Member) lostTo(ctx context.Context, held *presence.HeldError) error {
-	_, boot, err := m.d.Hello(ctx, held.Holder.RPCAddr)
-	if err == nil && boot == held.Holder.Boot {
+func (d *Deps) lostTo(ctx context.Context, held *presence.HeldError) error {
+	if d.answers(ctx, held) {
 		return config.Dependency(fmt.Errorf("membership: another process took over as node %q at %s", held.Holder.Name, held.Holder.RPCAddr))
 	}
 	return held
+}
+
+// answers reports whether the process that took a lease is alive: whether it answers with the lease's boot id.
+func (d *Deps) answers(ctx context.Context, held *presence.HeldError) bool {
+	_, boot, err := d.Hello(ctx, held.Holder.RPCAddr)
+	return err == nil && boot == held.Holder.Boot
 }
 
 // report writes this node's load, and removes the reservations of the users who have logged in, because the load now
@@ -208,7 +208,7 @@ func (m *Member) SetDraining(ctx context.Context, draining bool) {
 }
 
 // Draining reports what SetDraining was last told.
-func (m *Member) Draining() bool { return m.lease().Draining }
+func (m *Member) Draining() bool { return m.Lease().Draining }
 
 // Drop gives up the lease and the load count.
 func (m *Member) Drop(ctx context.Context) {
@@ -216,13 +216,13 @@ func (m *Member) Drop(ctx context.Context) {
 	mine := m.mine
 	m.extended = time.Time{}
 	m.mu.Unlock()
-	m.dropLease(ctx, mine)
+	m.d.dropLease(ctx, mine)
 }
 
-func (m *Member) dropLease(ctx context.Context, l presence.Lease) {
+func (d *Deps) dropLease(ctx context.Context, l presence.Lease) {
 	ctx, cancel := context.WithTimeout(ctx, leaseTimeout)
 	defer cancel()
-	if err := m.d.Lease.Drop(ctx, l); err != nil {
-		m.d.Log.Warn("lease not dropped; it expires by itself", "err", err)
+	if err := d.Lease.Drop(ctx, l); err != nil {
+		d.Log.Warn("lease not dropped; it expires by itself", "err", err)
 	}
 }

@@ -39,10 +39,9 @@ type Member struct {
 	mine      presence.Lease
 	extended  time.Time // start of the latest extension, monotonic; zero while this life does not hold the lease
 	fence     fenceState
-	gen       string
-	genFrom   time.Time // logins are refused until then: the other nodes' sessions may be missing in Redis
-	tokens    []string  // login tokens used since the last load report
-	fenceFail bool      // the last step failed; only the first failure of a series is logged
+	data      generation
+	tokens    []string // login tokens used since the last load report
+	fenceFail bool     // the last step failed; only the first failure of a series is logged
 }
 
 // fenceState is what this node knows about the fence row of its current boot id.
@@ -120,13 +119,8 @@ func wake(c chan struct{}) {
 	}
 }
 
-// ClientAddr returns the address announced to clients, host:port.
-func (m *Member) ClientAddr() string { return m.lease().ClientAddr }
-
-// RPCAddr returns the address announced to other nodes, host:port.
-func (m *Member) RPCAddr() string { return m.lease().RPCAddr }
-
-func (m *Member) lease() presence.Lease {
+// Lease returns the lease of the current life, whether it is held or not.
+func (m *Member) Lease() presence.Lease {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.mine
@@ -147,7 +141,7 @@ func (m *Member) Admits() (boot string, code wire.Code) {
 	switch {
 	case m.mine.Draining:
 		return "", wire.CodeDraining
-	case m.fence != fenceHeld, m.extended.IsZero(), now.Sub(m.extended) >= leaseDoubt, now.Before(m.genFrom):
+	case m.fence != fenceHeld, m.extended.IsZero(), now.Sub(m.extended) >= leaseDoubt, m.data.young(now):
 		return "", wire.CodeUnavailable
 	}
 	return m.mine.Boot, wire.CodeOK
