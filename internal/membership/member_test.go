@@ -58,7 +58,10 @@ func (f *fakeServers) sql(ctx context.Context, did func() error) error {
 	return f.call(ctx, &f.stallSQL, 10*time.Second, did) // as long as the store waits
 }
 
-func (f *fakeServers) Take(ctx context.Context, l presence.Lease, replace string) error {
+// fakeLeases are the leases in the Redis of fakeServers.
+type fakeLeases struct{ *fakeServers }
+
+func (f fakeLeases) Take(ctx context.Context, l presence.Lease, replace string) error {
 	return f.redis(ctx, func() error {
 		if time.Now().Before(f.until) && f.lease.Boot != l.Boot && f.lease.Boot != replace {
 			return &presence.HeldError{Holder: f.lease}
@@ -68,7 +71,7 @@ func (f *fakeServers) Take(ctx context.Context, l presence.Lease, replace string
 	})
 }
 
-func (f *fakeServers) Extend(ctx context.Context, l presence.Lease) (gen string, err error) {
+func (f fakeLeases) Extend(ctx context.Context, l presence.Lease) (gen string, err error) {
 	return "gen", f.redis(ctx, func() error {
 		if !time.Now().Before(f.until) {
 			f.lapsed++
@@ -82,7 +85,7 @@ func (f *fakeServers) Extend(ctx context.Context, l presence.Lease) (gen string,
 	})
 }
 
-func (f *fakeServers) Drop(ctx context.Context, l presence.Lease) error {
+func (f fakeLeases) Drop(ctx context.Context, l presence.Lease) error {
 	return f.redis(ctx, func() error {
 		if f.lease.Boot == l.Boot {
 			f.until = time.Time{}
@@ -91,7 +94,7 @@ func (f *fakeServers) Drop(ctx context.Context, l presence.Lease) error {
 	})
 }
 
-func (f *fakeServers) Report(ctx context.Context, _ string, _ int, _ []string, _ presence.Kicks) (presence.Kicks, error) {
+func (f fakeLeases) Report(ctx context.Context, _ string, _ int, _ []string, _ presence.Kicks) (presence.Kicks, error) {
 	return presence.Kicks{}, f.redis(ctx, func() error { f.loads++; return nil })
 }
 
@@ -105,7 +108,7 @@ func (f *fakeServers) Reported(_ presence.Kicks, err error) {
 	}
 }
 
-func (f *fakeServers) Generation(ctx context.Context) (id string, ageMS int64, err error) {
+func (f fakeLeases) Generation(ctx context.Context) (id string, ageMS int64, err error) {
 	return "gen", 3600_000, f.redis(ctx, func() error { return nil })
 }
 
@@ -144,7 +147,7 @@ func member(t *testing.T, f *fakeServers) (m *Member, stop func() error) {
 	t.Helper()
 	c := func() prometheus.Counter { return prometheus.NewCounter(prometheus.CounterOpts{Name: "c"}) }
 	m = New(presence.Lease{Name: "chat1", RPCAddr: "here"}, Deps{
-		Log: slog.New(slog.DiscardHandler), Lease: f, Fence: f,
+		Log: slog.New(slog.DiscardHandler), Lease: fakeLeases{f}, Fence: f,
 		Hello:    func(context.Context, string) (string, string, error) { return "", "", errStalled },
 		Sessions: func() int { return 1 },
 		EndSessions: func() {
