@@ -86,9 +86,9 @@ func (c *Cache) DropProfile(ctx context.Context, uid int32, name string) error {
 	return nil
 }
 
-// PutLists caches a user's encoded friend and application lists for ListsTTL. The caller must have read version (from
-// ListsVersion or Prelogin) before it read the lists: if the lists change in between, the entry has an old version
-// and Prelogin ignores it. If data exceeds MaxCachedBytes, the cached lists are dropped instead.
+// PutLists caches a user's encoded friend and application lists for ListsTTL. The caller must have read version
+// (from ListsVersion or Logins.Prelogin) before it read the lists: if the lists change in between, the entry has an
+// old version and Prelogin ignores it. If data exceeds MaxCachedBytes, the cached lists are dropped instead.
 func (c *Cache) PutLists(ctx context.Context, uid int32, version int64, data []byte) error {
 	err := c.fillCache(ctx, func(ctx context.Context, pipe redis.Pipeliner) []redis.Cmder {
 		if len(data) > MaxCachedBytes {

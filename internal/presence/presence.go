@@ -16,7 +16,7 @@ const (
 	DefaultReserve = 15 * time.Second
 	DefaultTimeout = 2 * time.Second
 
-	SessionTTL = time.Hour // owners extend it well within that time, with Compare
+	SessionTTL = time.Hour // owners extend it well within that time, with Sessions.Compare
 	ProfileTTL = time.Hour
 	ListsTTL   = 30 * time.Minute
 

@@ -49,10 +49,10 @@ func (ts *Tokens) Check(ctx context.Context, uid int32, token string) (bool, err
 	return true, nil
 }
 
-// Revoke invalidates all login tokens and resume tickets of a user issued so far, as after a password reset. It
-// does not end sessions; see Sessions.End. The next Sessions.Compare of their owners finds any that were missed. Times are
-// Redis'. On a cluster they come from two masters, so a token issued shortly after the call, within the difference of
-// their clocks, may be refused too.
+// Revoke invalidates all login tokens and resume tickets of a user issued so far, as after a password reset. It does
+// not end sessions; see Sessions.End. The next Sessions.Compare of their owners finds any that were missed. Times
+// are Redis'. On a cluster they come from two masters, so a token issued shortly after the call, within the
+// difference of their clocks, may be refused too.
 func (ts *Tokens) Revoke(ctx context.Context, uid int32) error {
 	ctx, cancel := ts.bound(ctx)
 	defer cancel()
