@@ -98,7 +98,7 @@ func newStock(t testing.TB) *stock {
 	c.Policy = New(c.s, wheel, map[int32]struct{}{friend: {}, pal: {}}, map[int64]int64{talk: 0}, &Counters{
 		HeartbeatDropped: inc(&c.heartbeats), Merged: inc(&c.merged), Reannounced: inc(&c.reannounced),
 		Unsafe: inc(&c.unsafe), Overflowed: inc(&c.overflowed),
-	}, time.Now())
+	})
 	require.True(t, c.s.Identify(session.Identity{UID: me, SID: 1, Stock: c.Policy}))
 	r := session.NewRegistry()
 	r.Add(c.s)

@@ -62,9 +62,9 @@ type Policy struct {
 	s        *session.Session
 	wheel    *Wheel
 	counters *Counters
-	opened   time.Time
 
 	mu       sync.Mutex // guards the following
+	opened   time.Time  // when the 1006, which is the first frame, was written; zero before
 	friends  map[int32]struct{}
 	threads  map[int64]thread
 	stored   map[int64]int64 // for a first-generation client: the number of the last text stored before its login, by thread
@@ -90,9 +90,9 @@ type Policy struct {
 
 // New returns the policy of a session that is logging in. friends is the friend_list the client is about to receive.
 // stored holds the number of the last text in each of their threads, read after the client asked to log in.
-func New(s *session.Session, wheel *Wheel, friends map[int32]struct{}, stored map[int64]int64, counters *Counters, now time.Time) *Policy {
+func New(s *session.Session, wheel *Wheel, friends map[int32]struct{}, stored map[int64]int64, counters *Counters) *Policy {
 	return &Policy{
-		s: s, wheel: wheel, friends: friends, stored: stored, counters: counters, opened: now, progress: now,
+		s: s, wheel: wheel, friends: friends, stored: stored, counters: counters,
 		threads: make(map[int64]thread), received: make(received),
 	}
 }
@@ -199,7 +199,7 @@ func (p *Policy) Gone() {
 func (p *Policy) Tick(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.asked && !p.gen1 && now.Sub(p.opened) >= FirstLoad {
+	if !p.asked && !p.gen1 && !p.opened.IsZero() && now.Sub(p.opened) >= FirstLoad {
 		p.gen1 = true
 	}
 	if len(p.pushes) > 0 {
@@ -269,6 +269,9 @@ func (p *Policy) writeLocked(now time.Time) bool {
 	p.beat = false
 	_ = p.s.WriteInline(frame) // after an error the session closes
 	p.last = time.Now()
+	if p.opened.IsZero() {
+		p.opened = p.last
+	}
 	return true
 }
 

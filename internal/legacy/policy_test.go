@@ -294,6 +294,27 @@ func TestAClientThatAsksForNoThreadsIsTheFirstGeneration(t *testing.T) {
 	})
 }
 
+// The client cannot ask for its threads before it has its 1006, however long the login took. A text that was pushed meanwhile, in a
+// thread without an announcement, would crash it.
+func TestALongLoginLeavesTheClientItsTimeToAskForThreads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newStock(t)
+		for range 2 * int(FirstLoad/time.Second) {
+			require.Empty(t, c.wait(time.Second))
+			c.Tick(time.Now())
+		}
+		require.NoError(t, c.s.Reply(frameOf(wire.MsgLoginRsp, `{"error":0}`)))
+		require.NoError(t, c.s.Push(push(friend, talk, "hi", 1)))
+		c.Tick(time.Now())
+		require.Equal(t, []wire.MsgID{wire.MsgLoginRsp}, ids(c.wait(FirstLoad-time.Second)))
+		c.Tick(time.Now())
+		c.load(0)
+		frames := c.wait(time.Second)
+		require.Equal(t, []wire.MsgID{wire.MsgThreadsRsp, wire.MsgHistoryRsp, wire.MsgTextPush}, ids(frames))
+		require.NotContains(t, frames[2].body, "text_array")
+	})
+}
+
 func TestPatienceWithALoadEnds(t *testing.T) {
 	in(t, func(t *testing.T, c *stock) {
 		c.ThreadsAsked(0)

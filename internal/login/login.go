@@ -334,7 +334,7 @@ func (a *attempt) newStock(ctx context.Context) (session.Stock, error) {
 	if err != nil {
 		return nil, err
 	}
-	return legacy.New(a.session, a.d.Wheel, friends, stored, a.d.Stock, time.Now()), nil
+	return legacy.New(a.session, a.d.Wheel, friends, stored, a.d.Stock), nil
 }
 
 // refused says what a failed claim is for the client. Whatever else went wrong, the end of the session takes it out of Redis
