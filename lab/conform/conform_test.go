@@ -1,6 +1,9 @@
 package conform
 
 import (
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -142,4 +145,20 @@ func TestCodesAreFoundInWhateverIsPrinted(t *testing.T) {
 func TestTheTransformIsItsOwnInverse(t *testing.T) {
 	require.Equal(t, "gde745", transform("abc123"))
 	require.Equal(t, "abc123", transform("gde745"))
+}
+
+func TestABusyGateIsAskedAgain(t *testing.T) {
+	replies := []string{`{"error":2001,"retry_ms":1}`, `{"error":2001,"retry_ms":1}`, `{"error":0,"uid":7}`, `{"error":2001}`}
+	gate := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, replies[0]) // the test reads it
+		replies = replies[1:]
+	}))
+	defer gate.Close()
+	e := &env{t: Target{Gate: gate.URL}, http: gate.Client()}
+	_, reply, err := e.post(t.Context(), "/user_login", fields{})
+	require.NoError(t, err)
+	require.EqualValues(t, 7, reply.num("uid"))
+	_, reply, err = e.post(t.Context(), "/user_login", fields{})
+	require.NoError(t, err)
+	require.EqualValues(t, 2001, reply.num("error"), "it did not say when")
 }

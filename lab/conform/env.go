@@ -15,6 +15,7 @@ import (
 	"time"
 	"unicode/utf16"
 
+	"parley/internal/wire"
 	"parley/lab/stockmodel"
 )
 
@@ -94,8 +95,24 @@ func transform(s string) string {
 	return string(utf16.Decode(units))
 }
 
-// post sends a JSON body, indented as by the stock client, and returns the status and the reply.
+// post sends a JSON body, indented as by the stock client, and returns the status and the reply. A gate that has done nothing because it
+// is busy is asked again when it said so, for as long as one waits for an answer.
 func (e *env) post(ctx context.Context, route string, body any) (status int, reply object, err error) {
+	for end := time.Now().Add(patience); ; {
+		status, reply, err = e.postOnce(ctx, route, body)
+		wait := time.Duration(reply.num("retry_ms")) * time.Millisecond
+		if err != nil || reply.num("error") != int64(wire.CodeBusy) || wait <= 0 || time.Now().Add(wait).After(end) {
+			return status, reply, err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return 0, nil, ctx.Err()
+		}
+	}
+}
+
+func (e *env) postOnce(ctx context.Context, route string, body any) (status int, reply object, err error) {
 	raw, ok := body.(string)
 	if !ok {
 		b, err := json.MarshalIndent(body, "", "    ")
