@@ -110,6 +110,7 @@ type running struct {
 	in       *io.PipeWriter
 	out, err mail
 	code     chan int
+	ended    chan struct{} // closed after code has the exit code
 	stop     context.CancelFunc
 }
 
@@ -118,21 +119,34 @@ func start(t *testing.T, person bool, args ...string) *running {
 	return startIn(t, &environment{person: person}, args...)
 }
 
-// startIn is start in an environment of which it sets the streams.
+// startIn is start in an environment of which it sets the streams. A chat that the test leaves open has ended before the
+// test's directories go: at its end it writes its state into one of them.
 func startIn(t *testing.T, e *environment, args ...string) *running {
 	t.Helper()
 	r, w := io.Pipe()
 	ctx, cancel := context.WithCancel(t.Context())
-	p := &running{t: t, in: w, code: make(chan int, 1), stop: cancel}
+	p := &running{t: t, in: w, code: make(chan int, 1), ended: make(chan struct{}), stop: cancel}
 	e.ctx, e.in, e.out, e.err = ctx, r, &p.out, &p.err
-	go func() { p.code <- run(e, args) }()
-	t.Cleanup(func() { cancel(); w.Close(); r.Close() })
+	go func() {
+		defer close(p.ended)
+		p.code <- run(e, args)
+		r.Close() // who types goes on to learn it
+	}()
+	t.Cleanup(func() {
+		cancel()
+		w.Close()
+		r.Close()
+		select {
+		case <-p.ended:
+		case <-time.After(patience):
+			t.Errorf("a chat does not end; said:\n%s", p.err.String())
+		}
+	})
 	return p
 }
 
 func (p *running) line(format string, args ...any) {
-	_, err := fmt.Fprintf(p.in, format+"\n", args...)
-	require.NoError(p.t, err)
+	p.types(fmt.Sprintf(format+"\n", args...))
 }
 
 // sees waits until the text stands in the output.
