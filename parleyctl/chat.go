@@ -171,7 +171,7 @@ func (t *talk) run(e *environment, typed lines) error {
 	t.wg.Go(t.report)
 	defer close(t.acks)
 	if t.cmd.To != "" {
-		if err := t.address(ctx, t.cmd.To); err != nil {
+		if err := t.begin(ctx); err != nil {
 			return err
 		}
 	}

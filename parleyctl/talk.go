@@ -265,6 +265,19 @@ func (t *talk) address(ctx context.Context, who string) error {
 	return t.readShown(ctx)
 }
 
+// begin chooses whom to talk to at the start. That what was said before cannot be shown just now ends no chat.
+func (t *talk) begin(ctx context.Context) error {
+	err := t.address(ctx, t.cmd.To)
+	t.mu.Lock()
+	chosen := !t.to.none()
+	t.mu.Unlock()
+	if err != nil && chosen {
+		t.fail(err)
+		return nil
+	}
+	return err
+}
+
 // recentTexts is how many texts a person is shown of a conversation that was not seen before.
 const recentTexts = 20
 

@@ -8,6 +8,9 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"parley/client"
+	"parley/internal/standalone"
 )
 
 // sit runs a chat of a demo user at a terminal. What the user types goes to in, what the terminal shows is out.
@@ -26,7 +29,7 @@ func sit(t *testing.T, gate string, user int, more ...string) *running {
 
 func (p *running) types(s string) {
 	_, err := io.WriteString(p.in, s)
-	require.NoError(p.t, err)
+	require.NoError(p.t, err, "the chat has ended; said:\n%s%s", p.out.String(), p.err.String())
 }
 
 // F2: the order of the README. Bob was never here before.
@@ -44,6 +47,31 @@ func TestWhoComesLaterSeesWhatWasWritten(t *testing.T) {
 	bob.types("\x04")
 	require.Zero(t, bob.ends())
 	require.Equal(t, 1, strings.Count(bob.out.String(), "hello bob"))
+}
+
+// A node that is too busy to answer with a page of history is no reason to leave.
+func TestAChatBeginsWithoutThePastThatCannotBeShown(t *testing.T) {
+	gate, _ := startCluster(t)
+	g, err := client.NewGate(strings.TrimPrefix(gate, "--gate="))
+	require.NoError(t, err)
+	alice := standalone.Demo[0]
+	s, err := client.Open(t.Context(), client.SessionOptions{Gate: g, Email: alice.Email, Password: alice.Password})
+	require.NoError(t, err)
+	defer s.Close()
+	for to, want := range map[string]string{"bob": "", "nobody": "context canceled"} {
+		var out, said mail
+		chat := newTalk(&chatCmd{To: to}, &environment{out: &out, err: &said}, s)
+		chat.person, chat.fresh = true, true
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel() // nothing can be read
+		if err := chat.begin(ctx); want == "" {
+			require.NoError(t, err)
+			require.Contains(t, said.String(), "texts go to bob")
+			require.Contains(t, said.String(), "context canceled")
+		} else {
+			require.ErrorContains(t, err, want)
+		}
+	}
 }
 
 func TestTextsMissedAreShownAtTheNextStart(t *testing.T) {
