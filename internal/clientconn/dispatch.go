@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"parley/internal/ending"
+	"parley/internal/legacy"
 	"parley/internal/session"
 	"parley/internal/wire"
 )
@@ -52,6 +53,9 @@ func (c *Conn) dispatch(now time.Time, id wire.MsgID, body []byte) bool {
 		s.d.Metrics.UnknownIDs.Inc()
 		// A newer native client hears that we are older. Under any other id the refusal could be taken for a push of ours.
 		return !c.Native() || !id.Free() || c.refuseFrame(id, wire.CodeBadRequest)
+	}
+	if p := legacy.Of(&c.Session); p != nil && id == wire.MsgThreads {
+		p.Asking()
 	}
 	if !c.enqueue(id, body) {
 		return c.refuseFrame(id, wire.CodeBusy)

@@ -31,7 +31,7 @@ import (
 const unreadBytes = 256 << 10
 
 // startConns serves clients without a node, and returns the connections, their registry, and where clients connect.
-func startConns(t *testing.T) (*Conns, *session.Registry, string) {
+func startConns(t *testing.T, handlers map[wire.MsgID]func(context.Context, *session.Session, []byte) error) (*Conns, *session.Registry, string) {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	count := func(name string) prometheus.Counter { return prometheus.NewCounter(prometheus.CounterOpts{Name: name}) }
@@ -48,7 +48,7 @@ func startConns(t *testing.T) (*Conns, *session.Registry, string) {
 		MaxFrameBytes: wire.DefaultMaxBody, UnreadBytes: unreadBytes, OutboxBytes: 128 << 10, QueuedFrames: 16, QueuedBytes: 64 << 10,
 		InFlightBytes: 128 << 10, WriteTimeout: 5 * time.Second, RequestTimeout: 5 * time.Second, QuietTimeout: time.Hour,
 	}, Deps{
-		Log: log, Context: ctx, Go: wg.Go, Threads: db.Threads, Texts: texts,
+		Log: log, Context: ctx, Go: wg.Go, Threads: db.Threads, Texts: texts, Handlers: handlers,
 		Session: &session.Limits{
 			Limits: outbox.Limits{Bytes: 128 << 10, ReplyBytes: 512 << 10, WriteTimeout: 5 * time.Second, Go: wg.Go}, Linger: time.Second,
 		},
@@ -86,7 +86,7 @@ func startConns(t *testing.T) (*Conns, *session.Registry, string) {
 // TestAClientThatWritesAheadOfItsHandlerIsClosed holds a connection's handler up, as a busy machine does. netpoll reads on
 // meanwhile, so whoever does not wait for answers could have the node hold all it sends.
 func TestAClientThatWritesAheadOfItsHandlerIsClosed(t *testing.T) {
-	conns, registry, addr := startConns(t)
+	conns, registry, addr := startConns(t, nil)
 	client, err := net.Dial("tcp", addr)
 	require.NoError(t, err)
 	defer client.Close()

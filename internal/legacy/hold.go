@@ -7,6 +7,13 @@ import (
 	"parley/internal/wire"
 )
 
+// Asking records that a 1025 has arrived. Its turn comes after the end of the login, which on a busy node may take longer than FirstLoad.
+func (p *Policy) Asking() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.asking, p.gen1 = true, false
+}
+
 // ThreadsAsked receives the cursor of a 1025 and returns the cursor to use. The first 1025 of a session starts from
 // the beginning whatever its cursor: after a new login the client still has its old cursor, but no longer its list.
 func (p *Policy) ThreadsAsked(after int64) (cursor int64, first bool) {
@@ -15,7 +22,7 @@ func (p *Policy) ThreadsAsked(after int64) (cursor int64, first bool) {
 	if p.asked {
 		return after, false
 	}
-	p.asked, p.gen1, p.stored = true, false, nil
+	p.asking, p.asked, p.gen1, p.stored = true, true, false, nil
 	return 0, true
 }
 
@@ -111,7 +118,7 @@ func (p *Policy) HistoryServed(id, last int64, more bool) {
 func (p *Policy) FirstGeneration() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.gen1 = !p.asked
+	p.gen1 = !p.asking
 	p.pumpLocked(time.Now())
 }
 

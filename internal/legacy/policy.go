@@ -69,7 +69,8 @@ type Policy struct {
 	threads  map[int64]thread
 	stored   map[int64]int64 // for a first-generation client: the number of the last text stored before its login, by thread
 	received received
-	asked    bool // the first 1025 has arrived
+	asking   bool // a 1025 has arrived
+	asked    bool // its turn has come
 	listed   bool // the last 1026 has been sent
 	gen1     bool // first generation: the client knows no threads
 	beat     bool // a heartbeat waits for its answer, needed only if nothing else is sent
@@ -199,7 +200,7 @@ func (p *Policy) Gone() {
 func (p *Policy) Tick(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.asked && !p.gen1 && !p.opened.IsZero() && now.Sub(p.opened) >= FirstLoad {
+	if !p.asking && !p.gen1 && !p.opened.IsZero() && now.Sub(p.opened) >= FirstLoad {
 		p.gen1 = true
 	}
 	if len(p.pushes) > 0 {

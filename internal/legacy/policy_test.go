@@ -315,6 +315,22 @@ func TestALongLoginLeavesTheClientItsTimeToAskForThreads(t *testing.T) {
 	})
 }
 
+// The 1025 waits for its turn behind what is left to do of the login.
+func TestAClientWhoseThreadsAreAskedForIsNoFirstGeneration(t *testing.T) {
+	in(t, func(t *testing.T, c *stock) {
+		c.Asking()
+		require.NoError(t, c.s.Push(push(friend, talk, "hi", 1)))
+		for range 2 * int(FirstLoad/time.Second) {
+			c.Tick(time.Now())
+			require.Empty(t, c.wait(time.Second))
+		}
+		c.FirstGeneration()
+		require.Empty(t, c.wait(time.Second))
+		c.load(0)
+		require.Equal(t, []wire.MsgID{wire.MsgThreadsRsp, wire.MsgHistoryRsp, wire.MsgTextPush}, ids(c.wait(time.Second)))
+	})
+}
+
 func TestPatienceWithALoadEnds(t *testing.T) {
 	in(t, func(t *testing.T, c *stock) {
 		c.ThreadsAsked(0)
