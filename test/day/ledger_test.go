@@ -22,6 +22,7 @@ type ledger struct {
 	n      int
 	logins int // successful logins
 	again  int // login attempts refused because the server was too busy
+	blamed int // those of them during which this machine ran smoothly
 }
 
 func newLedger() *ledger {
@@ -67,11 +68,14 @@ func (l *ledger) login() {
 	l.logins++
 }
 
-// tooBusy records a login attempt that was refused because the server was too busy.
-func (l *ledger) tooBusy() {
+// tooBusy records a login attempt that was refused because the server was too busy, and whether this machine stalled meanwhile.
+func (l *ledger) tooBusy(stalled bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.again++
+	if !stalled {
+		l.blamed++
+	}
 }
 
 // mayBeStored reports whether a refused text may have been stored. Such a text is not pushed.

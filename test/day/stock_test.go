@@ -134,6 +134,7 @@ const attempts = 5
 // otherwise wait for ever.
 func (c *computer) login(ctx context.Context, p *stockmodel.Process, uid int32, impatient bool) {
 	for range attempts {
+		began := time.Now()
 		token, err := c.d.w.token(ctx, uid)
 		if err != nil {
 			c.d.ledger.fault("token of %d: %v", uid, err)
@@ -161,7 +162,7 @@ func (c *computer) login(ctx context.Context, p *stockmodel.Process, uid int32, 
 			c.d.ledger.fault("login of %d: code %d, %v", uid, code, err)
 			return
 		}
-		c.d.ledger.tooBusy()
+		c.d.ledger.tooBusy(c.d.stalls.Since(began))
 	}
 	c.d.ledger.fault("login of %d: the server is always too busy", uid)
 }
