@@ -11,7 +11,7 @@ import (
 
 // accounts registers users, changes their passwords and deletes them.
 type accounts struct {
-	*common
+	*shared
 	hasher   *hasher
 	varify   *varify
 	logins   *logins

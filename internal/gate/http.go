@@ -34,7 +34,7 @@ type route struct {
 
 // An api answers HTTP requests: it finds the handler of a route, or a file of the chat page.
 type api struct {
-	*common
+	*shared
 	routes  map[string]route
 	page    http.Handler   // nil: there is none
 	proxies []netip.Prefix // whose X-Forwarded-For is believed
@@ -44,8 +44,8 @@ type api struct {
 	cutOff  context.CancelFunc
 }
 
-func newAPI(c *common, page http.Handler, proxies []netip.Prefix, routes map[string]route) *api {
-	a := &api{common: c, routes: routes, page: page, proxies: proxies}
+func newAPI(c *shared, page http.Handler, proxies []netip.Prefix, routes map[string]route) *api {
+	a := &api{shared: c, routes: routes, page: page, proxies: proxies}
 	a.cut, a.cutOff = context.WithCancel(context.Background())
 	return a
 }

@@ -280,7 +280,7 @@ func TestForwardedForCountsOnlyFromTrustedProxies(t *testing.T) {
 	} {
 		proxies, err := config.Networks(tc.trusted)
 		require.NoError(t, err)
-		a := &api{common: &common{noise: rate.NewLimiter(5, 20), log: slog.New(slog.DiscardHandler)}, proxies: proxies}
+		a := &api{shared: &shared{noise: rate.NewLimiter(5, 20), log: slog.New(slog.DiscardHandler)}, proxies: proxies}
 		r := httptest.NewRequest(http.MethodPost, "/user_login", nil)
 		r.RemoteAddr = tc.peer
 		if tc.header != "" {

@@ -15,7 +15,7 @@ import (
 
 // logins prove passwords, within the limits on guessing, and place users on chat nodes.
 type logins struct {
-	*common
+	*shared
 	status *statusPool
 	hasher *hasher
 	recent *proofs
@@ -27,10 +27,10 @@ type logins struct {
 	addresses *addressLimit // failed logins
 }
 
-func newLogins(c *common, rdb redis.UniversalClient, status *statusPool, h *hasher, recent *proofs) *logins {
+func newLogins(c *shared, rdb redis.UniversalClient, status *statusPool, h *hasher, recent *proofs) *logins {
 	cfg := &c.cfg
 	return &logins{
-		common: c, status: status, hasher: h, recent: recent,
+		shared: c, status: status, hasher: h, recent: recent,
 		accounts:  &accountLimit{rdb: rdb, timeout: cfg.Redis.Timeout, secret: []byte(cfg.Cluster.Secret), limits: cfg.Limits},
 		crowd:     slots.New(max(1, cfg.Hash.Waiting), 0),
 		addresses: newAddressLimit(cfg.Limits.AddressFailures, time.Minute, c.exempt),

@@ -43,7 +43,7 @@ type Deps struct {
 // A Server is one gate. Its methods are safe for concurrent use, but Run may be called only once.
 type Server struct {
 	// Fixed after New.
-	*common
+	*shared
 	api      *api
 	accounts *accounts
 	logins   *logins
@@ -76,11 +76,11 @@ func New(cfg Config, d Deps) (*Server, error) {
 	own := make([]byte, 32)
 	_, _ = rand.Read(own) // never fails since Go 1.24
 	log := d.Log.With("pkg", "gate")
-	c := &common{
+	c := &shared{
 		cfg: cfg, log: log, noise: rate.NewLimiter(5, 20), metrics: m, audit: newAudit(log, own),
 		store: d.Store, presence: d.Presence,
 	}
-	s := &Server{common: c, clients: newClients(cfg.Cluster.Secret, d.Metrics, log)}
+	s := &Server{shared: c, clients: newClients(cfg.Cluster.Secret, d.Metrics, log)}
 	if s.reread = d.Reread; cfg.Gate.TLSPort != "" {
 		if s.certs, err = certs.Open(cfg.TLS.Cert, cfg.TLS.Key); err != nil {
 			return nil, config.Invalid(fmt.Errorf("gate: [TLS]: %w", err))
@@ -104,16 +104,16 @@ func New(cfg Config, d Deps) (*Server, error) {
 
 // makeParts makes the parts that have handlers of routes.
 func (s *Server) makeParts(d Deps, h *hasher, recent *proofs) (err error) {
-	if s.varify, err = newVarify(s.common, d, s.clients); err != nil {
+	if s.varify, err = newVarify(s.shared, d, s.clients); err != nil {
 		return err
 	}
 	status, err := s.clients.dialStatus(s.cfg.Status, s.metrics)
 	if err != nil {
 		return err
 	}
-	s.logins = newLogins(s.common, d.Redis, status, h, recent)
-	s.sessions = &sessions{common: s.common, recent: recent, accounts: s.logins.accounts, clients: s.clients, stopping: s.stopping}
-	s.accounts = &accounts{common: s.common, hasher: h, varify: s.varify, logins: s.logins, sessions: s.sessions}
+	s.logins = newLogins(s.shared, d.Redis, status, h, recent)
+	s.sessions = &sessions{shared: s.shared, recent: recent, accounts: s.logins.accounts, clients: s.clients, stopping: s.stopping}
+	s.accounts = &accounts{shared: s.shared, hasher: h, varify: s.varify, logins: s.logins, sessions: s.sessions}
 	return nil
 }
 

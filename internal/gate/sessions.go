@@ -21,7 +21,7 @@ const revokeRetries = 7
 
 // sessions ends what was obtained with a password that is not valid any more.
 type sessions struct {
-	*common
+	*shared
 	recent   *proofs
 	accounts *accountLimit
 	clients  *clients

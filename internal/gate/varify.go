@@ -23,7 +23,7 @@ const (
 
 // varify mails verification codes, or has an external server mail them, and tells whether a code is right.
 type varify struct {
-	*common
+	*shared
 	codes     *codes
 	addresses *hourly // requests of each network
 	mailboxes *hourly // mails to each address
@@ -32,14 +32,14 @@ type varify struct {
 	external  varifyservice.Client // nil: this gate mails the codes
 }
 
-func newVarify(c *common, d Deps, cl *clients) (v *varify, err error) {
+func newVarify(c *shared, d Deps, cl *clients) (v *varify, err error) {
 	cfg := &c.cfg
 	secret := []byte(cfg.Cluster.Secret)
 	perHour := func(name string, limit int) *hourly {
 		return &hourly{rdb: d.Redis, timeout: cfg.Redis.Timeout, secret: secret, name: name, limit: limit, now: time.Now}
 	}
 	v = &varify{
-		common:    c,
+		shared:    c,
 		codes:     &codes{rdb: d.Redis, timeout: cfg.Redis.Timeout, secret: secret, cluster: cfg.Redis.Cluster, plain: cfg.external()},
 		addresses: perHour("codeaddr", cfg.Limits.CodesPerAddress),
 		mailboxes: perHour("codemail", cfg.Limits.CodesPerMailbox),

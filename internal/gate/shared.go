@@ -15,8 +15,8 @@ import (
 	"parley/internal/wire"
 )
 
-// common is what all parts of a gate share.
-type common struct {
+// shared is what all parts of a gate share.
+type shared struct {
 	cfg      Config
 	log      *slog.Logger
 	noise    *rate.Limiter // limits log records that clients can cause
@@ -27,12 +27,12 @@ type common struct {
 }
 
 // exempt reports whether addr is exempt from the per-address limits.
-func (c *common) exempt(addr netip.Addr) bool {
+func (c *shared) exempt(addr netip.Addr) bool {
 	return addr.IsLoopback() && !c.cfg.Limits.ThrottleLoopback
 }
 
 // throttled refuses a request because of a limit, and records that.
-func (c *common) throttled(limit string, req *request, wait time.Duration) error {
+func (c *shared) throttled(limit string, req *request, wait time.Duration) error {
 	c.metrics.throttled.WithLabelValues(limit).Inc()
 	c.audit.throttled(limit, req.addr)
 	return retryLater(wire.CodeRateLimited, wait)
@@ -40,7 +40,7 @@ func (c *common) throttled(limit string, req *request, wait time.Duration) error
 
 // logRefusal logs at a level by whose fault it was: Debug for the client's, Warn for a dependency's, Error for ours.
 // It limits the rate of the latter two.
-func (c *common) logRefusal(route string, code wire.Code, err error) {
+func (c *shared) logRefusal(route string, code wire.Code, err error) {
 	refusal, _ := errors.AsType[*wire.Error](err)
 	cause, isSafe := errors.AsType[safeError](err)
 	level := slog.LevelDebug
