@@ -137,7 +137,7 @@ func (c *Conn) login(ctx context.Context, t Ticket) error {
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
-		return fmt.Errorf("client: login: %w", err)
+		return unansweredError{fmt.Errorf("client: login: %w", err)}
 	}
 	if _, err := c.nc.Write(frame); err != nil {
 		return fail(err)
@@ -158,6 +158,11 @@ func (c *Conn) login(ctx context.Context, t Ticket) error {
 	}
 	return nil
 }
+
+// unansweredError is the error of a login that was sent and got no answer. The server may carry it out later.
+type unansweredError struct{ error }
+
+func (e unansweredError) Unwrap() error { return e.error }
 
 // start lets the reader and the heartbeats run.
 func (c *Conn) start() {

@@ -142,7 +142,8 @@ var (
 	// ErrClosed is returned by calls on a connection or session after its Close, and by calls that its Close interrupts.
 	ErrClosed = errors.New("client: closed")
 	// ErrReplaced ends a connection whose user logged in elsewhere with the same device name. A Session does not
-	// reconnect after it: the two would replace each other for ever.
+	// reconnect after it, because the two would replace each other for ever, unless the newer login may be one of its own: one
+	// that it sent in the last 20 s, and gave up because no answer came.
 	ErrReplaced = errors.New("client: replaced by a newer login")
 	// ErrTimeout ends a connection whose server stayed silent, and a request that got no answer in time.
 	ErrTimeout = errors.New("client: no answer in time")

@@ -66,6 +66,7 @@ type fake struct {
 	sinces  int                        // answers to requests with Since
 	tickets map[string]bool            // resume tickets that are good
 	count   int
+	lose    int // logins to leave without an answer
 	marks   map[fakeMarkKey]wire.Mark
 	marked  int // requests
 
@@ -228,6 +229,11 @@ func readFake(rd *bufio.Reader) (wire.MsgID, []byte, error) {
 func (f *fake) login(c *fakeConn, req wire.LoginRequest) bool {
 	f.mu.Lock()
 	f.logins = append(f.logins, req)
+	if f.lose > 0 {
+		f.lose--
+		f.mu.Unlock()
+		return false
+	}
 	var no map[string]any
 	switch {
 	case f.refuse != nil:

@@ -84,6 +84,9 @@ type Session struct {
 	caught  bool            // that has been done once on this connection
 	backlog []Event         // handed out before anything else
 
+	// unanswered is when a login last failed after it was sent; see errOvertaken.
+	unanswered time.Time
+
 	mu      sync.Mutex // guards the following
 	conn    *Conn      // the living one, or nil
 	change  chan struct{}

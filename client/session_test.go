@@ -260,6 +260,24 @@ func TestSessionFindsAnotherNode(t *testing.T) {
 	require.Len(t, other.living(1), 1)
 }
 
+// A node carries a login out after the client has given it up and logged in elsewhere: the session it replaces is the client's own.
+func TestASessionReplacedByItsOwnLateLoginGoesOn(t *testing.T) {
+	f := newFake(t)
+	s := f.open(SessionOptions{Ticket: f.ticket(1)})
+	next[Connected](t, s)
+	f.mu.Lock()
+	f.lose = 1
+	f.mu.Unlock()
+	f.dropAll()
+	next[Connected](t, s)
+	c := f.living(1)[0]
+	require.Len(t, f.logins, 3)
+	c.send(wire.MsgReplaced, map[string]any{"error": 0})
+	c.nc.Close()
+	require.ErrorIs(t, next[Disconnected](t, s).Err, errOvertaken)
+	next[Connected](t, s)
+}
+
 func TestSessionEnds(t *testing.T) {
 	t.Run("replaced", func(t *testing.T) {
 		f := newFake(t)

@@ -16,6 +16,13 @@ const maxHops = 3
 // steadyAfter is how long a connection must have lived to count as good: the back-off then begins anew.
 const steadyAfter = 10 * time.Second
 
+// lateLogin is how long after it was sent a login that got no answer may still be carried out: a server gives a login ten seconds
+// and has a few more for what it began.
+const lateLogin = 20 * time.Second
+
+// errOvertaken ends a connection that a login of the same session replaced, which was sent before and carried out after its own.
+var errOvertaken = errors.New("client: replaced by an earlier login of this session")
+
 // errNoResume says that a login needs a password we do not have.
 var errNoResume = &Error{Op: "login", Code: CodeTokenInvalid, Reason: "no resume ticket, and no gate to log in at"}
 
@@ -36,6 +43,9 @@ func (s *Session) run(ctx context.Context, conn *Conn) {
 		s.detach()
 		conn.Close()
 		<-conn.Done()
+		if errors.Is(err, ErrReplaced) && !s.unanswered.IsZero() && time.Since(s.unanswered) < lateLogin {
+			err = errOvertaken
+		}
 		if time.Since(since) > steadyAfter {
 			attempt = 0
 		}
@@ -134,6 +144,9 @@ func (s *Session) login(ctx context.Context) (conn *Conn, resumed bool, err erro
 func (s *Session) dialHops(ctx context.Context, t Ticket) (*Conn, error) {
 	for hop := 0; ; hop++ {
 		conn, err := dial(ctx, t, s.opts.Options, true)
+		if _, ok := errors.AsType[unansweredError](err); ok {
+			s.unanswered = time.Now()
+		}
 		e, ok := errors.AsType[*Error](err)
 		if !ok || e.To == "" || e.To == t.Addr || hop == maxHops {
 			return conn, err

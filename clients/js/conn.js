@@ -38,6 +38,7 @@ export class Conn {
   #beat; // timer
   #beatAt = 0; // when the unanswered heartbeat was sent; 0 if there is none
   #partTimer;
+  #sent = false; // the login
   #askedAt = 0; // when something was sent that is answered; 0 if the server has sent anything since
   #doubt = null; // timer
   #typed = { thread: 0, at: 0 };
@@ -54,6 +55,7 @@ export class Conn {
       return conn;
     } catch (err) {
       conn.close(err);
+      err.unanswered = conn.#sent && !err.code; // the server may carry the login out later
       throw err;
     } finally {
       limit.end();
@@ -91,7 +93,10 @@ export class Conn {
         this.#welcome(f.body);
         resolve();
       };
-      ws.onopen = () => this.#write(Msg.login, body);
+      ws.onopen = () => {
+        this.#sent = true;
+        this.#write(Msg.login, body);
+      };
       ws.onmessage = ({ data }) => this.#read(data);
       ws.onclose = ({ code, reason }) => this.#closed(code, reason);
       ws.onerror = ({ message }) => {

@@ -14,6 +14,7 @@ export const VERSION = '0.1.0';
 
 const MAX_NODES = 4; // addresses of nodes that a ticket remembers beside its own
 const MAX_HOPS = 3; // how many "go to that node" in a row are followed
+const LATE_LOGIN = 20000; // how long a login without an answer may still be carried out: a server gives it ten seconds, and has a few more
 const STEADY_AFTER = 10000; // how long a connection must have lived for the back-off to begin anew
 const MAX_WAITING = 1000; // requests that wait for a connection
 const WAKE_CHECK = 5000; // how long a server may take to answer when the network or the page comes and goes
@@ -55,6 +56,7 @@ export class Core {
   #hurry = false; // that wait is to be left out
   #stop = new AbortController(); // aborts a login under way
   #attempt = 0;
+  #unanswered = -Infinity; // when a login last failed after it was sent
   #running = null;
 
   constructor(options) {
@@ -168,6 +170,9 @@ export class Core {
         this.conn = null;
         conn.close(this.closing ? failure('Closed') : err);
         this.outbox.detach();
+        if (err.name === 'Replaced' && Date.now() - this.#unanswered < LATE_LOGIN) {
+          err = failure('Network', 'session', 'replaced by an earlier login of this session, which was carried out after its last');
+        }
         if (Date.now() - began > STEADY_AFTER) this.#attempt = 0;
         conn = await this.#reconnect(err);
       }
@@ -254,6 +259,7 @@ export class Core {
       try {
         return await Conn.dial(ticket.url, { ...o, ticket, signal: this.#stop.signal });
       } catch (err) {
+        if (err.unanswered) this.#unanswered = Date.now();
         if (!isURL(err.to) || err.to === ticket.url || hop === MAX_HOPS) throw err;
         ticket = { ...ticket, url: err.to };
       }

@@ -153,6 +153,38 @@ test('a session without anything to log in with is refused', () => {
   assert.throws(() => new Session({ gate: 'http://127.0.0.1:1', email: 'a', password: 'b', WebSocket, device: 'Phone' }), /device/);
 });
 
+test('a session replaced by a login of its own that was carried out late goes on', async () => {
+  const sockets = [];
+  class WebSocket {
+    constructor() {
+      sockets.push(this);
+      queueMicrotask(() => this.onopen());
+    }
+    send() {
+      if (this.sent) return;
+      this.sent = true;
+      if (sockets.length === 2) queueMicrotask(() => this.onclose({ code: 1006, reason: '' }));
+      else this.push(1006, { error: 0, uid: 7, name: 'a', resume: `r${sockets.length}` });
+    }
+    push(id, body) {
+      queueMicrotask(() => this.onmessage?.({ data: frame(id, JSON.stringify(body)).buffer }));
+    }
+    close() {}
+  }
+  const ticket = { url: 'ws://a.test/', uid: 7, token: 't' };
+  const session = new Session({ ticket, WebSocket, cursors: [], backoffBase: 1, backoffLimit: 1 });
+  const connected = () => new Promise((resolve) => session.on('connected', resolve));
+  await session.open();
+  let again = connected();
+  sockets[0].onclose({ code: 1006, reason: '' });
+  await again;
+  again = connected();
+  sockets[2].push(1021, { error: 0, uid: 7 });
+  await again;
+  assert.equal(sockets.length, 4);
+  await session.close();
+});
+
 test('attempts are spread', () => {
   for (let n = 0; n < 100; n++) {
     for (let i = 0; i < 20; i++) {
