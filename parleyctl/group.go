@@ -12,6 +12,7 @@ import (
 	"parley/client"
 )
 
+// groupHelp is what /help group prints.
 const groupHelp = `/to GROUP                talk to this group; #12 is the group with that number
 /group                   list your groups
 /group new NAME          make a group, and talk to it
@@ -34,40 +35,47 @@ These are for the owner:
 /group role NAME ROLE    change a member's role to admin, member or owner
 /group dissolve NAME     end the group for everybody; repeat its name to confirm`
 
+// groups is the commands about groups, and what follows from their events.
+type groups struct {
+	*shared
+	directory     *directory
+	conversations *conversations
+	transcript    *transcript
+	links         *links
+}
+
 // errNoGroup refuses a command about the current group when there is none.
 var errNoGroup = errors.New("you are not talking to a group: choose one with /to GROUP")
 
-// group executes a /group command.
-func (t *talk) group(ctx context.Context, line string) error {
+// command executes a /group command.
+func (gs *groups) command(ctx context.Context, line string) error {
 	word, rest, _ := strings.Cut(line, " ")
 	rest = strings.TrimSpace(rest)
 	switch word {
 	case "":
-		return t.listGroups(ctx)
+		return gs.list(ctx)
 	case "help":
-		_, err := t.command(ctx, "/help group")
-		return err
+		gs.print.notices(groupHelp)
+		return nil
 	case "new":
-		return t.newGroup(ctx, rest)
+		return gs.create(ctx, rest)
 	case "join":
-		return t.joinGroup(ctx, rest)
+		return gs.join(ctx, rest)
 	}
 	commands := map[string]func(context.Context, client.Group, string) error{
-		"info": t.groupInfo, "members": t.groupMembers, "leave": t.leaveGroup,
-		"invite": t.inviteFriends, "remove": t.removeMember, "rename": t.renameGroup, "mute": t.mute, "history": t.openHistory,
-		"link": t.createLink, "links": t.listLinks, "revoke": t.revokeLink, "role": t.setRole, "dissolve": t.dissolve,
+		"info": gs.info, "members": gs.members, "leave": gs.leave,
+		"invite": gs.invite, "remove": gs.remove, "rename": gs.rename, "mute": gs.mute, "history": gs.openHistory,
+		"link": gs.links.create, "links": gs.links.list, "revoke": gs.links.revoke, "role": gs.setRole, "dissolve": gs.dissolve,
 	}
 	command := commands[word]
 	if command == nil {
 		return fmt.Errorf("no command /group %s; /help group lists them", printable(word))
 	}
-	t.mu.Lock()
-	to := t.to
-	t.mu.Unlock()
+	to := gs.conversations.recipient()
 	if to.thread == 0 {
 		return errNoGroup
 	}
-	g, err := t.s.Group(ctx, to.thread)
+	g, err := gs.s.Group(ctx, to.thread)
 	switch {
 	case err != nil:
 		return err
@@ -98,6 +106,7 @@ func groupLine(th client.Thread) string {
 	return fmt.Sprintf("%s, %s, you are %s", line, count(th.Members, "member"), roleName(th.Role))
 }
 
+// roleName returns what a sentence calls a role.
 func roleName(r client.Role) string {
 	switch r {
 	case client.RoleOwner:
@@ -108,60 +117,62 @@ func roleName(r client.Role) string {
 	return "a member"
 }
 
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
-
-// join lists things as a sentence does: "a, b and c".
-func join(list []string, word string) string {
-	if len(list) < 2 {
-		return strings.Join(list, "")
-	}
-	last := len(list) - 1
-	return strings.Join(list[:last], ", ") + " " + word + " " + list[last]
-}
-
-func (t *talk) listGroups(ctx context.Context) error {
-	threads, err := t.threadsKnown(ctx)
+// list prints which groups this user is in, or was.
+func (gs *groups) list(ctx context.Context) error {
+	threads, err := gs.directory.threads(ctx)
 	if err != nil {
 		return err
 	}
 	n := 0
 	for _, th := range threads {
 		if !th.Private {
-			t.print.notice("%s", groupLine(th))
+			gs.print.notice("%s", groupLine(th))
 			n++
 		}
 	}
 	if n == 0 {
-		t.print.notice("you are in no group; /group new NAME makes one")
+		gs.print.notice("you are in no group; /group new NAME makes one")
 	}
 	return nil
 }
 
-func (t *talk) newGroup(ctx context.Context, name string) error {
+// create makes a group, and talks to it.
+func (gs *groups) create(ctx context.Context, name string) error {
 	if name == "" {
 		return errors.New("usage: /group new NAME")
 	}
 	if err := nameTooLong(name); err != nil {
 		return err
 	}
-	g, err := t.s.CreateGroup(ctx, client.GroupDraft{Name: name})
+	g, err := gs.s.CreateGroup(ctx, client.GroupDraft{Name: name})
 	if err != nil {
 		return err
 	}
-	t.mu.Lock()
-	t.groups[g.ThreadID] = name
-	t.shown[g.ThreadID] = 1 // all of it is shown as it comes
-	t.mu.Unlock()
-	t.setRecipient(recipient{thread: g.ThreadID, name: name})
-	t.print.notice("add friends with /group invite NAME")
+	gs.directory.nameGroup(g.ThreadID, name)
+	gs.transcript.showsFrom(g.ThreadID, 1) // all of it is shown as it comes
+	gs.conversations.choose(recipient{thread: g.ThreadID, name: name})
+	gs.print.notice("add friends with /group invite NAME")
 	return nil
 }
 
+// join joins a group with a code, and talks to it.
+func (gs *groups) join(ctx context.Context, code string) error {
+	if code == "" {
+		return errors.New("usage: /group join CODE")
+	}
+	thread, name, err := gs.s.JoinByLink(ctx, code)
+	if client.CodeOf(err) == client.CodeNotAllowed {
+		return errors.New("the code is wrong, used up, expired or revoked; or you were removed from its group, and need an invitation")
+	}
+	if err != nil {
+		return err
+	}
+	gs.directory.nameGroup(thread, name)
+	gs.conversations.choose(recipient{thread: thread, name: name})
+	return nil
+}
+
+// nameTooLong refuses a name of a group.
 func nameTooLong(name string) error {
 	if n := utf8.RuneCountInString(name); n > client.MaxGroupName {
 		return fmt.Errorf("the name has %d characters; at most %d are possible", n, client.MaxGroupName)
@@ -169,34 +180,36 @@ func nameTooLong(name string) error {
 	return nil
 }
 
-func (t *talk) groupInfo(_ context.Context, g client.Group, _ string) error {
-	t.print.notice("the group %s (#%d), made on %s", printable(g.Name), g.ThreadID, g.Created.Local().Format("2006-01-02 15:04"))
+// info prints what the group is like.
+func (gs *groups) info(_ context.Context, g client.Group, _ string) error {
+	gs.print.notice("the group %s (#%d), made on %s", printable(g.Name), g.ThreadID, g.Created.Local().Format("2006-01-02 15:04"))
 	switch {
 	case g.Dissolved:
-		t.print.notice("it was dissolved")
+		gs.print.notice("it was dissolved")
 		return nil
 	case g.Left > 0:
-		t.print.notice("you are no longer in it; /history prints what you may still read")
+		gs.print.notice("you are no longer in it; /history prints what you may still read")
 		return nil
 	}
-	t.print.notice("%s; the owner is %s; you are %s", count(g.Members, "member"), t.who(g.Owner), roleName(g.Role))
+	gs.print.notice("%s; the owner is %s; you are %s", count(g.Members, "member"), gs.directory.who(g.Owner), roleName(g.Role))
 	if g.MuteAll {
-		t.print.notice("only the owner and admins may write")
+		gs.print.notice("only the owner and admins may write")
 	}
 	if g.MutedUntil.After(time.Now()) {
-		t.print.notice("you are muted until %s", t.print.clock(g.MutedUntil))
+		gs.print.notice("you are muted until %s", gs.print.clock(g.MutedUntil))
 	}
 	if g.HistoryForNew {
-		t.print.notice("new members can read what was written before they joined")
+		gs.print.notice("new members can read what was written before they joined")
 	} else {
-		t.print.notice("new members can read what is written from their joining on")
+		gs.print.notice("new members can read what is written from their joining on")
 	}
 	return nil
 }
 
-func (t *talk) groupMembers(ctx context.Context, g client.Group, _ string) error {
+// members prints who is in the group.
+func (gs *groups) members(ctx context.Context, g client.Group, _ string) error {
 	now := time.Now()
-	for m, err := range t.s.GroupMembers(ctx, g.ThreadID) {
+	for m, err := range gs.s.GroupMembers(ctx, g.ThreadID) {
 		if err != nil {
 			return err
 		}
@@ -205,27 +218,29 @@ func (t *talk) groupMembers(ctx context.Context, g client.Group, _ string) error
 			line += ", " + m.Role.String()
 		}
 		if m.MutedUntil.After(now) {
-			line += ", muted until " + t.print.clock(m.MutedUntil)
+			line += ", muted until " + gs.print.clock(m.MutedUntil)
 		}
-		t.print.notice("%s", line)
+		gs.print.notice("%s", line)
 	}
 	return nil
 }
 
-func (t *talk) leaveGroup(ctx context.Context, g client.Group, _ string) error {
+// leave leaves the group; its owner cannot.
+func (gs *groups) leave(ctx context.Context, g client.Group, _ string) error {
 	if g.Role == client.RoleOwner {
 		return errors.New("you are the owner: make another member the owner first (/group role NAME owner), or end the group (/group dissolve NAME)")
 	}
-	return t.s.LeaveGroup(ctx, g.ThreadID)
+	return gs.s.LeaveGroup(ctx, g.ThreadID)
 }
 
-func (t *talk) inviteFriends(ctx context.Context, g client.Group, rest string) error {
+// invite adds friends to the group.
+func (gs *groups) invite(ctx context.Context, g client.Group, rest string) error {
 	names := strings.Fields(rest)
 	if len(names) == 0 {
 		return errors.New("usage: /group invite NAME, or several names")
 	}
 	var uids []int32
-	friends := t.s.Friends()
+	friends := gs.s.Friends()
 	for _, name := range names {
 		friend, ok := findFriend(friends, name)
 		if !ok {
@@ -233,16 +248,16 @@ func (t *talk) inviteFriends(ctx context.Context, g client.Group, rest string) e
 		}
 		uids = append(uids, friend.UID)
 	}
-	refused, err := t.s.Invite(ctx, g.ThreadID, uids...)
+	refused, err := gs.s.Invite(ctx, g.ThreadID, uids...)
 	if err == nil && len(refused) > 0 {
-		return fmt.Errorf("not added: %s", t.whoAll(refused))
+		return fmt.Errorf("not added: %s", gs.directory.whoAll(refused))
 	}
 	return err
 }
 
-// member finds a member by name or uid.
-func (t *talk) member(ctx context.Context, g client.Group, who string) (client.GroupMember, error) {
-	for m, err := range t.s.GroupMembers(ctx, g.ThreadID) {
+// findMember finds a member by name or uid.
+func (gs *groups) findMember(ctx context.Context, g client.Group, who string) (client.GroupMember, error) {
+	for m, err := range gs.s.GroupMembers(ctx, g.ThreadID) {
 		if err != nil {
 			return m, err
 		}
@@ -253,50 +268,54 @@ func (t *talk) member(ctx context.Context, g client.Group, who string) (client.G
 	return client.GroupMember{}, fmt.Errorf("there is no %s in the group; /group members lists the members", printable(who))
 }
 
-func (t *talk) removeMember(ctx context.Context, g client.Group, who string) error {
+// remove removes a member from the group.
+func (gs *groups) remove(ctx context.Context, g client.Group, who string) error {
 	if who == "" {
 		return errors.New("usage: /group remove NAME")
 	}
-	m, err := t.member(ctx, g, who)
+	m, err := gs.findMember(ctx, g, who)
 	if err != nil {
 		return err
 	}
-	if m.UID == t.self.UID {
+	if m.UID == gs.self.UID {
 		return errors.New("that is you: /group leave leaves the group")
 	}
-	return t.s.RemoveMember(ctx, g.ThreadID, m.UID)
+	return gs.s.RemoveMember(ctx, g.ThreadID, m.UID)
 }
 
-func (t *talk) setRole(ctx context.Context, g client.Group, rest string) error {
+// setRole changes the role of a member.
+func (gs *groups) setRole(ctx context.Context, g client.Group, rest string) error {
 	who, name, _ := strings.Cut(rest, " ")
 	roles := map[string]client.Role{"member": client.RoleMember, "admin": client.RoleAdmin, "owner": client.RoleOwner}
 	role, ok := roles[strings.TrimSpace(name)]
 	if !ok {
 		return errors.New("usage: /group role NAME admin, or member, or owner")
 	}
-	m, err := t.member(ctx, g, who)
+	m, err := gs.findMember(ctx, g, who)
 	switch {
 	case err != nil:
 		return err
 	case m.Role == role:
-		return fmt.Errorf("%s is %s already", t.who(m.UID), roleName(role))
+		return fmt.Errorf("%s is %s already", gs.directory.who(m.UID), roleName(role))
 	case m.Role == client.RoleOwner:
 		return errors.New("the owner stays the owner until another member becomes it: /group role NAME owner")
 	}
-	return t.s.SetRole(ctx, g.ThreadID, m.UID, role)
+	return gs.s.SetRole(ctx, g.ThreadID, m.UID, role)
 }
 
-func (t *talk) renameGroup(ctx context.Context, g client.Group, name string) error {
+// rename changes the name of the group.
+func (gs *groups) rename(ctx context.Context, g client.Group, name string) error {
 	if name == "" {
 		return errors.New("usage: /group rename NAME")
 	}
 	if err := nameTooLong(name); err != nil {
 		return err
 	}
-	return t.s.RenameGroup(ctx, g.ThreadID, name)
+	return gs.s.RenameGroup(ctx, g.ThreadID, name)
 }
 
-func (t *talk) mute(ctx context.Context, g client.Group, rest string) error {
+// mute refuses the texts of a member, or of all but the admins, or takes them again.
+func (gs *groups) mute(ctx context.Context, g client.Group, rest string) error {
 	usage := errors.New("usage: /group mute NAME TIME, with a time such as 10m, 24h or off; or /group mute all on, or off")
 	who, arg, _ := strings.Cut(rest, " ")
 	arg = strings.TrimSpace(arg)
@@ -305,7 +324,7 @@ func (t *talk) mute(ctx context.Context, g client.Group, rest string) error {
 		if !ok {
 			return usage
 		}
-		return t.s.MuteGroup(ctx, g.ThreadID, on)
+		return gs.s.MuteGroup(ctx, g.ThreadID, on)
 	}
 	var until time.Time
 	if arg != "off" {
@@ -315,26 +334,29 @@ func (t *talk) mute(ctx context.Context, g client.Group, rest string) error {
 		}
 		until = time.Now().Add(d)
 	}
-	m, err := t.member(ctx, g, who)
+	m, err := gs.findMember(ctx, g, who)
 	if err != nil {
 		return err
 	}
-	return t.s.MuteMember(ctx, g.ThreadID, m.UID, until)
+	return gs.s.MuteMember(ctx, g.ThreadID, m.UID, until)
 }
 
+// onOff reads an argument that is on or off.
 func onOff(s string) (on, ok bool) { return s == "on", s == "on" || s == "off" }
 
-func (t *talk) openHistory(ctx context.Context, g client.Group, arg string) error {
+// openHistory says whether new members may read what was written before they joined.
+func (gs *groups) openHistory(ctx context.Context, g client.Group, arg string) error {
 	on, ok := onOff(arg)
 	if !ok {
 		return errors.New("usage: /group history on, or off")
 	}
-	return t.s.SetHistoryForNew(ctx, g.ThreadID, on)
+	return gs.s.SetHistoryForNew(ctx, g.ThreadID, on)
 }
 
-func (t *talk) dissolve(ctx context.Context, g client.Group, name string) error {
+// dissolve ends the group, whose name confirms it.
+func (gs *groups) dissolve(ctx context.Context, g client.Group, name string) error {
 	if name != g.Name {
 		return fmt.Errorf("to end the group for everybody, type /group dissolve %s", printable(g.Name))
 	}
-	return t.s.DissolveGroup(ctx, g.ThreadID)
+	return gs.s.DissolveGroup(ctx, g.ThreadID)
 }

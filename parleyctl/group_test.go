@@ -132,10 +132,8 @@ func TestPeopleTalkInAGroup(t *testing.T) {
 
 func TestSentencesOfGroups(t *testing.T) {
 	noon := time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
-	talk := &talk{
-		self: client.Profile{UID: 1, Name: "alice"}, names: map[int32]string{2: "bob", 3: "eve\x1b[2J"},
-		print: &printer{now: func() time.Time { return noon }},
-	}
+	sh := &shared{self: client.Profile{UID: 1, Name: "alice"}, print: &printer{now: func() time.Time { return noon }}}
+	said := &transcript{shared: sh, directory: &directory{shared: sh, users: map[int32]string{2: "bob", 3: "eve\x1b[2J"}}}
 	many := []int32{2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2}
 	for want, e := range map[string]client.GroupEvent{
 		`bob made the group, with you and eve\x1b[2J`:                           {What: client.GroupCreated, By: 2, UIDs: []int32{1, 3}},
@@ -148,6 +146,6 @@ func TestSentencesOfGroups(t *testing.T) {
 		"bob changed the group (painted)":                                       {What: "painted", By: 2},
 		"bob left":                                                              {What: client.GroupLeft, By: 2},
 	} {
-		require.Equal(t, want, talk.sentence(&e))
+		require.Equal(t, want, said.sentence(&e))
 	}
 }

@@ -7,29 +7,9 @@ import (
 	"parley/client"
 )
 
-// who returns what to call a user in a sentence.
-func (t *talk) who(uid int32) string {
-	if uid == t.self.UID {
-		return "you"
-	}
-	return printable(t.name(uid))
-}
-
-func (t *talk) whoAll(uids []int32) string {
-	const most = 10
-	var list []string
-	for _, uid := range uids[:min(len(uids), most)] {
-		list = append(list, t.who(uid))
-	}
-	if more := len(uids) - most; more > 0 {
-		list = append(list, fmt.Sprintf("%d more", more))
-	}
-	return join(list, "and")
-}
-
-// sentence tells of an event.
-func (t *talk) sentence(e *client.GroupEvent) string {
-	by, whom := t.who(e.By), t.whoAll(e.UIDs)
+// sentence returns what is printed of an event.
+func (t *transcript) sentence(e *client.GroupEvent) string {
+	by, whom := t.directory.who(e.By), t.directory.whoAll(e.UIDs)
 	either := func(on, off string) string {
 		if e.On {
 			return by + " " + on
@@ -73,27 +53,21 @@ func (t *talk) sentence(e *client.GroupEvent) string {
 	return fmt.Sprintf("%s changed the group (%s)", by, printable(string(e.What)))
 }
 
-// membership follows what an event that has just come by changes for this user.
-func (t *talk) membership(m client.Message) {
+// follow does what an event that has just come by changes for this user.
+func (gs *groups) follow(m client.Message) {
 	e := m.Event
 	if e == nil {
 		return
 	}
-	if (e.What == client.GroupCreated || e.What == client.GroupInvited) && slices.Contains(e.UIDs, t.self.UID) {
-		t.print.notice("to write to this group: /to %s", printable(t.groupName(m.ThreadID)))
+	if (e.What == client.GroupCreated || e.What == client.GroupInvited) && slices.Contains(e.UIDs, gs.self.UID) {
+		gs.print.notice("to write to this group: /to %s", printable(gs.directory.groupName(m.ThreadID)))
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	switch {
 	case e.What == client.GroupRenamed:
-		t.groups[m.ThreadID] = e.Name
-		if t.to.thread == m.ThreadID {
-			t.to.name = e.Name
-		}
-	case e.What == client.GroupDissolved, e.What == client.GroupLeft && e.By == t.self.UID,
-		e.What == client.GroupRemoved && slices.Contains(e.UIDs, t.self.UID):
-		if t.to.thread == m.ThreadID {
-			t.to = recipient{}
-		}
+		gs.directory.nameGroup(m.ThreadID, e.Name)
+		gs.conversations.renamed(m.ThreadID, e.Name)
+	case e.What == client.GroupDissolved, e.What == client.GroupLeft && e.By == gs.self.UID,
+		e.What == client.GroupRemoved && slices.Contains(e.UIDs, gs.self.UID):
+		gs.conversations.left(m.ThreadID)
 	}
 }

@@ -11,25 +11,14 @@ import (
 	"parley/client"
 )
 
-func (t *talk) joinGroup(ctx context.Context, code string) error {
-	if code == "" {
-		return errors.New("usage: /group join CODE")
-	}
-	thread, name, err := t.s.JoinByLink(ctx, code)
-	if client.CodeOf(err) == client.CodeNotAllowed {
-		return errors.New("the code is wrong, used up, expired or revoked; or you were removed from its group, and need an invitation")
-	}
-	if err != nil {
-		return err
-	}
-	t.mu.Lock()
-	t.groups[thread] = name
-	t.mu.Unlock()
-	t.setRecipient(recipient{thread: thread, name: name})
-	return nil
+// links is the commands about the codes to join a group with.
+type links struct {
+	*shared
+	directory *directory
 }
 
-func (t *talk) createLink(ctx context.Context, g client.Group, rest string) error {
+// create makes a code.
+func (ls *links) create(ctx context.Context, g client.Group, rest string) error {
 	usage := errors.New("usage: /group link, or /group link TIME USES, with a time such as 1h or 72h")
 	var ttl time.Duration
 	var uses int
@@ -48,14 +37,15 @@ func (t *talk) createLink(ctx context.Context, g client.Group, rest string) erro
 			return usage
 		}
 	}
-	l, err := t.s.CreateLink(ctx, g.ThreadID, ttl, uses)
+	l, err := ls.s.CreateLink(ctx, g.ThreadID, ttl, uses)
 	if err != nil {
 		return err
 	}
-	t.print.notice("code %s, for %s until %s: they join with /group join %s", l.Code, people(l.Uses), t.print.clock(l.Expires), l.Code)
+	ls.print.notice("code %s, for %s until %s: they join with /group join %s", l.Code, people(l.Uses), ls.print.clock(l.Expires), l.Code)
 	return nil
 }
 
+// people counts people.
 func people(n int) string {
 	if n == 1 {
 		return "1 person"
@@ -63,27 +53,29 @@ func people(n int) string {
 	return fmt.Sprintf("%d people", n)
 }
 
-func (t *talk) listLinks(ctx context.Context, g client.Group, _ string) error {
-	links, err := t.s.Links(ctx, g.ThreadID)
+// list prints the codes.
+func (ls *links) list(ctx context.Context, g client.Group, _ string) error {
+	links, err := ls.s.Links(ctx, g.ThreadID)
 	if err != nil {
 		return err
 	}
 	for _, l := range links {
-		t.print.notice("code %s, made by %s, for %s until %s", l.Code, t.who(l.By), people(l.Uses), t.print.clock(l.Expires))
+		ls.print.notice("code %s, made by %s, for %s until %s", l.Code, ls.directory.who(l.By), people(l.Uses), ls.print.clock(l.Expires))
 	}
 	if len(links) == 0 {
-		t.print.notice("there is no code; /group link makes one")
+		ls.print.notice("there is no code; /group link makes one")
 	}
 	return nil
 }
 
-func (t *talk) revokeLink(ctx context.Context, g client.Group, code string) error {
+// revoke makes a code useless.
+func (ls *links) revoke(ctx context.Context, g client.Group, code string) error {
 	if code == "" {
 		return errors.New("usage: /group revoke CODE")
 	}
-	if err := t.s.RevokeLink(ctx, g.ThreadID, code); err != nil {
+	if err := ls.s.RevokeLink(ctx, g.ThreadID, code); err != nil {
 		return err
 	}
-	t.print.notice("the code %s is useless now", printable(code))
+	ls.print.notice("the code %s is useless now", printable(code))
 	return nil
 }

@@ -58,10 +58,32 @@ func (p *printer) notice(format string, args ...any) {
 	_, _ = fmt.Fprintf(p.err, "* "+format+"\n", args...)
 }
 
+// notices writes each line of a text as a notice.
+func (p *printer) notices(text string) {
+	for l := range strings.SplitSeq(text, "\n") {
+		p.notice("%s", l)
+	}
+}
+
 func (p *printer) failure() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.bad
+}
+
+// shownText returns what is printed of a text.
+func shownText(m client.Message) string {
+	text := printable(m.Text)
+	if m.Type != "" {
+		text = "(" + m.Type + ") " + text
+	}
+	switch {
+	case m.Recalled:
+		return "(recalled)"
+	case !m.Edited.IsZero():
+		text += " (edited)"
+	}
+	return text
 }
 
 // printable shows as escapes what a terminal would obey and what would pretend to be another line: somebody else wrote
@@ -93,4 +115,20 @@ func printable(s string) string {
 // hidden reports control characters, line and paragraph separators, and what changes the direction of writing.
 func hidden(r rune) bool {
 	return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' || unicode.Is(unicode.Bidi_Control, r)
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// join lists things as a sentence does: "a, b and c".
+func join(list []string, word string) string {
+	if len(list) < 2 {
+		return strings.Join(list, "")
+	}
+	last := len(list) - 1
+	return strings.Join(list[:last], ", ") + " " + word + " " + list[last]
 }
