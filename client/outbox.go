@@ -233,13 +233,15 @@ func (b *outbox) answered(l *lane, sent []Sent) {
 	}
 	var again []*Posted
 	var pause time.Duration
-	refused := false
+	refused, limited := false, true
 	for i, p := range l.flying {
 		switch p.judge(sent[i].Err) {
 		case settle:
 			b.settleLocked(p, sent[i])
+			l.fails = 0 // it goes on, if slowly
 		case sendLater:
 			refused = true
+			limited = limited && CodeOf(sent[i].Err) == CodeRateLimited && RetryAfter(sent[i].Err) > 0
 			pause = max(pause, RetryAfter(sent[i].Err))
 			again = append(again, p)
 		case sendAgain:
@@ -249,10 +251,11 @@ func (b *outbox) answered(l *lane, sent []Sent) {
 	l.flying = nil
 	l.queue = append(again, l.queue...)
 	if refused {
-		l.pause = time.AfterFunc(b.backoff.wait(l.fails, pause), func() { b.resume(l) })
-		l.fails++
-	} else if len(again) == 0 {
-		l.fails = 0
+		if !limited { // the limit is the user's own: nobody else comes back when it ends
+			pause = b.backoff.wait(l.fails, pause)
+			l.fails++
+		}
+		l.pause = time.AfterFunc(pause, func() { b.resume(l) })
 	}
 	starved := b.starved
 	b.starved = nil

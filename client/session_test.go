@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -276,6 +277,49 @@ func TestASessionReplacedByItsOwnLateLoginGoesOn(t *testing.T) {
 	c.nc.Close()
 	require.ErrorIs(t, next[Disconnected](t, s).Err, errOvertaken)
 	next[Connected](t, s)
+}
+
+// A user who writes faster than allowed is slowed down to that rate, not below: no back-off is added to what the server asks for.
+func TestTextsBeyondTheRateGoAtTheRate(t *testing.T) {
+	f := newFake(t)
+	f.thread(7, 1, 2)
+	const accepted = 8 // of each request
+	f.hook = func(c *fakeConn, id wire.MsgID, body []byte) bool {
+		if id != wire.MsgText {
+			return false
+		}
+		req, err := wire.DecodeText(body)
+		if err != nil {
+			panic(err)
+		}
+		var datas []any
+		for i, x := range req.Texts {
+			d := map[string]any{"unique_id": x.UniqueID, "content": x.Content, "status": 1, "code": wire.CodeRateLimited}
+			if i < accepted {
+				d["status"], d["code"], d["message_id"] = 2, 0, f.append(7, 1, x.UniqueID, x.Content).MsgID
+			}
+			datas = append(datas, d)
+		}
+		c.send(wire.MsgTextRsp, map[string]any{"error": 0, "retry_ms": 20, "thread_id": 7, "chat_datas": datas})
+		return true
+	}
+	s, err := Open(t.Context(), SessionOptions{Ticket: f.ticket(1), BackoffBase: time.Minute, BackoffLimit: time.Minute})
+	require.NoError(t, err)
+	defer s.Close()
+	const texts = 200
+	for i := range texts {
+		_, err := s.Post(t.Context(), InThread(7), NewDraft(strconv.Itoa(i)))
+		require.NoError(t, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // with back-offs of up to 5 s it takes a minute
+	defer cancel()
+	require.NoError(t, s.Flush(ctx))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i, m := range f.threads[7].msgs {
+		require.Equal(t, strconv.Itoa(i), m.Content)
+	}
+	require.Len(t, f.threads[7].msgs, texts)
 }
 
 func TestSessionEnds(t *testing.T) {

@@ -187,6 +187,7 @@ export class Outbox {
     if (this.#ended) return;
     const again = [];
     let refused = false;
+    let limited = true;
     let pause = 0;
     const flying = lane.flying;
     lane.flying = [];
@@ -194,6 +195,7 @@ export class Outbox {
       const a = answers[i];
       const verdict = judge(p, a);
       if (verdict === 'settle') {
+        lane.fails = 0; // it goes on, if slowly
         this.#settled(p);
         if (a.refusal) p.reject(a.refusal);
         else if (!a.lost) p.resolve({ id: p.id, thread: a.thread, messageId: a.messageId, time: a.time });
@@ -202,20 +204,20 @@ export class Outbox {
       again.push(p);
       if (verdict === 'later') {
         refused = true;
+        limited &&= a.refusal.code === Code.RateLimited && a.refusal.retryAfter > 0;
         pause = Math.max(pause, a.refusal.retryAfter);
       }
     });
     lane.queue.unshift(...again);
     if (refused) {
-      const wait = pause + jitter(this.base, this.backoffLimit, lane.fails++);
+      // The limit is the user's own: nobody else comes back when it ends.
+      if (!limited) pause += jitter(this.base, this.backoffLimit, lane.fails++);
       lane.pause = setTimeout(() => {
         lane.pause = undefined;
         this.#pump(lane);
         this.#tidy(lane);
         this.changed();
-      }, wait);
-    } else if (again.length === 0) {
-      lane.fails = 0;
+      }, pause);
     }
     for (const other of [...this.#starved.splice(0), lane]) {
       other.starved = false;

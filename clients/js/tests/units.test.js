@@ -185,6 +185,38 @@ test('a session replaced by a login of its own that was carried out late goes on
   await session.close();
 });
 
+test('texts beyond the rate go at the rate, without any back-off', { timeout: 30000 }, async () => {
+  const stored = [];
+  class WebSocket {
+    #splitter = new Splitter();
+    constructor() {
+      queueMicrotask(() => this.onopen());
+    }
+    send(data) {
+      for (const { id, body } of this.#splitter.push(data)) {
+        if (id === 1005) this.push(1006, { error: 0, uid: 7, name: 'a', window: 64, caps: ['batch'] });
+        if (id === 1017) this.push(1018, { error: 0, thread_id: 7, retry_ms: 20, chat_datas: body.text_array.map(this.#answer) });
+      }
+    }
+    #answer({ unique_id, content }, i) {
+      if (i >= 8) return { unique_id, status: 1, code: 2003 };
+      stored.push(content);
+      return { unique_id, content, status: 2, message_id: stored.length };
+    }
+    push(id, body) {
+      queueMicrotask(() => this.onmessage?.({ data: frame(id, JSON.stringify(body)).buffer }));
+    }
+    close() {}
+  }
+  const ticket = { url: 'ws://a.test/', uid: 7, token: 't' };
+  const session = new Session({ ticket, WebSocket, cursors: [], backoffBase: 60000, backoffLimit: 60000 });
+  await session.open();
+  const texts = Array.from({ length: 200 }, (_, i) => `t${i}`);
+  await Promise.all(texts.map((text) => session.send(7, text)));
+  assert.deepEqual(stored, texts);
+  await session.close();
+});
+
 test('attempts are spread', () => {
   for (let n = 0; n < 100; n++) {
     for (let i = 0; i < 20; i++) {
