@@ -467,6 +467,20 @@ func (c *fakeConn) handle(id wire.MsgID, body []byte) {
 	}
 }
 
+// onTexts has take see requests with texts first. It reports whether it answers them.
+func (f *fake) onTexts(take func(c *fakeConn, req *wire.TextRequest) (mine bool)) {
+	f.hook = func(c *fakeConn, id wire.MsgID, body []byte) bool {
+		if id != wire.MsgText {
+			return false
+		}
+		req, err := wire.DecodeText(body)
+		if err != nil {
+			panic(err)
+		}
+		return take(c, req)
+	}
+}
+
 func (c *fakeConn) answerTexts(req *wire.TextRequest) {
 	thread := req.ThreadID
 	if thread == 0 {

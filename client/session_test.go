@@ -284,14 +284,7 @@ func TestTextsBeyondTheRateGoAtTheRate(t *testing.T) {
 	f := newFake(t)
 	f.thread(7, 1, 2)
 	const accepted = 8 // of each request
-	f.hook = func(c *fakeConn, id wire.MsgID, body []byte) bool {
-		if id != wire.MsgText {
-			return false
-		}
-		req, err := wire.DecodeText(body)
-		if err != nil {
-			panic(err)
-		}
+	f.onTexts(func(c *fakeConn, req *wire.TextRequest) bool {
 		var datas []any
 		for i, x := range req.Texts {
 			d := map[string]any{"unique_id": x.UniqueID, "content": x.Content, "status": 1, "code": wire.CodeRateLimited}
@@ -302,7 +295,7 @@ func TestTextsBeyondTheRateGoAtTheRate(t *testing.T) {
 		}
 		c.send(wire.MsgTextRsp, map[string]any{"error": 0, "retry_ms": 20, "thread_id": 7, "chat_datas": datas})
 		return true
-	}
+	})
 	s, err := Open(t.Context(), SessionOptions{Ticket: f.ticket(1), BackoffBase: time.Minute, BackoffLimit: time.Minute})
 	require.NoError(t, err)
 	defer s.Close()
@@ -378,18 +371,11 @@ func TestSessionSendsAgain(t *testing.T) {
 	// The first answer is lost after the text was stored, the second time the store is away, then all is well.
 	var mu sync.Mutex
 	n := 0
-	f.hook = func(c *fakeConn, id wire.MsgID, body []byte) bool {
-		if id != wire.MsgText {
-			return false
-		}
+	f.onTexts(func(c *fakeConn, req *wire.TextRequest) bool {
 		mu.Lock()
 		n++
 		now := n
 		mu.Unlock()
-		req, err := wire.DecodeText(body)
-		if err != nil {
-			panic(err)
-		}
 		switch now {
 		case 1:
 			f.append(7, 1, req.Texts[0].UniqueID, req.Texts[0].Content)
@@ -402,7 +388,7 @@ func TestSessionSendsAgain(t *testing.T) {
 			return true
 		}
 		return false
-	}
+	})
 	s := f.open(SessionOptions{Ticket: f.ticket(1)})
 	sent, err := s.SendText(t.Context(), User(2), "once")
 	require.NoError(t, err)
@@ -415,14 +401,7 @@ func TestSessionSendsAgain(t *testing.T) {
 func TestSessionGivesUpOnATextAlone(t *testing.T) {
 	f := newFake(t)
 	f.thread(7, 1, 2)
-	f.hook = func(c *fakeConn, id wire.MsgID, body []byte) bool {
-		if id != wire.MsgText {
-			return false
-		}
-		req, err := wire.DecodeText(body)
-		if err != nil {
-			panic(err)
-		}
+	f.onTexts(func(c *fakeConn, req *wire.TextRequest) bool {
 		var datas []any
 		for _, x := range req.Texts {
 			code := map[string]int{"never": 2006, "poison": 2000}[x.Content]
@@ -435,7 +414,7 @@ func TestSessionGivesUpOnATextAlone(t *testing.T) {
 		}
 		c.send(wire.MsgTextRsp, map[string]any{"error": 0, "thread_id": 7, "chat_datas": datas})
 		return true
-	}
+	})
 	s := f.open(SessionOptions{Ticket: f.ticket(1)})
 	var posted []*Posted
 	for _, text := range []string{"one", "never", "poison", "two"} {

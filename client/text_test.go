@@ -59,19 +59,12 @@ func TestTextsThatMayNotBeSent(t *testing.T) {
 func heldTexts(f *fake) (count func() int, release func(i int)) {
 	var mu sync.Mutex
 	var held []func()
-	f.hook = func(c *fakeConn, id wire.MsgID, body []byte) bool {
-		if id != wire.MsgText {
-			return false
-		}
-		req, err := wire.DecodeText(body)
-		if err != nil {
-			panic(err)
-		}
+	f.onTexts(func(c *fakeConn, req *wire.TextRequest) bool {
 		mu.Lock()
 		held = append(held, func() { c.answerTexts(req) })
 		mu.Unlock()
 		return true
-	}
+	})
 	count = func() int {
 		mu.Lock()
 		defer mu.Unlock()
@@ -143,14 +136,7 @@ func make4() []Draft { return []Draft{NewDraft("x"), NewDraft("x"), NewDraft("x"
 func TestRefusedTexts(t *testing.T) {
 	f := newFake(t)
 	f.thread(7, 1, 2)
-	f.hook = func(c *fakeConn, id wire.MsgID, body []byte) bool {
-		if id != wire.MsgText {
-			return false
-		}
-		req, err := wire.DecodeText(body)
-		if err != nil {
-			panic(err)
-		}
+	f.onTexts(func(c *fakeConn, req *wire.TextRequest) bool {
 		if req.Texts[0].Content == "whole" {
 			c.write(wire.AppendCode(nil, wire.MsgTextRsp, wire.CodeRateLimited, 0))
 			return true
@@ -174,7 +160,7 @@ func TestRefusedTexts(t *testing.T) {
 		}
 		c.send(wire.MsgTextRsp, map[string]any{"error": 0, "retry_ms": 700, "thread_id": 7, "chat_datas": datas})
 		return true
-	}
+	})
 	c := f.dial(1, Options{})
 	_, err := c.SendText(t.Context(), User(2), "too many")
 	require.Equal(t, &Error{Op: "send", Code: CodeRateLimited, RetryAfter: 700 * time.Millisecond}, err) // E9
