@@ -293,6 +293,18 @@ func classifyMySQL(code int) class {
 	return classRow
 }
 
+// noProcedure reports whether a call failed because the procedure is not there, or not for this user.
+func noProcedure(code int) bool {
+	switch code {
+	case 1305, 1318, 1370: // no such procedure, other parameters, no right to call it
+		return true
+	}
+	return false
+}
+
+// procedureExists is the number of MySQL's error for a name that is taken.
+const procedureExists = 1304
+
 // classifySQLite sorts SQLite's extended result codes.
 func classifySQLite(code int) class {
 	switch code {

@@ -220,6 +220,15 @@ type tx struct {
 	renewals uint64
 }
 
+// noteUnclear notes that a COMMIT which ended with err may have been carried out, if that is so.
+func (t *tx) noteUnclear(err error) {
+	switch c, _ := classOf(err); c {
+	case classConn, classCanceled:
+		t.unclear = true
+		t.db.m.unclear.Inc()
+	}
+}
+
 // exec runs a statement whose list has n items; n is 1 when it has none.
 func (t *tx) exec(ctx context.Context, q *query, n int, args ...any) (sql.Result, error) {
 	st, err := t.w.stmt(ctx, q, n)
@@ -338,11 +347,7 @@ func (db *database) attempt(ctx context.Context, t *tx, fn func(context.Context,
 	if err != nil {
 		db.abort(ctx, w)
 		err = db.wrap(err)
-		switch c, _ := classOf(err); c {
-		case classConn, classCanceled:
-			t.unclear = true
-			db.m.unclear.Inc()
-		}
+		t.noteUnclear(err)
 		return err
 	}
 	db.writers.put(w)
