@@ -37,7 +37,7 @@ func (s *Server) drain() {
 // newMover returns what sends clients to other nodes.
 func (s *Server) newMover() *moving.Mover {
 	return moving.New(moving.Deps{
-		Log: s.log, Node: s.cfg.SelfServer.Name, Go: s.spawn, Sessions: s.registry.Live,
+		Log: s.log, Node: s.cfg.SelfServer.Name, Go: s.workers.Go, Sessions: s.registry.Live,
 		Idle: func(n int, native, busy bool) []*session.Session { return s.conns.Idle(n, native, busy) },
 		Next: func(sess *session.Session) string { return s.others.choose(sess.Transport()) },
 		Open: s.others.open,

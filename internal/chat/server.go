@@ -48,6 +48,7 @@ import (
 	"parley/internal/transport"
 	"parley/internal/users"
 	"parley/internal/wire"
+	"parley/internal/workers"
 	"parley/kitex_gen/message/chatservice"
 	"parley/kitex_gen/message/nodeservice"
 )
@@ -106,9 +107,14 @@ type Server struct {
 
 	ctx  context.Context // of handlers; ends when the drain is over
 	stop context.CancelFunc
-	wg   sync.WaitGroup // of goroutines of connections
 	ran  atomic.Bool
+	// workers run what needs a goroutine for a moment: a login, queued requests, a flush. Run waits for them.
+	workers *workers.Workers
 }
+
+// restingWorkers is how many goroutines keep their stacks for what comes next: as many as logins are under way at once by
+// default. The collector shrinks the stacks of those that rest.
+const restingWorkers = 256
 
 // tuneNetpoll is process-wide: netpoll drops a connection's read buffer when it is idle only if the buffer may be larger
 // than 8,192 bytes. An idle connection costs 2.9 KiB with it, 11.6 KiB without.
@@ -135,6 +141,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 		others: otherNodes{self: cfg.SelfServer.Name, view: d.Presence.Nodes.View},
 		ctx:    ctx, stop: stop,
 	}
+	s.workers = workers.New(restingWorkers, s.recovered)
 	s.reread = d.Reread
 	if cfg.TLS.Cert != "" {
 		var err error
@@ -169,7 +176,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 	limits := &session.Limits{
 		Limits: outbox.Limits{
 			Bytes: cfg.Limits.OutboxBytes, ReplyBytes: replyBytes(&cfg.Limits), WriteTimeout: cfg.Limits.WriteTimeout,
-			Go: s.spawn, OnGap: s.metrics.gaps.Inc,
+			Go: s.workers.Go, OnGap: s.metrics.gaps.Inc,
 		},
 		Linger: cfg.Limits.Linger, SlowFrame: slow,
 		OnSlow:      func(sess *session.Session) { s.metrics.slow.Inc(); s.ender.Leave(sess) },
@@ -189,7 +196,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 		Watch: watchConfig(&cfg.Limits), Rights: s.store.Visibility,
 		Registry: s.registry, Settled: s.lease.Settled,
 		Dial:    delivery.Dialer(rpc.ClientConfig{Auth: s.rpcAuth, Metrics: s.rpcStats, Standing: s.standing, Timeout: peerTimeout}),
-		Context: ctx, Go: s.spawn, History: s.store.Messages.History, Reload: s.reload,
+		Context: ctx, Go: s.workers.Go, History: s.store.Messages.History, Reload: s.reload,
 		Member: func(ctx context.Context, thread int64, uid int32) (bool, error) {
 			_, ok, err := history.Readable(ctx, s.store, thread, uid, false)
 			return ok, err
@@ -229,7 +236,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 		EditWindow: cfg.Limits.EditWindow, ApplicationsUntold: s.metrics.applicationsUntold, UnknownIDs: s.metrics.unknownIDs,
 	})
 	s.conns = clientconn.New(connConfig(&cfg, s.certs, proxies), clientconn.Deps{
-		Log: s.log, Context: ctx, Go: s.spawn, Session: limits, Threads: s.store.Threads, Texts: s.texts, Admission: s.admission, Ender: s.ender,
+		Log: s.log, Context: ctx, Go: s.workers.Go, Session: limits, Threads: s.store.Threads, Texts: s.texts, Admission: s.admission, Ender: s.ender,
 		Append:   func(r *commit.Request) error { return s.commits.Append(r) },
 		Login:    func(c *clientconn.Conn, body []byte) { s.logins.Login(c, &c.Session, body) },
 		Handlers: s.handlers, Metrics: s.metrics.conns(),
@@ -344,7 +351,7 @@ func (s *Server) Run(ctx context.Context) error {
 	_ = s.clients.Close() // its only error is that it is closed
 	accepting.Wait()
 	s.conns.Close()
-	s.wg.Wait()
+	s.workers.Close()
 	s.texts.Close()
 	stopBack()
 	background.Wait()
@@ -429,21 +436,10 @@ func (s *Server) reload(sess *session.Session) {
 	s.ender.Goodbye(sess, wire.CodeTooFarBehind, "texts were missed", 0)
 }
 
-// spawn starts a goroutine of a connection, which Run waits for. A panic in it costs what it was about, not the node.
-func (s *Server) spawn(f func()) {
-	s.wg.Add(1)
-	go s.run(f)
-}
-
-func (s *Server) run(f func()) {
-	defer s.wg.Done()
-	defer func() {
-		if v := recover(); v != nil {
-			s.metrics.panics.Inc()
-			s.log.Error("panic in a goroutine", "err", v, "stack", string(debug.Stack()))
-		}
-	}()
-	f()
+// recovered reports a panic on one of the workers. It costs what it was about, not the node.
+func (s *Server) recovered(v any) {
+	s.metrics.panics.Inc()
+	s.log.Error("panic in a goroutine", "err", v, "stack", string(debug.Stack()))
 }
 
 // Close gives the ports back when Run was never called. After Run it does nothing.

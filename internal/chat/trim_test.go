@@ -23,7 +23,7 @@ func TestMemoryThatNobodyNeedsIsGivenBack(t *testing.T) {
 	rush = nil
 	runtime.GC()
 	trims := counterValue(t, n.metrics.trims)
-	n.wg.Go(func() { n.trim(n.ctx, 50*time.Millisecond) })
+	n.workers.Go(func() { n.trim(n.ctx, 50*time.Millisecond) })
 	eventually(t, "it to be given back", func() bool {
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
