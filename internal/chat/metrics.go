@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"math"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,10 +25,9 @@ type metrics struct {
 
 	textsLimited, releasesHurried, applicationsUntold, badProxyHeaders prometheus.Counter
 
-	requestsByID   *prometheus.CounterVec
 	refusalsByCode *prometheus.CounterVec
 	loginsByCode   *prometheus.CounterVec
-	texts          prometheus.Counter // requestsByID of the hot id, resolved once
+	requestsByID   map[wire.MsgID]prometheus.Counter // of all that clients may send
 }
 
 func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
@@ -80,7 +80,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 		loginSeconds:   seconds("login_seconds", "Time of a granted login, from its turn to 1006."),
 		loadSeconds:    seconds("load_seconds", "Time of reading users from SQL for logins, once for all that waited."),
 		handlerSeconds: seconds("handler_seconds", "Time of a request in the serial queue, logins included."),
-		requestsByID:   vec("requests_total", "Requests by message id.", "msg"),
+		requestsByID:   map[wire.MsgID]prometheus.Counter{},
 		refusalsByCode: vec("refusals_total", "Requests refused, by code.", "code"),
 		loginsByCode:   vec("logins_refused_total", "Logins refused, by code.", "code"),
 	}
@@ -92,7 +92,12 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 	m.loads = f.NewHistogram(prometheus.HistogramOpts{
 		Name: "parley_chat_load_users", Help: "Users read from SQL for logins in one go.", Buckets: prometheus.ExponentialBuckets(1, 2, 7),
 	})
-	m.texts = m.requestsByID.WithLabelValues(wire.MsgText.String())
+	requests := vec("requests_total", "Requests by message id.", "msg")
+	for id := range wire.MsgID(math.MaxUint16) {
+		if _, known := id.Reply(); known {
+			m.requestsByID[id] = requests.WithLabelValues(id.String())
+		}
+	}
 	refused := vec("connections_refused_total", "Connections closed at accept, or when their proxy had named the client, by reason.", "reason")
 	for reason := range admission.Reasons {
 		m.refusedConns[reason] = refused.WithLabelValues(reason.String())
@@ -113,13 +118,10 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 }
 
 func (m *metrics) requests(id wire.MsgID) prometheus.Counter {
-	if id == wire.MsgText {
-		return m.texts
+	if c := m.requestsByID[id]; c != nil {
+		return c
 	}
-	if _, known := id.Reply(); !known {
-		return m.unknownIDs
-	}
-	return m.requestsByID.WithLabelValues(id.String())
+	return m.unknownIDs
 }
 
 func (m *metrics) refusals(code wire.Code) prometheus.Counter {

@@ -105,7 +105,7 @@ func TestAClientWithinItsBoundsIsNeverSlow(t *testing.T) {
 	_, err := s.conn.Write(frames)
 	require.NoError(t, err)
 	eventually(t, "all to be stored", func() bool {
-		return counterValue(t, a.metrics.texts) == texts && textsWaiting(t, a) == 0
+		return counterValue(t, a.metrics.requests(wire.MsgText)) == texts && textsWaiting(t, a) == 0
 	})
 	frames = nil
 	pages := a.cfg.Limits.QueuedFrames

@@ -24,8 +24,7 @@ type grant struct {
 
 // frame builds 1006. profile is a JSON object, lists the members apply_list and friend_list without braces.
 func (g *grant) frame(profile, lists []byte) ([]byte, error) {
-	b := make([]byte, 0, len(profile)+len(lists)+512)
-	b = append(b, `{"error":0,`...)
+	b := append(make([]byte, wire.HeaderLen, len(profile)+len(lists)+512), `{"error":0,`...)
 	b = append(b, profile[1:len(profile)-1]...)
 	if g.req.Token != "" {
 		b = wire.AppendString(append(b, `,"token":`...), g.req.Token)
@@ -54,7 +53,7 @@ func (g *grant) frame(profile, lists []byte) ([]byte, error) {
 		}
 	}
 	b = append(append(append(b, ','), lists...), '}')
-	return wire.AppendFrame(make([]byte, 0, len(b)+wire.HeaderLen), wire.MsgLoginRsp, b)
+	return b, wire.PutHeader(b, wire.MsgLoginRsp)
 }
 
 func intersect(asked, offered []string) []string {

@@ -7,7 +7,7 @@ package session
 import (
 	"crypto/rand"
 	"encoding/binary"
-	"fmt"
+	"encoding/hex"
 	"math"
 	"strconv"
 	"sync/atomic"
@@ -46,7 +46,11 @@ func (s SID) Age(now time.Time) time.Duration {
 }
 
 // String returns the 16 hex digits that name the session in Redis and between nodes.
-func (s SID) String() string { return fmt.Sprintf("%016x", uint64(s)) }
+func (s SID) String() string {
+	var raw [8]byte
+	binary.BigEndian.PutUint64(raw[:], uint64(s))
+	return hex.EncodeToString(raw[:])
+}
 
 // ParseSID is the inverse of SID.String; false for anything else.
 func ParseSID(s string) (SID, bool) {

@@ -43,6 +43,17 @@ func AppendHeader(dst []byte, id MsgID, n int) []byte {
 	return binary.BigEndian.AppendUint16(dst, uint16(n))
 }
 
+// PutHeader writes the header of frame, whose first HeaderLen bytes are room for it and whose other bytes are the body. It
+// returns ErrBodyTooLong if these are more than MaxBody.
+func PutHeader(frame []byte, id MsgID) error {
+	n := len(frame) - HeaderLen
+	if n > MaxBody {
+		return ErrBodyTooLong
+	}
+	AppendHeader(frame[:0], id, n)
+	return nil
+}
+
 // AppendFrame appends a whole frame. It returns ErrBodyTooLong, and dst as it was, if body does not fit one.
 func AppendFrame(dst []byte, id MsgID, body []byte) ([]byte, error) {
 	if len(body) > MaxBody {
