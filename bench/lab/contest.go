@@ -141,6 +141,7 @@ func (l Lab) Compare(ctx context.Context, o Options, f CompareFlags, servers []s
 		name: "compare", what: "the same users and texts at several servers, taking turns in one run", users: compareUsers, cross: -1, text: f.Size, crews: len(all), tcp: true,
 	}
 	v.do = func(ctx context.Context, r *run) error {
+		defer func() { r.crew = nil }() // it is one of those that are closed by then
 		for _, c := range all {
 			defer func() {
 				if c.crew != nil {
@@ -164,7 +165,6 @@ func (l Lab) Compare(ctx context.Context, o Options, f CompareFlags, servers []s
 				}
 			}
 		}
-		r.crew = nil
 		r.compareContenders(all, f)
 		return nil
 	}

@@ -49,6 +49,16 @@ func TestServersTakeTurnsUnderOneLoad(t *testing.T) {
 	require.Contains(t, out.String(), "the text came back")
 }
 
+func TestCompareEndsIfAServerIsNotThere(t *testing.T) {
+	_, o := startCluster(t, 20)
+	o.Rounds = 1
+	l, out := lab()
+	f := CompareFlags{Rate: 20, Shape: "constant", For: 200 * time.Millisecond, Size: 100, Concurrency: 8}
+	code := l.Compare(t.Context(), o, f, []string{"tinode=ws://127.0.0.1:1/?apikey=K"})
+	require.Equal(t, report.Setup, code, out)
+	require.Contains(t, out.String(), "connection refused")
+}
+
 func TestPasswordsOfServersStayOutOfReports(t *testing.T) {
 	args := []string{"compare", "nats=nats://user:hunter2@127.0.0.1:4222", "echo=tcp://127.0.0.1:7", "centrifugo=ws://:hunter2@[::1"}
 	hideSecrets(args)

@@ -68,6 +68,7 @@ func (l Lab) Floor(ctx context.Context, o Options, concurrency int, turn time.Du
 			for _, v := range rivals {
 				v.crew.Close()
 			}
+			r.crew = nil // it is one of those
 		}()
 		for _, kind := range floor.Kinds {
 			p, addr, err := startFloor(ctx, dir, kind, "--kind", kind)
@@ -117,7 +118,6 @@ func (l Lab) Floor(ctx context.Context, o Options, concurrency int, turn time.Du
 				r.main.Add(h)
 			}
 		}
-		r.crew = nil
 		r.compare(rivals, rounds, concurrency)
 		return nil
 	}

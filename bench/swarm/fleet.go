@@ -324,7 +324,9 @@ func (f *Fleet) spread(places []Place) {
 func (f *Fleet) all(ctx context.Context, do func(s *Swarm)) error {
 	done := make(chan struct{}, len(f.swarms))
 	for _, s := range f.swarms {
-		s.loop.Do(func() { do(s); done <- struct{}{} })
+		if !s.loop.Do(func() { do(s); done <- struct{}{} }) {
+			return f.ended()
+		}
 	}
 	for range f.swarms {
 		select {
@@ -338,8 +340,18 @@ func (f *Fleet) all(ctx context.Context, do func(s *Swarm)) error {
 	return nil
 }
 
+// ended returns why a loop runs no more.
+func (f *Fleet) ended() error {
+	select {
+	case err := <-f.fatal:
+		return err
+	default:
+		return errors.New("swarm: its loops have ended")
+	}
+}
+
 // Run runs a phase on all loops and returns the merged outcome. If ctx ends, it cuts the phase short and returns the
-// outcome so far with ctx's error.
+// outcome so far with ctx's error. It returns an error if the loops have ended, as after Close.
 func (f *Fleet) Run(ctx context.Context, p Phase) (*Outcome, error) {
 	if p.Patience == 0 {
 		p.Patience = 5 * time.Second
@@ -355,7 +367,9 @@ func (f *Fleet) Run(ctx context.Context, p Phase) (*Outcome, error) {
 		if p.Concurrency > 0 {
 			part.Concurrency = max(p.Concurrency*(i+1)/len(f.swarms)-p.Concurrency*i/len(f.swarms), 1)
 		}
-		s.loop.Do(func() { s.begin(part, results) })
+		if !s.loop.Do(func() { s.begin(part, results) }) {
+			return &Outcome{}, f.ended()
+		}
 	}
 	var parts []*Outcome
 	var err error

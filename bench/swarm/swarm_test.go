@@ -131,6 +131,15 @@ func TestConnectWithoutLogin(t *testing.T) {
 	require.EqualValues(t, 200, o.Counters["logins"]+o.Counters["given up"]+o.Errors["everybody is busy: more --users are needed for this rate"], "%+v", o.Errors)
 }
 
+// A caller that runs a phase too late must not wait for ever.
+func TestAClosedFleetRunsNothing(t *testing.T) {
+	f := startFleet(t, 4, nil)
+	f.Close()
+	_, err := f.Run(context.Background(), Phase{Kind: "close"})
+	require.ErrorContains(t, err, "have ended")
+	require.ErrorContains(t, f.Prepare(context.Background()), "have ended")
+}
+
 func TestOldTokensAreNotTried(t *testing.T) {
 	const users = 20
 	var placed atomic.Int32
