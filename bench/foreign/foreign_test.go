@@ -197,6 +197,7 @@ func TestTinodeIsSpokenTo(t *testing.T) {
 	require.Contains(t, string(h.sent), "GET /v0/channels?apikey=K HTTP/1.1\r\nHost: localhost\r\n")
 	require.NoError(t, u.Heard([]byte(webStream(h, `{"ctrl":{"id":"1","params":{"ver":"0.22"},"code":201,"text":"created"}}`,
 		`{"ctrl":{"id":"2","params":{"user":"usrA"},"code":200,"text":"ok"}}`, `{"pres":{"topic":"me","src":"usrB","what":"on"}}`,
+		`{"ctrl":{"id":"3","topic":"usrB","code":503,"text":"locked"}}`, // the partner's join makes the topic
 		`{"ctrl":{"id":"3","topic":"usrB","code":200,"text":"ok"}}`))))
 	u.Say(3, []byte("b1.text"))
 	require.NoError(t, u.Heard([]byte(textFrame(`{"ctrl":{"id":"19","topic":"usrB","params":{"seq":8},"code":202,"text":"accepted"}}`)+
@@ -204,7 +205,7 @@ func TestTinodeIsSpokenTo(t *testing.T) {
 		textFrame(`{"ctrl":{"id":"20","topic":"usrB","code":403,"text":"permission denied"}}`))))
 	require.Equal(t, []string{"in", "acked 3 as 8", "got 9: b1.other", "refused 4: 403 permission denied"}, h.said)
 	require.Equal(t, []string{
-		string(tinodeHello), `{"login":{"id":"2","scheme":"token","secret":"tokenA"}}`, `{"sub":{"id":"3","topic":"usrB"}}`,
+		string(tinodeHello), `{"login":{"id":"2","scheme":"token","secret":"tokenA"}}`, `{"sub":{"id":"3","topic":"usrB"}}`, `{"sub":{"id":"3","topic":"usrB"}}`,
 		`{"pub":{"id":"19","topic":"usrB","noecho":true,"content":"b1.text"}}`,
 	}, unmasked(h.sent))
 	require.ErrorContains(t, u.Heard([]byte(textFrame(`{"ctrl":{"id":"2","code":401,"text":"authentication required"}}`))), "401")

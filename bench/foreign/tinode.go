@@ -155,11 +155,13 @@ type tinodeUser struct {
 	line         Line
 	uid, partner int32
 	topic        string // of the pair, which has the partner's name
+	joins        int    // attempts to join it
 	web          web
 	buf          []byte
 }
 
 func (u *tinodeUser) Begin() {
+	u.joins = 0
 	u.topic = u.server.account(u.partner).user
 	u.web.begin()
 }
@@ -186,16 +188,27 @@ func (u *tinodeUser) message(b []byte) error {
 		u.line.Refused(uint32(c.id-firstText), fmt.Sprintf("%d %s", c.code, c.text))
 	case c.id >= firstText:
 		u.line.Acked(uint32(c.id-firstText), scan.Number(b, `"seq":`))
+	case c.id == tinodeSub && c.code == 503 && u.joins < maxJoins:
+		u.join()
 	case c.code >= 400:
 		return fmt.Errorf("tinode: login: %d %s", c.code, c.text)
 	case c.id == tinodeHi:
 		u.web.say(fmt.Appendf(nil, `{"login":{"id":"%d","scheme":"token","secret":"%s"}}`, tinodeLogin, u.server.account(u.uid).token))
 	case c.id == tinodeLogin:
-		u.web.say(fmt.Appendf(nil, `{"sub":{"id":"%d","topic":"%s"}}`, tinodeSub, u.topic))
+		u.join()
 	case c.id == tinodeSub:
 		u.line.LoggedIn()
 	}
 	return nil
+}
+
+// maxJoins bounds the attempts to join a topic. While the server makes or loads one for the partner, it refuses others with a
+// 503, at once, and has no way to wait.
+const maxJoins = 1000
+
+func (u *tinodeUser) join() {
+	u.joins++
+	u.web.say(fmt.Appendf(nil, `{"sub":{"id":"%d","topic":"%s"}}`, tinodeSub, u.topic))
 }
 
 // ctrl is the server's answer to a request.
