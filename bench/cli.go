@@ -93,7 +93,7 @@ type cli struct {
 	Compare struct {
 		Common  lab.Options      `embed:""`
 		Load    lab.CompareFlags `embed:""`
-		Servers []string         `arg:"" optional:"" help:"servers that run already, as NAME=ADDRESS; NAME is centrifugo, echo, nats or tinode, or one of them and a hyphen and anything; echo alone starts one" placeholder:"NAME=ADDRESS"`
+		Servers []string         `arg:"" optional:"" help:"servers that run already, as NAME=ADDRESS; NAME is centrifugo, echo, nats, tinode or wukongim, or one of them and a hyphen and anything; echo alone starts one" placeholder:"NAME=ADDRESS"`
 	} `cmd:"" help:"Compare Parley with other servers, in turns: logins, texts, what was lost. See docs/COMPARE.md."`
 	FindMax struct {
 		Common lab.Options   `embed:""`

@@ -42,7 +42,8 @@ var meanings = map[string]Meaning{
 		Login: "a user and password, if there is one; a consumer of the user's subject",
 		Ack:   "stored in the stream, as durably as the server's sync_interval says",
 	},
-	"tinode": {Login: "a token that may serve again; the session joins the topic of the pair", Ack: "stored in the database"},
+	"tinode":   {Login: "a token that may serve again; the session joins the topic of the pair", Ack: "stored in the database"},
+	"wukongim": {Login: "a name, or a token that may serve again", Ack: "stored, as durably as the server's log is written"},
 }
 
 // MeaningOf returns the meaning of a kind's figures.
@@ -81,6 +82,7 @@ var drivers = map[string]func(u *url.URL, run uint32) (Server, error){
 	"echo":       newEcho,
 	"nats":       newNATS,
 	"tinode":     newTinode,
+	"wukongim":   newWuKongIM,
 }
 
 // Kinds are the known kinds of servers.

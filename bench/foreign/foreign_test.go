@@ -210,3 +210,30 @@ func TestTinodeIsSpokenTo(t *testing.T) {
 	}, unmasked(h.sent))
 	require.ErrorContains(t, u.Heard([]byte(textFrame(`{"ctrl":{"id":"2","code":401,"text":"authentication required"}}`))), "401")
 }
+
+func TestWuKongIMIsSpokenTo(t *testing.T) {
+	s := server(t, "wukongim", "ws://localhost")
+	require.Equal(t, "localhost:5200", s.Address())
+	h := &heard{}
+	u := s.Speaker(1, 2, h)
+	u.Begin()
+	require.Contains(t, string(h.sent), "GET / HTTP/1.1\r\nHost: localhost\r\n")
+	require.NoError(t, u.Heard([]byte(webStream(h,
+		`{"jsonrpc":"2.0","result":{"serverKey":"","salt":"","timeDiff":-15,"reasonCode":1},"id":"1"}`, `{"method":"pong"}`))))
+	u.Say(3, []byte("b1.text"))
+	packed := base64.StdEncoding.EncodeToString([]byte(`{"type":1,"content":"b1.more"}`))
+	require.NoError(t, u.Heard([]byte(textFrame(`{"result":{"messageId":"98","messageSeq":8,"reasonCode":0},"id":"19"}`)+
+		textFrame(`{"method":"recv","params":{"messageId":"99","messageSeq":9,"fromUid":"pb00000007-2","payload":{"content":"b1.other","type":1}}}`)+
+		textFrame(`{"method":"recv","params":{"messageId":"100","messageSeq":10,"payload":"`+packed+`"}}`)+
+		textFrame(`{"result":{"messageId":"0","messageSeq":0,"reasonCode":4},"id":"20"}`)+
+		textFrame(`{"error":{"code":5,"message":"no"},"id":"21"}`))))
+	require.Equal(t, []string{"in", "acked 3 as 8", "got 9: b1.other", "got 10: b1.more", "refused 4: reason 4", "refused 5: 5 no"}, h.said)
+	require.Equal(t, []string{
+		`{"method":"connect","params":{"uid":"pb00000007-1","token":"pb00000007-1","deviceFlag":1},"id":"1"}`,
+		`{"method":"send","params":{"clientMsgNo":"pb00000007-1-19","channelId":"pb00000007-2","channelType":1,"payload":{"type":1,"content":"b1.text"}},"id":"19"}`,
+		`{"method":"recvack","params":{"messageId":"99","messageSeq":9}}`, `{"method":"recvack","params":{"messageId":"100","messageSeq":10}}`,
+	}, unmasked(h.sent))
+	require.ErrorContains(t, u.Heard([]byte(textFrame(`{"error":{"code":1001,"message":"Authentication Failed"},"id":"1"}`))), "1001")
+	require.ErrorContains(t, u.Heard([]byte(textFrame(`{"method":"disconnect","params":{"reasonCode":12,"reason":"kicked"}}`))), "kicked")
+	require.Error(t, u.Heard([]byte(textFrame(`{"method":"recv","params":{"messageId":"1","messageSeq":1,"payload":"%"}}`))))
+}
