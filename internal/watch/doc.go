@@ -5,6 +5,9 @@
 // each session was told about the user. What is known is compared with what was told, so states need neither an order
 // nor a queue: a session that cannot be told now is told the latest state later.
 //
+// The parts of Watches are the table and a goroutine per topic: reader, teller, rights and news. The parts of the
+// table are its queues for the first two, unread and untold, and the lives of the nodes.
+//
 // # Why every watcher is eventually told the truth
 //
 // A watched user is dirty while what is known may differ from the truth. The reader, a single goroutine, reads dirty

@@ -15,14 +15,23 @@ import (
 // change says that watcher's right to see of may have changed; with watcher 0, everyone's right.
 type change struct{ of, watcher int32 }
 
-// news collects what the other nodes are to be told.
+// news tells the other nodes who came or went, and whose rights may have changed. It is one goroutine.
 type news struct {
+	*shared
+
 	mu     sync.Mutex // guards the following
 	uids   map[int32]struct{}
 	rights map[change]struct{}
 	all    again
 	owed   map[string]again // by node: what the node must read again because it may have missed news
 	linked map[string]struct{}
+}
+
+func newNews(s *shared) *news {
+	return &news{
+		shared: s, uids: make(map[int32]struct{}), rights: make(map[change]struct{}),
+		owed: make(map[string]again), linked: make(map[string]struct{}),
+	}
 }
 
 // again is a set of what a node must read again.
@@ -33,14 +42,9 @@ const (
 	againRights                   // all rights to see users
 )
 
-func (n *news) init() {
-	n.uids, n.rights = make(map[int32]struct{}), make(map[change]struct{})
-	n.owed, n.linked = make(map[string]again), make(map[string]struct{})
-}
-
-// changed adds users to the news. Beyond limit it replaces them by one request to read all users, which bounds the
+// changed adds users to the news. Beyond Config.MaxNews it replaces them by one request to read all users, which bounds the
 // message.
-func (n *news) changed(uids []int32, limit int) {
+func (n *news) changed(uids []int32) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, uid := range uids {
@@ -48,7 +52,7 @@ func (n *news) changed(uids []int32, limit int) {
 			return
 		}
 		n.uids[uid] = struct{}{}
-		if len(n.uids) > limit {
+		if len(n.uids) > n.cfg.MaxNews {
 			n.all |= againUsers
 			clear(n.uids)
 		}
@@ -56,22 +60,22 @@ func (n *news) changed(uids []int32, limit int) {
 }
 
 // rightsChanged adds a change of rights to the news, within the same kind of limit.
-func (n *news) rightsChanged(c change, limit int) {
+func (n *news) rightsChanged(c change) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.all&againRights != 0 {
 		return
 	}
 	n.rights[c] = struct{}{}
-	if len(n.rights) > limit {
+	if len(n.rights) > n.cfg.MaxNews {
 		n.all |= againRights
 		clear(n.rights)
 	}
 }
 
-// takeNews removes and returns the news for all nodes, nil if there are none, and returns what single nodes must read
+// take removes and returns the news for all nodes, nil if there are none, and returns what single nodes must read
 // again. A node linked since the last call must read everything.
-func (n *news) takeNews(nodes []string) (body []byte, owed map[string]again) {
+func (n *news) take(nodes []string) (body []byte, owed map[string]again) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, node := range nodes {
@@ -108,64 +112,46 @@ func (n *news) paid(node string, what again) {
 	}
 }
 
-// sendNews sends changes to the other nodes until Close.
-func (w *Watches[C]) sendNews() {
-	for w.sleep(w.cfg.News) {
-		if p := batch.Try(w.sendOnce); p != nil {
-			w.panicked(p)
+// run sends changes to the other nodes until Close.
+func (n *news) run() {
+	for n.sleep(n.cfg.News) {
+		if p := batch.Try(n.sendOnce); p != nil {
+			n.panicked(p)
 		}
 	}
 }
 
 // sendOnce sends the collected news to each node, and what single nodes are owed.
-func (w *Watches[C]) sendOnce() {
-	nodes := w.d.Nodes()
-	body, owed := w.news.takeNews(nodes)
+func (n *news) sendOnce() {
+	nodes := n.d.Nodes()
+	body, owed := n.take(nodes)
 	for _, node := range nodes {
 		if what := owed[node]; what != 0 {
 			// Mark it paid before sending: if the message is lost, Lost may owe it again at once, and that must not
 			// be overwritten.
-			w.news.paid(node, what)
-			if !w.send(node, encodeNews(what, nil, nil)) {
-				w.news.owe(node, what)
+			n.paid(node, what)
+			if !n.send(node, encodeNews(what, nil, nil)) {
+				n.owe(node, what)
 			}
 		}
-		if body != nil && !w.send(node, body) {
-			w.news.owe(node, missed(body))
+		if body != nil && !n.send(node, body) {
+			n.owe(node, missed(body))
 		}
 	}
 }
 
-func (w *Watches[C]) send(node string, body []byte) bool {
-	if !w.d.Forward(node, &session.Push{ID: wire.MsgOnline, Body: body}) {
+func (n *news) send(node string, body []byte) bool {
+	if !n.d.Forward(node, &session.Push{ID: wire.MsgOnline, Body: body}) {
 		return false
 	}
-	w.metrics.sent.Inc()
+	n.metrics.sent.Inc()
 	return true
 }
 
-// Lost records that news queued for a node may not have arrived.
-func (w *Watches[C]) Lost(node string, p *session.Push) {
-	w.metrics.lost.Inc()
-	w.news.owe(node, missed(p.Body))
-}
-
-// Receive handles news from another node.
-func (w *Watches[C]) Receive(p *session.Push) {
-	what, uids, rights, err := decodeNews(p.Body)
-	if err != nil {
-		w.log.Warn("malformed news from another node", "err", err)
-		what = againUsers | againRights
-	}
-	w.metrics.received.Inc()
-	if what&againUsers != 0 {
-		w.All()
-	}
-	if what&againRights != 0 {
-		w.recheckAll()
-	}
-	w.soil(uids)
-	w.recheck(rights)
+// lost records that news queued for a node may not have arrived.
+func (n *news) lost(node string, body []byte) {
+	n.metrics.lost.Inc()
+	n.owe(node, missed(body))
 }
 
 // missed returns what a node that has missed the given news must read again.

@@ -9,16 +9,6 @@ import (
 	"parley/internal/wire"
 )
 
-// life is a run of a node under one boot id.
-type life struct{ node, boot string }
-
-// lifeEntry says whether a life has a lease. The table holds it while it has a lease or users remember it.
-type lifeEntry struct {
-	life
-	alive bool
-	users int // users that remember it
-}
-
 // user is a watched user.
 type user[C Client] struct {
 	uid      int32
@@ -27,7 +17,7 @@ type user[C Client] struct {
 	at       int32 // in table.list
 	known    bool
 	online   bool
-	dirty    bool         // the user is in table.dirty or table.doubtful
+	dirty    bool         // the user is in table.unread
 	lives    []*lifeEntry // of the sessions found by the last read
 	watchers []watching[C]
 }
@@ -88,32 +78,32 @@ type watcher[C Client] struct {
 	pairs  []pair[C]
 	set    int       // number of the current set; replacing it invalidates seats
 	ready  bool      // the request for the set has been answered
-	queued bool      // in table.changed
+	queued bool      // in table.untold
 	next   time.Time // the next frame must not be sent earlier
 	sets   bucket.Bucket
 	typed  [typedThreads]typed
 }
 
-// table holds who watches whom, and what is known about the watched users.
+// table holds who watches whom, and what is known about the watched users. Its parts share its lock.
 type table[C Client] struct {
 	mu       sync.Mutex // guards the following
 	watchers map[C]*watcher[C]
 	users    map[int32]*user[C]
 	list     []*user[C] // all users, in no order
-	lives    map[life]*lifeEntry
 	pairs    int
-	dirty    []*user[C]
-	doubtful []*user[C] // read before all nodes had written their sessions; dirty again at doubtAt
-	doubtAt  time.Time
-	changed  []*watcher[C]
 	learned  chan struct{} // closed when users have become known, then replaced
-	audited  int           // index in list of the last audited user
-	auditAt  time.Time
+
+	lives  lives
+	unread unread[C]
+	untold untold[C]
 }
 
-func (t *table[C]) init() {
-	t.watchers, t.users, t.lives = make(map[C]*watcher[C]), make(map[int32]*user[C]), make(map[life]*lifeEntry)
-	t.learned = make(chan struct{})
+func newTable[C Client]() *table[C] {
+	t := &table[C]{
+		watchers: make(map[C]*watcher[C]), users: make(map[int32]*user[C]), lives: make(lives), learned: make(chan struct{}),
+	}
+	t.unread.t, t.untold.t = t, t
+	return t
 }
 
 // watcherLocked returns the entry of a session, or nil if the session has ended. A session's state becomes Dead
@@ -128,8 +118,7 @@ func (t *table[C]) watcherLocked(c C) *watcher[C] {
 }
 
 // replace gives a session a new set. The session may see none of the users yet.
-func (t *table[C]) replace(c C, uids []int32, of *Watches[C], now time.Time) (*watcher[C], error) {
-	cfg := &of.cfg
+func (t *table[C]) replace(c C, uids []int32, cfg *Config, now time.Time) (*watcher[C], error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	w := t.watcherLocked(c)
@@ -195,16 +184,9 @@ func (t *table[C]) dropLocked(u *user[C]) {
 }
 
 // rememberLocked sets the lives in which a user has sessions.
-func (t *table[C]) rememberLocked(u *user[C], lives []*lifeEntry) {
-	for _, l := range lives {
-		l.users++
-	}
-	for _, l := range u.lives {
-		if l.users--; l.users == 0 && !l.alive {
-			delete(t.lives, l.life)
-		}
-	}
-	u.lives = lives
+func (t *table[C]) rememberLocked(u *user[C], now []*lifeEntry) {
+	t.lives.remember(now, u.lives)
+	u.lives = now
 }
 
 // clear empties the set of a session.
@@ -256,20 +238,7 @@ func (t *table[C]) allowLocked(p *pair[C], allowed bool) (read bool) {
 	}
 	p.told |= flagAllowed
 	p.u.allowed++
-	return !p.u.known && t.soilLocked(p.u)
-}
-
-// known reports whether all users that a session may see are known. If not, it returns a channel that is closed when
-// more have become known.
-func (t *table[C]) known(w *watcher[C]) (bool, <-chan struct{}) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for i := range w.pairs {
-		if p := &w.pairs[i]; p.told&flagAllowed != 0 && !p.u.known {
-			return false, t.learned
-		}
-	}
-	return true, nil
+	return !p.u.known && t.unread.soilLocked(p.u)
 }
 
 // ready starts telling a session about changes, and returns the states at that moment.
@@ -284,4 +253,11 @@ func (t *table[C]) ready(w *watcher[C]) []wire.Presence {
 	}
 	w.ready = true
 	return states
+}
+
+// size returns the sizes of the table and its queues.
+func (t *table[C]) size() sizes {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return sizes{len(t.watchers), t.pairs, len(t.users), len(t.unread.dirty) + len(t.unread.doubtful), len(t.untold.changed)}
 }

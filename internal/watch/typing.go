@@ -13,7 +13,7 @@ type typed struct {
 
 // Typing reports whether a session may send a typing notice for a thread now.
 func (w *Watches[C]) Typing(c C, thread int64, now time.Time) bool {
-	t := &w.table
+	t := w.table
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	mine := t.watcherLocked(c)

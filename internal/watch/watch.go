@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"parley/internal/batch"
 	"parley/internal/presence"
 	"parley/internal/session"
 	"parley/internal/wire"
@@ -86,39 +83,29 @@ var (
 // Watches tells the sessions of this node about the users they watch. New starts it; Close ends it. All methods are
 // safe for concurrent use.
 type Watches[C Client] struct {
-	cfg     Config
-	d       Deps
-	log     *slog.Logger
-	metrics *metrics
-
-	ctx  context.Context
-	stop context.CancelFunc
-	wg   sync.WaitGroup
-
-	table  table[C]
-	read   chan struct{} // holds a token while there may be dirty users
-	soon   atomic.Bool   // such a token comes within Config.Gather
-	tell   chan struct{} // holds a token while sessions may have changes
-	check  chan struct{} // holds a token while rights may have to be read
-	news   news
-	rights rights
+	*shared
+	table  *table[C]
+	reader *reader[C]
+	teller *teller[C]
+	rights *rights[C]
+	news   *news
 }
 
 // New starts Watches.
 func New[C Client](cfg Config, d Deps) *Watches[C] {
-	ctx, stop := context.WithCancel(context.Background())
-	w := &Watches[C]{
-		cfg: cfg, d: d, log: d.Log.With("pkg", "watch"), ctx: ctx, stop: stop,
-		read: make(chan struct{}, 1), tell: make(chan struct{}, 1), check: make(chan struct{}, 1),
+	t := newTable[C]()
+	s := &shared{cfg: cfg, d: d, log: d.Log.With("pkg", "watch"), metrics: newMetrics(d.Metrics, t.size)}
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	w := &Watches[C]{shared: s, table: t, news: newNews(s)}
+	w.teller = &teller[C]{shared: s, table: t, wake: make(chan struct{}, 1)}
+	w.reader = &reader[C]{shared: s, table: t, teller: w.teller, wake: make(chan struct{}, 1)}
+	w.rights = &rights[C]{
+		shared: s, table: t, reader: w.reader, teller: w.teller, wake: make(chan struct{}, 1), changed: make(map[change]struct{}),
 	}
-	w.table.init()
-	w.metrics = newMetrics(d.Metrics, w.size)
-	w.news.init()
-	w.rights.changed = make(map[change]struct{})
-	w.wg.Go(func() { w.loop(w.read, w.readDirty) })
-	w.wg.Go(func() { w.loop(w.tell, w.tellChanged) })
-	w.wg.Go(func() { w.loop(w.check, w.checkRights) })
-	w.wg.Go(w.sendNews)
+	s.wg.Go(func() { s.loop(w.reader.wake, w.reader.step) })
+	s.wg.Go(func() { s.loop(w.teller.wake, w.teller.step) })
+	s.wg.Go(func() { s.loop(w.rights.wake, w.rights.step) })
+	s.wg.Go(w.news.run)
 	return w
 }
 
@@ -128,65 +115,13 @@ func (w *Watches[C]) Close() {
 	w.wg.Wait()
 }
 
-// loop calls step whenever wake holds a token. step returns the time after which to call it again in any case; 0
-// means never.
-func (w *Watches[C]) loop(wake chan struct{}, step func() time.Duration) {
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
-	for {
-		select {
-		case <-w.ctx.Done():
-			return
-		case <-wake:
-		case <-timer.C:
-		}
-		rest := w.cfg.Retry
-		if p := batch.Try(func() { rest = step() }); p != nil {
-			w.panicked(p)
-		}
-		if rest == 0 {
-			rest = time.Hour
-		}
-		timer.Reset(rest)
-	}
-}
-
-func (w *Watches[C]) panicked(p *batch.Panic) {
-	w.metrics.panics.Inc()
-	w.log.Error("panic", "err", p.Value, "stack", string(p.Stack))
-}
-
-func signal(wake chan struct{}) {
-	select {
-	case wake <- struct{}{}:
-	default:
-	}
-}
-
-// sleep waits for d, and returns false if Close was called.
-func (w *Watches[C]) sleep(d time.Duration) bool {
-	select {
-	case <-w.ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
-	}
-}
-
-func (w *Watches[C]) size() sizes {
-	t := &w.table
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return sizes{len(t.watchers), t.pairs, len(t.users), len(t.dirty) + len(t.doubtful), len(t.changed)}
-}
-
 // Set makes a session watch the given users and no others. It passes their current states to answer, in the order of
 // uids without duplicates; answer queues the reply. From then on the session is told of changes. mine.out keeps any
 // change from being sent before the answer. After an error the session watches no users.
 func (w *Watches[C]) Set(ctx context.Context, c C, uids []int32, answer func([]wire.Presence) error) error {
 	uids = distinct(uids)
-	t := &w.table
-	mine, err := t.replace(c, uids, w, time.Now())
+	t := w.table
+	mine, err := t.replace(c, uids, &w.cfg, time.Now())
 	if err != nil {
 		w.metrics.refused.Inc()
 		return err
@@ -214,7 +149,7 @@ func (w *Watches[C]) fill(ctx context.Context, c C, mine *watcher[C], uids []int
 	}
 	w.metrics.rightsRead.Add(float64(len(uids)))
 	if w.table.allow(mine, visible) {
-		signal(w.read)
+		signal(w.reader.wake)
 	}
 	for {
 		known, again := w.table.known(mine)
@@ -237,44 +172,29 @@ func (w *Watches[C]) Leave(c C) { w.table.leave(c) }
 // Changed announces that a session of each of these users began or ended. Call it after the change is in Redis. It
 // tells the other nodes too.
 func (w *Watches[C]) Changed(uids ...int32) {
-	w.soil(uids)
-	w.news.changed(uids, w.cfg.MaxNews)
-}
-
-// soil marks users dirty. They are read a little later, because others change too, and a read costs as much for one user as
-// for several.
-func (w *Watches[C]) soil(uids []int32) {
-	if w.table.soil(uids) && w.soon.CompareAndSwap(false, true) {
-		time.AfterFunc(w.cfg.Gather, func() {
-			w.soon.Store(false)
-			signal(w.read)
-		})
-	}
+	w.reader.soil(uids)
+	w.news.changed(uids)
 }
 
 // RightsChanged announces that watcher's right to see the presence of of may have changed; with watcher 0,
 // everyone's. Call it after the commit. It tells the other nodes too.
 func (w *Watches[C]) RightsChanged(watcher, of int32) {
-	w.recheck([]change{{of, watcher}})
-	w.news.rightsChanged(change{of, watcher}, w.cfg.MaxNews)
+	c := change{of, watcher}
+	w.rights.recheck([]change{c})
+	w.news.rightsChanged(c)
 }
 
 // Deleted announces that a user's account was deleted, to this node only; with uid 0, that any accounts may have been.
 func (w *Watches[C]) Deleted(uid int32) {
 	if uid == 0 {
-		w.recheckAll()
+		w.rights.recheckAll()
 		return
 	}
-	w.recheck([]change{{of: uid}})
+	w.rights.recheck([]change{{of: uid}})
 }
 
 // All marks all users dirty, for when it is unknown what has changed.
-func (w *Watches[C]) All() {
-	w.metrics.all.Inc()
-	if w.table.soilAll() {
-		signal(w.read)
-	}
-}
+func (w *Watches[C]) All() { w.reader.soilAll() }
 
 // Lives records which lives of nodes have a lease now.
 func (w *Watches[C]) Lives(nodes []presence.Node) {
@@ -286,117 +206,33 @@ func (w *Watches[C]) Lives(nodes []presence.Node) {
 	}
 	read, ended := w.table.live(alive)
 	if read {
-		signal(w.read)
+		signal(w.reader.wake)
 	}
 	if ended { // it may not have announced its last changes
-		w.recheckAll()
+		w.rights.recheckAll()
 	}
 }
 
-// readDirty reads one batch of dirty users.
-func (w *Watches[C]) readDirty() (rest time.Duration) {
-	t := &w.table
-	users := t.takeDirty(w.cfg.Batch, time.Now())
-	if len(users) == 0 {
-		return w.audit()
-	}
-	read := false
-	defer func() {
-		if !read {
-			t.giveBack(users)
-		}
-	}()
-	uids := make([]int32, len(users))
-	for i, u := range users {
-		uids[i] = u.uid
-	}
-	ctx, cancel := context.WithTimeout(w.ctx, w.cfg.Timeout)
-	defer cancel()
-	found, gen, err := w.d.Whereabouts(ctx, uids)
+// Receive handles news from another node.
+func (w *Watches[C]) Receive(p *session.Push) {
+	what, uids, rights, err := decodeNews(p.Body)
 	if err != nil {
-		if w.ctx.Err() == nil {
-			w.metrics.readFailures.Inc()
-			w.log.Warn("presence not read, retrying", "n", len(uids), "err", err)
-		}
-		return w.cfg.Retry
+		w.log.Warn("malformed news from another node", "err", err)
+		what = againUsers | againRights
 	}
-	w.metrics.read.Add(float64(len(uids)))
-	now := time.Now()
-	minute := int32(now.Unix() / 60)
-	changed, crashed := t.learn(users, found, w.d.Settled(gen), minute, now.Add(w.cfg.Retry))
-	read = true
-	if changed {
-		signal(w.tell)
+	w.metrics.received.Inc()
+	if what&againUsers != 0 {
+		w.reader.soilAll()
 	}
-	if len(crashed) > 0 {
-		if err := w.d.NoteSeen(ctx, crashed, minute); err != nil {
-			w.log.Debug("last seen not noted", "n", len(crashed), "err", err) // this node has the time all the same
-		}
+	if what&againRights != 0 {
+		w.rights.recheckAll()
 	}
-	more, later := t.unread()
-	if more {
-		signal(w.read)
-	}
-	if later {
-		return w.cfg.Retry
-	}
-	return w.auditEvery()
+	w.reader.soil(uids)
+	w.rights.recheck(rights)
 }
 
-// audit marks a few users dirty, once per second.
-func (w *Watches[C]) audit() (rest time.Duration) {
-	if w.table.audit(w.cfg.Audit, time.Now()) {
-		signal(w.read)
-	}
-	if _, later := w.table.unread(); later {
-		return w.cfg.Retry
-	}
-	return w.auditEvery()
-}
-
-func (w *Watches[C]) auditEvery() time.Duration {
-	if w.cfg.Audit == 0 {
-		return 0
-	}
-	return time.Second
-}
-
-// tellEvery is the interval at which sessions waiting for their next frame are checked.
-const tellEvery = 20 * time.Millisecond
-
-// tellChanged tells the sessions whose next frame is due.
-func (w *Watches[C]) tellChanged() (rest time.Duration) {
-	due, waits := w.table.due(nil, time.Now())
-	for _, mine := range due {
-		if p := batch.Try(func() { w.tellOne(mine) }); p != nil {
-			w.panicked(p)
-		}
-	}
-	if waits || len(due) > 0 {
-		return tellEvery
-	}
-	return 0
-}
-
-// tellOne sends a session the states that differ from what it was told.
-func (w *Watches[C]) tellOne(mine *watcher[C]) {
-	t := &w.table
-	mine.out.Lock()
-	defer mine.out.Unlock()
-	if mine.client.Queued() > w.cfg.Backlog {
-		w.metrics.delayed.Inc()
-		t.later(mine, time.Now().Add(w.cfg.Spacing))
-		return
-	}
-	states := t.differ(mine, time.Now().Add(w.cfg.Spacing))
-	if len(states) == 0 {
-		return
-	}
-	w.metrics.frames.Inc()
-	w.metrics.states.Add(float64(len(states)))
-	body := wire.AppendOnlinePush(make([]byte, 0, 16+56*len(states)), states)
-	_ = mine.client.Push(&session.Push{To: mine.client.UID(), ID: wire.MsgOnline, Body: body}) // an error means that the session has ended
-}
+// Lost records that news queued for a node may not have arrived.
+func (w *Watches[C]) Lost(node string, p *session.Push) { w.news.lost(node, p.Body) }
 
 // distinct returns uids without duplicates, in order.
 func distinct(uids []int32) []int32 {

@@ -99,7 +99,7 @@ func TestARedisThatLostItsDataTellsNobodyOffline(t *testing.T) {
 		require.ErrorIs(t, a.login(1).watchThese(2), nil, "what is known is answered")
 		w.friends[pairOf(1, 4)] = true
 		require.ErrorIs(t, a.login(1).watchThese(4), ErrUnknown, "what is not known is not")
-		b.watch.table.soil([]int32{2})
+		b.watch.table.unread.soil([]int32{2})
 		friend.logout()
 		time.Sleep(3 * time.Second)
 		require.False(t, c.is(2).Online)
@@ -174,7 +174,7 @@ func TestNoFrameComesBeforeTheAnswer(t *testing.T) {
 			return may, err
 		}
 		require.Zero(t, c.frames(func() {
-			go func() { time.Sleep(100 * time.Millisecond); a.watch.recheck([]change{{2, 1}}) }()
+			go func() { time.Sleep(100 * time.Millisecond); a.watch.rights.recheck([]change{{2, 1}}) }()
 			require.NoError(t, c.watchThese(2, 4))
 		}))
 		require.True(t, c.is(2).Online)
@@ -222,7 +222,7 @@ func TestSetsAreBounded(t *testing.T) {
 		require.ErrorIs(t, c.watchThese(1), session.ErrClosed)
 		n.watch.Leave(c)
 		n.watch.Leave(d)
-		require.Zero(t, n.watch.size())
+		require.Zero(t, n.watch.table.size())
 		require.Zero(t, w.reads, "strangers are not looked for")
 	})
 }
@@ -362,7 +362,7 @@ func BenchmarkChange(b *testing.B) {
 		for i := range b.N {
 			w.table.learn([]*user[*client]{u}, found[i%2], true, 0, time.Time{})
 			for _, at := range u.watchers {
-				w.tellOne(at.w)
+				w.teller.tell(at.w)
 			}
 		}
 	})
