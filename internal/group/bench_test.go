@@ -82,7 +82,7 @@ func BenchmarkFanOut(b *testing.B) {
 				}
 			}
 		}
-		lane := newHome(g)
+		lane := newHome(g.shared, g.owed)
 		lane.deliver([]item{{rows: row}}) // its buffers
 		drain()
 		b.Run(fmt.Sprint("rows/", n), func(b *testing.B) {

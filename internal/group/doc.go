@@ -6,6 +6,10 @@
 // node's interest. After the commit of a row, its node reads the hash, never from a cache, and sends the row to these
 // nodes.
 //
+// The parts of Groups share the index. logins and singles put sessions into it, interests keeps Redis in step with it.
+// A home lane writes to the sessions that it holds, an away lane sends to the nodes that the locator finds. owed holds
+// what members here have to be told to ask for.
+//
 // # Why a member gets each row
 //
 // A member gets a row by a push, or because its client asks for threads, sync or history. A client asks after each

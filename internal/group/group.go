@@ -2,9 +2,7 @@ package group
 
 import (
 	"context"
-	"errors"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -100,62 +98,32 @@ type Deps struct {
 
 // Groups delivers rows to members. New starts it; Close ends it. All methods are safe for concurrent use.
 type Groups struct {
-	cfg     Config
-	d       Deps
-	log     *slog.Logger
-	metrics *metrics
-	began   time.Time
-	index   *index
-	home    []*home
-	away    []*away
-	users   *batch.Queue[userRows]
-	loads   *batch.Calls[*load]
-	blind   *blind
-
-	ctx  context.Context
-	stop context.CancelFunc
-	wg   sync.WaitGroup
-	wake chan struct{} // holds a token while interests wait to be written
-
-	mu    sync.Mutex // guards the following
-	owed  map[int64]int64
-	dirty map[int64]struct{} // groups whose interest could not be written; their members get a gap notice when it is
-	lost  bool               // all interests must be written again
+	*shared
+	*logins   // Enter, Reconcile, Leave
+	*singles  // User
+	interests *interests
+	locator   *locator
+	owed      *owed
+	home      []*home
+	away      []*away
 }
-
-// loadUsers is the number of users per read of memberships, and loaders the number of concurrent reads.
-const (
-	loadUsers = 256
-	loaders   = 2
-	maxLoads  = 16384
-	userBatch = 64
-	userLanes = 2
-)
 
 // New starts Groups.
 func New(cfg Config, d Deps) *Groups {
-	ctx, stop := context.WithCancel(context.Background())
-	g := &Groups{
-		cfg: cfg, d: d, log: d.Log.With("pkg", "group"), began: time.Now(), index: newIndex(), blind: newBlind(),
-		ctx: ctx, stop: stop, wake: make(chan struct{}, 1), owed: make(map[int64]int64), dirty: make(map[int64]struct{}),
-		users: batch.NewQueue[userRows](batch.Limits{Items: cfg.Users, BatchItems: userBatch}),
-	}
-	g.metrics = newMetrics(d.Metrics, g)
-	g.loads = batch.NewCalls(batch.Limits{Items: maxLoads, BatchItems: loadUsers}, ctx.Done(), g.load, g.panicked)
-	for range loaders {
-		g.wg.Go(g.loads.Run)
-	}
+	s := &shared{cfg: cfg, d: d, log: d.Log.With("pkg", "group"), began: time.Now(), index: newIndex()}
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	g := &Groups{shared: s, locator: newLocator(s), owed: newOwed()}
+	s.metrics = newMetrics(d.Metrics, s.index, g.owed)
+	g.interests = newInterests(s, g.owed)
+	g.logins = newLogins(s, g.interests)
+	g.singles = newSingles(s, g.interests)
 	for range cfg.Lanes {
-		h, a := newHome(g), newAway(g)
+		h, a := newHome(s, g.owed), newAway(s, g.locator)
 		g.home, g.away = append(g.home, h), append(g.away, a)
-		g.wg.Go(h.run)
-		g.wg.Go(a.run)
+		s.wg.Go(h.run)
+		s.wg.Go(a.run)
 	}
-	for range userLanes {
-		g.wg.Go(func() { g.users.Run(ctx.Done(), g.deliverUsers, g.usersFailed) })
-	}
-	g.wg.Go(g.retry)
-	g.wg.Go(g.keepInterests)
+	s.wg.Go(g.retry)
 	return g
 }
 
@@ -164,14 +132,6 @@ func (g *Groups) Close() {
 	g.stop()
 	g.wg.Wait()
 }
-
-func (g *Groups) panicked(p *batch.Panic) {
-	g.metrics.panics.Inc()
-	g.log.Error("panic in a group's fan-out", "err", p.Value, "stack", string(p.Stack))
-}
-
-// since returns the clock by which groups become empty.
-func (g *Groups) since() time.Duration { return time.Since(g.began) }
 
 func (g *Groups) homeLane(thread int64) *home { return g.home[uint64(thread)%uint64(len(g.home))] }
 
@@ -199,205 +159,39 @@ func (g *Groups) Added(uids []int32, rows Rows) {
 // Deliver receives rows for the members, or the notice that rows were dropped, from another node.
 func (g *Groups) Deliver(p *session.Push) {
 	if p.ID == wire.MsgGap {
-		g.owe(p.Thread, p.Seq)
+		g.owed.add(p.Thread, p.Seq)
 		return
 	}
 	g.homeLane(p.Thread).enqueue(item{rows: Rows{Thread: p.Thread, Ver: p.Ver, First: p.FirstSeq(), Last: p.Seq, Body: p.Body}})
 }
 
-// errOtherLife refuses a session that logged in under an earlier boot id of the node.
-var errOtherLife = errors.New("group: the session logged in under another boot id of the node")
+// Rewrite has all interests written again, because Redis has lost its data. Until then the other nodes send this node
+// the rows of all groups.
+func (g *Groups) Rewrite() { g.interests.rewrite() }
 
-// Enter puts a session that is logging in into the index. The caller calls it before the session becomes Live. After
-// an error the index may lack groups of the session until its client asks for its threads.
-func (g *Groups) Enter(ctx context.Context, s *session.Session) error {
-	if !s.Groups() {
-		return nil
-	}
-	_, err := g.enter(ctx, s)
-	return err
-}
+// Owed returns the number of groups whose members here wait for a gap notice.
+func (g *Groups) Owed() int { return g.owed.size() }
 
-// Reconcile puts a session into the index of the groups that its client is about to be shown. It reports whether the
-// index lacked any group of which the user is a member. The caller must then repeat its read, because rows committed
-// in between were not pushed to the session.
-func (g *Groups) Reconcile(ctx context.Context, s *session.Session, threads []int64) (added bool, err error) {
-	if !s.Groups() || len(g.index.missing(s, threads)) == 0 {
-		return false, nil
-	}
-	n, err := g.enter(ctx, s)
-	return n > 0, err
-}
-
-// Leave removes a session that has ended from the index.
-func (g *Groups) Leave(s *session.Session) {
-	if s.Groups() {
-		g.index.leave(s, g.since())
-	}
-}
-
-// load is a call that reads the memberships of a user.
-type load struct {
-	batch.Part
-	uid  int32
-	list []store.ThreadMembership
-}
-
-// load reads the memberships for a batch of calls together.
-func (g *Groups) load(calls []*load) {
-	ctx, cancel := context.WithTimeout(g.ctx, g.cfg.Timeout)
-	defer cancel()
-	uids := make([]int32, len(calls))
-	for i, c := range calls {
-		uids[i] = c.uid
-	}
-	found, err := g.d.Store.Memberships(ctx, uids)
-	if err != nil {
-		g.metrics.loadFailures.Inc()
-	}
-	for _, c := range calls {
-		c.list = found[c.uid]
-		c.Settle(err)
-	}
-}
-
-// enter reads the memberships of a session's user, puts the session into the index, and waits until the interests are
-// written. The index comes first: once the interest is in Redis, other nodes rely on it.
-func (g *Groups) enter(ctx context.Context, s *session.Session) (added int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, g.cfg.Timeout)
-	defer cancel()
-	if s.Boot() != g.d.Boot() {
-		return 0, errOtherLife
-	}
-	c := &load{uid: s.UID()}
-	if err := g.loads.Do(ctx, c, 1, false); err != nil {
-		return 0, err
-	}
-	added = g.index.add(s, c.list)
-	threads := make([]int64, len(c.list))
-	for i := range c.list {
-		threads[i] = c.list[i].Thread
-	}
-	return added, g.hold(ctx, threads)
-}
-
-// hold writes the interests in groups unless they are known to be written. If that fails, keepInterests repeats it
-// later.
-func (g *Groups) hold(ctx context.Context, threads []int64) error {
-	g.index.enterLife(g.d.Boot())
-	entries, epoch := g.index.interests(nil, threads, g.d.Node, false)
-	if len(entries) == 0 {
-		return nil
-	}
-	g.metrics.interests.Add(float64(len(entries)))
-	if _, err := g.d.Interest.Hold(ctx, entries); err != nil {
-		g.metrics.interestFailures.Inc()
-		g.soil(entries)
-		g.wakeUp()
-		return err
-	}
-	g.index.noteHeld(entries, epoch)
-	return nil
-}
-
-// User hands group rows to the sessions of one user, in the background, after putting these sessions into the index.
-// It returns the number of the user's live sessions here, and whether one of them knows of sessions on other nodes.
-func (g *Groups) User(p *session.Push) (n int, elsewhere bool) {
-	var few [session.MaxDevices]*session.Session
-	list, elsewhere := g.d.Registry.Find(few[:0], p)
-	var shown []*session.Session
-	for _, s := range list {
-		if s.Groups() {
-			shown = append(shown, s)
+// retry tells from time to time whom rows did not reach, until Close: members here, and other nodes.
+func (g *Groups) retry() {
+	every := time.NewTicker(g.cfg.Retry)
+	defer every.Stop()
+	for {
+		select {
+		case <-g.ctx.Done():
+			return
+		case <-every.C:
 		}
-	}
-	if len(shown) > 0 && !g.users.Put(userRows{*p, shown}, 1) {
-		g.metrics.overflows.Inc()
-		for _, s := range shown {
-			g.tell(s, p.Thread, p.FirstSeq())
-		}
-	}
-	return len(list), elsewhere
-}
-
-// userRows are rows for the sessions of one user.
-type userRows struct {
-	push     session.Push
-	sessions []*session.Session
-}
-
-// deliverUsers puts users' sessions into the index, writes the interests, and hands on the rows. Later rows may have
-// been pushed before the interest was written, so the clients also get a gap notice.
-func (g *Groups) deliverUsers(list []userRows) {
-	ctx, cancel := context.WithTimeout(g.ctx, g.cfg.Timeout)
-	defer cancel()
-	members := make([]store.Membership, len(list))
-	known := make([]bool, len(list))
-	byThread := make(map[int64][]int32)
-	for i := range list {
-		p := &list[i].push
-		byThread[p.Thread] = append(byThread[p.Thread], p.To)
-	}
-	threads := make([]int64, 0, len(byThread))
-	for thread, uids := range byThread {
-		ver, found, err := g.d.Store.LocalMembers(ctx, thread, uids)
-		if err != nil {
-			g.metrics.refreshFailures.Inc()
-			g.log.Warn("members not read", "thread", thread, "n", len(uids), "err", err)
-			continue
-		}
-		threads = append(threads, thread)
-		for i := range list {
-			u := &list[i]
-			if u.push.Thread != thread {
-				continue
-			}
-			if members[i], known[i] = found[u.push.To]; !known[i] {
-				continue
-			}
-			for _, s := range u.sessions {
-				g.index.add(s, []store.ThreadMembership{{Thread: thread, Ver: ver, Membership: members[i]}})
-			}
-		}
-	}
-	if err := g.hold(ctx, threads); err != nil {
-		g.log.Warn("interests not written", "n", len(threads), "err", err)
-	}
-	for i := range list {
-		u := &list[i]
-		first, last := u.push.FirstSeq(), u.push.Seq
-		m, missed := &members[i], first
-		var frame []byte
-		if known[i] && first >= m.FromSeq && (m.LeftSeq == 0 || last <= m.LeftSeq) {
-			frame, missed = appendFrame(nil, u.push.Body), last+1
-		}
-		for _, s := range u.sessions {
-			if frame != nil && s.PushFrames(frame, u.push.Thread, first) == nil {
-				g.metrics.rows.Inc()
-				g.metrics.writes.Inc()
-			}
-			g.tell(s, u.push.Thread, missed)
+		if p := batch.Try(g.retryOnce); p != nil {
+			g.panicked(p)
 		}
 	}
 }
 
-func (g *Groups) usersFailed(list []userRows, p *batch.Panic) {
-	g.panicked(p)
-	for i := range list {
-		for _, s := range list[i].sessions {
-			g.tell(s, list[i].push.Thread, list[i].push.FirstSeq())
-		}
+// retryOnce queues every owed notice once. It takes them all before queueing: a lane that is full owes the notice again.
+func (g *Groups) retryOnce() {
+	for thread, first := range g.owed.take() {
+		g.homeLane(thread).enqueue(item{rows: Rows{Thread: thread, First: first}}) // a full lane owes it again
 	}
-}
-
-// tell sends a session a gap notice, unless the session is not Live yet: the notice would precede the answer to the
-// login, after which the client asks anyway.
-func (g *Groups) tell(s *session.Session, thread, from int64) {
-	if s.State() == session.Live && s.Gap(thread, from) {
-		g.metrics.notices.Inc()
-	}
-}
-
-func appendFrame(dst, body []byte) []byte {
-	return append(wire.AppendHeader(dst, wire.MsgGroupPush, len(body)), body...)
+	g.locator.settle()
 }

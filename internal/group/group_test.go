@@ -94,7 +94,7 @@ func TestRowsThatWaitAreWrittenTogether(t *testing.T) {
 	inWorld(t, 1, func(t *testing.T, w *world) {
 		a := w.start("a")
 		old := w.members(a, 1)[0]
-		lane := newHome(a.Groups)
+		lane := newHome(a.shared, a.owed)
 		first := w.text(1)
 		event, _ := w.join(1, 2)
 		young := a.login(2)
@@ -226,7 +226,7 @@ func TestWhatALaneHasNoRoomForIsTold(t *testing.T) {
 	inWorld(t, 1, func(t *testing.T, w *world) {
 		a := w.start("a")
 		c := w.members(a, 1)[0]
-		full := newHome(a.Groups)
+		full := newHome(a.shared, a.owed)
 		for range a.cfg.LaneItems {
 			full.enqueue(item{rows: w.text(1)})
 		}

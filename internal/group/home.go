@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math"
-	"time"
 
 	"parley/internal/batch"
 	"parley/internal/session"
@@ -18,7 +17,8 @@ type item struct{ rows Rows }
 
 // home is a lane that writes rows to sessions of this node.
 type home struct {
-	g     *Groups
+	*shared
+	owed  *owed
 	queue *batch.Queue[item]
 
 	// Owned by run, and kept between batches.
@@ -38,25 +38,25 @@ type work struct {
 	notice int64 // first number of dropped rows; 0: none
 }
 
-func newHome(g *Groups) *home {
-	return &home{g: g, at: make(map[int64]int), queue: batch.NewQueue[item](batch.Limits{
-		Items: g.cfg.LaneItems, Weight: g.cfg.LaneBytes, BatchItems: g.cfg.Batch, BatchWeight: g.cfg.BatchSize,
+func newHome(s *shared, o *owed) *home {
+	return &home{shared: s, owed: o, at: make(map[int64]int), queue: batch.NewQueue[item](batch.Limits{
+		Items: s.cfg.LaneItems, Weight: s.cfg.LaneBytes, BatchItems: s.cfg.Batch, BatchWeight: s.cfg.BatchSize,
 	})}
 }
 
 func (h *home) enqueue(it item) {
 	if !h.queue.Put(it, len(it.rows.Body)) {
-		h.g.metrics.overflows.Inc()
-		h.g.owe(it.rows.Thread, it.rows.First)
+		h.metrics.overflows.Inc()
+		h.owed.add(it.rows.Thread, it.rows.First)
 	}
 }
 
-func (h *home) run() { h.queue.Run(h.g.ctx.Done(), h.deliver, h.failed) }
+func (h *home) run() { h.queue.Run(h.ctx.Done(), h.deliver, h.failed) }
 
 func (h *home) failed(items []item, p *batch.Panic) {
-	h.g.panicked(p)
+	h.panicked(p)
 	for i := range items {
-		h.g.owe(items[i].rows.Thread, items[i].rows.First)
+		h.owed.add(items[i].rows.Thread, items[i].rows.First)
 	}
 }
 
@@ -75,7 +75,7 @@ func (h *home) deliver(items []item) {
 	for i := range h.works[:stale] {
 		w := &h.works[i]
 		if failed = failed || !h.refresh(w); failed || !h.write(w) {
-			h.g.owe(w.thread, w.first())
+			h.owed.add(w.thread, w.first())
 		}
 	}
 	for i := range h.works {
@@ -130,7 +130,7 @@ func (w *work) first() int64 {
 // write writes what waits to the members. It returns false if the index must be refreshed first.
 func (h *home) write(w *work) bool {
 	var fresh bool
-	if h.targets, fresh = h.g.index.targets(h.targets[:0], w.thread, w.ver); !fresh {
+	if h.targets, fresh = h.index.targets(h.targets[:0], w.thread, w.ver); !fresh {
 		return false
 	}
 	h.writeTo(w, h.targets)
@@ -165,11 +165,11 @@ func (h *home) writeTo(w *work, targets []target) {
 			pushes += n
 		}
 		if w.notice > 0 {
-			h.g.tell(t.s, w.thread, max(w.notice, int64(t.from)))
+			h.tell(t.s, w.thread, max(w.notice, int64(t.from)))
 		}
 	}
-	h.g.metrics.writes.Add(float64(writes))
-	h.g.metrics.rows.Add(float64(pushes))
+	h.metrics.writes.Add(float64(writes))
+	h.metrics.rows.Add(float64(pushes))
 }
 
 func (h *home) skips(w *work, s *session.Session) bool {
@@ -186,7 +186,7 @@ func (h *home) some(w *work, t *target) (n int) {
 	for i := range w.items {
 		r := &w.items[i].rows
 		if r.First < int64(t.from) && r.Last >= int64(t.from) && t.to == 0 {
-			h.g.tell(t.s, w.thread, r.Last) // the row changes a text that the member may not read: the store serves it without the content
+			h.tell(t.s, w.thread, r.Last) // the row changes a text that the member may not read: the store serves it without the content
 		}
 		if r.First < int64(t.from) || t.to != 0 && r.Last > int64(t.to) || r.Skip != 0 && r.Skip == t.s.SID() {
 			continue
@@ -228,82 +228,37 @@ func (h *home) refresh(w *work) bool {
 
 // read reads the membership of the local users once, and returns the version that the index has afterwards.
 func (h *home) read(w *work) (ver int32, ok bool) {
-	g := h.g
-	if h.uids = g.index.begin(h.uids[:0], w.thread); len(h.uids) == 0 {
+	if h.uids = h.index.begin(h.uids[:0], w.thread); len(h.uids) == 0 {
 		return math.MaxInt32, true // no sessions are left here
 	}
-	ctx, cancel := context.WithTimeout(g.ctx, g.cfg.Timeout)
+	ctx, cancel := context.WithTimeout(h.ctx, h.cfg.Timeout)
 	defer cancel()
-	g.metrics.refreshes.Inc()
+	h.metrics.refreshes.Inc()
 	var members map[int32]store.Membership
 	var err error
 	// Deferred, because the refresh must also end after a panic.
 	defer func() {
 		var left []target
-		left, ver = g.index.end(w.thread, ver, members, ok, g.since())
+		left, ver = h.index.end(w.thread, ver, members, ok, h.since())
 		h.writeTo(w, left)
 		for i := range left {
-			g.tell(left[i].s, w.thread, min(w.first(), int64(left[i].to)))
+			h.tell(left[i].s, w.thread, min(w.first(), int64(left[i].to)))
 		}
 	}()
-	ver, members, err = g.d.Store.LocalMembers(ctx, w.thread, h.uids)
+	ver, members, err = h.d.Store.LocalMembers(ctx, w.thread, h.uids)
 	if errors.Is(err, store.ErrNotFound) {
 		return math.MaxInt32 - 1, true // the group has no members
 	}
 	if err != nil {
-		if g.ctx.Err() == nil {
-			g.metrics.refreshFailures.Inc()
-			g.log.Warn("members not read", "thread", w.thread, "n", len(h.uids), "err", err)
+		if h.ctx.Err() == nil {
+			h.metrics.refreshFailures.Inc()
+			h.log.Warn("members not read", "thread", w.thread, "n", len(h.uids), "err", err)
 		}
 		return 0, false
 	}
 	return ver, true
 }
 
-// owe schedules a gap notice to the members here about rows from a number on.
-func (g *Groups) owe(thread, first int64) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if at, known := g.owed[thread]; known {
-		first = min(first, at)
-	}
-	g.owed[thread] = max(first, 1)
-}
-
-// Owed returns the number of groups whose members here wait for a gap notice.
-func (g *Groups) Owed() int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return len(g.owed)
-}
-
-// retry queues owed notices in the lanes again, and settles blind groups, until Close.
-func (g *Groups) retry() {
-	every := time.NewTicker(g.cfg.Retry)
-	defer every.Stop()
-	for {
-		select {
-		case <-g.ctx.Done():
-			return
-		case <-every.C:
-		}
-		if p := batch.Try(func() { g.retryOnce() }); p != nil {
-			g.panicked(p)
-		}
-	}
-}
-
-// retryOnce queues every owed notice once. It takes the map before queueing: a lane that is full owes the notice
-// again in the new map.
-func (g *Groups) retryOnce() {
-	g.mu.Lock()
-	var owed map[int64]int64
-	if len(g.owed) > 0 {
-		owed, g.owed = g.owed, make(map[int64]int64)
-	}
-	g.mu.Unlock()
-	for thread, first := range owed {
-		g.homeLane(thread).enqueue(item{rows: Rows{Thread: thread, First: first}}) // a full lane owes it again
-	}
-	g.settleBlind()
+func appendFrame(dst, body []byte) []byte {
+	return append(wire.AppendHeader(dst, wire.MsgGroupPush, len(body)), body...)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"parley/internal/batch"
@@ -13,38 +14,73 @@ import (
 // holdBatch is the number of interests per write.
 const holdBatch = 256
 
-// Rewrite has all interests written again, because Redis has lost its data. Until then the other nodes send this node
-// the rows of all groups.
-func (g *Groups) Rewrite() {
-	g.index.lost()
-	g.mu.Lock()
-	g.lost = true
-	g.mu.Unlock()
-	g.wakeUp()
+// interests keeps written to Redis which groups have members on this node.
+type interests struct {
+	*shared
+	owed *owed
+	wake chan struct{} // holds a token while interests wait to be written
+
+	mu    sync.Mutex         // guards the following
+	dirty map[int64]struct{} // groups whose interest could not be written; their members get a gap notice when it is
+	lost  bool               // all interests must be written again
 }
 
-func (g *Groups) wakeUp() {
+func newInterests(s *shared, o *owed) *interests {
+	is := &interests{shared: s, owed: o, wake: make(chan struct{}, 1), dirty: make(map[int64]struct{})}
+	s.wg.Go(is.keep)
+	return is
+}
+
+// hold writes the interests in groups unless they are known to be written. If that fails, keep repeats it later.
+func (is *interests) hold(ctx context.Context, threads []int64) error {
+	is.index.enterLife(is.d.Boot())
+	entries, epoch := is.index.interests(nil, threads, is.d.Node, false)
+	if len(entries) == 0 {
+		return nil
+	}
+	is.metrics.interests.Add(float64(len(entries)))
+	if _, err := is.d.Interest.Hold(ctx, entries); err != nil {
+		is.metrics.interestFailures.Inc()
+		is.soil(entries)
+		is.wakeUp()
+		return err
+	}
+	is.index.noteHeld(entries, epoch)
+	return nil
+}
+
+// rewrite has all interests written again, because Redis has lost its data. Until then the other nodes send this node
+// the rows of all groups.
+func (is *interests) rewrite() {
+	is.index.lost()
+	is.mu.Lock()
+	is.lost = true
+	is.mu.Unlock()
+	is.wakeUp()
+}
+
+func (is *interests) wakeUp() {
 	select {
-	case g.wake <- struct{}{}:
+	case is.wake <- struct{}{}:
 	default:
 	}
 }
 
-// keepInterests writes the interests in all groups periodically, until Close.
-func (g *Groups) keepInterests() {
+// keep writes the interests in all groups periodically, until Close.
+func (is *interests) keep() {
 	pass := &pass{}
-	timer := time.NewTimer(g.cfg.Pass)
+	timer := time.NewTimer(is.cfg.Pass)
 	defer timer.Stop()
 	for {
 		select {
-		case <-g.ctx.Done():
+		case <-is.ctx.Done():
 			return
-		case <-g.wake:
+		case <-is.wake:
 		case <-timer.C:
 		}
 		wait := time.Second
-		if p := batch.Try(func() { wait = g.step(pass) }); p != nil {
-			g.panicked(p)
+		if p := batch.Try(func() { wait = is.step(pass) }); p != nil {
+			is.panicked(p)
 		}
 		timer.Reset(wait)
 	}
@@ -61,20 +97,20 @@ type pass struct {
 // step writes some interests and returns the time until the next step. Interests that a login could not write come
 // first. After a failure all interests are written without pauses, because Redis may have lost some when it comes
 // back.
-func (g *Groups) step(p *pass) time.Duration {
-	g.mu.Lock()
-	hurry, late := g.lost || p.failed, p.failed
-	g.lost = false
-	dirty := slices.Collect(maps.Keys(g.dirty))
-	clear(g.dirty)
-	g.mu.Unlock()
+func (is *interests) step(p *pass) time.Duration {
+	is.mu.Lock()
+	hurry, late := is.lost || p.failed, p.failed
+	is.lost = false
+	dirty := slices.Collect(maps.Keys(is.dirty))
+	clear(is.dirty)
+	is.mu.Unlock()
 	p.failed = false
 	for part := range slices.Chunk(dirty, holdBatch) {
-		p.failed = !g.write(part, tellAll) || p.failed
+		p.failed = !is.write(part, tellAll) || p.failed
 	}
 	if hurry || len(p.threads) == 0 {
-		p.threads, p.tell = g.begin(), tellLost
-		p.pause = g.cfg.Pass / time.Duration(len(p.threads)/holdBatch+1)
+		p.threads, p.tell = is.begin(), tellLost
+		p.pause = is.cfg.Pass / time.Duration(len(p.threads)/holdBatch+1)
 		if hurry {
 			p.pause = 0
 		}
@@ -83,11 +119,11 @@ func (g *Groups) step(p *pass) time.Duration {
 		}
 	}
 	part := p.threads[:min(holdBatch, len(p.threads))]
-	if p.failed = !g.write(part, p.tell) || p.failed; p.failed {
-		return 4 * g.cfg.Retry
+	if p.failed = !is.write(part, p.tell) || p.failed; p.failed {
+		return 4 * is.cfg.Retry
 	}
 	if p.threads = p.threads[len(part):]; len(p.threads) == 0 {
-		return max(p.pause, g.cfg.Pass/64)
+		return max(p.pause, is.cfg.Pass/64)
 	}
 	return p.pause
 }
@@ -102,12 +138,12 @@ const (
 )
 
 // begin returns all groups with members here, and drops the interests in groups that have had none for a while.
-func (g *Groups) begin() []int64 {
-	threads, dropped := g.index.threads(g.d.Node, g.since()-g.cfg.Linger)
+func (is *interests) begin() []int64 {
+	threads, dropped := is.index.threads(is.d.Node, is.since()-is.cfg.Linger)
 	for part := range slices.Chunk(dropped, holdBatch) {
-		ctx, cancel := context.WithTimeout(g.ctx, g.cfg.Timeout)
-		if err := g.d.Interest.Drop(ctx, part); err != nil {
-			g.log.Debug("interests not dropped", "n", len(part), "err", err) // harmless: this node is sent rows that no session here reads
+		ctx, cancel := context.WithTimeout(is.ctx, is.cfg.Timeout)
+		if err := is.d.Interest.Drop(ctx, part); err != nil {
+			is.log.Debug("interests not dropped", "n", len(part), "err", err) // harmless: this node is sent rows that no session here reads
 		}
 		cancel()
 	}
@@ -115,44 +151,44 @@ func (g *Groups) begin() []int64 {
 }
 
 // write writes interests and schedules gap notices as tell says. It returns false if the write failed.
-func (g *Groups) write(threads []int64, tell telling) bool {
-	g.index.enterLife(g.d.Boot())
-	entries, epoch := g.index.interests(nil, threads, g.d.Node, true)
+func (is *interests) write(threads []int64, tell telling) bool {
+	is.index.enterLife(is.d.Boot())
+	entries, epoch := is.index.interests(nil, threads, is.d.Node, true)
 	if len(entries) == 0 {
 		return true
 	}
-	held := g.index.heldOf(entries)
-	ctx, cancel := context.WithTimeout(g.ctx, g.cfg.Timeout)
+	held := is.index.heldOf(entries)
+	ctx, cancel := context.WithTimeout(is.ctx, is.cfg.Timeout)
 	defer cancel()
-	g.metrics.interests.Add(float64(len(entries)))
-	added, err := g.d.Interest.Hold(ctx, entries)
+	is.metrics.interests.Add(float64(len(entries)))
+	added, err := is.d.Interest.Hold(ctx, entries)
 	if err != nil {
-		if g.ctx.Err() == nil {
-			g.metrics.interestFailures.Inc()
-			g.log.Warn("interests not written, retrying", "n", len(entries), "err", err)
+		if is.ctx.Err() == nil {
+			is.metrics.interestFailures.Inc()
+			is.log.Warn("interests not written, retrying", "n", len(entries), "err", err)
 		}
 		if tell == tellAll {
-			g.soil(entries)
+			is.soil(entries)
 		}
 		return false
 	}
-	g.index.noteHeld(entries, epoch)
+	is.index.noteHeld(entries, epoch)
 	for i := range entries {
 		if added[i] && held[i] {
-			g.metrics.interestsLost.Inc()
+			is.metrics.interestsLost.Inc()
 		}
 		if tell == tellAll || added[i] && (held[i] || tell == tellAdded) {
-			g.owe(entries[i].Thread, 1)
+			is.owed.add(entries[i].Thread, 1)
 		}
 	}
 	return true
 }
 
 // soil marks interests that could not be written.
-func (g *Groups) soil(entries []presence.GroupEntry) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+func (is *interests) soil(entries []presence.GroupEntry) {
+	is.mu.Lock()
+	defer is.mu.Unlock()
 	for i := range entries {
-		g.dirty[entries[i].Thread] = struct{}{}
+		is.dirty[entries[i].Thread] = struct{}{}
 	}
 }

@@ -11,7 +11,7 @@ type metrics struct {
 	overflows, notices, panics                                        prometheus.Counter
 }
 
-func newMetrics(reg prometheus.Registerer, g *Groups) *metrics {
+func newMetrics(reg prometheus.Registerer, x *index, o *owed) *metrics {
 	f := promauto.With(reg)
 	counter := func(name, help string) prometheus.Counter {
 		return f.NewCounter(prometheus.CounterOpts{Name: "parley_group_" + name, Help: help})
@@ -19,9 +19,9 @@ func newMetrics(reg prometheus.Registerer, g *Groups) *metrics {
 	gauge := func(name, help string, read func() float64) {
 		f.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_group_" + name, Help: help}, read)
 	}
-	gauge("groups", "Groups with members logged in on this node.", func() float64 { n, _ := g.index.size(); return float64(n) })
-	gauge("entries", "Entries of this node's index, one per session and group.", func() float64 { _, n := g.index.size(); return float64(n) })
-	gauge("owed", "Groups whose members on this node wait for a gap notice.", func() float64 { return float64(g.Owed()) })
+	gauge("groups", "Groups with members logged in on this node.", func() float64 { n, _ := x.size(); return float64(n) })
+	gauge("entries", "Entries of this node's index, one per session and group.", func() float64 { _, n := x.size(); return float64(n) })
+	gauge("owed", "Groups whose members on this node wait for a gap notice.", func() float64 { return float64(o.size()) })
 	return &metrics{
 		rows:             counter("pushes_total", "Pushes of group rows handed to sessions of this node."),
 		writes:           counter("writes_total", "Writes of group rows to sessions of this node; consecutive pushes share a write."),
