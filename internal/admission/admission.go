@@ -63,50 +63,20 @@ type Limits struct {
 // Grace is how long a connection may stay silent before it may be closed for another one; see Table.Pause.
 const Grace = 250 * time.Millisecond
 
-// maxIdle bounds the networks without connections that are kept only for their rate.
-const maxIdle = 65536
-
 // A Table counts connections. Use New to make one. All methods are safe for concurrent use.
 type Table struct {
 	limits Limits
 
 	mu       sync.Mutex // guards the following
 	conns    int
-	waiting  [kinds]int
-	networks map[netip.Addr]*network
-	most     [kinds]ranking // networks ranked by their number of waiting connections of each kind
-	idle     int            // networks without connections
+	networks networks
+	queues   queues
 	all      bucket.Bucket
 	draining bool
 }
 
 // Conn is a connection that may be evicted. Evict closes it; the table itself never calls it.
 type Conn interface{ Evict() }
-
-// The kinds of waiting connections.
-const (
-	silent = iota
-	busy
-	kinds
-)
-
-// network holds the connections of one network. Without connections it is kept until its bucket is full again.
-type network struct {
-	addr   netip.Addr
-	conns  int
-	bucket bucket.Bucket
-	lists  [kinds]list // oldest first
-	rank   [kinds]int  // position in Table.most, -1 if none
-}
-
-// waiting is a connection that has not authenticated yet.
-type waiting struct {
-	kind       int
-	since      time.Time // when it became of this kind
-	conn       Conn      // nil before Bind
-	next, prev *waiting
-	network    *network
-}
 
 // An Entry is a connection's place in a Table; the zero value has none. It belongs to the connection, and must not be
 // copied after Admit.
@@ -116,19 +86,10 @@ type Entry struct {
 }
 
 // New returns an empty table.
-func New(l Limits) *Table { return &Table{limits: l, networks: make(map[netip.Addr]*network)} }
-
-// NetworkOf returns the address that identifies a client's network.
-func NetworkOf(addr netip.Addr) netip.Addr {
-	addr = addr.Unmap()
-	if !addr.Is6() {
-		return addr
-	}
-	p, err := addr.WithZone("").Prefix(64)
-	if err != nil { // cannot happen for an address of 128 bits
-		return addr
-	}
-	return p.Addr()
+func New(l Limits) *Table {
+	t := &Table{limits: l}
+	t.networks = networks{limits: &t.limits, byAddr: make(map[netip.Addr]*network)}
+	return t
 }
 
 // Admit counts a new connection if there is room for it or another one can be evicted; the caller must close evicted
@@ -142,13 +103,13 @@ func (t *Table) Admit(e *Entry, addr netip.Addr, now time.Time) (evicted Conn, r
 	if t.draining {
 		return nil, Draining, false
 	}
-	if evicted, reached, ok = t.roomLocked(t.networks[key], addr, now); !ok {
+	if evicted, reached, ok = t.roomLocked(t.networks.byAddr[key], addr, now); !ok {
 		return nil, reached, false
 	}
-	n := t.enterLocked(key, addr, now)
+	n := t.networks.enter(key, addr, now)
 	t.conns++
 	e.network, e.waiting = n, &waiting{since: now, network: n}
-	t.addLocked(e.waiting)
+	t.queues.add(e.waiting)
 	return evicted, reached, true
 }
 
@@ -163,68 +124,44 @@ func (t *Table) SetAddr(e *Entry, addr netip.Addr, now time.Time) (evicted Conn,
 	if w == nil || w.network == nil {
 		return nil, Admitted, true // evicted or closed meanwhile
 	}
-	own, reached := t.withinLocked(t.networks[key], addr, now)
+	own, reached := t.networks.within(t.networks.byAddr[key], addr, now)
 	if reached != Admitted && !own {
 		return nil, reached, false
 	}
 	if own {
-		evicted = t.takeLocked(t.networks[key].lists[silent].first)
+		evicted = t.queues.take(t.networks.byAddr[key].lists[silent].first)
 	}
-	t.removeLocked(w)
-	t.leaveLocked(e.network, now)
-	n := t.enterLocked(key, addr, now)
+	t.queues.remove(w)
+	t.networks.leave(e.network, now)
+	n := t.networks.enter(key, addr, now)
 	e.network = n
 	w.network, w.since = n, now
-	t.addLocked(w)
+	t.queues.add(w)
 	return evicted, reached, true
 }
 
-// enterLocked counts one connection more of a network.
-func (t *Table) enterLocked(key, addr netip.Addr, now time.Time) *network {
-	n := t.networks[key]
+// roomLocked finds room for a connection of network n, which may be nil, evicting another connection if that helps.
+// It charges the total rate after the checks of the network, so that a network that is refused does not use it up.
+func (t *Table) roomLocked(n *network, addr netip.Addr, now time.Time) (evicted Conn, reached Reason, ok bool) {
+	own, reached := t.networks.within(n, addr, now)
+	if reached != Admitted && !own {
+		return nil, reached, false
+	}
+	if r := float32(t.limits.Rate); r > 0 && !t.all.Take(now, 1, r, r) {
+		return nil, Rate, false
+	}
 	switch {
-	case n == nil:
-		n = &network{addr: key, rank: [kinds]int{-1, -1}}
-		t.networks[key] = n
-	case n.conns == 0:
-		t.idle--
+	case own:
+		return t.queues.take(n.lists[silent].first), Network, true
+	case t.limits.Connections > 0 && t.conns >= t.limits.Connections:
+		reached = Full
+	case t.queues.total() >= t.limits.Waiting:
+		reached = Waiting
+	default:
+		return nil, Admitted, true
 	}
-	if t.limits.NetworkRate > 0 && !t.exempt(addr) {
-		rate := float32(t.limits.NetworkRate)
-		n.bucket.Take(now, 1, rate, rate)
-	}
-	n.conns++
-	return n
-}
-
-// leaveLocked counts one connection less of a network.
-func (t *Table) leaveLocked(n *network, now time.Time) {
-	if n.conns--; n.conns > 0 {
-		return
-	}
-	t.idle++
-	if t.idle > maxIdle || t.full(n, now) {
-		t.dropLocked(n)
-	}
-}
-
-// withinLocked returns which limit of network n, which may be nil, is in the way of a connection more. own reports that the
-// network may lose one of its silent connections for it.
-func (t *Table) withinLocked(n *network, addr netip.Addr, now time.Time) (own bool, reached Reason) {
-	if n == nil || t.exempt(addr) {
-		return false, Admitted
-	}
-	reached = Admitted
-	if l := t.limits.PerNetwork; l > 0 && n.conns >= l {
-		if own = t.limits.DisplaceOwn && n.lists[silent].n > 0; !own {
-			return false, Network
-		}
-		reached = Network
-	}
-	if r := float32(t.limits.NetworkRate); r > 0 && n.bucket.Left(now, r, r) < 1 {
-		return false, NetworkRate
-	}
-	return own, reached
+	evicted, ok = t.queues.evict(n)
+	return evicted, reached, ok
 }
 
 // Pause returns how long a listener should wait before it accepts: as long as the next connection would evict one
@@ -232,17 +169,22 @@ func (t *Table) withinLocked(n *network, addr netip.Addr, now time.Time) (own bo
 func (t *Table) Pause(now time.Time) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	full := t.waiting[silent]+t.waiting[busy] >= t.limits.Waiting || t.limits.Connections > 0 && t.conns >= t.limits.Connections
-	if !full || len(t.most[silent].networks) == 0 {
+	full := t.queues.total() >= t.limits.Waiting || t.limits.Connections > 0 && t.conns >= t.limits.Connections
+	most := t.queues.most[silent].top()
+	if !full || most == nil {
 		return 0
 	}
 	// Limit the wait to Grace, in case the clock was set back.
-	return min(max(Grace-now.Sub(t.most[silent].networks[0].lists[silent].first.since), 0), Grace)
+	return min(max(Grace-now.Sub(most.lists[silent].first.since), 0), Grace)
 }
 
-// exempt reports whether an address has no limits of its own. One that is not known yet has none; see SetAddr.
-func (t *Table) exempt(addr netip.Addr) bool {
-	return !addr.IsValid() || t.limits.Exempt != nil && t.limits.Exempt(addr)
+// Displace evicts the connection that would have to make room for a new network, for the caller to close. It returns
+// nil if there is none.
+func (t *Table) Displace() Conn {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	evicted, _ := t.queues.evict(nil)
+	return evicted
 }
 
 // Bind sets the connection to close on eviction. It returns false if the entry has been evicted already; the caller
@@ -265,26 +207,14 @@ func (t *Table) Bind(e *Entry, c Conn) bool {
 func (t *Table) Busy(e *Entry, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.moveLocked(e, busy, now)
+	t.queues.move(e.waiting, busy, now)
 }
 
 // Silent records that a busy connection has been answered. Its timeout starts again.
 func (t *Table) Silent(e *Entry, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.moveLocked(e, silent, now)
-}
-
-// moveLocked changes the kind of a waiting connection. An entry that no longer waits stays as it is.
-func (t *Table) moveLocked(e *Entry, kind int, now time.Time) {
-	w := e.waiting
-	if w == nil || w.network == nil || w.kind == kind {
-		return
-	}
-	n := w.network
-	t.removeLocked(w)
-	w.kind, w.since, w.network = kind, now, n
-	t.addLocked(w)
+	t.queues.move(e.waiting, silent, now)
 }
 
 // Authenticated records that the connection is no longer waiting: it still counts for its network, but cannot be
@@ -299,7 +229,7 @@ func (t *Table) Authenticated(e *Entry) bool {
 
 func (t *Table) forgetWaitingLocked(e *Entry) {
 	if w := e.waiting; w != nil && w.network != nil {
-		t.removeLocked(w)
+		t.queues.remove(w)
 	}
 	e.waiting = nil
 }
@@ -315,7 +245,7 @@ func (t *Table) Closed(e *Entry, now time.Time) {
 	t.forgetWaitingLocked(e)
 	e.network = nil
 	t.conns--
-	t.leaveLocked(n, now)
+	t.networks.leave(n, now)
 }
 
 // Late removes the connections that have waited too long, and appends them to dst for the caller to close. Busy
@@ -324,27 +254,14 @@ func (t *Table) Closed(e *Entry, now time.Time) {
 func (t *Table) Late(dst []Conn, now time.Time) []Conn {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for kind, patience := range [kinds]time.Duration{t.patienceLocked(), t.limits.Timeout} {
-		var late []*waiting
-		for _, n := range t.most[kind].networks {
-			for w := n.lists[kind].first; w != nil; w = w.next {
-				if w.conn != nil && now.Sub(w.since) >= patience {
-					late = append(late, w)
-				}
-			}
-		}
-		for _, w := range late {
-			t.removeLocked(w)
-			dst = append(dst, w.conn)
-		}
-	}
-	return dst
+	dst = t.queues.late(dst, silent, now, t.patienceLocked())
+	return t.queues.late(dst, busy, now, t.limits.Timeout)
 }
 
 // patienceLocked returns the timeout of silent connections at the current load; see Late.
 func (t *Table) patienceLocked() time.Duration {
 	most, least := t.limits.Timeout, min(t.limits.MinTimeout, t.limits.Timeout)
-	load := float64(t.waiting[silent]+t.waiting[busy]) / float64(max(t.limits.Waiting, 1))
+	load := float64(t.queues.total()) / float64(max(t.limits.Waiting, 1))
 	return most - time.Duration(float64(most-least)*min(max(2*load-1, 0), 1))
 }
 
@@ -352,24 +269,7 @@ func (t *Table) patienceLocked() time.Duration {
 func (t *Table) Forget(now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.idle == 0 {
-		return
-	}
-	for _, n := range t.networks {
-		if n.conns == 0 && t.full(n, now) {
-			t.dropLocked(n)
-		}
-	}
-}
-
-func (t *Table) full(n *network, now time.Time) bool {
-	r := float32(t.limits.NetworkRate)
-	return n.bucket.Full(now, r, r)
-}
-
-func (t *Table) dropLocked(n *network) {
-	delete(t.networks, n.addr)
-	t.idle--
+	t.networks.forget(now)
 }
 
 // Drain refuses all connections from now on.
@@ -383,5 +283,5 @@ func (t *Table) Drain() {
 func (t *Table) Counts() (conns, waiting int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.conns, t.waiting[silent] + t.waiting[busy]
+	return t.conns, t.queues.total()
 }

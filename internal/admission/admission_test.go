@@ -293,14 +293,14 @@ func TestNetworksAreForgottenWhenTheyHoldNothing(t *testing.T) {
 	for _, c := range all {
 		a.Closed(&c.Entry, a.now)
 	}
-	require.Len(t, a.networks, 10, "their rate is remembered")
+	require.Len(t, a.networks.byAddr, 10, "their rate is remembered")
 	a.mustAdmit("192.0.2.1")
 	_, refused := a.admit("192.0.2.1")
 	require.Equal(t, NetworkRate, refused)
 	a.now = a.now.Add(time.Second)
 	a.Forget(a.now)
-	require.Len(t, a.networks, 1)
-	require.Zero(t, a.idle)
+	require.Len(t, a.networks.byAddr, 1)
+	require.Zero(t, a.networks.idle)
 	a.mustAdmit("192.0.2.1")
 }
 
@@ -311,8 +311,8 @@ func TestIdleNetworksAreBounded(t *testing.T) {
 		a.now = a.now.Add(-time.Millisecond) // all at once
 		a.Closed(&c.Entry, a.now)
 	}
-	require.Equal(t, maxIdle, a.idle)
-	require.Len(t, a.networks, maxIdle)
+	require.Equal(t, maxIdle, a.networks.idle)
+	require.Len(t, a.networks.byAddr, maxIdle)
 }
 
 // B2
