@@ -87,9 +87,3 @@ func (r *Redis) sweep() {
 		}
 	}
 }
-
-// begin takes the lock. The caller unlocks it.
-func (r *Redis) begin() *Tx {
-	r.mu.Lock()
-	return &Tx{r: r, now: r.now()}
-}
