@@ -288,17 +288,27 @@ func (s steps) stamp(t *rapid.T) string {
 	return strconv.FormatInt(s.now.UnixMilli()-int64(small(t))*100_000, 10)
 }
 
+// issued is when a ticket was issued: often next to the last revocation or in its very millisecond, because tickets up to
+// then are refused.
+func (s steps) issued(t *rapid.T, least string) string {
+	revoked, err := s.memory.Get(t.Context(), least).Int64()
+	if err != nil || below(t, "issued", 3) == 0 {
+		return s.stamp(t)
+	}
+	return strconv.FormatInt(revoked+int64(below(t, "from revoked", 3))-1, 10)
+}
+
 // ticket is the value of a token or of resume tickets.
-func (s steps) ticket(t *rapid.T) string {
+func (s steps) ticket(t *rapid.T, least string) string {
 	switch below(t, "shape", 7) {
 	case 0:
 		return of(t, "odd ticket", "", "x", "12 34", "5  a b", "7 a b c d e f", " 7", "7x y", "7\ta", "8 a\nb", "9 a b c d e ", "1 ", "12x a b c d e")
 	case 1, 2:
-		return s.stamp(t)
+		return s.issued(t, least)
 	case 3:
-		return s.stamp(t) + " " + location(t) + " " + of(t, "displaced", "-", location(t))
+		return s.issued(t, least) + " " + location(t) + " " + of(t, "displaced", "-", location(t))
 	}
-	return s.stamp(t) + " " + of(t, "claimant", "-", location(t)) + " " + of(t, "displaced", "-", location(t)) + " " +
+	return s.issued(t, least) + " " + of(t, "claimant", "-", location(t)) + " " + of(t, "displaced", "-", location(t)) + " " +
 		of(t, "current", "-", digest(t)) + " " + of(t, "previous", "-", digest(t)) + " " + of(t, "sibling", "-", digest(t))
 }
 
@@ -326,14 +336,14 @@ func (s steps) step(t *rapid.T) {
 				kind, key = "resume", resume
 			}
 			if below(t, "fresh", 2) == 1 {
-				s.do(t, "set", key, s.ticket(t), "px", millis(t))
+				s.do(t, "set", key, s.ticket(t, least), "px", millis(t))
 			}
 			at := location(t)
 			s.run(t, "claim", []string{key, least, session, nodeOf, resume, version, profile, lists},
 				kind, digest(t), d, at, strings.Split(at, "|")[1], seconds(t), of(t, "next", "", "d1", "d2", "d3", "d4"), seconds(t), millis(t),
 				1+small(t), of(t, "mode", "peek", "warm", "claim", "claim"))
 		},
-		"login: ticket":  func() { s.do(t, "set", of(t, "key", token, resume), s.ticket(t), "px", millis(t)) },
+		"login: ticket":  func() { s.do(t, "set", of(t, "key", token, resume), s.ticket(t, least), "px", millis(t)) },
 		"login: version": func() { s.do(t, "set", version, of(t, "version", "0", "7", "")) },
 		"login: lists":   func() { s.do(t, "set", lists, of(t, "lists", "0\nx", "7\ny", "7", ""), "ex", seconds(t)) },
 		"login: profile": func() { s.do(t, "set", profile, of(t, "profile", "{}", ""), "ex", seconds(t)) },
@@ -400,7 +410,7 @@ func (s steps) step(t *rapid.T) {
 		"plain: command 2": func() { s.command(t, "other") },
 		"time":             func() { s.pass(t, below(t, "hundreds of seconds", 4)) },
 	}
-	names := append(slices.Sorted(maps.Keys(actions)), "time", "login: claim", "login: claim")
+	names := append(slices.Sorted(maps.Keys(actions)), "time", "login: claim", "login: claim", "login: revoke")
 	names = slices.DeleteFunc(names, func(name string) bool { return name != "time" && !strings.HasPrefix(name, s.area) })
 	actions[of(t, "step", names...)]()
 }
