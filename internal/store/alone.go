@@ -43,8 +43,8 @@ func (b *batch) alone(ctx context.Context, t *tx, row int) (stored bool, err err
 	return t.committed, nil
 }
 
-// prepareAlone creates the procedure if there is none, and tries it. Without it, or without the right to call it, texts
-// are stored by statements.
+// prepareAlone creates the procedure if there is none, and tries it. Where that fails, texts are
+// stored by statements, and the log says why.
 func (s *Store) prepareAlone(ctx context.Context, log *slog.Logger) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -66,10 +66,14 @@ func (s *Store) prepareAlone(ctx context.Context, log *slog.Logger) error {
 		s.db.alone.Store(true)
 		return nil
 	}
-	if _, ok := s.db.code(err); !ok || s.db.classify(err) == classConn {
+	code, ok := s.db.code(err)
+	if !ok || s.db.classify(err) == classConn {
 		return fmt.Errorf("store: prepare the procedure for single texts: %w", err)
 	}
-	log.Warn("a text that comes alone takes four round trips to SQL instead of one: "+
-		"grant CREATE ROUTINE and EXECUTE to the node's user, and restart the node", "procedure", procedureName, "err", err)
+	todo := "see what the server answers, and restart the node when that is mended"
+	if denied(code) {
+		todo = "grant CREATE ROUTINE and EXECUTE to the node's user, and restart the node"
+	}
+	log.Warn("a text that comes alone takes four round trips to SQL instead of one: "+todo, "procedure", procedureName, "err", err)
 	return nil
 }

@@ -27,6 +27,7 @@ func TestTextsThatComeAlone(t *testing.T) {
 		"keep the fence waiting":                   testAloneFence,
 		"are stored when the procedure is dropped": testAloneDropped,
 		"are stored without the right to it":       testAloneNoRight,
+		"are stored where it is not ours":          testAloneNotOurs,
 		"find the procedure of an older node":      testAloneCreatedBefore,
 		"are numbered beside batches":              testAloneBesideBatches,
 	} {
@@ -166,6 +167,25 @@ func testAloneNoRight(t *testing.T, d *database) {
 	var log bytes.Buffer
 	require.NoError(t, s.Prepare(t.Context(), slog.New(slog.NewTextHandler(&log, nil)), store.Demands{}))
 	require.Contains(t, log.String(), "grant CREATE ROUTINE and EXECUTE")
+	name, boot := node(t, s, "n1")
+	id, a, _ := thread(t, s, "x")
+	require.Equal(t, int64(1), one(t, s, name, boot, store.NewMessage{ThreadID: id, Sender: a, UniqueID: "1"}).Seq)
+}
+
+// Another procedure has the name: no right of the node's user would help.
+func testAloneNotOurs(t *testing.T, d *database) {
+	d.migrated(t)
+	db := d.sql(t)
+	for _, q := range []string{"DROP PROCEDURE parley_append_1", "CREATE PROCEDURE parley_append_1() SELECT 1"} {
+		_, err := db.ExecContext(t.Context(), q)
+		require.NoError(t, err)
+	}
+	s := d.open(t)
+	var log bytes.Buffer
+	require.NoError(t, s.Prepare(t.Context(), slog.New(slog.NewTextHandler(&log, nil)), store.Demands{}))
+	require.Contains(t, log.String(), "a text that comes alone takes four round trips")
+	require.Contains(t, log.String(), "Error 1318")
+	require.NotContains(t, log.String(), "grant")
 	name, boot := node(t, s, "n1")
 	id, a, _ := thread(t, s, "x")
 	require.Equal(t, int64(1), one(t, s, name, boot, store.NewMessage{ThreadID: id, Sender: a, UniqueID: "1"}).Seq)

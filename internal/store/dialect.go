@@ -302,6 +302,15 @@ func noProcedure(code int) bool {
 	return false
 }
 
+// denied reports whether the user lacks a right to create or call a procedure.
+func denied(code int) bool {
+	switch code {
+	case 1044, 1142, 1227, 1370: // on the schema, on what the procedure uses, of the server, on the procedure
+		return true
+	}
+	return false
+}
+
 // procedureExists is the number of MySQL's error for a name that is taken.
 const procedureExists = 1304
 
