@@ -14,6 +14,7 @@ type conversations struct {
 	*shared
 	outbox    *outbox
 	directory *directory
+	typing    *typing // told who is typed to
 
 	mu sync.Mutex // guards the following
 	to recipient
@@ -29,18 +30,14 @@ func (c *conversations) recipient() recipient {
 // choose makes a conversation the current one.
 func (c *conversations) choose(to recipient) {
 	c.mu.Lock()
-	c.to = to
+	c.setLocked(to)
 	c.mu.Unlock()
 	c.print.notice("texts go to %s", to)
 }
 
-// ifStill calls do, which must not wait, if texts still go to a recipient, and lets nobody choose another meanwhile.
-func (c *conversations) ifStill(to recipient, do func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.to == to {
-		do()
-	}
+func (c *conversations) setLocked(to recipient) {
+	c.to = to
+	c.typing.follow(to)
 }
 
 // parted forgets a former friend as the one to whom texts go.
@@ -48,7 +45,7 @@ func (c *conversations) parted(uid int32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.to.uid == uid {
-		c.to = recipient{}
+		c.setLocked(recipient{})
 	}
 }
 
@@ -57,7 +54,7 @@ func (c *conversations) left(thread int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.to.thread == thread {
-		c.to = recipient{}
+		c.setLocked(recipient{})
 	}
 }
 

@@ -33,14 +33,15 @@ func newTalk(cmd *chatCmd, e *environment, s *client.Session) *talk {
 	sh := &shared{cmd: cmd, s: s, self: s.Profile(), print: &printer{out: e.out, err: e.err, now: time.Now}}
 	o := newOutbox(sh)
 	d := newDirectory(sh)
-	c := &conversations{shared: sh, outbox: o, directory: d}
+	ty := &typing{shared: sh, directory: d}
+	c := &conversations{shared: sh, outbox: o, directory: d, typing: ty}
 	t := &talk{
 		shared: sh, outbox: o, directory: d, conversations: c,
 		transcript: newTranscript(sh, d, c),
 		edits:      &edits{shared: sh, conversations: c},
 		reading:    newReading(sh, d, c),
 		presence:   &presence{shared: sh, directory: d},
-		typing:     &typing{shared: sh, directory: d, conversations: c},
+		typing:     ty,
 	}
 	t.friends = &friends{shared: sh, directory: d, conversations: c, presence: t.presence}
 	t.groups = &groups{shared: sh, directory: d, conversations: c, transcript: t.transcript, links: &links{shared: sh, directory: d}}
@@ -222,7 +223,6 @@ func (t *talk) address(ctx context.Context, who string) error {
 	if !t.person {
 		return nil
 	}
-	t.typing.follow(to)
 	if t.fresh {
 		if err := t.transcript.recent(ctx); err != nil {
 			return err

@@ -4,8 +4,10 @@ import (
 	"context"
 	"io"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -108,4 +110,25 @@ func TestAnIncomingTextLeavesTheLineThatIsTyped(t *testing.T) {
 	sees(t, &alice.out, "] bob: here I am\r\n> half a sen")
 	alice.types("tence\r")
 	sees(t, &bob.out, "] alice: half a sentence\r\n")
+}
+
+func TestAGroupThatOneMadeOrJoinedIsToldOfTyping(t *testing.T) {
+	gate, _ := startCluster(t)
+	alice, bob := sit(t, gate, 0, "--to=bob"), sit(t, gate, 1, "--to=alice")
+	sees(t, &alice.out, "texts go to bob")
+	sees(t, &bob.out, "texts go to alice")
+	alice.types("/group new club\r/group link\r")
+	sees(t, &alice.out, "they join with /group join ")
+	bob.types("/group join " + regexp.MustCompile(`/group join ([^\s\x1b]+)`).FindStringSubmatch(alice.out.String())[1] + "\r")
+	sees(t, &bob.out, "texts go to the group club (#")
+	for _, p := range []struct {
+		who, other *running
+		shown      string
+	}{{alice, bob, "alice is typing in club"}, {bob, alice, "bob is typing in club"}} {
+		for deadline := time.Now().Add(patience); !strings.Contains(p.other.out.String(), p.shown); time.Sleep(10 * time.Millisecond) {
+			require.True(t, time.Now().Before(deadline), "never: %q; only:\n%s", p.shown, p.other.out.String())
+			p.who.types("x")
+		}
+		require.NotContains(t, p.other.out.String(), "is typing\r\n")
+	}
 }

@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"parley/client"
@@ -12,10 +12,11 @@ import (
 // typing tells others that this person types, and this person that others do.
 type typing struct {
 	*shared
-	directory     *directory
-	conversations *conversations
+	directory *directory
 
-	thread atomic.Int64 // the thread whose members are told; 0: none
+	mu     sync.Mutex // guards the following
+	to     recipient
+	thread int64 // whose members are told; 0: none
 
 	// Owned by talk.show.
 	last   client.Typing // what was shown last
@@ -52,24 +53,32 @@ func (t *typing) heard(m client.Message) {
 	}
 }
 
-// follow finds the thread whose members are told that this person types.
+// follow is told to whom texts go from now on, and finds the thread whose members are told that this person types.
 func (t *typing) follow(to recipient) {
-	t.thread.Store(to.thread)
+	t.mu.Lock()
+	t.to, t.thread = to, to.thread
+	t.mu.Unlock()
 	if !t.person || to.uid == 0 {
 		return
 	}
 	t.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), t.cmd.Timeout)
 		defer cancel()
-		if thread, err := t.s.OpenThread(ctx, to.uid); err == nil {
-			t.conversations.ifStill(to, func() { t.thread.Store(thread) })
+		thread, err := t.s.OpenThread(ctx, to.uid)
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if err == nil && t.to == to {
+			t.thread = thread
 		}
 	})
 }
 
 // key is told of each key that a person presses, with the line until then. It must not print.
 func (t *typing) key(line string) {
-	if thread := t.thread.Load(); thread != 0 && line != "" && !strings.HasPrefix(line, "/") {
+	t.mu.Lock()
+	thread := t.thread
+	t.mu.Unlock()
+	if thread != 0 && line != "" && !strings.HasPrefix(line, "/") {
 		t.s.Typing(thread)
 	}
 }
