@@ -188,19 +188,15 @@ func (d *day) noteFriends(a, b int32) {
 	d.friends[pairOf(a, b)] = struct{}{}
 }
 
-// friendsOf returns the users to whom a user may write.
-func (d *day) friendsOf(uid int32) (list []int32) {
+// friendsOf returns the users to whom a stock client may write: those whom its process knows as friends, which is not before
+// the server has made them so, but for the friends of another user of its computer.
+func (d *day) friendsOf(st stockmodel.State) []int32 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for p := range d.friends {
-		if p[0] == uid {
-			list = append(list, p[1])
-		} else if p[1] == uid {
-			list = append(list, p[0])
-		}
-	}
-	slices.Sort(list)
-	return list
+	return slices.DeleteFunc(slices.Clone(st.Friends), func(uid int32) bool {
+		_, friends := d.friends[pairOf(st.UID, uid)]
+		return !friends
+	})
 }
 
 // settle bounds the delivery of pushes: hundreds of frames, 20 ms apart, on a busy machine.

@@ -102,7 +102,7 @@ func (c *computer) try(err error) {
 
 // talk sends one to three texts in one request to a friend, or none at all, as for a picture.
 func (c *computer) talk(st stockmodel.State) {
-	friends := c.d.friendsOf(st.UID)
+	friends := c.d.friendsOf(st)
 	if len(friends) == 0 {
 		return
 	}
