@@ -26,61 +26,68 @@ func (c *Config) wheel() (step int64, steps int) {
 	return step, int(int64(c.Heartbeat) / step)
 }
 
-// beat sends the heartbeats that are due. Each user has a fixed place on the wheel, so no timers are needed. The
+// beats are the users' heartbeats.
+type beats struct {
+	*shared
+	at  int64 // next turn of the wheel
+	pos int
+}
+
+// due sends the heartbeats that are due. Each user has a fixed place on the wheel, so no timers are needed. The
 // wheels of all generators of a machine turn at the same moments. Otherwise 57 nodes and 57 generators on two cores
 // would be woken for each single heartbeat, which costs several times as much as the heartbeat.
-func (s *Swarm) beat(now int64) int64 {
-	if s.speakers != nil {
+func (bs *beats) due(now int64) int64 {
+	if bs.speakers != nil {
 		return never // foreign servers ask for signs of life
 	}
-	step, steps := s.cfg.wheel()
-	if s.beatAt == 0 {
-		s.beatAt = now + step - time.Now().UnixNano()%step
+	step, steps := bs.cfg.wheel()
+	if bs.at == 0 {
+		bs.at = now + step - time.Now().UnixNano()%step
 	}
-	for s.beatAt <= now {
-		for i := s.beatPos; i < len(s.users); i += steps {
-			if u := &s.users[i]; u.state == in && !u.muted {
-				s.ping(i, ping{sent: now})
+	for bs.at <= now {
+		for i := bs.pos; i < len(bs.users); i += steps {
+			if u := &bs.users[i]; u.state == in && !u.muted {
+				bs.ping(i, ping{sent: now})
 			}
 		}
-		s.beatPos = (s.beatPos + 1) % steps
-		s.beatAt += step
+		bs.pos = (bs.pos + 1) % steps
+		bs.at += step
 	}
-	return s.beatAt
+	return bs.at
 }
 
-func (s *Swarm) ping(i int, p ping) {
-	u := &s.users[i]
+func (bs *beats) ping(i int, p ping) {
+	u := &bs.users[i]
 	u.pings = append(u.pings, p)
-	b := append(s.buf[:0], 0, 0, 0, 0)
-	b = append(strconv.AppendInt(append(b, `{"fromuid":`...), int64(s.uid(i)), 10), '}')
-	u.conn.Send(s.framed(b, wire.MsgHeartbeat))
+	b := append(bs.buf[:0], 0, 0, 0, 0)
+	b = append(strconv.AppendInt(append(b, `{"fromuid":`...), int64(bs.uid(i)), 10), '}')
+	u.conn.Send(bs.framed(b, wire.MsgHeartbeat))
 }
 
-func (s *Swarm) pong(u *user) {
+func (bs *beats) pong(u *user) {
 	if len(u.pings) == 0 {
-		s.st.fail("an unexpected 1024")
+		bs.st.fail("an unexpected 1024")
 		return
 	}
 	p := u.pings[0]
 	if len(u.pings) == 1 {
-		if u.pings = u.pings[:0]; s.phase == nil || s.phase.Kind != "ping" {
+		if u.pings = u.pings[:0]; bs.phase == nil || bs.phase.Kind != "ping" {
 			u.pings = nil
 		}
 	} else {
 		u.pings = u.pings[1:]
 	}
-	now := s.loop.Now()
-	s.st.counters["heartbeats"]++
+	now := bs.loop.Now()
+	bs.st.counters["heartbeats"]++
 	if p.planned == 0 {
 		return
 	}
-	if r := s.phase; r != nil && r.Kind == "ping" {
+	if r := bs.phase; r != nil && r.Kind == "ping" {
 		r.inflight--
 		if !p.warm {
-			s.st.hist(HPing).Record(now - p.planned)
-			s.st.hist(HPingService).Record(now - p.sent)
+			bs.st.hist(HPing).Record(now - p.planned)
+			bs.st.hist(HPingService).Record(now - p.sent)
 		}
-		r.done(s, now-p.planned)
+		r.done(now - p.planned)
 	}
 }

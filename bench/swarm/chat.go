@@ -9,6 +9,12 @@ import (
 	"parley/internal/wire"
 )
 
+// texts are what users write to each other, planned, sent, answered and delivered.
+type texts struct {
+	*shared
+	marks *marks
+}
+
 // chatter is the additional state of a user who chats.
 type chatter struct {
 	side     int // in the book
@@ -28,146 +34,146 @@ type chatter struct {
 const window = 64
 
 // plan records a text that is due, and writes it if the window permits.
-func (s *Swarm) plan(i int, planned int64) {
-	c := s.users[i].chat
-	s.book.Plan(c.side, planned)
+func (ts *texts) plan(i int, planned int64) {
+	c := ts.users[i].chat
+	ts.book.Plan(c.side, planned)
 	c.planned++
-	s.write(i)
+	ts.write(i)
 }
 
 // write sends the planned texts that the window permits. The others are sent later, never dropped.
-func (s *Swarm) write(i int) {
-	u := &s.users[i]
+func (ts *texts) write(i int) {
+	u := &ts.users[i]
 	c := u.chat
 	for u.state == in && c.inflight < window && c.next < c.planned {
-		s.sendText(i, c.next)
+		ts.sendText(i, c.next)
 		c.next++
 	}
 }
 
-func (s *Swarm) sendText(i int, counter uint32) {
-	u := &s.users[i]
+func (ts *texts) sendText(i int, counter uint32) {
+	u := &ts.users[i]
 	c := u.chat
-	t := s.book.Text(c.side, counter)
-	if s.speakers != nil {
-		b := t.AppendText(s.buf[:0], s.cfg.TextBytes)
-		s.buf = b[:0]
+	t := ts.book.Text(c.side, counter)
+	if ts.speakers != nil {
+		b := t.AppendText(ts.buf[:0], ts.cfg.TextBytes)
+		ts.buf = b[:0]
 		c.inflight++
-		s.book.Sent(c.side, counter, s.loop.Now())
-		s.speakers[i].Say(counter, b)
+		ts.book.Sent(c.side, counter, ts.loop.Now())
+		ts.speakers[i].Say(counter, b)
 		return
 	}
-	b := append(s.buf[:0], 0, 0, 0, 0)
+	b := append(ts.buf[:0], 0, 0, 0, 0)
 	b = strconv.AppendInt(append(b, `{"fromuid":`...), int64(t.From), 10)
 	b = strconv.AppendInt(append(b, `,"touid":`...), int64(t.To), 10)
 	b = strconv.AppendInt(append(b, `,"thread_id":`...), c.thread, 10)
-	b = t.AppendText(append(b, `,"text_array":[{"content":"`...), s.cfg.TextBytes)
+	b = t.AppendText(append(b, `,"text_array":[{"content":"`...), ts.cfg.TextBytes)
 	b = t.AppendUniqueID(append(b, `","unique_id":"`...))
 	b = append(b, `"}]}`...)
-	u.conn.Send(s.framed(b, wire.MsgText))
+	u.conn.Send(ts.framed(b, wire.MsgText))
 	c.inflight++
-	s.book.Sent(c.side, counter, s.loop.Now())
+	ts.book.Sent(c.side, counter, ts.loop.Now())
 }
 
 // resend repeats, in order and with the same unique ids, the texts that were unanswered when the connection was lost.
-func (s *Swarm) resend(i int) {
-	c := s.users[i].chat
+func (ts *texts) resend(i int) {
+	c := ts.users[i].chat
 	c.inflight = 0
-	s.book.Unanswered(c.side, func(counter uint32) { s.sendText(i, counter) })
-	s.write(i)
+	ts.book.Unanswered(c.side, func(counter uint32) { ts.sendText(i, counter) })
+	ts.write(i)
 }
 
-// textReply handles a 1018.
-func (s *Swarm) textReply(i int, body []byte) {
-	c := s.users[i].chat
+// reply handles a 1018.
+func (ts *texts) reply(i int, body []byte) {
+	c := ts.users[i].chat
 	if c == nil {
-		s.st.fail("an unexpected 1018")
+		ts.st.fail("an unexpected 1018")
 		return
 	}
 	answered := 0
 	ok := eachText(body, func(e *element) {
 		run, _, counter, ours := ledger.ParseUniqueID(e.unique)
 		switch {
-		case !ours || run != s.cfg.Run:
-			s.st.fail("a 1018 of an unknown text")
+		case !ours || run != ts.cfg.Run:
+			ts.st.fail("a 1018 of an unknown text")
 		case e.status == wire.StatusFailed:
-			answered += s.refused(c, counter, strconv.FormatInt(e.code, 10))
+			answered += ts.refused(c, counter, strconv.FormatInt(e.code, 10))
 		default:
-			answered += s.acked(c, counter, e.seq)
+			answered += ts.acked(c, counter, e.seq)
 		}
 	})
 	if !ok {
-		s.st.fail("a 1018 that cannot be read, or error " + strconv.FormatInt(scan.Number(body, `"error":`), 10))
+		ts.st.fail("a 1018 that cannot be read, or error " + strconv.FormatInt(scan.Number(body, `"error":`), 10))
 		return
 	}
-	s.answered(i, answered)
+	ts.answered(i, answered)
 }
 
 // acked records an acknowledgement, and returns the number of texts that it answers, 0 or 1.
-func (s *Swarm) acked(c *chatter, counter uint32, seq int64) int {
-	a, ok := s.book.Acked(c.side, counter, seq)
+func (ts *texts) acked(c *chatter, counter uint32, seq int64) int {
+	a, ok := ts.book.Acked(c.side, counter, seq)
 	if !ok || !a.First {
 		return 0
 	}
-	s.st.counters["acked"]++
-	if r := s.phase; r != nil && (r.Kind == "chat" || r.Kind == "mixed") {
-		now := s.loop.Now()
+	ts.st.counters["acked"]++
+	if r := ts.phase; r != nil && (r.Kind == "chat" || r.Kind == "mixed") {
+		now := ts.loop.Now()
 		if a.Planned >= r.measureFrom {
-			s.st.hist(HAck).Record(now - a.Planned)
-			s.st.hist(HAckService).Record(now - a.Sent)
+			ts.st.hist(HAck).Record(now - a.Planned)
+			ts.st.hist(HAckService).Record(now - a.Sent)
 		}
 		r.inflight--
-		r.done(s, now-a.Planned)
+		r.done(now - a.Planned)
 	}
 	return 1
 }
 
 // refused records a refusal, likewise.
-func (s *Swarm) refused(c *chatter, counter uint32, why string) int {
-	if a, ok := s.book.Refused(c.side, counter); !ok || !a.First {
+func (ts *texts) refused(c *chatter, counter uint32, why string) int {
+	if a, ok := ts.book.Refused(c.side, counter); !ok || !a.First {
 		return 0
 	}
-	s.st.fail("text refused " + why)
+	ts.st.fail("text refused " + why)
 	return 1
 }
 
 // answered goes on after n answers to a user's texts.
-func (s *Swarm) answered(i, n int) {
-	c := s.users[i].chat
+func (ts *texts) answered(i, n int) {
+	c := ts.users[i].chat
 	c.inflight = max(c.inflight-n, 0)
-	if r := s.phase; r != nil {
-		r.answered(s, n)
+	if r := ts.phase; r != nil {
+		r.answered(n)
 	}
-	s.write(i)
+	ts.write(i)
 }
 
-// textPush handles a 1019.
-func (s *Swarm) textPush(i int, body []byte) {
+// pushed handles a 1019.
+func (ts *texts) pushed(i int, body []byte) {
 	from := int32(scan.Number(body, `"fromuid":`))
 	thread := scan.Number(body, `"thread_id":`)
 	ok := eachText(body, func(e *element) {
-		if s.delivered(i, from, thread, e.seq, e.content) {
-			s.mark(i, thread, e.seq)
+		if ts.delivered(i, from, thread, e.seq, e.content) {
+			ts.marks.mark(i, thread, e.seq)
 		}
 	})
 	if !ok {
-		s.st.fail("a 1019 that cannot be read")
+		ts.st.fail("a 1019 that cannot be read")
 	}
 }
 
 // delivered records a text that came to a user, and reports whether it came for the first time.
-func (s *Swarm) delivered(i int, from int32, thread, seq int64, content []byte) bool {
-	now := s.loop.Now()
-	a, ok := s.book.Delivered(s.uid(i), from, thread, seq, content, now)
+func (ts *texts) delivered(i int, from int32, thread, seq int64, content []byte) bool {
+	now := ts.loop.Now()
+	a, ok := ts.book.Delivered(ts.uid(i), from, thread, seq, content, now)
 	if !ok || !a.First {
 		return false
 	}
-	s.st.counters["delivered"]++
-	if r := s.phase; r != nil && (r.Kind == "chat" || r.Kind == "mixed") {
+	ts.st.counters["delivered"]++
+	if r := ts.phase; r != nil && (r.Kind == "chat" || r.Kind == "mixed") {
 		r.delivered++
 		if a.Planned >= r.measureFrom {
-			s.st.hist(HDeliver).Record(now - a.Planned)
-			s.st.hist(HDeliverService).Record(now - a.Sent)
+			ts.st.hist(HDeliver).Record(now - a.Planned)
+			ts.st.hist(HDeliverService).Record(now - a.Sent)
 		}
 	}
 	return true

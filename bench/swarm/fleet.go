@@ -79,8 +79,8 @@ type Fleet struct {
 }
 
 type wanted struct {
-	swarm *Swarm
-	user  int
+	logins *logins
+	user   int
 }
 
 type liveCounters struct{ online, done, offered, wrong atomic.Int64 }
@@ -274,9 +274,9 @@ func (f *Fleet) Prepare(ctx context.Context) error {
 	f.learn(places)
 	f.spread(places)
 	return f.all(ctx, func(s *Swarm) {
-		s.prepared = engine.Clock()
+		s.logins.prepared = engine.Clock()
 		for i := range s.users {
-			s.setPlace(i, places[s.first+i])
+			s.logins.setPlace(i, places[s.first+i])
 		}
 	})
 }
@@ -414,17 +414,17 @@ func (f *Fleet) placeAgain(ctx context.Context) {
 		}
 		uids := make([]int32, len(batch))
 		for i, w := range batch {
-			uids[i] = f.cfg.FirstUID + int32(w.swarm.first+w.user)
+			uids[i] = f.cfg.FirstUID + int32(w.logins.first+w.user)
 		}
 		call, cancel := context.WithTimeout(ctx, 5*time.Second)
 		got, err := f.cfg.Place(call, uids)
 		cancel()
 		for i, w := range batch {
-			w.swarm.loop.Do(func() {
+			w.logins.loop.Do(func() {
 				if err != nil || len(got) != len(uids) {
-					w.swarm.notPlaced(w.user)
+					w.logins.notPlaced(w.user)
 				} else {
-					w.swarm.placed(w.user, got[i])
+					w.logins.placed(w.user, got[i])
 				}
 			})
 		}

@@ -32,7 +32,7 @@ func (s *Swarm) heard(i int, data []byte) {
 	} else {
 		u.tries = maxTries // a server that refuses a login would refuse the next
 	}
-	s.drop(i, false)
+	s.logins.drop(i, false)
 }
 
 // Send implements foreign.Line.
@@ -48,25 +48,25 @@ func (l line) LoggedIn() {
 	if u.state != loggingIn {
 		return
 	}
-	l.s.entered(l.user)
+	l.s.logins.entered(l.user)
 	if c := u.chat; c != nil && u.state == in {
 		// Texts that were unanswered when a connection ended stay so: the server could not tell them from others.
 		c.inflight = 0
-		l.s.write(l.user)
+		l.s.texts.write(l.user)
 	}
 }
 
 // Acked implements foreign.Line.
 func (l line) Acked(counter uint32, number int64) {
 	if c := l.s.users[l.user].chat; c != nil {
-		l.s.answered(l.user, l.s.acked(c, counter, numberOf(counter, number)))
+		l.s.texts.answered(l.user, l.s.texts.acked(c, counter, numberOf(counter, number)))
 	}
 }
 
 // Refused implements foreign.Line.
 func (l line) Refused(counter uint32, why string) {
 	if c := l.s.users[l.user].chat; c != nil {
-		l.s.answered(l.user, l.s.refused(c, counter, why))
+		l.s.texts.answered(l.user, l.s.texts.refused(c, counter, why))
 	}
 }
 
@@ -77,7 +77,7 @@ func (l line) Delivered(number int64, content []byte) {
 		return // of an earlier run
 	}
 	t, _, _ := ledger.ParseText(content) // the book finds what is wrong with it
-	l.s.delivered(l.user, l.s.uid(c.partner), c.thread, numberOf(t.Counter, number), content)
+	l.s.texts.delivered(l.user, l.s.uid(c.partner), c.thread, numberOf(t.Counter, number), content)
 }
 
 // Echoed implements foreign.Line.
@@ -86,7 +86,7 @@ func (l line) Echoed(counter uint32, content []byte) {
 	if c == nil {
 		return
 	}
-	l.s.delivered(c.partner, l.s.uid(l.user), c.thread, numberOf(counter, 0), content)
+	l.s.texts.delivered(c.partner, l.s.uid(l.user), c.thread, numberOf(counter, 0), content)
 	l.Acked(counter, 0)
 }
 

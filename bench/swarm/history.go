@@ -9,71 +9,74 @@ import (
 	"parley/internal/wire"
 )
 
+// histories are the threads of pairs, found before the texts and read after them.
+type histories struct{ *shared }
+
 // askThread requests the threads of a user, to learn the thread with the partner and its last number.
-func (s *Swarm) askThread(i int) {
-	b := append(s.buf[:0], 0, 0, 0, 0)
-	b = strconv.AppendInt(append(b, `{"uid":`...), int64(s.uid(i)), 10)
+func (hs *histories) askThread(i int) {
+	b := append(hs.buf[:0], 0, 0, 0, 0)
+	b = strconv.AppendInt(append(b, `{"uid":`...), int64(hs.uid(i)), 10)
 	b = append(b, `,"thread_id":0,"limit":500}`...)
-	s.users[i].conn.Send(s.framed(b, wire.MsgThreads))
+	hs.users[i].conn.Send(hs.framed(b, wire.MsgThreads))
 }
 
 // threadsReply handles a 1026 and opens both directions of a pair's conversation.
-func (s *Swarm) threadsReply(i int, body []byte) {
-	r := s.phase
+func (hs *histories) threadsReply(i int, body []byte) {
+	r := hs.phase
 	if r == nil || r.Kind != "threads" {
-		s.st.fail("an unexpected 1026")
+		hs.st.fail("an unexpected 1026")
 		return
 	}
 	r.inflight--
 	var reply wire.ThreadsReply
 	if wire.Decode(body, &reply) != nil || reply.Error != 0 {
-		s.st.fail("threads refused " + strconv.Itoa(int(reply.Error)))
+		hs.st.fail("threads refused " + strconv.Itoa(int(reply.Error)))
 		return
 	}
-	me, other := s.uid(i), s.uid(i+1)
+	me, other := hs.uid(i), hs.uid(i+1)
 	for _, t := range reply.Threads {
 		if t.Type == "private" && (t.User1 == me && t.User2 == other || t.User1 == other && t.User2 == me) {
-			s.pair(i, t.ID, t.LastSeq)
+			hs.pair(i, t.ID, t.LastSeq)
 			return
 		}
 	}
-	s.st.fail("no thread with the partner: are they friends? (bench seed)")
+	hs.st.fail("no thread with the partner: are they friends? (bench seed)")
 }
 
 // pair opens both directions of the conversation of a user and the next one.
-func (s *Swarm) pair(i int, thread, cursor int64) {
-	me, other := s.uid(i), s.uid(i+1)
-	s.users[i].chat = &chatter{side: s.book.Open(me, other, thread), partner: i + 1, thread: thread, cursor: cursor}
-	s.users[i+1].chat = &chatter{side: s.book.Open(other, me, thread), partner: i, thread: thread, cursor: cursor}
-	s.st.counters["threads"]++
+func (hs *histories) pair(i int, thread, cursor int64) {
+	me, other := hs.uid(i), hs.uid(i+1)
+	hs.users[i].chat = &chatter{side: hs.book.Open(me, other, thread), partner: i + 1, thread: thread, cursor: cursor}
+	hs.users[i+1].chat = &chatter{side: hs.book.Open(other, me, thread), partner: i, thread: thread, cursor: cursor}
+	hs.st.counters["threads"]++
 }
 
 // askHistory requests the next page of a user's thread.
-func (s *Swarm) askHistory(i int) {
-	u := &s.users[i]
+func (hs *histories) askHistory(i int) {
+	u := &hs.users[i]
 	c := u.chat
 	if u.state != in {
 		return
 	}
 	c.asked = engineNow()
-	b := append(s.buf[:0], 0, 0, 0, 0)
+	b := append(hs.buf[:0], 0, 0, 0, 0)
 	b = strconv.AppendInt(append(b, `{"thread_id":`...), c.thread, 10)
 	b = strconv.AppendInt(append(b, `,"message_id":`...), c.cursor, 10)
 	b = append(b, `,"limit":500}`...)
-	u.conn.Send(s.framed(b, wire.MsgHistory))
+	u.conn.Send(hs.framed(b, wire.MsgHistory))
 }
 
 // historyReply handles a 1030 and records it in the book.
-func (s *Swarm) historyReply(i int, body []byte) {
-	r, c := s.phase, s.users[i].chat
+func (hs *histories) historyReply(i int, body []byte) {
+	r, c := hs.phase, hs.users[i].chat
 	if r == nil || r.Kind != "verify" || c == nil || !c.reading {
-		s.st.fail("an unexpected 1030")
+		hs.st.fail("an unexpected 1030")
 		return
 	}
-	now := s.loop.Now()
+	now := hs.loop.Now()
 	var page wire.HistoryReply
 	if err := wire.Decode(body, &page); err != nil {
-		s.st.fail("a 1030 that cannot be read")
+		hs.st.fail("a 1030 that cannot be read")
 		c.reading = false
 		r.inflight--
 		r.failed = true
@@ -81,18 +84,18 @@ func (s *Swarm) historyReply(i int, body []byte) {
 	}
 	if page.Error != 0 {
 		// The request exceeded the user's rate: repeat it later.
-		s.st.counters["pages asked again"]++
-		r.later = append(r.later, later{now + int64(200*time.Millisecond), func() { s.askHistory(i) }})
+		hs.st.counters["pages asked again"]++
+		r.later = append(r.later, later{now + int64(200*time.Millisecond), func() { hs.askHistory(i) }})
 		return
 	}
-	s.st.hist(HHistory).Record(now - c.asked)
-	s.st.counters["pages"]++
+	hs.st.hist(HHistory).Record(now - c.asked)
+	hs.st.counters["pages"]++
 	for k := range page.Chats {
 		m := &page.Chats[k]
-		s.stored(c, m.ThreadID, m.MsgID, m.Sender, m.UniqueID, m.Content)
+		hs.stored(c, m.ThreadID, m.MsgID, m.Sender, m.UniqueID, m.Content)
 	}
 	if page.LoadMore {
-		s.askHistory(i)
+		hs.askHistory(i)
 		return
 	}
 	c.reading = false
@@ -100,12 +103,12 @@ func (s *Swarm) historyReply(i int, body []byte) {
 }
 
 // stored records the next message of a history, whichever way it was read.
-func (s *Swarm) stored(c *chatter, thread, seq int64, sender int32, uniqueID, content string) {
+func (hs *histories) stored(c *chatter, thread, seq int64, sender int32, uniqueID, content string) {
 	if c.cursor++; seq != c.cursor {
-		s.book.Hole(c.thread, c.cursor)
+		hs.book.Hole(c.thread, c.cursor)
 		c.cursor = seq
 	}
-	s.book.Stored(thread, seq, sender, uniqueID, []byte(content))
+	hs.book.Stored(thread, seq, sender, uniqueID, []byte(content))
 }
 
 // Conversation is a thread in which users of the run write to each other.
@@ -158,7 +161,7 @@ func (f *Fleet) Enter(ctx context.Context, parts []Stored) error {
 				continue // belongs to another loop
 			}
 			for _, m := range p.Messages {
-				s.stored(s.users[i].chat, p.Thread, m.Seq, m.Sender, m.UniqueID, m.Content)
+				s.histories.stored(s.users[i].chat, p.Thread, m.Seq, m.Sender, m.UniqueID, m.Content)
 			}
 		}
 	})

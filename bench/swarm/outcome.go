@@ -5,49 +5,49 @@ import (
 )
 
 // done counts a completed operation with its latency in ns from its planned time.
-func (r *running) done(s *Swarm, ns int64) {
-	s.st.now.Done++
-	s.st.recent.Record(ns)
-	s.fleet.live.done.Add(1)
+func (r *running) done(ns int64) {
+	r.s.st.now.Done++
+	r.s.st.recent.Record(ns)
+	r.s.fleet.live.done.Add(1)
 }
 
 // completed records that a user's TCP connection is established, if that is the goal.
-func (r *running) completed(s *Swarm, i int, ns int64) {
+func (r *running) completed(i int, ns int64) {
 	r.inflight--
 	r.finished++
-	r.done(s, ns)
+	r.done(ns)
 	if r.Again {
-		r.leave(s, i)
+		r.leave(i)
 	}
 }
 
 // loggedIn records that a user has logged in.
-func (r *running) loggedIn(s *Swarm, i int, ns int64) {
+func (r *running) loggedIn(i int, ns int64) {
 	switch r.Kind {
 	case "found", "join":
-		s.enter(i)
+		r.s.rooms.enter(i)
 	case "login":
 		r.inflight--
 		r.finished++
-		r.done(s, ns)
+		r.done(ns)
 		if r.Again {
-			r.leave(s, i)
+			r.leave(i)
 		}
 	case "churn":
 		r.inflight = max(r.inflight-1, 0)
-		r.done(s, ns)
+		r.done(ns)
 	case "storm":
 		r.finished++
-		r.done(s, ns)
-		s.st.backAt = append(s.st.backAt, float64(s.loop.Now()-r.start)/1e9)
+		r.done(ns)
+		r.s.st.backAt = append(r.s.st.backAt, float64(r.s.loop.Now()-r.start)/1e9)
 	}
 }
 
 // leave disconnects a user, so that the same user can log in again.
-func (r *running) leave(s *Swarm, i int) { s.users[i].conn.Close(true) }
+func (r *running) leave(i int) { r.s.users[i].conn.Close(true) }
 
 // lost records that a connection was lost.
-func (r *running) lost(*Swarm, int) {
+func (r *running) lost(int) {
 	if r.Kind == "found" || r.Kind == "join" {
 		r.inflight--
 		r.finished++
@@ -55,8 +55,8 @@ func (r *running) lost(*Swarm, int) {
 }
 
 // givenUp records that a user will make no more attempts.
-func (r *running) givenUp(s *Swarm, _ int) {
-	s.st.counters["given up"]++
+func (r *running) givenUp(_ int) {
+	r.s.st.counters["given up"]++
 	switch r.Kind {
 	case "connect", "login", "churn", "found", "join":
 		r.inflight = max(r.inflight-1, 0)
@@ -67,21 +67,21 @@ func (r *running) givenUp(s *Swarm, _ int) {
 }
 
 // answered keeps a closed loop of texts going.
-func (r *running) answered(s *Swarm, n int) {
+func (r *running) answered(n int) {
 	if r.Kind != "chat" || r.Concurrency == 0 {
 		return
 	}
-	now := s.loop.Now()
+	now := r.s.loop.Now()
 	for range n {
 		if now < r.end && !r.stopping {
 			r.inflight++
-			s.plan(r.turn(), now) // in turn, so that no user exceeds the nodes' per-user limit
+			r.s.texts.plan(r.turn(), now) // in turn, so that no user exceeds the nodes' per-user limit
 		}
 	}
 }
 
 // over reports whether the phase has ended.
-func (r *running) over(s *Swarm, now int64) bool {
+func (r *running) over(now int64) bool {
 	switch r.Kind {
 	case "hold":
 		return r.stopping || now >= r.end
@@ -89,7 +89,7 @@ func (r *running) over(s *Swarm, now int64) bool {
 		return true
 	case "storm":
 		back := r.finished >= r.goal || r.For > 0 && now >= r.end
-		return r.stopping || back && r.toldAll(s, now)
+		return r.stopping || back && r.toldAll(now)
 	case "threads", "verify":
 		if r.stopping {
 			return true
@@ -98,7 +98,7 @@ func (r *running) over(s *Swarm, now int64) bool {
 			return r.late(now)
 		}
 		if r.Kind == "verify" && !r.failed {
-			s.book.ReadAll()
+			r.s.book.ReadAll()
 		}
 		return true
 	case "connect", "login", "found", "join":
@@ -113,10 +113,10 @@ func (r *running) over(s *Swarm, now int64) bool {
 	if r.deadline == 0 {
 		r.deadline = now + int64(r.Patience)
 	}
-	settled := r.inflight <= 0 && (r.stopping || s.allRight())
+	settled := r.inflight <= 0 && (r.stopping || r.s.views.allRight())
 	if r.Kind == "chat" {
-		n := s.book.Counts()
-		settled = n.Acked+n.Refused >= n.Planned && n.Delivered >= n.Acked && s.book.Settled()
+		n := r.s.book.Counts()
+		settled = n.Acked+n.Refused >= n.Planned && n.Delivered >= n.Acked && r.s.book.Settled()
 		if !settled && n.Acked+n.Refused >= n.Planned && !r.answeredAll {
 			// Only pushes are missing. Those to users who lost their connections never arrive.
 			r.answeredAll = true
@@ -127,11 +127,11 @@ func (r *running) over(s *Swarm, now int64) bool {
 }
 
 // toldAll reports whether all users know the truth about their friends, or Patience has passed.
-func (r *running) toldAll(s *Swarm, now int64) bool {
+func (r *running) toldAll(now int64) bool {
 	if r.deadline == 0 {
 		r.deadline = now + int64(r.Patience)
 	}
-	return s.allRight() || now >= r.deadline
+	return r.s.views.allRight() || now >= r.deadline
 }
 
 // late ends phases that only wait for answers.
@@ -141,39 +141,4 @@ func (r *running) late(now int64) bool {
 	}
 	r.failed = true
 	return true
-}
-
-// storm disconnects all users at once and has them reconnect.
-func (s *Swarm) storm(now int64) {
-	r := s.phase
-	r.goal = 0
-	for i := range s.users {
-		u := &s.users[i]
-		if u.state != in {
-			continue
-		}
-		r.goal++
-		u.conn.Close(true)
-		u.tries = 0
-		at := now
-		if r.Spread > 0 {
-			at += s.rng.Int64N(int64(r.Spread))
-		}
-		u.planned = at
-		s.retryAt(i, at)
-	}
-	s.st.now.Offered = int64(r.goal)
-}
-
-// closeAll ends all sessions gracefully.
-func (s *Swarm) closeAll() {
-	s.closing = true
-	for i := range s.users {
-		u := &s.users[i]
-		if u.conn != nil {
-			u.conn.Close(u.state != in)
-		}
-		u.state, u.lost = out, 0
-	}
-	s.retry = s.retry[:0]
 }

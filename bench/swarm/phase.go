@@ -15,6 +15,7 @@ func engineNow() int64 { return engine.Clock() }
 // running is a phase in progress on one loop.
 type running struct {
 	Phase
+	s       *Swarm
 	results chan<- *Outcome
 
 	start       int64 // time from which seconds count
@@ -54,13 +55,13 @@ type later struct {
 // begin starts a phase; when it has ended, its outcome is sent to results.
 func (s *Swarm) begin(p Phase, results chan<- *Outcome) {
 	s.st = newStats()
-	r := &running{Phase: p, results: results}
+	r := &running{Phase: p, s: s, results: results}
 	s.phase = r
 	r.start = engine.ClockAt(p.StartAt)
 	s.st.fine, s.st.start = p.Fine, r.start
 	now := max(engine.Clock(), r.start)
 	r.measureFrom = now + int64(p.Warmup)
-	s.closing = false
+	s.logins.closing = false
 	length := p.For
 	if len(p.Load.Rates) > 0 && p.Concurrency == 0 {
 		r.clock = p.Load.Clock()
@@ -112,7 +113,7 @@ func (s *Swarm) begin(p Phase, results chan<- *Outcome) {
 		if p.Kind == "chat" && p.Concurrency > 0 {
 			for k := range p.Concurrency {
 				r.inflight++
-				s.plan(int(r.order[k%max(len(r.order), 1)]), now)
+				s.texts.plan(int(r.order[k%max(len(r.order), 1)]), now)
 			}
 		}
 	case "verify":
@@ -120,9 +121,9 @@ func (s *Swarm) begin(p Phase, results chan<- *Outcome) {
 			r.next = len(s.users) // there is nothing to request
 		}
 	case "storm":
-		s.storm(now)
+		s.logins.storm(now)
 	case "close":
-		s.closeAll()
+		s.logins.closeAll()
 	case "hold":
 		for i := 0; i < len(s.users) && p.Mute > 0; i++ {
 			if u := &s.users[i]; u.state == in {
@@ -155,23 +156,23 @@ func (r *running) nextDue() {
 }
 
 // tick does what is due and returns when it must be called next.
-func (r *running) tick(s *Swarm, now int64) int64 {
-	s.st.turnTenth(now, int64(s.online))
+func (r *running) tick(now int64) int64 {
+	r.s.st.turnTenth(now, int64(r.s.logins.online))
 	second := int((now - r.start) / int64(time.Second))
-	if s.st.now.Second < second {
-		s.p99.Store(s.st.recent.Quantile(.99))
-		s.fleet.live.wrong.Add(s.st.now.Wrong)
-		s.st.turn(second, int64(s.online))
+	if r.s.st.now.Second < second {
+		r.s.p99.Store(r.s.st.recent.Quantile(.99))
+		r.s.fleet.live.wrong.Add(r.s.st.now.Wrong)
+		r.s.st.turn(second, int64(r.s.logins.online))
 	}
 	next := r.start + int64(second+1)*int64(time.Second)
 	if now < r.start {
 		return r.start
 	}
 	if r.Fine {
-		next = min(next, r.start+(int64(len(s.st.tenths))+1)*tenth)
+		next = min(next, r.start+(int64(len(r.s.st.tenths))+1)*tenth)
 	}
 	if !r.stopping {
-		next = min(next, r.load(s, now))
+		next = min(next, r.load(now))
 	}
 	for len(r.later) > 0 && r.later[0].at <= now {
 		r.later[0].do()
@@ -180,37 +181,37 @@ func (r *running) tick(s *Swarm, now int64) int64 {
 	if len(r.later) > 0 {
 		next = min(next, r.later[0].at)
 	}
-	if r.over(s, now) {
-		s.phase = nil
+	if r.over(now) {
+		r.s.phase = nil
 		if n := int64(r.inflight); n > 0 && (r.Kind == "ping" || r.Kind == "churn") {
-			s.st.counters["unfinished"] += n
-			s.st.errors["no answer when the patience ended"] += n
+			r.s.st.counters["unfinished"] += n
+			r.s.st.errors["no answer when the patience ended"] += n
 		}
 		if r.Kind == "join" {
-			s.openRooms()
+			r.s.rooms.open()
 		}
 		if r.Kind == "chat" {
-			s.spreads(r.measureFrom)
+			r.s.rooms.spreads(r.measureFrom)
 		}
 		if r.Kind != "close" {
-			s.lookAtViews(r)
+			r.s.views.count(r)
 		}
-		o := s.st.outcome(float64(now-r.start)/1e9, int64(s.online))
-		o.Ledger = s.book.Summary()
+		o := r.s.st.outcome(float64(now-r.start)/1e9, int64(r.s.logins.online))
+		o.Ledger = r.s.book.Summary()
 		r.results <- o
-		s.st = newStats()
+		r.s.st = newStats()
 		return now
 	}
 	return next
 }
 
 // load starts the operations that are due and returns when the next one is.
-func (r *running) load(s *Swarm, now int64) int64 {
+func (r *running) load(now int64) int64 {
 	if r.churn != nil {
 		for r.churnOK && r.churnAt <= now {
-			i := int(r.idle[s.rng.IntN(len(r.idle))])
-			if u := &s.users[i]; u.state == in {
-				s.leaveAndReturn(i, r.churnAt)
+			i := int(r.idle[r.s.rng.IntN(len(r.idle))])
+			if u := &r.s.users[i]; u.state == in {
+				r.s.logins.leaveAndReturn(i, r.churnAt)
 			}
 			at, ok := r.churn.Next()
 			r.churnAt, r.churnOK = r.measureFrom-int64(r.Warmup)+at, ok
@@ -218,21 +219,21 @@ func (r *running) load(s *Swarm, now int64) int64 {
 	}
 	if r.removeAt != 0 && now >= r.removeAt {
 		r.removeAt = 0
-		s.expelSome(r.Remove)
+		r.s.rooms.expelSome(r.Remove)
 	}
-	if next := r.loadMain(s, now); !r.churnOK || next < r.churnAt {
+	if next := r.loadMain(now); !r.churnOK || next < r.churnAt {
 		return next
 	}
 	return r.churnAt
 }
 
-func (r *running) loadMain(s *Swarm, now int64) int64 {
+func (r *running) loadMain(now int64) int64 {
 	if r.clock != nil {
 		for r.dueOK && r.due <= now {
-			s.st.hist(HLag).Record(now - r.due)
-			s.st.now.Offered++
-			s.fleet.live.offered.Add(1)
-			r.operate(s, r.due)
+			r.s.st.hist(HLag).Record(now - r.due)
+			r.s.st.now.Offered++
+			r.s.fleet.live.offered.Add(1)
+			r.operate(r.due)
 			r.nextDue()
 		}
 		if r.dueOK {
@@ -244,9 +245,9 @@ func (r *running) loadMain(s *Swarm, now int64) int64 {
 	case "connect", "login", "found", "join":
 		for r.inflight < max(r.Concurrency, 1) && (r.next < r.goal || r.Again && now < r.end) {
 			before := r.inflight
-			r.operate(s, now)
+			r.operate(now)
 			if r.inflight > before {
-				s.st.now.Offered++
+				r.s.st.now.Offered++
 			} else if r.Again {
 				return now + int64(10*time.Millisecond) // all users are logging in
 			}
@@ -254,31 +255,31 @@ func (r *running) loadMain(s *Swarm, now int64) int64 {
 	case "ping", "fan":
 		for r.inflight < r.Concurrency && now < r.end && len(r.order) > 0 {
 			before := r.inflight
-			r.operate(s, now)
+			r.operate(now)
 			if r.inflight == before {
 				return now + int64(10*time.Millisecond) // a user is not logged in
 			}
-			s.st.now.Offered++
+			r.s.st.now.Offered++
 		}
 	case "threads":
 		for r.inflight < 64 && r.next+1 < r.goal {
 			switch i := r.next; {
-			case s.users[i].state != in || s.users[i+1].state != in || s.users[i].chat != nil:
-			case s.speakers != nil:
-				s.pair(i, int64(s.uid(i)), 0) // there is nothing to ask
+			case r.s.users[i].state != in || r.s.users[i+1].state != in || r.s.users[i].chat != nil:
+			case r.s.speakers != nil:
+				r.s.histories.pair(i, int64(r.s.uid(i)), 0) // there is nothing to ask
 			default:
 				r.inflight++
-				s.askThread(i)
+				r.s.histories.askThread(i)
 			}
 			r.next += 2
 		}
 	case "verify":
-		for r.inflight < 64 && r.next < len(s.users) {
-			if u := &s.users[r.next]; u.chat != nil && u.chat.partner > r.next {
+		for r.inflight < 64 && r.next < len(r.s.users) {
+			if u := &r.s.users[r.next]; u.chat != nil && u.chat.partner > r.next {
 				if u.state == in {
 					r.inflight++
 					u.chat.reading = true
-					s.askHistory(r.next)
+					r.s.histories.askHistory(r.next)
 				} else {
 					r.failed = true
 				}
@@ -290,75 +291,61 @@ func (r *running) loadMain(s *Swarm, now int64) int64 {
 }
 
 // operate starts the operation that was due at planned.
-func (r *running) operate(s *Swarm, planned int64) {
+func (r *running) operate(planned int64) {
 	switch r.Kind {
 	case "connect", "login", "found", "join":
-		if r.next >= len(s.users) && !r.Again {
+		if r.next >= len(r.s.users) && !r.Again {
 			return
 		}
-		i := r.next % len(s.users)
+		i := r.next % len(r.s.users)
 		r.next++
 		// A user who is still logging in cannot start again: take the next one.
-		for n := 0; r.Again && s.users[i].state != out; n++ {
-			if n == len(s.users) && r.clock == nil {
+		for n := 0; r.Again && r.s.users[i].state != out; n++ {
+			if n == len(r.s.users) && r.clock == nil {
 				return
-			} else if n == len(s.users) {
-				s.st.fail("everybody is busy: more --users are needed for this rate")
+			} else if n == len(r.s.users) {
+				r.s.st.fail("everybody is busy: more --users are needed for this rate")
 				return
 			}
-			i = r.next % len(s.users)
+			i = r.next % len(r.s.users)
 			r.next++
 		}
-		if u := &s.users[i]; u.state == in && r.Kind == "login" || r.skips(s, i) {
+		if u := &r.s.users[i]; u.state == in && r.Kind == "login" || r.skips(i) {
 			r.finished++ // already reached in an earlier phase, or not part of this one
 		} else if u.state == out {
 			r.inflight++
 			u.tries = 0
-			if s.stale(u, engine.Clock()) {
+			if r.s.logins.stale(u, engine.Clock()) {
 				u.spent = true
 			}
 			if u.spent && r.Kind != "connect" {
 				u.planned, u.state = planned, waiting
-				s.tryAgain(i)
+				r.s.logins.tryAgain(i)
 				return
 			}
-			s.connect(i, planned)
+			r.s.logins.connect(i, planned)
 		}
 	case "ping":
 		i := r.turn()
-		if u := &s.users[i]; u.state == in {
+		if u := &r.s.users[i]; u.state == in {
 			r.inflight++
-			s.ping(i, ping{planned, engine.Clock(), planned < r.measureFrom})
+			r.s.beats.ping(i, ping{planned, engine.Clock(), planned < r.measureFrom})
 		} else {
-			s.st.fail("not logged in when its turn came")
+			r.s.st.fail("not logged in when its turn came")
 		}
 	case "chat":
 		r.inflight++
-		s.plan(r.turn(), planned)
+		r.s.texts.plan(r.turn(), planned)
 	case "fan":
 		r.inflight++
-		s.fan(r.turn(), planned)
+		r.s.rooms.fan(r.turn(), planned)
 	case "churn":
 		i := r.turn()
-		if u := &s.users[i]; u.state == in {
+		if u := &r.s.users[i]; u.state == in {
 			r.inflight++
-			s.leaveAndReturn(i, planned)
+			r.s.logins.leaveAndReturn(i, planned)
 		}
 	}
-}
-
-// leaveAndReturn ends a user's session gracefully and logs the user in again, at once or after the phase's Away.
-func (s *Swarm) leaveAndReturn(i int, planned int64) {
-	u := &s.users[i]
-	u.conn.Close(false)
-	u.tries = 0
-	if away := int64(s.phase.Away); away > 0 {
-		u.planned = planned + away
-		s.retryAt(i, u.planned)
-		return
-	}
-	u.planned, u.state = planned, waiting
-	s.tryAgain(i)
 }
 
 func (r *running) turn() int {

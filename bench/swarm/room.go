@@ -48,6 +48,27 @@ func (r Rooms) Part(from, to int) Rooms {
 	return r
 }
 
+// rooms are the groups of a loop. They are empty with Rooms.Watch.
+type rooms struct {
+	*shared
+	all    []room
+	pushed [16]pushed // recently received 2144s, by a hash of their number
+}
+
+func newRooms(s *shared, from, to int) *rooms {
+	rs := &rooms{shared: s}
+	if m := s.cfg.Rooms; m.Members > 0 && !m.Watch {
+		rs.all = make([]room, len(s.users)/m.Members)
+		if threads := m.Part(from, to).Threads; threads != nil {
+			for k := range rs.all {
+				rs.all[k].thread, rs.all[k].last = threads[k], 1 // the row that tells of the group
+			}
+			rs.open()
+		}
+	}
+	return rs
+}
+
 // room is a group on its loop.
 type room struct {
 	thread int64
@@ -61,91 +82,91 @@ type room struct {
 }
 
 // away reports whether a user is to be offline.
-func (s *Swarm) away(i int) bool {
-	m := s.cfg.Rooms
-	return len(s.rooms) > 0 && i%m.Members >= m.Online
+func (rs *rooms) away(i int) bool {
+	m := rs.cfg.Rooms
+	return len(rs.all) > 0 && i%m.Members >= m.Online
 }
 
-func (s *Swarm) room(i int) *room { return &s.rooms[i/s.cfg.Rooms.Members] }
+func (rs *rooms) of(i int) *room { return &rs.all[i/rs.cfg.Rooms.Members] }
 
 // skips reports whether a user has nothing to do in the phase. Groups are created in two phases: owners create them,
 // then the others join.
-func (r *running) skips(s *Swarm, i int) bool {
+func (r *running) skips(i int) bool {
 	switch r.Kind {
 	case "login":
-		return s.away(i)
+		return r.s.rooms.away(i)
 	case "found":
-		return i%s.cfg.Rooms.Members != 0
+		return i%r.s.cfg.Rooms.Members != 0
 	case "join":
-		return i%s.cfg.Rooms.Members == 0
+		return i%r.s.cfg.Rooms.Members == 0
 	}
 	return false
 }
 
 // enter sends the request for which a user logged in during a phase that creates groups.
-func (s *Swarm) enter(i int) {
-	u := &s.users[i]
-	b := append(s.buf[:0], 0, 0, 0, 0)
-	if s.phase.Kind == "found" {
+func (rs *rooms) enter(i int) {
+	u := &rs.users[i]
+	b := append(rs.buf[:0], 0, 0, 0, 0)
+	if rs.phase.Kind == "found" {
 		b = append(b, `{"name":"bench","unique_id":"`...)
-		b = ledger.Text{Run: s.cfg.Run, From: s.uid(i), Counter: 1<<32 - 1}.AppendUniqueID(b)
+		b = ledger.Text{Run: rs.cfg.Run, From: rs.uid(i), Counter: 1<<32 - 1}.AppendUniqueID(b)
 		b = append(b, `","uids":[]}`...)
-		u.conn.Send(s.framed(b, wire.MsgGroupCreate))
+		u.conn.Send(rs.framed(b, wire.MsgGroupCreate))
 		return
 	}
-	b = append(append(append(b, `{"code":"`...), s.room(i).code...), `"}`...)
-	u.conn.Send(s.framed(b, wire.MsgGroupJoin))
+	b = append(append(append(b, `{"code":"`...), rs.of(i).code...), `"}`...)
+	u.conn.Send(rs.framed(b, wire.MsgGroupJoin))
 }
 
-// groupReply handles the answers about groups.
-func (s *Swarm) groupReply(i int, id wire.MsgID, body []byte) {
-	r, g := s.phase, s.room(i)
+// reply handles the answers about groups.
+func (rs *rooms) reply(i int, id wire.MsgID, body []byte) {
+	r, g := rs.phase, rs.of(i)
 	code := wire.Code(scan.Number(body, `"error":`))
 	switch {
 	case id == wire.MsgGroupRemoveRsp:
-		s.removed(i, code, scan.Number(body, `"msg_id":`))
+		rs.removed(i, code, scan.Number(body, `"msg_id":`))
 		return
 	case r == nil || r.Kind != "found" && r.Kind != "join":
-		s.st.fail("an unexpected " + id.String())
+		rs.st.fail("an unexpected " + id.String())
 		return
 	case code != 0:
-		s.st.fail(id.String() + ": refused with " + strconv.Itoa(int(code)))
+		rs.st.fail(id.String() + ": refused with " + strconv.Itoa(int(code)))
 	case id == wire.MsgGroupCreateRsp:
 		g.thread, g.last = scan.Number(body, `"thread_id":`), scan.Number(body, `"msg_id":`)
-		b := append(s.buf[:0], 0, 0, 0, 0)
+		b := append(rs.buf[:0], 0, 0, 0, 0)
 		b = strconv.AppendInt(append(b, `{"thread_id":`...), g.thread, 10)
 		b = strconv.AppendInt(append(b, `,"uses":`...), wire.LinkMaxUses, 10)
-		s.users[i].conn.Send(s.framed(append(b, '}'), wire.MsgGroupLink))
+		rs.users[i].conn.Send(rs.framed(append(b, '}'), wire.MsgGroupLink))
 		return
 	case id == wire.MsgGroupLinkRsp:
 		g.code = string(scan.Text(body, `"code":"`))
-		s.st.counters["groups"]++
+		rs.st.counters["groups"]++
 	case id == wire.MsgGroupJoinRsp:
 		g.last = max(g.last, scan.Number(body, `"msg_id":`))
-		s.st.counters["joined"]++
+		rs.st.counters["joined"]++
 	}
-	r.completed(s, i, s.loop.Now()-s.users[i].planned)
-	r.leave(s, i)
+	r.completed(i, rs.loop.Now()-rs.users[i].planned)
+	r.leave(i)
 }
 
-// openRooms opens the rooms in the book after all users are members.
-func (s *Swarm) openRooms() {
-	m := s.cfg.Rooms
-	for k := range s.rooms {
-		g, first := &s.rooms[k], k*m.Members
+// open opens the rooms in the book after all users are members.
+func (rs *rooms) open() {
+	m := rs.cfg.Rooms
+	for k := range rs.all {
+		g, first := &rs.all[k], k*m.Members
 		uids := make([]int32, m.Online)
 		for j := range uids {
-			uids[j] = s.uid(first + j)
+			uids[j] = rs.uid(first + j)
 		}
-		s.book.OpenRoom(g.thread, g.last, uids)
+		rs.book.OpenRoom(g.thread, g.last, uids)
 		for j := range m.Senders {
 			// The owner's chatter reads the history.
 			partner := first
 			if j == 0 {
 				partner = first + 1
 			}
-			s.users[first+j].chat = &chatter{
-				side: s.book.Open(uids[j], 0, g.thread), partner: partner, thread: g.thread, cursor: g.last,
+			rs.users[first+j].chat = &chatter{
+				side: rs.book.Open(uids[j], 0, g.thread), partner: partner, thread: g.thread, cursor: g.last,
 			}
 		}
 	}
@@ -157,16 +178,16 @@ type pushed struct {
 	rows []ledger.Row
 }
 
-// groupPush handles a 2144. Members receive the same bytes, so only the first copy is decoded.
-func (s *Swarm) groupPush(i int, body []byte) {
-	now := s.loop.Now()
-	s.st.counters["frames"]++
-	s.st.counters["frame bytes"] += int64(len(body) + wire.HeaderLen)
-	p := &s.pushed[scan.Number(body, `"msg_id":`)%int64(len(s.pushed))]
+// deliver handles a 2144. Members receive the same bytes, so only the first copy is decoded.
+func (rs *rooms) deliver(i int, body []byte) {
+	now := rs.loop.Now()
+	rs.st.counters["frames"]++
+	rs.st.counters["frame bytes"] += int64(len(body) + wire.HeaderLen)
+	p := &rs.pushed[scan.Number(body, `"msg_id":`)%int64(len(rs.pushed))]
 	if !bytes.Equal(p.body, body) {
 		var push wire.GroupPush
 		if wire.Decode(body, &push) != nil || len(push.Chats) == 0 {
-			s.st.fail("a 2144 that cannot be read")
+			rs.st.fail("a 2144 that cannot be read")
 			return
 		}
 		p.body, p.rows = append(p.body[:0], body...), p.rows[:0]
@@ -175,95 +196,95 @@ func (s *Swarm) groupPush(i int, body []byte) {
 			if c.Kind != wire.KindText {
 				continue
 			}
-			if row, ok := s.book.Row(c.Sender, push.ThreadID, c.MsgID, []byte(c.Content)); ok {
+			if row, ok := rs.book.Row(c.Sender, push.ThreadID, c.MsgID, []byte(c.Content)); ok {
 				p.rows = append(p.rows, row)
 			}
 		}
 	}
-	r, latency, copies := s.phase, s.st.hist(HDeliver), int64(0)
+	r, latency, copies := rs.phase, rs.st.hist(HDeliver), int64(0)
 	for k := range p.rows {
-		if row := &p.rows[k]; s.book.Copied(s.uid(i), row, now) {
+		if row := &p.rows[k]; rs.book.Copied(rs.uid(i), row, now) {
 			copies++
 			if r != nil && row.Planned >= r.measureFrom {
 				latency.Record(now - row.Planned)
 			}
 		}
 	}
-	s.st.counters["copies"] += copies
+	rs.st.counters["copies"] += copies
 }
 
 // gapNotice handles a 2104.
-func (s *Swarm) gapNotice(i int, body []byte) {
-	s.book.Gap(s.uid(i), scan.Number(body, `"from_seq":`))
+func (rs *rooms) gapNotice(i int, body []byte) {
+	rs.book.Gap(rs.uid(i), scan.Number(body, `"from_seq":`))
 }
 
 // expelSome has the owner of each group remove a share of the members who only read, one after the other, starting
 // with the last.
-func (s *Swarm) expelSome(share float64) {
-	m := s.cfg.Rooms
-	for k := range s.rooms {
-		g := &s.rooms[k]
+func (rs *rooms) expelSome(share float64) {
+	m := rs.cfg.Rooms
+	for k := range rs.all {
+		g := &rs.all[k]
 		g.expel, g.fewest = m.Online-1, max(m.Online-int(float64(m.Online)*share), m.Senders)
-		s.expel(k * m.Members)
+		rs.expel(k * m.Members)
 	}
 }
 
 // expel requests the next removal; i is the group's owner.
-func (s *Swarm) expel(i int) {
-	g := s.room(i)
-	if u := &s.users[i]; g.expel >= g.fewest && u.state == in {
-		b := append(s.buf[:0], 0, 0, 0, 0)
+func (rs *rooms) expel(i int) {
+	g := rs.of(i)
+	if u := &rs.users[i]; g.expel >= g.fewest && u.state == in {
+		b := append(rs.buf[:0], 0, 0, 0, 0)
 		b = strconv.AppendInt(append(b, `{"thread_id":`...), g.thread, 10)
-		b = strconv.AppendInt(append(b, `,"uid":`...), int64(s.uid(i+g.expel)), 10)
-		u.conn.Send(s.framed(append(b, '}'), wire.MsgGroupRemove))
+		b = strconv.AppendInt(append(b, `,"uid":`...), int64(rs.uid(i+g.expel)), 10)
+		u.conn.Send(rs.framed(append(b, '}'), wire.MsgGroupRemove))
 	}
 }
 
 // removed handles a 2127. seq is the number of the event; later rows are not for the member.
-func (s *Swarm) removed(i int, code wire.Code, seq int64) {
-	g := s.room(i)
+func (rs *rooms) removed(i int, code wire.Code, seq int64) {
+	g := rs.of(i)
 	switch {
-	case code == wire.CodeRateLimited && s.phase != nil:
-		s.phase.later = append(s.phase.later, later{s.loop.Now() + int64(200*time.Millisecond), func() { s.expel(i) }})
+	case code == wire.CodeRateLimited && rs.phase != nil:
+		rs.phase.later = append(rs.phase.later, later{rs.loop.Now() + int64(200*time.Millisecond), func() { rs.expel(i) }})
 		return
 	case code != 0 || seq == 0:
-		s.st.fail("a member could not be removed: " + strconv.Itoa(int(code)))
+		rs.st.fail("a member could not be removed: " + strconv.Itoa(int(code)))
 	default:
-		s.book.Removed(s.uid(i+g.expel), seq)
-		s.st.counters["removed"]++
+		rs.book.Removed(rs.uid(i+g.expel), seq)
+		rs.st.counters["removed"]++
 	}
 	g.expel--
-	s.expel(i)
+	rs.expel(i)
 }
 
 // spreads records how long the texts of groups took to reach their first and last members.
-func (s *Swarm) spreads(from int64) {
-	s.book.EachSpread(func(planned, first, last int64) {
+func (rs *rooms) spreads(from int64) {
+	rs.book.EachSpread(func(planned, first, last int64) {
 		if planned >= from {
-			s.st.hist(HFirst).Record(first - planned)
-			s.st.hist(HLast).Record(last - planned)
+			rs.st.hist(HFirst).Record(first - planned)
+			rs.st.hist(HLast).Record(last - planned)
 		}
 	})
 }
 
 // fan sends a frame that the floor server writes to all members of a user's group.
-func (s *Swarm) fan(i int, planned int64) {
-	s.users[i].conn.Send(s.framed(make([]byte, s.phase.Size), wire.MsgGroupPush))
-	g := s.room(i)
+func (rs *rooms) fan(i int, planned int64) {
+	rs.users[i].conn.Send(rs.framed(make([]byte, rs.phase.Size), wire.MsgGroupPush))
+	g := rs.of(i)
 	g.fanned = append(g.fanned, planned)
 }
 
 // fannedOut handles such a frame, of which one arrives per member.
-func (s *Swarm) fannedOut(r *running, i int) {
-	s.st.counters["frames"]++
-	g := s.room(i)
-	if g.fannedTo++; g.fannedTo < s.cfg.Rooms.Online {
+func (rs *rooms) fannedOut(r *running, i int) {
+	rs.st.counters["frames"]++
+	g := rs.of(i)
+	if g.fannedTo++; g.fannedTo < rs.cfg.Rooms.Online {
 		return
 	}
 	g.fannedTo = 0
 	r.inflight--
 	if len(g.fanned) > 0 {
-		r.done(s, s.loop.Now()-g.fanned[0])
+		r.done(rs.loop.Now() - g.fanned[0])
 		g.fanned = g.fanned[1:]
 	}
 }

@@ -152,7 +152,7 @@ func TestOldTokensAreNotTried(t *testing.T) {
 	})
 	o := f.must(t, Phase{Kind: "login", Concurrency: 4, Users: users / 2})
 	require.EqualValues(t, users/2, o.Counters["logins"], "%+v", o.Errors)
-	require.NoError(t, f.all(t.Context(), func(s *Swarm) { s.prepared -= int64(freshFor) + 1 }))
+	require.NoError(t, f.all(t.Context(), func(s *Swarm) { s.logins.prepared -= int64(freshFor) + 1 }))
 	require.EqualValues(t, users, placed.Load())
 	o = f.must(t, Phase{Kind: "login", Concurrency: 4})
 	require.EqualValues(t, users/2, o.Counters["logins"], "%+v", o.Errors)
