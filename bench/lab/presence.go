@@ -101,8 +101,8 @@ var (
 	watchQueues   = regexp.MustCompile(`^parley_watch_(unread|untold)$`)
 	// reading matches the function of a node that reads from Redis who is online, calling those that send and receive
 	// changes, and all calls between nodes, which carry nothing else in this run.
-	reading = regexp.MustCompile(`^parley/internal/watch\.\(\*Watches\[.*\]\)\.readDirty$`)
-	calling = regexp.MustCompile(`^parley/internal/peer\.|^parley/internal/watch\.\(\*Watches\[.*\]\)\.(sendNews|Receive)$|^github\.com/cloudwego/kitex/`)
+	reading = regexp.MustCompile(`^parley/internal/watch\.\(\*reader\[.*\]\)\.step$`)
+	calling = regexp.MustCompile(`^parley/internal/peer\.|^parley/internal/watch\.(\(\*news\)\.run|\(\*Watches\[.*\]\)\.Receive)$|^github\.com/cloudwego/kitex/`)
 )
 
 // comeAndGo has users leave and return, and reports what the others were told.
