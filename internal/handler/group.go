@@ -78,19 +78,6 @@ func (g *groups) tell(change *store.GroupChange, added []int32) {
 	}
 }
 
-// follow has a session told of what is stored in groups from now on. It reports whether that is news: then rows that were
-// stored just before reached neither the session nor what was read for it.
-func (d *Deps) follow(ctx context.Context, s *session.Session, groups ...int64) (news bool, err error) {
-	if len(groups) == 0 || !s.Groups() {
-		return false, nil
-	}
-	news, err = d.Groups.Reconcile(ctx, s, groups)
-	if news {
-		err = nil // the session is told here; without Redis, other nodes tell all nodes
-	}
-	return news, err
-}
-
 // done tells the members of a change, and answers.
 func (g *groups) done(s *session.Session, answer wire.MsgID, change store.GroupChange, err error) error {
 	if err != nil {

@@ -27,7 +27,7 @@ var errNotShown = errors.New("handler: the client lacks a capability for this")
 // refusal, which the caller sends.
 type Handler = func(ctx context.Context, s *session.Session, body []byte) error
 
-// Deps is what handlers work with.
+// Deps is what handlers work with. The handlers of a topic are a type of their own, which shares it.
 type Deps struct {
 	Log      *slog.Logger
 	Node     string        // this node's name
@@ -60,32 +60,35 @@ type Deps struct {
 // New returns the handlers of the requests that a logged-in client may make.
 func New(deps Deps) map[wire.MsgID]Handler {
 	d := &deps
+	m, r := &marks{d}, &relations{d}
+	t := &threads{Deps: d, marks: m}
 	f := &friends{Deps: d, applied: newUserRates(appliedBurst, appliedEvery)}
 	p := &presences{Deps: d, lookups: make(chan struct{}, typingAtOnce)}
 	handlers := map[wire.MsgID]Handler{
-		wire.MsgSearch:     d.search,
+		wire.MsgSearch:     (&finder{d.Users}).search,
 		wire.MsgApply:      f.apply,
 		wire.MsgApprove:    f.approve,
-		wire.MsgThreads:    d.threads,
-		wire.MsgOpenThread: d.openThread,
-		wire.MsgHistory:    d.history,
-		wire.MsgSync:       d.sync,
+		wire.MsgThreads:    t.threads,
+		wire.MsgOpenThread: t.open,
+		wire.MsgHistory:    t.history,
+		wire.MsgSync:       (&syncs{Deps: d, threads: t, marks: m}).sync,
 
-		wire.MsgUnfriend: d.nativeOnly(d.unfriend),
-		wire.MsgBlock:    d.nativeOnly(d.block),
-		wire.MsgUnblock:  d.nativeOnly(d.unblock),
-		wire.MsgBlocks:   d.nativeOnly(d.blocks),
-		wire.MsgLogout:   d.nativeOnly(d.logout),
+		wire.MsgUnfriend: d.nativeOnly(r.unfriend),
+		wire.MsgBlock:    d.nativeOnly(r.block),
+		wire.MsgUnblock:  d.nativeOnly(r.unblock),
+		wire.MsgBlocks:   d.nativeOnly(r.blocks),
+		wire.MsgLogout:   d.nativeOnly((&logouts{d}).logout),
 
 		wire.MsgWatch:   d.shown(wire.FeaturePresence, p.watch),
 		wire.MsgVisible: d.shown(wire.FeaturePresence, p.visible),
 		wire.MsgTyping:  d.nativeOnly(p.typing),
+
+		wire.MsgMark:  d.shown(wire.FeatureMarks, m.mark),
+		wire.MsgMarks: d.shown(wire.FeatureMarks, m.list),
 	}
 	for id, h := range newGroups(d).handlers() {
 		handlers[id] = d.shown(wire.FeatureGroups, h)
 	}
-	handlers[wire.MsgMark] = d.shown(wire.FeatureMarks, d.mark)
-	handlers[wire.MsgMarks] = d.shown(wire.FeatureMarks, d.marks)
 	for id, h := range newLife(d).handlers() {
 		handlers[id] = d.shown(wire.FeatureRows, h)
 	}
@@ -165,4 +168,10 @@ func (d *Deps) pushToOwn(ctx context.Context, s *session.Session, id wire.MsgID,
 	}
 	d.Deliver(pushes, nil)
 	return nil
+}
+
+// seenChanged says that two users may or may not see each other's presence any more.
+func (d *Deps) seenChanged(a, b int32) {
+	d.Watch.RightsChanged(a, b)
+	d.Watch.RightsChanged(b, a)
 }

@@ -16,13 +16,16 @@ type Marks interface {
 	Raise(ctx context.Context, from session.SID, m store.Mark) (store.Mark, error)
 }
 
+// marks answers how far users have read.
+type marks struct{ *Deps }
+
 // mark answers 2146: how far the user has read and received a thread.
-func (d *Deps) mark(ctx context.Context, s *session.Session, body []byte) error {
+func (m *marks) mark(ctx context.Context, s *session.Session, body []byte) error {
 	req, err := wire.DecodeMark(body)
 	if err != nil {
 		return err
 	}
-	m, err := d.Marks.Raise(ctx, s.SID(), store.Mark{Thread: req.ThreadID, UID: s.UID(), Read: req.Read, Recv: req.Recv})
+	stored, err := m.Marks.Raise(ctx, s.SID(), store.Mark{Thread: req.ThreadID, UID: s.UID(), Read: req.Read, Recv: req.Recv})
 	switch {
 	case errors.Is(err, mark.ErrBusy):
 		return wire.Refuse(wire.CodeBusy, err)
@@ -31,18 +34,18 @@ func (d *Deps) mark(ctx context.Context, s *session.Session, body []byte) error 
 	case err != nil:
 		return err
 	}
-	_ = s.Reply(wire.AppendMarkReply(nil, req.ThreadID, m.Read, m.Recv)) // a dead session needs no answer
+	_ = s.Reply(wire.AppendMarkReply(nil, req.ThreadID, stored.Read, stored.Recv)) // a dead session needs no answer
 	return nil
 }
 
-// marks answers 2149: a page of the marks of a thread, by ascending uid.
-func (d *Deps) marks(ctx context.Context, s *session.Session, body []byte) error {
+// list answers 2149: a page of the marks of a thread, by ascending uid.
+func (m *marks) list(ctx context.Context, s *session.Session, body []byte) error {
 	req, err := wire.DecodeMarks(body)
 	if err != nil {
 		return err
 	}
 	limit := pageLimit(s, req.Limit, nativePage)
-	list, err := d.Store.Marks.List(ctx, req.ThreadID, s.UID(), req.After, limit+1)
+	list, err := m.Store.Marks.List(ctx, req.ThreadID, s.UID(), req.After, limit+1)
 	switch {
 	case errors.Is(err, store.ErrNotMember):
 		return wire.Refuse(wire.CodeNotAllowed, err)
@@ -53,26 +56,26 @@ func (d *Deps) marks(ctx context.Context, s *session.Session, body []byte) error
 	if page.LoadMore = len(list) > limit; page.LoadMore {
 		list = list[:limit]
 	}
-	for _, m := range list {
-		page.Marks = append(page.Marks, wire.Mark{UID: m.UID, Read: m.Read, Recv: m.Recv})
+	for _, of := range list {
+		page.Marks = append(page.Marks, wire.Mark{UID: of.UID, Read: of.Read, Recv: of.Recv})
 	}
 	return reply(s, wire.MsgMarksRsp, page)
 }
 
-// threadMarks returns the marks of threads in the user's list, with as many elements; the zero value for each if the client is
+// ofThreads returns the marks of threads in the user's list, with as many elements; the zero value for each if the client is
 // not shown them.
-func (d *Deps) threadMarks(ctx context.Context, s *session.Session, threads []store.Thread) ([]wire.ThreadMarks, error) {
+func (m *marks) ofThreads(ctx context.Context, s *session.Session, threads []store.Thread) ([]wire.ThreadMarks, error) {
 	out := make([]wire.ThreadMarks, len(threads))
 	if !s.Shown(wire.FeatureMarks) {
 		return out, nil
 	}
-	list, err := d.Store.Marks.OfThreads(ctx, s.UID(), threads)
+	list, err := m.Store.Marks.OfThreads(ctx, s.UID(), threads)
 	if err != nil {
 		return nil, err
 	}
 	for i := range list {
-		m := &list[i]
-		out[i] = wire.ThreadMarks{Read: m.Read, Recv: m.Recv, Unread: m.Unread, PeerRead: m.PeerRead, PeerRecv: m.PeerRecv}
+		of := &list[i]
+		out[i] = wire.ThreadMarks{Read: of.Read, Recv: of.Recv, Unread: of.Unread, PeerRead: of.PeerRead, PeerRecv: of.PeerRecv}
 	}
 	return out, nil
 }

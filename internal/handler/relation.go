@@ -11,33 +11,36 @@ import (
 	"parley/internal/wire"
 )
 
+// relations answers what ends friendships, and blocks users.
+type relations struct{ *Deps }
+
 // unfriend answers 2105.
-func (d *Deps) unfriend(ctx context.Context, s *session.Session, body []byte) error {
-	return d.changeRelation(ctx, s, body, wire.MsgUnfriendRsp, wire.ChangeUnfriend, func(boot string, other int32) error {
-		_, err := d.Store.Friends.Unfriend(ctx, d.Node, boot, s.UID(), other)
+func (r *relations) unfriend(ctx context.Context, s *session.Session, body []byte) error {
+	return r.change(ctx, s, body, wire.MsgUnfriendRsp, wire.ChangeUnfriend, func(boot string, other int32) error {
+		_, err := r.Store.Friends.Unfriend(ctx, r.Node, boot, s.UID(), other)
 		return err
 	})
 }
 
 // block answers 2107.
-func (d *Deps) block(ctx context.Context, s *session.Session, body []byte) error {
-	return d.changeRelation(ctx, s, body, wire.MsgBlockRsp, wire.ChangeBlock, func(boot string, other int32) error {
-		_, err := d.Store.Friends.Block(ctx, d.Node, boot, s.UID(), other)
+func (r *relations) block(ctx context.Context, s *session.Session, body []byte) error {
+	return r.change(ctx, s, body, wire.MsgBlockRsp, wire.ChangeBlock, func(boot string, other int32) error {
+		_, err := r.Store.Friends.Block(ctx, r.Node, boot, s.UID(), other)
 		return err
 	})
 }
 
 // unblock answers 2109.
-func (d *Deps) unblock(ctx context.Context, s *session.Session, body []byte) error {
-	return d.changeRelation(ctx, s, body, wire.MsgUnblockRsp, wire.ChangeUnblock, func(boot string, other int32) error {
-		return d.Store.Friends.Unblock(ctx, d.Node, boot, s.UID(), other)
+func (r *relations) unblock(ctx context.Context, s *session.Session, body []byte) error {
+	return r.change(ctx, s, body, wire.MsgUnblockRsp, wire.ChangeUnblock, func(boot string, other int32) error {
+		return r.Store.Friends.Unblock(ctx, r.Node, boot, s.UID(), other)
 	})
 }
 
-// changeRelation changes how the user stands to another, then makes the cached lists of both stale, answers, and tells the
+// change changes how the user stands to another, then makes the cached lists of both stale, answers, and tells the
 // user's other devices. The other is not told: its next login lists its friends. What the change forbids is not stored from
 // the commit on; see store.Append. All of it may be repeated.
-func (d *Deps) changeRelation(
+func (r *relations) change(
 	ctx context.Context, s *session.Session, body []byte, answer wire.MsgID, change string, commit func(boot string, other int32) error,
 ) error {
 	var req wire.OtherRequest
@@ -50,40 +53,34 @@ func (d *Deps) changeRelation(
 	case errors.Is(err, store.ErrSelf), errors.Is(err, store.ErrTooMany):
 		return wire.Refuse(wire.CodeNotAllowed, err)
 	case errors.Is(err, store.ErrFenced):
-		d.Fenced(s.Boot())
+		r.Fenced(s.Boot())
 		return err
 	case err != nil:
 		return err
 	}
 	if change != wire.ChangeUnblock {
-		d.Users.Changed(ctx, s.UID(), req.UID)
-		d.seenChanged(s.UID(), req.UID)
+		r.Users.Changed(ctx, s.UID(), req.UID)
+		r.seenChanged(s.UID(), req.UID)
 	}
 	if err := reply(s, answer, wire.OtherReply{UID: req.UID}); err != nil {
 		return err
 	}
-	return d.pushToOwn(ctx, s, wire.MsgFriendsChanged, wire.FriendsChangedPush{Change: change, UID: req.UID})
-}
-
-// seenChanged says that two users may or may not see each other's presence any more.
-func (d *Deps) seenChanged(a, b int32) {
-	d.Watch.RightsChanged(a, b)
-	d.Watch.RightsChanged(b, a)
+	return r.pushToOwn(ctx, s, wire.MsgFriendsChanged, wire.FriendsChangedPush{Change: change, UID: req.UID})
 }
 
 // blocks answers 2111: a page of those whom the user has blocked, by ascending uid.
-func (d *Deps) blocks(ctx context.Context, s *session.Session, body []byte) error {
+func (r *relations) blocks(ctx context.Context, s *session.Session, body []byte) error {
 	var req wire.BlocksRequest
 	if err := wire.Decode(body, &req); err != nil {
 		return err
 	}
 	limit := pageLimit(s, req.Limit, nativePage)
-	list, err := d.Store.Friends.Blocks(ctx, s.UID(), req.After, limit+1)
+	list, err := r.Store.Friends.Blocks(ctx, s.UID(), req.After, limit+1)
 	if err != nil {
 		return err
 	}
 	page := wire.BlocksReply{Blocked: []wire.Blocked{}, LastUID: req.After}
-	room := d.pageBytes(s)
+	room := r.pageBytes(s)
 	for i := range list {
 		p := users.WireProfile(list[i].Profile)
 		if room -= profileBytes(&p); i == limit || room < 0 && i > 0 {

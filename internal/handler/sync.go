@@ -28,36 +28,43 @@ func (p *syncPage) full() bool {
 	return false
 }
 
+// syncs answers what has come to threads.
+type syncs struct {
+	*Deps
+	threads *threads
+	marks   *marks
+}
+
 // sync answers 2102: for each thread with news a page of it, as many as fit a frame.
-func (d *Deps) sync(ctx context.Context, s *session.Session, body []byte) error {
+func (y *syncs) sync(ctx context.Context, s *session.Session, body []byte) error {
 	req, err := wire.DecodeSync(body)
 	if err != nil {
 		return err
 	}
 	now := int64(0)
 	if req.Since != "" || req.WantSince {
-		if now, err = d.Store.Clock(ctx); err != nil {
+		if now, err = y.Store.Clock(ctx); err != nil {
 			return err
 		}
 	}
-	page := &syncPage{SyncReply: wire.SyncReply{Threads: []wire.HistoryReply{}}, view: viewOf(s), room: d.pageBytes(s)}
-	hides, err := d.Store.Messages.HidesAny(ctx, s.UID())
+	page := &syncPage{SyncReply: wire.SyncReply{Threads: []wire.HistoryReply{}}, view: viewOf(s), room: y.pageBytes(s)}
+	hides, err := y.Store.Messages.HidesAny(ctx, s.UID())
 	if err != nil {
 		return err
 	}
 	page.view.HidesNone = !hides // one look for all threads
 	if req.Since != "" {
-		err = d.syncSince(ctx, s, req, now, page)
+		err = y.since(ctx, s, req, now, page)
 	} else {
 		if req.WantSince {
 			page.Since = since{next: now}.String()
 		}
-		err = d.syncCursors(ctx, s, req, page)
+		err = y.cursors(ctx, s, req, page)
 	}
 	if err != nil {
 		return err
 	}
-	marks, err := d.threadMarks(ctx, s, page.of)
+	marks, err := y.marks.ofThreads(ctx, s, page.of)
 	if err != nil {
 		return err
 	}
@@ -67,8 +74,8 @@ func (d *Deps) sync(ctx context.Context, s *session.Session, body []byte) error 
 	return reply(s, wire.MsgSyncRsp, page.SyncReply)
 }
 
-// syncCursors fills page with what lies beyond the request's cursors. It looks at all threads of the user.
-func (d *Deps) syncCursors(ctx context.Context, s *session.Session, req *wire.SyncRequest, page *syncPage) error {
+// cursors fills page with what lies beyond the request's cursors. It looks at all threads of the user.
+func (y *syncs) cursors(ctx context.Context, s *session.Session, req *wire.SyncRequest, page *syncPage) error {
 	if len(req.Cursors) == 0 && !req.All {
 		return nil
 	}
@@ -77,7 +84,7 @@ func (d *Deps) syncCursors(ctx context.Context, s *session.Session, req *wire.Sy
 		cursors[at.ThreadID] = at.Seq
 	}
 	for after := int64(0); ; {
-		list, err := d.threadList(ctx, s, func() ([]store.Thread, error) { return d.Store.Threads.List(ctx, s.UID(), after, nativePage) })
+		list, err := y.threads.list(ctx, s, func() ([]store.Thread, error) { return y.Store.Threads.List(ctx, s.UID(), after, nativePage) })
 		if err != nil {
 			return err
 		}
@@ -90,7 +97,7 @@ func (d *Deps) syncCursors(ctx context.Context, s *session.Session, req *wire.Sy
 				starts = append(starts, history.Start{Thread: t, After: seq})
 			}
 		}
-		n, more, err := d.syncThreads(ctx, page, starts)
+		n, more, err := y.add(ctx, page, starts)
 		if err != nil {
 			return err
 		}
@@ -101,11 +108,11 @@ func (d *Deps) syncCursors(ctx context.Context, s *session.Session, req *wire.Sy
 	}
 }
 
-// syncThreads adds parts with what follows numbers of threads until the page is full. It returns how many it added, and reports
+// add adds parts with what follows numbers of threads until the page is full. It returns how many it added, and reports
 // whether there is more of these.
-func (d *Deps) syncThreads(ctx context.Context, page *syncPage, starts []history.Start) (added int, more bool, err error) {
+func (y *syncs) add(ctx context.Context, page *syncPage, starts []history.Start) (added int, more bool, err error) {
 	for added < len(starts) && !page.full() {
-		ahead, n, err := history.ReadAhead(ctx, d.Store.Messages, starts[added:], page.view, nativePage, page.room)
+		ahead, n, err := history.ReadAhead(ctx, y.Store.Messages, starts[added:], page.view, nativePage, page.room)
 		if err != nil {
 			return 0, false, err
 		}
@@ -171,16 +178,16 @@ func parseSince(text string, now int64) (s since, ok bool) {
 	return s, s.next <= now && from <= s.next && from >= now-sinceAge && s.after >= 0
 }
 
-// syncSince fills page with what has come to threads since the last reply, and looks at no other threads but groups. A thread that
+// since fills page with what has come to threads since the last reply, and looks at no other threads but groups. A thread that
 // has changed a little earlier can be among them, with rows that the client has. It leaves page.Since empty if the
 // request's is of no use, or the request's cursor shows that rows are gone which the client has.
-func (d *Deps) syncSince(ctx context.Context, s *session.Session, req *wire.SyncRequest, now int64, page *syncPage) error {
+func (y *syncs) since(ctx context.Context, s *session.Session, req *wire.SyncRequest, now int64, page *syncPage) error {
 	at, ok := parseSince(req.Since, now)
 	if !ok {
 		return nil
 	}
 	for _, cursor := range req.Cursors {
-		if there, err := d.reached(ctx, s.UID(), cursor); err != nil || !there {
+		if there, err := y.reached(ctx, s.UID(), cursor); err != nil || !there {
 			return err
 		}
 	}
@@ -188,8 +195,8 @@ func (d *Deps) syncSince(ctx context.Context, s *session.Session, req *wire.Sync
 		at.from, at.next = at.next, now
 	}
 	for {
-		list, err := d.threadList(ctx, s, func() ([]store.Thread, error) {
-			return d.Store.Threads.Since(ctx, s.UID(), at.from, at.after, sincePage)
+		list, err := y.threads.list(ctx, s, func() ([]store.Thread, error) {
+			return y.Store.Threads.Since(ctx, s.UID(), at.from, at.after, sincePage)
 		})
 		if err != nil {
 			return err
@@ -198,7 +205,7 @@ func (d *Deps) syncSince(ctx context.Context, s *session.Session, req *wire.Sync
 		for i := range list {
 			ends[i] = store.Before{Thread: list[i].ID, Seq: list[i].LastSeq}
 		}
-		known, err := d.Store.Threads.LastBefore(ctx, ends, at.from*1000-clocksApart.Milliseconds(), sinceDepth)
+		known, err := y.Store.Threads.LastBefore(ctx, ends, at.from*1000-clocksApart.Milliseconds(), sinceDepth)
 		if err != nil {
 			return err
 		}
@@ -208,7 +215,7 @@ func (d *Deps) syncSince(ctx context.Context, s *session.Session, req *wire.Sync
 				starts = append(starts, history.Start{Thread: t, After: max(known[i], t.FromSeq-1)})
 			}
 		}
-		n, _, err := d.syncThreads(ctx, page, starts)
+		n, _, err := y.add(ctx, page, starts)
 		if err != nil {
 			return err
 		}
@@ -228,7 +235,7 @@ func (d *Deps) syncSince(ctx context.Context, s *session.Session, req *wire.Sync
 }
 
 // reached reports whether a thread of the user's goes as far as the cursor.
-func (d *Deps) reached(ctx context.Context, uid int32, at wire.Cursor) (bool, error) {
-	list, err := d.Store.Threads.List(ctx, uid, at.ThreadID-1, 1)
+func (y *syncs) reached(ctx context.Context, uid int32, at wire.Cursor) (bool, error) {
+	list, err := y.Store.Threads.List(ctx, uid, at.ThreadID-1, 1)
 	return len(list) == 1 && list[0].ID == at.ThreadID && list[0].LastSeq >= at.Seq, err
 }
