@@ -24,7 +24,7 @@ func drained(b *testing.B, run func(func())) (s *Session, drain func(n int)) {
 	s = new(Session)
 	s.Init(&fileConn{fd: fds[0]}, &Limits{Limits: outbox.Limits{Bytes: 128 << 10, WriteTimeout: 5 * time.Second, Go: run}})
 	require.True(b, s.Identify(Identity{UID: 1, SID: 1, Native: true}))
-	require.True(b, s.activate())
+	require.True(b, s.advance(Pending, Live))
 	buf := make([]byte, 64<<10)
 	return s, func(n int) {
 		for n > 0 {

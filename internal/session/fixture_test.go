@@ -95,7 +95,7 @@ func (n *node) login(uid int32) (*Session, net.Conn) {
 	n.t.Helper()
 	s, c := n.dial()
 	require.True(n.t, s.Identify(Identity{UID: uid, Device: "d", SID: SID(uid), Native: true}))
-	require.True(n.t, s.activate())
+	require.True(n.t, s.advance(Pending, Live))
 	return s, c
 }
 

@@ -189,7 +189,7 @@ func TestAnOutboxHoldsNoMoreThanItsBound(t *testing.T) {
 	n := startNode(t, func(l *Limits) { l.Bytes, l.OnGap = 128<<10, func() { lost.Store(true) } })
 	s, c := n.dial()
 	require.True(t, s.Identify(Identity{UID: 1, Device: "d", SID: 1, Native: true, Gap: true}))
-	require.True(t, s.activate())
+	require.True(t, s.advance(Pending, Live))
 	require.NoError(t, c.(*net.TCPConn).SetReadBuffer(4096))
 	largest := 0
 	for i := 0; !lost.Load(); i++ {
@@ -223,7 +223,7 @@ func TestASlowReaderPinsLittleMoreThanItsBound(t *testing.T) {
 			return len(b), nil
 		}, close: func() {}}, limits)
 		require.True(t, s.Identify(Identity{UID: 1, Device: "d", SID: 1, Native: true, Gap: true}))
-		require.True(t, s.activate())
+		require.True(t, s.advance(Pending, Live))
 		return s
 	}
 	before := heap()
@@ -280,7 +280,7 @@ func TestAGapIsToldInsteadOfClosing(t *testing.T) {
 	n := startNode(t, func(l *Limits) { l.OnGap = func() { gaps.Add(1) } })
 	s, c := n.dial()
 	require.True(t, s.Identify(Identity{UID: 1, Device: "d", SID: 1, Native: true, Gap: true}))
-	require.True(t, s.activate())
+	require.True(t, s.advance(Pending, Live))
 	push := func(thread int64, seq int) *Push {
 		body := wire.AppendTextBody(nil, 2, 1, thread, []wire.SentText{
 			{Seq: int64(seq), UniqueID: "u", Content: string(make([]byte, 4096))}, {Seq: int64(seq + 1), UniqueID: "v", Content: "x"},
@@ -513,7 +513,7 @@ func TestNoWriteReachesAnotherConnection(t *testing.T) {
 					continue
 				}
 				me := uid.Add(1)
-				if !s.Identify(Identity{UID: me, SID: SID(me), Native: true}) || !s.activate() {
+				if !s.Identify(Identity{UID: me, SID: SID(me), Native: true}) || !s.advance(Pending, Live) {
 					_ = c.Close()
 					continue
 				}
@@ -639,7 +639,7 @@ func sink(t testing.TB, run func(func())) *Session {
 	s := new(Session)
 	s.Init(&fileConn{fd: fds[0]}, &Limits{Limits: outbox.Limits{Bytes: 128 << 10, WriteTimeout: 5 * time.Second, Go: run}})
 	require.True(t, s.Identify(Identity{UID: 1, SID: 1, Native: true}))
-	require.True(t, s.activate())
+	require.True(t, s.advance(Pending, Live))
 	return s
 }
 
@@ -676,7 +676,7 @@ func TestFramesOfGroupsKeepTheirOrderAndBecomeAGapNotice(t *testing.T) {
 	s, c := n.dial()
 	require.True(t, s.Identify(Identity{UID: 1, SID: 1, Native: true, Gap: true, Features: wire.FeatureGroups}))
 	require.ErrorIs(t, s.PushFrames(rows(1, 1, 100), 7, 1), ErrClosed, "not before it is Live")
-	require.True(t, s.activate())
+	require.True(t, s.advance(Pending, Live))
 	require.NoError(t, s.PushFrames(rows(1, 1, 100), 7, 1))
 	_, seq := mustRead(t, c).text()
 	require.Equal(t, 1, seq)
@@ -722,7 +722,7 @@ func TestAPushOfAFeatureThatIsNotShownIsNotSent(t *testing.T) {
 	n := startNode(t, nil)
 	s, c := n.dial()
 	require.True(t, s.Identify(Identity{UID: 1, SID: 1, Native: true, Gap: true, Features: wire.FeatureMarks}))
-	require.True(t, s.activate())
+	require.True(t, s.advance(Pending, Live))
 	for _, id := range []wire.MsgID{wire.MsgRowPush, wire.MsgTypingPush, wire.MsgGroupPush, wire.MsgMarkPush} {
 		require.NoError(t, s.Push(&Push{To: 1, ID: id, Body: []byte("{}")}))
 	}
@@ -735,7 +735,7 @@ func TestPassingPushesLeaveRoom(t *testing.T) {
 	n := startNode(t, func(l *Limits) { l.Bytes = 4 << 10; l.OnPassed = func() { passed.Add(1) } })
 	s, c := n.dial()
 	require.True(t, s.Identify(Identity{UID: 1, SID: 1, Native: true, Gap: true, Features: wire.FeatureMarks}))
-	require.True(t, s.activate())
+	require.True(t, s.advance(Pending, Live))
 	mark := &Push{To: 1, ID: wire.MsgMarkPush, Body: make([]byte, 512)}
 	for passed.Load() == 0 {
 		require.NoError(t, s.Push(mark))

@@ -47,8 +47,8 @@ func (r *Registry) Add(s *Session) {
 // accompanyLocked tells a user's sessions whether there is more than one.
 func (sh *shard) accompanyLocked(uid int32) {
 	s := sh.users[uid]
-	for company := s != nil && s.next != nil; s != nil; s = s.next {
-		s.company.Store(company)
+	for more := s != nil && s.next != nil; s != nil; s = s.next {
+		s.here.Store(more)
 	}
 }
 
@@ -71,7 +71,7 @@ func (r *Registry) Activate(s *Session) Activation {
 	if s.superseded {
 		return Superseded
 	}
-	if !s.activate() {
+	if !s.advance(Pending, Live) {
 		sh.removeLocked(s)
 		r.wheel.drop(s)
 		return Died

@@ -128,23 +128,20 @@ type Limits struct {
 type Session struct {
 	who
 	signs
+	life
+	others
+
+	joined atomic.Bool
 
 	limits *Limits // fixed after Init
 	socket outbox.Descriptor
 	box    outbox.Outbox
-
-	state  atomic.Uint32
-	joined atomic.Bool
-	// elsewhere is set once another device of the user logged in on another node, company while there is another session of the
-	// user on this one.
-	elsewhere, company atomic.Bool
 
 	// The registry's: look guarded by the wheel, the others by the user's shard.
 	next       *Session
 	look       look
 	counted    bool
 	superseded bool
-	missed     atomic.Bool // a push came while it was Pending
 }
 
 // Init makes s the session of conn, in state New. It must be called once, before any other method. What is written goes to
@@ -205,7 +202,7 @@ func (s *Session) Identify(id Identity) bool {
 			features: features, began: id.Began.UnixMilli(),
 		}
 		s.SetSilence(id.Silent)
-		alive = s.state.CompareAndSwap(uint32(New), uint32(Pending))
+		alive = s.advance(New, Pending)
 	})
 	return alive
 }
@@ -271,23 +268,33 @@ func (s *signs) Seen(now time.Time) { s.lastSeen.Store(now.UnixMilli()) }
 // LastSeen returns when the last frame arrived, as given to Seen.
 func (s *signs) LastSeen() time.Time { return time.UnixMilli(s.lastSeen.Load()) }
 
+// others is what is known of the user's other sessions.
+type others struct {
+	here      atomic.Bool // there is one on this node
+	elsewhere atomic.Bool // there was one on another node
+}
+
 // Alone reports whether no other session of the user is known, here or on other nodes.
-func (s *Session) Alone() bool { return !s.company.Load() && !s.elsewhere.Load() }
+func (o *others) Alone() bool { return !o.here.Load() && !o.elsewhere.Load() }
 
 // SetJoined notes whether the session uses its user's limit of texts, and reports whether it did before.
 func (s *Session) SetJoined(joined bool) (before bool) { return s.joined.Swap(joined) }
 
+// life is how far a connection has come.
+type life struct {
+	state  atomic.Uint32
+	missed atomic.Bool // a push came while it was Pending
+}
+
 // State returns how far the connection has come.
-func (s *Session) State() State { return State(s.state.Load()) }
+func (l *life) State() State { return State(l.state.Load()) }
 
 // Missed reports whether a push did not reach the session because it was still Pending. It is final once the session is
 // Live.
-func (s *Session) Missed() bool { return s.missed.Load() }
+func (l *life) Missed() bool { return l.missed.Load() }
 
-// activate makes a Pending session Live. It returns false if the session died while it logged in.
-func (s *Session) activate() bool {
-	return s.state.CompareAndSwap(uint32(Pending), uint32(Live))
-}
+// advance takes the connection from one state to the next. It returns false if that is not its state.
+func (l *life) advance(from, to State) bool { return l.state.CompareAndSwap(uint32(from), uint32(to)) }
 
 // die makes the session Dead and reports whether it was alive until now.
-func (s *Session) die() bool { return State(s.state.Swap(uint32(Dead))) != Dead }
+func (l *life) die() bool { return State(l.state.Swap(uint32(Dead))) != Dead }
