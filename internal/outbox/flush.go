@@ -1,24 +1,49 @@
 package outbox
 
-import (
-	"time"
+import "time"
 
-	"parley/internal/wire"
-)
+// waitBytes is how much is handed to the connection while its socket is full.
+const waitBytes = 8 << 10
+
+// CorkShare is how many sockets one goroutine writes to when a cork is released: 64 writes take about half a
+// millisecond, which bounds what the last of them waits, and more than that keep several processors busy.
+const CorkShare = 64
+
+// Cork gathers the outboxes for which a batch queues frames, so that each is written to once, and one goroutine serves
+// many of them instead of starting a flusher each. The zero value is ready. It belongs to one goroutine, which must
+// call Release after the batch, come what may: until then nothing reaches the clients.
+type Cork struct {
+	boxes []*Outbox
+}
+
+// Release has what was gathered written, without waiting for it, and makes the cork ready for the next batch.
+func (c *Cork) Release() {
+	for len(c.boxes) > 0 {
+		share := append([]*Outbox(nil), c.boxes[:min(len(c.boxes), CorkShare)]...)
+		c.boxes = c.boxes[len(share):]
+		share[0].limits.Go(func() {
+			for _, o := range share {
+				o.flushNow()
+			}
+		})
+	}
+	c.boxes = nil
+}
+
+// Len returns how many outboxes wait for the release.
+func (c *Cork) Len() int { return len(c.boxes) }
 
 // flush writes what waits until nothing does. One runs at most for an outbox.
 func (o *Outbox) flush() {
-	for b := o.take(); b != nil; b = o.take() {
-		if !o.writeTaken(b) {
-			return
-		}
+	for b := o.take(); b != nil && o.writeTaken(b); {
+		b = o.take()
 	}
 }
 
 // flushNow is flush for a goroutine that must not wait for the client: another one goes on when the socket is full.
 func (o *Outbox) flushNow() {
 	for b := o.take(); b != nil; b = o.take() {
-		n, err := o.writeNow(*b)
+		n, err := o.socket.write(*b)
 		if err == nil && n < len(*b) {
 			*b = (*b)[:copy(*b, (*b)[n:])]
 			o.waitFor(b)
@@ -29,52 +54,27 @@ func (o *Outbox) flushNow() {
 			o.broken(err)
 			return
 		}
-		o.noteWritten()
 	}
 }
 
 // take takes all that waits. When nothing does it gives up the way out, and returns nil.
 func (o *Outbox) take() *[]byte {
 	o.mu.Lock()
-	if o.out == nil && len(o.gaps) > 0 && !o.gone {
-		o.out = getBuffer()
-		for thread, from := range o.gaps {
-			*o.out = wire.AppendGap(*o.out, thread, from)
-		}
-		o.gaps = nil
-	}
-	if o.gone || o.out == nil {
-		shut := o.last && !o.gone
+	b := o.waiting.take()
+	shut := b == nil && o.last
+	if b == nil {
 		o.busy = false
-		o.dropLocked()
-		o.mu.Unlock()
-		if shut {
-			o.shut()
-		}
-		return nil
 	}
-	b := o.out
-	o.out, o.writing = nil, len(*b)
 	o.mu.Unlock()
-	return b
-}
-
-// shut ends our direction.
-func (o *Outbox) shut() {
-	o.wmu.Lock()
-	gone := o.IsGone()
-	if !gone {
-		o.socket.CloseWrite()
-	}
-	o.wmu.Unlock()
-	if !gone {
+	if shut && o.socket.closeWrite() {
 		o.owner.Shut()
 	}
+	return b
 }
 
 // writeOwned writes frames for a caller that has made itself the owner of the way out, and gives it up.
 func (o *Outbox) writeOwned(frames []byte) error {
-	n, err := o.writeNow(frames)
+	n, err := o.socket.write(frames)
 	if err != nil {
 		o.broken(err)
 		return ErrClosed
@@ -86,7 +86,7 @@ func (o *Outbox) writeOwned(frames []byte) error {
 		return nil
 	}
 	o.mu.Lock()
-	more := o.out != nil || len(o.gaps) > 0 || o.last
+	more := o.waiting.out != nil || len(o.waiting.gaps) > 0 || o.last
 	o.busy = more
 	o.mu.Unlock()
 	if more {
@@ -97,14 +97,19 @@ func (o *Outbox) writeOwned(frames []byte) error {
 
 // waitFor writes b, for which the socket had no room, and then what waits, on a goroutine that may wait for the client.
 func (o *Outbox) waitFor(b *[]byte) {
-	o.mu.Lock()
-	o.writing = len(*b)
-	o.mu.Unlock()
+	o.noteWriting(len(*b))
 	o.limits.Go(func() {
 		if o.writeTaken(b) {
 			o.flush()
 		}
 	})
+}
+
+// noteWriting notes how much of what was taken is still to be written.
+func (o *Outbox) noteWriting(n int) {
+	o.mu.Lock()
+	o.waiting.writing = n
+	o.mu.Unlock()
 }
 
 // writeTaken writes what was taken, and gives its buffer back. It returns false when the connection is lost.
@@ -113,47 +118,22 @@ func (o *Outbox) writeTaken(b *[]byte) bool {
 	putBuffer(b)
 	if err != nil {
 		o.broken(err)
-		return false
 	}
-	o.noteWritten()
-	return true
+	return err == nil
 }
 
-func (o *Outbox) noteWritten() {
-	o.mu.Lock()
-	o.writing = 0
-	o.mu.Unlock()
-}
-
-// writeNow hands the socket what it takes at once.
-func (o *Outbox) writeNow(b []byte) (int, error) {
-	o.wmu.Lock()
-	defer o.wmu.Unlock()
-	return o.writeLocked(b)
-}
-
-// writeLocked needs wmu. A full socket is 0, nil.
-func (o *Outbox) writeLocked(b []byte) (int, error) {
-	if o.IsGone() {
-		return 0, ErrClosed
-	}
-	return o.socket.TryWrite(b)
-}
-
-// writeAll waits for the client, as long as WriteTimeout allows. It holds wmu while it waits: the connection's close ends
-// the wait before it calls Gone, which wants wmu. Meanwhile it exchanges the buffer for smaller ones.
+// writeAll waits for the client, as long as WriteTimeout allows. It holds the socket while it waits: the connection's close
+// ends the wait before it calls Gone, which wants the socket. Meanwhile it exchanges the buffer for smaller ones.
 func (o *Outbox) writeAll(b *[]byte) error {
-	o.wmu.Lock()
-	defer o.wmu.Unlock()
+	o.socket.mu.Lock()
+	defer o.socket.mu.Unlock()
 	for rest := *b; ; {
-		n, err := o.writeLocked(rest)
+		n, err := o.socket.tryLocked(rest)
 		if err != nil || n == len(rest) {
 			return err
 		}
 		rest = shrink(b, rest[n:])
-		o.mu.Lock()
-		o.writing = len(rest)
-		o.mu.Unlock()
+		o.noteWriting(len(rest))
 		// The connection's own Write waits; netpoll's copies what it is given, and keeps a 4 KiB node for good. Only a client
 		// that lets its socket fill up costs that.
 		piece := min(len(rest), waitBytes)
@@ -173,8 +153,8 @@ func (o *Outbox) writeAll(b *[]byte) error {
 // broken ends the way out after a failed write: nothing may follow a frame that was cut.
 func (o *Outbox) broken(err error) {
 	o.mu.Lock()
-	o.busy, o.last, o.writing = false, true, 0
-	o.dropLocked()
+	o.busy, o.last, o.waiting.writing = false, true, 0
+	o.waiting.drop()
 	o.mu.Unlock()
 	o.owner.Broken(err)
 }

@@ -17,21 +17,6 @@ var (
 	ErrSlow = errors.New("outbox: slow consumer")
 )
 
-// Socket is what an outbox needs of a connection. The outbox calls one of TryWrite, Write and CloseWrite at a time, and none
-// after Gone. A write holds whole frames, but for what one before it has left over: that comes first, and alone.
-type Socket interface {
-	// TryWrite writes what the socket takes at once: 0, nil when it is full.
-	TryWrite([]byte) (int, error)
-	// Write blocks until the socket took everything or the connection was closed.
-	Write([]byte) (int, error)
-	// Last says which frame will be the last, nil if there is none. It may come beside a Write that waits.
-	Last(frame []byte)
-	// CloseWrite ends our direction.
-	CloseWrite()
-	// Reset makes the coming Close drop what the client has not taken, beside a Write that waits.
-	Reset()
-}
-
 // Owner hears of what becomes of an outbox. It is called without a lock, by the goroutine that found out.
 type Owner interface {
 	// Slow says that there was no room for what the client must get. The caller gets ErrSlow.
@@ -65,63 +50,60 @@ type Lossy interface {
 // Outbox is the way out of one connection. The zero value is not usable; see Init. All methods are safe for concurrent
 // use.
 type Outbox struct {
-	socket Socket
 	limits *Limits
 	owner  Owner
+	socket guarded
 
-	wmu sync.Mutex // guards the socket: held for each write, and by Gone
-
-	mu      sync.Mutex      // guards the following
-	out     *[]byte         // waits for the flusher; nil while idle
-	gaps    map[int64]int64 // threads that lost pushes, and from which number on; nil while there are none
-	writing int             // bytes that the flusher took and has not written yet
-	busy    bool            // a flusher, or an inline write, owns the way out
-	last    bool            // nothing may follow: shut the way out when all is written
-	gone    bool            // the connection is closed, and the descriptor may be somebody else's
+	mu      sync.Mutex // guards the following; may be taken under the socket's
+	waiting backlog
+	busy    bool // a flusher, or an inline write, owns the way out
+	last    bool // nothing may follow: shut the way out when all is written
 }
 
 // Init gives o its socket. It must be called once, before any other method.
 func (o *Outbox) Init(socket Socket, limits *Limits, owner Owner) {
-	o.socket, o.limits, o.owner = socket, limits, owner
+	o.socket.Socket, o.limits, o.owner = socket, limits, owner
 }
 
 // Write queues whole frames, which the caller keeps. It never blocks on the client. Limits.Bytes and ReplyBytes bound it. The
 // frames are written when cork is released, at once if that is nil.
 func (o *Outbox) Write(frames []byte, cork *Cork) error {
 	o.mu.Lock()
-	return o.queue(0, frames, nil, false, o.limits.Bytes+o.limits.ReplyBytes, cork)
+	return o.queue(0, frames, nil, o.limits.Bytes+o.limits.ReplyBytes, cork)
 }
 
 // Push is Write for a body that goes out under a header. Limits.Bytes bounds it. If there is no room, a gap notice takes the
 // place of a push that is lossy, which may be nil, and of those that follow in its thread until it is written.
 func (o *Outbox) Push(id wire.MsgID, body []byte, lossy Lossy, cork *Cork) error {
 	o.mu.Lock()
-	return o.queue(id, body, lossy, true, o.limits.Bytes, cork)
+	return o.queue(id, body, lossy, o.limits.Bytes, cork)
 }
 
-// queue needs mu, and releases it.
-func (o *Outbox) queue(id wire.MsgID, body []byte, lossy Lossy, header bool, limit int, cork *Cork) error {
-	n := len(body)
-	if header {
-		n += wire.HeaderLen
-	}
-	if o.gone || o.last {
+// queue queues a body under a header, or whole frames if id is 0. It needs mu, and releases it.
+func (o *Outbox) queue(id wire.MsgID, body []byte, lossy Lossy, limit int, cork *Cork) error {
+	if o.socket.gone() || o.last {
 		o.mu.Unlock()
 		return ErrClosed
 	}
-	full := o.queuedLocked()+n > limit
-	switch {
-	case lossy != nil && o.dropLossyLocked(lossy, full):
+	n := len(body)
+	if id != 0 {
+		n += wire.HeaderLen
+	}
+	full := o.waiting.bytes()+n > limit
+	switch gaps := len(o.waiting.gaps); {
+	case lossy != nil && gaps > 0 && o.waiting.lost(lossy.In()): // the client reads it from history, too
+	case lossy != nil && full && gaps < maxGaps:
+		o.loseLocked(lossy.Lost())
 	case full:
 		o.mu.Unlock()
 		o.owner.Slow()
 		return ErrSlow
 	default:
-		o.roomLocked(n, limit)
-		if header {
-			*o.out = wire.AppendHeader(*o.out, id, len(body))
+		o.waiting.room(n, limit)
+		if id != 0 {
+			*o.waiting.out = wire.AppendHeader(*o.waiting.out, id, len(body))
 		}
-		*o.out = append(*o.out, body...)
+		*o.waiting.out = append(*o.waiting.out, body...)
 	}
 	start := !o.busy
 	o.busy = true
@@ -135,12 +117,20 @@ func (o *Outbox) queue(id wire.MsgID, body []byte, lossy Lossy, header bool, lim
 	return nil
 }
 
+// loseLocked has a gap notice stand for pushes of a thread from a number on.
+func (o *Outbox) loseLocked(thread, first int64) {
+	if o.limits.OnGap != nil && !o.waiting.lost(thread) {
+		o.limits.OnGap()
+	}
+	o.waiting.note(thread, first)
+}
+
 // WriteInline is Write for a goroutine that may spend a system call: when nothing waits, the frames go to the socket at
 // once, which saves starting a flusher. It never waits for the client.
 func (o *Outbox) WriteInline(frames []byte) error {
 	o.mu.Lock()
-	if o.busy || o.last || o.gone {
-		return o.queue(0, frames, nil, false, o.limits.Bytes+o.limits.ReplyBytes, nil)
+	if o.busy || o.last || o.socket.gone() {
+		return o.queue(0, frames, nil, o.limits.Bytes+o.limits.ReplyBytes, nil)
 	}
 	o.busy = true
 	o.mu.Unlock()
@@ -152,51 +142,61 @@ func (o *Outbox) WriteInline(frames []byte) error {
 func (o *Outbox) PushFrames(frames []byte, thread, first int64) error {
 	o.mu.Lock()
 	switch {
-	case o.gone || o.last:
+	case o.socket.gone() || o.last:
 		o.mu.Unlock()
 		return ErrClosed
-	case o.busy:
-		o.queueFramesLocked(frames, thread, first)
+	case !o.busy:
+		o.busy = true
 		o.mu.Unlock()
-		return nil
+		return o.writeOwned(frames)
 	}
-	o.busy = true
+	// The owner of the way out writes them too, or tells that there was no room for them.
+	if o.waiting.lost(thread) || o.waiting.bytes()+len(frames) > o.limits.Bytes {
+		o.loseLocked(thread, first)
+	} else {
+		o.waiting.room(len(frames), o.limits.Bytes)
+		*o.waiting.out = append(*o.waiting.out, frames...)
+	}
 	o.mu.Unlock()
-	return o.writeOwned(frames)
+	return nil
 }
 
-// queueFramesLocked has the owner of the way out write frames too, or tell that there was no room for them.
-func (o *Outbox) queueFramesLocked(frames []byte, thread, first int64) {
-	_, lost := o.gaps[thread]
-	if !lost && o.queuedLocked()+len(frames) <= o.limits.Bytes {
-		o.roomLocked(len(frames), o.limits.Bytes)
-		*o.out = append(*o.out, frames...)
-		return
+// Gap has the client told that it has missed rows of a thread from a number on, or with thread 0 that it may have missed
+// some of any. It returns false if nothing can be written any more.
+func (o *Outbox) Gap(thread, from int64) bool {
+	o.mu.Lock()
+	if o.socket.gone() || o.last {
+		o.mu.Unlock()
+		return false
 	}
-	o.noteGapLocked(thread, first)
-	if !lost && o.limits.OnGap != nil {
-		o.limits.OnGap()
+	o.waiting.note(thread, from)
+	start := !o.busy
+	o.busy = true
+	o.mu.Unlock()
+	if start {
+		o.limits.Go(o.flush)
 	}
+	return true
 }
 
 // Last queues a last frame, which may be empty: when all is written, the way out is shut. It takes the place of what waits, or
 // comes behind it. The bound does not count, for there is one such frame. The first call wins.
 func (o *Outbox) Last(frame []byte, instead bool) {
 	o.mu.Lock()
-	if o.gone || o.last {
+	if o.socket.gone() || o.last {
 		o.mu.Unlock()
 		return
 	}
-	o.last, o.gaps = true, nil // the client's next login tells what it has missed
+	o.last, o.waiting.gaps = true, nil // the client's next login tells what it has missed
 	if instead {
-		o.dropLocked()
+		o.waiting.drop()
 	}
 	o.socket.Last(frame)
 	if len(frame) > 0 {
-		if o.out == nil {
-			o.out = getBuffer()
+		if o.waiting.out == nil {
+			o.waiting.out = getBuffer()
 		}
-		*o.out = append(*o.out, frame...)
+		*o.waiting.out = append(*o.waiting.out, frame...)
 	}
 	start := !o.busy
 	o.busy = true
@@ -209,83 +209,49 @@ func (o *Outbox) Last(frame []byte, instead bool) {
 // Reset makes the coming close of the connection a reset. Otherwise the kernel keeps what it was given for the client for
 // minutes after the node has forgotten it, and the client need not even notice.
 func (o *Outbox) Reset() {
-	o.mu.Lock() // not wmu, which a flusher may hold while it waits for this very client; Gone wants both
+	o.mu.Lock() // not the socket's, which a flusher may hold while it waits for this very client; Gone wants both
 	defer o.mu.Unlock()
-	if !o.gone {
+	if !o.socket.gone() {
 		o.socket.Reset()
 	}
 }
 
 // Gone says that the connection is closed: from its return on nothing touches the socket.
 func (o *Outbox) Gone() {
-	o.wmu.Lock()
-	defer o.wmu.Unlock()
+	o.socket.mu.Lock()
+	defer o.socket.mu.Unlock()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.gone = true
-	o.dropLocked()
+	o.socket.Socket = nil
+	o.waiting.drop()
 }
 
 // BeforeGone calls f unless Gone was called before; a Gone that comes meanwhile waits for it. f must not use the outbox.
 func (o *Outbox) BeforeGone(f func()) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !o.gone {
+	if !o.socket.gone() {
 		f()
 	}
-}
-
-// IsGone reports whether Gone was called.
-func (o *Outbox) IsGone() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.gone
 }
 
 // Queued returns the bytes that are held for the socket.
 func (o *Outbox) Queued() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.queuedLocked()
+	return o.waiting.bytes()
 }
 
-func (o *Outbox) queuedLocked() int {
-	if o.out == nil {
-		return o.writing
-	}
-	return o.writing + len(*o.out)
-}
-
-// Held returns the bytes of memory that the outbox holds, about: a large buffer grows by a quarter.
+// Held returns the bytes of memory that the outbox holds, about.
 func (o *Outbox) Held() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	held := o.writing + o.writing/4
-	if o.out != nil {
-		held += cap(*o.out)
-	}
-	return held
+	return o.waiting.memory()
 }
 
 // Idle reports whether nothing waits and nobody writes: then the outbox holds no buffer.
 func (o *Outbox) Idle() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.out == nil && o.writing == 0 && !o.busy
-}
-
-// roomLocked makes room for n bytes more, within a limit.
-func (o *Outbox) roomLocked(n, limit int) {
-	if o.out == nil {
-		o.out = getBuffer()
-	}
-	makeRoom(o.out, n, limit-o.writing)
-}
-
-// dropLocked forgets what waits.
-func (o *Outbox) dropLocked() {
-	if o.out != nil {
-		putBuffer(o.out)
-	}
-	o.out, o.gaps = nil, nil
+	return o.waiting.out == nil && o.waiting.writing == 0 && !o.busy
 }

@@ -123,7 +123,7 @@ func TestNothingFollowsABrokenWrite(t *testing.T) {
 	require.ErrorIs(t, o.Write([]byte("b"), nil), ErrClosed)
 	require.Zero(t, o.Queued())
 	o.Gone()
-	require.True(t, o.IsGone())
+	o.BeforeGone(func() { require.Fail(t, "it is gone") })
 	o.Reset()
 	require.False(t, p.reset, "the descriptor may be somebody else's")
 }

@@ -416,7 +416,11 @@ func TestFinishWithUnreadInputIsNoReset(t *testing.T) {
 	_, err = read(c)
 	require.ErrorIs(t, err, io.EOF)
 	wg.Wait()
-	eventually(t, "the close after Linger", s.box.IsGone)
+	eventually(t, "the close after Linger", func() bool {
+		gone := true
+		s.box.BeforeGone(func() { gone = false })
+		return gone
+	})
 }
 
 // fileConn is a connection that its test controls.

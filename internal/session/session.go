@@ -131,8 +131,6 @@ type Session struct {
 	life
 	others
 
-	joined atomic.Bool
-
 	limits *Limits // fixed after Init
 	socket outbox.Descriptor
 	box    outbox.Outbox
@@ -142,6 +140,8 @@ type Session struct {
 	look       look
 	counted    bool
 	superseded bool
+
+	joined atomic.Bool // here it fits behind the others
 }
 
 // Init makes s the session of conn, in state New. It must be called once, before any other method. What is written goes to
