@@ -147,7 +147,7 @@ func (c *stock) wait(d time.Duration) (frames []got) {
 func (c *stock) queued() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.replies)
+	return len(c.replies.frames)
 }
 
 func ids(frames []got) (ids []wire.MsgID) {

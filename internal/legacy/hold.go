@@ -7,40 +7,37 @@ import (
 	"parley/internal/wire"
 )
 
-// Asking records that a 1025 has arrived. Its turn comes after the end of the login, which on a busy node may take longer than FirstLoad.
-func (p *Policy) Asking() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.asking, p.gen1 = true, false
+// held are the pushes that wait.
+type held struct {
+	pushes  []session.Push
+	bytes   int // of their bodies
+	applied int // friend requests among them
 }
 
-// ThreadsAsked receives the cursor of a 1025 and returns the cursor to use. The first 1025 of a session starts from
-// the beginning whatever its cursor: after a new login the client still has its old cursor, but no longer its list.
-func (p *Policy) ThreadsAsked(after int64) (cursor int64, first bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.asked {
-		return after, false
+func (h *held) add(push *session.Push) {
+	if push.ID == wire.MsgApplied {
+		h.applied++
 	}
-	p.asking, p.asked, p.gen1, p.stored = true, true, false, nil
-	return 0, true
+	h.pushes = append(h.pushes, *push)
+	h.bytes += len(push.Body)
 }
 
-// Announce records that the next 1026 lists a thread. It returns false if the thread must not be listed: either its
-// peer is not in the friend_list of this login, which would crash the client; or the client knows the thread already,
-// and would forget its texts. Texts of the thread wait until its history has been served. The client asks for the
-// history even if it is empty.
-func (p *Policy) Announce(id int64, peer int32) bool {
+func (h *held) drop(i int) {
+	h.bytes -= len(h.pushes[i].Body)
+	if h.pushes[i].ID == wire.MsgApplied {
+		h.applied--
+	}
+	h.pushes = append(h.pushes[:i], h.pushes[i+1:]...)
+	if len(h.pushes) == 0 {
+		h.pushes = nil
+	}
+}
+
+// Held returns the bytes of the held pushes.
+func (p *Policy) Held() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_, friend := p.friends[peer]
-	_, known := p.threads[id]
-	if !friend || known {
-		return false
-	}
-	p.threads[id] = thread{loading: true}
-	p.naming = true
-	return true
+	return p.held.bytes
 }
 
 // ThreadsListed records that the last 1026 was sent. Pushes may go out now, those of a thread once its history is
@@ -50,54 +47,6 @@ func (p *Policy) ThreadsListed() {
 	defer p.mu.Unlock()
 	p.listed, p.progress = true, time.Now()
 	p.pumpLocked(p.progress)
-}
-
-// AnnounceLoaded records that the next reply (a 1028) names a thread that needs no loading. It returns false if the
-// reply must not name it, because its peer is not a friend of the client's user.
-func (p *Policy) AnnounceLoaded(id int64, peer int32) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if _, ok := p.friends[peer]; !ok {
-		return false
-	}
-	if _, known := p.threads[id]; !known {
-		p.threads[id] = thread{}
-		p.naming = true
-	}
-	return true
-}
-
-// Befriended records that the next 1014 announces a new friend and the first messages of their thread.
-func (p *Policy) Befriended(uid int32, id, lastSeq int64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.befriendLocked(uid, id, lastSeq)
-	p.naming = true
-}
-
-func (p *Policy) befriendLocked(uid int32, id, lastSeq int64) {
-	p.friends[uid] = struct{}{}
-	if t := p.threads[id]; t.served < lastSeq {
-		t.served = lastSeq
-		p.threads[id] = t
-	}
-}
-
-// HistoryAsked records that a 1029 is about to be answered; pushes of the thread wait for the answer. It returns the
-// number from which on the answer must omit texts, because pushes have delivered them, or 0 if there is none. A
-// client whose load was interrupted by a new login in the same process also goes through its old list of threads, and
-// so asks for some threads twice.
-func (p *Policy) HistoryAsked(id int64) (pushed int64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.progress = time.Now()
-	t, ok := p.threads[id]
-	if !ok {
-		return 0
-	}
-	t.loading, t.reading = true, true
-	p.threads[id] = t
-	return t.pushed
 }
 
 // HistoryServed records that a 1030 delivered a thread up to a number. If more is set, the client will ask for the
@@ -122,46 +71,28 @@ func (p *Policy) FirstGeneration() {
 	p.pumpLocked(time.Now())
 }
 
-// releasableLocked reports whether the client's load permits sending a push now.
-func (p *Policy) releasableLocked(push *session.Push, now time.Time) bool {
-	if p.naming || (!p.listed && !p.gen1) {
-		return false
-	}
-	if push.ID != wire.MsgTextPush || p.gen1 {
-		return true
-	}
-	return !p.threads[push.Thread].loading || now.Sub(p.progress) >= LoadPatience
-}
-
-// loadsLocked reports whether the client will get a text from a page of history that has not been read from the store
-// yet. A page that is being read may lack the text.
-func (p *Policy) loadsLocked(push *session.Push) bool {
-	t := p.threads[push.Thread]
-	return push.ID == wire.MsgTextPush && !p.gen1 && t.loading && !t.reading
-}
-
 // dropLoadingLocked drops texts that the client will get from history, to make room for others.
 func (p *Policy) dropLoadingLocked() {
-	for i := 0; i < len(p.pushes); {
-		if !p.loadsLocked(&p.pushes[i]) {
+	for i := 0; i < len(p.held.pushes); {
+		if !p.loadsLocked(&p.held.pushes[i]) {
 			i++
 			continue
 		}
 		count(p.counters.LeftToHistory)
-		p.dropLocked(i)
+		p.held.drop(i)
 	}
 }
 
 // nextPushLocked removes the first push that may be sent and returns its frame, or nil if there is none.
 func (p *Policy) nextPushLocked(now time.Time) []byte {
-	for i := 0; i < len(p.pushes); {
-		if !p.releasableLocked(&p.pushes[i], now) {
+	for i := 0; i < len(p.held.pushes); {
+		if !p.releasableLocked(&p.held.pushes[i], now) {
 			i++
 			continue
 		}
-		push := p.pushes[i]
+		push := p.held.pushes[i]
 		if push.ID != wire.MsgTextPush {
-			p.dropLocked(i)
+			p.held.drop(i)
 			if frame := p.frameLocked(&push); frame != nil {
 				return frame
 			}
@@ -171,7 +102,7 @@ func (p *Policy) nextPushLocked(now time.Time) []byte {
 		_, friend := p.friends[push.From]
 		if !friend && (!known || p.gen1) {
 			count(p.counters.Unsafe) // it would crash the client; the next login lists the friend and the thread
-			p.dropLocked(i)
+			p.held.drop(i)
 			continue
 		}
 		if !known && !p.gen1 {
@@ -186,18 +117,6 @@ func (p *Policy) nextPushLocked(now time.Time) []byte {
 		}
 	}
 	return nil
-}
-
-// dropLocked removes a held push.
-func (p *Policy) dropLocked(i int) {
-	p.held -= len(p.pushes[i].Body)
-	if p.pushes[i].ID == wire.MsgApplied {
-		p.applied--
-	}
-	p.pushes = append(p.pushes[:i], p.pushes[i+1:]...)
-	if len(p.pushes) == 0 {
-		p.pushes = nil
-	}
 }
 
 // frameLocked returns the frame of a push that is not a text, and records what it tells the client.

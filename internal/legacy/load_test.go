@@ -26,7 +26,7 @@ func TestManyTextsDuringTheFirstLoadCloseNobody(t *testing.T) {
 			require.NoError(t, c.s.Push(push(friend, talk, text, seq+1)))
 		}
 		require.Positive(t, left)
-		require.LessOrEqual(t, c.held, MaxHeld)
+		require.LessOrEqual(t, c.held.bytes, MaxHeld)
 
 		require.Zero(t, c.HistoryAsked(talk))
 		// A page is being read: it may lack this text.

@@ -9,12 +9,12 @@ const maxMerged = 32000
 // textsLocked removes the text push at i and all later ones of the same thread and sender that fit into one frame. It
 // leaves out texts that the client has from history, and returns the frame, or nil if nothing is left.
 func (p *Policy) textsLocked(i int) []byte {
-	first := p.pushes[i]
+	first := p.held.pushes[i]
 	served := p.servedLocked(first.Thread)
 	var merged wire.TextPush
 	size, whole := 0, true // whole: the frame holds all texts of the first push, and no others
-	for j := i; j < len(p.pushes); {
-		at := &p.pushes[j]
+	for j := i; j < len(p.held.pushes); {
+		at := &p.held.pushes[j]
 		if at.ID != wire.MsgTextPush || at.Thread != first.Thread || at.From != first.From {
 			j++
 			continue
@@ -42,7 +42,7 @@ func (p *Policy) textsLocked(i int) []byte {
 			merged = body
 			merged.Chats = chats
 		}
-		p.dropLocked(j)
+		p.held.drop(j)
 	}
 	if len(merged.Chats) == 0 {
 		return nil

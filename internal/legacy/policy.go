@@ -8,7 +8,6 @@
 package legacy
 
 import (
-	"sync"
 	"time"
 
 	"parley/internal/session"
@@ -48,14 +47,6 @@ func count(f func()) {
 	}
 }
 
-// thread is what the client knows of a thread.
-type thread struct {
-	loading bool  // the client has not read all of its history yet
-	reading bool  // a page of it is being read from the store
-	served  int64 // the client has everything up to this number
-	pushed  int64 // lowest number delivered by a push, 0 if none: history must not repeat it
-}
-
 // A Policy decides what is sent to a stock session, and when. It implements session.Stock. Its methods are safe for
 // concurrent use and do not block.
 type Policy struct {
@@ -63,24 +54,12 @@ type Policy struct {
 	wheel    *Wheel
 	counters *Counters
 
-	mu       sync.Mutex // guards the following
-	opened   time.Time  // when the 1006, which is the first frame, was written; zero before
-	friends  map[int32]struct{}
-	threads  map[int64]thread
-	stored   map[int64]int64 // for a first-generation client: the number of the last text stored before its login, by thread
-	received received
-	asking   bool // a 1025 has arrived
-	asked    bool // its turn has come
-	listed   bool // the last 1026 has been sent
-	gen1     bool // first generation: the client knows no threads
-	beat     bool // a heartbeat waits for its answer, needed only if nothing else is sent
-	naming   bool // a thread has been recorded that only the next reply will name
-	replies  [][]byte
-	waiting  int // bytes of replies
-	pushes   []session.Push
-	progress time.Time // when the client last loaded something
-	held     int       // bytes of the bodies of pushes
-	applied  int       // friend requests in pushes
+	client // and its mu, which guards the following
+
+	replies  replies
+	held     held
+	beat     bool      // a heartbeat waits for its answer, needed only if nothing else is sent
+	opened   time.Time // when the 1006, which is the first frame, was written; zero before
 	last     time.Time // when the last frame was written
 	texts    int       // texts in that frame
 	due      bool      // the wheel will call pump
@@ -89,12 +68,39 @@ type Policy struct {
 	finished bool
 }
 
+// replies are the replies that wait.
+type replies struct {
+	frames [][]byte
+	bytes  int
+}
+
+// add adds a copy of a reply. It returns false if too many wait.
+func (r *replies) add(frame []byte) bool {
+	if len(r.frames) >= maxReplies || len(r.frames) > 0 && r.bytes+len(frame) > maxReplyBytes {
+		return false
+	}
+	r.frames = append(r.frames, append([]byte(nil), frame...))
+	r.bytes += len(frame)
+	return true
+}
+
+// next removes the first reply.
+func (r *replies) next() []byte {
+	frame := r.frames[0]
+	r.bytes -= len(frame)
+	r.frames[0] = nil
+	if r.frames = r.frames[1:]; len(r.frames) == 0 {
+		r.frames = nil
+	}
+	return frame
+}
+
 // New returns the policy of a session that is logging in. friends is the friend_list the client is about to receive.
 // stored holds the number of the last text in each of their threads, read after the client asked to log in.
 func New(s *session.Session, wheel *Wheel, friends map[int32]struct{}, stored map[int64]int64, counters *Counters) *Policy {
 	return &Policy{
-		s: s, wheel: wheel, friends: friends, stored: stored, counters: counters,
-		threads: make(map[int64]thread), received: make(received),
+		s: s, wheel: wheel, counters: counters,
+		client: client{friends: friends, threads: make(map[int64]thread), stored: stored, received: make(received)},
 	}
 }
 
@@ -123,11 +129,9 @@ func (p *Policy) Reply(frame []byte) error {
 		p.pumpLocked(now)
 		return nil
 	}
-	if len(p.replies) >= maxReplies || len(p.replies) > 0 && p.waiting+len(frame) > maxReplyBytes {
+	if !p.replies.add(frame) {
 		return p.overflowLocked()
 	}
-	p.replies = append(p.replies, append([]byte(nil), frame...))
-	p.waiting += len(frame)
 	if id != wire.MsgTextRsp {
 		p.naming = false // other requests are answered one at a time, so this is the naming reply or its refusal
 	}
@@ -152,25 +156,21 @@ func (p *Policy) Push(push *session.Push) error {
 	if !understood(push.ID) {
 		return nil // a native message; the client reads its content from the store
 	}
-	if push.ID == wire.MsgApplied && p.applied >= maxAppliedHeld {
+	if push.ID == wire.MsgApplied && p.held.applied >= maxAppliedHeld {
 		count(p.counters.ApplicationsDropped) // the next login lists it
 		return nil
 	}
-	if p.held+len(push.Body) > MaxHeld {
+	if p.held.bytes+len(push.Body) > MaxHeld {
 		p.dropLoadingLocked()
 		if p.loadsLocked(push) {
 			count(p.counters.LeftToHistory)
 			return nil
 		}
-		if p.held+len(push.Body) > MaxHeld {
+		if p.held.bytes+len(push.Body) > MaxHeld {
 			return p.overflowLocked()
 		}
 	}
-	if push.ID == wire.MsgApplied {
-		p.applied++
-	}
-	p.pushes = append(p.pushes, *push)
-	p.held += len(push.Body)
+	p.held.add(push)
 	p.pumpLocked(time.Now())
 	return nil
 }
@@ -183,7 +183,7 @@ func understood(id wire.MsgID) bool {
 func (p *Policy) Close(last []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.closing, p.beat, p.pushes, p.held, p.applied = true, false, nil, 0, 0
+	p.closing, p.beat, p.held = true, false, held{}
 	p.final = append([]byte(nil), last...)
 	p.pumpLocked(time.Now())
 }
@@ -193,7 +193,7 @@ func (p *Policy) Gone() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closing, p.finished, p.beat = true, true, false
-	p.replies, p.waiting, p.pushes, p.held, p.applied, p.final = nil, 0, nil, 0, 0, nil
+	p.replies, p.held, p.final = replies{}, held{}, nil
 }
 
 // Tick ends holds that have lasted too long. The node calls it every second.
@@ -203,7 +203,7 @@ func (p *Policy) Tick(now time.Time) {
 	if !p.asking && !p.gen1 && !p.opened.IsZero() && now.Sub(p.opened) >= FirstLoad {
 		p.gen1 = true
 	}
-	if len(p.pushes) > 0 {
+	if len(p.held.pushes) > 0 {
 		p.pumpLocked(now)
 	}
 }
@@ -245,13 +245,8 @@ func (p *Policy) writeLocked(now time.Time) bool {
 	var frame []byte
 	p.texts = 0
 	switch {
-	case len(p.replies) > 0:
-		frame = p.replies[0]
-		p.waiting -= len(frame)
-		p.replies[0] = nil
-		if p.replies = p.replies[1:]; len(p.replies) == 0 {
-			p.replies = nil
-		}
+	case len(p.replies.frames) > 0:
+		frame = p.replies.next()
 	case p.closing:
 		p.finished = true
 		p.s.FinishNow(p.final)
@@ -279,11 +274,11 @@ func (p *Policy) writeLocked(now time.Time) bool {
 // waitingLocked reports whether the wheel should call again. Pushes held back do not count: whatever releases them
 // calls pumpLocked.
 func (p *Policy) waitingLocked(now time.Time) bool {
-	if len(p.replies) > 0 || p.closing || p.beat {
+	if len(p.replies.frames) > 0 || p.closing || p.beat {
 		return true
 	}
-	for i := range p.pushes {
-		if p.releasableLocked(&p.pushes[i], now) {
+	for i := range p.held.pushes {
+		if p.releasableLocked(&p.held.pushes[i], now) {
 			return true
 		}
 	}

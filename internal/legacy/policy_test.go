@@ -135,12 +135,12 @@ func TestMergedTextsFitAFrame(t *testing.T) {
 				const pushes = 6
 				for i := range pushes {
 					p := push(friend, talk, content, int64(i+1))
-					if c.held+len(p.Body) > MaxHeld {
+					if c.held.bytes+len(p.Body) > MaxHeld {
 						break
 					}
 					require.NoError(t, c.s.Push(p))
 				}
-				n := len(c.pushes)
+				n := len(c.held.pushes)
 				if gen1 {
 					c.FirstGeneration()
 				} else {
@@ -204,7 +204,7 @@ func TestAStrangersTextIsDropped(t *testing.T) {
 			require.Len(t, frames, 1)
 			require.Equal(t, friend, c.texts(frames[0]).FromUID)
 			require.Equal(t, 1, c.unsafe)
-			require.Zero(t, c.held)
+			require.Zero(t, c.held.bytes)
 		})
 	}
 }
@@ -374,7 +374,7 @@ func TestTooMuchHeldClosesTheSession(t *testing.T) {
 		c.wait(time.Second)
 		require.True(t, c.eof)
 		require.ErrorIs(t, c.s.Reply(wire.HeartbeatFrame), session.ErrClosed)
-		require.Zero(t, c.held)
+		require.Zero(t, c.held.bytes)
 	})
 }
 

@@ -2,7 +2,6 @@ package legacy
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 
 	"parley/internal/wire"
@@ -63,57 +62,4 @@ func (r received) floor(thread int64) int64 {
 		return int64(runs[0].hi)
 	}
 	return 0
-}
-
-// servedLocked returns the number up to which the client has all texts of a thread, so that none of them is sent. A
-// first-generation client loads no history and keeps its texts over a new login: it has everything stored before.
-func (p *Policy) servedLocked(id int64) int64 {
-	if p.gen1 {
-		return max(p.threads[id].served, p.stored[id])
-	}
-	return p.threads[id].served
-}
-
-// Lacks reports whether the client has received a text neither from history nor by a push.
-func (p *Policy) Lacks(id, seq int64) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	_, in := p.received.find(id, seq)
-	return !in && seq > p.servedLocked(id)
-}
-
-// Floor returns the number up to which the client lacks no text of a thread.
-func (p *Policy) Floor(id int64) int64 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return max(p.servedLocked(id), p.received.floor(id))
-}
-
-// Settled reports whether the policy knows which texts of a thread the client has: the client is not loading the
-// thread, nor about to.
-func (p *Policy) Settled(id int64) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return (p.listed || p.gen1) && !p.threads[id].loading
-}
-
-// Known returns the threads that the client has been told of or sent texts of, and for a first-generation client
-// those of its friends.
-func (p *Policy) Known() []int64 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	ids := slices.AppendSeq(make([]int64, 0, len(p.threads)), maps.Keys(p.threads))
-	ids = slices.AppendSeq(ids, maps.Keys(p.received))
-	if p.gen1 {
-		ids = slices.AppendSeq(ids, maps.Keys(p.stored))
-	}
-	slices.Sort(ids)
-	return slices.Compact(ids)
-}
-
-// Held returns the bytes of the held pushes.
-func (p *Policy) Held() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.held
 }
