@@ -87,7 +87,7 @@ type npConn interface {
 // Welcome makes a connection of an accepted socket, or closes it. via is what its listener speaks.
 func (s *Conns) Welcome(fd int, from netip.Addr, via wire.Transport) {
 	now := time.Now()
-	c := &Conn{of: s, addr: from.As16(), accepted: now.UnixMilli(), proxied: s.fromProxy(from)}
+	c := &Conn{of: s, origin: origin{addr: from.As16(), accepted: now.UnixMilli()}, proxied: s.fromProxy(from)}
 	client := from
 	if c.proxied {
 		client = netip.Addr{} // the proxy is still to say it
@@ -129,9 +129,17 @@ func (s *Conns) Welcome(fd int, from netip.Addr, via wire.Transport) {
 
 // Attach returns the connection of a socket that somebody else reads: what arrives goes to Receive.
 func (s *Conns) Attach(socket outbox.Conn) *Conn {
-	c := &Conn{of: s, accepted: time.Now().UnixMilli()}
+	c := &Conn{of: s, origin: origin{accepted: time.Now().UnixMilli()}}
 	c.Init(socket, s.d.Session)
 	return c
+}
+
+// onClose is netpoll's close callback. It runs among other hang-ups, so it touches memory only.
+func (c *Conn) onClose(netpoll.Connection) error {
+	c.Gone()
+	c.of.d.Ender.Leave(&c.Session)
+	c.of.forget(c)
+	return nil
 }
 
 func (s *Conns) remember(c *Conn) {

@@ -95,19 +95,19 @@ func TestAClientThatWritesAheadOfItsHandlerIsClosed(t *testing.T) {
 	require.True(t, c.Identify(session.Identity{UID: 1001, Device: "native", SID: 1, Native: true, Silent: time.Hour}))
 	registry.Add(&c.Session)
 	require.Equal(t, session.Activated, registry.Activate(&c.Session))
-	// A text that names no thread looks for the last one's, under the connection's lock.
+	// A text that names no thread goes into the queue, whose lock the test holds.
 	body := fmt.Appendf(nil, `{"touid":1,"text_array":[{"unique_id":"u","content":%q}]}`, strings.Repeat("x", 2000))
 	one, err := wire.AppendFrame(nil, wire.MsgText, body)
 	require.NoError(t, err)
 	block := bytes.Repeat(one, 4*unreadBytes/len(one)+1)
 	require.NoError(t, client.(*net.TCPConn).SetWriteBuffer(64<<10)) // the rest must have been read when Write returns
-	c.mu.Lock()                                                      // the first request waits here
+	c.queue.mu.Lock()                                                // the first request waits here
 	c.Seen(time.UnixMilli(1))
 	_, err = client.Write(one)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return c.LastSeen().UnixMilli() > 1 }, 15*time.Second, time.Millisecond, "its handler runs")
 	_, err = client.Write(block)
-	c.mu.Unlock()
+	c.queue.mu.Unlock()
 	require.NoError(t, err, "netpoll takes it all")
 	require.NoError(t, client.SetReadDeadline(time.Now().Add(15*time.Second)))
 	for {

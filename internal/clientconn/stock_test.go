@@ -42,7 +42,7 @@ func TestAStockClientHasAskedForItsThreadsWhenItsQuestionArrives(t *testing.T) {
 	send(wire.MsgSearch) // in place of the login
 	<-began
 	send(wire.MsgThreads)
-	queued := func() bool { c.mu.Lock(); defer c.mu.Unlock(); return len(c.queue) == 1 }
+	queued := func() bool { c.queue.mu.Lock(); defer c.queue.mu.Unlock(); return len(c.queue.requests) == 1 }
 	require.Eventually(t, queued, time.Minute, time.Millisecond)
 	p.Tick(time.Now().Add(2 * legacy.FirstLoad))
 	require.False(t, p.Settled(thread), "it is going to load its threads")

@@ -64,8 +64,8 @@ func (t *tlsSocket) Transport() wire.Transport { return wire.TLS }
 // plainBuffers are what is decrypted into.
 var plainBuffers = sync.Pool{New: func() any { return new([takeBytes]byte) }}
 
-// read takes what has arrived. false: close the connection.
-func (t *tlsSocket) read(c *Conn, r netpoll.Reader) bool {
+// read takes what has arrived, with web as messages of WebSocket. false: close the connection.
+func (t *tlsSocket) read(c *Conn, r netpoll.Reader, web *webSocket) bool {
 	t.reader = r
 	if !t.shaken.Load() {
 		t.waiting = true
@@ -81,10 +81,17 @@ func (t *tlsSocket) read(c *Conn, r netpoll.Reader) bool {
 	defer plainBuffers.Put(buf)
 	for c.State() != session.Dead {
 		n, err := t.conn.Read(buf[:])
-		if n > 0 && !c.take(buf[:n]) {
-			return false
+		ok := n == 0
+		switch {
+		case ok:
+		case web != nil:
+			ok = web.receive(c, buf[:n])
+		default:
+			ok = c.Receive(buf[:n])
 		}
 		switch {
+		case !ok:
+			return false
 		case err == nil:
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return true
@@ -92,7 +99,6 @@ func (t *tlsSocket) read(c *Conn, r netpoll.Reader) bool {
 			c.hangUp()
 			return true
 		case errors.Is(err, errFlood):
-			c.of.d.Metrics.Flooding.Inc()
 			return c.refuseStream(wire.CodeRateLimited)
 		default:
 			c.of.d.Metrics.BadFrames.Inc()

@@ -112,7 +112,7 @@ func (w *webSocket) receive(c *Conn, data []byte) bool {
 	if cheap > 0 {
 		now := time.Now()
 		c.Seen(now)
-		if !c.allowCheap(now, cheap) {
+		if !c.rates.cheap(now, cheap, &c.of.cfg) {
 			return c.refuseStream(wire.CodeRateLimited)
 		}
 	}
@@ -124,7 +124,6 @@ func (w *webSocket) refuse(c *Conn, status websocket.Status) bool {
 	if c.State() == session.Dead {
 		return true // it was told goodbye
 	}
-	c.of.d.Metrics.BadFrames.Inc()
 	w.End(status, strconv.Itoa(int(wire.CodeBadRequest)))
 	if !c.refuseStream(wire.CodeBadRequest) {
 		c.hangUp()

@@ -6,8 +6,22 @@ import (
 
 	"github.com/cloudwego/netpoll"
 
+	"parley/internal/admission"
 	"parley/internal/proxyproto"
 )
+
+// origin is where a connection comes from.
+type origin struct {
+	addr     [16]byte // see Remote; a netip.Addr is half as large again
+	accepted int64    // unix milliseconds
+	entry    admission.Entry
+}
+
+// Remote returns the client's address, or its proxy's.
+func (o *origin) Remote() netip.Addr { return netip.AddrFrom16(o.addr).Unmap() }
+
+// Accepted returns when the connection was accepted.
+func (o *origin) Accepted() time.Time { return time.UnixMilli(o.accepted) }
 
 // fromProxy reports whether connections from addr begin with a header of the PROXY protocol.
 func (s *Conns) fromProxy(addr netip.Addr) bool {
@@ -39,13 +53,13 @@ func (c *Conn) readProxyHeader(r netpoll.Reader) bool {
 		if done {
 			_ = r.Skip(n - len(rest)) // which are there
 			_ = r.Release()           // the only error is that nothing was read
-			return c.named(from)
+			return c.admit(from)
 		}
 	}
 }
 
-// named admits the connection for the client's address; without one, for the proxy's. false: close the connection.
-func (c *Conn) named(from netip.Addr) bool {
+// admit admits the connection for the client's address; without one, for the proxy's. false: close the connection.
+func (c *Conn) admit(from netip.Addr) bool {
 	s := c.of
 	c.proxied = false
 	if from.IsValid() {
