@@ -31,7 +31,7 @@ func (db *database) each(ctx context.Context, q *query, n int, args []any, row f
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	for retried := false; ; retried = true {
-		renewals := db.renewal.done()
+		renewals := db.renewal.n.Load()
 		st, err := db.reads.get(ctx, q, n)
 		if err != nil {
 			err = db.wrap(err)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,16 +16,10 @@ const renewEvery = 500 * time.Millisecond
 type renewal struct {
 	renew func()
 
-	mu     sync.Mutex // guards the following
-	n      uint64     // how often it was done
-	latest time.Time
-}
+	n atomic.Uint64 // how often it was done; changed under mu
 
-// done returns how often connections were renewed.
-func (r *renewal) done() uint64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.n
+	mu     sync.Mutex // guards the following
+	latest time.Time
 }
 
 // renewSince reports whether the connections have been renewed after the given count was read, and renews them if they
@@ -36,14 +31,14 @@ func (db *database) renewSince(n uint64) bool {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.n != n {
+	if r.n.Load() != n {
 		return true
 	}
 	now := time.Now()
 	if now.Sub(r.latest) < renewEvery {
 		return false
 	}
-	r.n++
+	r.n.Add(1)
 	r.latest = now
 	db.m.renewals.Inc()
 	db.writers.flush()

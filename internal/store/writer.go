@@ -280,10 +280,13 @@ func (db *database) transact(ctx context.Context, again retry, fn func(context.C
 	t := tx{db: db}
 	retries, lost, refused := 0, 0, 0
 	for {
-		t.renewals = db.renewal.done()
+		t.renewals = db.renewal.n.Load()
 		err := db.attempt(ctx, &t, fn)
+		if err == nil {
+			return nil
+		}
 		c, ours := classOf(err)
-		if err == nil || !ours || ctx.Err() != nil {
+		if !ours || ctx.Err() != nil {
 			return err
 		}
 		switch {
