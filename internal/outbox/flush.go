@@ -127,8 +127,11 @@ func (o *Outbox) writeTaken(b *[]byte) bool {
 func (o *Outbox) writeAll(b *[]byte) error {
 	o.socket.mu.Lock()
 	defer o.socket.mu.Unlock()
+	if o.socket.gone() {
+		return ErrClosed
+	}
 	for rest := *b; ; {
-		n, err := o.socket.tryLocked(rest)
+		n, err := o.socket.TryWrite(rest)
 		if err != nil || n == len(rest) {
 			return err
 		}

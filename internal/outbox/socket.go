@@ -32,10 +32,6 @@ type guarded struct {
 func (g *guarded) write(b []byte) (int, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.tryLocked(b)
-}
-
-func (g *guarded) tryLocked(b []byte) (int, error) {
 	if g.gone() {
 		return 0, ErrClosed
 	}
