@@ -129,7 +129,9 @@ func (s *shard) decide() {
 			s.c.metrics.late.Inc()
 			continue // its age must not shorten the timeout of the others
 		}
-		oldest = earlier(oldest, r.queued)
+		if r.queued.Before(oldest) {
+			oldest = r.queued
+		}
 	}
 	timeout := max(min(s.c.cfg.MaxSQL, s.c.cfg.MaxWait-now.Sub(oldest)), minSQL)
 	// The context is not derived from any request: the batch serves many, and no single one may cancel it.
@@ -154,13 +156,6 @@ func (r *Request) prepare() {
 		}
 		r.sent = append(r.sent, wire.SentText{UniqueID: t.UniqueID, Content: t.Content, Type: t.Type, Code: code})
 	}
-}
-
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
 }
 
 // pending reports whether any text of the request is not refused yet.
