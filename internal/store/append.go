@@ -110,6 +110,7 @@ type batch struct {
 	threads []threadRun
 	results []Appended // by position in the transaction's rows
 	fresh   []bool     // whether that row is to be inserted
+	typed   bool       // one of these has a type; a batch of plain texts pays nothing for that column
 
 	// writers are those who may write to groups, as read in this attempt; nil until a group is asked about.
 	writers map[GroupKey]bool

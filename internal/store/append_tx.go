@@ -104,6 +104,7 @@ func (b *batch) number(rows []int, known map[messageID]storedMessage) {
 	now := b.s.ms()
 	b.results = slices.Grow(b.results[:0], len(rows))[:len(rows)]
 	b.fresh = slices.Grow(b.fresh[:0], len(rows))[:len(rows)]
+	b.typed = false
 	for i := range b.threads {
 		t := &b.threads[i]
 		for j := t.from; j < t.to; j++ {
@@ -127,6 +128,7 @@ func (b *batch) number(rows []int, known map[messageID]storedMessage) {
 				t.grown = true
 				b.results[j] = Appended{Seq: t.last, CreatedMS: now}
 				b.fresh[j] = true
+				b.typed = b.typed || m.Type != ""
 			}
 			b.results[j].MemberVer = t.ver
 		}
@@ -137,7 +139,7 @@ func (b *batch) number(rows []int, known map[messageID]storedMessage) {
 func (b *batch) insert(ctx context.Context, t *tx, rows []int) error {
 	defer trace.StartRegion(ctx, "insert").End()
 	q, columns := qMessagesPut, messageColumns
-	if b.typed(rows) {
+	if b.typed {
 		q, columns = qTypedPut, longColumns
 	}
 	b.args = b.args[:0]
@@ -159,16 +161,6 @@ func (b *batch) insert(ctx context.Context, t *tx, rows []int) error {
 		args = args[n*columns:]
 	}
 	return nil
-}
-
-// typed reports whether one of rows is to be inserted with a type: a batch of plain texts pays nothing for that column.
-func (b *batch) typed(rows []int) bool {
-	for i, row := range rows {
-		if b.fresh[i] && b.msgs[row].Type != "" {
-			return true
-		}
-	}
-	return false
 }
 
 // bump writes the new last sequence numbers.
