@@ -33,6 +33,19 @@ func (c *Cork) Release() {
 // Len returns how many outboxes wait for the release.
 func (c *Cork) Len() int { return len(c.boxes) }
 
+// Owner hears of what becomes of an outbox. It is called without a lock, by the goroutine that found out.
+type Owner interface {
+	// Slow says that there was no room for what the client must get. The caller gets ErrSlow.
+	Slow()
+	// Broken says that a write failed with err, and that nothing will be written any more.
+	Broken(err error)
+	// Late says that the client has taken nothing for Limits.WriteTimeout: the connection is to be closed, which ends the
+	// Write that waits.
+	Late()
+	// Shut says that the last frame was written and our direction is closed.
+	Shut()
+}
+
 // flush writes what waits until nothing does. One runs at most for an outbox.
 func (o *Outbox) flush() {
 	for b := o.take(); b != nil && o.writeTaken(b); {

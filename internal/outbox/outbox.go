@@ -17,19 +17,6 @@ var (
 	ErrSlow = errors.New("outbox: slow consumer")
 )
 
-// Owner hears of what becomes of an outbox. It is called without a lock, by the goroutine that found out.
-type Owner interface {
-	// Slow says that there was no room for what the client must get. The caller gets ErrSlow.
-	Slow()
-	// Broken says that a write failed with err, and that nothing will be written any more.
-	Broken(err error)
-	// Late says that the client has taken nothing for Limits.WriteTimeout: the connection is to be closed, which ends the
-	// Write that waits.
-	Late()
-	// Shut says that the last frame was written and our direction is closed.
-	Shut()
-}
-
 // Limits bounds an outbox. All outboxes of a node share one.
 type Limits struct {
 	Bytes        int           // waiting for the socket when a push comes
