@@ -1,5 +1,8 @@
 // Package clientconn is one client's connection: it cuts frames from what arrives, sends each to where it is handled, and
 // keeps the requests of a connection in order. Texts go from here to the committer.
+//
+// Calls go down its files: conns.go accepts, conn.go reads, tls.go and websocket.go unwrap what comes, dispatch.go tells frames
+// apart, queue.go runs handlers, text.go takes texts to the committer.
 package clientconn
 
 import (
