@@ -140,7 +140,8 @@ func (l Lab) Compare(ctx context.Context, o Options, f CompareFlags, servers []s
 	v := verb{
 		name: "compare", what: "the same users and texts at several servers, taking turns in one run", users: compareUsers, cross: -1, text: f.Size, crews: len(all), tcp: true,
 	}
-	v.do = func(ctx context.Context, r *run) error {
+	v.do = func(ctx context.Context, whole *run) error {
+		r := &contest{whole, f, all}
 		defer func() { r.crew = nil }() // it is one of those that are closed by then
 		for _, c := range all {
 			defer func() {
@@ -160,19 +161,26 @@ func (l Lab) Compare(ctx context.Context, o Options, f CompareFlags, servers []s
 				slices.Reverse(order) // so that no server always follows the same one
 			}
 			for _, c := range order {
-				if err := r.contest(ctx, c, round, f); err != nil {
+				if err := r.take(ctx, c, round); err != nil {
 					return err
 				}
 			}
 		}
-		r.compareContenders(all, f)
+		r.compare()
 		return nil
 	}
 	return execute(ctx, l.options(o), v)
 }
 
+// contest is a run in which several servers take turns.
+type contest struct {
+	*run
+	f   CompareFlags
+	all []*contender
+}
+
 // admit makes the users of a server, and starts it if bench is to. stop is never nil.
-func (r *run) admit(ctx context.Context, c *contender) (stop func(), err error) {
+func (r *contest) admit(ctx context.Context, c *contender) (stop func(), err error) {
 	stop = func() {}
 	s := r.spec()
 	if c.kind == "" {
@@ -203,15 +211,16 @@ func (r *run) admit(ctx context.Context, c *contender) (stop func(), err error) 
 		}
 		s.Foreign, s.Address = c.name, c.address
 	}
-	c.crew, err = r.newCrew(ctx, s)
+	c.crew, err = r.generators.crew(ctx, s)
 	return stop, err
 }
 
 // betweenTurns is how long a server has to forget the users of a turn before the next server's begins.
 const betweenTurns = 500 * time.Millisecond
 
-// contest is one turn of a server: all users log in, chat and leave.
-func (r *run) contest(ctx context.Context, c *contender, round int, f CompareFlags) error {
+// take is one turn of a server: all users log in, chat and leave.
+func (r *contest) take(ctx context.Context, c *contender, round int) error {
+	f := &r.f
 	r.crew = c.crew
 	if c.kind == "" || round == 0 { // Parley's tokens serve once
 		if err := c.crew.Prepare(ctx); err != nil {
@@ -219,7 +228,7 @@ func (r *run) contest(ctx context.Context, c *contender, round int, f CompareFla
 		}
 	}
 	name := fmt.Sprintf("%s %d", c.name, round+1)
-	out, err := r.contestPhase(ctx, c, &c.logins, step{name: name + " login", Phase: swarm.Phase{Kind: "login", Concurrency: f.Concurrency}, main: swarm.HFull})
+	out, err := r.measure(ctx, c, &c.logins, step{name: name + " login", Phase: swarm.Phase{Kind: "login", Concurrency: f.Concurrency}, main: swarm.HFull})
 	if err == nil && int(out.Counters["logins"]) < r.Users {
 		err = fmt.Errorf("only %d of %d users could log in at %s", out.Counters["logins"], r.Users, c.name)
 	}
@@ -244,13 +253,13 @@ func (r *run) contest(ctx context.Context, c *contender, round int, f CompareFla
 			return err
 		}
 		p := swarm.Phase{Kind: "chat", Load: load, Warmup: f.Warmup}
-		if _, err := r.contestPhase(ctx, c, &c.open, step{name: name + " open", Phase: p, main: swarm.HAck, measured: c.kind == ""}); err != nil {
+		if _, err := r.measure(ctx, c, &c.open, step{name: name + " open", Phase: p, main: swarm.HAck, measured: c.kind == ""}); err != nil {
 			return err
 		}
 	}
 	if f.Closed > 0 {
 		p := swarm.Phase{Kind: "chat", Concurrency: f.Closed, For: f.For, Warmup: f.Warmup}
-		if _, err := r.contestPhase(ctx, c, &c.closed, step{name: name + " closed", Phase: p, main: swarm.HAck, measured: c.kind == "" && f.Rate == 0}); err != nil {
+		if _, err := r.measure(ctx, c, &c.closed, step{name: name + " closed", Phase: p, main: swarm.HAck, measured: c.kind == "" && f.Rate == 0}); err != nil {
 			return err
 		}
 	}
@@ -262,8 +271,8 @@ func (r *run) contest(ctx context.Context, c *contender, round int, f CompareFla
 	return nil
 }
 
-// contestPhase runs a phase and adds its outcome to a series.
-func (r *run) contestPhase(ctx context.Context, c *contender, to *series, s step) (*swarm.Outcome, error) {
+// measure runs a phase and adds its outcome to a series.
+func (r *contest) measure(ctx context.Context, c *contender, to *series, s step) (*swarm.Outcome, error) {
 	s.turn, s.foreign = true, c.kind != ""
 	before, known := c.cpu()
 	out, err := r.phase(ctx, s)
@@ -307,18 +316,19 @@ func (c *contender) cpu() (sum float64, known bool) {
 	return sum, known
 }
 
-// compareContenders reports the medians of the rounds beside Parley's.
-func (r *run) compareContenders(all []*contender, f CompareFlags) {
+// compare reports the medians of the rounds beside Parley's.
+func (r *contest) compare() {
+	all, f := r.all, &r.f
 	note := fmt.Sprintf("medians of %d rounds with the same %d users; ratios to %s", r.Rounds, r.Users, all[0].name)
 	if f.Rate > 0 {
-		r.compareSeries(all, func(c *contender) *series { return &c.open }, "open loop",
+		r.compareSeries(func(c *contender) *series { return &c.open }, "open loop",
 			fmt.Sprintf("%s of %.0f texts per second, counted from the planned time; %s", f.Shape, f.Rate, note))
 	}
 	if f.Closed > 0 {
-		r.compareSeries(all, func(c *contender) *series { return &c.closed }, "closed loop", fmt.Sprintf("%d unanswered; %s", f.Closed, note))
+		r.compareSeries(func(c *contender) *series { return &c.closed }, "closed loop", fmt.Sprintf("%d unanswered; %s", f.Closed, note))
 	}
-	r.compareSeries(all, func(c *contender) *series { return &c.logins }, "logins", fmt.Sprintf("%d under way, on new connections; %s", f.Concurrency, note))
-	r.compareBooks(all)
+	r.compareSeries(func(c *contender) *series { return &c.logins }, "logins", fmt.Sprintf("%d under way, on new connections; %s", f.Concurrency, note))
+	r.compareBooks()
 	for _, c := range all {
 		note := fmt.Sprintf("logins %.0f/s", median(c.logins.rate))
 		if f.Rate > 0 {
@@ -343,9 +353,9 @@ func (r *run) compareContenders(all []*contender, f CompareFlags) {
 }
 
 // compareSeries adds a table of one phase.
-func (r *run) compareSeries(all []*contender, of func(*contender) *series, title, note string) {
+func (r *contest) compareSeries(of func(*contender) *series, title, note string) {
 	texts := title != "logins"
-	base := of(all[0])
+	base := of(r.all[0])
 	t := report.Table{Title: title, Note: note, Header: []string{"server", "rate/s", "ratio", "p50", "ratio", "p99", "ratio", "p99.9"}}
 	if texts {
 		t.Header = append(t.Header, "delivered p50", "p99", "p99.9")
@@ -358,7 +368,7 @@ func (r *run) compareSeries(all []*contender, of func(*contender) *series, title
 		}
 		return fmt.Sprintf("%.2f", median(v)/median(to))
 	}
-	for _, c := range all {
+	for _, c := range r.all {
 		s := of(c)
 		row := []string{
 			c.name, fmt.Sprintf("%.0f", median(s.rate)), ratio(s.rate, base.rate), ms(s.p50), ratio(s.p50, base.p50), ms(s.p99), ratio(s.p99, base.p99), ms(s.p999),
@@ -388,13 +398,13 @@ var parleyMeaning = foreign.Meaning{
 }
 
 // compareBooks adds what became of the texts, and what the figures stand for.
-func (r *run) compareBooks(all []*contender) {
+func (r *contest) compareBooks() {
 	books := report.Table{
 		Title: "what became of the texts", Header: []string{"server", "sent", "acknowledged", "refused", "unanswered", "delivered", "lost", "doubled", "out of order", "other faults"},
 		Note: "lost: acknowledged and not delivered to a user who was there all the time; only Parley's faults decide the verdict",
 	}
 	means := report.Table{Title: "what is compared", Header: []string{"server", "acknowledged means", "a login is"}, Note: "docs/COMPARE.md has the rest"}
-	for _, c := range all {
+	for _, c := range r.all {
 		l := c.books
 		row := []string{c.name}
 		for _, n := range []int64{

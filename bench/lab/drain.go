@@ -70,9 +70,9 @@ func (l Lab) Drain(ctx context.Context, o Options, f DrainFlags) int {
 	if f.Stop {
 		v.drain = f.Over * 10 / 8 // a node that stops spreads the goodbyes over eight tenths
 	}
-	v.do = func(ctx context.Context, r *run) error {
-		api, err := r.operations(f)
-		if err != nil {
+	v.do = func(ctx context.Context, whole *run) (err error) {
+		r := &draining{run: whole, f: f}
+		if r.api, err = r.operations(); err != nil {
 			return setupError(err)
 		}
 		if err := r.logIn(ctx); err != nil {
@@ -81,7 +81,8 @@ func (l Lab) Drain(ctx context.Context, o Options, f DrainFlags) int {
 		if _, err := r.phase(ctx, step{name: "threads", Phase: swarm.Phase{Kind: "threads"}}); err != nil {
 			return err
 		}
-		if err := r.drain(ctx, f, api, r.crew.Nodes()[0]); err != nil {
+		r.node = r.crew.Nodes()[0]
+		if err := r.load(ctx); err != nil {
 			return err
 		}
 		return r.verify(ctx)
@@ -89,9 +90,17 @@ func (l Lab) Drain(ctx context.Context, o Options, f DrainFlags) int {
 	return execute(ctx, l.options(o), v)
 }
 
+// draining is a run in which a node drains.
+type draining struct {
+	*run
+	f    DrainFlags
+	api  string // the operations listener through which the node is drained
+	node string
+}
+
 // operations returns the operations listener through which a node is drained: of a status node, or of standalone.
-func (r *run) operations(f DrainFlags) (addr string, err error) {
-	if f.Stop {
+func (r *draining) operations() (addr string, err error) {
+	if r.f.Stop {
 		return "", nil
 	}
 	if r.layout != nil {
@@ -120,8 +129,9 @@ type moving struct {
 	GapMaxMS float64 `json:"gap_max_ms"`
 }
 
-// drain runs the load, drains the node in its course, and reports the result.
-func (r *run) drain(ctx context.Context, f DrainFlags, api, node string) error {
+// load runs the load, drains the node in its course, and reports the result.
+func (r *draining) load(ctx context.Context) error {
+	f := &r.f
 	load, err := f.load(r.Seed)
 	if err != nil {
 		return setupError(err)
@@ -132,7 +142,7 @@ func (r *run) drain(ctx context.Context, f DrainFlags, api, node string) error {
 	done := make(chan error, 1)
 	go func() {
 		var err error
-		told, err = r.drainLater(ctx, f, api, node)
+		told, err = r.later(ctx)
 		done <- err
 	}()
 	out, err := r.phase(ctx, step{name: "drain", Phase: swarm.Phase{Kind: "chat", Load: load, Patience: 20 * time.Second}, main: swarm.HAck, measured: true})
@@ -158,34 +168,35 @@ func (r *run) drain(ctx context.Context, f DrainFlags, api, node string) error {
 
 func seconds(ns int64) string { return fmt.Sprintf("%.2f s", float64(ns)/1e9) }
 
-// drainLater drains the node, or stops it, in the course of the load. It returns the node's own report, if it can still be asked.
-func (r *run) drainLater(ctx context.Context, f DrainFlags, api, node string) (*moving, error) {
+// later drains the node, or stops it, in the course of the load. It returns the node's own report, if it can still be asked.
+func (r *draining) later(ctx context.Context) (*moving, error) {
 	select {
-	case <-time.After(f.before()):
+	case <-time.After(r.f.before()):
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	r.rep.Marks = append(r.rep.Marks, report.Mark{At: time.Since(r.began).Seconds(), Text: "drain of " + node})
-	r.screen.say("draining " + node)
-	if f.Stop {
-		return nil, r.layout.Do(ctx, local.Fault{What: "term", Node: node})
+	r.rep.Marks = append(r.rep.Marks, report.Mark{At: time.Since(r.began).Seconds(), Text: "drain of " + r.node})
+	r.screen.say("draining " + r.node)
+	if r.f.Stop {
+		return nil, r.layout.Do(ctx, local.Fault{What: "term", Node: r.node})
 	}
-	return r.drainNode(ctx, f, api, node)
+	return r.drain(ctx)
 }
 
-// drainNode asks for a drain, and waits for the node's report on it.
-func (r *run) drainNode(ctx context.Context, f DrainFlags, api, node string) (*moving, error) {
-	at := "http://" + api + "/api/v1/nodes/" + url.PathEscape(node)
+// drain asks for a drain, and waits for the node's report on it.
+func (r *draining) drain(ctx context.Context) (*moving, error) {
+	f := &r.f
+	at := "http://" + r.api + "/api/v1/nodes/" + url.PathEscape(r.node)
 	pace := map[string]int64{"over_ms": f.Over.Milliseconds(), "rate": min(int64(2*float64(r.Users)/f.Over.Seconds())+500, 10_000)}
 	if err := f.ask(ctx, http.MethodPost, at+"/drain", pace, &struct{}{}); err != nil {
-		return nil, fmt.Errorf("drain of %s: %w", node, err)
+		return nil, fmt.Errorf("drain of %s: %w", r.node, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.Over+30*time.Second)
 	defer cancel()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("drain of %s: no report: %w", node, ctx.Err())
+			return nil, fmt.Errorf("drain of %s: no report: %w", r.node, ctx.Err())
 		case <-time.After(500 * time.Millisecond):
 		}
 		var n struct {

@@ -32,7 +32,8 @@ func (l Lab) FindMax(ctx context.Context, o Options, f ChatFlags, slo string, fr
 		return l.refuse(err)
 	}
 	v := verb{name: "find-max", what: "the highest rate of texts that still meets " + slo, users: 1000, cross: f.Cross, text: f.Size}
-	v.do = func(ctx context.Context, r *run) error {
+	v.do = func(ctx context.Context, whole *run) error {
+		r := &search{whole, f, conditions}
 		if err := r.logIn(ctx); err != nil {
 			return err
 		}
@@ -46,7 +47,7 @@ func (l Lab) FindMax(ctx context.Context, o Options, f ChatFlags, slo string, fr
 		good, bad := 0.0, to
 		rate := from
 		for range steps {
-			row, ok, err := r.try(ctx, f, rate, conditions)
+			row, ok, err := r.try(ctx, rate)
 			if err != nil {
 				return err
 			}
@@ -80,8 +81,16 @@ func (l Lab) FindMax(ctx context.Context, o Options, f ChatFlags, slo string, fr
 	return execute(ctx, l.options(o), v)
 }
 
+// search is a run that looks for the highest rate at which the conditions hold.
+type search struct {
+	*run
+	f          ChatFlags
+	conditions []assert.Check
+}
+
 // try offers a rate and reports whether the conditions held.
-func (r *run) try(ctx context.Context, f ChatFlags, rate float64, conditions []assert.Check) (row []string, ok bool, err error) {
+func (r *search) try(ctx context.Context, rate float64) (row []string, ok bool, err error) {
+	f := &r.f
 	p := swarm.Phase{Kind: "chat", Warmup: min(f.Warmup, time.Second)}
 	if p.Load, err = schedule.Parse("poisson", rate, f.For, r.Seed); err != nil {
 		return nil, false, setupError(err)
@@ -98,7 +107,7 @@ func (r *run) try(ctx context.Context, f ChatFlags, rate float64, conditions []a
 		"p999": float64(h.Quantile(.999)) / 1e9, "max": float64(h.Max()) / 1e9, "rate": stored,
 	}
 	word := "good"
-	for _, a := range assert.Hold(conditions, figures) {
+	for _, a := range assert.Hold(r.conditions, figures) {
 		if !a.Pass {
 			word = "misses " + a.Text
 		}

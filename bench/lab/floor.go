@@ -54,7 +54,8 @@ func (l Lab) Floor(ctx context.Context, o Options, concurrency int, turn time.Du
 		return l.refuse(errors.New("--rounds and --concurrency must be at least 1 and --turn more than 0"))
 	}
 	v := verb{name: "floor", what: "heartbeats on a chat node against servers that only answer frames, taking turns in one run", users: 256, cross: -1, crews: len(floor.Kinds) + 1, tcp: true}
-	v.do = func(ctx context.Context, r *run) error {
+	v.do = func(ctx context.Context, whole *run) error {
+		r := &rivalry{run: whole}
 		if r.Standalone {
 			r.rep.Notes = append(r.rep.Notes, "the CPU of standalone is that of two nodes and the embedded stores; --local 1 compares a chat node alone")
 		}
@@ -63,9 +64,8 @@ func (l Lab) Floor(ctx context.Context, o Options, concurrency int, turn time.Du
 			return setupError(err)
 		}
 		defer os.RemoveAll(dir)
-		var rivals []*rival
 		defer func() {
-			for _, v := range rivals {
+			for _, v := range r.rivals {
 				v.crew.Close()
 			}
 			r.crew = nil // it is one of those
@@ -78,7 +78,7 @@ func (l Lab) Floor(ctx context.Context, o Options, concurrency int, turn time.Du
 			defer func() { _ = p.Kill() }() // nothing else uses it
 			s := r.spec()
 			s.Fixed = []string{addr}
-			if err := r.enlist(ctx, &rivals, kind, p.Pid, s); err != nil {
+			if err := r.enlist(ctx, kind, p.Pid, s); err != nil {
 				return err
 			}
 			r.nodes.Add(watch.Watched{Name: kind, Pid: p.Pid})
@@ -91,11 +91,11 @@ func (l Lab) Floor(ctx context.Context, o Options, concurrency int, turn time.Du
 				}
 			}
 		}
-		if err := r.enlist(ctx, &rivals, "chatnode", pid, r.spec()); err != nil {
+		if err := r.enlist(ctx, "chatnode", pid, r.spec()); err != nil {
 			return err
 		}
 		for round := range rounds {
-			order := slices.Clone(rivals)
+			order := slices.Clone(r.rivals)
 			if round%2 == 1 {
 				slices.Reverse(order) // so that no server always follows the same one
 			}
@@ -118,19 +118,25 @@ func (l Lab) Floor(ctx context.Context, o Options, concurrency int, turn time.Du
 				r.main.Add(h)
 			}
 		}
-		r.compare(rivals, rounds, concurrency)
+		r.compare(rounds, concurrency)
 		return nil
 	}
 	return execute(ctx, l.options(o), v)
 }
 
+// rivalry is a run in which several servers take turns with heartbeats.
+type rivalry struct {
+	*run
+	rivals []*rival
+}
+
 // enlist logs in the users at one server.
-func (r *run) enlist(ctx context.Context, rivals *[]*rival, name string, pid func() int, s crew.Spec) error {
-	c, err := r.newCrew(ctx, s)
+func (r *rivalry) enlist(ctx context.Context, name string, pid func() int, s crew.Spec) error {
+	c, err := r.generators.crew(ctx, s)
 	if err != nil {
 		return setupError(err)
 	}
-	*rivals = append(*rivals, &rival{name: name, crew: c, pid: pid})
+	r.rivals = append(r.rivals, &rival{name: name, crew: c, pid: pid})
 	if err := c.Prepare(ctx); err != nil {
 		return setupError(err)
 	}
@@ -143,18 +149,18 @@ func (r *run) enlist(ctx context.Context, rivals *[]*rival, name string, pid fun
 }
 
 // compare reports the median of the rounds.
-func (r *run) compare(rivals []*rival, rounds, concurrency int) {
+func (r *rivalry) compare(rounds, concurrency int) {
 	t := report.Table{
 		Title:  "the same heartbeats, taking turns",
 		Header: []string{"server", "rate/s", "of netpoll", "server µs CPU a frame", "of netpoll", "p99"},
 		Note:   fmt.Sprintf("medians of %d rounds; closed loop, %d unanswered over %d connections", rounds, concurrency, r.Users),
 	}
 	byName := map[string]*rival{}
-	for _, v := range rivals {
+	for _, v := range r.rivals {
 		byName[v.name] = v
 	}
 	base := byName["netpoll"]
-	for _, v := range rivals {
+	for _, v := range r.rivals {
 		t.Rows = append(t.Rows, []string{
 			v.name, fmt.Sprintf("%.0f", median(v.rate)), fmt.Sprintf("%.2f", median(v.rate)/median(base.rate)),
 			fmt.Sprintf("%.2f", median(v.cost)), fmt.Sprintf("%.2f", median(v.cost)/median(base.cost)),

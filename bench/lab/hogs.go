@@ -98,12 +98,13 @@ func (l Lab) Hogs(ctx context.Context, o Options, f HogFlags) int {
 	if err != nil {
 		return l.refuse(err)
 	}
-	v.do = func(ctx context.Context, r *run) error {
-		place, closePlacer, err := crew.Placer(r.spec())
+	v.do = func(ctx context.Context, whole *run) error {
+		place, closePlacer, err := crew.Placer(whole.spec())
 		if err != nil {
 			return setupError(err)
 		}
 		defer closePlacer()
+		r := &hosting{whole, f, place}
 		if err := r.logIn(ctx); err != nil {
 			return err
 		}
@@ -112,7 +113,7 @@ func (l Lab) Hogs(ctx context.Context, o Options, f HogFlags) int {
 		}
 		var visits []*visit
 		for _, k := range kinds {
-			v, err := r.visit(ctx, k, f, place)
+			v, err := r.visit(ctx, k)
 			if err != nil {
 				return err
 			}
@@ -144,10 +145,18 @@ func (f HogFlags) check(o Options) (kinds []hogs.Kind, err error) {
 	return kinds, nil
 }
 
+// hosting is a run in which hogs visit a node.
+type hosting struct {
+	*run
+	f     HogFlags
+	place swarm.Placer
+}
+
 // visit runs one kind of hog against a node, between a period without hogs and a measurement of what remains.
-func (r *run) visit(ctx context.Context, k hogs.Kind, f HogFlags, place swarm.Placer) (*visit, error) {
+func (r *hosting) visit(ctx context.Context, k hogs.Kind) (*visit, error) {
+	f := &r.f
 	v := &visit{kind: k}
-	seats, err := r.seats(ctx, f.Peers, place)
+	seats, err := r.seats(ctx)
 	if err != nil {
 		return nil, setupError(err)
 	}
@@ -184,7 +193,7 @@ func (r *run) visit(ctx context.Context, k hogs.Kind, f HogFlags, place swarm.Pl
 		return nil, err
 	}
 
-	if seats, err = r.seats(ctx, f.Peers, place); err != nil {
+	if seats, err = r.seats(ctx); err != nil {
 		return nil, setupError(err)
 	}
 	herd, err := hogs.Start(ctx, k, seats)
@@ -214,14 +223,15 @@ func (r *run) visit(ctx context.Context, k hogs.Kind, f HogFlags, place swarm.Pl
 }
 
 // seats returns seats of two friends each, with new tokens, all on one node.
-func (r *run) seats(ctx context.Context, n int, place swarm.Placer) ([]hogs.Seat, error) {
+func (r *hosting) seats(ctx context.Context) ([]hogs.Seat, error) {
+	n := r.f.Peers
 	uids := make([]int32, 2*n)
 	for i := range uids {
 		uids[i] = r.FirstUID + int32(r.Users+i)
 	}
 	var places []swarm.Place
 	for part := range slices.Chunk(uids, 500) {
-		got, err := place(ctx, part)
+		got, err := r.place(ctx, part)
 		if err != nil {
 			return nil, err
 		}
@@ -239,7 +249,7 @@ func (r *run) seats(ctx context.Context, n int, place swarm.Placer) ([]hogs.Seat
 }
 
 // nodeAt returns the node process of a seat and the port for its clients.
-func (r *run) nodeAt(s hogs.Seat) (local.Node, uint16, error) {
+func (r *hosting) nodeAt(s hogs.Seat) (local.Node, uint16, error) {
 	for _, n := range r.layout.Nodes {
 		if n.Name == s.Node || n.Name == "standalone" {
 			_, text, _ := strings.Cut(s.Addr, ":")
@@ -270,7 +280,7 @@ func look(ctx context.Context, n local.Node) (m mark, err error) {
 }
 
 // visited adds the table, the headlines and the figures to the report.
-func (r *run) visited(visits []*visit) {
+func (r *hosting) visited(visits []*visit) {
 	t := report.Table{
 		Title:  "what one peer makes a node hold",
 		Header: []string{"kind", "KiB each", "process", "kernel", "budget", "", "outcome", "written", "others' p99", "ratio", "RSS after MiB", "given back"},

@@ -49,8 +49,8 @@ func (l Lab) Idle(ctx context.Context, o Options, plateaus int, hold time.Durati
 	}
 	v := verb{name: "idle", what: "logged-in sessions with heartbeats and little else: what each costs in memory", users: 10000, cross: -1, text: ledger.MinText, turns: true}
 	v.do = func(ctx context.Context, r *run) error {
-		if len(r.teams) > 0 {
-			return r.idleTurns(ctx, hold)
+		if r.turns != nil {
+			return r.turns.idle(ctx, hold)
 		}
 		last := step{name: fmt.Sprintf("hold %d", r.Users), Phase: swarm.Phase{Kind: "hold", For: hold}, main: swarm.HPing}
 		if texts > 0 {
@@ -63,6 +63,7 @@ func (l Lab) Idle(ctx context.Context, o Options, plateaus int, hold time.Durati
 		}
 		var seen []plateau
 		before, _ := watch.Memory()
+		sc := &scales{r, before}
 		for i := range plateaus {
 			users := r.Users * (i + 1) / plateaus
 			if _, err := r.phase(ctx, step{
@@ -76,7 +77,7 @@ func (l Lab) Idle(ctx context.Context, o Options, plateaus int, hold time.Durati
 			if users == r.Users && texts > 0 && r.Local > 2*runtime.NumCPU() {
 				over = 2 * time.Minute
 			}
-			r.collect(ctx, over)
+			sc.collect(ctx, over)
 			held := step{name: fmt.Sprintf("hold %d", users), Phase: swarm.Phase{Kind: "hold", For: min(hold, settled)}, main: swarm.HPing}
 			if users == r.Users {
 				held = last
@@ -95,10 +96,10 @@ func (l Lab) Idle(ctx context.Context, o Options, plateaus int, hold time.Durati
 				r.latencyLine("stored", out.Hist(swarm.HAck))
 				r.latencyLine("delivered", out.Hist(swarm.HDeliver))
 			}
-			seen = append(seen, r.weigh(ctx, before))
+			seen = append(seen, sc.weigh(ctx))
 		}
 		r.rep.Figures["online"], r.wantAll = float64(r.crew.Live().Online), r.Users
-		r.weighed(seen)
+		sc.weighed(seen)
 		if texts > 0 {
 			return r.verify(ctx)
 		}
@@ -107,8 +108,14 @@ func (l Lab) Idle(ctx context.Context, o Options, plateaus int, hold time.Durati
 	return execute(ctx, l.options(o), v)
 }
 
+// scales weigh the processes of a run.
+type scales struct {
+	*run
+	before int64 // memory of the machine that was available before the first login
+}
+
 // weigh runs garbage collections everywhere and reads the memory.
-func (r *run) weigh(ctx context.Context, before int64) (p plateau) {
+func (r *scales) weigh(ctx context.Context) (p plateau) {
 	r.collect(ctx, 0)
 	r.nodes.Look(ctx)
 	p.sessions = float64(r.crew.Live().Online)
@@ -125,12 +132,12 @@ func (r *run) weigh(ctx context.Context, before int64) (p plateau) {
 	}
 	available, slab := watch.Memory()
 	p.procfs = float64(watch.ProcEntries())
-	p.slab, p.consumed = float64(slab)-p.procfs, float64(before-available)
+	p.slab, p.consumed = float64(slab)-p.procfs, float64(r.before-available)
 	return p
 }
 
 // collect makes all processes collect their garbage, one after the other, spread over the given time.
-func (r *run) collect(ctx context.Context, over time.Duration) {
+func (r *scales) collect(ctx context.Context, over time.Duration) {
 	runtime.GC()
 	if r.layout == nil {
 		return
@@ -162,7 +169,7 @@ func collect(ctx context.Context, ops string) {
 }
 
 // weighed computes bytes per session from plateaus.
-func (r *run) weighed(seen []plateau) {
+func (r *scales) weighed(seen []plateau) {
 	t := report.Table{
 		Title: "memory by sessions", Header: []string{"sessions", "server RSS MiB", "redis RSS MiB", "generator RSS MiB", "kernel slab MiB", "/proc MiB", "machine MiB"},
 		Note: "after a collection everywhere; /proc: inodes and names that listing /proc leaves in the slab until memory is short, in no sum; machine: how much less memory is available than before the first login, whatever other programs do meanwhile",

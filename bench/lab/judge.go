@@ -21,8 +21,11 @@ func firstFault(l *ledger.Summary) string {
 	return fmt.Sprintf("%s (text %d from %d to %d)", f.What, f.Counter, f.From, f.To)
 }
 
+// judge looks at a run when it has ended, or while it goes on to know whether it can.
+type judge struct{ *run }
+
 // generatorFault returns why the run is invalid, or "".
-func (r *run) generatorFault() string {
+func (r judge) generatorFault() string {
 	// Lateness that is small compared to the measured latency does not affect the figures.
 	lag, latency := r.lag.Quantile(.99), r.main.Quantile(.99)
 	if r.openLoop && lag > int64(r.MaxLag) && (lag*4 > latency || lag > 20*int64(r.MaxLag)) {
@@ -45,7 +48,7 @@ func (r *run) generatorFault() string {
 func (r *run) saturated(cores float64) bool { return cores > .93*float64(r.Loops) }
 
 // generator returns the name of a generator process.
-func (r *run) generator(i int) string {
+func (r judge) generator(i int) string {
 	switch {
 	case i < len(r.Agents):
 		return "the agent at " + r.Agents[i]
@@ -56,7 +59,7 @@ func (r *run) generator(i int) string {
 }
 
 // averages returns the cores that each process used during the load.
-func (r *run) averages() map[string]float64 {
+func (r judge) averages() map[string]float64 {
 	sum, n := map[string]float64{}, map[string]float64{}
 	for _, s := range r.rep.Nodes {
 		if s.At > r.loadFrom+.5 && s.At <= r.loadTo+.5 {
@@ -72,7 +75,7 @@ func (r *run) averages() map[string]float64 {
 
 // machine returns the share of all cores that was busy during the load, and the number of cores that the processes of
 // the run used.
-func (r *run) machine() (busy, ours float64) {
+func (r judge) machine() (busy, ours float64) {
 	n := 0.0
 	for _, m := range r.rep.Machine {
 		if m.At > r.loadFrom+.5 && m.At <= r.loadTo+.5 {
@@ -90,7 +93,7 @@ func (r *run) machine() (busy, ours float64) {
 }
 
 // limitedBy guesses what limited the load, with the evidence.
-func (r *run) limitedBy() (out []string) {
+func (r judge) limitedBy() (out []string) {
 	if len(r.Agents) > 0 && r.layout == nil {
 		for i, used := range r.cores {
 			out = append(out, fmt.Sprintf("%s used %.2f of the %d cores its loops can use; the nodes' machines were not looked at", r.generator(i), used, r.Loops))
@@ -136,8 +139,8 @@ func (r *run) limitedBy() (out []string) {
 	return out
 }
 
-// judge determines the verdict.
-func (r *run) judge(err error) {
+// verdict determines the verdict.
+func (r judge) verdict(err error) {
 	rep := r.rep
 	v := &rep.Verdict
 	reasons := func(code int, text ...string) {
@@ -224,7 +227,7 @@ func severity(code int) int {
 }
 
 // lastFigures adds figures that are known only at the end of the run.
-func (r *run) lastFigures() {
+func (r judge) lastFigures() {
 	f := r.rep.Figures
 	if r.main.Count() > 0 {
 		for q, v := range map[string]float64{"p50": .5, "p90": .9, "p99": .99, "p999": .999} {

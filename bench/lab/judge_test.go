@@ -19,21 +19,21 @@ func TestOneOverloadedAgentMakesTheRunInvalid(t *testing.T) {
 	r.main.Record(int64(time.Millisecond))
 	s := step{name: "chat", measured: true, main: swarm.HAck}
 	r.enter(s, &swarm.Outcome{Cores: []float64{.2, .5}}, 0)
-	require.Empty(t, r.generatorFault())
+	require.Empty(t, judge{r}.generatorFault())
 	r.enter(s, &swarm.Outcome{Cores: []float64{.1, .97}}, 1)
-	require.Contains(t, r.generatorFault(), "the agent at 10.0.0.9:7070 was the bottleneck")
+	require.Contains(t, judge{r}.generatorFault(), "the agent at 10.0.0.9:7070 was the bottleneck")
 
 	r.shared = true
-	require.NotEmpty(t, r.generatorFault(), "an agent is a process of its own")
+	require.NotEmpty(t, judge{r}.generatorFault(), "an agent is a process of its own")
 	r.Agents = nil
-	require.Empty(t, r.generatorFault(), "this process also did something else")
+	require.Empty(t, judge{r}.generatorFault(), "this process also did something else")
 
 	late := hist.New()
 	late.Record(int64(time.Second))
 	r.cores = nil
 	s.Load.Rates = []float64{1}
 	r.enter(s, &swarm.Outcome{Hists: map[string][]byte{swarm.HLag: late.Pack()}}, 2)
-	require.Contains(t, r.generatorFault(), "the generator itself was late")
+	require.Contains(t, judge{r}.generatorFault(), "the generator itself was late")
 }
 
 // E4
@@ -42,7 +42,7 @@ func TestAMissedBudgetIsTheVerdict(t *testing.T) {
 		r := &run{main: hist.New(), lag: hist.New(), rep: &report.Report{Figures: map[string]float64{}, Errors: map[string]int64{}}}
 		r.Budgets = budgets
 		r.budget("a slow reader", "300 KiB", "256 KiB", met, "")
-		r.judge(nil)
+		judge{r}.verdict(nil)
 		return r.rep.Verdict
 	}
 	v := judged(true, false)

@@ -20,8 +20,11 @@ func leavePatience(users int) time.Duration {
 	return 30*time.Second + time.Duration(users)*100*time.Microsecond
 }
 
+// ending is a run that has done its verb.
+type ending struct{ *run }
+
 // tearDown ends all sessions and checks that the cluster forgets them.
-func (r *run) tearDown() {
+func (r ending) tearDown() {
 	if r.crew == nil {
 		return
 	}
@@ -62,7 +65,7 @@ func (r *run) tearDown() {
 }
 
 // troubles reports what the nodes refused, dropped, repeated or lost during the run.
-func (r *run) troubles(ctx context.Context) {
+func (r ending) troubles(ctx context.Context) {
 	if r.nodes == nil {
 		return
 	}
@@ -81,7 +84,7 @@ func (r *run) troubles(ctx context.Context) {
 }
 
 // nodeSessions adds up the numbers of sessions that the nodes report.
-func (r *run) nodeSessions(ctx context.Context) (n int, known bool) {
+func (r ending) nodeSessions(ctx context.Context) (n int, known bool) {
 	r.nodes.Look(ctx)
 	for _, s := range r.nodes.Latest() {
 		n += int(s.Sessions)
@@ -91,7 +94,7 @@ func (r *run) nodeSessions(ctx context.Context) (n int, known bool) {
 }
 
 // askRedis waits until Redis holds nothing of the run's users any more.
-func (r *run) askRedis(ctx context.Context, gone time.Time, left *report.Left) {
+func (r ending) askRedis(ctx context.Context, gone time.Time, left *report.Left) {
 	uids := make([]int32, r.Users)
 	for i := range uids {
 		uids[i] = r.FirstUID + int32(i)

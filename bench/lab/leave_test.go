@@ -29,7 +29,7 @@ func TestWhoIsNotForgottenMakesARunIncorrect(t *testing.T) {
 		{"Redis was the fault", report.Left{}, errors.New("gone"), true, report.Pass},
 	} {
 		r := &run{rep: &report.Report{Left: &c.left, Figures: map[string]float64{}}, main: hist.New(), lag: hist.New(), tolerate: c.faults, unasked: c.unasked}
-		r.judge(nil)
+		judge{r}.verdict(nil)
 		require.Equal(t, c.want, r.rep.Verdict.Code, "%s: %v", c.what, r.rep.Verdict)
 	}
 }

@@ -71,7 +71,8 @@ func (l Lab) Presence(ctx context.Context, o Options, f PresenceFlags) int {
 		cross: -1, resume: true, reconnect: true, rooms: swarm.Rooms{Members: members, Online: members, Watch: true},
 	}
 	o.Users = 0
-	v.do = func(ctx context.Context, r *run) error {
+	v.do = func(ctx context.Context, whole *run) error {
+		r := &presenceRun{run: whole, counted: report.Table{Title: "what the nodes counted about presence", Header: []string{"metric"}}}
 		f.Warmup = f.Away // until the first return, there are only half of the changes
 		p, err := f.phase("churn", presenceRate, r.Seed)
 		if err != nil {
@@ -81,15 +82,14 @@ func (l Lab) Presence(ctx context.Context, o Options, f PresenceFlags) int {
 		if err := r.logInSome(ctx, users); err != nil {
 			return err
 		}
-		t := &report.Table{Title: "what the nodes counted about presence", Header: []string{"metric"}}
-		if err := r.comeAndGo(ctx, p, t); err != nil {
+		if err := r.comeAndGo(ctx, p); err != nil {
 			return err
 		}
-		if err := r.presenceStorm(ctx, f, t); err != nil {
+		if err := r.dropAll(ctx, f); err != nil {
 			return err
 		}
-		if len(t.Rows) > 0 {
-			r.rep.Tables = append(r.rep.Tables, *t)
+		if len(r.counted.Rows) > 0 {
+			r.rep.Tables = append(r.rep.Tables, r.counted)
 		}
 		return r.lookAgain(ctx)
 	}
@@ -105,8 +105,14 @@ var (
 	calling = regexp.MustCompile(`^parley/internal/peer\.|^parley/internal/watch\.(\(\*news\)\.run|\(\*Watches\[.*\]\)\.Receive)$|^github\.com/cloudwego/kitex/`)
 )
 
+// presenceRun is a run of users who watch one another.
+type presenceRun struct {
+	*run
+	counted report.Table // what the nodes counted, by part of the run
+}
+
 // comeAndGo has users leave and return, and reports what the others were told.
-func (r *run) comeAndGo(ctx context.Context, p swarm.Phase, t *report.Table) error {
+func (r *presenceRun) comeAndGo(ctx context.Context, p swarm.Phase) error {
 	counted := r.nodes.Sum(ctx, watchCounters)
 	used, known := r.nodesCPU()
 	profiled, stop := context.WithCancel(ctx)
@@ -120,7 +126,7 @@ func (r *run) comeAndGo(ctx context.Context, p swarm.Phase, t *report.Table) err
 		return err
 	}
 	after, _ := r.nodesCPU()
-	r.addCounters(ctx, t, "users come and go", counted)
+	r.addCounters(ctx, "users come and go", counted)
 	changes := out.Counters["changes"]
 	length := (p.Warmup + p.Load.For).Seconds()
 	r.rep.Figures["changes"] = float64(changes) / length
@@ -147,8 +153,8 @@ func (r *run) comeAndGo(ctx context.Context, p swarm.Phase, t *report.Table) err
 	return nil
 }
 
-// presenceStorm drops all connections, and reports when everybody knew the truth again.
-func (r *run) presenceStorm(ctx context.Context, f PresenceFlags, t *report.Table) error {
+// dropAll drops all connections, and reports when everybody knew the truth again.
+func (r *presenceRun) dropAll(ctx context.Context, f PresenceFlags) error {
 	counted, queues := r.nodes.Sum(ctx, watchCounters), r.followQueues(ctx)
 	r.rep.Marks = append(r.rep.Marks, report.Mark{At: time.Since(r.began).Seconds(), Text: "all connections dropped"})
 	p := swarm.Phase{Kind: "storm", Spread: f.Spread, For: stormLimit, Patience: f.patience()}
@@ -157,7 +163,7 @@ func (r *run) presenceStorm(ctx context.Context, f PresenceFlags, t *report.Tabl
 	if err != nil {
 		return err
 	}
-	r.addCounters(ctx, t, "storm", counted)
+	r.addCounters(ctx, "storm", counted)
 	r.rep.Figures["online"] = float64(len(out.BackAt))
 	if len(out.BackAt) == 0 || len(out.RightAt) == 0 {
 		return errors.New("nobody came back after the storm")
@@ -175,7 +181,7 @@ func (r *run) presenceStorm(ctx context.Context, f PresenceFlags, t *report.Tabl
 }
 
 // lookAgain checks that the states stay true and that no queue is left.
-func (r *run) lookAgain(ctx context.Context) error {
+func (r *presenceRun) lookAgain(ctx context.Context) error {
 	queues := r.followQueues(ctx)
 	out, err := r.phase(ctx, step{name: "rest", Phase: swarm.Phase{Kind: "hold", For: lookAgain}})
 	lengths := queues()
@@ -193,7 +199,7 @@ func (r *run) lookAgain(ctx context.Context) error {
 }
 
 // checkViews judges what users were told.
-func (r *run) checkViews(when string, out *swarm.Outcome) {
+func (r *presenceRun) checkViews(when string, out *swarm.Outcome) {
 	wrong, extra := out.Counters["views wrong"]+out.Counters["wrong states"], out.Counters["frames too many"]
 	r.rep.Figures["presence_wrong"] += float64(wrong)
 	r.rep.Figures["presence_frames_extra"] += float64(extra)
@@ -207,7 +213,8 @@ func (r *run) checkViews(when string, out *swarm.Outcome) {
 }
 
 // addCounters adds a column of what the nodes have counted since before.
-func (r *run) addCounters(ctx context.Context, t *report.Table, title string, before map[string]float64) {
+func (r *presenceRun) addCounters(ctx context.Context, title string, before map[string]float64) {
+	t := &r.counted
 	now := r.nodes.Sum(ctx, watchCounters)
 	t.Header = append(t.Header, title)
 	for i, name := range slices.Sorted(maps.Keys(now)) {
@@ -219,7 +226,7 @@ func (r *run) addCounters(ctx context.Context, t *report.Table, title string, be
 }
 
 // followQueues samples the queues of presence of all nodes, until the returned function is called for their lengths.
-func (r *run) followQueues(ctx context.Context) (lengths func() []float64) {
+func (r *presenceRun) followQueues(ctx context.Context) (lengths func() []float64) {
 	ctx, cancel := context.WithCancel(ctx)
 	var (
 		wg  sync.WaitGroup
@@ -247,7 +254,7 @@ func (r *run) followQueues(ctx context.Context) (lengths func() []float64) {
 
 // profileExchange has the chat nodes profile themselves during a load that begins after a warm-up. The returned function
 // waits for that, and returns the cores that calls between nodes and reads of presence used.
-func (r *run) profileExchange(ctx context.Context, warmup, length time.Duration) (cores func() (calls, reads float64, ok bool)) {
+func (r *presenceRun) profileExchange(ctx context.Context, warmup, length time.Duration) (cores func() (calls, reads float64, ok bool)) {
 	seconds := length.Truncate(time.Second)
 	if r.layout == nil || seconds == 0 {
 		return func() (calls, reads float64, ok bool) { return 0, 0, false }

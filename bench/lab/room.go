@@ -70,19 +70,19 @@ func (l Lab) Room(ctx context.Context, o Options, f RoomFlags) int {
 	if f.Floor {
 		v.beside = f.Groups * v.rooms.Online
 	}
-	v.do = func(ctx context.Context, r *run) error {
-		p, err := f.phase("chat", roomRate, r.Seed)
+	v.do = func(ctx context.Context, whole *run) error {
+		p, err := f.phase("chat", roomRate, whole.Seed)
 		if err != nil {
 			return setupError(err)
 		}
-		if p.Remove = f.Remove; r.tolerate {
+		if p.Remove = f.Remove; whole.tolerate {
 			p.Patience = 30 * time.Second
 		}
-		if err := r.gather(ctx, f.Groups); err != nil {
+		r := &roomRun{run: whole, f: f, p: p}
+		if err := r.gather(ctx); err != nil {
 			return err
 		}
-		frame, cost, err := r.room(ctx, f, p)
-		if err != nil {
+		if err := r.load(ctx); err != nil {
 			return err
 		}
 		if !f.NoVerify {
@@ -91,7 +91,7 @@ func (l Lab) Room(ctx context.Context, o Options, f RoomFlags) int {
 			}
 		}
 		if f.Floor {
-			return r.fanFloor(ctx, f, p, frame, cost)
+			return r.fanFloor(ctx)
 		}
 		return nil
 	}
@@ -120,9 +120,20 @@ func (r *run) seedRooms(ctx context.Context) (err error) {
 	return err
 }
 
+// roomRun is a run of texts to groups.
+type roomRun struct {
+	*run
+	f RoomFlags
+	p swarm.Phase
+
+	// Of the load.
+	frame int     // average bytes of a pushed frame
+	cost  float64 // the nodes' CPU per delivery in µs, or 0 if that is unknown
+}
+
 // gather creates the groups, unless they are seeded, and logs in the users that are to be online.
-func (r *run) gather(ctx context.Context, groups int) error {
-	rooms := r.verb.rooms
+func (r *roomRun) gather(ctx context.Context) error {
+	rooms, groups := r.verb.rooms, r.f.Groups
 	if rooms.Threads != nil {
 		return r.logInSome(ctx, groups*rooms.Online)
 	}
@@ -139,17 +150,17 @@ func (r *run) gather(ctx context.Context, groups int) error {
 	return r.logInSome(ctx, groups*rooms.Online)
 }
 
-// room runs the load and reports the result. It returns the average bytes of a pushed frame, and the nodes' CPU per
-// delivery in µs, or 0 if that is unknown.
-func (r *run) room(ctx context.Context, f RoomFlags, p swarm.Phase) (frame int, cost float64, err error) {
+// load runs the load and reports the result.
+func (r *roomRun) load(ctx context.Context) error {
+	f, p := &r.f, r.p
 	before, known := r.nodesCPU()
 	out, err := r.phase(ctx, step{name: "room", Phase: p, main: swarm.HAck, measured: true, faults: true})
 	if err != nil {
-		return 0, 0, err
+		return err
 	}
 	after, _ := r.nodesCPU()
 	h, copies := out.Hist(swarm.HDeliver), float64(max(out.Counters["copies"], 1))
-	frame = int(out.Counters["frame bytes"] / max(out.Counters["frames"], 1))
+	r.frame = int(out.Counters["frame bytes"] / max(out.Counters["frames"], 1))
 	deliveries := float64(h.Count()) / f.For.Seconds()
 	r.rep.Figures["deliveries"] = deliveries
 	r.headline("texts stored", fmt.Sprintf("%.0f/s", r.rep.Figures["rate"]), offeredNote(p))
@@ -158,10 +169,10 @@ func (r *run) room(ctx context.Context, f RoomFlags, p swarm.Phase) (frame int, 
 	r.latencyLine("delivered to the first member", out.Hist(swarm.HFirst))
 	r.latencyLine("delivered to the last member", out.Hist(swarm.HLast))
 	if known {
-		cost = (after - before) * 1e6 / copies
-		r.rep.Figures["delivery_cpu"] = cost / 1e6
-		r.headline("nodes' CPU for a delivery", fmt.Sprintf("%.2f µs", cost),
-			fmt.Sprintf("texts received, stored and delivered; %.0f deliveries, %.1f in a frame, frames of %d bytes on average", copies, copies/float64(max(out.Counters["frames"], 1)), frame))
+		r.cost = (after - before) * 1e6 / copies
+		r.rep.Figures["delivery_cpu"] = r.cost / 1e6
+		r.headline("nodes' CPU for a delivery", fmt.Sprintf("%.2f µs", r.cost),
+			fmt.Sprintf("texts received, stored and delivered; %.0f deliveries, %.1f in a frame, frames of %d bytes on average", copies, copies/float64(max(out.Counters["frames"], 1)), r.frame))
 	}
 	if n := out.Counters["removed"]; f.Remove > 0 {
 		r.rep.Figures["removed"] = float64(n)
@@ -170,7 +181,7 @@ func (r *run) room(ctx context.Context, f RoomFlags, p swarm.Phase) (frame int, 
 	if n := out.Ledger.Gaps - out.Counters["removed"]; n > 0 { // a removed member is told to read the rest
 		r.rep.Notes = append(r.rep.Notes, fmt.Sprintf("%d gap notices: members could not take all pushes, and were told to read the history", n))
 	}
-	return frame, cost, nil
+	return nil
 }
 
 // nodesCPU adds up the processor seconds of the chat nodes, if this tool started them.
@@ -189,7 +200,8 @@ func (r *run) nodesCPU() (sum float64, known bool) {
 
 // fanFloor offers the same load of frames to bare servers, as many as there are nodes, which write each to as many sockets
 // as a group has members online, and have as many as all groups together.
-func (r *run) fanFloor(ctx context.Context, f RoomFlags, p swarm.Phase, frame int, cost float64) error {
+func (r *roomRun) fanFloor(ctx context.Context) error {
+	f, p := &r.f, r.p
 	dir, err := os.MkdirTemp("", "parley-floor-")
 	if err != nil {
 		return setupError(err)
@@ -217,7 +229,7 @@ func (r *run) fanFloor(ctx context.Context, f RoomFlags, p swarm.Phase, frame in
 		procs, s.Fixed = append(procs, proc), append(s.Fixed, addr)
 		r.nodes.Add(watch.Watched{Name: name, Pid: proc.Pid})
 	}
-	c, err := r.newCrew(ctx, s)
+	c, err := r.generators.crew(ctx, s)
 	if err != nil {
 		return setupError(err)
 	}
@@ -232,7 +244,7 @@ func (r *run) fanFloor(ctx context.Context, f RoomFlags, p swarm.Phase, frame in
 	if err != nil {
 		return err
 	}
-	fan := swarm.Phase{Kind: "fan", Load: p.Load, Concurrency: p.Concurrency, For: p.For, Size: frame}
+	fan := swarm.Phase{Kind: "fan", Load: p.Load, Concurrency: p.Concurrency, For: p.For, Size: r.frame}
 	r.screen.say("measuring a bare loop of writes")
 	began := time.Now()
 	before := used()
@@ -244,10 +256,10 @@ func (r *run) fanFloor(ctx context.Context, f RoomFlags, p swarm.Phase, frame in
 	writes := out.Counters["frames"]
 	rate, each := float64(writes)/max(fan.Load.For, fan.For).Seconds(), (after-before)*1e6/float64(max(writes, 1))
 	r.rep.Figures["floor_rate"], r.rep.Figures["floor_cpu"] = rate, each/1e6
-	r.headline("a bare loop's writes", fmt.Sprintf("%.0f/s", rate), fmt.Sprintf("frames of %d bytes, each to the sockets of one group, by %d servers with %d sockets in all; %.2f µs of CPU for each", frame, len(procs), s.Users, each))
-	if cost > 0 && each > 0 {
-		r.rep.Figures["fanout_ratio"] = cost / each
-		r.headline("CPU for a delivery, of a bare write", fmt.Sprintf("%.2f ×", cost/each), "a frame holds several texts when they are stored together; each of the bare loop's counts as one")
+	r.headline("a bare loop's writes", fmt.Sprintf("%.0f/s", rate), fmt.Sprintf("frames of %d bytes, each to the sockets of one group, by %d servers with %d sockets in all; %.2f µs of CPU for each", r.frame, len(procs), s.Users, each))
+	if r.cost > 0 && each > 0 {
+		r.rep.Figures["fanout_ratio"] = r.cost / each
+		r.headline("CPU for a delivery, of a bare write", fmt.Sprintf("%.2f ×", r.cost/each), "a frame holds several texts when they are stored together; each of the bare loop's counts as one")
 	}
 	if p.Concurrency > 0 && rate > 0 {
 		r.rep.Figures["rate_ratio"] = r.rep.Figures["deliveries"] / rate

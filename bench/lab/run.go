@@ -22,19 +22,20 @@ import (
 	"parley/internal/wire"
 )
 
-// run is one run of a verb, from the set-up to the report.
+// run is one run of a verb, from the set-up to the report. What only some verbs do, and what comes at the end, has types of
+// its own that embed it, such as contest and judge.
 type run struct {
 	plan
-	verb    verb
-	began   time.Time
-	rep     *report.Report
-	layout  *local.Layout // nil: an existing cluster
-	crew    crew.Crew
-	teams   []*team      // of several transports
-	started int          // workers
-	db      *seed.Stores // nil: unknown
-	nodes   *watch.Nodes
-	screen  *screen
+	verb       verb
+	began      time.Time
+	rep        *report.Report
+	layout     *local.Layout // nil: an existing cluster
+	crew       crew.Crew
+	generators *generators
+	turns      *turns       // of several transports; nil: there is one
+	db         *seed.Stores // nil: unknown
+	nodes      *watch.Nodes
+	screen     *screen
 
 	main     *hist.Hist // of the stage that the figures describe
 	lag      *hist.Hist
@@ -99,6 +100,7 @@ func execute(ctx context.Context, o Options, v verb) int {
 		v.guests += p.Users * (n - 1)
 	}
 	r := &run{plan: p, verb: v, began: time.Now(), screen: newScreen(o.stderr, o.Quiet), tolerate: len(p.faults) > 0}
+	r.generators = &generators{run: r}
 	r.main, r.lag = hist.New(), hist.New()
 	r.rep = &report.Report{
 		Format: report.Format, Version: version(), Verb: v.name, What: v.what, Command: r.command(), Seed: p.Seed, StartedAt: r.began,
@@ -109,9 +111,10 @@ func execute(ctx context.Context, o Options, v verb) int {
 	err = r.setUp(ctx)
 	if err == nil {
 		err = v.do(ctx, r)
-		r.tearDown()
+		end := ending{r}
+		end.tearDown()
 		if err == nil && r.historyDue {
-			err = r.verifySQL(ctx)
+			err = end.verifySQL(ctx)
 		}
 	}
 	r.close()
@@ -310,7 +313,7 @@ func (r *run) enter(s step, o *swarm.Outcome, at float64) {
 // finish judges the run, writes the report and returns the exit code.
 func (r *run) finish(err error) int {
 	r.rep.Seconds = time.Since(r.began).Seconds()
-	r.judge(err)
+	judge{r}.verdict(err)
 	r.screen.end()
 	r.rep.WriteText(r.stdout)
 	if err := r.write(); err != nil {

@@ -78,13 +78,14 @@ func (r *run) setUp(ctx context.Context) error {
 		return setupError(err)
 	}
 	if len(r.transports) > 1 {
-		return r.enlistTeams(ctx)
+		r.turns, err = newTurns(ctx, r)
+		return err
 	}
 	if err := r.seedRooms(ctx); err != nil {
 		return setupError(err)
 	}
 	began = time.Now()
-	if r.crew, err = r.newCrew(ctx, r.spec()); err != nil {
+	if r.crew, err = r.generators.crew(ctx, r.spec()); err != nil {
 		return setupError(err)
 	}
 	r.screen.say(fmt.Sprintf("getting %d tokens from the status node", r.Users))

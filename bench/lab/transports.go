@@ -35,32 +35,39 @@ func names(list []wire.Transport) string {
 	return strings.Join(s, ",")
 }
 
-// enlistTeams makes the users of each transport, --users for each. r.crew stands for them all.
-func (r *run) enlistTeams(ctx context.Context) error {
+// turns are those of the users of several transports in a run.
+type turns struct {
+	*run
+	teams []*team
+}
+
+// newTurns makes the users of each transport, --users for each. r.crew stands for them all.
+func newTurns(ctx context.Context, r *run) (*turns, error) {
+	all := &turns{run: r}
 	var crews []crew.Crew
 	began := time.Now()
 	for i, via := range r.transports {
 		s := r.spec()
 		s.Transport, s.FirstUID = via, r.FirstUID+int32(i*r.Users)
-		c, err := r.newCrew(ctx, s)
+		c, err := r.generators.crew(ctx, s)
 		if err != nil {
 			crew.Join(crews...).Close()
-			return setupError(err)
+			return nil, setupError(err)
 		}
 		crews = append(crews, c)
-		r.teams = append(r.teams, &team{via: via, crew: c, all: hist.New()})
+		all.teams = append(all.teams, &team{via: via, crew: c, all: hist.New()})
 	}
 	r.crew = crew.Join(crews...)
 	r.Users *= len(crews) // from now on of all
 	if err := r.crew.Prepare(ctx); err != nil {
-		return setupError(err)
+		return nil, setupError(err)
 	}
 	r.stageDone("tokens", began, "")
-	return nil
+	return all, nil
 }
 
-// turns has the users of each transport do the same in every round.
-func (r *run) turns(ctx context.Context, do func(t *team, round int) error) error {
+// each has the users of each transport do the same in every round.
+func (r *turns) each(ctx context.Context, do func(t *team, round int) error) error {
 	all := r.crew
 	defer func() { r.crew = all }()
 	for round := range r.Rounds {
@@ -80,15 +87,15 @@ func (r *run) turns(ctx context.Context, do func(t *team, round int) error) erro
 	return nil
 }
 
-// loadTurns runs a load in turns. counter is of the operations that the nodes' CPU is divided by.
-func (r *run) loadTurns(ctx context.Context, p swarm.Phase, main, counter string) error {
-	return r.turns(ctx, func(t *team, round int) error {
-		return r.turn(ctx, t, round, p, main, counter)
+// load runs a load in turns. counter is of the operations that the nodes' CPU is divided by.
+func (r *turns) load(ctx context.Context, p swarm.Phase, main, counter string) error {
+	return r.each(ctx, func(t *team, round int) error {
+		return r.take(ctx, t, round, p, main, counter)
 	})
 }
 
-// turn runs a phase with the users of one transport, and measures it.
-func (r *run) turn(ctx context.Context, t *team, round int, p swarm.Phase, main, counter string) error {
+// take runs a phase with the users of one transport, and measures it.
+func (r *turns) take(ctx context.Context, t *team, round int, p swarm.Phase, main, counter string) error {
 	before, known := r.nodesCPU()
 	out, err := r.phase(ctx, step{name: fmt.Sprintf("%s %d", t.via, round+1), Phase: p, main: main, measured: true, turn: true})
 	if err != nil {
@@ -114,13 +121,13 @@ func (t *team) add(out *swarm.Outcome, main string, length time.Duration) {
 	t.all.Add(h)
 }
 
-// loginTurns measures logins. Each turn ends with everybody logged out.
-func (r *run) loginTurns(ctx context.Context, concurrency int) error {
-	err := r.turns(ctx, func(t *team, round int) error {
+// logins measures logins. Each turn ends with everybody logged out.
+func (r *turns) logins(ctx context.Context, concurrency int) error {
+	err := r.each(ctx, func(t *team, round int) error {
 		if err := t.crew.Prepare(ctx); err != nil { // a token serves once
 			return setupError(err)
 		}
-		err := r.turn(ctx, t, round, swarm.Phase{Kind: "login", Concurrency: concurrency}, swarm.HFull, "logins")
+		err := r.take(ctx, t, round, swarm.Phase{Kind: "login", Concurrency: concurrency}, swarm.HFull, "logins")
 		if err != nil {
 			return err
 		}
@@ -130,13 +137,13 @@ func (r *run) loginTurns(ctx context.Context, concurrency int) error {
 		return err
 	})
 	if err == nil {
-		r.compareTeams("login", "logins", true)
+		r.compare("login", "logins", true)
 	}
 	return err
 }
 
-// compareTeams reports the medians of the turns beside those of the first transport.
-func (r *run) compareTeams(one, many string, closed bool) {
+// compare reports the medians of the turns beside those of the first transport.
+func (r *turns) compare(one, many string, closed bool) {
 	base := r.teams[0]
 	of := "of " + base.via.String()
 	table := report.Table{
@@ -161,11 +168,12 @@ func (r *run) compareTeams(one, many string, closed bool) {
 	}
 }
 
-// idleTurns measures the memory per session. In each round some more users of each transport log in, and stay.
-func (r *run) idleTurns(ctx context.Context, hold time.Duration) error {
+// idle measures the memory per session. In each round some more users of each transport log in, and stay.
+func (r *turns) idle(ctx context.Context, hold time.Duration) error {
 	each := r.Users / len(r.teams)
-	before := r.weigh(ctx, 0)
-	err := r.turns(ctx, func(t *team, round int) error {
+	sc := &scales{run: r.run}
+	before := sc.weigh(ctx)
+	err := r.each(ctx, func(t *team, round int) error {
 		users := each * (round + 1) / r.Rounds
 		online := t.crew.Live().Online
 		if _, err := r.phase(ctx, step{
@@ -173,11 +181,11 @@ func (r *run) idleTurns(ctx context.Context, hold time.Duration) error {
 		}); err != nil {
 			return err
 		}
-		r.collect(ctx, 0)
+		sc.collect(ctx, 0)
 		if _, err := r.phase(ctx, step{name: "hold", Phase: swarm.Phase{Kind: "hold", For: min(hold, settled)}}); err != nil {
 			return err
 		}
-		now, n := r.weigh(ctx, 0), float64(max(t.crew.Live().Online-online, 1))
+		now, n := sc.weigh(ctx), float64(max(t.crew.Live().Online-online, 1))
 		t.live = append(t.live, (now.live-before.live)/n)
 		before = now
 		return nil

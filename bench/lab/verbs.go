@@ -194,8 +194,8 @@ func (l Lab) Login(ctx context.Context, o Options, f LoadFlags, concurrency int,
 		want = 4000
 	}
 	v.do = func(ctx context.Context, r *run) error {
-		if len(r.teams) > 0 {
-			return r.loginTurns(ctx, concurrency)
+		if r.turns != nil {
+			return r.turns.logins(ctx, concurrency)
 		}
 		p := swarm.Phase{Kind: "login", Concurrency: concurrency, Again: again}
 		if again {
@@ -243,11 +243,11 @@ func (l Lab) Ping(ctx context.Context, o Options, f LoadFlags) int {
 		if err := r.logIn(ctx); err != nil {
 			return err
 		}
-		if len(r.teams) > 0 {
-			if err := r.loadTurns(ctx, p, swarm.HPing, "heartbeats"); err != nil {
+		if r.turns != nil {
+			if err := r.turns.load(ctx, p, swarm.HPing, "heartbeats"); err != nil {
 				return err
 			}
-			r.compareTeams("heartbeat", "heartbeats", f.Closed > 0)
+			r.turns.compare("heartbeat", "heartbeats", f.Closed > 0)
 			return nil
 		}
 		out, err := r.phase(ctx, step{name: "ping", Phase: p, main: swarm.HPing, measured: true, faults: true})
@@ -315,9 +315,9 @@ func (l Lab) Chat(ctx context.Context, o Options, f ChatFlags) int {
 		if _, err := r.phase(ctx, step{name: "threads", Phase: swarm.Phase{Kind: "threads"}}); err != nil {
 			return err
 		}
-		if len(r.teams) > 0 {
-			if err = r.loadTurns(ctx, p, swarm.HAck, "acked"); err == nil {
-				r.compareTeams("text", "texts", f.Closed > 0)
+		if r.turns != nil {
+			if err = r.turns.load(ctx, p, swarm.HAck, "acked"); err == nil {
+				r.turns.compare("text", "texts", f.Closed > 0)
 			}
 		} else {
 			err = r.chat(ctx, p, "chat")

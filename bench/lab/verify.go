@@ -52,7 +52,7 @@ func (r *run) verify(ctx context.Context) error {
 }
 
 // verifySQL reads the history of every thread from the database.
-func (r *run) verifySQL(ctx context.Context) error {
+func (r ending) verifySQL(ctx context.Context) error {
 	r.rep.HistoryBy = readFromSQL
 	r.screen.say("reading the history from SQL")
 	began := time.Now()

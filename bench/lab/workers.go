@@ -18,19 +18,25 @@ import (
 	"parley/bench/watch"
 )
 
-// newCrew makes the users: in this process, in worker processes, or with agents on other hosts.
-func (r *run) newCrew(ctx context.Context, s crew.Spec) (crew.Crew, error) {
+// generators are the processes that users live in.
+type generators struct {
+	*run
+	started int // workers, of all crews
+}
+
+// crew makes the users: in this process, in worker processes, or with agents on other hosts.
+func (g *generators) crew(ctx context.Context, s crew.Spec) (crew.Crew, error) {
 	switch {
-	case len(r.Agents) > 0:
-		return r.agents(ctx, s)
-	case r.Workers > 1:
-		return r.workers(ctx, s)
+	case len(g.Agents) > 0:
+		return g.agents(ctx, s)
+	case g.Workers > 1:
+		return g.workers(ctx, s)
 	}
 	return crew.New(s)
 }
 
 // workers starts worker processes, which connect back to this one.
-func (r *run) workers(ctx context.Context, s crew.Spec) (crew.Crew, error) {
+func (g *generators) workers(ctx context.Context, s crew.Spec) (crew.Crew, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -60,17 +66,17 @@ func (r *run) workers(ctx context.Context, s crew.Spec) (crew.Crew, error) {
 		stop()
 		return nil, err
 	}
-	for range r.Workers {
-		r.started++ // several crews may have workers
-		name := fmt.Sprintf("worker%d", r.started)
+	for range g.Workers {
+		g.started++
+		name := fmt.Sprintf("worker%d", g.started)
 		p, err := local.Program(ctx, name, filepath.Join(dir, name+".log"), "", "worker", "--join", ln.Addr().String(), "--key-file", keyFile)
 		if err != nil {
 			return fail(err)
 		}
 		procs = append(procs, p)
-		r.nodes.Add(watch.Watched{Name: name, Pid: p.Pid})
+		g.nodes.Add(watch.Watched{Name: name, Pid: p.Pid})
 	}
-	for range r.Workers {
+	for range g.Workers {
 		if err := ln.(*net.TCPListener).SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 			return fail(err)
 		}
@@ -87,13 +93,13 @@ func (r *run) workers(ctx context.Context, s crew.Spec) (crew.Crew, error) {
 	return crew.Many(s, conns, stop), nil
 }
 
-func (r *run) agents(ctx context.Context, s crew.Spec) (crew.Crew, error) {
+func (g *generators) agents(ctx context.Context, s crew.Spec) (crew.Crew, error) {
 	var conns []net.Conn
-	for _, addr := range r.Agents {
+	for _, addr := range g.Agents {
 		conn, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "tcp", addr)
 		if err == nil {
 			conns = append(conns, conn)
-			err = greet(conn, r.AgentKey)
+			err = greet(conn, g.AgentKey)
 		}
 		if err != nil {
 			for _, c := range conns {
