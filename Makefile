@@ -17,8 +17,10 @@ PROGRAMS := chatnode statusnode gatenode standalone parleyctl bench
 BINARIES := $(patsubst %/main.go,%,$(wildcard $(addsuffix /main.go,$(PROGRAMS))))
 
 # The repository may belong to another user (a container, a shared checkout): Go's own stamping refuses then, and so
-# does git unless told otherwise. Without git, or without a commit, the commit is unknown.
-export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
+# does git unless told otherwise. Without git, or without a commit, the commit is unknown. The compiler takes a sixth less time
+# when it collects its garbage less often; with the limit its largest runs need no more memory than otherwise.
+COMPILER := env GOGC=400 GOMEMLIMIT=1GiB
+export GOFLAGS := $(strip '-toolexec=$(COMPILER)' $(GOFLAGS) -buildvcs=false)
 GIT     := git -c safe.directory='*'
 VERSION ?= $(shell cat VERSION)
 COMMIT  ?= $(shell $(GIT) rev-parse --short=12 HEAD 2>/dev/null)$(shell $(GIT) diff --quiet HEAD 2>/dev/null || echo -modified)
@@ -36,9 +38,9 @@ NO_RACE   := modernc.org/libc/... modernc.org/memory modernc.org/sqlite/lib gith
 
 # Each test process would sleep for a second at its end, in case of late races. make check vets. Tests that say that they are
 # parallel wait most of the time; those that start a cluster take turns (launchtest.Turn). The compiler gives way to tests that run
-# beside it, and collects its garbage less often.
+# beside it.
 RACE_TEST := GORACE="atexit_sleep_ms=0 $$GORACE" CGO_ENABLED=1 $(GO) test -race -shuffle=on -vet=off -parallel 4 \
-	-toolexec 'nice -n 10 env GOGC=400' $(NO_RACE:%=-gcflags=%=-race=false)
+	-toolexec 'nice -n 10 $(COMPILER)' $(NO_RACE:%=-gcflags=%=-race=false)
 
 # The drivers of bench compare are tested against real servers, in a module of their own that keeps these out of go.mod.
 COMPARE := bench/compare
