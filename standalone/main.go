@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+	_ "modernc.org/sqlite" // imported here too so that a build begins with it: else it is compiled last, with a processor idle
 
 	"parley/internal/config"
 	"parley/internal/obs"
