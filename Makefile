@@ -38,9 +38,10 @@ NO_RACE   := modernc.org/libc/... modernc.org/memory modernc.org/sqlite/lib gith
 
 # Each test process would sleep for a second at its end, in case of late races. make check vets. Tests that say that they are
 # parallel wait most of the time; those that start a cluster take turns (launchtest.Turn). The compiler gives way to tests that run
-# beside it.
+# beside it. It makes no tables for debuggers: the linker would read them for each package and leave them out. Stack traces and
+# reports of races have others. launch.Build does the same.
 RACE_TEST := GORACE="atexit_sleep_ms=0 $$GORACE" CGO_ENABLED=1 $(GO) test -race -shuffle=on -vet=off -parallel 4 \
-	-toolexec 'nice -n 10 $(COMPILER)' $(NO_RACE:%=-gcflags=%=-race=false)
+	-toolexec 'nice -n 10 $(COMPILER)' -gcflags=all=-dwarf=false $(foreach p,$(NO_RACE),'-gcflags=$(p)=-race=false -dwarf=false')
 
 # The drivers of bench compare are tested against real servers, in a module of their own that keeps these out of go.mod.
 COMPARE := bench/compare
