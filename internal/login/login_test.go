@@ -10,10 +10,19 @@ import (
 	"parley/internal/wire"
 )
 
+// nowhere is a socket that accepts everything.
+type nowhere struct{}
+
+func (nowhere) Fd() int                     { return -1 }
+func (nowhere) Write(b []byte) (int, error) { return len(b), nil }
+func (nowhere) Close() error                { return nil }
+
 // A login without a predecessor asks for the lists' version no second time, unless a push missed it.
 func TestALoginLooksForWhatItMayHaveMissed(t *testing.T) {
 	fresh := func() *attempt {
-		return &attempt{known: presence.Prelogin{ListsVersion: 5}, claimed: &presence.Claimed{ListsVersion: 5}, session: new(session.Session)}
+		s := new(session.Session)
+		s.Init(nowhere{}, &session.Limits{})
+		return &attempt{known: presence.Prelogin{ListsVersion: 5}, claimed: &presence.Claimed{ListsVersion: 5}, session: s}
 	}
 	a := fresh()
 	require.False(t, a.mayHaveMissed())
