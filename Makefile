@@ -3,7 +3,7 @@
 GO           ?= go
 ARGS         ?=
 # The packages that take longest come first: else one of them would run alone at the end.
-PKGS         ?= ./test/e2e ./bench/lab ./test/web ./test/conform ./test/day ./internal/chat ./test/... ./...
+PKGS         ?= ./test/e2e ./bench/lab ./test/web ./test/conform ./test/day ./internal/store ./internal/chat ./parleyctl ./test/... ./...
 TEST_TIMEOUT ?= 15m
 RACE_COUNT   ?= 5
 FUZZTIME     ?= 5s
