@@ -111,7 +111,18 @@ func (c *groupUser) row(thread, seq int64) wire.StoredText {
 		if row, ok := c.rows[thread][seq]; ok {
 			return row
 		}
-		c.until(func(f frame) bool { return f.id == wire.MsgGroupPush || f.id == wire.MsgRowPush })
+		f := c.until(func(f frame) bool { return f.id == wire.MsgGroupPush || f.id == wire.MsgRowPush || f.id == wire.MsgGap })
+		if f.id != wire.MsgGap {
+			continue
+		}
+		// A busy machine may drop a push between nodes. Then the client is told, and reads.
+		var page wire.HistoryReply
+		c.ask(wire.MsgHistory, map[string]any{"thread_id": thread, "message_id": seq - 1, "limit": 1}, &page, wire.CodeOK)
+		for _, row := range page.Chats {
+			if row.MsgID == seq {
+				return row
+			}
+		}
 	}
 }
 
