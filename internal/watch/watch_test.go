@@ -12,6 +12,7 @@ import (
 	"parley/internal/presence"
 	"parley/internal/session"
 	"parley/internal/wire"
+	"parley/test/benchgate/cputime"
 )
 
 type ctx = context.Context
@@ -359,6 +360,7 @@ func BenchmarkChange(b *testing.B) {
 		u := w.table.users[1]
 		found := [2][]presence.Whereabouts{{{SeenMin: 1}}, {{SeenMin: 9}}}
 		b.ReportAllocs()
+		defer cputime.Report(b)()
 		for i := range b.N {
 			w.table.learn([]*user[*client]{u}, found[i%2], true, 0, time.Time{})
 			for _, at := range u.watchers {

@@ -1,6 +1,10 @@
 package workers
 
-import "testing"
+import (
+	"testing"
+
+	"parley/test/benchgate/cputime"
+)
 
 // deep needs about 8 KiB of stack.
 //
@@ -13,6 +17,7 @@ func deep(n int) byte {
 	return frame[n] + byte(n)
 }
 
+// BenchmarkGo compares a function that needs a large stack on a new goroutine and on one that has rested.
 func BenchmarkGo(b *testing.B) {
 	for name, idle := range map[string]int{"new": 0, "rested": 64} {
 		b.Run(name, func(b *testing.B) {
@@ -21,6 +26,7 @@ func BenchmarkGo(b *testing.B) {
 			defer w.Close()
 			done := make(chan struct{})
 			f := func() { deep(14); done <- struct{}{} }
+			defer cputime.Report(b)()
 			for b.Loop() {
 				w.Go(f)
 				<-done

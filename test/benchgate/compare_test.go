@@ -122,6 +122,7 @@ func TestNoBenchmarkIsLeftOut(t *testing.T) {
 				continue
 			}
 			found++
+			require.Contains(t, string(code), "cputime.Report(", "%s of %s must report its processor time", bench, pkg)
 			require.True(t, aimedAt(pkg, bench), "no target runs %s of %s", bench, pkg)
 			require.True(t, guarded(base, pkg, bench), "the baseline lacks %s of %s", bench, pkg)
 		}

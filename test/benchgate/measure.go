@@ -50,6 +50,7 @@ var targets = []target{
 	{"presence", "Claim|Prelogin|Locate|Place/users=1$", untimed, "5000x"},
 	{"store", "Append", untimed, "100x"},
 	{"batch", ".", compute, "5000x"},
+	{"workers", "Go/rested", handoff, "2000x"},
 	{"watch", "Change", untimed, "5000x"},
 	{"group", "FanOut", untimed, "50x"}, // a thousand writes, whose time is spent in the kernel
 }
