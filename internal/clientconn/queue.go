@@ -220,7 +220,7 @@ func (s *Conns) textFromQueue(ctx context.Context, c *Conn, body []byte) {
 			s.replyRefused(c, req, wire.CodeUnavailable, ending.RetryAfter)
 			return
 		}
-		c.pair.Store(pairOf(req.ToUID, req.ThreadID))
+		c.note(req.ToUID, req.ThreadID)
 	}
 	s.appendTexts(c, req, len(body), granted, retry)
 }

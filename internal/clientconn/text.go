@@ -23,7 +23,7 @@ type texts struct {
 	window int32          // texts that may be unanswered
 	texter *textrate.User // what the user may send; nil without a limit
 
-	pair atomic.Uint64 // of the last text that named no thread: see pairOf
+	pair atomic.Uint64 // of the last text that named no thread: the recipient, then the thread in 32 bits; see note
 }
 
 // SetWindow bounds the texts that may be unanswered.
@@ -46,8 +46,12 @@ func (t *texts) named(req *wire.TextRequest) bool {
 	return true
 }
 
-// pairOf is a recipient and the thread with it, which is at most wire.MaxInt.
-func pairOf(to int32, thread int64) uint64 { return uint64(uint32(to))<<32 | uint64(uint32(thread)) }
+// note remembers the thread with a recipient, unless it has a larger number than any client can name.
+func (t *texts) note(to int32, thread int64) {
+	if thread <= wire.MaxInt {
+		t.pair.Store(uint64(uint32(to))<<32 | uint64(thread))
+	}
+}
 
 // appendTexts hands a text request to the committer, within what one connection may have unanswered. Only the granted first
 // texts are stored; the sender is to try the others again after retry.
