@@ -78,8 +78,6 @@ type centrifugoUser struct {
 	buf    []byte
 }
 
-const firstText = 16
-
 func (u *centrifugoUser) Begin() { u.web.begin() }
 
 func (u *centrifugoUser) Heard(data []byte) error { return u.web.heard(data) }
@@ -130,10 +128,7 @@ func (u *centrifugoUser) one(b []byte) error {
 		why = fmt.Sprintf("%d %s", scan.Number(b, `"code":`), scan.Text(b, `"message":"`))
 	}
 	switch {
-	case id >= firstText && why != "":
-		u.line.Refused(uint32(id-firstText), why)
-	case id >= firstText:
-		u.line.Acked(uint32(id-firstText), 0)
+	case answered(u.line, id, 0, why):
 	case why != "":
 		return errors.New("centrifugo: login: " + why)
 	case id == 1:

@@ -76,6 +76,23 @@ type Line interface {
 	Echoed(counter uint32, content []byte)
 }
 
+// firstText is the id of a user's first text, in protocols that number requests; those before it log the user in.
+const firstText = 16
+
+// answered tells line what became of a text. why is empty if the server took it, under number. It returns false if the id is
+// not that of a text.
+func answered(line Line, id, number int64, why string) bool {
+	switch {
+	case id < firstText:
+		return false
+	case why != "":
+		line.Refused(uint32(id-firstText), why)
+	default:
+		line.Acked(uint32(id-firstText), number)
+	}
+	return true
+}
+
 // drivers makes a Server of an address. run is different in each run, for names that must be new.
 var drivers = map[string]func(u *url.URL, run uint32) (Server, error){
 	"centrifugo": newCentrifugo,

@@ -182,12 +182,13 @@ func (u *tinodeUser) message(b []byte) error {
 		return nil
 	}
 	c, ok := parseCtrl(b)
+	why := ""
+	if c.code >= 300 {
+		why = fmt.Sprintf("%d %s", c.code, c.text)
+	}
 	switch {
 	case !ok: // presence and notes of others
-	case c.id >= firstText && c.code >= 300:
-		u.line.Refused(uint32(c.id-firstText), fmt.Sprintf("%d %s", c.code, c.text))
-	case c.id >= firstText:
-		u.line.Acked(uint32(c.id-firstText), scan.Number(b, `"seq":`))
+	case answered(u.line, c.id, scan.Number(b, `"seq":`), why):
 	case c.id == tinodeSub && c.code == 503 && u.joins < maxJoins:
 		u.join()
 	case c.code >= 400:

@@ -93,10 +93,7 @@ func (u *wukongimUser) message(b []byte) error {
 		why = fmt.Sprintf("%d %s", scan.Number(b, `"code":`), scan.Text(b, `"message":"`))
 	}
 	switch {
-	case id >= firstText && why != "":
-		u.line.Refused(uint32(id-firstText), why)
-	case id >= firstText:
-		u.line.Acked(uint32(id-firstText), scan.Number(b, `"messageSeq":`))
+	case answered(u.line, id, scan.Number(b, `"messageSeq":`), why):
 	case id != wukongimConnect: // a pong, an event
 	case why != "":
 		return errors.New("wukongim: login: " + why)

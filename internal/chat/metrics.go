@@ -138,6 +138,6 @@ func (m *metrics) conns() clientconn.Metrics {
 		RefusedConns: m.refusedConns, Evicted: m.evicted, AcceptFailures: m.acceptFailures, Heartbeats: m.heartbeats,
 		BadFrames: m.badFrames, UnknownIDs: m.unknownIDs, RateLimited: m.rateLimited, Flooding: m.flooding, QueueFull: m.queueFull,
 		WindowFull: m.windowFull, TextsLimited: m.textsLimited, Panics: m.panics, HandlerSeconds: m.handlerSeconds,
-		Texts: m.requests(wire.MsgText), Requests: m.requests, Refusals: m.refusals, BadHandshakes: m.badHandshakes, BadProxyHeaders: m.badProxyHeaders,
+		Requests: m.requests, Refusals: m.refusals, BadHandshakes: m.badHandshakes, BadProxyHeaders: m.badProxyHeaders,
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"parley/internal/admission"
+	"parley/internal/batch"
 	"parley/internal/certs"
 	"parley/internal/clientconn"
 	"parley/internal/commit"
@@ -141,7 +141,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 		others: otherNodes{self: cfg.SelfServer.Name, view: d.Presence.Nodes.View},
 		ctx:    ctx, stop: stop,
 	}
-	s.workers = workers.New(restingWorkers, s.recovered)
+	s.workers = workers.New(restingWorkers, s.panicked)
 	s.reread = d.Reread
 	if cfg.TLS.Cert != "" {
 		var err error
@@ -436,10 +436,10 @@ func (s *Server) reload(sess *session.Session) {
 	s.ender.Goodbye(sess, wire.CodeTooFarBehind, "texts were missed", 0)
 }
 
-// recovered reports a panic on one of the workers. It costs what it was about, not the node.
-func (s *Server) recovered(v any) {
+// panicked reports a panic on one of the workers. It costs what it was about, not the node.
+func (s *Server) panicked(p *batch.Panic) {
 	s.metrics.panics.Inc()
-	s.log.Error("panic in a goroutine", "err", v, "stack", string(debug.Stack()))
+	s.log.Error("panic in a goroutine", "err", p.Value, "stack", string(p.Stack))
 }
 
 // Close gives the ports back when Run was never called. After Run it does nothing.

@@ -46,7 +46,6 @@ type Metrics struct {
 	Flooding, QueueFull, WindowFull, TextsLimited, Panics, BadHandshakes    prometheus.Counter
 	BadProxyHeaders                                                         prometheus.Counter
 	HandlerSeconds                                                          prometheus.Histogram
-	Texts                                                                   prometheus.Counter // requests with texts
 	// Requests and Refusals return the counter of a message id and of a code.
 	Requests func(wire.MsgID) prometheus.Counter
 	Refusals func(wire.Code) prometheus.Counter

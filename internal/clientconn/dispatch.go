@@ -126,7 +126,7 @@ func (s *Conns) readText(c *Conn, now time.Time, body []byte) bool {
 	}
 	req, err := wire.DecodeText(body) // copies what it keeps
 	if err != nil {
-		s.d.Metrics.Texts.Inc()
+		s.d.Metrics.Requests(wire.MsgText).Inc()
 		if granted, _ := s.d.Texts.Take(c.texter, 1, now); granted == 0 && !c.rates.cheap(now, refusedCosts, &s.cfg) {
 			return c.refuseStream(wire.CodeRateLimited)
 		}
@@ -134,7 +134,7 @@ func (s *Conns) readText(c *Conn, now time.Time, body []byte) bool {
 	}
 	// The reader alone adds to what is queued: when nothing is, no earlier text can be overtaken.
 	if c.queued.Load() == 0 && c.named(req) {
-		s.d.Metrics.Texts.Inc()
+		s.d.Metrics.Requests(wire.MsgText).Inc()
 		granted, retry := s.d.Texts.Take(c.texter, max(len(req.Texts), 1), now)
 		if granted == 0 {
 			return s.refuseTexts(c, now, req, wire.CodeRateLimited, retry)

@@ -59,7 +59,7 @@ func startConns(t *testing.T, handlers map[wire.MsgID]func(context.Context, *ses
 		}),
 		Metrics: Metrics{
 			Evicted: other, AcceptFailures: other, Heartbeats: other, BadFrames: other, BadHandshakes: other, BadProxyHeaders: other, UnknownIDs: other, RateLimited: other,
-			Flooding: count("flooding"), QueueFull: other, WindowFull: other, Texts: other, TextsLimited: other, Panics: other,
+			Flooding: count("flooding"), QueueFull: other, WindowFull: other, TextsLimited: other, Panics: other,
 			HandlerSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "seconds"}),
 			Requests:       func(wire.MsgID) prometheus.Counter { return other }, Refusals: func(wire.Code) prometheus.Counter { return other },
 		},

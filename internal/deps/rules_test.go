@@ -26,7 +26,7 @@ var rules = []rule{
 	{"internal/obs", nil, "what an operator sees of any process"},
 	{"internal/recent", nil, "a map that remembers what was used lately, whatever that is"},
 	{"internal/slots", nil, "a bound on what is done at once, whatever that is"},
-	{"internal/workers", nil, "goroutines that are used again, whatever they run"},
+	{"internal/workers", []string{"internal/batch"}, "goroutines that are used again, whatever they run"},
 	{"internal/batch", nil, "a queue that is emptied in batches, whatever it holds"},
 	{"internal/flight", nil, "attempts that callers share, whatever they are at"},
 	{"internal/bucket", nil, "a token bucket, whatever the tokens are for"},
@@ -150,7 +150,7 @@ var rules = []rule{
 	{
 		"internal/chat",
 		[]string{
-			"internal/admission", "internal/certs", "internal/clientconn", "internal/commit", "internal/delivery", "internal/ending", "internal/handler",
+			"internal/admission", "internal/batch", "internal/certs", "internal/clientconn", "internal/commit", "internal/delivery", "internal/ending", "internal/handler",
 			"internal/history", "internal/legacy", "internal/login", "internal/mark", "internal/transport", "internal/websocket", "internal/moving", "internal/operate", "internal/ops",
 			"internal/membership", "internal/outbox", "internal/reconcile", "internal/session", "internal/wire", "internal/store", "internal/presence",
 			"internal/config", "internal/obs", "internal/rpc", "internal/slots", "internal/textrate", "internal/users", "internal/watch", "internal/workers", "kitex_gen/...",

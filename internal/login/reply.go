@@ -24,7 +24,8 @@ type grant struct {
 
 // frame builds 1006. profile is a JSON object, lists the members apply_list and friend_list without braces.
 func (g *grant) frame(profile, lists []byte) ([]byte, error) {
-	b := append(make([]byte, wire.HeaderLen, len(profile)+len(lists)+512), `{"error":0,`...)
+	b := wire.AppendHeader(make([]byte, 0, len(profile)+len(lists)+512), wire.MsgLoginRsp, 0)
+	b = append(b, `{"error":0,`...)
 	b = append(b, profile[1:len(profile)-1]...)
 	if g.req.Token != "" {
 		b = wire.AppendString(append(b, `,"token":`...), g.req.Token)
@@ -53,7 +54,7 @@ func (g *grant) frame(profile, lists []byte) ([]byte, error) {
 		}
 	}
 	b = append(append(append(b, ','), lists...), '}')
-	return b, wire.PutHeader(b, wire.MsgLoginRsp)
+	return b, wire.EndFrame(b)
 }
 
 func intersect(asked, offered []string) []string {

@@ -43,14 +43,14 @@ func AppendHeader(dst []byte, id MsgID, n int) []byte {
 	return binary.BigEndian.AppendUint16(dst, uint16(n))
 }
 
-// PutHeader writes the header of frame, whose first HeaderLen bytes are room for it and whose other bytes are the body. It
-// returns ErrBodyTooLong if these are more than MaxBody.
-func PutHeader(frame []byte, id MsgID) error {
+// EndFrame writes the length of its body into the header of frame, which AppendHeader began. It returns ErrBodyTooLong if
+// the body is longer than MaxBody.
+func EndFrame(frame []byte) error {
 	n := len(frame) - HeaderLen
 	if n > MaxBody {
 		return ErrBodyTooLong
 	}
-	AppendHeader(frame[:0], id, n)
+	binary.BigEndian.PutUint16(frame[2:], uint16(n))
 	return nil
 }
 

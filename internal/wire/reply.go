@@ -188,11 +188,9 @@ var HeartbeatFrame = AppendCode(nil, MsgHeartbeatRsp, CodeOK, 0)
 // patchLen writes the body length of the frame that begins at dst[at] and ends with dst. Replies built by appending are
 // bounded by their contents; one that outgrows a frame would be a bug.
 func patchLen(dst []byte, at int) []byte {
-	n := len(dst) - at - HeaderLen
-	if n > MaxBody {
+	if EndFrame(dst[at:]) != nil {
 		panic("wire: reply longer than a frame")
 	}
-	dst[at+2], dst[at+3] = byte(n>>8), byte(n)
 	return dst
 }
 

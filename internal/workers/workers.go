@@ -2,13 +2,17 @@
 // has to be copied to a larger one several times in a deep call; a goroutine that did the same before has its stack already.
 package workers
 
-import "sync"
+import (
+	"sync"
+
+	"parley/internal/batch"
+)
 
 // Workers starts functions on goroutines of their own, of which some rest in between. Use New to make one. Its methods are
 // safe for concurrent use.
 type Workers struct {
-	recovered func(any)
-	maxIdle   int
+	panicked func(*batch.Panic)
+	maxIdle  int
 
 	mu     sync.Mutex // guards the following
 	idle   []worker   // those that rest; the one that worked last is taken first, because its stack is still in the caches
@@ -21,9 +25,9 @@ type Workers struct {
 type worker chan func()
 
 // New returns Workers of which at most maxIdle rest; with 0, each function gets a new goroutine. If a function panics, its
-// goroutine calls recovered with the value, while the stack of the panic can still be printed.
-func New(maxIdle int, recovered func(any)) *Workers {
-	return &Workers{recovered: recovered, maxIdle: maxIdle}
+// goroutine calls panicked.
+func New(maxIdle int, panicked func(*batch.Panic)) *Workers {
+	return &Workers{panicked: panicked, maxIdle: maxIdle}
 }
 
 // Go runs f on a goroutine of its own. It does not wait, and sets no bound on how many run at once: that is the caller's. A
@@ -77,10 +81,7 @@ func (w *Workers) rest(mine worker) bool {
 }
 
 func (w *Workers) run(f func()) {
-	defer func() {
-		if v := recover(); v != nil {
-			w.recovered(v)
-		}
-	}()
-	f()
+	if p := batch.Try(f); p != nil {
+		w.panicked(p)
+	}
 }

@@ -8,9 +8,11 @@ import (
 	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
+
+	"parley/internal/batch"
 )
 
-func none(any) {}
+func none(*batch.Panic) {}
 
 func TestEachFunctionRunsOnceAndCloseWaitsForAll(t *testing.T) {
 	w := New(4, none)
@@ -66,7 +68,7 @@ func TestAGoroutineIsUsedAgain(t *testing.T) {
 func TestAPanicIsToldAndCostsNoOtherFunction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told []any
-		w := New(1, func(v any) { told = append(told, v) })
+		w := New(1, func(p *batch.Panic) { told = append(told, p.Value) })
 		w.Go(func() { panic("first") })
 		synctest.Wait()
 		ran := false
